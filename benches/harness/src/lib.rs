@@ -1,0 +1,1 @@
+//! Paired, interleaved measurements of terrace beside the raw clients and engines.

@@ -1,0 +1,1 @@
+//! Policies of terrace: expiry, freshness, admission, write, stampede.

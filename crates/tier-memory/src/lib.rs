@@ -1,0 +1,1 @@
+//! Near tiers of terrace: Memory over moka, Quick over quick_cache.

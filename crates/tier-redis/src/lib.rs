@@ -1,0 +1,1 @@
+//! The Redis tier of terrace: fenced cache tier over one multiplexed connection.
