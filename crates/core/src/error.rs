@@ -1,0 +1,210 @@
+//! The one error type of the project.
+
+use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
+
+/// A boxed error of a caller's own, as loaders return it.
+pub type BoxError = Box<dyn StdError + Send + Sync + 'static>;
+
+/// The result of every fallible call.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What went wrong, for a program to act on.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ErrorKind {
+    /// A setting, URL or combination of parts that cannot work; found when it is given.
+    Config,
+    /// Another cache of this backend already uses the namespace with other settings.
+    NamespaceInUse,
+    /// A key that cannot be used: too long, not reversible, or of a type without an order.
+    Key,
+    /// A value larger than a tier takes.
+    TooLarge,
+    /// Stored bytes that cannot be read as this cache's value.
+    Undecodable,
+    /// A value that cannot be encoded.
+    Unencodable,
+    /// No answer within the time budget.
+    Timeout,
+    /// The server cannot be reached, or the connection broke before anything was sent.
+    Unavailable,
+    /// The server refused the credentials or the permission.
+    Denied,
+    /// The server takes no writes (a replica, a read-only transaction, a full disk).
+    ReadOnly,
+    /// The connection broke after a write was sent: it may or may not have happened.
+    Unknown,
+    /// A bounded queue was full; nothing was done.
+    Busy,
+    /// The caller's loader failed; its error is the source.
+    Load,
+    /// The caller's loader, codec or policy panicked.
+    Panicked,
+    /// A loader asked for the very key that it is loading.
+    Reentrant,
+    /// Some tiers took the operation and others did not; the source tells which.
+    Partial,
+    /// The operation is not possible on this cache or tier.
+    Unsupported,
+    /// The cache was closed.
+    Closed,
+    /// Anything else that a backend reported.
+    Backend,
+}
+
+/// What failed, where and why: a kind, the tier and operation where one was involved, a hint
+/// that says what to do, and a source.
+///
+/// Cheap to clone (one reference count), since every caller of one flight gets it. No connection
+/// string or key is part of any output.
+#[derive(Clone)]
+pub struct Error(Arc<Inner>);
+
+struct Inner {
+    kind: ErrorKind,
+    message: String,
+    tier: Option<String>,
+    operation: Option<&'static str>,
+    source: Option<BoxError>,
+}
+
+impl Error {
+    /// An error of `kind`; `message` says what happened and what to do about it.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self(Arc::new(Inner { kind, message: message.into(), tier: None, operation: None, source: None }))
+    }
+
+    /// The loader's error, as its callers get it.
+    pub fn load(source: impl Into<BoxError>) -> Self {
+        Self::new(ErrorKind::Load, "the loader failed").with_source(source)
+    }
+
+    /// No answer within `budget`.
+    pub fn timeout(budget: Duration) -> Self {
+        Self::new(ErrorKind::Timeout, format!("no answer within {budget:?}"))
+    }
+
+    /// Adds the tier that was called.
+    #[must_use]
+    pub fn at_tier(self, tier: impl Into<String>) -> Self {
+        self.edit(|inner| inner.tier = Some(tier.into()))
+    }
+
+    /// Adds the operation that was tried.
+    #[must_use]
+    pub fn during(self, operation: &'static str) -> Self {
+        self.edit(|inner| inner.operation = Some(operation))
+    }
+
+    /// Adds the cause.
+    #[must_use]
+    pub fn with_source(self, source: impl Into<BoxError>) -> Self {
+        self.edit(|inner| inner.source = Some(source.into()))
+    }
+
+    /// What went wrong, for a program to act on.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// The tier that was called, where one was.
+    pub fn tier(&self) -> Option<&str> {
+        self.0.tier.as_deref()
+    }
+
+    /// The operation that was tried, where one was.
+    pub fn operation(&self) -> Option<&'static str> {
+        self.0.operation
+    }
+
+    /// Whether the same call may succeed later without a change by the caller.
+    pub fn is_transient(&self) -> bool {
+        use ErrorKind::{Busy, Timeout, Unavailable, Unknown};
+        matches!(self.0.kind, Timeout | Unavailable | Busy | Unknown)
+    }
+
+    /// Edits in place while unshared, else edits a copy that keeps the original as its source.
+    fn edit(mut self, change: impl FnOnce(&mut Inner)) -> Self {
+        if Arc::get_mut(&mut self.0).is_none() {
+            let copy = Inner {
+                kind: self.0.kind,
+                message: self.0.message.clone(),
+                tier: self.0.tier.clone(),
+                operation: self.0.operation,
+                source: Some(Box::new(Shared(self.clone()))),
+            };
+            self = Self(Arc::new(copy));
+        }
+        if let Some(inner) = Arc::get_mut(&mut self.0) {
+            change(inner);
+        }
+        self
+    }
+}
+
+/// A shared error as the source of its edited copy.
+#[derive(Debug)]
+struct Shared(Error);
+
+impl fmt::Display for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl StdError for Shared {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        StdError::source(&self.0)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(tier) = &self.0.tier {
+            write!(f, "{tier}: ")?;
+        }
+        if let Some(operation) = self.0.operation {
+            write!(f, "{operation}: ")?;
+        }
+        f.write_str(&self.0.message)?;
+        if let Some(source) = &self.0.source {
+            write!(f, ": {source}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Error({:?}: {self})", self.0.kind)
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source.as_deref().map(|source| source as _)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_names_tier_operation_and_cause() {
+        let error = Error::new(ErrorKind::Unavailable, "cannot connect")
+            .at_tier("redis")
+            .during("get")
+            .with_source(std::io::Error::other("refused"));
+        assert_eq!(error.to_string(), "redis: get: cannot connect: refused");
+        assert!(error.is_transient());
+    }
+
+    #[test]
+    fn editing_a_shared_error_leaves_the_other_holders_alone() {
+        let first = Error::new(ErrorKind::Timeout, "late");
+        let second = first.clone().at_tier("redis");
+        assert_eq!(first.tier(), None);
+        assert_eq!(second.tier(), Some("redis"));
+    }
+}
