@@ -1,9 +1,15 @@
 //! The contracts and the chain of terrace: cache, routes, flights, entries, keys, codecs, clock.
 
+mod cell;
 mod error;
+mod tier;
 mod time;
+mod transition;
 mod version;
 
+pub use cell::{Cell, HEADER_LEN, State};
 pub use error::{BoxError, Error, ErrorKind, Result};
+pub use tier::{Backend, Level, Space, Tier, TierKey, unexpected};
 pub use time::{Deadlines, Timestamp};
+pub use transition::{Change, Condition, Fence, Moment, Op, Order, Reply, Role, Stored, transition};
 pub use version::{Epoch, Token, Version};

@@ -1,0 +1,137 @@
+//! What a shared tier keeps for one key.
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::{Deadlines, Epoch, Timestamp, Token, Version};
+
+/// What a cell stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum State {
+    /// A value; `bytes` holds its envelope.
+    Value,
+    /// The loader or the store said that there is no value.
+    Negative,
+    /// Nothing but a lease: whoever fills must show its token.
+    Lease,
+    /// Invalidated or removed; the version is a floor for later fills.
+    Tombstone,
+}
+
+/// What a shared tier keeps for one key: a state, the numbers that fence it, and the envelope.
+///
+/// As bytes (what the Redis tier and [`Swapping`](crate::Swapping) tiers keep; integers big-endian):
+///
+/// | offset | length | content |
+/// |---|---|---|
+/// | 0 | 1 | state: `V` value, `N` negative, `L` lease, `T` tombstone |
+/// | 1 | 8 | version |
+/// | 9 | 8 | epoch |
+/// | 17 | 8 | token; 0 for none |
+/// | 25 | 8 | written, ms since the Unix epoch |
+/// | 33 | 8 | fresh until, ms |
+/// | 41 | 8 | stale until, ms |
+/// | 49 | 8 | expires at, ms |
+/// | 57 | rest | envelope (values only) |
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cell {
+    /// What the cell stands for.
+    pub state: State,
+    /// The version of the value, or the floor that a fill must reach.
+    pub version: Version,
+    /// The epoch of the namespace when the cell was written; another one now makes the cell dead.
+    pub epoch: Epoch,
+    /// The lease on the key, if any; a stale value may be kept while one is held.
+    pub token: Token,
+    /// When it was written and how long it lives.
+    pub deadlines: Deadlines,
+    /// The envelope of a value; else empty.
+    pub bytes: Bytes,
+}
+
+/// The length of a cell's header: all but the envelope.
+pub const HEADER_LEN: usize = 57;
+
+impl State {
+    const fn tag(self) -> u8 {
+        match self {
+            Self::Value => b'V',
+            Self::Negative => b'N',
+            Self::Lease => b'L',
+            Self::Tombstone => b'T',
+        }
+    }
+
+    const fn from_tag(tag: u8) -> Option<Self> {
+        match tag {
+            b'V' => Some(Self::Value),
+            b'N' => Some(Self::Negative),
+            b'L' => Some(Self::Lease),
+            b'T' => Some(Self::Tombstone),
+            _ => None,
+        }
+    }
+}
+
+impl Cell {
+    /// The cell as bytes; one allocation.
+    pub fn encode(&self) -> Bytes {
+        let mut out = BytesMut::with_capacity(HEADER_LEN + self.bytes.len());
+        out.put_u8(self.state.tag());
+        out.put_u64(self.version.as_u64());
+        out.put_u64(self.epoch.as_u64());
+        out.put_u64(self.token.as_u64());
+        out.put_u64(self.deadlines.written.as_millis());
+        out.put_u64(self.deadlines.fresh_until.as_millis());
+        out.put_u64(self.deadlines.stale_until.as_millis());
+        out.put_u64(self.deadlines.expires_at.as_millis());
+        out.put_slice(&self.bytes);
+        out.freeze()
+    }
+
+    /// The cell in `bytes`, without a copy; `None` for anything that no tier of ours wrote.
+    pub fn decode(bytes: &Bytes) -> Option<Self> {
+        if bytes.len() < HEADER_LEN {
+            return None;
+        }
+        let number =
+            |offset: usize| bytes[offset..].first_chunk::<8>().map_or(0, |chunk| u64::from_be_bytes(*chunk));
+        let at = |offset: usize| Timestamp::from_millis(number(offset));
+        Some(Self {
+            state: State::from_tag(bytes[0])?,
+            version: Version::from_u64(number(1)),
+            epoch: Epoch::from_u64(number(9)),
+            token: Token::from_u64(number(17)),
+            deadlines: Deadlines {
+                written: at(25),
+                fresh_until: at(33),
+                stale_until: at(41),
+                expires_at: at(49),
+            },
+            bytes: bytes.slice(HEADER_LEN..),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cell_comes_back_from_its_bytes() {
+        let cell = Cell {
+            state: State::Value,
+            version: Version::from_u64(7),
+            epoch: Epoch::from_u64(u64::MAX),
+            token: Token::from_u64(9),
+            deadlines: Deadlines::ttl(Timestamp::from_millis(3), std::time::Duration::from_secs(1)),
+            bytes: Bytes::from_static(b"envelope"),
+        };
+        assert_eq!(Cell::decode(&cell.encode()), Some(cell));
+    }
+
+    #[test]
+    fn foreign_bytes_are_no_cell() {
+        assert_eq!(Cell::decode(&Bytes::from_static(b"V")), None);
+        assert_eq!(Cell::decode(&Bytes::from(vec![b'x'; 80])), None);
+    }
+}

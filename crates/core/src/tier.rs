@@ -1,0 +1,127 @@
+//! The contract of remote tiers.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+
+use crate::{Error, ErrorKind, Op, Reply, Result, Role};
+
+/// A key as remote tiers see it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TierKey {
+    /// The encoded key: at most 4 KiB, reversible (see [`key`](crate::key)).
+    pub bytes: Bytes,
+    /// The digest of namespace, tenant and key: what indexes and envelopes carry.
+    pub digest: [u8; 16],
+}
+
+/// How consistent a cache is.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Level {
+    /// A value may be as old as its time to live: no fences across processes, one trip less on a
+    /// miss. For immutable data (embeddings, content hashes, recorded answers).
+    Ttl,
+    /// A fill never overwrites or resurrects anything newer, in any tier or process.
+    #[default]
+    Fenced,
+}
+
+/// What one cache asks of a backend: a namespace and the terms of its use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Space {
+    /// The name of the cache; at most 128 bytes.
+    pub namespace: String,
+    /// The tenant, where the cache is built per tenant; at most 256 bytes.
+    pub tenant: Option<String>,
+    /// What the tier is to the cache.
+    pub role: Role,
+    /// How consistent the cache is.
+    pub level: Level,
+    /// The user's schema number of the value type.
+    pub schema: u32,
+    /// The fingerprint of the value type's shape.
+    pub shape: u64,
+    /// How long one request may take in this tier, queues and trips included.
+    pub budget: Duration,
+}
+
+impl Space {
+    /// The budget of a batch of `keys` keys: one more budget for every hundred.
+    pub fn budget_for(&self, keys: usize) -> Duration {
+        let hundreds = u32::try_from(keys / 100).unwrap_or(u32::MAX);
+        self.budget.saturating_mul(hundreds.saturating_add(1))
+    }
+}
+
+/// A server or file that caches share: made once, connected lazily.
+pub trait Backend: Send + Sync + 'static {
+    /// The short name of its tiers in stats, logs and errors: `redis`, `postgres`.
+    fn name(&self) -> &str;
+
+    /// The tier that serves `space`. No trip: a server that is away is a lost tier, not an error.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] where the backend cannot take the role, [`ErrorKind::NamespaceInUse`]
+    /// where another cache of this handle uses the namespace on other terms.
+    fn open(&self, space: &Space) -> Result<Arc<dyn Tier>>;
+}
+
+/// A shared tier of one namespace: bytes in, bytes out, one call for each network trip.
+///
+/// Every operation does to its key what [`transition`](crate::transition) says, atomically; that
+/// is the whole contract, and `terrace-conformance` checks it. A tier may forget any cell at any
+/// time in the role of a cache. It never retries: that is the caller's decision.
+#[async_trait]
+pub trait Tier: fmt::Debug + Send + Sync + 'static {
+    /// Applies one operation to one key.
+    ///
+    /// # Errors
+    /// Typed by [`ErrorKind`]; a write whose outcome is not known is [`ErrorKind::Unknown`].
+    async fn apply(&self, key: &TierKey, op: Op) -> Result<Reply>;
+
+    /// Applies one operation to each of many keys, one answer a key, in order. Keys are distinct,
+    /// and all operations of a batch are of one kind.
+    ///
+    /// # Cost
+    /// One trip for each batch in Redis and Postgres; the default does 32 single calls at a time.
+    async fn apply_many(&self, batch: Vec<(TierKey, Op)>) -> Vec<Result<Reply>> {
+        let calls = batch.into_iter().map(|(key, op)| async move { self.apply(&key, op).await });
+        stream::iter(calls.collect::<Vec<_>>()).buffered(32).collect().await
+    }
+
+    /// Makes every copy of the namespace dead, by a new epoch. Records of a store stay.
+    async fn clear(&self) -> Result<()>;
+
+    /// One trip to the server and back.
+    async fn ping(&self) -> Result<()>;
+
+    /// Prepares for use and checks across processes that the namespace has one schema, shape, role
+    /// and level. By default a [`ping`](Tier::ping).
+    ///
+    /// # Errors
+    /// [`ErrorKind::NamespaceInUse`] where another process uses the namespace on other terms.
+    async fn ready(&self) -> Result<()> {
+        self.ping().await
+    }
+
+    /// Whether `apply` and `apply_many` keep the budget of their [`Space`] themselves; else the
+    /// chain puts a timer around each call.
+    fn keeps_budget(&self) -> bool {
+        false
+    }
+}
+
+/// The typed error for a reply that does not fit its operation: a fault of the tier.
+pub fn unexpected(reply: &Reply) -> Error {
+    let name = match reply {
+        Reply::Hit(_) => "a hit",
+        Reply::Miss(_) => "a miss",
+        Reply::Kept(_) => "kept",
+        Reply::Refused(_) => "refused",
+        Reply::Done { .. } => "done",
+    };
+    Error::new(ErrorKind::Backend, format!("the tier answered {name}, which does not fit the operation"))
+}
