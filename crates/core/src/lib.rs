@@ -2,6 +2,7 @@
 
 mod cell;
 mod error;
+mod gate;
 mod tier;
 mod time;
 mod transition;
@@ -9,6 +10,7 @@ mod version;
 
 pub use cell::{Cell, HEADER_LEN, State};
 pub use error::{BoxError, Error, ErrorKind, Result};
+pub use gate::{Gate, GateLimits, Trip};
 pub use tier::{Backend, Level, Space, Tier, TierKey, unexpected};
 pub use time::{Deadlines, Timestamp};
 pub use transition::{Change, Condition, Fence, Moment, Op, Order, Reply, Role, Stored, transition};
