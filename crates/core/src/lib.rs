@@ -3,6 +3,7 @@
 mod cell;
 mod error;
 mod gate;
+pub mod key;
 mod tier;
 mod time;
 mod transition;
@@ -11,6 +12,7 @@ mod version;
 pub use cell::{Cell, HEADER_LEN, State};
 pub use error::{BoxError, Error, ErrorKind, Result};
 pub use gate::{Gate, GateLimits, Trip};
+pub use key::{Digest, EncodedKey, Lookup};
 pub use tier::{Backend, Level, Space, Tier, TierKey, unexpected};
 pub use time::{Deadlines, Timestamp};
 pub use transition::{Change, Condition, Fence, Moment, Op, Order, Reply, Role, Stored, transition};

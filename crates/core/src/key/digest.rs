@@ -1,0 +1,117 @@
+//! Digests as keys, for what is too long to be one.
+
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use super::canonical;
+use crate::{Error, ErrorKind, Result};
+
+/// 32 bytes that stand for a value too long or too deep to be a key: a prompt, a query, a document.
+///
+/// It is a key itself (its 32 bytes, as SQL's `sha256` gives them), small and `Copy`; the value
+/// cannot be got back from it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Digest([u8; 32]);
+
+impl Digest {
+    /// SHA-256 over a canonical form of `value` that says of every part what it is: values that
+    /// differ in a field, its name, a variant, a length or a kind have different digests.
+    ///
+    /// Equal values of one type have equal digests if serde shows them equally: the order of a map
+    /// does not matter (a `HashMap` is fine), that of a sequence does (so a `HashSet` is not; a
+    /// miss, never another's value). Integers count by their value, whatever their width. Names of
+    /// types do not count, so two types of the same fields agree.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Key`] if `value` refuses to be serialised or nests deeper than 128 levels.
+    ///
+    /// # Cost
+    /// One pass of SHA-256; allocates only for maps (64 bytes an entry).
+    ///
+    /// ```
+    /// use terrace_core::key::Digest;
+    ///
+    /// let digest = Digest::of(&("llama", "Why is the sky blue?", 7))?;
+    /// assert_ne!(digest, Digest::of(&("llama", "Why is the sky blue?", 8))?);
+    /// # Ok::<(), terrace_core::Error>(())
+    /// ```
+    pub fn of<T: Serialize + ?Sized>(value: &T) -> Result<Self> {
+        canonical::sha256(value).map(Self).map_err(|cause| Error::new(ErrorKind::Key, cause.to_string()))
+    }
+
+    /// From its bytes.
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// Its bytes.
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+/// Lower-case hex.
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Digest({self})")
+    }
+}
+
+/// As 32 bytes; as hex in human-readable formats.
+impl Serialize for Digest {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() {
+            serializer.collect_str(self)
+        } else {
+            serializer.serialize_bytes(&self.0)
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Digest {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        if deserializer.is_human_readable() {
+            deserializer.deserialize_str(DigestVisitor)
+        } else {
+            deserializer.deserialize_bytes(DigestVisitor)
+        }
+    }
+}
+
+struct DigestVisitor;
+
+impl de::Visitor<'_> for DigestVisitor {
+    type Value = Digest;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a digest of 32 bytes")
+    }
+
+    fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> std::result::Result<Digest, E> {
+        bytes.try_into().map(Digest).map_err(|_| E::invalid_length(bytes.len(), &self))
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> std::result::Result<Digest, E> {
+        from_hex(text).ok_or_else(|| E::invalid_value(de::Unexpected::Str("other text"), &self))
+    }
+}
+
+fn from_hex(text: &str) -> Option<Digest> {
+    let (pairs, []) = text.as_bytes().as_chunks::<2>() else { return None };
+    let mut bytes = [0; 32];
+    if pairs.len() != bytes.len() {
+        return None;
+    }
+    for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
+        let digit = |c: u8| char::from(c).to_digit(16).and_then(|d| u8::try_from(d).ok());
+        *byte = digit(*high)? << 4 | digit(*low)?;
+    }
+    Some(Digest(bytes))
+}

@@ -1,0 +1,214 @@
+//! Keys: one serde format that decodes and that SQL can produce, borrowed lookups, and digests
+//! under which namespace, tenant and key never collide.
+//!
+//! # The format
+//!
+//! Any `K: Serialize + DeserializeOwned + Eq` is a key; nothing is derived from this crate. A key
+//! has at most [`MAX_KEY_BYTES`] bytes and nests at most 64 deep. The format is not human-readable
+//! to serde (a UUID is its 16 bytes).
+//!
+//! | Rust | bytes | SQL (Postgres) |
+//! |---|---|---|
+//! | text, `char` | UTF-8, as it is | `convert_to(x, 'UTF8')` |
+//! | integer up to 64 bits | 8, big-endian, two's complement | `int8send(x)` (an int4 too) |
+//! | `i128`, `u128` | 16, big-endian, two's complement | |
+//! | `bool` | 1: `00` or `01` | `boolsend(x)` |
+//! | serde bytes, UUID, [`Digest`], `Vec<u8>`, `[u8; N]` | as they are | `x` (bytea), `uuid_send(x)` |
+//! | newtype | its content | |
+//! | tuple, struct, sequence | each element: length (4, big-endian), then its bytes | `int4send(octet_length(e)) \|\| e` of each |
+//! | `Option` | `00`, or `01` and the content | `'\x00'::bytea`, `'\x01'::bytea \|\| e` |
+//! | enum | name of the variant: length (4), UTF-8; then the content | as a tuple's element, then the content |
+//! | unit | nothing | `''::bytea` |
+//! | float, map | refused: no canonical form | |
+//!
+//! `e` stands for the element in the form of its own row: a user `(tenant int4, name text)` is
+//! `int4send(8) || int8send(tenant) || int4send(octet_length(name)) || convert_to(name, 'UTF8')`
+//! (in a database whose encoding is UTF-8).
+//!
+//! Bytes stay bytes in a sequence of `u8` and in a tuple (or array) that holds nothing else;
+//! everywhere else a `u8` is an integer of 8 bytes. The fields of a struct count in the order of
+//! their declaration; their names do not.
+//!
+//! For one key type no two keys have the same bytes: [`encode_key`] decodes what it wrote and
+//! compares, so that a field which serde skips is an error and not two keys in one.
+
+mod canonical;
+mod de;
+mod digest;
+mod lookup;
+mod scope;
+mod ser;
+
+use std::{fmt, ops::Deref};
+
+use bytes::Bytes;
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{Error, ErrorKind, Result};
+
+pub use digest::Digest;
+pub use lookup::Lookup;
+pub use scope::{KeyDigest, Scope, key_digest};
+
+/// The most bytes that an encoded key may have.
+pub const MAX_KEY_BYTES: usize = 4096;
+
+/// How deep a key may nest.
+const MAX_DEPTH: u8 = 64;
+
+/// The bytes of a key in the format of this module: at most [`MAX_KEY_BYTES`], cheap to clone.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EncodedKey(Bytes);
+
+impl EncodedKey {
+    /// Encodes `key` and checks that it decodes to itself.
+    ///
+    /// # Errors
+    /// As [`encode_key`].
+    pub fn of<K: Serialize + DeserializeOwned + Eq>(key: &K) -> Result<Self> {
+        encode_key(key).map(Self)
+    }
+
+    /// Takes bytes that came from elsewhere, such as a log.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Key`] above [`MAX_KEY_BYTES`].
+    pub fn from_bytes(bytes: impl Into<Bytes>) -> Result<Self> {
+        let bytes = bytes.into();
+        if bytes.len() > MAX_KEY_BYTES {
+            return Err(KeyError::TooLong.into());
+        }
+        Ok(Self(bytes))
+    }
+
+    /// The key that these bytes stand for.
+    ///
+    /// # Errors
+    /// As [`decode_key`].
+    pub fn decode<K: DeserializeOwned>(&self) -> Result<K> {
+        decode_key(&self.0)
+    }
+
+    /// The bytes.
+    pub fn as_bytes(&self) -> &Bytes {
+        &self.0
+    }
+
+    /// The bytes, owned.
+    pub fn into_bytes(self) -> Bytes {
+        self.0
+    }
+}
+
+impl Deref for EncodedKey {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// Shows the length alone: keys may be personal data.
+impl fmt::Debug for EncodedKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "EncodedKey({} bytes)", self.0.len())
+    }
+}
+
+/// Encodes `key` in the format of this module.
+///
+/// # Errors
+/// [`ErrorKind::Key`] if it is longer than [`MAX_KEY_BYTES`], nests deeper than 64, holds a float
+/// or a map, or does not decode to itself (a field that serde skips).
+///
+/// # Cost
+/// One allocation of the exact length, and one decoding for the check.
+///
+/// ```
+/// let bytes = terrace_core::key::encode_key(&(7_u32, "ann".to_string()))?;
+/// assert_eq!(&bytes[..], b"\0\0\0\x08\0\0\0\0\0\0\0\x07\0\0\0\x03ann");
+/// # Ok::<(), terrace_core::Error>(())
+/// ```
+pub fn encode_key<K: Serialize + DeserializeOwned + Eq>(key: &K) -> Result<Bytes> {
+    let encoded = ser::to_vec(key)?;
+    let decoded: K = de::from_slice(&encoded).map_err(|cause| not_reversible().with_source(cause))?;
+    if decoded != *key {
+        return Err(not_reversible());
+    }
+    Ok(Bytes::from(encoded.into_boxed_slice()))
+}
+
+/// The key that `bytes` stand for.
+///
+/// # Errors
+/// [`ErrorKind::Key`] for bytes that no key of this type encodes to. Never panics.
+pub fn decode_key<K: DeserializeOwned>(bytes: &[u8]) -> Result<K> {
+    if bytes.len() > MAX_KEY_BYTES {
+        return Err(KeyError::TooLong.into());
+    }
+    Ok(de::from_slice(bytes)?)
+}
+
+fn not_reversible() -> Error {
+    Error::new(
+        ErrorKind::Key,
+        "the key does not decode to itself, so two keys could become one: \
+         does serde skip or rewrite one of its fields?",
+    )
+}
+
+/// What the format refuses.
+#[derive(Debug)]
+enum KeyError {
+    TooLong,
+    TooDeep,
+    Float,
+    Map,
+    Any,
+    Malformed,
+    Custom(String),
+}
+
+impl fmt::Display for KeyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooLong => write!(
+                f,
+                "the key is longer than {MAX_KEY_BYTES} bytes: use `Digest::of(&key)` as the key instead"
+            ),
+            Self::TooDeep => write!(f, "the key nests deeper than {MAX_DEPTH} levels"),
+            Self::Float => f.write_str("a key cannot hold a float: 0.0 equals -0.0 and NaN nothing"),
+            Self::Map => {
+                f.write_str("a key cannot hold a map: its order is not fixed; use a sequence of pairs")
+            }
+            Self::Any => f.write_str(
+                "a key must know its own type: no `flatten`, `untagged`, internally tagged or `Value` types",
+            ),
+            Self::Malformed => f.write_str("the bytes are not a key of this type"),
+            Self::Custom(message) => f.write_str(message),
+        }
+    }
+}
+
+impl std::error::Error for KeyError {}
+
+impl serde::ser::Error for KeyError {
+    fn custom<T: fmt::Display>(message: T) -> Self {
+        Self::Custom(message.to_string())
+    }
+}
+
+impl serde::de::Error for KeyError {
+    fn custom<T: fmt::Display>(message: T) -> Self {
+        Self::Custom(message.to_string())
+    }
+}
+
+impl From<KeyError> for Error {
+    fn from(cause: KeyError) -> Self {
+        Self::new(ErrorKind::Key, cause.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests;
