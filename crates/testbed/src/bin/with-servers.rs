@@ -1,0 +1,38 @@
+//! Runs a command beside one set of servers, and ends with its exit status.
+//!
+//! `with-servers <command> [arguments]`: the command finds the servers in
+//! `TERRACE_TEST_REDIS_URL` and `TERRACE_TEST_DATABASE_URL`.
+
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, ExitCode};
+
+use terrace_testbed::SharedSet;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let mut arguments = std::env::args_os().skip(1);
+    let Some(program) = arguments.next() else {
+        eprintln!("usage: with-servers <command> [arguments]");
+        return ExitCode::from(2);
+    };
+    let set = match SharedSet::start().await {
+        Ok(set) => set,
+        Err(error) => {
+            eprintln!("the servers for the tests could not be started: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let status = Command::new(&program).args(arguments).envs(set.variables()).status();
+    drop(set);
+    match status {
+        // A shell's way to tell the signal that ended a command.
+        Ok(status) => {
+            let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
+            ExitCode::from(u8::try_from(code).unwrap_or(1))
+        }
+        Err(error) => {
+            eprintln!("{} could not be run: {error}", program.display());
+            ExitCode::from(127)
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! Asks a server on the wire whether it is ready, with nothing but a socket.
+
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::time::Duration;
+
+/// A server that is up answers within this.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Whether Redis answers a PING; wanting a password is an answer.
+pub(crate) fn redis(port: u16) -> io::Result<bool> {
+    let mut socket = connect(port)?;
+    socket.write_all(b"PING\r\n")?;
+    let mut reply = [0_u8; 7];
+    socket.read_exact(&mut reply)?;
+    Ok(reply.starts_with(b"+PONG") || reply.starts_with(b"-NOAUTH"))
+}
+
+/// Whether Postgres takes sessions: while it starts or recovers, it answers the
+/// first message with an error, later with an authentication request.
+pub(crate) fn postgres(port: u16) -> io::Result<bool> {
+    const PROTOCOL_3_0: u32 = 196_608;
+    let parameters = b"user\0postgres\0database\0postgres\0\0";
+    let mut message = Vec::with_capacity(8 + parameters.len());
+    let length = u32::try_from(8 + parameters.len()).unwrap_or(u32::MAX);
+    message.extend_from_slice(&length.to_be_bytes());
+    message.extend_from_slice(&PROTOCOL_3_0.to_be_bytes());
+    message.extend_from_slice(parameters);
+
+    let mut socket = connect(port)?;
+    socket.write_all(&message)?;
+    let mut kind = [0_u8; 1];
+    socket.read_exact(&mut kind)?;
+    Ok(kind == *b"R")
+}
+
+fn connect(port: u16) -> io::Result<TcpStream> {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let socket = TcpStream::connect_timeout(&address, PATIENCE)?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.set_write_timeout(Some(PATIENCE))?;
+    Ok(socket)
+}

@@ -1,0 +1,156 @@
+//! One set of servers for a whole test run.
+
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
+use tokio::sync::OnceCell;
+use url::Url;
+
+use crate::postgres::create_database;
+use crate::{Error, Postgres, Redis, Result};
+
+const REDIS_VARIABLES: [&str; 2] = ["TERRACE_TEST_REDIS_URL", "REDIS_URL"];
+const DATABASE_VARIABLES: [&str; 2] = ["TERRACE_TEST_DATABASE_URL", "DATABASE_URL"];
+
+static REDIS: OnceCell<Redis> = OnceCell::const_new();
+static POSTGRES: OnceCell<Postgres> = OnceCell::const_new();
+
+/// The URL of a Redis that all tests of this run share.
+///
+/// `TERRACE_TEST_REDIS_URL` (set by `cargo xtask test`) or `REDIS_URL` where
+/// set; else a server of this process, started by the first call. Tests keep
+/// apart by key prefix, see [`unique_name`]; none may flush, kill or
+/// reconfigure this server.
+pub async fn shared_redis() -> Result<String> {
+    if let Some((_, url)) = first_set(REDIS_VARIABLES) {
+        return Ok(if url.contains("://") { url } else { format!("redis://{url}") });
+    }
+    Ok(REDIS.get_or_try_init(Redis::start).await?.url())
+}
+
+/// The URL of an empty database, new with each call, on a Postgres that all
+/// tests of this run share.
+///
+/// The server is that of `TERRACE_TEST_DATABASE_URL` (set by `cargo xtask test`)
+/// or `DATABASE_URL` where set; else one of this process, started by the first
+/// call. A call takes about 30 ms. Databases that dead processes of this machine
+/// left on a server are dropped on the way.
+pub async fn shared_postgres() -> Result<String> {
+    let (variable, base) = match first_set(DATABASE_VARIABLES) {
+        Some(given) => given,
+        None => ("the testbed", POSTGRES.get_or_try_init(Postgres::start).await?.url()),
+    };
+    let mut url = Url::parse(&base).map_err(|error| Error::BadUrl { variable, reason: error.to_string() })?;
+    drop_databases_of_the_dead(&base).await?;
+    let name = format!("{}{}_{}", database_prefix(), std::process::id(), count());
+    create_database(&base, &name).await?;
+    url.set_path(&name);
+    Ok(url.into())
+}
+
+/// A name no other test of this run has, for key prefixes and schemas: the
+/// given start and letters, digits and underscores.
+#[must_use]
+pub fn unique_name(start: &str) -> String {
+    let nanos = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+    format!("{start}_{:x}_{:x}_{nanos:x}", std::process::id(), count())
+}
+
+/// The servers of a test run, and the variables by which tests find them.
+#[derive(Debug)]
+pub struct SharedSet {
+    redis: Option<Redis>,
+    postgres: Option<Postgres>,
+}
+
+impl SharedSet {
+    /// Starts what the environment does not name.
+    pub async fn start() -> Result<Self> {
+        let redis = match first_set(REDIS_VARIABLES) {
+            Some(_) => None,
+            None => Some(Redis::start().await?),
+        };
+        let postgres = match first_set(DATABASE_VARIABLES) {
+            Some(_) => None,
+            None => Some(Postgres::start().await?),
+        };
+        Ok(Self { redis, postgres })
+    }
+
+    /// The variables to hand to the tests: none for a server the environment names already.
+    #[must_use]
+    pub fn variables(&self) -> Vec<(&'static str, String)> {
+        let redis = self.redis.iter().map(|redis| (REDIS_VARIABLES[0], redis.url()));
+        let postgres = self.postgres.iter().map(|postgres| (DATABASE_VARIABLES[0], postgres.url()));
+        redis.chain(postgres).collect()
+    }
+}
+
+fn first_set(variables: [&'static str; 2]) -> Option<(&'static str, String)> {
+    variables
+        .into_iter()
+        .filter_map(|name| Some((name, std::env::var(name).ok()?)))
+        .find(|(_, value)| !value.is_empty())
+}
+
+fn count() -> u64 {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    COUNT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// Databases of this machine's processes: elsewhere the same process id means another process.
+fn database_prefix() -> String {
+    let mut hasher = DefaultHasher::new();
+    rustix::system::uname().nodename().to_bytes().hash(&mut hasher);
+    format!("terrace_test_{:08x}_", hasher.finish() & 0xffff_ffff)
+}
+
+async fn drop_databases_of_the_dead(url: &str) -> Result<()> {
+    let what = "dropping databases of past tests";
+    let prefix = database_prefix();
+    let mut session = PgConnection::connect(url).await.map_err(Error::sql(what))?;
+    let names: Vec<String> =
+        sqlx::query_scalar("select datname::text from pg_database where starts_with(datname, $1)")
+            .bind(&prefix)
+            .fetch_all(&mut session)
+            .await
+            .map_err(Error::sql(what))?;
+    for name in names.iter().filter(|name| is_of_the_dead(name, &prefix)) {
+        // Another test process may be dropping it too; that it goes is enough.
+        let statement = format!("drop database if exists {name} with (force)");
+        let _dropped_by_another = session.execute(AssertSqlSafe(statement)).await;
+    }
+    session.close().await.map_err(Error::sql(what))
+}
+
+/// Whether the process in a database's name has ended.
+fn is_of_the_dead(name: &str, prefix: &str) -> bool {
+    let owner = name.strip_prefix(prefix).and_then(|rest| rest.split('_').next());
+    let Some(pid) = owner.and_then(|pid| pid.parse().ok()).and_then(rustix::process::Pid::from_raw) else {
+        return false;
+    };
+    rustix::process::test_kill_process(pid) == Err(rustix::io::Errno::SRCH)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_is_of_the_dead_only_if_its_process_has_ended() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        child.wait().unwrap();
+        assert!(is_of_the_dead(&format!("p_{}_0", child.id()), "p_"));
+        assert!(!is_of_the_dead(&format!("p_{}_0", std::process::id()), "p_"));
+        assert!(!is_of_the_dead("p_x_0", "p_"));
+        assert!(!is_of_the_dead("other", "p_"));
+    }
+
+    #[test]
+    fn names_never_repeat() {
+        assert_ne!(unique_name("a"), unique_name("a"));
+    }
+}
