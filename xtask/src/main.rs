@@ -1,2 +1,56 @@
-//! The project commands.
-fn main() {}
+//! The project's own commands: `cargo xtask <command>`.
+
+mod bench_report;
+mod check_features;
+mod ci;
+mod install;
+mod model;
+mod run;
+mod servers;
+mod summary;
+mod test;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+usage: cargo xtask <command> [arguments]
+
+  test [cargo test arguments]   every test of the workspace, on one set of private servers;
+                                finds redis-server and postgres or installs them;
+                                without arguments the model check too
+  model                         the model check of the single flight (shuttle)
+  check-features                each feature of `terrace` alone, and none
+  ci                            formatting, clippy, docs, check-features, cargo-deny where installed
+  bench-report [arguments]      the bench table: ours, raw and ratio
+
+REDIS_URL and DATABASE_URL, where set, name the servers that `test` shares among tests.";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let (command, rest) = match arguments.split_first() {
+        Some((command, rest)) => (command.as_str(), rest),
+        None => ("", &[][..]),
+    };
+    let outcome = match command {
+        "test" => test::run(rest),
+        "model" => model::run(),
+        "check-features" => check_features::run(),
+        "ci" => ci::run(),
+        "bench-report" => bench_report::run(rest),
+        "help" | "--help" | "-h" => {
+            println!("{USAGE}");
+            Ok(())
+        }
+        _ => {
+            eprintln!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

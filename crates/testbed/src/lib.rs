@@ -16,11 +16,12 @@
 //! Servers start and stop on threads of their own, with the machine's clock, so
 //! all of it can be used in a test that runs on virtual time.
 
-mod binaries;
 mod error;
+mod find;
 mod port;
 mod postgres;
 mod processes;
+mod programs;
 mod proxy;
 mod ready;
 mod redis;

@@ -10,7 +10,7 @@ use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 
 use crate::server::{Kind, Server, blocking, restart};
 use crate::shared::unique_name;
-use crate::{Error, Result, binaries, ready};
+use crate::{Error, Result, programs, ready};
 
 /// A private `postgres` on a free loopback port with a folder of its own.
 ///
@@ -195,8 +195,8 @@ impl PostgresOptions {
     }
 
     fn prepare(self) -> Result<Postgres> {
-        let initdb = binaries::postgres_program("initdb")?;
-        let program = binaries::postgres_program("postgres")?;
+        let initdb = programs::postgres_program("initdb")?;
+        let program = programs::postgres_program("postgres")?;
         let arguments = self.arguments();
         let server = Server::away(Kind {
             program: "postgres",

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use crate::server::{Kind, Server, blocking, restart};
-use crate::{Error, Result, binaries, ready};
+use crate::{Error, Result, programs, ready};
 
 /// A private `redis-server` on a free loopback port with a folder of its own.
 ///
@@ -157,7 +157,7 @@ impl RedisOptions {
     }
 
     fn prepare(self) -> Result<Redis> {
-        let program = binaries::redis_server()?;
+        let program = programs::redis_server()?;
         let server = Server::away(Kind {
             program: "redis-server",
             command: Box::new(move |folder, port| {

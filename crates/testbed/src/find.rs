@@ -1,0 +1,95 @@
+//! Finds a program on PATH or in the places where packages put servers.
+//!
+//! With std alone: the project's own commands share this file, and they must not
+//! build a database client to look for a database.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+/// The program's path: PATH first, then the usual places.
+pub(crate) fn find(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain(usual_places())
+        .map(|folder| folder.join(program))
+        .find(|candidate| is_program(candidate))
+}
+
+/// Folders that are often not on PATH, the newest version of each first.
+fn usual_places() -> Vec<PathBuf> {
+    let mut places: Vec<PathBuf> =
+        ["/usr/local/bin", "/usr/bin", "/usr/local/sbin", "/usr/sbin", "/opt/homebrew/bin"]
+            .map(PathBuf::from)
+            .into();
+    // Debian keeps Postgres by version, Red Hat too, Homebrew keeps it out of PATH.
+    places.extend(versions("/usr/lib/postgresql", ""));
+    places.extend(versions("/usr", "pgsql-"));
+    for prefix in ["/opt/homebrew/opt", "/usr/local/opt", "/home/linuxbrew/.linuxbrew/opt"] {
+        places.extend(versions(prefix, "postgresql"));
+        places.extend(versions(prefix, "redis"));
+    }
+    places
+}
+
+/// `folder/<name that starts with prefix>/bin` for each such name, last name first.
+fn versions(folder: &str, prefix: &str) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return Vec::new();
+    };
+    let mut found: Vec<PathBuf> = entries
+        .flatten()
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix))
+        .map(|entry| entry.path().join("bin"))
+        .collect();
+    found.sort();
+    found.reverse();
+    found
+}
+
+fn is_program(path: &Path) -> bool {
+    path.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn newest_version_comes_first_and_other_names_are_left_out() {
+        let folder = Scratch::new("versions");
+        for name in ["postgresql@14", "postgresql@16", "redis"] {
+            std::fs::create_dir(folder.0.join(name)).unwrap();
+        }
+        let found = versions(folder.0.to_str().unwrap(), "postgresql");
+        let expected = ["postgresql@16/bin", "postgresql@14/bin"].map(|name| folder.0.join(name));
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_file_without_the_execute_bit_is_no_program() {
+        let folder = Scratch::new("execute-bit");
+        let file = folder.0.join("redis-server");
+        std::fs::write(&file, "").unwrap();
+        assert!(!is_program(&file));
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
+        assert!(is_program(&file));
+        assert!(!is_program(&folder.0));
+    }
+
+    /// A folder that goes with its handle.
+    struct Scratch(PathBuf);
+
+    impl Scratch {
+        fn new(name: &str) -> Self {
+            let folder = std::env::temp_dir().join(format!("terrace-find-{name}-{}", std::process::id()));
+            std::fs::create_dir(&folder).unwrap();
+            Self(folder)
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _gone = std::fs::remove_dir_all(&self.0);
+        }
+    }
+}

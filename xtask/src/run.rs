@@ -1,0 +1,54 @@
+//! Runs other programs, and says which.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// What went wrong, in words for the person at the terminal.
+pub(crate) type Result<T> = std::result::Result<T, String>;
+
+/// The cargo that runs this command, in the workspace's root.
+pub(crate) fn cargo<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Command {
+    let mut command = Command::new(cargo_program());
+    command.args(arguments).current_dir(root());
+    command
+}
+
+pub(crate) fn cargo_program() -> PathBuf {
+    std::env::var_os("CARGO").map_or_else(|| PathBuf::from("cargo"), PathBuf::from)
+}
+
+/// The workspace's root.
+pub(crate) fn root() -> &'static Path {
+    let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
+    xtask.parent().unwrap_or(xtask)
+}
+
+/// Runs a command to its end; a status other than success is an error.
+pub(crate) fn run(command: &mut Command) -> Result<()> {
+    announce(command);
+    let status = command.status().map_err(|error| format!("{} could not be run: {error}", name(command)))?;
+    if status.success() { Ok(()) } else { Err(format!("`{}` failed ({status})", words(command))) }
+}
+
+/// Runs a command quietly: whether it succeeds.
+pub(crate) fn succeeds(command: &mut Command) -> bool {
+    let silent = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    silent.status().is_ok_and(|status| status.success())
+}
+
+/// Says what is run, as one would type it.
+pub(crate) fn announce(command: &Command) {
+    eprintln!("$ {}", words(command));
+}
+
+pub(crate) fn name(command: &Command) -> String {
+    Path::new(command.get_program()).file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+fn words(command: &Command) -> String {
+    let variables = command.get_envs().filter_map(|(variable, value)| {
+        Some(format!("{}='{}'", variable.to_string_lossy(), value?.to_string_lossy()))
+    });
+    let arguments = command.get_args().map(|argument| argument.to_string_lossy().into_owned());
+    variables.chain([name(command)]).chain(arguments).collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,102 @@
+//! Sees to it that the tests can start their servers.
+
+use std::process::Command;
+
+use crate::install;
+use crate::run::{Result, root, succeeds};
+
+#[path = "../../crates/testbed/src/find.rs"]
+mod find;
+
+/// How the tests can run.
+pub(crate) enum Plan {
+    /// Here: the server programs are installed.
+    Here,
+    /// By this command, in a container that installs them.
+    InContainer(Command),
+}
+
+/// A server that tests start, and the packages that bring it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Package {
+    program: &'static str,
+    pub(crate) debian: &'static str,
+    pub(crate) homebrew: &'static str,
+}
+
+const PACKAGES: [Package; 2] = [
+    Package { program: "redis-server", debian: "redis-server", homebrew: "redis" },
+    // initdb comes with the server; a client's package has neither.
+    Package { program: "initdb", debian: "postgresql", homebrew: "postgresql@16" },
+];
+
+/// Finds the server programs, or installs them: by apt-get when root, by
+/// Homebrew, or in a container; else says what to install.
+pub(crate) fn provide() -> Result<Plan> {
+    let missing = missing();
+    if missing.is_empty() {
+        return Ok(Plan::Here);
+    }
+    let names: Vec<&str> = missing.iter().map(|package| package.program).collect();
+    eprintln!("not installed: {}", names.join(", "));
+    if is_root() && find::find("apt-get").is_some() {
+        install::by_apt(&missing)?;
+    } else if cfg!(target_os = "macos") && find::find("brew").is_some() {
+        install::by_homebrew(&missing)?;
+    } else if docker_runs() {
+        return Ok(Plan::InContainer(in_container()));
+    }
+    if self::missing().is_empty() { Ok(Plan::Here) } else { Err(advice(&missing)) }
+}
+
+/// The client alone is not enough: its daemon must answer, and compose be there.
+fn docker_runs() -> bool {
+    succeeds(Command::new("docker").arg("ps"))
+        && succeeds(Command::new("docker").args(["compose", "version"]))
+}
+
+fn missing() -> Vec<Package> {
+    PACKAGES.into_iter().filter(|package| find::find(package.program).is_none()).collect()
+}
+
+/// Tests that kill and stop servers need the programs beside them, so that the
+/// tests go to the servers and not the servers to the tests.
+fn in_container() -> Command {
+    let mut command = Command::new("docker");
+    command.args(["compose", "-f"]).arg(root().join("deploy/compose.yaml"));
+    command.args(["run", "--rm", "tests", "cargo", "xtask", "test"]);
+    command
+}
+
+fn advice(missing: &[Package]) -> String {
+    let debian: Vec<&str> = missing.iter().map(|package| package.debian).collect();
+    let homebrew: Vec<&str> = missing.iter().map(|package| package.homebrew).collect();
+    format!(
+        "the tests need servers that are not installed here. Install them:\n  \
+         Debian, Ubuntu:  sudo apt-get install {}\n  \
+         macOS:           brew install {}\n  \
+         anywhere:        start docker, and the tests run in a container (deploy/compose.yaml)\n\
+         or put `redis-server`, `postgres` and `initdb` on PATH",
+        debian.join(" "),
+        homebrew.join(" "),
+    )
+}
+
+fn is_root() -> bool {
+    let output = Command::new("id").arg("-u").output();
+    output.is_ok_and(|output| output.stdout.trim_ascii() == b"0")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_advice_names_what_is_missing_and_nothing_else() {
+        let [redis, postgres] = PACKAGES;
+        let text = advice(&[redis]);
+        assert!(text.contains("apt-get install redis-server\n"), "{text}");
+        let text = advice(&[postgres]);
+        assert!(text.contains("brew install postgresql@16\n"), "{text}");
+    }
+}
