@@ -1,0 +1,97 @@
+//! What was asked of a tier, counted by kind.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use terrace_core::Op;
+
+/// The kinds of calls that a tier takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Call {
+    /// [`Op::Get`].
+    Get,
+    /// [`Op::Lease`].
+    Lease,
+    /// [`Op::Fill`].
+    Fill,
+    /// [`Op::Put`].
+    Put,
+    /// [`Op::Invalidate`].
+    Invalidate,
+    /// [`Op::Remove`].
+    Remove,
+    /// [`Op::Expire`].
+    Expire,
+    /// [`Tier::clear`](terrace_core::Tier::clear).
+    Clear,
+    /// [`Tier::ping`](terrace_core::Tier::ping).
+    Ping,
+}
+
+impl Call {
+    /// The kind of an operation.
+    pub const fn of(op: &Op) -> Self {
+        match op {
+            Op::Get => Self::Get,
+            Op::Lease { .. } => Self::Lease,
+            Op::Fill { .. } => Self::Fill,
+            Op::Put { .. } => Self::Put,
+            Op::Invalidate { .. } => Self::Invalidate,
+            Op::Remove { .. } => Self::Remove,
+            Op::Expire { .. } => Self::Expire,
+        }
+    }
+
+    /// Whether it only reads: an answer that is lost changes nothing that a read shows.
+    pub const fn is_read(self) -> bool {
+        matches!(self, Self::Get | Self::Lease | Self::Ping)
+    }
+}
+
+/// How often each kind was carried out; an operation of a batch counts as one, the batch as one
+/// trip.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Calls {
+    by_kind: [u64; 9],
+    trips: u64,
+}
+
+impl Calls {
+    /// Those of one kind.
+    pub const fn of(&self, call: Call) -> u64 {
+        self.by_kind[call as usize]
+    }
+
+    /// Those of all kinds.
+    pub fn total(&self) -> u64 {
+        self.by_kind.iter().sum()
+    }
+
+    /// Trips: single operations, batches, clears and pings.
+    pub const fn trips(&self) -> u64 {
+        self.trips
+    }
+}
+
+#[derive(Default)]
+pub(crate) struct Counters {
+    by_kind: [AtomicU64; 9],
+    trips: AtomicU64,
+}
+
+impl Counters {
+    pub(crate) fn add(&self, call: Call) {
+        self.by_kind[call as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn trip(&self) {
+        self.trips.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn read(&self) -> Calls {
+        let mut by_kind = [0; 9];
+        for (number, counter) in by_kind.iter_mut().zip(&self.by_kind) {
+            *number = counter.load(Ordering::Relaxed);
+        }
+        Calls { by_kind, trips: self.trips.load(Ordering::Relaxed) }
+    }
+}

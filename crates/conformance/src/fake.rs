@@ -1,0 +1,294 @@
+//! An in-memory tier for tests: of tiers, of caches, of applications.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use parking_lot::Mutex;
+use terrace_core::{
+    Backend, Cell, Change, Claim, Epoch, Error, ErrorKind, Moment, Op, Reply, Result, Role, Space, Spaces,
+    Tier, TierKey, Timestamp, transition,
+};
+use tokio::sync::watch;
+
+use crate::calls::{Call, Calls, Counters};
+
+/// A server that is a map in this process: a cache tier and a store, as exact as
+/// [`transition`], that can be taken down, slowed, stopped and robbed of its data.
+///
+/// A clone is the same handle; [`another_handle`](Fake::another_handle) is what a second process
+/// would hold. It takes values of any size and evicts nothing
+/// unless a test asks for it.
+///
+/// # Example
+/// ```
+/// use terrace_conformance::Fake;
+///
+/// let redis = Fake::named("redis");
+/// redis.set_down(true); // every call fails at once
+/// redis.set_down(false);
+/// redis.evict("users", b"alice"); // one key is forgotten
+/// redis.lose_everything(); // all of them are
+/// assert_eq!(redis.calls().total(), 0); // the trips that a cache made
+/// ```
+#[derive(Clone)]
+pub struct Fake {
+    server: Arc<Server>,
+    spaces: Arc<Spaces>,
+}
+
+/// How the fake's parts work; tests of the suite put broken ones in.
+pub(crate) struct Hooks {
+    pub(crate) transition: fn(Option<&Cell>, &Op, &Moment) -> (Change, Reply),
+    pub(crate) address: fn(&Space, &TierKey) -> Address,
+    pub(crate) clear: fn(&mut Data, &Space),
+    pub(crate) batch: fn(Vec<Result<Reply>>) -> Vec<Result<Reply>>,
+}
+
+/// Where a cell is: namespace, tenant, key.
+pub(crate) type Address = (String, Option<String>, Bytes);
+
+/// What the server keeps.
+#[derive(Default)]
+pub(crate) struct Data {
+    pub(crate) cells: HashMap<Address, Cell>,
+    pub(crate) epochs: HashMap<(String, Option<String>), Epoch>,
+}
+
+struct Server {
+    name: String,
+    now: Box<dyn Fn() -> Timestamp + Send + Sync>,
+    hooks: Hooks,
+    data: Mutex<Data>,
+    down: AtomicBool,
+    latency: Mutex<Duration>,
+    hanging: watch::Sender<bool>,
+    counters: Counters,
+}
+
+impl Default for Fake {
+    fn default() -> Self {
+        Self::named("fake")
+    }
+}
+
+impl Fake {
+    /// An empty one called `fake`, on the host's clock.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// An empty one of this name, on the host's clock.
+    pub fn named(name: &str) -> Self {
+        Self::with_clock(name, host_time)
+    }
+
+    /// An empty one that asks `now` for the time.
+    pub fn with_clock(name: &str, now: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
+        Self::with_hooks(name, now, Hooks::default())
+    }
+
+    pub(crate) fn with_hooks(
+        name: &str,
+        now: impl Fn() -> Timestamp + Send + Sync + 'static,
+        hooks: Hooks,
+    ) -> Self {
+        let server = Server {
+            name: name.to_owned(),
+            now: Box::new(now),
+            hooks,
+            data: Mutex::default(),
+            down: AtomicBool::new(false),
+            latency: Mutex::default(),
+            hanging: watch::Sender::new(false),
+            counters: Counters::default(),
+        };
+        Self { server: Arc::new(server), spaces: Arc::default() }
+    }
+
+    /// A handle on the same data, as another process has it.
+    #[must_use]
+    pub fn another_handle(&self) -> Self {
+        Self { server: Arc::clone(&self.server), spaces: Arc::default() }
+    }
+
+    /// While down, every call fails at once with [`ErrorKind::Unavailable`]; nothing is lost.
+    pub fn set_down(&self, down: bool) {
+        self.server.down.store(down, Ordering::SeqCst);
+    }
+
+    /// How long every call takes before it is carried out.
+    pub fn set_latency(&self, latency: Duration) {
+        *self.server.latency.lock() = latency;
+    }
+
+    /// While hanging, no call is carried out or answered, as under SIGSTOP; those that wait go on
+    /// when it ends.
+    pub fn set_hanging(&self, hanging: bool) {
+        self.server.hanging.send_replace(hanging);
+    }
+
+    /// Forgets one key of a namespace, in all tenants; says whether it was there. The key is as
+    /// the cache encodes it: text as UTF-8, integers as 8 bytes big-endian.
+    pub fn evict(&self, namespace: &str, key: &[u8]) -> bool {
+        let mut data = self.server.data.lock();
+        let before = data.cells.len();
+        data.cells.retain(|(space, _, bytes), _| space != namespace || bytes != key);
+        data.cells.len() < before
+    }
+
+    /// Forgets everything, records and epochs too, as FLUSHALL or an empty disk would.
+    pub fn lose_everything(&self) {
+        *self.server.data.lock() = Data::default();
+    }
+
+    /// The calls that were carried out since the start.
+    pub fn calls(&self) -> Calls {
+        self.server.counters.read()
+    }
+
+    /// The fake's own clock.
+    pub fn now(&self) -> Timestamp {
+        (self.server.now)()
+    }
+}
+
+impl fmt::Debug for Fake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let cells = self.server.data.lock().cells.len();
+        f.debug_struct("Fake").field("name", &self.server.name).field("cells", &cells).finish()
+    }
+}
+
+impl Backend for Fake {
+    fn name(&self) -> &str {
+        &self.server.name
+    }
+
+    fn open(&self, space: &Space) -> Result<Arc<dyn Tier>> {
+        let claim = self.spaces.claim(space)?;
+        Ok(Arc::new(FakeTier { server: Arc::clone(&self.server), space: space.clone(), claim }))
+    }
+}
+
+struct FakeTier {
+    server: Arc<Server>,
+    space: Space,
+    claim: Claim,
+}
+
+impl fmt::Debug for FakeTier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = f.debug_struct("FakeTier");
+        out.field("name", &self.server.name).field("space", &self.space).field("claim", &self.claim);
+        out.finish()
+    }
+}
+
+#[async_trait]
+impl Tier for FakeTier {
+    async fn apply(&self, key: &TierKey, op: Op) -> Result<Reply> {
+        self.server.trip().await?;
+        self.server.counters.add(Call::of(&op));
+        self.server.counters.trip();
+        Ok(self.step(key, &op))
+    }
+
+    async fn apply_many(&self, batch: Vec<(TierKey, Op)>) -> Vec<Result<Reply>> {
+        if let Err(error) = self.server.trip().await {
+            return batch.iter().map(|_| Err(error.clone())).collect();
+        }
+        self.server.counters.trip();
+        let answer = |(key, op): &(TierKey, Op)| {
+            self.server.counters.add(Call::of(op));
+            Ok(self.step(key, op))
+        };
+        (self.server.hooks.batch)(batch.iter().map(answer).collect())
+    }
+
+    async fn clear(&self) -> Result<()> {
+        self.server.trip().await?;
+        self.server.counters.add(Call::Clear);
+        self.server.counters.trip();
+        if self.space.role == Role::Cache {
+            (self.server.hooks.clear)(&mut self.server.data.lock(), &self.space);
+        }
+        Ok(())
+    }
+
+    async fn ping(&self) -> Result<()> {
+        self.server.trip().await?;
+        self.server.counters.add(Call::Ping);
+        self.server.counters.trip();
+        Ok(())
+    }
+}
+
+impl FakeTier {
+    fn step(&self, key: &TierKey, op: &Op) -> Reply {
+        let hooks = &self.server.hooks;
+        let now = (self.server.now)();
+        let address = (hooks.address)(&self.space, key);
+        let mut data = self.server.data.lock();
+        let scope = scope(&self.space);
+        let epoch = match self.space.role {
+            Role::Cache => *data.epochs.entry(scope).or_insert_with(Epoch::random),
+            Role::Store => Epoch::default(),
+        };
+        let micros = now.as_millis().saturating_mul(1000);
+        let moment = Moment { role: self.space.role, now, micros, epoch };
+        let (change, reply) = (hooks.transition)(data.cells.get(&address), op, &moment);
+        if let Change::Write(cell) = change {
+            data.cells.insert(address, cell);
+        }
+        reply
+    }
+}
+
+impl Server {
+    /// What a call goes through before it is carried out.
+    async fn trip(&self) -> Result<()> {
+        let latency = *self.latency.lock();
+        if !latency.is_zero() {
+            tokio::time::sleep(latency).await;
+        }
+        if *self.hanging.borrow() {
+            // The sender lives as long as this call, so the wait ends with the hanging alone.
+            let _ = self.hanging.subscribe().wait_for(|hanging| !hanging).await;
+        }
+        if self.down.load(Ordering::SeqCst) {
+            return Err(Error::new(ErrorKind::Unavailable, "the fake was set down").at_tier(&self.name));
+        }
+        Ok(())
+    }
+}
+
+impl Default for Hooks {
+    fn default() -> Self {
+        Self {
+            transition,
+            address: |space, key| (space.namespace.clone(), space.tenant.clone(), key.bytes.clone()),
+            clear: |data, space| {
+                data.epochs.remove(&scope(space));
+            },
+            batch: |replies| replies,
+        }
+    }
+}
+
+fn scope(space: &Space) -> (String, Option<String>) {
+    (space.namespace.clone(), space.tenant.clone())
+}
+
+pub(crate) fn host_time() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}

@@ -1,0 +1,245 @@
+//! One tier under test, with short names for its operations.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+use terrace_core::{
+    Condition, Deadlines, Fence, Level, Op, Order, Reply, Role, Space, Stored, Tier, TierKey, Timestamp,
+    Token, Version,
+};
+
+use super::{Failure, Outcome, ensure, ensure_eq, subject::Subject};
+
+/// Longer than any test run.
+pub(crate) const LONG: Duration = Duration::from_secs(3600);
+
+/// A tier of the subject under a namespace that no other case uses.
+pub(crate) struct Bench {
+    pub(crate) subject: Subject,
+    pub(crate) space: Space,
+    pub(crate) tier: Arc<dyn Tier>,
+}
+
+impl Bench {
+    pub(crate) fn open(subject: Subject, role: Role, case: &str) -> Result<Self, Failure> {
+        let name: String = case.chars().take(60).collect();
+        let namespace = format!("{name}-{:016x}", fastrand::u64(..));
+        let space = Space {
+            namespace,
+            tenant: None,
+            role,
+            level: Level::Fenced,
+            schema: 1,
+            shape: 7,
+            budget: Duration::from_secs(60),
+        };
+        let tier = subject.backend.open(&space)?;
+        Ok(Self { subject, space, tier })
+    }
+
+    /// A tier of the same backend for another space.
+    pub(crate) fn sibling(&self, change: impl FnOnce(&mut Space)) -> Result<Self, Failure> {
+        let mut space = self.space.clone();
+        change(&mut space);
+        let tier = self.subject.backend.open(&space)?;
+        Ok(Self { subject: self.subject.clone(), space, tier })
+    }
+
+    /// The same space through the second handle.
+    pub(crate) fn through_second_handle(&self) -> Result<Self, Failure> {
+        let backend = self.subject.second.as_ref().unwrap_or(&self.subject.backend);
+        let tier = backend.open(&self.space)?;
+        Ok(Self { subject: self.subject.clone(), space: self.space.clone(), tier })
+    }
+
+    pub(crate) fn role(&self) -> Role {
+        self.space.role
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        (self.subject.now)()
+    }
+
+    pub(crate) async fn wait(&self, time: Duration) {
+        (self.subject.wait)(time).await;
+    }
+
+    pub(crate) fn key(&self, bytes: impl AsRef<[u8]>) -> TierKey {
+        tier_key(&self.space, bytes.as_ref())
+    }
+
+    pub(crate) fn long(&self) -> Deadlines {
+        Deadlines::ttl(self.now(), LONG)
+    }
+
+    pub(crate) async fn apply(&self, key: &TierKey, op: Op) -> Result<Reply, Failure> {
+        Ok(self.tier.apply(key, op).await?)
+    }
+
+    pub(crate) async fn get(&self, key: &TierKey) -> Result<Reply, Failure> {
+        self.apply(key, Op::Get).await
+    }
+
+    /// The value or negative entry that must be there.
+    pub(crate) async fn hit(&self, key: &TierKey) -> Result<Stored, Failure> {
+        let reply = self.get(key).await?;
+        let Reply::Hit(stored) = reply else { return wrong("a read must hit", &reply) };
+        Ok(stored)
+    }
+
+    /// A read must find this body.
+    pub(crate) async fn reads(&self, key: &TierKey, body: &'static str) -> Outcome {
+        ensure_eq!(self.hit(key).await?.body, Some(bytes(body)), "a read must give the value");
+        Ok(())
+    }
+
+    /// A read must find nothing.
+    pub(crate) async fn misses(&self, key: &TierKey) -> Outcome {
+        ensure_eq!(self.get(key).await?, Reply::Miss(Fence::default()), "a read must miss, without a fence");
+        Ok(())
+    }
+
+    /// The fence of a lease that must be granted.
+    pub(crate) async fn lease(&self, key: &TierKey) -> Result<Fence, Failure> {
+        self.lease_for(key, LONG, None).await
+    }
+
+    pub(crate) async fn lease_for(
+        &self,
+        key: &TierKey,
+        ttl: Duration,
+        over: Option<Version>,
+    ) -> Result<Fence, Failure> {
+        let reply = self.apply(key, Op::Lease { token: Token::random(), ttl, over }).await?;
+        let Reply::Miss(fence) = reply else { return wrong("a lease must be granted", &reply) };
+        Ok(fence)
+    }
+
+    /// Fills with the fence's own version.
+    pub(crate) async fn fill(
+        &self,
+        key: &TierKey,
+        fence: Fence,
+        body: &'static str,
+    ) -> Result<Reply, Failure> {
+        self.fill_version(key, fence, fence.version, body).await
+    }
+
+    pub(crate) async fn fill_version(
+        &self,
+        key: &TierKey,
+        fence: Fence,
+        version: Version,
+        body: &'static str,
+    ) -> Result<Reply, Failure> {
+        let body = Some(bytes(body));
+        self.apply(key, Op::Fill { fence, version, deadlines: self.long(), body }).await
+    }
+
+    /// A fill must be refused.
+    pub(crate) async fn refuses(&self, key: &TierKey, fence: Fence) -> Outcome {
+        let reply = self.fill(key, fence, "must be refused").await?;
+        ensure!(matches!(reply, Reply::Refused(_)), "the fill must be refused\n  found    {reply:?}");
+        Ok(())
+    }
+
+    /// Puts as the authority, whatever is there.
+    pub(crate) async fn put(&self, key: &TierKey, body: &'static str) -> Result<Version, Failure> {
+        self.put_until(key, body, self.long()).await
+    }
+
+    pub(crate) async fn put_until(
+        &self,
+        key: &TierKey,
+        body: &'static str,
+        deadlines: Deadlines,
+    ) -> Result<Version, Failure> {
+        let reply = self.write(key, Order::Author(Condition::Always), Some(bytes(body)), deadlines).await?;
+        kept(&reply)
+    }
+
+    pub(crate) async fn put_if(
+        &self,
+        key: &TierKey,
+        condition: Condition,
+        body: &'static str,
+    ) -> Result<Reply, Failure> {
+        self.write(key, Order::Author(condition), Some(bytes(body)), self.long()).await
+    }
+
+    pub(crate) async fn follow(
+        &self,
+        key: &TierKey,
+        version: Version,
+        body: &'static str,
+    ) -> Result<Reply, Failure> {
+        self.write(key, Order::Follow(version), Some(bytes(body)), self.long()).await
+    }
+
+    pub(crate) async fn write(
+        &self,
+        key: &TierKey,
+        order: Order,
+        body: Option<Bytes>,
+        deadlines: Deadlines,
+    ) -> Result<Reply, Failure> {
+        self.apply(key, Op::Put { order, deadlines, body, mark_ttl: LONG }).await
+    }
+
+    /// Whether a value was there, and the version that stays.
+    pub(crate) async fn invalidate(
+        &self,
+        key: &TierKey,
+        version: Option<Version>,
+    ) -> Result<(bool, Version), Failure> {
+        self.done(key, Op::Invalidate { version, mark_ttl: LONG }).await
+    }
+
+    pub(crate) async fn remove(&self, key: &TierKey) -> Result<(bool, Version), Failure> {
+        self.done(key, Op::Remove { mark_ttl: LONG }).await
+    }
+
+    pub(crate) async fn expire(
+        &self,
+        key: &TierKey,
+        deadlines: Deadlines,
+    ) -> Result<(bool, Version), Failure> {
+        self.done(key, Op::Expire { deadlines }).await
+    }
+
+    async fn done(&self, key: &TierKey, op: Op) -> Result<(bool, Version), Failure> {
+        let reply = self.apply(key, op).await?;
+        let Reply::Done { existed, version } = reply else { return wrong("must be done", &reply) };
+        Ok((existed, version))
+    }
+}
+
+/// The version of a reply that must be `Kept`.
+pub(crate) fn kept(reply: &Reply) -> Result<Version, Failure> {
+    let Reply::Kept(version) = reply else { return wrong("the value must be kept", reply) };
+    Ok(*version)
+}
+
+pub(crate) fn wrong<T>(what: &str, reply: &Reply) -> Result<T, Failure> {
+    let what = format!("{what}\n  found    {}", super::shortened(reply));
+    Err(Failure::Broken { at: "the tier's reply".to_owned(), what })
+}
+
+pub(crate) fn bytes(text: &'static str) -> Bytes {
+    Bytes::from_static(text.as_bytes())
+}
+
+/// A key with a digest of its own: namespace, tenant and key, length-prefixed.
+pub(crate) fn tier_key(space: &Space, key: &[u8]) -> TierKey {
+    let tenant = space.tenant.as_deref();
+    let mut hash = Sha256::new();
+    for part in [space.namespace.as_bytes(), tenant.unwrap_or_default().as_bytes(), key] {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part);
+    }
+    hash.update([u8::from(tenant.is_some())]);
+    let mut digest = [0; 16];
+    digest.copy_from_slice(&hash.finalize()[..16]);
+    TierKey { bytes: Bytes::copy_from_slice(key), digest }
+}

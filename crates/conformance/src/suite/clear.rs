@@ -1,0 +1,87 @@
+//! A clear makes every copy and every lease of its namespace dead.
+
+use terrace_core::{Condition, Fence, Op, Order, Reply, Version};
+
+use super::{
+    Outcome,
+    bench::{Bench, kept},
+    ensure, ensure_eq,
+};
+
+pub(crate) async fn a_clear_makes_values_dead(bench: &Bench) -> Outcome {
+    let keys: Vec<_> = (0..50u8).map(|number| bench.key([number])).collect();
+    for key in &keys {
+        bench.put(key, "value").await?;
+    }
+    let negative = bench.key("negative");
+    bench.write(&negative, Order::Author(Condition::Always), None, bench.long()).await?;
+    bench.tier.clear().await?;
+    for key in keys.iter().chain([&negative]) {
+        bench.misses(key).await?;
+    }
+    ensure!(!bench.remove(&keys[0]).await?.0, "a dead value is no value");
+    Ok(())
+}
+
+pub(crate) async fn a_clear_kills_leases(bench: &Bench) -> Outcome {
+    let key = bench.key("k");
+    let fence = bench.lease(&key).await?;
+    bench.tier.clear().await?;
+    bench.refuses(&key, fence).await?;
+    bench.misses(&key).await?;
+    let next = bench.lease(&key).await?;
+    ensure!(next.token != fence.token, "a dead lease must not come back");
+    bench.refuses(&key, Fence { version: Version::MAX, ..fence }).await?;
+    kept(&bench.fill(&key, next, "next").await?)?;
+    bench.reads(&key, "next").await
+}
+
+pub(crate) async fn a_clear_kills_a_lease_over_a_value(bench: &Bench) -> Outcome {
+    let key = bench.key("k");
+    let old = bench.put(&key, "old").await?;
+    let fence = bench.lease_for(&key, super::bench::LONG, Some(old)).await?;
+    bench.tier.clear().await?;
+    bench.refuses(&key, fence).await?;
+    bench.misses(&key).await
+}
+
+pub(crate) async fn writes_after_a_clear_are_kept(bench: &Bench) -> Outcome {
+    let (key, other) = (bench.key("k"), bench.key("other"));
+    for round in 0..3 {
+        let before = bench.put(&key, "before").await?;
+        bench.tier.clear().await?;
+        bench.misses(&key).await?;
+        // A follower's put must not take the dead value for an older one.
+        let late = bench.follow(&key, before.next(0), "late").await?;
+        ensure!(matches!(late, Reply::Refused(_)), "round {round}: nothing was there\n  found    {late:?}");
+        bench.put(&key, "after").await?;
+        bench.reads(&key, "after").await?;
+        let fence = bench.lease(&other).await?;
+        kept(&bench.fill(&other, fence, "filled").await?)?;
+        bench.reads(&other, "filled").await?;
+        bench.tier.clear().await?;
+    }
+    Ok(())
+}
+
+pub(crate) async fn a_clear_of_nothing_is_done(bench: &Bench) -> Outcome {
+    bench.tier.clear().await?;
+    bench.tier.clear().await?;
+    bench.misses(&bench.key("k")).await
+}
+
+pub(crate) async fn a_clear_is_seen_by_every_handle(bench: &Bench) -> Outcome {
+    let other = bench.through_second_handle()?;
+    let (key, leased) = (bench.key("k"), bench.key("leased"));
+    bench.put(&key, "value").await?;
+    other.reads(&key, "value").await?;
+    let fence = bench.lease(&leased).await?;
+    other.tier.clear().await?;
+    bench.misses(&key).await?;
+    bench.refuses(&leased, fence).await?;
+    bench.put(&key, "again").await?;
+    other.reads(&key, "again").await?;
+    let gone = other.apply(&key, Op::Get).await?;
+    ensure_eq!(gone, bench.get(&key).await?, "both handles must answer alike");
+    Ok(())
+}

@@ -1,0 +1,200 @@
+//! The list of the cases: the only place that names them all.
+
+use terrace_core::Role;
+
+use super::{Case, batch, clear, copies, evict, leases, life, races, reads, shapes, store};
+
+/// Hands the names of a group to another macro of this crate.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __cases {
+    (cache, $then:ident $arguments:tt) => {
+        $crate::__cases! {both, $then $arguments,
+            leases::a_fill_over_its_lease_is_kept,
+            leases::a_lease_on_a_value_is_a_hit,
+            leases::absence_rejects_a_fill,
+            leases::a_fill_without_a_token_is_refused,
+            leases::a_fill_over_another_token_is_refused,
+            leases::readers_share_a_living_lease_and_the_first_fill_wins,
+            leases::a_fence_permits_one_fill,
+            leases::a_lease_permits_no_fill_of_another_key,
+            leases::an_invalidation_kills_the_lease,
+            leases::a_versioned_invalidation_kills_the_lease,
+            leases::a_put_kills_the_lease,
+            leases::a_follow_put_kills_the_lease,
+            leases::an_open_put_kills_the_lease,
+            leases::a_remove_kills_the_lease,
+            leases::a_lease_after_an_invalidation_is_another_one,
+            leases::a_lease_ends_with_its_time,
+            leases::a_second_reader_extends_the_lease,
+            leases::a_lease_over_a_value_lets_it_be_replaced,
+            leases::a_write_kills_a_lease_over_a_value,
+            leases::a_fill_below_the_floor_is_refused,
+            leases::a_negative_fill_needs_its_lease_too,
+            copies::a_follow_put_replaces_an_older_value,
+            copies::a_follow_put_replaces_an_older_negative_entry,
+            copies::a_follow_put_replaces_nothing_newer,
+            copies::a_follow_put_inserts_nothing_where_nothing_is,
+            copies::a_late_follow_put_does_not_undo_a_remove,
+            copies::an_invalidation_drops_whatever_is_there,
+            copies::an_invalidation_of_an_absent_key_is_done,
+            copies::a_versioned_invalidation_spares_what_is_as_new,
+            copies::an_invalidation_touches_no_other_key,
+            copies::an_invalidation_whose_mark_has_no_time_still_drops_the_value,
+            copies::an_author_stays_above_the_floor_of_an_invalidation,
+            copies::an_open_put_is_kept_whatever_is_there,
+            copies::handles_see_each_others_writes_and_leases,
+            life::a_filled_value_ends_too,
+            clear::a_clear_makes_values_dead,
+            clear::a_clear_kills_leases,
+            clear::a_clear_kills_a_lease_over_a_value,
+            clear::writes_after_a_clear_are_kept,
+            clear::a_clear_of_nothing_is_done,
+            clear::a_clear_is_seen_by_every_handle,
+            batch::a_batch_of_invalidations_and_follow_puts_is_decided_key_by_key,
+            races::of_racing_leases_all_get_one_token,
+        }
+    };
+    (store, $then:ident $arguments:tt) => {
+        $crate::__cases! {both, $then $arguments,
+            store::a_fill_creates_what_was_absent,
+            store::a_fill_that_lost_to_a_creator_returns_the_winner,
+            store::a_fill_that_lost_to_a_put_returns_the_winner,
+            store::a_fill_that_lost_to_a_remove_is_refused_without_a_record,
+            store::a_remove_of_an_absent_key_refuses_a_fill_that_saw_it_absent,
+            store::a_fill_after_a_remove_that_it_saw_is_kept,
+            store::a_fill_never_replaces_a_record,
+            store::a_fill_replaces_a_negative_record_that_it_saw,
+            store::an_expired_record_is_absent_and_its_version_is_remembered,
+            store::a_clear_keeps_records,
+            store::a_record_is_there_for_another_handle,
+        }
+    };
+    (evict, $then:ident $arguments:tt) => {
+        $crate::$then! {$arguments,
+            evict::an_evicted_value_is_a_miss,
+            evict::an_evicted_lease_permits_no_fill,
+            evict::an_evicted_tombstone_permits_no_fill,
+            evict::a_late_put_after_an_eviction_is_not_kept,
+        }
+    };
+    (both, $then:ident $arguments:tt, $($more:tt)*) => {
+        $crate::$then! {$arguments,
+            reads::it_answers_a_ping,
+            reads::a_key_never_written_is_a_miss,
+            reads::a_put_value_is_read_back_with_its_version_and_deadlines,
+            reads::a_put_replaces_the_value_with_a_higher_version,
+            reads::an_issued_version_is_the_clock_in_microseconds,
+            reads::a_version_grows_over_a_floor_ahead_of_the_clock,
+            reads::a_version_grows_after_a_remove,
+            reads::a_version_grows_after_an_expiry,
+            reads::a_remove_deletes_and_tells_whether_there_was_a_value,
+            reads::a_remove_touches_no_other_key,
+            reads::a_put_if_absent_is_refused_over_a_value,
+            reads::a_replace_needs_the_version_that_is_there,
+            reads::a_negative_entry_is_a_hit_without_a_body,
+            reads::a_negative_entry_counts_as_no_value,
+            reads::deadlines_come_back_to_the_millisecond,
+            life::a_value_of_40_milliseconds_lives_and_ends,
+            life::a_value_of_no_time_is_never_there,
+            life::a_value_of_u64_max_seconds_lives,
+            life::a_stale_window_counts_as_life,
+            life::expire_gives_other_deadlines_and_nothing_else,
+            life::expire_can_end_a_life,
+            life::expire_can_extend_a_life,
+            life::expire_brings_nothing_back,
+            shapes::hostile_keys_are_keys_like_any_other,
+            shapes::an_empty_value_is_a_value,
+            shapes::values_of_all_bytes_and_1_mib_come_back,
+            shapes::a_value_of_64_mib_is_kept_or_too_large,
+            shapes::namespaces_are_apart,
+            shapes::tenants_are_apart,
+            shapes::names_that_read_alike_are_apart,
+            shapes::a_namespace_on_other_terms_is_in_use,
+            batch::an_empty_batch_is_answered,
+            batch::a_batch_of_one_is_answered,
+            batch::batches_answer_in_order_with_hits_and_misses_mixed,
+            batch::a_batch_of_leases_and_fills_is_fenced_key_by_key,
+            batch::a_batch_of_conditional_puts_is_decided_key_by_key,
+            batch::a_batch_of_removes_tells_what_was_there,
+            races::of_racing_fills_one_wins,
+            races::of_racing_creators_one_wins,
+            races::racing_puts_get_distinct_versions_and_the_newest_stays,
+            races::racing_replaces_lose_no_update,
+            races::ten_thousand_operations_at_once_get_their_own_answers,
+            races::a_write_during_a_load_is_never_overwritten,
+            $($more)*
+        }
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __table {
+    (($role:expr), $($group:ident::$case:ident,)*) => {
+        &[$(Case { name: stringify!($case), role: $role, run: |bench| Box::pin($group::$case(bench)) },)*]
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __tests {
+    (($make:expr, $list:ident), $($group:ident::$case:ident,)*) => {
+        $(
+            #[test]
+            fn $case() -> ::std::result::Result<(), $crate::suite::Broken> {
+                $crate::suite::run_case(|| $make(), $crate::suite::$list, stringify!($case))
+            }
+        )*
+    };
+}
+
+/// Makes a test of each case, in modules `cache`, `store` and `evict`.
+///
+/// The first argument is the path of an `async fn() -> Subject` that is called once for each test;
+/// the second picks one group: `cache` and `store` are the two roles of a tier, `evict` needs
+/// [`Subject::evict`](crate::suite::Subject::evict). Without it the two roles are run.
+///
+/// ```
+/// use terrace_conformance::{Fake, suite::Subject};
+///
+/// async fn fake() -> Subject {
+///     Subject::new(Fake::new())
+/// }
+/// terrace_conformance::tier_suite!(fake);
+/// # fn main() {}
+/// ```
+#[macro_export]
+macro_rules! tier_suite {
+    ($make:path) => {
+        $crate::tier_suite!($make, cache);
+        $crate::tier_suite!($make, store);
+    };
+    ($make:path, cache) => {
+        mod cache {
+            use super::*;
+            $crate::__cases!(cache, __tests($make, CACHE));
+        }
+    };
+    ($make:path, store) => {
+        mod store {
+            use super::*;
+            $crate::__cases!(store, __tests($make, STORE));
+        }
+    };
+    ($make:path, evict) => {
+        mod evict {
+            use super::*;
+            $crate::__cases!(evict, __tests($make, EVICT));
+        }
+    };
+}
+
+/// The cases of a cache tier.
+pub const CACHE: &[Case] = crate::__cases!(cache, __table(Role::Cache));
+
+/// The cases of a store.
+pub const STORE: &[Case] = crate::__cases!(store, __table(Role::Store));
+
+/// The cases of a cache tier that can be told to forget a cell (`Subject::evict`).
+pub const EVICT: &[Case] = crate::__cases!(evict, __table(Role::Cache));

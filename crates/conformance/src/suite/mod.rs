@@ -1,0 +1,24 @@
+//! The tier suite: small named cases that say what the contract means.
+
+mod batch;
+mod bench;
+mod clear;
+mod copies;
+mod evict;
+mod leases;
+mod life;
+mod list;
+mod outcome;
+mod races;
+mod reads;
+mod run;
+mod shapes;
+mod store;
+mod subject;
+
+pub(crate) use bench::Bench;
+pub use list::{CACHE, EVICT, STORE};
+pub use outcome::{Failure, Outcome};
+pub(crate) use outcome::{ensure, ensure_eq, shortened};
+pub use run::{Broken, Case, run_all, run_case};
+pub use subject::Subject;

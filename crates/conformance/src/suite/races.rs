@@ -1,0 +1,183 @@
+//! Many tasks at once: one winner, nothing lost, nothing mixed up.
+
+use std::collections::HashSet;
+
+use bytes::Bytes;
+use futures_util::{StreamExt, TryStreamExt, future::join_all, stream};
+use terrace_core::{Condition, ErrorKind, Fence, Op, Order, Reply, TierKey, Token, Version};
+
+use super::{
+    Failure, Outcome,
+    bench::{Bench, LONG, bytes, kept},
+    ensure, ensure_eq,
+};
+
+const RACERS: usize = 64;
+
+impl Bench {
+    /// The operation from many tasks at once, over both handles; `Busy` answers are left out, since
+    /// nothing was done.
+    async fn race(&self, key: &TierKey, op: impl Fn(usize) -> Op) -> Result<Vec<Reply>, Failure> {
+        let second = self.through_second_handle()?;
+        let racers = (0..RACERS).map(|number| {
+            let tier = if number % 2 == 0 { self.tier.clone() } else { second.tier.clone() };
+            let (key, op) = (key.clone(), op(number));
+            tokio::spawn(async move { tier.apply(&key, op).await })
+        });
+        let mut replies = Vec::new();
+        for ended in join_all(racers.collect::<Vec<_>>()).await {
+            match ended {
+                Ok(Ok(reply)) => replies.push(reply),
+                Ok(Err(error)) if error.kind() == ErrorKind::Busy => {}
+                Ok(Err(error)) => return Err(error.into()),
+                Err(panic) => {
+                    let what = format!("the tier panicked: {panic}");
+                    return Err(Failure::Broken { at: "a race".to_owned(), what });
+                }
+            }
+        }
+        ensure!(!replies.is_empty(), "somebody must win a race");
+        Ok(replies)
+    }
+}
+
+fn racer(number: usize) -> Option<Bytes> {
+    Some(Bytes::from(format!("racer {number}")))
+}
+
+fn winners(replies: &[Reply]) -> usize {
+    replies.iter().filter(|reply| matches!(reply, Reply::Kept(_))).count()
+}
+
+pub(crate) async fn of_racing_fills_one_wins(bench: &Bench) -> Outcome {
+    for round in 0..4u8 {
+        let key = bench.key([round]);
+        let fence = bench.lease(&key).await?;
+        let deadlines = bench.long();
+        let fill = |number| Op::Fill { fence, version: fence.version, deadlines, body: racer(number) };
+        let replies = bench.race(&key, fill).await?;
+        ensure_eq!(winners(&replies), 1, "racing fills over one fence");
+        bench.hit(&key).await?;
+    }
+    Ok(())
+}
+
+pub(crate) async fn of_racing_creators_one_wins(bench: &Bench) -> Outcome {
+    for round in 0..4u8 {
+        let key = bench.key([round]);
+        let deadlines = bench.long();
+        let order = Order::Author(Condition::Absent);
+        let put = |number| Op::Put { order, deadlines, body: racer(number), mark_ttl: LONG };
+        ensure_eq!(winners(&bench.race(&key, put).await?), 1, "racing puts of what is absent");
+    }
+    Ok(())
+}
+
+pub(crate) async fn of_racing_leases_all_get_one_token(bench: &Bench) -> Outcome {
+    for round in 0..4u8 {
+        let key = bench.key([round]);
+        let replies =
+            bench.race(&key, |_| Op::Lease { token: Token::random(), ttl: LONG, over: None }).await?;
+        let token = |reply: &Reply| match reply {
+            Reply::Miss(fence) => fence.token,
+            _ => Token::NONE,
+        };
+        let tokens: HashSet<Token> = replies.iter().map(token).collect();
+        ensure_eq!(tokens.len(), 1, "racing readers share one lease");
+        ensure!(!tokens.contains(&Token::NONE), "every racer gets a token");
+    }
+    Ok(())
+}
+
+pub(crate) async fn racing_puts_get_distinct_versions_and_the_newest_stays(bench: &Bench) -> Outcome {
+    let key = bench.key("k");
+    let deadlines = bench.long();
+    let order = Order::Author(Condition::Always);
+    let put = |number| Op::Put { order, deadlines, body: racer(number), mark_ttl: LONG };
+    let replies = bench.race(&key, put).await?;
+    let versions = replies.iter().map(kept).collect::<Result<Vec<Version>, _>>()?;
+    let distinct: HashSet<_> = versions.iter().collect();
+    ensure_eq!(distinct.len(), versions.len(), "no two writes have one version");
+    ensure_eq!(Some(bench.hit(&key).await?.version), versions.into_iter().max(), "the newest must stay");
+    Ok(())
+}
+
+pub(crate) async fn racing_replaces_lose_no_update(bench: &Bench) -> Outcome {
+    let key = bench.key("counter");
+    kept(&bench.write(&key, Order::Author(Condition::Always), Some(Bytes::from("0")), bench.long()).await?)?;
+    let (tasks, rounds) = (8usize, 10usize);
+    let count = async || -> Outcome {
+        let mut done = 0;
+        while done < rounds {
+            let seen = bench.hit(&key).await?;
+            let number = number_in(seen.body.as_ref()) + 1;
+            let order = Order::Author(Condition::Version(seen.version));
+            let next = Some(Bytes::from(number.to_string()));
+            match bench.write(&key, order, next, bench.long()).await {
+                Ok(Reply::Kept(_)) => done += 1,
+                Ok(_) => {}
+                Err(Failure::Tier(error)) if error.kind() == ErrorKind::Busy => {}
+                Err(failure) => return Err(failure),
+            }
+        }
+        Ok(())
+    };
+    for ended in join_all((0..tasks).map(|_| count())).await {
+        ended?;
+    }
+    let total = number_in(bench.hit(&key).await?.body.as_ref());
+    ensure_eq!(total, tasks * rounds, "every replace that was kept must count");
+    Ok(())
+}
+
+fn number_in(body: Option<&Bytes>) -> usize {
+    body.and_then(|body| std::str::from_utf8(body).ok()).and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
+pub(crate) async fn ten_thousand_operations_at_once_get_their_own_answers(bench: &Bench) -> Outcome {
+    let keys: Vec<_> = (0..100).map(|number| bench.key(format!("key {number}"))).collect();
+    for (number, key) in keys.iter().enumerate() {
+        let order = Order::Author(Condition::Always);
+        kept(&bench.write(key, order, racer(number), bench.long()).await?)?;
+    }
+    let reads = (0..10_000usize).map(|number| {
+        let number = number * 7919 % 100;
+        let key = &keys[number];
+        async move {
+            let Reply::Hit(stored) = bench.tier.apply(key, Op::Get).await? else {
+                return super::bench::wrong("the value was put", &Reply::Miss(Fence::default()));
+            };
+            ensure_eq!(stored.body, racer(number), "an answer must belong to its question");
+            Ok(())
+        }
+    });
+    let reads: Vec<_> = reads.collect();
+    stream::iter(reads).buffer_unordered(10_000).try_collect::<()>().await
+}
+
+pub(crate) async fn a_write_during_a_load_is_never_overwritten(bench: &Bench) -> Outcome {
+    for round in 0..16u8 {
+        let key = bench.key([round]);
+        let fence = bench.lease(&key).await?;
+        let fill = bench.fill_version(&key, fence, fence.version, "loaded");
+        let remove = bench.remove(&key);
+        let (filled, removed) = if round % 2 == 0 {
+            futures_util::future::join(fill, remove).await
+        } else {
+            let (removed, filled) = futures_util::future::join(remove, fill).await;
+            (filled, removed)
+        };
+        let (existed, _) = removed?;
+        let kept = matches!(filled?, Reply::Kept(_));
+        ensure_eq!(existed, kept, "a fill before the remove is removed, one after it refused");
+        bench.misses(&key).await?;
+    }
+    let key = bench.key("put");
+    let fence = bench.lease(&key).await?;
+    let (filled, put) =
+        futures_util::future::join(bench.fill(&key, fence, "old"), bench.put(&key, "new")).await;
+    filled?;
+    put?;
+    ensure_eq!(bench.hit(&key).await?.body, Some(bytes("new")), "the put must stay");
+    Ok(())
+}

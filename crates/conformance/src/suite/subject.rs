@@ -1,0 +1,78 @@
+//! What the suite needs of a backend under test.
+
+use std::{any::Any, fmt, sync::Arc, time::Duration};
+
+use futures_util::future::BoxFuture;
+use terrace_core::{Backend, Space, TierKey, Timestamp};
+
+use crate::fake::host_time;
+
+type Wait = dyn Fn(Duration) -> BoxFuture<'static, ()> + Send + Sync;
+type Evict = dyn Fn(Space, TierKey) -> BoxFuture<'static, ()> + Send + Sync;
+
+/// A backend under test and what belongs to it. Every case makes one and uses namespaces of its
+/// own, so that all subjects may share one server.
+#[derive(Clone)]
+pub struct Subject {
+    pub(crate) backend: Arc<dyn Backend>,
+    pub(crate) second: Option<Arc<dyn Backend>>,
+    pub(crate) now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+    pub(crate) wait: Arc<Wait>,
+    pub(crate) evict: Option<Arc<Evict>>,
+    guards: Vec<Arc<dyn Any + Send + Sync>>,
+}
+
+impl Subject {
+    /// A backend on the host's clock (or a server that keeps the host's time).
+    pub fn new(backend: impl Backend) -> Self {
+        Self {
+            backend: Arc::new(backend),
+            second: None,
+            now: Arc::new(host_time),
+            wait: Arc::new(|time| Box::pin(tokio::time::sleep(time))),
+            evict: None,
+            guards: Vec::new(),
+        }
+    }
+
+    /// A second handle on the same data, as another process or a restarted one has it. Without one,
+    /// the first plays both parts.
+    #[must_use]
+    pub fn second(self, backend: impl Backend) -> Self {
+        Self { second: Some(Arc::new(backend)), ..self }
+    }
+
+    /// The backend's clock and the way to let its time pass, where it is not the host's.
+    #[must_use]
+    pub fn clock(
+        self,
+        now: impl Fn() -> Timestamp + Send + Sync + 'static,
+        wait: impl Fn(Duration) -> BoxFuture<'static, ()> + Send + Sync + 'static,
+    ) -> Self {
+        Self { now: Arc::new(now), wait: Arc::new(wait), ..self }
+    }
+
+    /// The way to make the server forget one cell of a cache tier, as for want of room. The `evict`
+    /// cases need it.
+    #[must_use]
+    pub fn evict(
+        self,
+        evict: impl Fn(Space, TierKey) -> BoxFuture<'static, ()> + Send + Sync + 'static,
+    ) -> Self {
+        Self { evict: Some(Arc::new(evict)), ..self }
+    }
+
+    /// Something to be dropped after the case: a temporary folder, a server.
+    #[must_use]
+    pub fn guard(mut self, guard: impl Any + Send + Sync) -> Self {
+        self.guards.push(Arc::new(guard));
+        self
+    }
+}
+
+impl fmt::Debug for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = f.debug_struct("Subject");
+        out.field("backend", &self.backend.name()).field("guards", &self.guards.len()).finish_non_exhaustive()
+    }
+}
