@@ -39,14 +39,28 @@ pub(crate) fn provide() -> Result<Plan> {
     }
     let names: Vec<&str> = missing.iter().map(|package| package.program).collect();
     eprintln!("not installed: {}", names.join(", "));
-    if is_root() && find::find("apt-get").is_some() {
-        install::by_apt(&missing)?;
-    } else if cfg!(target_os = "macos") && find::find("brew").is_some() {
-        install::by_homebrew(&missing)?;
-    } else if docker_runs() {
-        return Ok(Plan::InContainer(in_container()));
+    if let Err(error) = install(&missing) {
+        eprintln!("xtask: {error}");
     }
-    if self::missing().is_empty() { Ok(Plan::Here) } else { Err(advice(&missing)) }
+    let missing = self::missing();
+    if missing.is_empty() {
+        Ok(Plan::Here)
+    } else if docker_runs() {
+        Ok(Plan::InContainer(in_container()))
+    } else {
+        Err(advice(&missing))
+    }
+}
+
+/// By the machine's own installer, where this process may use it.
+fn install(missing: &[Package]) -> Result<()> {
+    if is_root() && find::find("apt-get").is_some() {
+        install::by_apt(missing)
+    } else if cfg!(target_os = "macos") && find::find("brew").is_some() {
+        install::by_homebrew(missing)
+    } else {
+        Ok(())
+    }
 }
 
 /// The client alone is not enough: its daemon must answer, and compose be there.

@@ -26,7 +26,7 @@ if [ -n "$pid" ]; then
   kill -CONT "$pid" 2>/dev/null
   kill -"$2" "$pid" 2>/dev/null
   n=0
-  while kill -0 "$pid" 2>/dev/null && [ "$n" -lt 60 ]; do sleep 0.1; n=$((n + 1)); done
+  while kill -0 "$pid" 2>/dev/null && [ "$n" -lt 300 ]; do sleep 0.02; n=$((n + 1)); done
   kill -KILL "$pid" 2>/dev/null
 fi
 if [ -f "$1/data/postmaster.pid" ]; then
