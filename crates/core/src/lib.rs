@@ -1,7 +1,6 @@
 //! The contracts and the chain of terrace: cache, routes, flights, entries, keys, codecs, clock.
 
 mod cell;
-pub mod codec;
 mod error;
 mod gate;
 pub mod key;
@@ -13,7 +12,6 @@ mod transition;
 mod version;
 
 pub use cell::{Cell, HEADER_LEN, State};
-pub use codec::{Codec, Compression, Undecoded};
 pub use error::{BoxError, Error, ErrorKind, Result};
 pub use gate::{Gate, GateLimits, Trip};
 pub use key::{Digest, EncodedKey, Lookup};

@@ -93,6 +93,9 @@ pub trait Tier: fmt::Debug + Send + Sync + 'static {
     }
 
     /// Makes every copy of the namespace dead, by a new epoch. Records of a store stay.
+    ///
+    /// Reads through this handle see it at once, those through others within 100 ms; fills and
+    /// writes are checked against it by the server.
     async fn clear(&self) -> Result<()>;
 
     /// One trip to the server and back.

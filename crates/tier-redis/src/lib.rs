@@ -1,1 +1,24 @@
 //! The Redis tier of terrace: fenced cache tier over one multiplexed connection.
+//!
+//! - [`Redis`] is the handle of one server; caches open their tiers on it.
+//! - A hit is a plain GET; concurrent ones share an MGET. What changes a key is a script, one file
+//!   for each operation, which does what [`transition`](terrace_core::transition) says.
+//! - Epochs (what `clear` changes) are checked by every script, and by reads at most 100 ms apart.
+//!
+//! Needs Redis 6.2 or later, or a server that speaks its protocol (RESP3, Lua).
+
+mod address;
+mod fault;
+mod handle;
+mod heard;
+mod layout;
+mod link;
+mod reads;
+mod reclaim;
+mod script;
+mod send;
+mod space;
+mod tier;
+mod write;
+
+pub use handle::{Redis, RedisBuilder};

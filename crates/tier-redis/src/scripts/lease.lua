@@ -1,0 +1,19 @@
+-- The value, or a lease. ARGV[2] token, [3] its life in ms, [4] grant over this version too, or ''.
+local token, ttl, over = ARGV[2], tonumber(ARGV[3]), ARGV[4]
+if entry and (over == '' or number(over, 1) ~= floor) then
+  return 'H' .. epoch .. cell
+end
+if not live or state == 'T' then
+  mark('L', floor, token, ttl)
+else
+  local held = string.sub(cell, 18, 25)
+  if held ~= NONE then
+    token = held
+  end
+  if state == 'L' and now + ttl > number(cell, 50) then
+    mark('L', floor, token, ttl)
+  elseif held == NONE then
+    redis.call('SETRANGE', KEYS[1], 17, token)
+  end
+end
+return 'M' .. epoch .. token .. pack(next_version)

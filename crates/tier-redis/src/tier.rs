@@ -1,0 +1,380 @@
+//! The tier of one namespace.
+
+use std::{fmt, sync::Arc, time::SystemTime};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use redis::{Cmd, Value};
+use terrace_core::{
+    Cell, Error, ErrorKind, Fence, Gate, Level, Op, Order, Reply, Result, Space, State, Stored, Tier,
+    TierKey, Token, Version,
+};
+use tokio::time::Instant;
+
+use crate::{
+    fault::{self, Effect, NAME, error},
+    link::{Link, within},
+    reads::{Ask, Reads, read_many},
+    reclaim,
+    script::{Call, Name},
+    send::{self, Request},
+    space::{SpaceState, Terms, in_use},
+    write::{self, FOREVER_MILLIS},
+};
+
+/// A cache tier in Redis: cells under a namespace's keys, fenced by scripts.
+pub(crate) struct RedisTier {
+    pub(crate) space: Space,
+    pub(crate) state: Arc<SpaceState>,
+    pub(crate) link: Arc<Link>,
+    pub(crate) reads: Gate<Reads>,
+    pub(crate) max_value_bytes: usize,
+}
+
+/// What the read path says of a key.
+enum Found {
+    /// A live value or negative entry.
+    Entry(Stored),
+    Nothing,
+    /// A cell of another epoch than the one heard before: one of the two is out of date.
+    Doubtful,
+}
+
+#[async_trait]
+impl Tier for RedisTier {
+    async fn apply(&self, key: &TierKey, op: Op) -> Result<Reply> {
+        let operation = name_of(&op);
+        let reply = match op {
+            Op::Get => self.get(key).await,
+            Op::Lease { .. } => self.lease(key, op).await,
+            _ => self.write(key, op).await,
+        };
+        reply.map_err(|error| located(error, operation))
+    }
+
+    async fn apply_many(&self, batch: Vec<(TierKey, Op)>) -> Vec<Result<Reply>> {
+        let operation = batch.first().map_or("get", |(_, op)| name_of(op));
+        let deadline = Instant::now() + self.space.budget_for(batch.len());
+        let replies = match batch.first() {
+            Some((_, Op::Get | Op::Lease { .. })) => self.read_batch(batch, deadline).await,
+            _ => {
+                let (keys, ops): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
+                let keys = keys.iter().map(|key| self.state.layout.cell(key));
+                self.write_batch(keys.zip(ops).collect(), deadline, Effect::Write).await
+            }
+        };
+        replies.into_iter().map(|reply| reply.map_err(|error| located(error, operation))).collect()
+    }
+
+    async fn clear(&self) -> Result<()> {
+        let epoch = terrace_core::Epoch::random();
+        let mut set = Cmd::new();
+        set.arg("SET").arg(&self.state.layout.epoch).arg(&epoch.as_u64().to_be_bytes()[..]);
+        let asked_at = Instant::now();
+        let sent = self.link.send(&set, Effect::Write);
+        match within(asked_at + self.space.budget, Effect::Write, sent).await {
+            Ok(Value::Okay) => {}
+            Ok(Value::ServerError(answer)) => return Err(located(fault::of_server(&answer), "clear")),
+            Ok(_) => return Err(located(fault::unreadable(), "clear")),
+            Err(error) => return Err(located(error, "clear")),
+        }
+        self.state.heard.hear(Some(epoch), asked_at);
+        reclaim::start(&self.link, &self.state);
+        Ok(())
+    }
+
+    async fn ping(&self) -> Result<()> {
+        let ping = redis::cmd("PING");
+        let sent = self.link.send(&ping, Effect::Read);
+        match within(Instant::now() + self.space.budget, Effect::Read, sent).await {
+            Ok(Value::ServerError(answer)) => Err(located(fault::of_server(&answer), "ping")),
+            Ok(_) => Ok(()),
+            Err(error) => Err(located(error, "ping")),
+        }
+    }
+
+    async fn ready(&self) -> Result<()> {
+        self.link.wait().await.map_err(|error| located(error, "ready"))?;
+        self.register().await.map_err(|error| located(error, "ready"))?;
+        *self.state.registered.lock() = Some(Instant::now());
+        Ok(())
+    }
+
+    fn keeps_budget(&self) -> bool {
+        true
+    }
+}
+
+impl RedisTier {
+    async fn get(&self, key: &TierKey) -> Result<Reply> {
+        let cell = self.state.layout.cell(key);
+        let found = match self.look_up(cell.clone(), false).await? {
+            Found::Doubtful => self.look_up(cell, true).await?,
+            found => found,
+        };
+        Ok(match found {
+            Found::Entry(stored) => Reply::Hit(stored),
+            Found::Nothing | Found::Doubtful => Reply::Miss(Fence::default()),
+        })
+    }
+
+    /// A GET, and on a miss the script, within one budget.
+    async fn lease(&self, key: &TierKey, op: Op) -> Result<Reply> {
+        let deadline = Instant::now() + self.space.budget;
+        let cell = self.state.layout.cell(key);
+        if let Found::Entry(stored) = self.look_up(cell.clone(), false).await?
+            && !is_asked_over(&op, stored.version)
+        {
+            return Ok(Reply::Hit(stored));
+        }
+        match self.plan_lease(cell, op) {
+            Plan::Answer(answer) => answer,
+            Plan::Send(request) => {
+                let sent = send::one(&self.link, &self.state, request, Effect::Read);
+                within(deadline, Effect::Read, sent).await
+            }
+        }
+    }
+
+    async fn write(&self, key: &TierKey, op: Op) -> Result<Reply> {
+        match self.plan_write(self.state.layout.cell(key), op) {
+            Plan::Answer(answer) => answer,
+            Plan::Send(request) => {
+                let deadline = Instant::now() + self.space.budget;
+                let sent = send::one(&self.link, &self.state, request, Effect::Write);
+                within(deadline, Effect::Write, sent).await
+            }
+        }
+    }
+
+    async fn look_up(&self, key: Bytes, ask_epoch: bool) -> Result<Found> {
+        let epoch = ask_epoch || self.state.heard.fresh_epoch().is_none();
+        if epoch {
+            self.renew_terms();
+        }
+        let bytes = self.reads.call(Ask { key, space: Arc::clone(&self.state), epoch }).await?;
+        Ok(self.judge(bytes))
+    }
+
+    /// The server's own expiry has removed what is over; the epoch is compared here.
+    fn judge(&self, bytes: Option<Bytes>) -> Found {
+        let Some(cell) = bytes.and_then(|bytes| Cell::decode(&bytes)) else { return Found::Nothing };
+        if self.state.heard.epoch() != Some(cell.epoch) {
+            return Found::Doubtful;
+        }
+        write::stored(&cell).map_or(Found::Nothing, Found::Entry)
+    }
+
+    async fn read_batch(&self, batch: Vec<(TierKey, Op)>, deadline: Instant) -> Vec<Result<Reply>> {
+        self.renew_terms();
+        let keys: Vec<Bytes> = batch.iter().map(|(key, _)| self.state.layout.cell(key)).collect();
+        let mut found = Vec::with_capacity(keys.len());
+        for page in keys.chunks(send::PIPELINE) {
+            let read = read_many(&self.link, page, std::slice::from_ref(&self.state));
+            match within(deadline, Effect::Read, read).await {
+                Ok(cells) => found.extend(cells.into_iter().map(|cell| Ok(self.judge(cell)))),
+                Err(error) => found.extend(page.iter().map(|_| Err(error.clone()))),
+            }
+        }
+        let mut replies = Vec::with_capacity(keys.len());
+        let mut missing = Vec::new();
+        for ((at, found), (_, op)) in found.into_iter().enumerate().zip(batch) {
+            replies.push(match found {
+                Err(error) => Err(error),
+                Ok(Found::Entry(stored)) if !is_asked_over(&op, stored.version) => Ok(Reply::Hit(stored)),
+                Ok(_) => {
+                    if op != Op::Get {
+                        missing.push((at, op));
+                    }
+                    Ok(Reply::Miss(Fence::default()))
+                }
+            });
+        }
+        let (places, ops): (Vec<_>, Vec<_>) = missing.into_iter().unzip();
+        let leases = places.iter().map(|at| keys[*at].clone()).zip(ops).collect();
+        for (at, lease) in places.into_iter().zip(self.write_batch(leases, deadline, Effect::Read).await) {
+            replies[at] = lease;
+        }
+        replies
+    }
+
+    /// Scripts in pipelines: one trip a page.
+    async fn write_batch(
+        &self,
+        batch: Vec<(Bytes, Op)>,
+        deadline: Instant,
+        effect: Effect,
+    ) -> Vec<Result<Reply>> {
+        let mut replies = Vec::with_capacity(batch.len());
+        let mut requests = Vec::new();
+        let mut places = Vec::new();
+        let mut sizes = Vec::new();
+        for (at, (key, op)) in batch.into_iter().enumerate() {
+            let size = key.len() + write::body_bytes(&op);
+            let plan =
+                if effect == Effect::Read { self.plan_lease(key, op) } else { self.plan_write(key, op) };
+            replies.push(match plan {
+                Plan::Answer(answer) => answer,
+                Plan::Send(request) => {
+                    requests.push(request);
+                    places.push(at);
+                    sizes.push(size);
+                    Err(fault::unreadable())
+                }
+            });
+        }
+        let mut start = 0;
+        for end in send::pages(sizes.into_iter()) {
+            let answers = self.send_page(&requests[start..end], deadline, effect).await;
+            for (at, answer) in places[start..end].iter().zip(answers) {
+                replies[*at] = answer;
+            }
+            start = end;
+        }
+        replies
+    }
+
+    async fn send_page(&self, page: &[Request], deadline: Instant, effect: Effect) -> Vec<Result<Reply>> {
+        let late = |error: Error| page.iter().map(|_| Err(error.clone())).collect();
+        if Instant::now() >= deadline {
+            return late(error(
+                ErrorKind::Timeout,
+                "the budget of the batch was used up before this was sent",
+            ));
+        }
+        let sent = async { Ok(send::page(&self.link, &self.state, page, effect).await) };
+        within(deadline, effect, sent).await.unwrap_or_else(late)
+    }
+
+    fn plan_lease(&self, key: Bytes, op: Op) -> Plan {
+        match op {
+            // No fence at this level: any fill is taken, so a miss costs no second trip.
+            Op::Lease { token, .. } if self.space.level == Level::Ttl => {
+                Plan::Answer(Ok(Reply::Miss(Fence { token, version: version_now() })))
+            }
+            op => self.plan_script(key, op),
+        }
+    }
+
+    fn plan_write(&self, key: Bytes, op: Op) -> Plan {
+        let bytes = write::body_bytes(&op);
+        if bytes > self.max_value_bytes {
+            let limit = self.max_value_bytes;
+            let message = format!("a value of {bytes} bytes is above this tier's limit of {limit}");
+            return Plan::Answer(Err(error(ErrorKind::TooLarge, message)));
+        }
+        match op {
+            Op::Fill { version, deadlines, body, .. }
+            | Op::Put { order: Order::Open(version), deadlines, body, .. }
+                if self.space.level == Level::Ttl && self.state.heard.fresh_epoch().is_some() =>
+            {
+                let epoch = self.state.heard.epoch().unwrap_or_default();
+                let state = if body.is_some() { State::Value } else { State::Negative };
+                let bytes = body.unwrap_or_default();
+                let cell = Cell { state, version, epoch, token: Token::NONE, deadlines, bytes };
+                Plan::Send(Request::Set(set(&key, &cell), version))
+            }
+            Op::Fill { version, deadlines, body, .. } if self.space.level == Level::Ttl => {
+                let order = Order::Open(version);
+                self.plan_script(key, Op::Put { order, deadlines, body, mark_ttl: std::time::Duration::ZERO })
+            }
+            Op::Fill { fence, .. } if fence.token == Token::NONE => Plan::Answer(Ok(Reply::Refused(None))),
+            op => self.plan_script(key, op),
+        }
+    }
+
+    fn plan_script(&self, key: Bytes, op: Op) -> Plan {
+        match write::call(key, &self.state.layout.epoch, op) {
+            Some(call) => Plan::Send(Request::Script(call)),
+            None => Plan::Answer(Err(error(ErrorKind::Unsupported, "a batch holds operations of one kind"))),
+        }
+    }
+
+    async fn register(&self) -> Result<()> {
+        register(&self.link, &self.state, &self.space).await
+    }
+
+    /// Keeps the terms registered, at most one trip in [`Terms::RENEW`] and in nobody's way.
+    fn renew_terms(&self) {
+        let mut registered = self.state.registered.lock();
+        if registered.is_some_and(|at| at.elapsed() >= Terms::RENEW) {
+            *registered = Some(Instant::now());
+            let (link, state, space) = (Arc::clone(&self.link), Arc::clone(&self.state), self.space.clone());
+            tokio::spawn(async move {
+                if let Err(error) = register(&link, &state, &space).await {
+                    tracing::warn!(%error, namespace = space.namespace, "the terms of the namespace do not hold");
+                }
+            });
+        }
+    }
+}
+
+/// What is to be done about one operation.
+enum Plan {
+    Answer(Result<Reply>),
+    Send(Request),
+}
+
+impl fmt::Debug for RedisTier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisTier")
+            .field("space", &self.space)
+            .field("link", &self.link)
+            .finish_non_exhaustive()
+    }
+}
+
+async fn register(link: &Arc<Link>, state: &SpaceState, space: &Space) -> Result<()> {
+    let terms = state.terms.to_string();
+    let keys = vec![Bytes::copy_from_slice(state.layout.terms.as_bytes())];
+    let args = vec![terms.clone().into(), Terms::HOLD.as_millis().to_string().into()];
+    let call = Call { script: Name::Terms, keys, args };
+    let deadline = Instant::now() + space.budget;
+    match within(deadline, Effect::Read, send::run(link, &call, Effect::Read)).await? {
+        Value::BulkString(held) if held == terms.as_bytes() => Ok(()),
+        Value::BulkString(held) => {
+            Err(in_use(&space.namespace, &state.terms, &String::from_utf8_lossy(&held)))
+        }
+        Value::ServerError(answer) => Err(fault::of_server(&answer)),
+        _ => Err(fault::unreadable()),
+    }
+}
+
+/// A plain SET; the server drops the cell at its own deadline.
+fn set(key: &Bytes, cell: &Cell) -> Cmd {
+    let bytes = cell.encode();
+    let mut command = Cmd::with_capacity(5, key.len() + bytes.len() + 32);
+    command.arg("SET").arg(key.as_ref()).arg(bytes.as_ref());
+    let expires_at = cell.deadlines.expires_at.as_millis();
+    if expires_at < FOREVER_MILLIS {
+        command.arg("PXAT").arg(expires_at.max(1));
+    }
+    command
+}
+
+fn is_asked_over(op: &Op, version: Version) -> bool {
+    matches!(op, Op::Lease { over: Some(seen), .. } if *seen == version)
+}
+
+/// At level `Ttl` nobody compares versions; they only grow for people who look.
+fn version_now() -> Version {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Version::NONE.next(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
+}
+
+fn name_of(op: &Op) -> &'static str {
+    match op {
+        Op::Get => "get",
+        Op::Lease { .. } => "lease",
+        Op::Fill { .. } => "fill",
+        Op::Put { .. } => "put",
+        Op::Invalidate { .. } => "invalidate",
+        Op::Remove { .. } => "remove",
+        Op::Expire { .. } => "expire",
+    }
+}
+
+fn located(error: Error, operation: &'static str) -> Error {
+    let error = if error.tier().is_none() { error.at_tier(NAME) } else { error };
+    if error.operation().is_none() { error.during(operation) } else { error }
+}

@@ -1,0 +1,128 @@
+//! Operations as script calls, and their answers.
+
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use terrace_core::{
+    Cell, Condition, Deadlines, Epoch, Fence, Op, Order, Reply, Result, State, Stored, Timestamp, Token,
+    Version,
+};
+
+use crate::{
+    fault,
+    script::{Call, Name},
+};
+
+/// From here on, in milliseconds, a time to live is for ever: 2^52, about 140,000 years, which the
+/// scripts' numbers and Redis take.
+pub(crate) const FOREVER_MILLIS: u64 = 1 << 52;
+
+/// The script call for `op` on the cell `key`; `None` for [`Op::Get`], which needs no script.
+pub(crate) fn call(key: Bytes, epoch_key: &str, op: Op) -> Option<Call> {
+    let (script, args) = match op {
+        Op::Get => return None,
+        Op::Lease { token, ttl, over } => {
+            (Name::Lease, vec![number(token.as_u64()), millis(ttl), version_or_none(over)])
+        }
+        Op::Fill { fence, version, deadlines, body } => {
+            let [state, envelope] = content(body);
+            let token = number(fence.token.as_u64());
+            (Name::Fill, vec![token, number(version.as_u64()), deadline_bytes(&deadlines), state, envelope])
+        }
+        Op::Put { order, deadlines, body, mark_ttl } => {
+            let [state, envelope] = content(body);
+            let (word, version) = order_words(order);
+            let (word, version) = (Bytes::from_static(word.as_bytes()), number(version.as_u64()));
+            (Name::Put, vec![word, version, millis(mark_ttl), deadline_bytes(&deadlines), state, envelope])
+        }
+        Op::Invalidate { version, mark_ttl } => {
+            (Name::Invalidate, vec![version_or_none(version), millis(mark_ttl)])
+        }
+        Op::Remove { mark_ttl } => (Name::Remove, vec![millis(mark_ttl)]),
+        Op::Expire { deadlines } => (Name::Expire, vec![deadline_bytes(&deadlines)]),
+    };
+    let keys = vec![key, Bytes::copy_from_slice(epoch_key.as_bytes())];
+    let args = std::iter::once(number(Epoch::random().as_u64())).chain(args).collect();
+    Some(Call { script, keys, args })
+}
+
+/// What a script said: the epoch and the answer.
+pub(crate) fn answer(reply: &Bytes) -> Result<(Epoch, Reply)> {
+    read_answer(reply).ok_or_else(fault::unreadable)
+}
+
+fn read_answer(reply: &Bytes) -> Option<(Epoch, Reply)> {
+    let epoch = Epoch::from_u64(number_at(reply, 1)?);
+    let version = |at| number_at(reply, at).map(Version::from_u64);
+    let answer = match reply.first()? {
+        b'H' => Reply::Hit(stored(&Cell::decode(&reply.slice(9..))?)?),
+        b'M' => Reply::Miss(Fence { token: Token::from_u64(number_at(reply, 9)?), version: version(17)? }),
+        b'K' => Reply::Kept(version(9)?),
+        b'R' if reply.len() == 9 => Reply::Refused(None),
+        b'R' => Reply::Refused(Some(stored(&Cell::decode(&reply.slice(9..))?)?)),
+        b'D' => Reply::Done { existed: *reply.get(9)? == b'1', version: version(10)? },
+        _ => return None,
+    };
+    Some((epoch, answer))
+}
+
+/// The value or negative entry in a cell.
+pub(crate) fn stored(cell: &Cell) -> Option<Stored> {
+    let body = match cell.state {
+        State::Value => Some(cell.bytes.clone()),
+        State::Negative => None,
+        State::Lease | State::Tombstone => return None,
+    };
+    Some(Stored { version: cell.version, deadlines: cell.deadlines, body })
+}
+
+/// The bytes of an envelope that an operation carries.
+pub(crate) fn body_bytes(op: &Op) -> usize {
+    match op {
+        Op::Fill { body: Some(body), .. } | Op::Put { body: Some(body), .. } => body.len(),
+        _ => 0,
+    }
+}
+
+fn number_at(bytes: &Bytes, at: usize) -> Option<u64> {
+    bytes.get(at..at + 8)?.try_into().ok().map(u64::from_be_bytes)
+}
+
+fn number(number: u64) -> Bytes {
+    Bytes::copy_from_slice(&number.to_be_bytes())
+}
+
+fn version_or_none(version: Option<Version>) -> Bytes {
+    version.map_or_else(Bytes::new, |version| number(version.as_u64()))
+}
+
+fn millis(ttl: Duration) -> Bytes {
+    let millis = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).min(FOREVER_MILLIS);
+    millis.to_string().into()
+}
+
+fn deadline_bytes(deadlines: &Deadlines) -> Bytes {
+    let Deadlines { written, fresh_until, stale_until, expires_at } = *deadlines;
+    let mut bytes = BytesMut::with_capacity(32);
+    for point in [written, fresh_until, stale_until, expires_at] {
+        bytes.put_u64(Timestamp::as_millis(point));
+    }
+    bytes.freeze()
+}
+
+fn content(body: Option<Bytes>) -> [Bytes; 2] {
+    match body {
+        Some(envelope) => [Bytes::from_static(b"V"), envelope],
+        None => [Bytes::from_static(b"N"), Bytes::new()],
+    }
+}
+
+fn order_words(order: Order) -> (&'static str, Version) {
+    match order {
+        Order::Author(Condition::Always) => ("always", Version::NONE),
+        Order::Author(Condition::Absent) => ("absent", Version::NONE),
+        Order::Author(Condition::Version(seen)) => ("version", seen),
+        Order::Follow(version) => ("follow", version),
+        Order::Open(version) => ("open", version),
+    }
+}
