@@ -1,1 +1,28 @@
 //! The Postgres tier of terrace: store of record, or expiring cache tier, over sqlx.
+//!
+//! [`Postgres`] is the handle; its place in a cache's chain says which role it has. Every
+//! operation is one statement that does what [`terrace_core::transition`] says, under the row
+//! lock; versions are issued there. Concurrent single reads share round trips.
+//!
+//! The library makes its own schema (`terrace`). In it, for operators:
+//!
+//! - the view `stats`: what each namespace keeps;
+//! - `CALL terrace.cleanup_old_cache_entries(days)`: deletes old copies, never records;
+//! - the view `index_usage`;
+//! - `SELECT terrace.forget_terms(namespace)`: lets a namespace be used on other terms.
+
+mod clean;
+mod error;
+mod number;
+mod once;
+mod pool;
+mod postgres;
+mod read;
+mod rows;
+mod setup;
+mod space;
+mod statements;
+mod tier;
+mod write;
+
+pub use postgres::{Postgres, PostgresBuilder};

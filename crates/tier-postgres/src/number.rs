@@ -1,0 +1,54 @@
+//! Numbers without a sign in `bigint` columns: kept bit by bit, so that they come back exact.
+
+use std::time::Duration;
+
+use terrace_core::{Deadlines, Timestamp};
+
+/// The same bits, as Postgres keeps them.
+pub(crate) const fn signed(number: u64) -> i64 {
+    number.cast_signed()
+}
+
+/// The same bits, as the contract has them.
+pub(crate) const fn unsigned(number: i64) -> u64 {
+    number.cast_unsigned()
+}
+
+/// A length of time in milliseconds; negative for one that never ends on the server's clock.
+pub(crate) fn length(time: Duration) -> i64 {
+    i64::try_from(time.as_millis()).ok().filter(|millis| *millis < i64::MAX / 2).unwrap_or(-1)
+}
+
+/// The four columns of deadlines.
+pub(crate) fn columns(deadlines: Deadlines) -> [i64; 4] {
+    [deadlines.written, deadlines.fresh_until, deadlines.stale_until, deadlines.expires_at]
+        .map(|at| signed(at.as_millis()))
+}
+
+/// Deadlines from their four columns.
+pub(crate) fn deadlines(columns: [i64; 4]) -> Deadlines {
+    let [written, fresh_until, stale_until, expires_at] =
+        columns.map(|millis| Timestamp::from_millis(unsigned(millis)));
+    Deadlines { written, fresh_until, stale_until, expires_at }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deadlines_come_back_exact() {
+        let never = Deadlines::forever(Timestamp::from_millis(u64::MAX - 1));
+        assert_eq!(deadlines(columns(never)), never);
+        assert_eq!(columns(never)[3], -1);
+        let soon = Deadlines::ttl(Timestamp::from_millis(1_700_000_000_123), Duration::from_millis(7));
+        assert_eq!(deadlines(columns(soon)), soon);
+    }
+
+    #[test]
+    fn a_length_beyond_the_servers_clock_never_ends() {
+        assert_eq!(length(Duration::from_millis(1500)), 1500);
+        assert_eq!(length(Duration::MAX), -1);
+        assert_eq!(length(Duration::from_millis(i64::MAX as u64)), -1);
+    }
+}

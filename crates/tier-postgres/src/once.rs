@@ -1,0 +1,120 @@
+//! Work that is done once for all who need it, and again after it failed.
+
+use std::future::Future;
+
+use futures_util::{
+    FutureExt,
+    future::{BoxFuture, Shared},
+};
+use parking_lot::Mutex;
+use terrace_core::{Error, ErrorKind, Result};
+
+/// A value made once, in a task of its own: a caller that gives up stops nothing, so work that
+/// takes longer than one caller's budget is done for the next one.
+pub(crate) struct Once<T: Clone>(Mutex<State<T>>);
+
+enum State<T: Clone> {
+    Idle,
+    Running(Shared<BoxFuture<'static, Result<T>>>),
+    Done(T),
+}
+
+impl<T: Clone + Send + Sync + 'static> Once<T> {
+    pub(crate) fn new() -> Self {
+        Self(Mutex::new(State::Idle))
+    }
+
+    /// The value; made by `work` unless it is there or under way. A failure is told to all who
+    /// wait for it, and the next call tries again.
+    pub(crate) async fn get<F>(&self, work: impl FnOnce() -> F + Send) -> Result<T>
+    where
+        F: Future<Output = Result<T>> + Send + 'static,
+    {
+        let running = {
+            let mut state = self.0.lock();
+            match &*state {
+                State::Done(value) => return Ok(value.clone()),
+                State::Running(running) => running.clone(),
+                State::Idle => {
+                    let task = tokio::spawn(work());
+                    let running = async move {
+                        task.await.unwrap_or_else(|_| {
+                            Err(Error::new(ErrorKind::Unavailable, "the preparation ended with its runtime"))
+                        })
+                    };
+                    let running = running.boxed().shared();
+                    *state = State::Running(running.clone());
+                    running
+                }
+            }
+        };
+        let result = running.clone().await;
+        let mut state = self.0.lock();
+        if matches!(&*state, State::Running(current) if current.ptr_eq(&running)) {
+            *state = match &result {
+                Ok(value) => State::Done(value.clone()),
+                Err(_) => State::Idle,
+            };
+        }
+        result
+    }
+
+    /// Forgets the value: the next call makes it again.
+    pub(crate) fn forget(&self) {
+        let mut state = self.0.lock();
+        if matches!(&*state, State::Done(_)) {
+            *state = State::Idle;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    };
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_work_is_done_once_and_a_failure_is_tried_again() {
+        let once = Once::new();
+        let runs = Arc::new(AtomicUsize::new(0));
+        let work = |fail: bool| {
+            let runs = Arc::clone(&runs);
+            move || async move {
+                let run = runs.fetch_add(1, Ordering::SeqCst);
+                tokio::task::yield_now().await;
+                if fail { Err(Error::new(ErrorKind::Unavailable, "away")) } else { Ok(run) }
+            }
+        };
+        let (first, second) = tokio::join!(once.get(work(true)), once.get(work(true)));
+        assert!(first.is_err() && second.is_err());
+        assert_eq!(runs.load(Ordering::SeqCst), 1);
+        let (first, second) = tokio::join!(once.get(work(false)), once.get(work(false)));
+        assert_eq!((first.ok(), second.ok()), (Some(1), Some(1)));
+        once.forget();
+        assert_eq!(once.get(work(false)).await.ok(), Some(2));
+    }
+
+    #[tokio::test]
+    async fn a_caller_that_gives_up_stops_nothing() {
+        let once = Arc::new(Once::new());
+        let (open, gate) = tokio::sync::oneshot::channel::<()>();
+        let caller = tokio::spawn({
+            let once = Arc::clone(&once);
+            async move {
+                once.get(|| async move {
+                    let _opened = gate.await;
+                    Ok(7)
+                })
+                .await
+            }
+        });
+        tokio::task::yield_now().await;
+        caller.abort();
+        open.send(()).ok();
+        assert_eq!(once.get(|| async { Ok(8) }).await.ok(), Some(7));
+    }
+}

@@ -1,0 +1,285 @@
+//! The handle: one for a server, shared by many caches.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    str::FromStr,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use sqlx::{ConnectOptions, PgPool, postgres::PgConnectOptions};
+use terrace_core::{Backend, Error, ErrorKind, Result, Space, Tier};
+use tokio::sync::Notify;
+
+use crate::{
+    clean,
+    error::{During, misses_schema, typed},
+    once::Once,
+    pool::{Pool, Session},
+    setup,
+    space::{Room, Terms, in_use},
+    statements::Statements,
+    tier::PostgresTier,
+};
+
+/// Postgres as store of record or as expiring cache tier; its place in the chain says which.
+///
+/// Made once and shared by many caches; cloning is cheap. It connects lazily, so a server that is
+/// away at start is a lost tier, not an error. The library makes its tables and functions in a
+/// schema of its own (`terrace`) with the first call that needs them.
+///
+/// # Errors
+/// A malformed URL or setting is [`ErrorKind::Config`] at once.
+///
+/// # Cost
+/// A pool of 8 connections for all caches of the handle.
+///
+/// ```
+/// # fn example() -> terrace_core::Result<()> {
+/// let postgres = terrace_tier_postgres::Postgres::new("postgres://app:secret@localhost/app")?;
+/// assert!(!format!("{postgres:?}").contains("secret"));
+/// # Ok(())
+/// # }
+/// # example().unwrap();
+/// ```
+#[derive(Clone)]
+pub struct Postgres(Arc<Shared>);
+
+/// Settings of a [`Postgres`] handle.
+#[must_use]
+pub struct PostgresBuilder {
+    options: Result<PgConnectOptions>,
+    schema: String,
+    pool_size: usize,
+    statement_timeout: Duration,
+}
+
+/// What all tiers of a handle share.
+pub(crate) struct Shared {
+    pub(crate) pool: Pool,
+    pub(crate) statements: Statements,
+    schema: String,
+    prepared: Once<()>,
+    /// Wakes the cleaner after a clear.
+    pub(crate) cleared: Arc<Notify>,
+    in_use: Mutex<HashMap<String, (Terms, Vec<Weak<PostgresTier>>)>>,
+}
+
+impl Postgres {
+    /// The server of `url`: `postgres://user:password@host:port/database?sslmode=..`, with default
+    /// settings.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] for a malformed URL.
+    pub fn new(url: &str) -> Result<Self> {
+        Self::builder(url).build()
+    }
+
+    /// The server of `url`, with settings.
+    pub fn builder(url: &str) -> PostgresBuilder {
+        PostgresBuilder {
+            options: parse(url),
+            schema: "terrace".to_owned(),
+            pool_size: 8,
+            statement_timeout: Duration::from_secs(5),
+        }
+    }
+
+    /// The server of a pool that the application has already. Its sessions must run at READ
+    /// COMMITTED, Postgres' default; set `test_before_acquire(false)` on it, which costs a quarter
+    /// of the throughput, and an `acquire_timeout`, since sqlx's pool waits so long while a server
+    /// refuses connections.
+    pub fn from_pool(pool: PgPool) -> Self {
+        Self::over(Pool::Given(pool), "terrace")
+    }
+
+    fn over(pool: Pool, schema: &str) -> Self {
+        let quoted = quote(schema);
+        Self(Arc::new(Shared {
+            pool,
+            statements: Statements::new(&quoted),
+            schema: quoted,
+            prepared: Once::new(),
+            cleared: Arc::new(Notify::new()),
+            in_use: Mutex::new(HashMap::new()),
+        }))
+    }
+}
+
+impl PostgresBuilder {
+    /// The schema that the library makes and keeps its tables in; `terrace` by default.
+    pub fn schema(mut self, schema: impl Into<String>) -> Self {
+        self.schema = schema.into();
+        self
+    }
+
+    /// The most connections; 8 by default.
+    pub fn pool_size(mut self, connections: usize) -> Self {
+        self.pool_size = connections;
+        self
+    }
+
+    /// After this time the server ends a statement that nobody waits for any more; 5 s by default.
+    pub fn statement_timeout(mut self, timeout: Duration) -> Self {
+        self.statement_timeout = timeout;
+        self
+    }
+
+    /// The handle. No trip.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] for a malformed URL, an empty or overlong schema name, an empty pool.
+    pub fn build(self) -> Result<Postgres> {
+        let options = self.options?;
+        if self.schema.is_empty() || self.schema.len() > 63 || self.schema.contains('\0') {
+            return Err(config("a schema name has 1 to 63 bytes and no NUL"));
+        }
+        if self.pool_size == 0 || self.pool_size > 1000 {
+            return Err(config("the pool needs 1 to 1000 connections"));
+        }
+        let timeout_ms = self.statement_timeout.as_millis().clamp(1, i32::MAX as u128);
+        let options = options
+            .options([("statement_timeout", timeout_ms.to_string())])
+            .options([
+                // The statements rely on it: they look again at a row that they had to wait for.
+                ("default_transaction_isolation", r"read\ committed"),
+                // Every statement goes by key; a plan made while a table was small must not scan it
+                // when it has grown.
+                ("enable_seqscan", "off"),
+                ("jit", "off"),
+            ])
+            .disable_statement_logging();
+        Ok(Postgres::over(Pool::own(options, self.pool_size), &self.schema))
+    }
+}
+
+impl Shared {
+    /// Makes or moves forward the schema, once, and starts the cleaner.
+    pub(crate) async fn prepared(self: &Arc<Self>) -> Result<()> {
+        self.prepared
+            .get(|| {
+                let shared = Arc::clone(self);
+                async move {
+                    setup::prepare(&shared.pool, &shared.schema).await?;
+                    clean::start(&shared);
+                    Ok(())
+                }
+            })
+            .await
+    }
+
+    /// A connection; the caller bounds the wait.
+    pub(crate) async fn session(&self) -> Result<Session> {
+        self.pool.session().await.map_err(|error| typed(error, During::Connect))
+    }
+
+    /// The typed error for what a statement gave.
+    pub(crate) fn note<T>(&self, result: Result<T, sqlx::Error>, during: During) -> Result<T> {
+        result.map_err(|error| {
+            if misses_schema(&error) {
+                self.prepared.forget();
+            }
+            typed(error, during)
+        })
+    }
+}
+
+impl Backend for Postgres {
+    fn name(&self) -> &str {
+        "postgres"
+    }
+
+    fn open(&self, space: &Space) -> Result<Arc<dyn Tier>> {
+        if space.namespace.contains('\0') {
+            return Err(config("a namespace in Postgres has no NUL"));
+        }
+        let terms = Terms::of(space);
+        let mut in_use_by = self.0.in_use.lock();
+        let (agreed, tiers) =
+            in_use_by.entry(space.namespace.clone()).or_insert_with(|| (terms.clone(), Vec::new()));
+        tiers.retain(|tier| tier.strong_count() > 0);
+        if tiers.is_empty() {
+            *agreed = terms;
+        } else if *agreed != terms {
+            return Err(in_use(space, "by another cache of this handle, on other terms"));
+        }
+        let same = tiers.iter().filter_map(Weak::upgrade).find(|tier| tier.space() == space);
+        if let Some(tier) = same {
+            return Ok(tier);
+        }
+        let tier = Arc::new(PostgresTier::new(Room::new(space.clone(), Arc::clone(&self.0))));
+        tiers.push(Arc::downgrade(&tier));
+        Ok(tier)
+    }
+}
+
+/// Without the URL.
+impl fmt::Debug for Postgres {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Postgres").field("schema", &self.0.schema).finish_non_exhaustive()
+    }
+}
+
+/// Without the URL.
+impl fmt::Debug for PostgresBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresBuilder")
+            .field("schema", &self.schema)
+            .field("pool_size", &self.pool_size)
+            .field("statement_timeout", &self.statement_timeout)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The causes of sqlx and url may show parts of the URL: they are left out.
+fn parse(text: &str) -> Result<PgConnectOptions> {
+    let malformed = || config("not a Postgres URL: postgres://user:password@host:port/database");
+    let mut url = url::Url::parse(text.trim()).map_err(|_| malformed())?;
+    if !matches!(url.scheme(), "postgres" | "postgresql") {
+        return Err(malformed());
+    }
+    // sqlx logs the name and the value of a parameter that it does not know.
+    let (known, unknown): (Vec<_>, Vec<_>) =
+        url.query_pairs().into_owned().partition(|(name, _)| is_known(name));
+    for (name, _) in &unknown {
+        tracing::warn!(parameter = %name, "a parameter of the Postgres URL is not known and not used");
+    }
+    if !unknown.is_empty() {
+        url.query_pairs_mut().clear().extend_pairs(known);
+    }
+    PgConnectOptions::from_str(url.as_str()).map_err(|_| malformed())
+}
+
+fn is_known(parameter: &str) -> bool {
+    matches!(
+        parameter,
+        "sslmode"
+            | "ssl-mode"
+            | "sslrootcert"
+            | "ssl-root-cert"
+            | "ssl-ca"
+            | "sslcert"
+            | "ssl-cert"
+            | "sslkey"
+            | "ssl-key"
+            | "statement-cache-capacity"
+            | "host"
+            | "hostaddr"
+            | "port"
+            | "dbname"
+            | "user"
+            | "password"
+            | "application_name"
+            | "options"
+    ) || (parameter.starts_with("options[") && parameter.ends_with(']'))
+}
+
+fn quote(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+fn config(message: &str) -> Error {
+    Error::new(ErrorKind::Config, message)
+}

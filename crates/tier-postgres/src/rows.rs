@@ -1,0 +1,71 @@
+//! From rows to replies. Columns 0 and 2 to 6 are the same in every statement: version, the four
+//! deadlines, body.
+
+use bytes::Bytes;
+use sqlx::{Row, ValueRef, postgres::PgRow};
+use terrace_core::{Fence, Op, Reply, Role, Stored, Token, Version};
+
+use crate::number::{deadlines, unsigned};
+
+type Result<T> = std::result::Result<T, sqlx::Error>;
+
+/// The value or negative entry of a row.
+pub(crate) fn stored(row: &PgRow) -> Result<Stored> {
+    let columns = [row.try_get(2)?, row.try_get(3)?, row.try_get(4)?, row.try_get(5)?];
+    let body = row.try_get_raw(6)?;
+    let body = if body.is_null() {
+        None
+    } else {
+        Some(Bytes::copy_from_slice(body.as_bytes().map_err(sqlx::Error::Decode)?))
+    };
+    Ok(Stored { version: version(row, 0)?, deadlines: deadlines(columns), body })
+}
+
+pub(crate) fn version(row: &PgRow, column: usize) -> Result<Version> {
+    Ok(Version::from_u64(unsigned(row.try_get(column)?)))
+}
+
+/// The reply to a plain read: `Get` in both roles, `Lease` in a store.
+pub(crate) fn read(row: Option<&PgRow>, role: Role, op: &Op) -> Result<Reply> {
+    let over = match op {
+        Op::Lease { over, .. } => *over,
+        _ => None,
+    };
+    let Some(row) = row else { return Ok(Reply::Miss(Fence::default())) };
+    let kept = version(row, 0)?;
+    let state: i8 = row.try_get(1)?;
+    let live: bool = row.try_get(7)?;
+    if live && matches!(state.cast_unsigned(), b'V' | b'N') && over != Some(kept) {
+        return Ok(Reply::Hit(stored(row)?));
+    }
+    Ok(Reply::Miss(match (role, op) {
+        (Role::Store, Op::Lease { .. }) => Fence { token: Token::NONE, version: kept },
+        _ => Fence::default(),
+    }))
+}
+
+/// The reply to a lease in a cache.
+pub(crate) fn lease(row: &PgRow) -> Result<Reply> {
+    let token: Option<i64> = row.try_get(8)?;
+    match token {
+        Some(token) => {
+            let token = Token::from_u64(unsigned(token));
+            Ok(Reply::Miss(Fence { token, version: version(row, 9)? }))
+        }
+        None => Ok(Reply::Hit(stored(row)?)),
+    }
+}
+
+/// The reply to an operation that changes.
+pub(crate) fn change(row: &PgRow, op: &Op) -> Result<Reply> {
+    let applied: bool = row.try_get(8)?;
+    let decided = version(row, 10)?;
+    match op {
+        Op::Fill { .. } | Op::Put { .. } if applied => Ok(Reply::Kept(decided)),
+        Op::Fill { .. } | Op::Put { .. } => {
+            let hit: bool = row.try_get(1)?;
+            Ok(Reply::Refused(if hit { Some(stored(row)?) } else { None }))
+        }
+        _ => Ok(Reply::Done { existed: row.try_get(9)?, version: decided }),
+    }
+}

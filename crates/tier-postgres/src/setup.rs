@@ -1,0 +1,124 @@
+//! The library's own schema: made and moved forward by the library, once, whoever starts first.
+
+use std::time::Duration;
+
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row};
+use terrace_core::{Error, ErrorKind, Result};
+
+use crate::{
+    error::{During, typed},
+    pool::Pool,
+};
+
+/// What brings a schema of version `index` to `index + 1`. Only ever appended to.
+const MIGRATIONS: [fn() -> String; 1] = [first];
+
+/// Many processes may wait for the one that migrates.
+const MIGRATION_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Brings `schema`, a quoted name, to the version of this code.
+pub(crate) async fn prepare(pool: &Pool, schema: &str) -> Result<()> {
+    let work = async {
+        let mut session = pool.session().await.map_err(|error| typed(error, During::Connect))?;
+        let connection = session.connection()?;
+        let result = match found(connection, schema).await {
+            Ok(version) if version == current() => Ok(version),
+            Ok(version) if version > current() => Ok(version),
+            Ok(_) => migrate(connection, schema).await,
+            Err(error) => Err(error),
+        };
+        let version = session.end(result).map_err(|error| typed(error, During::Read))?;
+        check(version, schema)
+    };
+    match tokio::time::timeout(MIGRATION_TIMEOUT, work).await {
+        Ok(result) => result,
+        Err(_) => Err(Error::timeout(MIGRATION_TIMEOUT)),
+    }
+}
+
+fn current() -> i32 {
+    i32::try_from(MIGRATIONS.len()).unwrap_or(i32::MAX)
+}
+
+fn check(version: i32, schema: &str) -> Result<()> {
+    if version == current() {
+        return Ok(());
+    }
+    let message = format!(
+        "schema {schema} is of version {version} and this program knows {}: it was prepared by a newer \
+         program; update this one, or give it a schema of its own",
+        current()
+    );
+    Err(Error::new(ErrorKind::Config, message))
+}
+
+/// The version of the schema; zero where there is none.
+async fn found(connection: &mut PgConnection, schema: &str) -> Result<i32, sqlx::Error> {
+    let table = format!("{schema}.migrations");
+    let there: bool = sqlx::query_scalar("SELECT to_regclass($1) IS NOT NULL")
+        .bind(&table)
+        .fetch_one(&mut *connection)
+        .await?;
+    if !there {
+        return Ok(0);
+    }
+    let row = sqlx::query(AssertSqlSafe(format!("SELECT coalesce(max(version), 0) FROM {table}")))
+        .fetch_one(connection)
+        .await?;
+    row.try_get(0)
+}
+
+async fn migrate(connection: &mut PgConnection, schema: &str) -> Result<i32, sqlx::Error> {
+    let mut transaction = connection.begin().await?;
+    let seconds = MIGRATION_TIMEOUT.as_secs();
+    let wait = format!("SET LOCAL statement_timeout = '{seconds}s'; SET LOCAL lock_timeout = 0");
+    transaction.execute(sqlx::raw_sql(AssertSqlSafe(wait))).await?;
+    // One migrates; the others find its work done.
+    sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended('terrace migrations of ' || $1, 0))")
+        .bind(schema)
+        .execute(&mut *transaction)
+        .await?;
+    let from = found(&mut transaction, schema).await?;
+    if from == 0 {
+        create_schema(&mut transaction, schema).await?;
+    }
+    for (index, migration) in MIGRATIONS.iter().enumerate().skip(usize::try_from(from).unwrap_or(0)) {
+        let text = migration().replace("{schema}", schema);
+        transaction.execute(sqlx::raw_sql(AssertSqlSafe(text))).await?;
+        let done = format!("INSERT INTO {schema}.migrations (version) VALUES ({})", index + 1);
+        transaction.execute(sqlx::raw_sql(AssertSqlSafe(done))).await?;
+    }
+    transaction.commit().await?;
+    Ok(from.max(current()))
+}
+
+/// CREATE SCHEMA IF NOT EXISTS would ask for the right to create even where it exists.
+async fn create_schema(connection: &mut PgConnection, schema: &str) -> Result<(), sqlx::Error> {
+    let there: bool = sqlx::query_scalar("SELECT to_regnamespace($1) IS NOT NULL")
+        .bind(schema)
+        .fetch_one(&mut *connection)
+        .await?;
+    if !there {
+        connection.execute(sqlx::raw_sql(AssertSqlSafe(format!("CREATE SCHEMA {schema}")))).await?;
+    }
+    let table = format!(
+        "CREATE TABLE {schema}.migrations (version integer PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())"
+    );
+    connection.execute(sqlx::raw_sql(AssertSqlSafe(table))).await?;
+    Ok(())
+}
+
+fn first() -> String {
+    let apply = include_str!("sql/apply.sql");
+    let store = apply.replace("{role}", "store").replace("{table}", "records").replace("{store}", "true");
+    let cache =
+        apply.replace("{role}", "cache").replace("{table}", "cache_entries").replace("{store}", "false");
+    [
+        include_str!("sql/tables.sql"),
+        include_str!("sql/functions.sql"),
+        &store,
+        &cache,
+        include_str!("sql/operators.sql"),
+    ]
+    .join("\n")
+}

@@ -1,0 +1,198 @@
+//! A namespace of one tenant in one role: its number in the database and the terms of its use.
+
+use std::sync::Arc;
+
+use sqlx::{PgConnection, Row};
+use terrace_core::{Epoch, Error, ErrorKind, Level, Result, Role, Space};
+
+use crate::{error::During, number::signed, once::Once, postgres::Shared, statements::Statements};
+
+/// A [`Space`] as the database knows it.
+pub(crate) struct Room {
+    pub(crate) space: Space,
+    pub(crate) shared: Arc<Shared>,
+    id: Once<i32>,
+}
+
+/// The terms of use that all processes must agree on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Terms {
+    role: Role,
+    level: Level,
+    schema: u32,
+    shape: u64,
+}
+
+impl Room {
+    pub(crate) fn new(space: Space, shared: Arc<Shared>) -> Self {
+        Self { space, shared, id: Once::new() }
+    }
+
+    /// The number of the space; the schema is made and the space entered where needed.
+    pub(crate) async fn id(&self) -> Result<i32> {
+        let (space, shared) = (&self.space, &self.shared);
+        self.id
+            .get(|| {
+                let (space, shared) = (space.clone(), Arc::clone(shared));
+                async move {
+                    shared.prepared().await?;
+                    let mut session = shared.session().await?;
+                    let connection = session.connection()?;
+                    let found = enter(connection, &shared.statements, &space).await;
+                    let found = shared.note(session.end(found), During::Read)?;
+                    Ok(found.id)
+                }
+            })
+            .await
+    }
+
+    /// The typed error for `error`; what is not in the database any more is made again next time.
+    pub(crate) fn note<T>(&self, result: Result<T, sqlx::Error>, during: During) -> Result<T> {
+        if result.as_ref().err().is_some_and(crate::error::misses_schema) {
+            self.id.forget();
+        }
+        self.shared.note(result, during)
+    }
+
+    /// Checks that all processes use the namespace on the same terms.
+    pub(crate) async fn check_terms(&self) -> Result<()> {
+        let id = self.id().await?;
+        let mut session = self.shared.session().await?;
+        let connection = session.connection()?;
+        let statements = &self.shared.statements;
+        let agreed = agree(connection, statements, &self.space, id).await;
+        self.note(session.end(agreed), During::Read)?
+    }
+}
+
+impl Terms {
+    pub(crate) fn of(space: &Space) -> Self {
+        Self { role: space.role, level: space.level, schema: space.schema, shape: space.shape }
+    }
+}
+
+/// A row of the table of spaces.
+struct Found {
+    id: i32,
+    level: Option<String>,
+    schema: Option<i64>,
+    shape: Option<i64>,
+}
+
+async fn enter(
+    connection: &mut PgConnection,
+    statements: &Statements,
+    space: &Space,
+) -> Result<Found, sqlx::Error> {
+    if let Some(found) = find(connection, statements, space).await? {
+        return Ok(found);
+    }
+    sqlx::query(statements.add_space.clone())
+        .bind(&space.namespace)
+        .bind(tenant(space))
+        .bind(role(space.role))
+        .bind(signed(Epoch::random().as_u64()))
+        .bind(level(space.level))
+        .bind(i64::from(space.schema))
+        .bind(signed(space.shape))
+        .execute(&mut *connection)
+        .await?;
+    find(connection, statements, space).await?.ok_or(sqlx::Error::RowNotFound)
+}
+
+async fn find(
+    connection: &mut PgConnection,
+    statements: &Statements,
+    space: &Space,
+) -> Result<Option<Found>, sqlx::Error> {
+    let row = sqlx::query(statements.find_space.clone())
+        .bind(&space.namespace)
+        .bind(tenant(space))
+        .bind(role(space.role))
+        .fetch_optional(connection)
+        .await?;
+    row.map(|row| {
+        Ok(Found {
+            id: row.try_get(0)?,
+            level: row.try_get(1)?,
+            schema: row.try_get(2)?,
+            shape: row.try_get(3)?,
+        })
+    })
+    .transpose()
+}
+
+/// A higher schema number is a declared change of the type, and takes over; anything else that
+/// differs is another use of the same name.
+async fn agree(
+    connection: &mut PgConnection,
+    statements: &Statements,
+    space: &Space,
+    id: i32,
+) -> Result<Result<()>, sqlx::Error> {
+    let other = sqlx::query(statements.other_role.clone())
+        .bind(&space.namespace)
+        .bind(role(space.role))
+        .fetch_optional(&mut *connection)
+        .await?;
+    if other.is_some() {
+        return Ok(Err(in_use(space, "in the other role (cache or store)")));
+    }
+    let Some(found) = find(connection, statements, space).await? else {
+        return Ok(Err(in_use(space, "and was forgotten while it was checked")));
+    };
+    let schema = i64::from(space.schema);
+    let differs = match (found.level.as_deref(), found.schema, found.shape) {
+        (Some(kept), _, _) if kept != level(space.level) => Some("with another level"),
+        (Some(_), Some(kept), _) if kept > schema => Some("with a higher schema number, by a newer program"),
+        (Some(_), Some(kept), Some(shape)) if kept == schema && shape != signed(space.shape) => {
+            Some("with another value type of the same schema number")
+        }
+        (Some(_), Some(kept), _) if kept == schema => return Ok(Ok(())),
+        _ => None,
+    };
+    if let Some(how) = differs {
+        return Ok(Err(in_use(space, how)));
+    }
+    sqlx::query(statements.set_terms.clone())
+        .bind(id)
+        .bind(level(space.level))
+        .bind(schema)
+        .bind(signed(space.shape))
+        .execute(connection)
+        .await?;
+    Ok(Ok(()))
+}
+
+/// The error of a namespace used on other terms.
+pub(crate) fn in_use(space: &Space, how: &str) -> Error {
+    let message = format!(
+        "namespace {:?} is used {how}: give this cache another name, raise its schema number where the \
+         value type changed, or run SELECT forget_terms('...') in the library's schema where the old use ended",
+        space.namespace
+    );
+    Error::new(ErrorKind::NamespaceInUse, message)
+}
+
+/// Postgres text holds no NUL; no tenant and an empty one are two.
+fn tenant(space: &Space) -> String {
+    match space.tenant.as_deref() {
+        None => String::new(),
+        Some("") => "\\e".to_owned(),
+        Some(tenant) => tenant.replace('\\', "\\\\").replace('\0', "\\0"),
+    }
+}
+
+const fn role(role: Role) -> &'static str {
+    match role {
+        Role::Cache => "cache",
+        Role::Store => "store",
+    }
+}
+
+fn level(level: Level) -> &'static str {
+    match level {
+        Level::Ttl => "ttl",
+        _ => "fenced",
+    }
+}

@@ -1,0 +1,78 @@
+-- What operators look at and run.
+
+CREATE VIEW {schema}.stats AS
+SELECT s.namespace, nullif(s.tenant, '') AS tenant, s.role,
+    count(c.state) AS entries,
+    count(*) FILTER (WHERE c.live AND c.state = 'V') AS live,
+    count(*) FILTER (WHERE c.live AND c.state = 'N') AS negative,
+    count(*) FILTER (WHERE c.live AND c.state = 'L') AS leases,
+    count(*) FILTER (WHERE c.live AND c.state = 'T') AS tombstones,
+    coalesce(sum(c.bytes), 0)::bigint AS bytes
+FROM {schema}.spaces s
+LEFT JOIN LATERAL (
+    SELECT r.state, octet_length(r.body) AS bytes,
+        r.expires_at < 0 OR r.expires_at > (SELECT {schema}.now_ms()) AS live
+    FROM {schema}.records r WHERE s.role = 'store' AND r.space = s.id
+    UNION ALL
+    SELECT e.state, octet_length(e.body),
+        e.epoch = s.epoch AND (e.expires_at < 0 OR e.expires_at > (SELECT {schema}.now_ms()))
+    FROM {schema}.cache_entries e WHERE s.role = 'cache' AND e.space = s.id
+) c ON true
+GROUP BY s.namespace, s.tenant, s.role;
+COMMENT ON VIEW {schema}.stats IS
+    'What each namespace keeps; rows that are dead and not yet deleted count as entries only. Reads every row.';
+
+CREATE VIEW {schema}.index_usage AS
+SELECT i.relname AS "table", i.indexrelname AS "index", i.idx_scan AS scans,
+    i.idx_tup_read AS entries_read, i.idx_tup_fetch AS rows_fetched,
+    pg_relation_size(i.indexrelid) AS size_bytes
+FROM pg_stat_user_indexes i
+WHERE i.relid IN ('{schema}.spaces'::regclass, '{schema}.records'::regclass, '{schema}.cache_entries'::regclass);
+COMMENT ON VIEW {schema}.index_usage IS 'How often each index of the library was used since the statistics were reset.';
+
+-- Deletes cached entries written more than `days` days ago, a thousand rows a transaction, and
+-- tells how many. Records are in another table: they are never touched.
+-- A procedure, since only a procedure may commit between its batches.
+CREATE PROCEDURE {schema}.cleanup_old_cache_entries(days integer, INOUT deleted bigint DEFAULT 0)
+LANGUAGE plpgsql AS $procedure$
+#variable_conflict use_column
+DECLARE
+    horizon bigint;
+    last_space integer := -2147483648;
+    last_digest bytea := '';
+    gone bigint;
+BEGIN
+    IF days IS NULL OR days < 0 THEN
+        RAISE EXCEPTION 'days must be zero or more' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    horizon := {schema}.now_ms() - days * 86400000::bigint;
+    deleted := 0;
+    LOOP
+        WITH page AS MATERIALIZED (
+            SELECT e.space, e.digest FROM {schema}.cache_entries e
+            WHERE (e.space, e.digest) > (last_space, last_digest)
+            ORDER BY e.space, e.digest LIMIT 1000
+        ), old AS MATERIALIZED (
+            -- Never waits for a row in use, so that it stands in nobody's way.
+            SELECT e.ctid AS place FROM page p
+            JOIN {schema}.cache_entries e ON e.space = p.space AND e.digest = p.digest
+            WHERE e.written BETWEEN 0 AND horizon FOR UPDATE OF e SKIP LOCKED
+        ), dropped AS (
+            DELETE FROM {schema}.cache_entries e WHERE e.ctid = ANY (ARRAY(SELECT place FROM old)) RETURNING 1
+        )
+        SELECT p.space, p.digest, (SELECT count(*) FROM dropped)
+            INTO last_space, last_digest, gone
+            FROM page p ORDER BY p.space DESC, p.digest DESC LIMIT 1;
+        EXIT WHEN NOT FOUND;
+        deleted := deleted + gone;
+        COMMIT;
+    END LOOP;
+END
+$procedure$;
+
+-- Makes the next `ready()` take the terms (level, schema, shape) of whoever asks, and ends the
+-- use of the namespace in the other role if nothing is kept in it.
+CREATE FUNCTION {schema}.forget_terms(of_namespace text) RETURNS void LANGUAGE sql AS $function$
+    UPDATE {schema}.spaces SET level = NULL, value_schema = NULL, value_shape = NULL
+    WHERE namespace = of_namespace;
+$function$;

@@ -1,0 +1,47 @@
+-- {schema}: the quoted name of the schema. Numbers of 64 bits without a sign (epochs, tokens,
+-- deadlines) are kept as bigint, bit by bit: a negative deadline lies 292 million years ahead,
+-- and -1 is 'never'.
+
+CREATE TABLE {schema}.spaces (
+    id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    namespace text NOT NULL,
+    tenant text NOT NULL,
+    role text NOT NULL CHECK (role IN ('cache', 'store')),
+    level text,
+    value_schema bigint,
+    value_shape bigint,
+    epoch bigint NOT NULL,
+    sweep boolean NOT NULL DEFAULT false,
+    UNIQUE (namespace, tenant, role)
+);
+COMMENT ON TABLE {schema}.spaces IS 'Namespaces and tenants, the terms of their use, and the epoch of their cached entries.';
+COMMENT ON COLUMN {schema}.spaces.tenant IS 'Empty for none; a backslash is doubled, NUL is \0, an empty tenant is \e.';
+COMMENT ON COLUMN {schema}.spaces.sweep IS 'Set by a clear: entries of another epoch are there to be deleted.';
+
+CREATE TABLE {schema}.records (
+    space integer NOT NULL,
+    digest bytea NOT NULL,
+    key bytea NOT NULL,
+    state "char" NOT NULL,
+    version bigint NOT NULL,
+    epoch bigint,
+    token bigint,
+    written bigint NOT NULL,
+    fresh_until bigint NOT NULL,
+    stale_until bigint NOT NULL,
+    expires_at bigint NOT NULL,
+    body bytea,
+    PRIMARY KEY (space, digest)
+);
+COMMENT ON TABLE {schema}.records IS 'Records: V a value, N a negative entry, T the mark of a removed record. Times in ms since 1970, -1 never.';
+-- Envelopes are compressed already where that pays.
+ALTER TABLE {schema}.records ALTER COLUMN body SET STORAGE EXTERNAL;
+-- Only marks and records with a life of their own: most records are not in it.
+CREATE INDEX records_by_deadline ON {schema}.records (expires_at) WHERE expires_at >= 0;
+
+-- Unlogged: a crash of the server empties it, which is the safe direction for copies, and no
+-- lease or fill waits for the disk.
+CREATE UNLOGGED TABLE {schema}.cache_entries (LIKE {schema}.records INCLUDING STORAGE, PRIMARY KEY (space, digest));
+ALTER TABLE {schema}.cache_entries ALTER COLUMN epoch SET NOT NULL;
+COMMENT ON TABLE {schema}.cache_entries IS 'Copies that expire: V a value, N a negative entry, L a lease, T a tombstone. Times in ms since 1970, -1 never.';
+CREATE INDEX cache_entries_by_deadline ON {schema}.cache_entries (expires_at) WHERE expires_at >= 0;

@@ -1,0 +1,168 @@
+//! Every statement that the tier sends, made once for the name of its schema.
+
+use std::sync::Arc;
+
+use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
+use terrace_core::Role;
+
+/// The statements of one schema.
+pub(crate) struct Statements {
+    /// `$1` namespace, `$2` tenant, `$3` role: id, level, value_schema, value_shape.
+    pub(crate) find_space: SqlStr,
+    /// `$1` namespace, `$2` tenant, `$3` role, `$4` epoch, `$5` level, `$6` schema, `$7` shape.
+    pub(crate) add_space: SqlStr,
+    /// `$1` id, `$2` level, `$3` schema, `$4` shape.
+    pub(crate) set_terms: SqlStr,
+    /// `$1` namespace, `$2` role: the id of a space that uses the namespace in another role.
+    pub(crate) other_role: SqlStr,
+    /// `$1` id, `$2` epoch.
+    pub(crate) clear: SqlStr,
+    pub(crate) store: RoleStatements,
+    pub(crate) cache: RoleStatements,
+    /// `$1` space, then arrays: digests, keys, tokens, ttls, over.
+    pub(crate) lease: SqlStr,
+    pub(crate) clean: CleanStatements,
+}
+
+/// The statements on the table of one role.
+pub(crate) struct RoleStatements {
+    /// `$1` space, `$2` digest: a [`CELL`](RoleStatements) row, dead ones included in a store.
+    pub(crate) get: SqlStr,
+    /// `$1` space, `$2` digests: the same rows, with the digest as last column.
+    pub(crate) get_many: SqlStr,
+    /// `$1` space, then arrays: digests, keys, versions, four deadlines, bodies.
+    pub(crate) put: SqlStr,
+    /// `$1` space, then arrays: digests, keys, kinds, tokens, seen, versions, mark ttls, four
+    /// deadlines, bodies.
+    pub(crate) apply: SqlStr,
+}
+
+/// What keeps the tables small.
+pub(crate) struct CleanStatements {
+    /// `$1` the most rows: deletes dead copies.
+    pub(crate) copies: SqlStr,
+    /// `$1` the most rows: deletes old marks and records whose life ended.
+    pub(crate) records: SqlStr,
+    /// The spaces that were cleared: id, epoch.
+    pub(crate) cleared: SqlStr,
+    /// `$1` space, `$2` epoch, `$3` the digest to start behind, `$4` the most rows: the last
+    /// digest of the page.
+    pub(crate) sweep: SqlStr,
+    /// `$1` space, `$2` epoch: nothing of another epoch is left.
+    pub(crate) swept: SqlStr,
+}
+
+/// So long after its end a record's row is kept: a load that began before the record was written
+/// must find the version that it lost to.
+const ENDED_RECORD_KEPT_MS: i64 = 3_600_000;
+
+const CELL: &str = "version, state, written, fresh_until, stale_until, expires_at, body";
+
+impl Statements {
+    /// The statements on `schema`, a name already quoted.
+    pub(crate) fn new(schema: &str) -> Self {
+        let sql =
+            |text: String| AssertSqlSafe(Arc::<str>::from(text.replace("{schema}", schema))).into_sql_str();
+        let fixed = |text: &str| sql(text.to_owned());
+        Self {
+            find_space: fixed(
+                "SELECT id, level, value_schema, value_shape FROM {schema}.spaces \
+                 WHERE namespace = $1 AND tenant = $2 AND role = $3",
+            ),
+            add_space: fixed(
+                "INSERT INTO {schema}.spaces (namespace, tenant, role, epoch, level, value_schema, value_shape) \
+                 VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (namespace, tenant, role) DO NOTHING",
+            ),
+            set_terms: fixed(
+                "UPDATE {schema}.spaces SET level = $2, value_schema = $3, value_shape = $4 WHERE id = $1",
+            ),
+            other_role: fixed(
+                "SELECT id FROM {schema}.spaces WHERE namespace = $1 AND role <> $2 AND level IS NOT NULL LIMIT 1",
+            ),
+            clear: fixed("UPDATE {schema}.spaces SET epoch = $2, sweep = true WHERE id = $1"),
+            store: RoleStatements {
+                get: sql(format!(
+                    "SELECT {CELL}, expires_at < 0 OR expires_at > {{schema}}.now_ms() AS live \
+                     FROM {{schema}}.records WHERE space = $1 AND digest = $2"
+                )),
+                get_many: sql(format!(
+                    "SELECT {CELL}, expires_at < 0 OR expires_at > {{schema}}.now_ms() AS live, digest \
+                     FROM {{schema}}.records WHERE space = $1 AND digest = ANY($2)"
+                )),
+                put: fixed(&put("store")),
+                apply: fixed(&apply("store")),
+            },
+            cache: RoleStatements {
+                get: sql(cache_get("e.digest = $2", "")),
+                get_many: sql(cache_get("e.digest = ANY($2)", ", e.digest")),
+                put: fixed(&put("cache")),
+                apply: fixed(&apply("cache")),
+            },
+            lease: fixed(
+                "SELECT version, state, written, fresh_until, stale_until, expires_at, body, \
+                 ord, token, next_version FROM {schema}.cache_lease($1, $2, $3, $4, $5, $6)",
+            ),
+            clean: CleanStatements {
+                copies: fixed(&delete_ended("cache_entries", "")),
+                records: fixed(&delete_ended(
+                    "records",
+                    &format!(
+                        "AND (state <> 'V' OR expires_at <= {{schema}}.now_ms() - {ENDED_RECORD_KEPT_MS})"
+                    ),
+                )),
+                cleared: fixed("SELECT id, epoch FROM {schema}.spaces WHERE sweep"),
+                sweep: fixed(SWEEP),
+                swept: fixed("UPDATE {schema}.spaces SET sweep = false WHERE id = $1 AND epoch = $2"),
+            },
+        }
+    }
+
+    /// The statements on the table of `role`.
+    pub(crate) fn of(&self, role: Role) -> &RoleStatements {
+        match role {
+            Role::Cache => &self.cache,
+            Role::Store => &self.store,
+        }
+    }
+}
+
+fn cache_get(key: &str, more: &str) -> String {
+    let cell = CELL.split(", ").map(|column| format!("e.{column}")).collect::<Vec<_>>().join(", ");
+    format!(
+        "SELECT {cell}, true AS live{more} FROM {{schema}}.cache_entries e \
+         JOIN {{schema}}.spaces s ON s.id = e.space AND s.epoch = e.epoch \
+         WHERE e.space = $1 AND {key} AND (e.expires_at < 0 OR e.expires_at > {{schema}}.now_ms())"
+    )
+}
+
+fn put(role: &str) -> String {
+    format!("SELECT digest, version FROM {{schema}}.{role}_put($1, $2, $3, $4, $5, $6, $7, $8, $9)")
+}
+
+fn apply(role: &str) -> String {
+    format!(
+        "SELECT version, hit, written, fresh_until, stale_until, expires_at, body, \
+         ord, applied, existed, decided \
+         FROM {{schema}}.{role}_apply($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
+    )
+}
+
+/// Locked rows are in use and wait for the next round: cleaning never waits for anyone.
+fn delete_ended(table: &str, and: &str) -> String {
+    format!(
+        "DELETE FROM {{schema}}.{table} WHERE ctid = ANY (ARRAY( \
+         SELECT ctid FROM {{schema}}.{table} \
+         WHERE expires_at >= 0 AND expires_at <= (SELECT {{schema}}.now_ms()) {and} \
+         ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED))"
+    )
+}
+
+const SWEEP: &str = "WITH page AS MATERIALIZED ( \
+         SELECT digest FROM {schema}.cache_entries WHERE space = $1 AND digest > $3 ORDER BY digest LIMIT $4 \
+     ), dead AS MATERIALIZED ( \
+         SELECT e.ctid AS place FROM page p \
+         JOIN {schema}.cache_entries e ON e.space = $1 AND e.digest = p.digest \
+         WHERE e.epoch <> $2 FOR UPDATE OF e SKIP LOCKED \
+     ), gone AS ( \
+         DELETE FROM {schema}.cache_entries e WHERE e.ctid = ANY (ARRAY(SELECT place FROM dead)) \
+     ) SELECT digest FROM page ORDER BY digest DESC LIMIT 1";
