@@ -64,7 +64,7 @@ pub(crate) struct Shared {
     prepared: Once<()>,
     /// Wakes the cleaner after a clear.
     pub(crate) cleared: Arc<Notify>,
-    in_use: Mutex<HashMap<String, (Terms, Vec<Weak<PostgresTier>>)>>,
+    in_use: Mutex<HashMap<String, Uses>>,
 }
 
 impl Postgres {
@@ -133,8 +133,9 @@ impl PostgresBuilder {
     /// [`ErrorKind::Config`] for a malformed URL, an empty or overlong schema name, an empty pool.
     pub fn build(self) -> Result<Postgres> {
         let options = self.options?;
-        if self.schema.is_empty() || self.schema.len() > 63 || self.schema.contains('\0') {
-            return Err(config("a schema name has 1 to 63 bytes and no NUL"));
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+        if self.schema.is_empty() || self.schema.len() > 63 || !self.schema.chars().all(plain) {
+            return Err(config("a schema name has 1 to 63 letters, digits, _ and -"));
         }
         if self.pool_size == 0 || self.pool_size > 1000 {
             return Err(config("the pool needs 1 to 1000 connections"));
@@ -144,7 +145,7 @@ impl PostgresBuilder {
             .options([("statement_timeout", timeout_ms.to_string())])
             .options([
                 // The statements rely on it: they look again at a row that they had to wait for.
-                ("default_transaction_isolation", r"read\ committed"),
+                ("default_transaction_isolation", "read committed"),
                 // Every statement goes by key; a plan made while a table was small must not scan it
                 // when it has grown.
                 ("enable_seqscan", "off"),
@@ -195,23 +196,45 @@ impl Backend for Postgres {
         if space.namespace.contains('\0') {
             return Err(config("a namespace in Postgres has no NUL"));
         }
-        let terms = Terms::of(space);
         let mut in_use_by = self.0.in_use.lock();
-        let (agreed, tiers) =
-            in_use_by.entry(space.namespace.clone()).or_insert_with(|| (terms.clone(), Vec::new()));
-        tiers.retain(|tier| tier.strong_count() > 0);
-        if tiers.is_empty() {
-            *agreed = terms;
-        } else if *agreed != terms {
-            return Err(in_use(space, "by another cache of this handle, on other terms"));
-        }
-        let same = tiers.iter().filter_map(Weak::upgrade).find(|tier| tier.space() == space);
-        if let Some(tier) = same {
+        let uses = in_use_by.entry(space.namespace.clone()).or_default();
+        if let Some(tier) = uses.tier(space)? {
             return Ok(tier);
         }
         let tier = Arc::new(PostgresTier::new(Room::new(space.clone(), Arc::clone(&self.0))));
-        tiers.push(Arc::downgrade(&tier));
+        uses.add(&tier);
         Ok(tier)
+    }
+}
+
+/// The tiers of one namespace that are in use, by tenant and budget.
+#[derive(Default)]
+struct Uses {
+    terms: Option<Terms>,
+    tiers: HashMap<(Option<String>, Duration), Weak<PostgresTier>>,
+}
+
+impl Uses {
+    /// The tier of `space`, if it is open; an error where others use the namespace on other terms.
+    fn tier(&mut self, space: &Space) -> Result<Option<Arc<PostgresTier>>> {
+        let terms = Terms::of(space);
+        if self.terms.as_ref() != Some(&terms) {
+            if self.tiers.values().any(|tier| tier.strong_count() > 0) {
+                return Err(in_use(space, "by another cache of this handle, on other terms"));
+            }
+            self.terms = Some(terms);
+            self.tiers.clear();
+        }
+        Ok(self.tiers.get(&(space.tenant.clone(), space.budget)).and_then(Weak::upgrade))
+    }
+
+    fn add(&mut self, tier: &Arc<PostgresTier>) {
+        // From time to time, so that opening many tenants stays cheap.
+        if self.tiers.len().is_power_of_two() {
+            self.tiers.retain(|_, tier| tier.strong_count() > 0);
+        }
+        let space = tier.space();
+        self.tiers.insert((space.tenant.clone(), space.budget), Arc::downgrade(tier));
     }
 }
 
@@ -277,7 +300,7 @@ fn is_known(parameter: &str) -> bool {
 }
 
 fn quote(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
+    format!("\"{name}\"")
 }
 
 fn config(message: &str) -> Error {

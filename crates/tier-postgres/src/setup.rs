@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row};
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 use terrace_core::{Error, ErrorKind, Result};
 
 use crate::{
@@ -22,10 +22,8 @@ pub(crate) async fn prepare(pool: &Pool, schema: &str) -> Result<()> {
         let mut session = pool.session().await.map_err(|error| typed(error, During::Connect))?;
         let connection = session.connection()?;
         let result = match found(connection, schema).await {
-            Ok(version) if version == current() => Ok(version),
-            Ok(version) if version > current() => Ok(version),
-            Ok(_) => migrate(connection, schema).await,
-            Err(error) => Err(error),
+            Ok(version) if version < current() => migrate(connection, schema).await,
+            found => found,
         };
         let version = session.end(result).map_err(|error| typed(error, During::Read))?;
         check(version, schema)
@@ -53,19 +51,21 @@ fn check(version: i32, schema: &str) -> Result<()> {
 }
 
 /// The version of the schema; zero where there is none.
+///
+/// Asks the catalogue's tables: `to_regclass` may answer from before the wait for the lock.
 async fn found(connection: &mut PgConnection, schema: &str) -> Result<i32, sqlx::Error> {
-    let table = format!("{schema}.migrations");
-    let there: bool = sqlx::query_scalar("SELECT to_regclass($1) IS NOT NULL")
-        .bind(&table)
-        .fetch_one(&mut *connection)
-        .await?;
+    let there: bool = sqlx::query_scalar(
+        "SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+         WHERE c.relname = 'migrations' AND n.nspname = $1)",
+    )
+    .bind(schema.trim_matches('"'))
+    .fetch_one(&mut *connection)
+    .await?;
     if !there {
         return Ok(0);
     }
-    let row = sqlx::query(AssertSqlSafe(format!("SELECT coalesce(max(version), 0) FROM {table}")))
-        .fetch_one(connection)
-        .await?;
-    row.try_get(0)
+    let version = format!("SELECT coalesce(max(version), 0) FROM {schema}.migrations");
+    sqlx::query_scalar(AssertSqlSafe(version)).fetch_one(connection).await
 }
 
 async fn migrate(connection: &mut PgConnection, schema: &str) -> Result<i32, sqlx::Error> {
@@ -94,8 +94,8 @@ async fn migrate(connection: &mut PgConnection, schema: &str) -> Result<i32, sql
 
 /// CREATE SCHEMA IF NOT EXISTS would ask for the right to create even where it exists.
 async fn create_schema(connection: &mut PgConnection, schema: &str) -> Result<(), sqlx::Error> {
-    let there: bool = sqlx::query_scalar("SELECT to_regnamespace($1) IS NOT NULL")
-        .bind(schema)
+    let there: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)")
+        .bind(schema.trim_matches('"'))
         .fetch_one(&mut *connection)
         .await?;
     if !there {
