@@ -6,6 +6,8 @@
 
 mod calls;
 mod fake;
+#[cfg(test)]
+mod mutants;
 pub mod suite;
 
 pub use calls::{Call, Calls};

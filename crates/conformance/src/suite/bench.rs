@@ -3,10 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use sha2::{Digest, Sha256};
 use terrace_core::{
     Condition, Deadlines, Fence, Level, Op, Order, Reply, Role, Space, Stored, Tier, TierKey, Timestamp,
-    Token, Version,
+    Token, Version, key::key_digest,
 };
 
 use super::{Failure, Outcome, ensure, ensure_eq, subject::Subject};
@@ -66,7 +65,9 @@ impl Bench {
     }
 
     pub(crate) fn key(&self, bytes: impl AsRef<[u8]>) -> TierKey {
-        tier_key(&self.space, bytes.as_ref())
+        let bytes = bytes.as_ref();
+        let digest = key_digest(&self.space.namespace, self.space.tenant.as_deref(), bytes);
+        TierKey { bytes: Bytes::copy_from_slice(bytes), digest }
     }
 
     pub(crate) fn long(&self) -> Deadlines {
@@ -228,18 +229,4 @@ pub(crate) fn wrong<T>(what: &str, reply: &Reply) -> Result<T, Failure> {
 
 pub(crate) fn bytes(text: &'static str) -> Bytes {
     Bytes::from_static(text.as_bytes())
-}
-
-/// A key with a digest of its own: namespace, tenant and key, length-prefixed.
-pub(crate) fn tier_key(space: &Space, key: &[u8]) -> TierKey {
-    let tenant = space.tenant.as_deref();
-    let mut hash = Sha256::new();
-    for part in [space.namespace.as_bytes(), tenant.unwrap_or_default().as_bytes(), key] {
-        hash.update((part.len() as u64).to_be_bytes());
-        hash.update(part);
-    }
-    hash.update([u8::from(tenant.is_some())]);
-    let mut digest = [0; 16];
-    digest.copy_from_slice(&hash.finalize()[..16]);
-    TierKey { bytes: Bytes::copy_from_slice(key), digest }
 }

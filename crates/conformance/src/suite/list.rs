@@ -2,7 +2,7 @@
 
 use terrace_core::Role;
 
-use super::{Case, batch, clear, copies, evict, leases, life, races, reads, shapes, store};
+use super::{Case, batch, clear, copies, evict, histories, leases, life, races, reads, shapes, store};
 
 /// Hands the names of a group to another macro of this crate.
 #[doc(hidden)]
@@ -76,6 +76,7 @@ macro_rules! __cases {
             evict::an_evicted_lease_permits_no_fill,
             evict::an_evicted_tombstone_permits_no_fill,
             evict::a_late_put_after_an_eviction_is_not_kept,
+            histories::random_histories_with_evictions_agree_with_the_transition,
         }
     };
     (both, $then:ident $arguments:tt, $($more:tt)*) => {
@@ -123,6 +124,7 @@ macro_rules! __cases {
             races::racing_replaces_lose_no_update,
             races::ten_thousand_operations_at_once_get_their_own_answers,
             races::a_write_during_a_load_is_never_overwritten,
+            histories::random_histories_agree_with_the_transition,
             $($more)*
         }
     };

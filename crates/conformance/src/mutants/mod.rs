@@ -1,0 +1,76 @@
+//! The suite can fail: each broken tier is caught by the case that names its fault.
+
+mod parts;
+mod rules;
+
+use bytes::Bytes;
+use terrace_core::{
+    Backend, Cell, Change, Condition, Deadlines, Error, Fence, Moment, Op, Order, Reply, Result, Role, Space,
+    State, Tier, TierKey, Timestamp, Token, Version, transition,
+};
+
+use crate::{
+    Fake,
+    fake::{Data, Hooks, host_time},
+    suite::{CACHE, Case, EVICT, Failure, STORE, Subject, oracle},
+};
+
+type Rule = fn(Option<&Cell>, &Op, &Moment) -> (Change, Reply);
+
+fn subject(hooks: Hooks) -> Subject {
+    let fake = Fake::with_hooks("broken", host_time, hooks);
+    let evicting = fake.clone();
+    Subject::new(fake.clone()).second(fake.another_handle()).evict(move |space, key| {
+        evicting.evict(&space.namespace, &key.bytes);
+        Box::pin(async {})
+    })
+}
+
+fn rule(transition: Rule) -> Hooks {
+    Hooks { transition, ..Hooks::default() }
+}
+
+/// Runs the case on the broken tier: it must find the fault, and not by an error of the tier.
+async fn caught(cases: &[Case], name: &str, subject: Subject) {
+    let case = cases.iter().find(|case| case.name == name).unwrap_or_else(|| panic!("no case {name}"));
+    let broken = case.run(subject).await.expect_err(name);
+    assert!(matches!(broken.cases[..], [(_, Failure::Broken { .. })]), "{broken}");
+}
+
+/// A broken rule is found by its case and by random histories.
+async fn rule_caught(cases: &[Case], name: &str, broken: Rule) {
+    caught(cases, name, subject(rule(broken))).await;
+    let role = cases[0].role;
+    for seed in 0..200 {
+        if oracle(subject(rule(broken)), role, seed, 200).await.is_err() {
+            return;
+        }
+    }
+    panic!("no random history found the fault of {name}");
+}
+
+fn edit(cell: Option<&Cell>, change: impl FnOnce(&mut Cell)) -> Option<Cell> {
+    cell.cloned().map(|mut cell| {
+        change(&mut cell);
+        cell
+    })
+}
+
+fn edit_written(outcome: (Change, Reply), change: impl FnOnce(&mut Cell)) -> (Change, Reply) {
+    match outcome {
+        (Change::Write(mut cell), reply) => {
+            change(&mut cell);
+            (Change::Write(cell), reply)
+        }
+        kept => kept,
+    }
+}
+
+fn with_order(op: &Op, change: impl FnOnce(Order) -> Order) -> Op {
+    match op.clone() {
+        Op::Put { order, deadlines, body, mark_ttl } => {
+            Op::Put { order: change(order), deadlines, body, mark_ttl }
+        }
+        other => other,
+    }
+}
