@@ -1,6 +1,7 @@
 //! The contracts and the chain of terrace: cache, routes, flights, entries, keys, codecs, clock.
 
 mod cell;
+pub mod codec;
 mod error;
 mod gate;
 pub mod key;
@@ -12,6 +13,7 @@ mod transition;
 mod version;
 
 pub use cell::{Cell, HEADER_LEN, State};
+pub use codec::{Codec, Compression, Undecoded};
 pub use error::{BoxError, Error, ErrorKind, Result};
 pub use gate::{Gate, GateLimits, Trip};
 pub use key::{Digest, EncodedKey, Lookup};

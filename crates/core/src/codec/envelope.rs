@@ -1,0 +1,93 @@
+//! The frame around a value's bytes. Its table is in the docs of [`codec`](super).
+
+use super::Undecoded;
+use crate::key::KeyDigest;
+
+/// The first bytes of everything that is written here.
+const MAGIC: [u8; 4] = *b"\xd9TRC";
+/// The version of the frame.
+const FORMAT: u8 = 1;
+/// The bytes of the frame before the payload, as this version writes it.
+pub(super) const LEN: usize = 50;
+/// Where the checksum stands; everything but itself is under it.
+const CHECKSUM_AT: usize = 46;
+/// Flags that a reader must know; the other half it may ignore. None is defined yet.
+const REQUIRED_FLAGS: u8 = 0x0f;
+
+/// What stands before the payload.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Header {
+    pub(super) codec: u8,
+    pub(super) compression: u8,
+    pub(super) schema: u32,
+    pub(super) shape: u64,
+    pub(super) key: KeyDigest,
+    /// The payload's length once decompressed.
+    pub(super) raw_len: u32,
+}
+
+impl Header {
+    /// Fills the first [`LEN`] bytes of `frame`, whose rest is the payload of `payload_len` bytes.
+    pub(super) fn write(&self, frame: &mut [u8], payload_len: u32) {
+        let fields: [&[u8]; 8] = [
+            &MAGIC,
+            &[FORMAT, self.codec, self.compression, 0],
+            &(LEN as u16).to_be_bytes(),
+            &self.schema.to_be_bytes(),
+            &self.shape.to_be_bytes(),
+            &self.key,
+            &payload_len.to_be_bytes(),
+            &self.raw_len.to_be_bytes(),
+        ];
+        let mut at = 0;
+        for field in fields {
+            frame[at..at + field.len()].copy_from_slice(field);
+            at += field.len();
+        }
+        let checksum = checksum(frame);
+        frame[CHECKSUM_AT..LEN].copy_from_slice(&checksum.to_be_bytes());
+    }
+
+    /// The header and the payload of sound bytes: magic, version, lengths and checksum hold.
+    pub(super) fn read(frame: &[u8]) -> Result<(Self, &[u8]), Undecoded> {
+        if !frame.starts_with(&MAGIC) {
+            return Err(Undecoded::Foreign);
+        }
+        let Some((head, _)) = frame.split_first_chunk::<LEN>() else { return Err(Undecoded::Truncated) };
+        if head[4] != FORMAT {
+            return Err(Undecoded::Format { found: head[4] });
+        }
+        let header_len = usize::from(u16::from_be_bytes(field(head, 8)));
+        let payload_len = u32::from_be_bytes(field(head, 38));
+        if header_len < LEN || header_len as u64 + u64::from(payload_len) != frame.len() as u64 {
+            return Err(Undecoded::Truncated);
+        }
+        if checksum(frame) != u32::from_be_bytes(field(head, CHECKSUM_AT)) {
+            return Err(Undecoded::Checksum);
+        }
+        if head[7] & REQUIRED_FLAGS != 0 {
+            return Err(Undecoded::Flags { found: head[7] });
+        }
+        let header = Self {
+            codec: head[5],
+            compression: head[6],
+            schema: u32::from_be_bytes(field(head, 10)),
+            shape: u64::from_be_bytes(field(head, 14)),
+            key: field(head, 22),
+            raw_len: u32::from_be_bytes(field(head, 42)),
+        };
+        Ok((header, &frame[header_len..]))
+    }
+}
+
+/// A field of `N` bytes; the header is longer than every place that is asked for.
+fn field<const N: usize>(head: &[u8; LEN], at: usize) -> [u8; N] {
+    let mut bytes = [0; N];
+    bytes.copy_from_slice(&head[at..at + N]);
+    bytes
+}
+
+/// CRC32C over all but the checksum itself.
+fn checksum(frame: &[u8]) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c(&frame[..CHECKSUM_AT]), &frame[LEN..])
+}

@@ -1,0 +1,260 @@
+//! Values as bytes: a codec, a compression, and an envelope that says what they are and whose.
+//!
+//! [`seal`] makes an envelope and [`open()`] takes it apart. Bytes that are not a value of this key
+//! and this type give an [`Undecoded`] reason: never a panic, never another value.
+//!
+//! # The envelope
+//!
+//! Numbers are big-endian.
+//!
+//! | offset | bytes | field |
+//! |---:|---:|---|
+//! | 0 | 4 | magic: `d9 54 52 43` |
+//! | 4 | 1 | format of the envelope: 1 |
+//! | 5 | 1 | codec: 1 postcard, 2 JSON, 3 bincode |
+//! | 6 | 1 | compression: 0 none, 1 LZ4 (block) |
+//! | 7 | 1 | flags, none defined: a reader refuses unknown ones in the low half, ignores the high half |
+//! | 8 | 2 | header length, at which the payload begins: 50; a reader skips what a longer header adds |
+//! | 10 | 4 | schema number of the user |
+//! | 14 | 8 | fingerprint of the type's [`Shape`] |
+//! | 22 | 16 | digest of namespace, tenant and key ([`key_digest`](crate::key::key_digest)) |
+//! | 38 | 4 | payload length; header and payload are all there is |
+//! | 42 | 4 | length of the payload once decompressed |
+//! | 46 | 4 | CRC32C over all bytes but these four |
+//! | 50 | | payload |
+//!
+//! # Codecs
+//!
+//! Each envelope names its codec and compression and is read by those names, so that writers may
+//! be mixed and changed while a cache runs.
+//!
+//! - [`Codec::Postcard`], the default: small and fast. Not for types that serde must see to know
+//!   (`flatten`, `untagged`, internally tagged enums, `serde_json::Value`) or that leave fields out
+//!   (`skip_serializing_if`): [`seal`] refuses them.
+//! - [`Codec::Json`]: larger, readable, takes all of those. It refuses what would read as something
+//!   else: a float that is not finite, `Some(None)`, `Some(())`.
+//! - `Codec::Bincode`, behind the feature `bincode`: bincode 2, for those who ask for it. It is no
+//!   longer maintained (RUSTSEC-2025-0141). Same types as postcard.
+//!
+//! A type whose `Serialize` and `Deserialize` differ (`skip_serializing` alone, say) is for JSON.
+//!
+//! # Limits
+//!
+//! Held before anything is allocated, and held when encoding too, so that what was written can be
+//! read: [`Settings::max_bytes`] encoded bytes (64 MiB and a little), 127 levels of nesting (each
+//! struct, sequence, `Option`, newtype and variant is one), elements of sequences and maps as many
+//! as there are bytes and 65,536 more (for elements without bytes). A sequence is allocated up to
+//! 1 MiB ahead of the elements that have arrived, as serde does it.
+
+mod compress;
+mod envelope;
+mod format;
+mod limited;
+mod shape;
+mod undecoded;
+
+use bytes::Bytes;
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{Error, ErrorKind, Result, key::KeyDigest};
+use envelope::Header;
+
+pub use shape::Shape;
+pub use undecoded::Undecoded;
+
+/// How a value becomes bytes.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Codec {
+    /// postcard: small, fast, not self-describing.
+    #[default]
+    Postcard,
+    /// JSON: self-describing, readable, larger.
+    Json,
+    /// bincode 2, which is no longer maintained (RUSTSEC-2025-0141): small, fast, not
+    /// self-describing.
+    #[cfg(feature = "bincode")]
+    Bincode,
+}
+
+impl Codec {
+    /// Whether its bytes say what they are, so that any type of serde can be read from them.
+    pub const fn is_self_describing(self) -> bool {
+        matches!(self, Self::Json)
+    }
+
+    const fn id(self) -> u8 {
+        match self {
+            Self::Postcard => 1,
+            Self::Json => 2,
+            #[cfg(feature = "bincode")]
+            Self::Bincode => 3,
+        }
+    }
+
+    const fn from_id(id: u8) -> Option<Self> {
+        match id {
+            1 => Some(Self::Postcard),
+            2 => Some(Self::Json),
+            #[cfg(feature = "bincode")]
+            3 => Some(Self::Bincode),
+            _ => None,
+        }
+    }
+}
+
+/// Whether encoded bytes are made smaller.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Compression {
+    /// They stay as they are.
+    None,
+    /// LZ4, for values of at least so many encoded bytes, and kept only where it is smaller.
+    Lz4 {
+        /// The fewest encoded bytes that are worth it.
+        from_bytes: usize,
+    },
+}
+
+/// LZ4 from 1 KiB on.
+impl Default for Compression {
+    fn default() -> Self {
+        Self::Lz4 { from_bytes: 1024 }
+    }
+}
+
+const NOT_COMPRESSED: u8 = 0;
+const LZ4: u8 = 1;
+
+/// How the values of one cache are sealed, and what is accepted when they are opened.
+///
+/// Made once for each cache: finding the shape of a type takes microseconds to milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// How new values are encoded; old ones are read by the codec that they name.
+    pub codec: Codec,
+    /// How new values are compressed; old ones are read by what they name.
+    pub compression: Compression,
+    /// The user's number of the value type; values of another are not read.
+    pub schema: u32,
+    /// The shape of the value type; values of another are not read.
+    pub shape: Shape,
+    /// The most encoded bytes of a value, before compression; at most `u32::MAX` count.
+    pub max_bytes: usize,
+}
+
+impl Settings {
+    /// 64 MiB, and 64 KiB for what a codec adds to a value of 64 MiB.
+    pub const DEFAULT_MAX_BYTES: usize = (64 << 20) + (64 << 10);
+
+    /// The defaults for values of type `V`: postcard, LZ4 from 1 KiB on, schema 0.
+    pub fn of<V: DeserializeOwned>() -> Self {
+        Self {
+            codec: Codec::default(),
+            compression: Compression::default(),
+            schema: 0,
+            shape: Shape::of::<V>(),
+            max_bytes: Self::DEFAULT_MAX_BYTES,
+        }
+    }
+
+    /// Whether the codec can carry the type at all; [`seal`] asks this, and a builder may before.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unencodable`] for a binary codec and a type that only a self-describing one can
+    /// read.
+    pub fn check(&self) -> Result<()> {
+        if self.shape.needs_self_describing() && !self.codec.is_self_describing() {
+            return Err(Error::new(
+                ErrorKind::Unencodable,
+                "serde must see a value of this type to know what it is (`flatten`, `untagged`, an internally \
+                 tagged enum, `Value`), which a binary codec cannot show: use `Codec::Json`",
+            ));
+        }
+        Ok(())
+    }
+
+    fn limit_bytes(&self) -> usize {
+        self.max_bytes.min(u32::MAX as usize)
+    }
+}
+
+/// The envelope of `value` under the key of digest `key`.
+///
+/// # Errors
+/// [`ErrorKind::TooLarge`] above [`Settings::max_bytes`] (found while encoding, not after);
+/// [`ErrorKind::Unencodable`] for what the codec cannot write so that it reads back the same.
+///
+/// # Cost
+/// One buffer, grown as the value needs; two more for a value that is compressed.
+///
+/// ```
+/// use terrace_core::{codec::{Settings, open, seal}, key::key_digest};
+///
+/// let settings = Settings::of::<Vec<String>>();
+/// let key = key_digest("names", None, b"ann");
+/// let bytes = seal(&vec!["Ann".to_owned()], &settings, key)?;
+/// assert_eq!(open::<Vec<String>>(&bytes, &settings, key), Ok(vec!["Ann".to_owned()]));
+/// assert!(open::<Vec<String>>(&bytes, &settings, key_digest("names", None, b"bob")).is_err());
+/// # Ok::<(), terrace_core::Error>(())
+/// ```
+pub fn seal<V: Serialize + ?Sized>(value: &V, settings: &Settings, key: KeyDigest) -> Result<Bytes> {
+    settings.check()?;
+    let mut frame = Vec::with_capacity(256);
+    frame.resize(envelope::LEN, 0);
+    format::encode(settings.codec, value, &mut frame, settings.limit_bytes())?;
+    let raw_len = frame.len() - envelope::LEN;
+    let mut compression = NOT_COMPRESSED;
+    if let Compression::Lz4 { from_bytes } = settings.compression
+        && raw_len >= from_bytes
+        && let Some(smaller) = compress::shrink(&frame)
+    {
+        (frame, compression) = (smaller, LZ4);
+    }
+    let header = Header {
+        codec: settings.codec.id(),
+        compression,
+        schema: settings.schema,
+        shape: settings.shape.fingerprint(),
+        key,
+        raw_len: raw_len as u32,
+    };
+    let payload_len = (frame.len() - envelope::LEN) as u32;
+    header.write(&mut frame, payload_len);
+    Ok(Bytes::from(frame.into_boxed_slice()))
+}
+
+/// The value in an envelope, if it is whole, belongs to the key of digest `key` and is of the schema
+/// and shape of `settings`.
+///
+/// # Errors
+/// The reason as [`Undecoded`]; it converts to an [`Error`] of [`ErrorKind::Undecodable`].
+///
+/// # Cost
+/// One pass for the checksum and one for the value; one buffer if it is compressed.
+pub fn open<V: DeserializeOwned>(bytes: &[u8], settings: &Settings, key: KeyDigest) -> Result<V, Undecoded> {
+    let (header, payload) = Header::read(bytes)?;
+    let codec = Codec::from_id(header.codec).ok_or(Undecoded::Codec { found: header.codec })?;
+    if header.key != key {
+        return Err(Undecoded::WrongKey);
+    }
+    if header.schema != settings.schema {
+        return Err(Undecoded::Schema { found: header.schema });
+    }
+    if header.shape != settings.shape.fingerprint() {
+        return Err(Undecoded::Shape { found: header.shape });
+    }
+    let raw_len = header.raw_len as usize;
+    if raw_len > settings.limit_bytes() {
+        return Err(Undecoded::TooLarge);
+    }
+    match header.compression {
+        NOT_COMPRESSED if raw_len != payload.len() => Err(Undecoded::Truncated),
+        NOT_COMPRESSED => format::decode(codec, payload),
+        LZ4 => format::decode(codec, &compress::grow(payload, raw_len)?),
+        found => Err(Undecoded::Compression { found }),
+    }
+}
+
+#[cfg(test)]
+mod tests;

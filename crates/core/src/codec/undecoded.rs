@@ -1,0 +1,94 @@
+//! Why stored bytes gave no value.
+
+use std::fmt;
+
+use crate::{Error, ErrorKind};
+
+/// Why stored bytes gave no value: a counted miss in a cache, a typed error in a store.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Undecoded {
+    /// They do not begin with the magic: not written by this library.
+    Foreign,
+    /// The format of the envelope has another version.
+    Format {
+        /// The version found.
+        found: u8,
+    },
+    /// They are shorter or longer than they say.
+    Truncated,
+    /// The checksum does not agree: some bits changed.
+    Checksum,
+    /// A flag is set that this version does not know and must not ignore.
+    Flags {
+        /// The flags found.
+        found: u8,
+    },
+    /// The codec is unknown, or its feature is off.
+    Codec {
+        /// The id found.
+        found: u8,
+    },
+    /// The compression is unknown.
+    Compression {
+        /// The id found.
+        found: u8,
+    },
+    /// The value belongs to another key.
+    WrongKey,
+    /// The value was written with another schema number.
+    Schema {
+        /// The number found.
+        found: u32,
+    },
+    /// The value's type had another shape when it was written.
+    Shape {
+        /// The fingerprint found.
+        found: u64,
+    },
+    /// The value is larger than the limit, or claims to be.
+    TooLarge,
+    /// The value nests too deep or has too many elements.
+    Limit,
+    /// The payload is not a value of the type.
+    Payload,
+}
+
+impl Undecoded {
+    /// Whether the bytes are sound and were written by a program that knows what this one does not
+    /// (a codec, a compression, a format): better not overwritten than healed.
+    pub fn is_unknown_here(self) -> bool {
+        matches!(
+            self,
+            Self::Format { .. } | Self::Flags { .. } | Self::Codec { .. } | Self::Compression { .. }
+        )
+    }
+}
+
+impl fmt::Display for Undecoded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Foreign => f.write_str("not written by this library"),
+            Self::Format { found } => write!(f, "envelope format {found}, which this version does not know"),
+            Self::Truncated => f.write_str("shorter or longer than it says"),
+            Self::Checksum => f.write_str("the checksum does not agree"),
+            Self::Flags { found } => write!(f, "flags {found:#04x}, which this version does not know"),
+            Self::Codec { found } => write!(f, "codec {found}, which is unknown here or switched off"),
+            Self::Compression { found } => write!(f, "compression {found}, which is unknown here"),
+            Self::WrongKey => f.write_str("it belongs to another key"),
+            Self::Schema { found } => write!(f, "written with schema {found}"),
+            Self::Shape { .. } => f.write_str("written when the type of the value had another shape"),
+            Self::TooLarge => f.write_str("larger than the limit"),
+            Self::Limit => f.write_str("nested too deep, or too many elements"),
+            Self::Payload => f.write_str("the payload is not a value of this type"),
+        }
+    }
+}
+
+impl std::error::Error for Undecoded {}
+
+impl From<Undecoded> for Error {
+    fn from(reason: Undecoded) -> Self {
+        Self::new(ErrorKind::Undecodable, format!("the stored value cannot be read: {reason}"))
+    }
+}
