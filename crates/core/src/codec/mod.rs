@@ -44,7 +44,8 @@
 //! read: [`Settings::max_bytes`] encoded bytes (64 MiB and a little), 127 levels of nesting (each
 //! struct, sequence, `Option`, newtype and variant is one), elements of sequences and maps as many
 //! as there are bytes and 65,536 more (for elements without bytes). A sequence is allocated up to
-//! 1 MiB ahead of the elements that have arrived, as serde does it.
+//! 1 MiB ahead of the elements that have arrived, as serde does it. In memory a value may be larger
+//! than its bytes by what its type makes of one byte (an empty `Vec` is 24).
 
 mod compress;
 mod envelope;

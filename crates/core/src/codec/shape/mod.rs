@@ -49,7 +49,8 @@ impl Shape {
     ///
     /// # Cost
     /// One short deserialisation for each part of the type, of samples (zeros, empty texts) that are
-    /// thrown away: microseconds for a record of some fields. Compute it once.
+    /// thrown away: microseconds for a record of some fields. Compute it once. A hand-written
+    /// `Deserialize` is called with them; what it panics on, panics here.
     ///
     /// ```
     /// use terrace_core::codec::Shape;
