@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 use redis::Client;
 use terrace_core::{Backend, Error, ErrorKind, Gate, GateLimits, Result, Role, Space, Tier};
 
-use crate::{address::Address, fault, layout, link::Link, reads::Reads, space::Spaces, tier::RedisTier};
+use crate::{address::Address, fault, layout, link::Link, reads::Reads, space::States, tier::RedisTier};
 
 /// Below so many outstanding calls a GET goes out alone: sharing an MGET pays only above (measured).
 const DIRECT_READS: usize = 32;
@@ -37,7 +37,7 @@ struct Inner {
     prefix: String,
     max_value_bytes: usize,
     link: Arc<Link>,
-    spaces: Mutex<Spaces>,
+    states: Mutex<States>,
     /// One gate for each budget in use.
     gates: Mutex<HashMap<Duration, Gate<Reads>>>,
 }
@@ -143,7 +143,7 @@ impl RedisBuilder {
             prefix: self.prefix,
             max_value_bytes: self.max_value_bytes,
             link: Link::new(client, self.connect_timeout),
-            spaces: Mutex::default(),
+            states: Mutex::default(),
             gates: Mutex::default(),
         })))
     }
@@ -158,7 +158,7 @@ impl Backend for Redis {
         if space.role != Role::Cache {
             return Err(config("Redis keeps copies: it is a cache tier, not a store of records"));
         }
-        let state = self.0.spaces.lock().open(&self.0.prefix, space)?;
+        let state = self.0.states.lock().open(&self.0.prefix, space)?;
         Ok(Arc::new(RedisTier {
             space: space.clone(),
             state,

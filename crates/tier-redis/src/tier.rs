@@ -18,7 +18,7 @@ use crate::{
     reclaim,
     script::{Call, Name},
     send::{self, Request},
-    space::{SpaceState, Terms, in_use},
+    space::{SpaceState, TERMS_HOLD, TERMS_RENEW},
     write::{self, FOREVER_MILLIS},
 };
 
@@ -294,10 +294,10 @@ impl RedisTier {
         register(&self.link, &self.state, &self.space).await
     }
 
-    /// Keeps the terms registered, at most one trip in [`Terms::RENEW`] and in nobody's way.
+    /// Keeps the terms registered, at most one trip in [`TERMS_RENEW`] and in nobody's way.
     fn renew_terms(&self) {
         let mut registered = self.state.registered.lock();
-        if registered.is_some_and(|at| at.elapsed() >= Terms::RENEW) {
+        if registered.is_some_and(|at| at.elapsed() >= TERMS_RENEW) {
             *registered = Some(Instant::now());
             let (link, state, space) = (Arc::clone(&self.link), Arc::clone(&self.state), self.space.clone());
             tokio::spawn(async move {
@@ -325,15 +325,19 @@ impl fmt::Debug for RedisTier {
 }
 
 async fn register(link: &Arc<Link>, state: &SpaceState, space: &Space) -> Result<()> {
-    let terms = state.terms.to_string();
+    let Space { namespace, role, level, schema, shape, .. } = space;
+    let terms = format!("role={role:?} level={level:?} schema={schema} shape={shape:016x}");
     let keys = vec![Bytes::copy_from_slice(state.layout.terms.as_bytes())];
-    let args = vec![terms.clone().into(), Terms::HOLD.as_millis().to_string().into()];
+    let args = vec![terms.clone().into(), TERMS_HOLD.as_millis().to_string().into()];
     let call = Call { script: Name::Terms, keys, args };
     let deadline = Instant::now() + space.budget;
     match within(deadline, Effect::Read, send::run(link, &call, Effect::Read)).await? {
         Value::BulkString(held) if held == terms.as_bytes() => Ok(()),
         Value::BulkString(held) => {
-            Err(in_use(&space.namespace, &state.terms, &String::from_utf8_lossy(&held)))
+            let held = String::from_utf8_lossy(&held);
+            let message =
+                format!("the namespace `{namespace}` is in use on other terms: {held}, now {terms}");
+            Err(error(ErrorKind::NamespaceInUse, message))
         }
         Value::ServerError(answer) => Err(fault::of_server(&answer)),
         _ => Err(fault::unreadable()),

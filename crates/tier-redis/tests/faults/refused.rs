@@ -1,0 +1,121 @@
+//! What is refused: credentials, permissions, terms, sizes, settings.
+
+use bytes::Bytes;
+use terrace_core::{Backend, ErrorKind, Level, Op, Role, Space};
+use terrace_testbed::Redis as Server;
+use terrace_tier_redis::Redis;
+
+use crate::bench::{Bench, kind_of, put};
+
+#[tokio::test]
+async fn a_wrong_password_is_denied_and_never_shown() {
+    let server = Server::options().password("s3cret").start().await.unwrap();
+    let port = server.port();
+    let wrong = [format!("redis://:wr0ng@127.0.0.1:{port}"), format!("redis://127.0.0.1:{port}")];
+    for url in wrong {
+        let bench = Bench::new(&url);
+        bench.get("k").await.unwrap_err();
+        let error = bench.get("k").await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Denied, "{error}");
+        let shown = format!("{error} {error:?} {:?} {:?}", bench.handle, bench.tier);
+        assert!(!shown.contains("wr0ng") && !shown.contains("s3cret"), "{shown}");
+    }
+    let handle = Redis::builder(format!("127.0.0.1:{port}")).password("s3cret").build().unwrap();
+    let space = Bench::new(&server.url()).space;
+    handle.open(&space).unwrap().ping().await.unwrap();
+    assert!(!format!("{handle:?}").contains("s3cret"));
+}
+
+#[tokio::test]
+async fn a_user_without_rights_is_denied() {
+    let server = Server::start().await.unwrap();
+    let bench = Bench::new(&server.url());
+    let mut raw = bench.raw().await;
+    let mut acl = redis::cmd("ACL");
+    acl.arg("SETUSER").arg("reader").arg("on").arg(">pass").arg("~*").arg("+get").arg("+mget").arg("+hello");
+    acl.exec_async(&mut raw).await.unwrap();
+    let reader = Bench::new(&format!("redis://reader:pass@127.0.0.1:{}", server.port()));
+    reader.misses("k").await;
+    assert_eq!(kind_of(reader.put("k", "value").await), ErrorKind::Denied);
+    assert_eq!(reader.handle.run_id(), None, "it may not ask");
+}
+
+#[tokio::test]
+async fn a_replica_takes_no_writes() {
+    let server = Server::start().await.unwrap();
+    let bench = Bench::new(&server.url());
+    bench.put("k", "value").await.unwrap();
+    let mut raw = bench.raw().await;
+    let mut replicate = redis::cmd("REPLICAOF");
+    replicate.arg("127.0.0.1").arg("1").exec_async(&mut raw).await.unwrap();
+    assert_eq!(kind_of(bench.put("k", "late").await), ErrorKind::ReadOnly);
+    assert_eq!(kind_of(bench.tier.clear().await), ErrorKind::ReadOnly);
+    bench.reads("k", "value").await;
+}
+
+#[tokio::test]
+async fn a_full_server_takes_no_writes() {
+    let server = Server::options().config("maxmemory", "1mb").config("maxmemory-policy", "noeviction");
+    let server = server.start().await.unwrap();
+    let bench = Bench::new(&server.url());
+    assert_eq!(kind_of(bench.put("k", "value").await), ErrorKind::ReadOnly);
+    bench.misses("k").await;
+}
+
+#[tokio::test]
+async fn terms_are_checked_across_processes() {
+    let server = Server::start().await.unwrap();
+    let bench = Bench::new(&server.url());
+    bench.tier.ready().await.unwrap();
+    bench.other_process().tier.ready().await.unwrap();
+    let changes: [fn(&mut Space); 3] =
+        [|space| space.schema = 2, |space| space.shape = 8, |space| space.level = Level::Ttl];
+    for change in changes {
+        let mut space = bench.space.clone();
+        change(&mut space);
+        assert_eq!(bench.handle.open(&space).unwrap_err().kind(), ErrorKind::NamespaceInUse);
+        let elsewhere = Redis::new(server.url()).unwrap().open(&space).unwrap();
+        let error = elsewhere.ready().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NamespaceInUse, "{error}");
+    }
+    bench.tier.ready().await.unwrap();
+}
+
+#[tokio::test]
+async fn values_above_the_limit_are_too_large_and_send_nothing() {
+    let server = Server::start().await.unwrap();
+    let bench = Bench::new(&server.url());
+    let body = "x".repeat((1 << 20) + 1);
+    assert_eq!(kind_of(bench.put("k", &body).await), ErrorKind::TooLarge);
+    bench.put("k", &body[1..]).await.unwrap();
+    bench.reads("k", &body[1..]).await;
+    let batch = vec![(bench.key("a"), put(&body)), (bench.key("b"), put("small"))];
+    let answers = bench.tier.apply_many(batch).await;
+    assert_eq!(answers[0].as_ref().unwrap_err().kind(), ErrorKind::TooLarge);
+    assert!(answers[1].is_ok());
+    let small = Redis::builder(server.url()).max_value_bytes(10).build().unwrap();
+    let tier = small.open(&bench.space).unwrap();
+    let Op::Put { order, deadlines, mark_ttl, .. } = put("") else { panic!() };
+    let op = Op::Put { order, deadlines, body: Some(Bytes::from_static(b"eleven byte")), mark_ttl };
+    assert_eq!(kind_of(tier.apply(&bench.key("k"), op).await), ErrorKind::TooLarge);
+}
+
+#[test]
+fn settings_that_cannot_work_are_config_errors_at_once() {
+    let kind = |builder: terrace_tier_redis::RedisBuilder| builder.build().unwrap_err().kind();
+    assert_eq!(kind(Redis::builder("http://localhost")), ErrorKind::Config);
+    assert_eq!(kind(Redis::builder("localhost").prefix("a:b")), ErrorKind::Config);
+    assert_eq!(kind(Redis::builder("redis://cache.example")), ErrorKind::Config);
+    assert!(Redis::builder("redis://cache.example").allow_plaintext().build().is_ok());
+    assert!(Redis::new("rediss://cache.example").is_ok());
+    let space = Space { role: Role::Store, ..Bench::new("localhost").space };
+    assert_eq!(kind_of(Redis::new("localhost").unwrap().open(&space)), ErrorKind::Config);
+}
+
+#[tokio::test]
+async fn tls_to_a_server_without_tls_is_unavailable() {
+    let server = Server::start().await.unwrap();
+    let bench = Bench::new(&format!("rediss://127.0.0.1:{}", server.port()));
+    let error = bench.tier.ready().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+}
