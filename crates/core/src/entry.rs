@@ -1,0 +1,220 @@
+//! Values as caches keep them and as readers get them.
+
+use std::{fmt, ops::Deref, sync::Arc, time::Duration};
+
+use serde::{Serialize, Serializer};
+
+use crate::{Deadlines, Timestamp, Version};
+
+/// A value with its version and deadlines, as near tiers keep it behind one `Arc`.
+#[derive(Debug)]
+pub struct Entry<V> {
+    value: Option<V>,
+    version: Version,
+    deadlines: Deadlines,
+}
+
+impl<V> Entry<V> {
+    /// An entry; `None` makes a negative one.
+    pub fn new(value: Option<V>, version: Version, deadlines: Deadlines) -> Self {
+        Self { value, version, deadlines }
+    }
+
+    /// The value; `None` in a negative entry.
+    pub fn value(&self) -> Option<&V> {
+        self.value.as_ref()
+    }
+
+    /// The version of the value.
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// When it was written and how long it lives.
+    pub fn deadlines(&self) -> &Deadlines {
+        &self.deadlines
+    }
+
+    /// Fresh at `now`. One compare; a clock that went back behind the write makes it stale.
+    #[inline]
+    pub(crate) fn is_fresh(&self, now: Timestamp) -> bool {
+        let written = self.deadlines.written.as_millis();
+        let life = self.deadlines.fresh_until.as_millis().wrapping_sub(written);
+        now.as_millis().wrapping_sub(written) < life
+    }
+}
+
+/// Where a read was answered from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Source {
+    /// The near tier.
+    Near,
+    /// A remote cache tier, by name.
+    Tier(Arc<str>),
+    /// The store, by name.
+    Store(Arc<str>),
+    /// The loader.
+    Loader,
+}
+
+/// Whether a value was within its fresh time when it was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Freshness {
+    /// Fresh.
+    Fresh,
+    /// Past its fresh time; served because the freshness policy allows it.
+    Stale,
+}
+
+/// How a read was served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Served {
+    /// The tier that answered.
+    pub from: Source,
+    /// The time from the write of the value to the read.
+    pub age: Duration,
+    /// Whether it was fresh.
+    pub freshness: Freshness,
+    /// The version of the value: what [`Cache::replace`](crate::Cache::replace) takes.
+    pub version: Version,
+    /// Whether the read shared another caller's trip or load.
+    pub coalesced: bool,
+}
+
+/// A value read from a cache: reads like a `&V`, and never clones the value.
+///
+/// # Cost
+/// A clone is one reference count; a near hit allocates nothing.
+pub struct Cached<V> {
+    entry: Arc<Entry<V>>,
+    read_at: Timestamp,
+    from: Source,
+    coalesced: bool,
+}
+
+impl<V> Cached<V> {
+    /// The handle of an entry that has a value; `None` for a negative one.
+    #[inline]
+    pub(crate) fn new(
+        entry: Arc<Entry<V>>,
+        read_at: Timestamp,
+        from: Source,
+        coalesced: bool,
+    ) -> Option<Self> {
+        entry.value.is_some().then_some(Self { entry, read_at, from, coalesced })
+    }
+
+    /// How this read was served: tier, age, freshness, version, coalesced or not.
+    pub fn served(&self) -> Served {
+        let fresh = self.entry.is_fresh(self.read_at);
+        Served {
+            from: self.from.clone(),
+            age: self.read_at.since(self.entry.deadlines.written),
+            freshness: if fresh { Freshness::Fresh } else { Freshness::Stale },
+            version: self.entry.version,
+            coalesced: self.coalesced,
+        }
+    }
+
+    pub(crate) fn entry(&self) -> &Arc<Entry<V>> {
+        &self.entry
+    }
+}
+
+impl<V> Deref for Cached<V> {
+    type Target = V;
+
+    #[inline]
+    fn deref(&self) -> &V {
+        match &self.entry.value {
+            Some(value) => value,
+            None => unreachable!("a handle is only made of an entry with a value"),
+        }
+    }
+}
+
+impl<V> AsRef<V> for Cached<V> {
+    fn as_ref(&self) -> &V {
+        self
+    }
+}
+
+impl<V> Clone for Cached<V> {
+    fn clone(&self) -> Self {
+        Self {
+            entry: Arc::clone(&self.entry),
+            read_at: self.read_at,
+            from: self.from.clone(),
+            coalesced: self.coalesced,
+        }
+    }
+}
+
+impl<V: fmt::Debug> fmt::Debug for Cached<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}
+
+impl<V: fmt::Display> fmt::Display for Cached<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}
+
+impl<V: PartialEq> PartialEq for Cached<V> {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl<V: PartialEq> PartialEq<V> for Cached<V> {
+    fn eq(&self, other: &V) -> bool {
+        **self == *other
+    }
+}
+
+impl<V: Serialize> Serialize for Cached<V> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        (**self).serialize(serializer)
+    }
+}
+
+/// What a caller or a loader gives to a cache: a value, or its absence, and a life of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Item<V> {
+    pub(crate) value: Option<V>,
+    pub(crate) ttl: Option<Duration>,
+}
+
+impl<V> Item<V> {
+    /// A value.
+    pub fn new(value: V) -> Self {
+        Self { value: Some(value), ttl: None }
+    }
+
+    /// There is no value; kept as a negative entry where the expiry policy gives one a life.
+    pub fn absent() -> Self {
+        Self { value: None, ttl: None }
+    }
+
+    /// Lives for `ttl` instead of what the expiry policy gives by default.
+    #[must_use]
+    pub fn ttl(self, ttl: Duration) -> Self {
+        Self { ttl: Some(ttl), ..self }
+    }
+}
+
+impl<V> From<V> for Item<V> {
+    fn from(value: V) -> Self {
+        Self::new(value)
+    }
+}
+
+impl<V> From<Option<V>> for Item<V> {
+    fn from(value: Option<V>) -> Self {
+        Self { value, ttl: None }
+    }
+}

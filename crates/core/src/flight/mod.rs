@@ -1,0 +1,345 @@
+//! Single flight: one lookup and one load a key at a time, for all methods, and the fence between
+//! reads and writes of one process.
+//!
+//! Each key that is being read from beyond the near tier, or written, has a slot. A read boards
+//! the slot's flight; a write detaches it, so that later reads start anew and what the flight
+//! brings is kept nowhere. Only under the slot's lock is anything put into the near tier.
+
+mod promise;
+mod stage;
+
+pub(crate) use promise::Promise;
+pub(crate) use stage::{Entered, Landing, Lead, LoadStage};
+
+use std::{
+    collections::hash_map::RandomState,
+    hash::{BuildHasher, Hash},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use hashbrown::HashTable;
+
+use crate::sync::{Mutex, MutexGuard};
+
+/// Names one flight in its process.
+pub(crate) type FlightId = u64;
+
+/// One key's way through the tiers: a lookup that every reader may share, then a load that only
+/// callers with a loader join.
+pub(crate) struct Flight<L, T> {
+    pub(crate) id: FlightId,
+    pub(crate) lookup: L,
+    pub(crate) load: LoadStage<T>,
+}
+
+/// What a caller boards a flight for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Errand {
+    /// To read what the tiers have.
+    Read,
+    /// To load what they have not.
+    Load,
+}
+
+/// All flights and writes under way.
+pub(crate) struct Flights<K, L, T> {
+    shards: Box<[Mutex<HashTable<Slot<K, L, T>>>]>,
+    hasher: RandomState,
+    ids: AtomicU64,
+}
+
+struct Slot<K, L, T> {
+    key: Arc<K>,
+    flight: Option<Aboard<L, T>>,
+    /// Writes under way.
+    writers: usize,
+    /// Writes that have reached the near tier since the slot was made.
+    changes: u64,
+}
+
+struct Aboard<L, T> {
+    flight: Arc<Flight<L, T>>,
+    callers: usize,
+    loaders: usize,
+}
+
+const SHARDS: usize = 64;
+
+impl<K: Eq + Hash, L, T: Clone> Flights<K, L, T> {
+    pub(crate) fn new() -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| Mutex::new(HashTable::new())).collect(),
+            hasher: RandomState::new(),
+            ids: AtomicU64::new(1),
+        }
+    }
+
+    /// Boards the key's flight; where there is none, a new one with the lookup that `lookup` makes.
+    pub(crate) fn board(
+        self: &Arc<Self>,
+        key: &Arc<K>,
+        errand: Errand,
+        lookup: impl FnOnce(FlightId) -> L,
+    ) -> Ticket<K, L, T> {
+        self.take_seat(key, errand, lookup, false)
+    }
+
+    /// Starts a flight of the caller's own, in place of the one under way: what that one brings is
+    /// kept nowhere.
+    pub(crate) fn board_alone(
+        self: &Arc<Self>,
+        key: &Arc<K>,
+        errand: Errand,
+        lookup: impl FnOnce(FlightId) -> L,
+    ) -> Ticket<K, L, T> {
+        self.take_seat(key, errand, lookup, true)
+    }
+
+    fn take_seat(
+        self: &Arc<Self>,
+        key: &Arc<K>,
+        errand: Errand,
+        lookup: impl FnOnce(FlightId) -> L,
+        alone: bool,
+    ) -> Ticket<K, L, T> {
+        let (hash, mut shard) = self.shard(key);
+        let slot = self.slot(&mut shard, hash, key);
+        let joined = slot.flight.is_some() && !alone;
+        if !joined {
+            let id = self.ids.fetch_add(1, Ordering::Relaxed);
+            let flight = Arc::new(Flight { id, lookup: lookup(id), load: LoadStage::new() });
+            slot.flight = Some(Aboard { flight, callers: 0, loaders: 0 });
+        }
+        let Some(aboard) = slot.flight.as_mut() else { unreachable!("the flight was just set") };
+        aboard.callers += 1;
+        aboard.loaders += usize::from(errand == Errand::Load);
+        let flight = Arc::clone(&aboard.flight);
+        Ticket { flights: Arc::clone(self), key: Arc::clone(key), hash, flight, errand, joined }
+    }
+
+    /// Ends the lookup stage: a flight that found its value, or that nobody aboard wants to load
+    /// for, is detached, so that the next reader looks again.
+    pub(crate) fn end_lookup(&self, key: &K, id: FlightId, found: bool) {
+        let (hash, mut shard) = self.shard(key);
+        let detach = |aboard: &Aboard<L, T>| found || aboard.loaders == 0;
+        let detached =
+            self.detach_if(&mut shard, hash, key, |aboard| aboard.flight.id == id && detach(aboard));
+        drop(shard);
+        drop(detached);
+    }
+
+    /// Detaches the flight: it has landed.
+    pub(crate) fn land(&self, key: &K, id: FlightId) {
+        let (hash, mut shard) = self.shard(key);
+        let detached = self.detach_if(&mut shard, hash, key, |aboard| aboard.flight.id == id);
+        drop(shard);
+        drop(detached);
+    }
+
+    /// Runs `keep` if no write has come between since the flight began.
+    pub(crate) fn while_attached<R>(&self, key: &K, id: FlightId, keep: impl FnOnce() -> R) -> Option<R> {
+        let (hash, shard) = self.shard(key);
+        let slot = shard.find(hash, |slot| *slot.key == *key)?;
+        let attached = slot.flight.as_ref().is_some_and(|aboard| aboard.flight.id == id);
+        attached.then(keep)
+    }
+
+    /// Whether a flight of the key is under way.
+    pub(crate) fn is_flying(&self, key: &K) -> bool {
+        let (hash, shard) = self.shard(key);
+        shard.find(hash, |slot| *slot.key == *key).is_some_and(|slot| slot.flight.is_some())
+    }
+
+    /// Begins a write that takes its time in other tiers.
+    pub(crate) fn begin_write(self: &Arc<Self>, key: &Arc<K>) -> WriteTicket<K, L, T> {
+        let (hash, mut shard) = self.shard(key);
+        let slot = self.slot(&mut shard, hash, key);
+        slot.writers += 1;
+        WriteTicket { flights: Arc::clone(self), key: Arc::clone(key), hash, changes: slot.changes }
+    }
+
+    /// Detaches the key's flight and runs `change` in the same breath: a write that reaches no
+    /// other tier.
+    pub(crate) fn write_now<R>(&self, key: &K, change: impl FnOnce() -> R) -> R {
+        let (hash, mut shard) = self.shard(key);
+        if let Some(slot) = shard.find_mut(hash, |slot| *slot.key == *key) {
+            slot.changes += 1;
+        }
+        let detached = self.detach_if(&mut shard, hash, key, |_| true);
+        let result = change();
+        drop(shard);
+        drop(detached);
+        result
+    }
+
+    /// Detaches all flights of the keys that `of` picks and makes the writes under way keep
+    /// nothing.
+    pub(crate) fn detach_all(&self, of: impl Fn(&K) -> bool) {
+        for shard in &self.shards {
+            let mut detached = Vec::new();
+            let mut shard = shard.lock();
+            shard.retain(|slot| {
+                if of(&slot.key) {
+                    slot.changes += 1;
+                    detached.extend(slot.flight.take());
+                }
+                slot.flight.is_some() || slot.writers > 0
+            });
+            drop(shard);
+        }
+    }
+
+    /// Keys with a flight or a write under way.
+    pub(crate) fn len(&self) -> usize {
+        self.shards.iter().map(|shard| shard.lock().len()).sum()
+    }
+
+    fn shard(&self, key: &K) -> (u64, MutexGuard<'_, HashTable<Slot<K, L, T>>>) {
+        let hash = self.hasher.hash_one(key);
+        (hash, self.at(hash).lock())
+    }
+
+    fn at(&self, hash: u64) -> &Mutex<HashTable<Slot<K, L, T>>> {
+        // The low bits choose the bucket within a shard, so the shard is chosen by other ones.
+        &self.shards[(hash >> 48) as usize % SHARDS]
+    }
+
+    fn slot<'a>(
+        &self,
+        shard: &'a mut HashTable<Slot<K, L, T>>,
+        hash: u64,
+        key: &Arc<K>,
+    ) -> &'a mut Slot<K, L, T> {
+        shard
+            .entry(hash, |slot| slot.key == *key, |slot| self.hasher.hash_one(&slot.key))
+            .or_insert_with(|| Slot { key: Arc::clone(key), flight: None, writers: 0, changes: 0 })
+            .into_mut()
+    }
+
+    /// Takes the flight out, and the slot with it if nobody needs it. The flight is returned so
+    /// that it is dropped after the lock: its lookup may hold the last reference to anything.
+    fn detach_if(
+        &self,
+        shard: &mut HashTable<Slot<K, L, T>>,
+        hash: u64,
+        key: &K,
+        wanted: impl FnOnce(&Aboard<L, T>) -> bool,
+    ) -> Option<Aboard<L, T>> {
+        let mut entry = shard.find_entry(hash, |slot| *slot.key == *key).ok()?;
+        let slot = entry.get_mut();
+        let detached = if slot.flight.as_ref().is_some_and(wanted) { slot.flight.take() } else { None };
+        if slot.flight.is_none() && slot.writers == 0 {
+            entry.remove();
+        }
+        detached
+    }
+}
+
+/// A caller's place on a flight. The last one to leave takes the flight off the table, and so does
+/// the last one with a loader: without it, later readers must look again.
+pub(crate) struct Ticket<K: Eq + Hash, L, T: Clone> {
+    flights: Arc<Flights<K, L, T>>,
+    key: Arc<K>,
+    hash: u64,
+    flight: Arc<Flight<L, T>>,
+    errand: Errand,
+    joined: bool,
+}
+
+impl<K: Eq + Hash, L, T: Clone> Ticket<K, L, T> {
+    pub(crate) fn flight(&self) -> &Flight<L, T> {
+        &self.flight
+    }
+
+    pub(crate) fn key(&self) -> &Arc<K> {
+        &self.key
+    }
+
+    /// Whether the flight was another caller's.
+    pub(crate) fn joined(&self) -> bool {
+        self.joined
+    }
+
+    /// A second ticket for the same flight: for the task that loads.
+    pub(crate) fn again(&self) -> Self {
+        let mut shard = self.flights.at(self.hash).lock();
+        if let Some(aboard) = current(&mut shard, self) {
+            aboard.callers += 1;
+            aboard.loaders += usize::from(self.errand == Errand::Load);
+        }
+        drop(shard);
+        Self {
+            flights: Arc::clone(&self.flights),
+            key: Arc::clone(&self.key),
+            hash: self.hash,
+            flight: Arc::clone(&self.flight),
+            errand: self.errand,
+            joined: self.joined,
+        }
+    }
+}
+
+/// The ticket's flight, if it is still attached.
+fn current<'a, K: Eq + Hash, L, T: Clone>(
+    shard: &'a mut HashTable<Slot<K, L, T>>,
+    ticket: &Ticket<K, L, T>,
+) -> Option<&'a mut Aboard<L, T>> {
+    let slot = shard.find_mut(ticket.hash, |slot| slot.key == ticket.key)?;
+    slot.flight.as_mut().filter(|aboard| aboard.flight.id == ticket.flight.id)
+}
+
+impl<K: Eq + Hash, L, T: Clone> Drop for Ticket<K, L, T> {
+    fn drop(&mut self) {
+        let mut shard = self.flights.at(self.hash).lock();
+        let Some(aboard) = current(&mut shard, self) else { return };
+        aboard.callers -= 1;
+        aboard.loaders -= usize::from(self.errand == Errand::Load);
+        let last_loader = self.errand == Errand::Load && aboard.loaders == 0;
+        if aboard.callers == 0 || last_loader {
+            let detached = self.flights.detach_if(&mut shard, self.hash, &self.key, |_| true);
+            drop(shard);
+            drop(detached);
+        }
+    }
+}
+
+/// A write under way.
+pub(crate) struct WriteTicket<K: Eq + Hash, L, T: Clone> {
+    flights: Arc<Flights<K, L, T>>,
+    key: Arc<K>,
+    hash: u64,
+    changes: u64,
+}
+
+impl<K: Eq + Hash, L, T: Clone> WriteTicket<K, L, T> {
+    /// The last step of a write: detaches the key's flight and runs `change` in the same breath.
+    /// `change` is told whether no other write has ended since this one began; if one has, the
+    /// order of the two is not known here and nothing may be kept.
+    pub(crate) fn finish<R>(self, change: impl FnOnce(bool) -> R) -> R {
+        let mut shard = self.flights.at(self.hash).lock();
+        let mut alone = true;
+        let mut detached = None;
+        if let Some(slot) = shard.find_mut(self.hash, |slot| slot.key == self.key) {
+            alone = slot.changes == self.changes;
+            slot.changes += 1;
+            detached = slot.flight.take();
+        }
+        let result = change(alone);
+        drop(shard);
+        drop(detached);
+        result
+    }
+}
+
+impl<K: Eq + Hash, L, T: Clone> Drop for WriteTicket<K, L, T> {
+    fn drop(&mut self) {
+        let mut shard = self.flights.at(self.hash).lock();
+        if let Some(slot) = shard.find_mut(self.hash, |slot| slot.key == self.key) {
+            slot.writers -= 1;
+        }
+        drop(self.flights.detach_if(&mut shard, self.hash, &self.key, |_| false));
+    }
+}

@@ -1,0 +1,95 @@
+//! The load stage of a flight: one load at a time, handed over once when it panics.
+
+use super::promise::Promise;
+use crate::sync::Mutex;
+
+/// How a load ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Landing<T> {
+    /// With a result that all callers get.
+    Done(T),
+    /// With a panic, or by a runtime that shut down under it.
+    Panicked,
+}
+
+/// The load stage.
+pub(crate) struct LoadStage<T>(Mutex<Running<T>>);
+
+struct Running<T> {
+    /// Loads begun; the second is the one that took over.
+    attempt: u8,
+    promise: Option<Promise<Landing<T>>>,
+}
+
+/// What a caller finds when it enters the load stage.
+pub(crate) enum Entered<T> {
+    /// It is to run the load, and to keep the promise.
+    Lead(Lead<T>),
+    /// Another caller's load is under way, or done: wait for it.
+    Follow(Promise<Landing<T>>, u8),
+    /// Two loads panicked: no more tries.
+    GaveUp,
+}
+
+/// Loads that may be tried in one flight.
+const ATTEMPTS: u8 = 2;
+
+impl<T: Clone> LoadStage<T> {
+    pub(crate) fn new() -> Self {
+        Self(Mutex::new(Running { attempt: 0, promise: None }))
+    }
+
+    /// Enters with a loader. `panicked` is the attempt that this caller saw panic, else 0.
+    pub(crate) fn enter(&self, panicked: u8) -> Entered<T> {
+        let mut running = self.0.lock();
+        match &running.promise {
+            Some(promise) if running.attempt > panicked => Entered::Follow(promise.clone(), running.attempt),
+            Some(_) if running.attempt >= ATTEMPTS => Entered::GaveUp,
+            _ => {
+                running.attempt += 1;
+                let promise = Promise::new();
+                running.promise = Some(promise.clone());
+                Entered::Lead(Lead { promise, attempt: running.attempt, kept: false })
+            }
+        }
+    }
+
+    /// The result of a load that has ended well.
+    pub(crate) fn result(&self) -> Option<T> {
+        match self.0.lock().promise.as_ref()?.peek()? {
+            Landing::Done(value) => Some(value),
+            Landing::Panicked => None,
+        }
+    }
+}
+
+/// The duty to keep the promise of one load. Dropped without a result it tells a panic, so that
+/// nobody waits for ever.
+pub(crate) struct Lead<T: Clone> {
+    promise: Promise<Landing<T>>,
+    attempt: u8,
+    kept: bool,
+}
+
+impl<T: Clone> Lead<T> {
+    pub(crate) fn promise(&self) -> Promise<Landing<T>> {
+        self.promise.clone()
+    }
+
+    pub(crate) fn attempt(&self) -> u8 {
+        self.attempt
+    }
+
+    pub(crate) fn done(mut self, value: T) {
+        self.kept = true;
+        self.promise.keep(Landing::Done(value));
+    }
+}
+
+impl<T: Clone> Drop for Lead<T> {
+    fn drop(&mut self) {
+        if !self.kept {
+            self.promise.keep(Landing::Panicked);
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! The contract of near tiers: typed, in process, synchronous, infallible.
+
+use std::{
+    hash::{Hash, Hasher},
+    sync::Arc,
+};
+
+use equivalent::Equivalent;
+
+use crate::{Entry, key::Lookup};
+
+/// Whose entries are meant, where one near tier serves many tenants: a digest of the tenant's
+/// name, so that no table of tenants is kept. Caches without tenants use [`TenantId::NONE`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct TenantId(u128);
+
+impl TenantId {
+    /// The tenant of caches without tenants.
+    pub const NONE: Self = Self(0);
+
+    pub(crate) fn of(digest: [u8; 16]) -> Self {
+        Self(u128::from_be_bytes(digest))
+    }
+}
+
+/// A key of its tenant, as near tiers index it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Scoped<K> {
+    /// Whose key.
+    pub tenant: TenantId,
+    /// The key.
+    pub key: K,
+}
+
+/// A borrowed key of its tenant; hashes and compares like the [`Scoped`] key it stands for.
+#[derive(Debug)]
+pub struct Probe<'a, Q: ?Sized> {
+    /// Whose key.
+    pub tenant: TenantId,
+    /// The borrowed key.
+    pub key: &'a Q,
+}
+
+impl<Q: ?Sized> Clone for Probe<'_, Q> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<Q: ?Sized> Copy for Probe<'_, Q> {}
+
+impl<Q: Hash + ?Sized> Hash for Probe<'_, Q> {
+    #[inline]
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.tenant.hash(state);
+        self.key.hash(state);
+    }
+}
+
+impl<K, Q: Lookup<K> + ?Sized> Equivalent<Scoped<K>> for Probe<'_, Q> {
+    #[inline]
+    fn equivalent(&self, other: &Scoped<K>) -> bool {
+        self.tenant == other.tenant && self.key.matches(&other.key)
+    }
+}
+
+/// What a near tier holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NearSize {
+    /// Entries held, about.
+    pub entries: u64,
+    /// Their weight in the engine's own unit: entries, or bytes.
+    pub weight: u64,
+}
+
+/// A near tier: an in-process map with a bound, over an engine of its own.
+///
+/// It knows no deadline: the chain compares them on each hit. A hit must not allocate or wait.
+pub trait Near<K, V>: Send + Sync + 'static {
+    /// The entry of a key, counted as a use by the engine's eviction.
+    fn get<Q: Lookup<K> + ?Sized>(&self, key: &Probe<'_, Q>) -> Option<Arc<Entry<V>>>;
+
+    /// Keeps an entry, in place of any older one; the engine may refuse or evict.
+    fn insert(&self, key: Scoped<K>, entry: Arc<Entry<V>>);
+
+    /// Drops an entry.
+    fn remove<Q: Lookup<K> + ?Sized>(&self, key: &Probe<'_, Q>);
+
+    /// Drops the entries of one tenant, or all.
+    fn clear(&self, tenant: Option<TenantId>);
+
+    /// What it holds.
+    fn size(&self) -> NearSize;
+
+    /// Whether it keeps anything at all.
+    fn is_enabled(&self) -> bool {
+        true
+    }
+}

@@ -1,0 +1,118 @@
+//! Counters that cost a near hit a few nanoseconds.
+
+use std::{
+    cell::Cell,
+    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
+};
+
+/// The counters of one tier.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TierStats {
+    /// The tier's name.
+    pub name: String,
+    /// Reads that it answered.
+    pub hits: u64,
+    /// Reads that it could not answer.
+    pub misses: u64,
+    /// Values that it took as copies.
+    pub fills: u64,
+    /// Fills that it refused because something newer had happened.
+    pub fills_refused: u64,
+    /// Operations that failed.
+    pub errors: u64,
+    /// Stored bytes that could not be read.
+    pub undecodable: u64,
+    /// Whether it is lost at the moment.
+    pub lost: bool,
+}
+
+/// What a cache has done since it was built.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// The near tier, then the remote tiers from near to far, the store last.
+    pub tiers: Vec<TierStats>,
+    /// Loaders run.
+    pub loads: u64,
+    /// Loaders that failed or panicked.
+    pub load_errors: u64,
+    /// Callers that shared another's trip or load.
+    pub coalesced: u64,
+    /// Stale entries served.
+    pub stale_served: u64,
+    /// Values put.
+    pub puts: u64,
+    /// Keys invalidated or removed, and namespaces cleared.
+    pub drops: u64,
+    /// Fills left out, because too many were under way.
+    pub fills_skipped: u64,
+    /// Entries in the near tier, about.
+    pub near_entries: u64,
+    /// Their weight in the engine's unit.
+    pub near_weight: u64,
+    /// Keys with a lookup or load under way.
+    pub flights: usize,
+}
+
+impl Stats {
+    /// The counters of the tier of this name.
+    pub fn tier(&self, name: &str) -> Option<&TierStats> {
+        self.tiers.iter().find(|tier| tier.name == name)
+    }
+
+    /// The share of reads that any tier answered, from 0 to 1; 0 before the first.
+    pub fn hit_ratio(&self) -> f64 {
+        let hits: u64 = self.tiers.iter().map(|tier| tier.hits).sum();
+        let misses = self.tiers.last().map_or(0, |farthest| farthest.misses);
+        if hits + misses == 0 { 0.0 } else { hits as f64 / (hits + misses) as f64 }
+    }
+}
+
+const STRIPES: usize = 16;
+
+/// A counter in stripes, so that threads do not share a cache line.
+#[derive(Debug, Default)]
+pub(crate) struct Counter([Stripe; STRIPES]);
+
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Stripe(AtomicU64);
+
+static NEXT_STRIPE: AtomicUsize = AtomicUsize::new(0);
+
+thread_local! {
+    static STRIPE: Cell<usize> = const { Cell::new(usize::MAX) };
+}
+
+impl Counter {
+    #[inline]
+    pub(crate) fn add(&self, number: u64) {
+        let mut stripe = STRIPE.get();
+        if stripe == usize::MAX {
+            stripe = NEXT_STRIPE.fetch_add(1, Ordering::Relaxed) % STRIPES;
+            STRIPE.set(stripe);
+        }
+        self.0[stripe % STRIPES].0.fetch_add(number, Ordering::Relaxed);
+    }
+
+    pub(crate) fn sum(&self) -> u64 {
+        self.0.iter().map(|stripe| stripe.0.load(Ordering::Relaxed)).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_counter_loses_nothing_between_threads() {
+        let counter = Counter::default();
+        std::thread::scope(|scope| {
+            for _ in 0..40 {
+                scope.spawn(|| (0..1000).for_each(|_| counter.add(1)));
+            }
+        });
+        assert_eq!(counter.sum(), 40_000);
+    }
+}

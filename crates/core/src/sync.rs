@@ -1,0 +1,26 @@
+//! The lock of the flight table: parking_lot's, or shuttle's while it is model-checked.
+
+#[cfg(not(shuttle))]
+pub(crate) use parking_lot::{Mutex, MutexGuard};
+
+#[cfg(shuttle)]
+pub(crate) use self::model::{Mutex, MutexGuard};
+
+#[cfg(shuttle)]
+mod model {
+    /// shuttle's mutex with parking_lot's signature: each lock is a scheduling point.
+    #[derive(Debug, Default)]
+    pub(crate) struct Mutex<T>(shuttle::sync::Mutex<T>);
+
+    pub(crate) type MutexGuard<'a, T> = shuttle::sync::MutexGuard<'a, T>;
+
+    impl<T> Mutex<T> {
+        pub(crate) fn new(value: T) -> Self {
+            Self(shuttle::sync::Mutex::new(value))
+        }
+
+        pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+            self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        }
+    }
+}
