@@ -1,6 +1,14 @@
 //! Values as caches keep them and as readers get them.
 
-use std::{fmt, ops::Deref, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    ops::Deref,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use serde::{Serialize, Serializer};
 
@@ -11,13 +19,24 @@ use crate::{Deadlines, Timestamp, Version};
 pub struct Entry<V> {
     value: Option<V>,
     version: Version,
-    deadlines: Deadlines,
+    written: Timestamp,
+    // Atomic for `Cache::expire` alone: the value is shared, so its life is changed in place.
+    fresh_until: AtomicU64,
+    stale_until: AtomicU64,
+    expires_at: AtomicU64,
 }
 
 impl<V> Entry<V> {
     /// An entry; `None` makes a negative one.
     pub fn new(value: Option<V>, version: Version, deadlines: Deadlines) -> Self {
-        Self { value, version, deadlines }
+        Self {
+            value,
+            version,
+            written: deadlines.written,
+            fresh_until: AtomicU64::new(deadlines.fresh_until.as_millis()),
+            stale_until: AtomicU64::new(deadlines.stale_until.as_millis()),
+            expires_at: AtomicU64::new(deadlines.expires_at.as_millis()),
+        }
     }
 
     /// The value; `None` in a negative entry.
@@ -31,15 +50,28 @@ impl<V> Entry<V> {
     }
 
     /// When it was written and how long it lives.
-    pub fn deadlines(&self) -> &Deadlines {
-        &self.deadlines
+    pub fn deadlines(&self) -> Deadlines {
+        let load = |millis: &AtomicU64| Timestamp::from_millis(millis.load(Ordering::Relaxed));
+        Deadlines {
+            written: self.written,
+            fresh_until: load(&self.fresh_until),
+            stale_until: load(&self.stale_until),
+            expires_at: load(&self.expires_at),
+        }
+    }
+
+    /// Gives it another life.
+    pub(crate) fn expire(&self, deadlines: Deadlines) {
+        self.fresh_until.store(deadlines.fresh_until.as_millis(), Ordering::Relaxed);
+        self.stale_until.store(deadlines.stale_until.as_millis(), Ordering::Relaxed);
+        self.expires_at.store(deadlines.expires_at.as_millis(), Ordering::Relaxed);
     }
 
     /// Fresh at `now`. One compare; a clock that went back behind the write makes it stale.
     #[inline]
     pub(crate) fn is_fresh(&self, now: Timestamp) -> bool {
-        let written = self.deadlines.written.as_millis();
-        let life = self.deadlines.fresh_until.as_millis().wrapping_sub(written);
+        let written = self.written.as_millis();
+        let life = self.fresh_until.load(Ordering::Relaxed).wrapping_sub(written);
         now.as_millis().wrapping_sub(written) < life
     }
 }
@@ -111,7 +143,7 @@ impl<V> Cached<V> {
         let fresh = self.entry.is_fresh(self.read_at);
         Served {
             from: self.from.clone(),
-            age: self.read_at.since(self.entry.deadlines.written),
+            age: self.read_at.since(self.entry.written),
             freshness: if fresh { Freshness::Fresh } else { Freshness::Stale },
             version: self.entry.version,
             coalesced: self.coalesced,

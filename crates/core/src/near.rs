@@ -97,3 +97,27 @@ pub trait Near<K, V>: Send + Sync + 'static {
         true
     }
 }
+
+/// No near tier: keeps nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoNear;
+
+impl<K, V> Near<K, V> for NoNear {
+    fn get<Q: Lookup<K> + ?Sized>(&self, _key: &Probe<'_, Q>) -> Option<Arc<Entry<V>>> {
+        None
+    }
+
+    fn insert(&self, _key: Scoped<K>, _entry: Arc<Entry<V>>) {}
+
+    fn remove<Q: Lookup<K> + ?Sized>(&self, _key: &Probe<'_, Q>) {}
+
+    fn clear(&self, _tenant: Option<TenantId>) {}
+
+    fn size(&self) -> NearSize {
+        NearSize::default()
+    }
+
+    fn is_enabled(&self) -> bool {
+        false
+    }
+}

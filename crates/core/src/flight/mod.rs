@@ -42,6 +42,17 @@ pub(crate) enum Errand {
     Read,
     /// To load what they have not.
     Load,
+    /// To load anew what they have only stale.
+    Renew,
+    /// To load anew, whatever they have.
+    Anew,
+}
+
+impl Errand {
+    /// Whether it may go on to the load stage.
+    pub(crate) fn loads(self) -> bool {
+        self != Self::Read
+    }
 }
 
 /// All flights and writes under way.
@@ -115,7 +126,7 @@ impl<K: Eq + Hash, L, T: Clone> Flights<K, L, T> {
         }
         let Some(aboard) = slot.flight.as_mut() else { unreachable!("the flight was just set") };
         aboard.callers += 1;
-        aboard.loaders += usize::from(errand == Errand::Load);
+        aboard.loaders += usize::from(errand.loads());
         let flight = Arc::clone(&aboard.flight);
         Ticket { flights: Arc::clone(self), key: Arc::clone(key), hash, flight, errand, joined }
     }
@@ -268,7 +279,7 @@ impl<K: Eq + Hash, L, T: Clone> Ticket<K, L, T> {
         let mut shard = self.flights.at(self.hash).lock();
         if let Some(aboard) = current(&mut shard, self) {
             aboard.callers += 1;
-            aboard.loaders += usize::from(self.errand == Errand::Load);
+            aboard.loaders += usize::from(self.errand.loads());
         }
         drop(shard);
         Self {
@@ -296,8 +307,8 @@ impl<K: Eq + Hash, L, T: Clone> Drop for Ticket<K, L, T> {
         let mut shard = self.flights.at(self.hash).lock();
         let Some(aboard) = current(&mut shard, self) else { return };
         aboard.callers -= 1;
-        aboard.loaders -= usize::from(self.errand == Errand::Load);
-        let last_loader = self.errand == Errand::Load && aboard.loaders == 0;
+        aboard.loaders -= usize::from(self.errand.loads());
+        let last_loader = self.errand.loads() && aboard.loaders == 0;
         if aboard.callers == 0 || last_loader {
             let detached = self.flights.detach_if(&mut shard, self.hash, &self.key, |_| true);
             drop(shard);

@@ -1,0 +1,454 @@
+//! From parts to a cache.
+
+use std::{
+    future::Future,
+    hash::Hash,
+    marker::PhantomData,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64},
+    },
+    time::Duration,
+};
+
+use futures_util::FutureExt;
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::runtime::Handle;
+
+use super::{
+    Cache, Tenants,
+    inner::{BoundLoader, Inner, Periods, Policies},
+    tasks::Tasks,
+};
+use crate::{
+    Admission, Backend, BoxError, Clock, Coalesce, Copies, Error, ErrorKind, Expiry, Freshness, Item, Level,
+    Lifetime, Near, NoNear, Observer, Result, Role, Space, Stampede, Write, WritePlan, Writing,
+    chain::{Chain, Line, Monitor, Place, TierCounters},
+    codec::{Codec, Compression},
+    flight::Flights,
+    key,
+    near::TenantId,
+    wire::Wire,
+};
+
+/// A backend with the settings of its place in one cache.
+pub struct Placed {
+    backend: Arc<dyn Backend>,
+    budget: Option<Duration>,
+    ttl: Option<Duration>,
+}
+
+impl<B: Backend> From<B> for Placed {
+    fn from(backend: B) -> Self {
+        Self { backend: Arc::new(backend), budget: None, ttl: None }
+    }
+}
+
+impl From<Arc<dyn Backend>> for Placed {
+    fn from(backend: Arc<dyn Backend>) -> Self {
+        Self { backend, budget: None, ttl: None }
+    }
+}
+
+/// Settings of a backend's place in one cache.
+pub trait TierSettings: Into<Placed> + Sized {
+    /// How long one request may take there, queues and trips included: 50 ms for a cache tier and
+    /// 5 s for a store, unless set.
+    fn budget(self, budget: Duration) -> Placed {
+        Placed { budget: Some(budget), ..self.into() }
+    }
+
+    /// The longest life of a copy there; never longer than the entry's own.
+    fn ttl(self, ttl: Duration) -> Placed {
+        Placed { ttl: Some(ttl), ..self.into() }
+    }
+}
+
+impl<T: Into<Placed>> TierSettings for T {}
+
+/// What a cache is made of; from [`Cache::builder`].
+pub struct Builder<K, V, N> {
+    namespace: String,
+    near: N,
+    near_ttl: Option<Duration>,
+    tiers: Vec<Placed>,
+    store: Option<Placed>,
+    wire: Option<Wire<K, V>>,
+    loader: Option<BoundLoader<K, V>>,
+    expiry: Arc<dyn Expiry>,
+    freshness: Option<Arc<dyn Freshness>>,
+    admission: Option<Arc<dyn Admission>>,
+    write: Option<WritePlan>,
+    coalesce: Coalesce,
+    level: Level,
+    load_deadline: Duration,
+    settings: WireSettings,
+    clock: Clock,
+    observer: Option<Arc<dyn Observer>>,
+    types: PhantomData<fn() -> (K, V)>,
+}
+
+#[derive(Default)]
+struct WireSettings {
+    codec: Option<Codec>,
+    compression: Option<Compression>,
+    schema: u32,
+}
+
+/// The longest name of a cache.
+const MOST_NAMESPACE_BYTES: usize = 128;
+
+const TIER_BUDGET: Duration = Duration::from_millis(50);
+const STORE_BUDGET: Duration = Duration::from_secs(5);
+const LOAD_DEADLINE: Duration = Duration::from_secs(30);
+
+/// How long a store keeps the mark of a removed record.
+const REMOVED_FOR: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// Without an expiry policy: entries live for five minutes, and absences are not kept.
+struct DefaultExpiry;
+
+impl Expiry for DefaultExpiry {
+    fn lifetime(&self, writing: &Writing) -> Lifetime {
+        let default = if writing.negative { Duration::ZERO } else { Duration::from_secs(300) };
+        Lifetime::fresh(writing.ttl.unwrap_or(default))
+    }
+}
+
+impl<K, V> Cache<K, V, NoNear>
+where
+    K: Clone + Eq + Hash + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+{
+    /// Begins a cache named `namespace`, without any tier.
+    pub fn bare(namespace: impl Into<String>) -> Builder<K, V, NoNear> {
+        Builder::new(namespace.into(), NoNear)
+    }
+}
+
+impl<K, V, N> Builder<K, V, N>
+where
+    K: Clone + Eq + Hash + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+    N: Near<K, V>,
+{
+    /// Begins a cache with a near tier.
+    pub fn new(namespace: String, near: N) -> Self {
+        Self {
+            namespace,
+            near,
+            near_ttl: None,
+            tiers: Vec::new(),
+            store: None,
+            wire: None,
+            loader: None,
+            expiry: Arc::new(DefaultExpiry),
+            freshness: None,
+            admission: None,
+            write: None,
+            coalesce: Coalesce::Local,
+            level: Level::default(),
+            load_deadline: LOAD_DEADLINE,
+            settings: WireSettings::default(),
+            clock: Clock::system(),
+            observer: None,
+            types: PhantomData,
+        }
+    }
+
+    /// The near tier.
+    pub fn near<M: Near<K, V>>(self, near: M) -> Builder<K, V, M> {
+        Builder {
+            near,
+            namespace: self.namespace,
+            near_ttl: self.near_ttl,
+            tiers: self.tiers,
+            store: self.store,
+            wire: self.wire,
+            loader: self.loader,
+            expiry: self.expiry,
+            freshness: self.freshness,
+            admission: self.admission,
+            write: self.write,
+            coalesce: self.coalesce,
+            level: self.level,
+            load_deadline: self.load_deadline,
+            settings: self.settings,
+            clock: self.clock,
+            observer: self.observer,
+            types: PhantomData,
+        }
+    }
+
+    /// The longest life of an entry in the near tier.
+    #[must_use]
+    pub fn near_ttl(mut self, ttl: Duration) -> Self {
+        self.near_ttl = Some(ttl);
+        self
+    }
+
+    /// Adds a remote cache tier, farther than those added before.
+    #[must_use]
+    pub fn tier(mut self, tier: impl Into<Placed>) -> Self
+    where
+        K: Serialize + DeserializeOwned,
+        V: Serialize + DeserializeOwned,
+    {
+        self.tiers.push(tier.into());
+        self.wire.get_or_insert_with(Wire::new);
+        self
+    }
+
+    /// Names the store: the records live there, and everything nearer is a cache of it.
+    #[must_use]
+    pub fn store(mut self, store: impl Into<Placed>) -> Self
+    where
+        K: Serialize + DeserializeOwned,
+        V: Serialize + DeserializeOwned,
+    {
+        self.store = Some(store.into());
+        self.wire.get_or_insert_with(Wire::new);
+        self
+    }
+
+    /// Binds a loader: every read of a missing key runs it (read-through).
+    #[must_use]
+    pub fn loader<L, F, T, E>(mut self, load: L) -> Self
+    where
+        L: Fn(K) -> F + Send + Sync + 'static,
+        F: Future<Output = Result<T, E>> + Send + 'static,
+        T: Into<Item<V>>,
+        E: Into<BoxError>,
+    {
+        self.loader = Some(Arc::new(move |key| {
+            load(key).map(|result| result.map(Into::into).map_err(Error::load)).boxed()
+        }));
+        self
+    }
+
+    /// How long entries live; five minutes, and absences not at all, unless set.
+    #[must_use]
+    pub fn expire(mut self, expiry: impl Expiry) -> Self {
+        self.freshness = expiry.freshness().or(self.freshness);
+        self.expiry = Arc::new(expiry);
+        self
+    }
+
+    /// What is done with entries past their fresh time; a miss, unless set.
+    #[must_use]
+    pub fn freshness(mut self, freshness: impl Freshness) -> Self {
+        self.freshness = Some(Arc::new(freshness));
+        self
+    }
+
+    /// What is kept in which tier; everything, unless set.
+    #[must_use]
+    pub fn admit(mut self, admission: impl Admission) -> Self {
+        self.admission = Some(Arc::new(admission));
+        self
+    }
+
+    /// Which way puts take: write-through with a store and cache-aside without, unless set.
+    #[must_use]
+    pub fn write(mut self, write: impl Write) -> Self {
+        self.write = Some(write.plan());
+        self
+    }
+
+    /// How loads are shared: one a key in this process, unless set.
+    #[must_use]
+    pub fn stampede(mut self, stampede: impl Stampede) -> Self {
+        self.coalesce = stampede.coalesce();
+        self
+    }
+
+    /// How consistent the cache is: [`Level::Fenced`] unless set.
+    #[must_use]
+    pub fn level(mut self, level: Level) -> Self {
+        self.level = level;
+        self
+    }
+
+    /// How long a loader may take: 30 s unless set.
+    #[must_use]
+    pub fn load_deadline(mut self, deadline: Duration) -> Self {
+        self.load_deadline = deadline;
+        self
+    }
+
+    /// How values are encoded for remote tiers: postcard unless set. Readers read every codec.
+    #[must_use]
+    pub fn codec(mut self, codec: Codec) -> Self {
+        self.settings.codec = Some(codec);
+        self
+    }
+
+    /// How envelopes are compressed: lz4 above 1 KiB unless set.
+    #[must_use]
+    pub fn compression(mut self, compression: Compression) -> Self {
+        self.settings.compression = Some(compression);
+        self
+    }
+
+    /// The schema number of the value type: other numbers' bytes are not read.
+    #[must_use]
+    pub fn schema(mut self, schema: u32) -> Self {
+        self.settings.schema = schema;
+        self
+    }
+
+    /// The clock: the host's unless set.
+    #[must_use]
+    pub fn clock(mut self, clock: impl Into<Clock>) -> Self {
+        self.clock = clock.into();
+        self
+    }
+
+    /// Hears every event of the cache.
+    #[must_use]
+    pub fn observer(mut self, observer: impl Observer) -> Self {
+        self.observer = Some(Arc::new(observer));
+        self
+    }
+
+    /// Builds the cache. No trip: servers that are away are lost tiers.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] outside of a tokio runtime, for a namespace that is empty or too long,
+    /// and for parts that do not fit together; the backends' own, [`ErrorKind::NamespaceInUse`]
+    /// among them.
+    pub fn build(self) -> Result<Cache<K, V, N>> {
+        let tenants = self.build_per_tenant()?;
+        let chain = tenants.plan.chain(None)?;
+        Ok(Cache { inner: tenants.inner, chain: Arc::new(chain) })
+    }
+
+    /// Builds a family of caches, one a tenant.
+    ///
+    /// # Errors
+    /// As [`build`](Builder::build).
+    pub fn build_per_tenant(mut self) -> Result<Tenants<K, V, N>> {
+        let copies = self.check()?;
+        let runtime = Handle::try_current().map_err(|_| {
+            config("build the cache inside a tokio runtime: its loads and fills run there")
+        })?;
+        let monitor = Arc::new(Monitor::new(&self.namespace, self.observer.take()));
+        if let Some(wire) = &mut self.wire {
+            wire.settings.schema = self.settings.schema;
+            wire.settings.codec = self.settings.codec.unwrap_or(wire.settings.codec);
+            wire.settings.compression = self.settings.compression.unwrap_or(wire.settings.compression);
+        }
+        let shape = self.wire.as_ref().map_or(0, |wire| wire.settings.shape);
+        let plan = Plan::new(&self, shape, &monitor, &runtime);
+        // A namespace that is in use is found now, not with the first tenant.
+        plan.chain(None)?;
+        let lease = self.load_deadline.saturating_add(Duration::from_secs(1));
+        let inner = Inner {
+            near: self.near,
+            near_counters: TierCounters::default(),
+            clock: self.clock,
+            monitor,
+            flights: Arc::new(Flights::new()),
+            wire: self.wire,
+            tasks: Tasks::new(runtime),
+            policies: Policies {
+                expiry: self.expiry,
+                freshness: self.freshness,
+                admission: self.admission,
+                copies,
+                coalesce: self.coalesce,
+            },
+            periods: Periods {
+                near_ttl: self.near_ttl,
+                load: self.load_deadline,
+                lease,
+                mark: lease.saturating_mul(2),
+                removed: REMOVED_FOR,
+            },
+            level: self.level,
+            loader: self.loader,
+            closed: AtomicBool::new(false),
+            versions: AtomicU64::new(0),
+        };
+        Ok(Tenants { inner: Arc::new(inner), plan: Arc::new(plan) })
+    }
+
+    fn check(&self) -> Result<Copies> {
+        if self.namespace.is_empty() || self.namespace.len() > MOST_NAMESPACE_BYTES {
+            return Err(config("a namespace has 1 to 128 bytes"));
+        }
+        let stored = self.store.is_some();
+        let plan = self.write.unwrap_or(WritePlan { store: stored, copies: Copies::Replace });
+        if plan.store != stored {
+            return Err(config(match stored {
+                true => "a cache with a store writes to it: use WriteThrough or WriteAround",
+                false => "WriteThrough and WriteAround write to a store: add one, or use CacheAside",
+            }));
+        }
+        if stored && self.level == Level::Ttl {
+            return Err(config(
+                "level Ttl is for caches without a store; immutable values belong in a tier, not in a store",
+            ));
+        }
+        Ok(plan.copies)
+    }
+}
+
+fn config(message: &str) -> Error {
+    Error::new(ErrorKind::Config, message)
+}
+
+/// How the chain of each tenant is made.
+pub(super) struct Plan {
+    space: Space,
+    lines: Vec<(Arc<dyn Backend>, Arc<Line>, Duration)>,
+}
+
+impl Plan {
+    fn new<K, V, N>(
+        builder: &Builder<K, V, N>,
+        shape: u64,
+        monitor: &Arc<Monitor>,
+        runtime: &Handle,
+    ) -> Self {
+        let space = Space {
+            namespace: builder.namespace.clone(),
+            tenant: None,
+            role: Role::Cache,
+            level: builder.level,
+            schema: builder.settings.schema,
+            shape,
+            budget: TIER_BUDGET,
+        };
+        let line = |placed: &Placed, role, budget| {
+            let name = placed.backend.name();
+            let line = Line::new(name, role, placed.ttl, Arc::clone(monitor), runtime.clone());
+            (Arc::clone(&placed.backend), Arc::new(line), placed.budget.unwrap_or(budget))
+        };
+        let tiers = builder.tiers.iter().map(|placed| line(placed, Role::Cache, TIER_BUDGET));
+        let store = builder.store.iter().map(|placed| line(placed, Role::Store, STORE_BUDGET));
+        Self { space, lines: tiers.chain(store).collect() }
+    }
+
+    /// The remote tiers as one tenant sees them.
+    pub(super) fn chain(&self, tenant: Option<&str>) -> Result<Chain> {
+        let namespace = &self.space.namespace;
+        let (mut tiers, mut store) = (Vec::new(), None);
+        for (backend, line, budget) in &self.lines {
+            let space = Space {
+                tenant: tenant.map(str::to_owned),
+                role: line.role,
+                budget: *budget,
+                ..self.space.clone()
+            };
+            let tier = backend.open(&space)?;
+            let place = Place::new(Arc::clone(line), tier, Arc::new(space));
+            match line.role {
+                Role::Cache => tiers.push(place),
+                Role::Store => store = Some(place),
+            }
+        }
+        let id = tenant.map_or(TenantId::NONE, |tenant| TenantId::of(key::key_digest(namespace, Some(tenant), b"")));
+        Ok(Chain { tenant: id, scope: key::Scope::new(namespace, tenant), tiers, store })
+    }
+}

@@ -1,0 +1,140 @@
+//! Removals: from far to near through every tier, whatever fails on the way.
+
+use std::{hash::Hash, sync::Arc};
+
+use super::{Cache, ending::Ending, inner::Inner, write::finished};
+use crate::{
+    Error, ErrorKind, Event, Near, Op, Reply, Result, Role, TierKey, Version,
+    chain::{Chain, Place, far_to_near},
+    near::{Probe, Scoped},
+};
+
+impl<K, V, N> Cache<K, V, N>
+where
+    K: Clone + Eq + Hash + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+    N: Near<K, V>,
+{
+    /// Drops the copies of keys, or deletes them everywhere; per key, whether a value was there.
+    pub(super) async fn drop_keys(&self, keys: Vec<K>, deletes: bool) -> Vec<Result<bool>> {
+        if let Err(error) = self.inner.check_open() {
+            return keys.iter().map(|_| Err(error.clone())).collect();
+        }
+        let count = keys.len();
+        let keys: Vec<_> = keys.into_iter().map(|key| self.scoped(key)).collect();
+        keys.iter().for_each(|_| self.inner.tell(&Event::Dropped));
+        if self.chain.is_local() {
+            return keys.iter().map(|key| Ok(self.inner.drop_local(key))).collect();
+        }
+        let (inner, chain) = (Arc::clone(&self.inner), Arc::clone(&self.chain));
+        let task = async move { Ok(inner.drop_all(&chain, keys, deletes).await) };
+        match finished(self.inner.tasks.spawn(task)).await {
+            Ok(results) => results,
+            Err(error) => (0..count).map(|_| Err(error.clone())).collect(),
+        }
+    }
+}
+
+impl<K, V, N: Near<K, V>> Inner<K, V, N>
+where
+    K: Clone + Eq + Hash + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+{
+    fn drop_local(&self, key: &Scoped<K>) -> bool {
+        self.flights.write_now(key, || {
+            let held = self.near.get(&Probe { tenant: key.tenant, key: &key.key });
+            self.drop_near(key);
+            held.is_some_and(|entry| entry.value().is_some() && entry.is_fresh(self.clock.now()))
+        })
+    }
+
+    /// Invalidates or removes keys: every tier is tried, and what failed is reported.
+    async fn drop_all(
+        self: &Arc<Self>,
+        chain: &Arc<Chain>,
+        keys: Vec<Arc<Scoped<K>>>,
+        deletes: bool,
+    ) -> Vec<Result<bool>> {
+        let endings: Vec<_> = keys.iter().map(|key| Ending::begin(self, key)).collect();
+        let mut drops: Vec<Dropping> = keys.iter().map(|key| Dropping::of(self.tier_key(chain, key))).collect();
+        for place in far_to_near(chain) {
+            let store = place.line.role == Role::Store;
+            if store && !deletes {
+                continue;
+            }
+            let authority = chain.authority().is_some_and(|first| Arc::ptr_eq(&first.line, &place.line));
+            self.drop_in(place, deletes && authority, store, &mut drops).await;
+        }
+        for ending in endings {
+            let key = Arc::clone(&ending.key);
+            ending.finish(|_| self.drop_near(&key));
+        }
+        drops.into_iter().map(Dropping::result).collect()
+    }
+
+    async fn drop_in(&self, place: &Place, deletes: bool, store: bool, drops: &mut [Dropping]) {
+        let (wanted, keys): (Vec<usize>, Vec<TierKey>) = drops
+            .iter()
+            .enumerate()
+            .filter_map(|(at, drop)| drop.key.clone().map(|key| (at, key)))
+            .unzip();
+        let mark_ttl = if store { self.periods.removed } else { self.periods.mark };
+        let batch = wanted.iter().zip(&keys).map(|(&at, key)| {
+            let op = match deletes {
+                true => Op::Remove { mark_ttl },
+                false => Op::Invalidate { version: drops[at].version, mark_ttl },
+            };
+            (key.clone(), op)
+        });
+        let replies = place.call_many(batch.collect()).await;
+        for ((at, key), reply) in wanted.into_iter().zip(keys).zip(replies) {
+            match reply {
+                Ok(Reply::Done { existed, version }) => {
+                    drops[at].existed |= existed;
+                    if deletes {
+                        drops[at].version = Some(version);
+                    }
+                }
+                Ok(reply) => drops[at].errors.push(crate::tier::unexpected(&reply)),
+                Err(error) => {
+                    if !store {
+                        place.owe(&key);
+                    }
+                    drops[at].errors.push(error);
+                }
+            }
+        }
+    }
+}
+
+/// One key's removal on its way through the tiers.
+struct Dropping {
+    key: Option<TierKey>,
+    /// The version of the removal, once the authority issued one.
+    version: Option<Version>,
+    existed: bool,
+    errors: Vec<Error>,
+}
+
+impl Dropping {
+    fn of(key: Result<TierKey>) -> Self {
+        let (key, errors) = match key {
+            Ok(key) => (Some(key), Vec::new()),
+            Err(error) => (None, vec![error]),
+        };
+        Self { key, version: None, existed: false, errors }
+    }
+
+    fn result(mut self) -> Result<bool> {
+        if self.errors.is_empty() {
+            return Ok(self.existed);
+        }
+        if self.key.is_none() {
+            return Err(self.errors.remove(0));
+        }
+        let failed: Vec<String> = self.errors.iter().map(Error::to_string).collect();
+        let message = format!("not confirmed everywhere, reads go past these tiers: {}", failed.join("; "));
+        Err(Error::new(ErrorKind::Partial, message).with_source(self.errors.remove(0)))
+    }
+}
+

@@ -1,0 +1,50 @@
+//! The last step of a write.
+
+use std::{hash::Hash, sync::Arc};
+
+use super::inner::{CacheFlights, Inner, Loaded, Lookup};
+use crate::{Near, flight::WriteTicket, near::Scoped};
+
+/// The last step of a write, taken also when the write fails or panics: then the near tier keeps
+/// nothing for the key.
+pub(crate) struct Ending<K, V, N>
+where
+    K: Clone + Eq + Hash + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+    N: Near<K, V>,
+{
+    inner: Arc<Inner<K, V, N>>,
+    pub(crate) key: Arc<Scoped<K>>,
+    ticket: Option<WriteTicket<Scoped<K>, Lookup<V>, Loaded<V>>>,
+}
+
+impl<K, V, N> Ending<K, V, N>
+where
+    K: Clone + Eq + Hash + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+    N: Near<K, V>,
+{
+    pub(crate) fn begin(inner: &Arc<Inner<K, V, N>>, key: &Arc<Scoped<K>>) -> Self {
+        let ticket = CacheFlights::begin_write(&inner.flights, key);
+        Self { inner: Arc::clone(inner), key: Arc::clone(key), ticket: Some(ticket) }
+    }
+
+    pub(crate) fn finish(mut self, change: impl FnOnce(bool)) {
+        if let Some(ticket) = self.ticket.take() {
+            ticket.finish(change);
+        }
+    }
+}
+
+impl<K, V, N> Drop for Ending<K, V, N>
+where
+    K: Clone + Eq + Hash + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+    N: Near<K, V>,
+{
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket.take() {
+            ticket.finish(|_| self.inner.drop_near(&self.key));
+        }
+    }
+}

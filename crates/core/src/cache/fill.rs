@@ -1,0 +1,99 @@
+//! Fills: copies on their way from far to near, each over its own fence.
+
+use std::sync::Arc;
+
+use super::inner::Inner;
+use crate::{
+    Event, Fence, Level, Near, Op, Order, Reply, Stored, TierKey,
+    chain::{Chain, Place},
+};
+
+/// A copy to be kept in the tiers that gave a fence for it.
+pub(crate) struct Copy {
+    pub(crate) key: TierKey,
+    /// One for each cache tier of the chain.
+    pub(crate) fences: Vec<Option<Fence>>,
+    pub(crate) stored: Stored,
+}
+
+/// How far a fill came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Filling {
+    /// No tier has refused it.
+    Kept,
+    /// A tier refused it: something newer happened.
+    Refused,
+    /// The authority did not answer.
+    Unconfirmed,
+}
+
+/// Tasks that fill in the background; beyond, fills are left out.
+const MOST_TASKS: usize = 10_000;
+
+impl<K, V, N: Near<K, V>> Inner<K, V, N>
+where
+    K: Clone + Eq + std::hash::Hash + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+{
+    /// Fills off the callers' path.
+    pub(crate) fn fill_later(self: &Arc<Self>, chain: &Arc<Chain>, copies: Vec<Copy>) {
+        if copies.is_empty() {
+            return;
+        }
+        if self.tasks.running() >= MOST_TASKS {
+            self.tell(&Event::FillSkipped);
+            return;
+        }
+        let (inner, chain) = (Arc::clone(self), Arc::clone(chain));
+        self.tasks.spawn(async move { inner.fill(&chain, &copies).await });
+    }
+
+    /// Fills from far to near; what a tier refuses goes no nearer.
+    pub(crate) async fn fill(&self, chain: &Chain, copies: &[Copy]) -> Vec<Filling> {
+        let mut outcomes = vec![Filling::Kept; copies.len()];
+        for index in (0..chain.tiers.len()).rev() {
+            let place = &chain.tiers[index];
+            let wanted: Vec<usize> = (0..copies.len())
+                .filter(|&at| outcomes[at] == Filling::Kept && self.is_wanted(place, index, &copies[at]))
+                .collect();
+            let batch = wanted.iter().map(|&at| self.fill_of(place, index, &copies[at])).collect();
+            for (at, reply) in wanted.into_iter().zip(place.call_many(batch).await) {
+                let authority = chain.store.is_none() && index + 1 == chain.tiers.len();
+                outcomes[at] = self.take_fill(place, authority, &reply);
+            }
+        }
+        outcomes
+    }
+
+    fn is_wanted(&self, place: &Place, index: usize, copy: &Copy) -> bool {
+        let size = copy.stored.body.as_ref().map(bytes::Bytes::len);
+        let alive = self.clock.now() < copy.stored.deadlines.expires_at;
+        alive && copy.fences[index].is_some() && self.admits(&place.line.name, size)
+    }
+
+    fn fill_of(&self, place: &Place, index: usize, copy: &Copy) -> (TierKey, Op) {
+        let Stored { version, deadlines, body } = copy.stored.clone();
+        let deadlines = self.copy_deadlines(deadlines, place.line.ttl);
+        let op = match (self.level, copy.fences[index]) {
+            (Level::Fenced, Some(fence)) => Op::Fill { fence, version, deadlines, body },
+            _ => Op::Put { order: Order::Open(version), deadlines, body, mark_ttl: self.periods.mark },
+        };
+        (copy.key.clone(), op)
+    }
+
+    fn take_fill(&self, place: &Place, authority: bool, reply: &crate::Result<Reply>) -> Filling {
+        let tier = &*place.line.name;
+        match reply {
+            Ok(Reply::Kept(_)) => {
+                place.line.tell(&Event::Filled { tier });
+                Filling::Kept
+            }
+            Ok(_) => {
+                place.line.tell(&Event::FillRefused { tier });
+                Filling::Refused
+            }
+            Err(_) if authority && self.level == Level::Fenced => Filling::Unconfirmed,
+            Err(_) => Filling::Kept,
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! What all handles of a cache share.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use futures_util::future::{BoxFuture, Shared};
+
+use super::tasks::Tasks;
+use crate::{
+    Admission, Clock, Coalesce, Copies, Deadlines, Entry, Error, ErrorKind, Event, Expiry, Fence, Freshness,
+    Item, Keeping, Level, Near, OnStale, Result, Source, StaleHit, Timestamp, Token, Version, Writing,
+    chain::{Monitor, TierCounters},
+    flight::Flights,
+    near::{Probe, Scoped},
+    wire::Wire,
+};
+
+/// The name of the near tier in stats and events.
+pub(crate) const NEAR: &str = "near";
+
+/// How long a near tier keeps what no authority could confirm.
+pub(crate) const DISTRUST: Duration = Duration::from_secs(1);
+
+/// A loader bound to the cache.
+pub(crate) type BoundLoader<K, V> = Arc<dyn Fn(K) -> BoxFuture<'static, Result<Item<V>>> + Send + Sync>;
+
+/// The flights of a cache.
+pub(crate) type CacheFlights<K, V> = Flights<Scoped<K>, Lookup<V>, Loaded<V>>;
+
+/// A load's result, as every caller gets it.
+pub(crate) type Loaded<V> = Result<(Arc<Entry<V>>, Source)>;
+
+/// One key's part of a lookup that may be for many keys.
+pub(crate) struct Lookup<V> {
+    pub(crate) group: Shared<BoxFuture<'static, Arc<[Looked<V>]>>>,
+    pub(crate) index: usize,
+}
+
+/// What a lookup found for one key.
+pub(crate) enum Looked<V> {
+    /// An entry, negative ones included.
+    Found(Arc<Entry<V>>, Source),
+    /// Nothing fresh.
+    Missed(Missed<V>),
+    /// The store could not be asked, or its record not be read.
+    Failed(Error, Option<Arc<Entry<V>>>),
+}
+
+/// What a lookup that found nothing brings to the load stage.
+pub(crate) struct Missed<V> {
+    /// For each cache tier, the fence to fill over; `None` where it gave none.
+    pub(crate) fences: Vec<Option<Fence>>,
+    /// What the store showed.
+    pub(crate) store: Option<Fence>,
+    /// A stale entry met on the way.
+    pub(crate) stale: Option<Arc<Entry<V>>>,
+}
+
+impl<V> Clone for Looked<V> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Found(entry, source) => Self::Found(Arc::clone(entry), source.clone()),
+            Self::Missed(missed) => Self::Missed(missed.clone()),
+            Self::Failed(error, stale) => Self::Failed(error.clone(), stale.clone()),
+        }
+    }
+}
+
+impl<V> Clone for Missed<V> {
+    fn clone(&self) -> Self {
+        Self { fences: self.fences.clone(), store: self.store, stale: self.stale.clone() }
+    }
+}
+
+/// The policies of a cache.
+pub(crate) struct Policies {
+    pub(crate) expiry: Arc<dyn Expiry>,
+    pub(crate) freshness: Option<Arc<dyn Freshness>>,
+    pub(crate) admission: Option<Arc<dyn Admission>>,
+    pub(crate) copies: Copies,
+    pub(crate) coalesce: Coalesce,
+}
+
+/// The periods of a cache.
+pub(crate) struct Periods {
+    /// The longest life of an entry in the near tier.
+    pub(crate) near_ttl: Option<Duration>,
+    /// How long a loader may take.
+    pub(crate) load: Duration,
+    /// How long a lease lives: longer than any load.
+    pub(crate) lease: Duration,
+    /// How long a cache tier's tombstone lives: longer than any lease.
+    pub(crate) mark: Duration,
+    /// How long a store keeps the mark of a removed record.
+    pub(crate) removed: Duration,
+}
+
+/// What all handles of a cache share.
+pub(crate) struct Inner<K, V, N> {
+    pub(crate) near: N,
+    pub(crate) near_counters: TierCounters,
+    pub(crate) clock: Clock,
+    pub(crate) monitor: Arc<Monitor>,
+    pub(crate) flights: Arc<CacheFlights<K, V>>,
+    pub(crate) wire: Option<Wire<K, V>>,
+    pub(crate) tasks: Tasks,
+    pub(crate) policies: Policies,
+    pub(crate) periods: Periods,
+    pub(crate) level: Level,
+    pub(crate) loader: Option<BoundLoader<K, V>>,
+    pub(crate) closed: AtomicBool,
+    pub(crate) versions: AtomicU64,
+}
+
+impl<K, V, N: Near<K, V>> Inner<K, V, N>
+where
+    K: Clone + Eq + std::hash::Hash + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+{
+    pub(crate) fn check_open(&self) -> Result<()> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(Error::new(ErrorKind::Closed, "the cache was closed; build a new one"));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn tell(&self, event: &Event<'_>) {
+        self.monitor.tell(event);
+    }
+
+    pub(crate) fn tell_near(&self, event: &Event<'_>) {
+        self.monitor.tell_tier(&self.near_counters, event);
+    }
+
+    /// The next version where this process is the authority.
+    pub(crate) fn next_version(&self) -> Version {
+        let micros = self.clock.micros();
+        let next = |last: u64| Some(Version::from_u64(last).next(micros).as_u64());
+        let last = self.versions.fetch_update(Ordering::AcqRel, Ordering::Acquire, next).unwrap_or_default();
+        Version::from_u64(last).next(micros)
+    }
+
+    pub(crate) fn new_token(&self) -> Token {
+        Token::random()
+    }
+
+    /// The deadlines of an item written now; `None` if it is not to be kept at all.
+    pub(crate) fn deadlines(&self, negative: bool, ttl: Option<Duration>) -> Option<Deadlines> {
+        let writing = Writing { negative, ttl, chance: fastrand::f64() };
+        let life = self.policies.expiry.lifetime(&writing);
+        (life.fresh > Duration::ZERO).then(|| life.deadlines(self.clock.now()))
+    }
+
+    /// The deadlines of a copy in a tier with a longest life of its own.
+    pub(crate) fn copy_deadlines(&self, entry: Deadlines, tier_ttl: Option<Duration>) -> Deadlines {
+        match tier_ttl {
+            None => entry,
+            Some(ttl) => {
+                let ttl = self.policies.expiry.cap(ttl, fastrand::f64());
+                entry.capped(self.clock.now(), ttl)
+            }
+        }
+    }
+
+    /// The deadlines of a copy in the near tier: never later than the entry's own, less the lag of
+    /// the clock that hits are judged by.
+    pub(crate) fn near_deadlines(&self, entry: Deadlines, cap: Option<Duration>) -> Deadlines {
+        let ttl = match (self.periods.near_ttl, cap) {
+            (Some(ttl), Some(cap)) => Some(ttl.min(cap)),
+            (ttl, cap) => ttl.or(cap),
+        };
+        let copy = self.copy_deadlines(entry, ttl);
+        let now = self.clock.now();
+        let lag = self.clock.granularity();
+        let sooner = |end: Timestamp| match end {
+            Timestamp::NEVER => end,
+            end => Timestamp::from_millis(end.as_millis().saturating_sub(lag.as_millis() as u64)),
+        };
+        let written = copy.written.min(now);
+        Deadlines {
+            written,
+            fresh_until: sooner(copy.fresh_until).max(written),
+            stale_until: sooner(copy.stale_until).max(written),
+            expires_at: sooner(copy.expires_at).max(written),
+        }
+    }
+
+    pub(crate) fn admits(&self, tier: &str, size_bytes: Option<usize>) -> bool {
+        self.policies.admission.as_ref().is_none_or(|admission| {
+            admission.admits(&Keeping { namespace: &self.monitor.namespace, tier, size_bytes })
+        })
+    }
+
+    /// What to do with an entry past its fresh time.
+    pub(crate) fn on_stale(&self, deadlines: &Deadlines, renewable: bool) -> OnStale {
+        match (&self.policies.freshness, self.stale_hit(deadlines, renewable)) {
+            (Some(freshness), Some(hit)) => freshness.on_stale(&hit),
+            _ => OnStale::Miss,
+        }
+    }
+
+    /// Whether a stale entry may be served after renewing it has failed.
+    pub(crate) fn serves_on_error(&self, deadlines: &Deadlines) -> bool {
+        match (&self.policies.freshness, self.stale_hit(deadlines, true)) {
+            (Some(freshness), Some(hit)) => freshness.on_error(&hit),
+            _ => false,
+        }
+    }
+
+    fn stale_hit(&self, deadlines: &Deadlines, renewable: bool) -> Option<StaleHit> {
+        let now = self.clock.now();
+        (now < deadlines.stale_until).then(|| StaleHit {
+            stale_for: now.since(deadlines.fresh_until),
+            remaining: deadlines.stale_until.since(now),
+            renewable,
+        })
+    }
+
+    /// Puts an entry into the near tier. Only ever called under the key's slot.
+    pub(crate) fn keep_near(&self, key: &Scoped<K>, entry: &Arc<Entry<V>>) {
+        if self.near.is_enabled() && self.clock.now() < entry.deadlines().expires_at {
+            self.near.insert(key.clone(), Arc::clone(entry));
+            self.tell_near(&Event::Filled { tier: NEAR });
+        }
+    }
+
+    pub(crate) fn drop_near(&self, key: &Scoped<K>) {
+        self.near.remove(&Probe { tenant: key.tenant, key: &key.key });
+    }
+}

@@ -1,0 +1,320 @@
+//! The load stage: the loader's run, the fill of what it gave, and the answer to all who wait.
+
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Instant};
+
+use bytes::Bytes;
+use futures_util::{FutureExt, future::BoxFuture};
+use tracing::Instrument;
+
+use super::{
+    fill::{Copy, Filling},
+    inner::{DISTRUST, Inner, Loaded, Looked, Lookup, Missed, NEAR},
+};
+use crate::{
+    Deadlines, Entry, Error, ErrorKind, Event, Fence, Item, Level, Near, Op, Reply, Result, Source, Stored,
+    TierKey, Token, Version,
+    chain::Chain,
+    flight::{FlightId, Lead, Ticket},
+    near::Scoped,
+};
+
+/// A caller's place on a flight of this cache.
+pub(crate) type CacheTicket<K, V> = Ticket<Scoped<K>, Lookup<V>, Loaded<V>>;
+
+/// What a loader will give: an item for each key of its job, in order; `None` is an absence.
+pub(crate) type Load<V> = BoxFuture<'static, Result<Vec<Option<Item<V>>>>>;
+
+/// One key of a load.
+pub(crate) struct LoadSeat<K: Eq + std::hash::Hash, V> {
+    pub(crate) ticket: CacheTicket<K, V>,
+    pub(crate) lead: Lead<Loaded<V>>,
+    pub(crate) missed: Missed<V>,
+}
+
+/// A loaded entry on its way into the tiers.
+struct Kept<K: Eq + std::hash::Hash, V> {
+    seat: LoadSeat<K, V>,
+    entry: Arc<Entry<V>>,
+    source: Source,
+    /// The copy for the cache tiers, if any of them gave a fence.
+    copy: Option<Copy>,
+    /// Whether near may keep it before any fill is confirmed.
+    sure: bool,
+}
+
+tokio::task_local! {
+    /// The flights whose loaders this task runs: a loader that waits for one of them would wait
+    /// for itself.
+    static LOADING: Arc<[FlightId]>;
+}
+
+/// Whether the caller is a loader of this very flight.
+pub(crate) fn is_reentrant(flight: FlightId) -> bool {
+    LOADING.try_with(|loading| loading.contains(&flight)).unwrap_or(false)
+}
+
+impl<K, V, N: Near<K, V>> Inner<K, V, N>
+where
+    K: Clone + Eq + std::hash::Hash + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+{
+    /// Spawns the load: no caller's cancellation stops it.
+    pub(crate) fn spawn_load(self: &Arc<Self>, chain: &Arc<Chain>, seats: Vec<LoadSeat<K, V>>, load: Load<V>) {
+        let (inner, chain) = (Arc::clone(self), Arc::clone(chain));
+        let flights: Vec<FlightId> = seats.iter().map(|seat| seat.ticket.flight().id).collect();
+        let outer = LOADING.try_with(Arc::clone).unwrap_or_default();
+        let loading: Arc<[FlightId]> = outer.iter().copied().chain(flights).collect();
+        let job = async move { inner.run_load(&chain, seats, load, loading).await };
+        self.tasks.spawn(job.instrument(tracing::Span::current()));
+    }
+
+    async fn run_load(
+        self: &Arc<Self>,
+        chain: &Arc<Chain>,
+        mut seats: Vec<LoadSeat<K, V>>,
+        load: Load<V>,
+        loading: Arc<[FlightId]>,
+    ) {
+        let keys = self.lease_rest(chain, &mut seats).await;
+        match self.run_loader(load, loading).await {
+            Ok(Ok(items)) => self.keep_all(chain, seats, keys, items).await,
+            Ok(Err(error)) => {
+                for seat in seats {
+                    // Off the table first: whoever comes after the error starts anew.
+                    self.flights.land(seat.ticket.key(), seat.ticket.flight().id);
+                    seat.lead.done(Err(error.clone()));
+                }
+            }
+            // The leads are dropped, which tells the panic; a caller with a loader takes over.
+            Err(Panic) => {}
+        }
+    }
+
+    /// Takes the leases that the lookup did not: one led by a plain read takes none in the last
+    /// tier.
+    async fn lease_rest(&self, chain: &Chain, seats: &mut [LoadSeat<K, V>]) -> Vec<TierKey> {
+        let mut keys = Vec::with_capacity(seats.len());
+        for seat in seats {
+            let Ok(key) = self.tier_key(chain, seat.ticket.key()) else {
+                keys.push(TierKey { bytes: Bytes::new(), digest: [0; 16] });
+                continue;
+            };
+            seat.missed.fences.resize(chain.tiers.len(), None);
+            for (index, place) in chain.tiers.iter().enumerate() {
+                if seat.missed.fences[index].is_none() && place.permits_read(&key) {
+                    seat.missed.fences[index] = self.lease_one(place, &key).await;
+                }
+            }
+            keys.push(key);
+        }
+        keys
+    }
+
+    async fn lease_one(&self, place: &crate::chain::Place, key: &TierKey) -> Option<Fence> {
+        if self.level == Level::Ttl {
+            return Some(Fence::default());
+        }
+        let lease = |over| Op::Lease { token: Token::random(), ttl: self.periods.lease, over };
+        match place.call(key, lease(None)).await {
+            Ok(Reply::Miss(fence)) => Some(fence),
+            // A negative entry, or one that went stale: the load renews it.
+            Ok(Reply::Hit(hit)) if hit.body.is_none() || hit.deadlines.fresh_until <= self.clock.now() => {
+                match place.call(key, lease(Some(hit.version))).await {
+                    Ok(Reply::Miss(fence)) => Some(fence),
+                    _ => None,
+                }
+            }
+            _ => None,
+        }
+    }
+
+    async fn run_loader(
+        &self,
+        load: Load<V>,
+        loading: Arc<[FlightId]>,
+    ) -> Result<Result<Vec<Option<Item<V>>>>, Panic> {
+        let began = Instant::now();
+        let guarded = AssertUnwindSafe(LOADING.scope(loading, load)).catch_unwind();
+        let result = match tokio::time::timeout(self.periods.load, guarded).await {
+            Ok(Ok(result)) => Ok(result),
+            Ok(Err(_panic)) => Err(Panic),
+            Err(_elapsed) => Ok(Err(Error::timeout(self.periods.load).during("load"))),
+        };
+        self.tell(&Event::Loaded { elapsed: began.elapsed(), ok: matches!(result, Ok(Ok(_))) });
+        result
+    }
+
+    async fn keep_all(
+        self: &Arc<Self>,
+        chain: &Arc<Chain>,
+        seats: Vec<LoadSeat<K, V>>,
+        keys: Vec<TierKey>,
+        items: Vec<Option<Item<V>>>,
+    ) {
+        let mut fills = Vec::new();
+        let items = items.into_iter().chain(std::iter::repeat_with(|| None));
+        for ((seat, key), item) in seats.into_iter().zip(keys).zip(items) {
+            let item = item.unwrap_or_else(Item::absent);
+            match self.prepare(chain, seat, key, item).await {
+                Ok(kept) => fills.extend(self.answer(kept)),
+                Err((seat, error)) => {
+                    self.flights.land(seat.ticket.key(), seat.ticket.flight().id);
+                    seat.lead.done(Err(error));
+                }
+            }
+        }
+        self.finish_fills(chain, fills).await;
+    }
+
+    /// Makes the entry, in the store first where there is one.
+    async fn prepare(
+        &self,
+        chain: &Chain,
+        seat: LoadSeat<K, V>,
+        key: TierKey,
+        item: Item<V>,
+    ) -> Result<Kept<K, V>, (LoadSeat<K, V>, Error)> {
+        let life = self.deadlines(item.value.is_none(), item.ttl);
+        let deadlines = life.unwrap_or_else(|| Deadlines::ttl(self.clock.now(), std::time::Duration::ZERO));
+        let sealed = match (&self.wire, &item.value) {
+            (Some(wire), Some(value)) => wire.seal(value, &key.digest),
+            _ => Ok(Bytes::new()),
+        };
+        if let (Some(_), Some(value)) = (&chain.store, item.value.as_ref()) {
+            let _ = value;
+            return self.create(chain, seat, key, item, deadlines, sealed).await;
+        }
+        let version = self.loaded_version(chain, &seat.missed);
+        let local = chain.is_local() || self.level == Level::Ttl;
+        let sure = local || chain.store.is_some();
+        let body = item.value.is_some().then(|| sealed.clone().unwrap_or_default());
+        let stored = Stored { version: version.unwrap_or_default(), deadlines, body };
+        let copy = (sealed.is_ok() && version.is_some())
+            .then(|| Copy { key, fences: seat.missed.fences.clone(), stored });
+        let cap = (!local && version.is_none()).then_some(DISTRUST);
+        let entry = Entry::new(item.value, version.unwrap_or_default(), self.near_deadlines(deadlines, cap));
+        Ok(Kept { seat, entry: Arc::new(entry), source: Source::Loader, copy, sure: sure || cap.is_some() })
+    }
+
+    /// The version that a load without a store takes: issued with the authority's lease, before
+    /// the load began. `None` where the authority was away.
+    fn loaded_version(&self, chain: &Chain, missed: &Missed<V>) -> Option<Version> {
+        if let Some(observed) = missed.store {
+            return Some(observed.version);
+        }
+        match chain.tiers.last() {
+            None => Some(self.next_version()),
+            Some(_) if self.level == Level::Ttl => Some(self.next_version()),
+            Some(_) => missed.fences.last().copied().flatten().map(|fence| fence.version),
+        }
+    }
+
+    /// Creates the record that was absent. The first to commit wins, and everyone gets the winner.
+    async fn create(
+        &self,
+        chain: &Chain,
+        seat: LoadSeat<K, V>,
+        key: TierKey,
+        item: Item<V>,
+        copy_deadlines: Deadlines,
+        sealed: Result<Bytes>,
+    ) -> Result<Kept<K, V>, (LoadSeat<K, V>, Error)> {
+        let (Some(store), Some(fence)) = (&chain.store, seat.missed.store) else {
+            let error = Error::new(ErrorKind::Unavailable, "the store was not asked before the load");
+            return Err((seat, error));
+        };
+        let body = match sealed {
+            Ok(body) => body,
+            Err(error) => return Err((seat, error)),
+        };
+        let now = self.clock.now();
+        let life = item.ttl.map_or(Deadlines::forever(now), |ttl| Deadlines::ttl(now, ttl));
+        let fill = Op::Fill { fence, version: Version::NONE, deadlines: life, body: Some(body.clone()) };
+        let kept = |seat, entry, source, copy| Kept { seat, entry, source, copy, sure: true };
+        match store.call(&key, fill).await {
+            Ok(Reply::Kept(version)) => {
+                store.line.tell(&Event::Filled { tier: &store.line.name });
+                let stored = Stored { version, deadlines: copy_deadlines, body: Some(body) };
+                let entry = Entry::new(item.value, version, self.near_deadlines(copy_deadlines, None));
+                let copy = Copy { key, fences: seat.missed.fences.clone(), stored };
+                Ok(kept(seat, Arc::new(entry), Source::Loader, Some(copy)))
+            }
+            Ok(Reply::Refused(Some(winner))) => {
+                store.line.tell(&Event::FillRefused { tier: &store.line.name });
+                match self.record(store, &key, &self.copy_of(winner)) {
+                    Looked::Found(entry, source) => Ok(kept(seat, entry, source, None)),
+                    Looked::Failed(error, _) => Err((seat, error)),
+                    Looked::Missed(_) => Err((seat, Error::new(ErrorKind::Backend, "no winner"))),
+                }
+            }
+            Ok(Reply::Refused(None)) => {
+                store.line.tell(&Event::FillRefused { tier: &store.line.name });
+                let gone = Deadlines::ttl(now, std::time::Duration::ZERO);
+                Ok(kept(seat, Arc::new(Entry::new(item.value, Version::NONE, gone)), Source::Loader, None))
+            }
+            Ok(reply) => Err((seat, crate::tier::unexpected(&reply))),
+            Err(error) => Err((seat, error)),
+        }
+    }
+
+    /// Answers the callers; what is still to be filled is returned, with its flight kept in the
+    /// air so that readers meanwhile get the value from it.
+    fn answer(&self, kept: Kept<K, V>) -> Option<Filled<K, V>> {
+        let Kept { seat, entry, source, copy, sure } = kept;
+        let LoadSeat { ticket, lead, .. } = seat;
+        let size = copy.as_ref().and_then(|copy| copy.stored.body.as_ref()).map(Bytes::len);
+        let admitted = self.admits(NEAR, size);
+        if sure && admitted {
+            self.keep_if_attached(&ticket, &entry);
+        }
+        let copy = copy.filter(|copy| copy.fences.iter().any(Option::is_some));
+        match copy {
+            Some(copy) => {
+                lead.done(Ok((Arc::clone(&entry), source)));
+                Some(Filled { ticket, entry, copy, near: !sure && admitted })
+            }
+            None => {
+                self.flights.land(ticket.key(), ticket.flight().id);
+                lead.done(Ok((entry, source)));
+                None
+            }
+        }
+    }
+
+    fn keep_if_attached(&self, ticket: &CacheTicket<K, V>, entry: &Arc<Entry<V>>) {
+        let key = ticket.key();
+        self.flights.while_attached(key, ticket.flight().id, || self.keep_near(key, entry));
+    }
+
+    /// Fills what still flies. A flight that a write detached fills nothing.
+    async fn finish_fills(&self, chain: &Chain, fills: Vec<Filled<K, V>>) {
+        let attached = |fill: &Filled<K, V>| {
+            self.flights.while_attached(fill.ticket.key(), fill.ticket.flight().id, || ()).is_some()
+        };
+        let (tickets, copies): (Vec<_>, Vec<_>) = fills
+            .into_iter()
+            .filter(attached)
+            .map(|Filled { ticket, entry, copy, near }| ((ticket, entry, near), copy))
+            .unzip();
+        let outcomes = self.fill(chain, &copies).await;
+        for ((ticket, entry, near), outcome) in tickets.into_iter().zip(outcomes) {
+            match outcome {
+                Filling::Kept if near => self.keep_if_attached(&ticket, &entry),
+                _ => {}
+            }
+            self.flights.land(ticket.key(), ticket.flight().id);
+        }
+    }
+}
+
+/// An answered load whose fills are under way.
+struct Filled<K: Eq + std::hash::Hash, V> {
+    ticket: CacheTicket<K, V>,
+    entry: Arc<Entry<V>>,
+    copy: Copy,
+    /// Whether near keeps it once the fills were taken.
+    near: bool,
+}
+
+/// The loader panicked.
+struct Panic;

@@ -1,0 +1,317 @@
+//! Reads beyond the near tier: boarding the key's flight, its lookup, its load.
+
+use std::{hash::Hash, sync::Arc};
+
+use futures_util::{FutureExt, future::BoxFuture};
+
+use super::{
+    Cache,
+    inner::{Inner, Looked, Lookup, Missed, NEAR},
+    load::{CacheTicket, Load, LoadSeat, is_reentrant},
+    lookup::Seat,
+};
+use crate::{
+    Cached, Coalesce, Entry, Error, ErrorKind, Event, Item, Near, OnStale, Result, Source,
+    flight::{Entered, Errand, FlightId, Landing},
+    near::{Probe, Scoped},
+};
+
+/// What a loader may look at while it loads.
+#[non_exhaustive]
+pub struct Loading<V> {
+    /// The value that is to be renewed, where a stale one is still known.
+    pub stale: Option<Cached<V>>,
+}
+
+/// Starts the caller's loader; called at most once, on a miss only.
+pub(crate) type Start<'a, V> = Box<dyn FnOnce(Loading<V>) -> BoxFuture<'static, Result<Item<V>>> + Send + 'a>;
+
+/// A loader in flight, once in a while asked of twice: a negative answer meant for plain reads
+/// sends a caller with a loader to a flight of its own.
+const BOARDINGS: usize = 3;
+
+impl<K, V, N> Cache<K, V, N>
+where
+    K: Clone + Eq + Hash + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+    N: Near<K, V>,
+{
+    /// A read without a loader of the caller's.
+    #[cold]
+    pub(super) fn read_cold(&self, key: K) -> BoxFuture<'_, Result<Option<Cached<V>>>> {
+        if let Some(loader) = self.inner.loader.clone() {
+            let owned = key.clone();
+            return self.load_cold(key, Box::new(move |_| loader(owned)));
+        }
+        Box::pin(async move {
+            self.inner.check_open()?;
+            let key = self.scoped(key);
+            let stale = match self.near_stale(&key, self.chain.store.is_some()) {
+                NearStale::Serve(hit) => return Ok(Some(hit)),
+                NearStale::Refresh(hit) => {
+                    self.renew(key, None);
+                    return Ok(Some(hit));
+                }
+                NearStale::Keep(entry) => entry,
+            };
+            let ticket = self.board(&key, Errand::Read);
+            match self.lookup_of(&ticket).await {
+                Looked::Found(entry, source) => Ok(self.found(&ticket, entry, source)),
+                Looked::Failed(error, seen) => self.stale_or(seen.or(stale), error),
+                Looked::Missed(missed) => match ticket.flight().load.result() {
+                    Some(loaded) => loaded.map(|(entry, source)| self.handle(entry, source, true)),
+                    None => Ok(self.stale_meanwhile(&ticket, missed.stale)),
+                },
+            }
+        })
+    }
+
+    /// A read that may load.
+    #[cold]
+    pub(super) fn load_cold<'a>(
+        &'a self,
+        key: K,
+        start: Start<'a, V>,
+    ) -> BoxFuture<'a, Result<Option<Cached<V>>>> {
+        Box::pin(async move {
+            self.inner.check_open()?;
+            let key = self.scoped(key);
+            let stale = match self.near_stale(&key, true) {
+                NearStale::Serve(hit) => return Ok(Some(hit)),
+                NearStale::Refresh(hit) => {
+                    let stale = Some(hit.clone());
+                    self.renew(key, Some(start(Loading { stale })));
+                    return Ok(Some(hit));
+                }
+                NearStale::Keep(entry) => entry,
+            };
+            for _ in 0..BOARDINGS {
+                let ticket = self.board(&key, Errand::Load);
+                if ticket.joined() && is_reentrant(ticket.flight().id) {
+                    return Err(Error::new(
+                        ErrorKind::Reentrant,
+                        "a loader asked for the key that it is loading; it would wait for itself",
+                    ));
+                }
+                let mut missed = match self.lookup_of(&ticket).await {
+                    Looked::Found(entry, _) if entry.value().is_none() && self.chain.store.is_some() => continue,
+                    Looked::Found(entry, source) => {
+                        return Ok(self.found_to_load(&ticket, entry, source, start));
+                    }
+                    Looked::Failed(error, seen) => return self.stale_or(seen.or(stale), error),
+                    Looked::Missed(missed) => missed,
+                };
+                if let Some(hit) = self.stale_meanwhile(&ticket, missed.stale.clone()) {
+                    return Ok(Some(hit));
+                }
+                missed.stale = missed.stale.or(stale);
+                return self.load(ticket, missed, start).await;
+            }
+            Err(Error::new(ErrorKind::Busy, "the key is read without a loader too often; try again"))
+        })
+    }
+
+    /// A read of the truth, past what the caches have.
+    pub(super) async fn load_anew(&self, key: K, start: Start<'_, V>) -> Result<Option<Cached<V>>> {
+        self.inner.check_open()?;
+        let key = self.scoped(key);
+        let seat = |id| self.lookup_alone(&key, id, Errand::Anew);
+        let ticket = self.inner.flights.board_alone(&key, Errand::Anew, seat);
+        match self.lookup_of(&ticket).await {
+            Looked::Found(entry, source) => Ok(self.handle(entry, source, false)),
+            Looked::Failed(error, stale) => self.stale_or(stale, error),
+            Looked::Missed(missed) => self.load(ticket, missed, start).await,
+        }
+    }
+
+    /// The load stage: leads the load, or follows another caller's.
+    async fn load(
+        &self,
+        ticket: CacheTicket<K, V>,
+        missed: Missed<V>,
+        start: Start<'_, V>,
+    ) -> Result<Option<Cached<V>>> {
+        let stale = missed.stale.clone();
+        let mut panicked = 0;
+        let (promise, led) = loop {
+            match ticket.flight().load.enter(panicked) {
+                Entered::Lead(lead) => {
+                    let promise = lead.promise();
+                    let seen = stale.clone().and_then(|entry| self.handle(entry, Source::Near, false));
+                    let loading = start(Loading { stale: seen });
+                    let load: Load<V> = loading.map(|item| item.map(|item| vec![Some(item)])).boxed();
+                    let seat = LoadSeat { ticket: ticket.again(), lead, missed };
+                    self.inner.spawn_load(&self.chain, vec![seat], load);
+                    break (promise, true);
+                }
+                Entered::Follow(promise, attempt) => match promise.wait().await {
+                    Landing::Done(_) => break (promise, false),
+                    Landing::Panicked => panicked = attempt,
+                },
+                Entered::GaveUp => return Err(panicked_error()),
+            }
+        };
+        match promise.wait().await {
+            Landing::Done(Ok((entry, source))) => {
+                if !led {
+                    self.inner.tell(&Event::Coalesced);
+                }
+                Ok(self.handle(entry, source, !led))
+            }
+            Landing::Done(Err(error)) => self.stale_or(stale, error),
+            Landing::Panicked => Err(panicked_error()),
+        }
+    }
+
+    /// Renews a stale entry off the caller's path; not if a flight for the key is under way.
+    fn renew(&self, key: Arc<Scoped<K>>, load: Option<BoxFuture<'static, Result<Item<V>>>>) {
+        if self.inner.flights.is_flying(&key) {
+            return;
+        }
+        if load.is_none() && self.chain.store.is_none() {
+            return;
+        }
+        let ticket = self.board(&key, Errand::Renew);
+        let cache = self.clone();
+        self.inner.tasks.spawn(async move {
+            let looked = cache.lookup_of(&ticket).await;
+            let (Looked::Missed(missed), Some(load)) = (looked, load) else { return };
+            if let Entered::Lead(lead) = ticket.flight().load.enter(0) {
+                let load: Load<V> = load.map(|item| item.map(|item| vec![Some(item)])).boxed();
+                let seat = LoadSeat { ticket, lead, missed };
+                cache.inner.spawn_load(&cache.chain, vec![seat], load);
+            }
+        });
+    }
+
+    pub(super) fn scoped(&self, key: K) -> Arc<Scoped<K>> {
+        Arc::new(Scoped { tenant: self.chain.tenant, key })
+    }
+
+    /// Boards the key's flight, with a lookup for this key alone if it is new.
+    pub(super) fn board(&self, key: &Arc<Scoped<K>>, errand: Errand) -> CacheTicket<K, V> {
+        let lookup = |id| self.lookup_alone(key, id, errand);
+        let alone = self.inner.policies.coalesce == Coalesce::Nobody;
+        if alone {
+            self.inner.flights.board_alone(key, errand, lookup)
+        } else {
+            self.inner.flights.board(key, errand, lookup)
+        }
+    }
+
+    fn lookup_alone(&self, key: &Arc<Scoped<K>>, id: FlightId, errand: Errand) -> Lookup<V> {
+        let seats = vec![Seat { key: Arc::clone(key), id }];
+        let walk = Inner::look_up(Arc::clone(&self.inner), Arc::clone(&self.chain), seats, errand);
+        Lookup { group: walk.boxed().shared(), index: 0 }
+    }
+
+    pub(super) async fn lookup_of(&self, ticket: &CacheTicket<K, V>) -> Looked<V> {
+        let lookup = &ticket.flight().lookup;
+        let looked = lookup.group.clone().await;
+        match looked.get(lookup.index) {
+            Some(looked) => looked.clone(),
+            None => Looked::Failed(Error::new(ErrorKind::Backend, "the lookup lost a key"), None),
+        }
+    }
+
+    /// What a lookup found, as this caller gets it.
+    fn found(&self, ticket: &CacheTicket<K, V>, entry: Arc<Entry<V>>, source: Source) -> Option<Cached<V>> {
+        if self.is_to_be_refreshed(&entry) {
+            self.renew(Arc::clone(ticket.key()), None);
+        }
+        self.share(ticket, entry, source)
+    }
+
+    fn found_to_load(
+        &self,
+        ticket: &CacheTicket<K, V>,
+        entry: Arc<Entry<V>>,
+        source: Source,
+        start: Start<'_, V>,
+    ) -> Option<Cached<V>> {
+        if self.is_to_be_refreshed(&entry) {
+            let stale = self.handle(Arc::clone(&entry), source.clone(), false);
+            self.renew(Arc::clone(ticket.key()), Some(start(Loading { stale })));
+        }
+        self.share(ticket, entry, source)
+    }
+
+    fn share(&self, ticket: &CacheTicket<K, V>, entry: Arc<Entry<V>>, source: Source) -> Option<Cached<V>> {
+        if ticket.joined() {
+            self.inner.tell(&Event::Coalesced);
+        }
+        self.handle(entry, source, ticket.joined())
+    }
+
+    fn is_to_be_refreshed(&self, entry: &Entry<V>) -> bool {
+        let stale = !entry.is_fresh(self.inner.clock.now());
+        stale && self.inner.on_stale(entry.deadlines(), true) == OnStale::ServeAndRefresh
+    }
+
+    /// The stale entry, for a reader that came upon its renewal by another and may have it so.
+    fn stale_meanwhile(
+        &self,
+        ticket: &CacheTicket<K, V>,
+        stale: Option<Arc<Entry<V>>>,
+    ) -> Option<Cached<V>> {
+        let entry = stale.filter(|_| ticket.joined())?;
+        if self.inner.on_stale(entry.deadlines(), true) == OnStale::Miss {
+            return None;
+        }
+        self.inner.tell(&Event::StaleServed);
+        self.handle(entry, Source::Near, true)
+    }
+
+    /// The handle of an entry; `None` for a negative one.
+    pub(super) fn handle(&self, entry: Arc<Entry<V>>, source: Source, coalesced: bool) -> Option<Cached<V>> {
+        Cached::new(entry, self.inner.clock.now(), source, coalesced)
+    }
+
+    /// The stale entry instead of an error, where the freshness policy allows it.
+    pub(super) fn stale_or(&self, stale: Option<Arc<Entry<V>>>, error: Error) -> Result<Option<Cached<V>>> {
+        match stale {
+            Some(entry) if self.inner.serves_on_error(entry.deadlines()) => {
+                self.inner.tell(&Event::StaleServed);
+                Ok(self.handle(entry, Source::Near, false))
+            }
+            _ => Err(error),
+        }
+    }
+
+    /// What the near tier knows of a key that it has nothing fresh for.
+    fn near_stale(&self, key: &Scoped<K>, renewable: bool) -> NearStale<V> {
+        let inner = &self.inner;
+        let Some(entry) = inner.near.get(&Probe { tenant: key.tenant, key: &key.key }) else {
+            if inner.near.is_enabled() {
+                inner.tell_near(&Event::Miss { tier: NEAR });
+            }
+            return NearStale::Keep(None);
+        };
+        inner.tell_near(&Event::Miss { tier: NEAR });
+        if entry.value().is_none() || entry.is_fresh(inner.clock.now()) {
+            return NearStale::Keep(None);
+        }
+        let verdict = inner.on_stale(entry.deadlines(), renewable || inner.loader.is_some());
+        if verdict == OnStale::Miss {
+            return NearStale::Keep(Some(entry));
+        }
+        inner.tell(&Event::StaleServed);
+        let Some(hit) = self.handle(entry, Source::Near, false) else { return NearStale::Keep(None) };
+        match verdict {
+            OnStale::ServeAndRefresh => NearStale::Refresh(hit),
+            _ => NearStale::Serve(hit),
+        }
+    }
+}
+
+/// What to do with a stale near entry.
+enum NearStale<V> {
+    Serve(Cached<V>),
+    Refresh(Cached<V>),
+    /// Go on; keep it in case the renewal fails.
+    Keep(Option<Arc<Entry<V>>>),
+}
+
+pub(super) fn panicked_error() -> Error {
+    Error::new(ErrorKind::Panicked, "the loader panicked, and so did the one that took over, if any")
+}

@@ -1,0 +1,45 @@
+//! One cache a tenant, from one definition.
+
+use std::{hash::Hash, sync::Arc};
+
+use super::{Cache, builder::Plan, inner::Inner};
+use crate::{Error, ErrorKind, Near, Result};
+
+/// Caches per tenant that share one near tier, one set of remote tiers and one bound. The only way
+/// in is [`tenant`](Tenants::tenant), so a call that forgets the tenant does not compile.
+pub struct Tenants<K, V, N> {
+    pub(super) inner: Arc<Inner<K, V, N>>,
+    pub(super) plan: Arc<Plan>,
+}
+
+impl<K, V, N> Clone for Tenants<K, V, N> {
+    fn clone(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner), plan: Arc::clone(&self.plan) }
+    }
+}
+
+/// The longest name of a tenant.
+const MOST_BYTES: usize = 256;
+
+impl<K, V, N> Tenants<K, V, N>
+where
+    K: Clone + Eq + Hash + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+    N: Near<K, V>,
+{
+    /// The cache of one tenant. Its entries are never seen by another's, in no tier; its `clear`
+    /// drops its own.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Key`] for a name longer than 256 bytes.
+    ///
+    /// # Cost
+    /// A few allocations, no trip; keep the handle where a tenant makes many calls.
+    pub fn tenant(&self, id: &str) -> Result<Cache<K, V, N>> {
+        if id.len() > MOST_BYTES {
+            return Err(Error::new(ErrorKind::Key, "a tenant's name has at most 256 bytes"));
+        }
+        let chain = self.plan.chain(Some(id))?;
+        Ok(Cache { inner: Arc::clone(&self.inner), chain: Arc::new(chain) })
+    }
+}

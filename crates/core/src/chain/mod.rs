@@ -1,0 +1,50 @@
+//! The remote tiers of a cache, in order, and what is watched around their calls.
+
+mod debt;
+mod health;
+mod monitor;
+mod place;
+
+pub(crate) use monitor::{Monitor, TierCounters};
+pub(crate) use place::{Line, Place};
+
+use std::sync::Arc;
+
+use crate::{TierKey, near::TenantId};
+
+/// The remote tiers as one tenant of a cache sees them.
+pub(crate) struct Chain {
+    pub(crate) tenant: TenantId,
+    /// What key digests are made within.
+    pub(crate) scope: crate::key::Scope,
+    /// From near to far.
+    pub(crate) tiers: Vec<Place>,
+    pub(crate) store: Option<Place>,
+}
+
+impl Chain {
+    /// The tier that issues versions: the store, else the farthest tier.
+    pub(crate) fn authority(&self) -> Option<&Place> {
+        self.store.as_ref().or(self.tiers.last())
+    }
+
+    /// The cache tiers that follow the authority, from far to near.
+    pub(crate) fn followers(&self) -> impl Iterator<Item = &Place> {
+        let count = if self.store.is_some() { self.tiers.len() } else { self.tiers.len().saturating_sub(1) };
+        self.tiers[..count].iter().rev()
+    }
+
+    pub(crate) fn is_local(&self) -> bool {
+        self.tiers.is_empty() && self.store.is_none()
+    }
+
+    pub(crate) fn key(&self, bytes: bytes::Bytes) -> TierKey {
+        let digest = self.scope.digest(&bytes);
+        TierKey { bytes, digest }
+    }
+}
+
+/// All places from far to near, the store first.
+pub(crate) fn far_to_near(chain: &Arc<Chain>) -> impl Iterator<Item = &Place> {
+    chain.store.iter().chain(chain.tiers.iter().rev())
+}

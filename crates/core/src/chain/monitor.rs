@@ -1,0 +1,92 @@
+//! Where everything that happens is told once: counters, log and the user's observer.
+
+use std::sync::Arc;
+
+use crate::{Error, Event, Observer, stats::Counter};
+
+/// The counters, log and observer of one cache.
+pub(crate) struct Monitor {
+    pub(crate) namespace: Arc<str>,
+    pub(crate) observer: Option<Arc<dyn Observer>>,
+    pub(crate) loads: Counter,
+    pub(crate) load_errors: Counter,
+    pub(crate) coalesced: Counter,
+    pub(crate) stale_served: Counter,
+    pub(crate) puts: Counter,
+    pub(crate) drops: Counter,
+    pub(crate) fills_skipped: Counter,
+}
+
+/// The counters of one tier.
+#[derive(Debug, Default)]
+pub(crate) struct TierCounters {
+    pub(crate) hits: Counter,
+    pub(crate) misses: Counter,
+    pub(crate) fills: Counter,
+    pub(crate) fills_refused: Counter,
+    pub(crate) errors: Counter,
+    pub(crate) undecodable: Counter,
+}
+
+impl Monitor {
+    pub(crate) fn new(namespace: &str, observer: Option<Arc<dyn Observer>>) -> Self {
+        Self {
+            namespace: namespace.into(),
+            observer,
+            loads: Counter::default(),
+            load_errors: Counter::default(),
+            coalesced: Counter::default(),
+            stale_served: Counter::default(),
+            puts: Counter::default(),
+            drops: Counter::default(),
+            fills_skipped: Counter::default(),
+        }
+    }
+
+    /// Tells of an event of the whole cache.
+    pub(crate) fn tell(&self, event: &Event<'_>) {
+        match event {
+            Event::StaleServed => self.stale_served.add(1),
+            Event::Coalesced => self.coalesced.add(1),
+            Event::Put => self.puts.add(1),
+            Event::Dropped => self.drops.add(1),
+            Event::FillSkipped => self.fills_skipped.add(1),
+            Event::Loaded { ok, .. } => {
+                self.loads.add(1);
+                self.load_errors.add(u64::from(!ok));
+            }
+            _ => {}
+        }
+        self.observe(event);
+    }
+
+    /// Tells of an event of one tier.
+    pub(crate) fn tell_tier(&self, counters: &TierCounters, event: &Event<'_>) {
+        match event {
+            Event::Hit { .. } => counters.hits.add(1),
+            Event::Miss { .. } => counters.misses.add(1),
+            Event::Filled { .. } => counters.fills.add(1),
+            Event::FillRefused { .. } => counters.fills_refused.add(1),
+            Event::Failed { .. } => counters.errors.add(1),
+            Event::Undecodable { tier, error } => {
+                counters.undecodable.add(1);
+                tracing::debug!(cache = %self.namespace, tier, %error, "stored bytes were not readable");
+            }
+            Event::Lost { tier, error } => self.log_lost(tier, error),
+            Event::Back { tier } => tracing::info!(cache = %self.namespace, tier, "the tier is back"),
+            _ => {}
+        }
+        self.observe(event);
+    }
+
+    fn log_lost(&self, tier: &str, error: &Error) {
+        tracing::warn!(cache = %self.namespace, tier, %error, "the tier is lost; reads go past it until it is back");
+    }
+
+    #[inline]
+    fn observe(&self, event: &Event<'_>) {
+        if let Some(observer) = &self.observer {
+            observer.observe(&self.namespace, event);
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! A remote tier in its place in a chain: budget, health and debts around its calls.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{runtime::Handle, time::timeout};
+
+use super::{
+    debt::{Debts, repay},
+    health::Health,
+    monitor::{Monitor, TierCounters},
+};
+use crate::{Error, ErrorKind, Event, Op, Reply, Result, Role, Space, Tier, TierKey};
+
+/// What all tenants of a cache share of one tier.
+pub(crate) struct Line {
+    pub(crate) name: Arc<str>,
+    pub(crate) role: Role,
+    /// The longest life of a copy here, where the tier was given one.
+    pub(crate) ttl: Option<Duration>,
+    pub(crate) counters: TierCounters,
+    pub(crate) health: Health,
+    debts: Arc<Debts>,
+    monitor: Arc<Monitor>,
+    runtime: Handle,
+}
+
+/// A tier of one tenant in its place.
+#[derive(Clone)]
+pub(crate) struct Place {
+    pub(crate) line: Arc<Line>,
+    tier: Arc<dyn Tier>,
+    space: Arc<Space>,
+}
+
+impl Line {
+    pub(crate) fn new(
+        name: &str,
+        role: Role,
+        ttl: Option<Duration>,
+        monitor: Arc<Monitor>,
+        runtime: Handle,
+    ) -> Self {
+        let (health, debts) = (Health::new(), Arc::new(Debts::default()));
+        Self {
+            name: name.into(),
+            role,
+            ttl,
+            counters: TierCounters::default(),
+            health,
+            debts,
+            monitor,
+            runtime,
+        }
+    }
+
+    pub(crate) fn tell(&self, event: &Event<'_>) {
+        self.monitor.tell_tier(&self.counters, event);
+    }
+
+    fn judge<T>(&self, result: Result<T>, operation: &'static str) -> Result<T> {
+        match result {
+            Ok(value) => {
+                if self.health.answered() {
+                    self.tell(&Event::Back { tier: &self.name });
+                }
+                Ok(value)
+            }
+            Err(error) => {
+                let error = error.at_tier(&*self.name).during(operation);
+                self.tell(&Event::Failed { tier: &self.name, error: &error });
+                if self.health.failed(&error) {
+                    self.tell(&Event::Lost { tier: &self.name, error: &error });
+                }
+                Err(error)
+            }
+        }
+    }
+}
+
+impl Place {
+    pub(crate) fn new(line: Arc<Line>, tier: Arc<dyn Tier>, space: Arc<Space>) -> Self {
+        Self { line, tier, space }
+    }
+
+    /// Whether reads of the key may use this tier now: it is there, or due to be tried, and owes
+    /// the key nothing.
+    pub(crate) fn permits_read(&self, key: &TierKey) -> bool {
+        !self.line.debts.owes(key) && self.line.health.permits_read()
+    }
+
+    /// One operation on one key, within the budget.
+    pub(crate) async fn call(&self, key: &TierKey, op: Op) -> Result<Reply> {
+        let operation = name(&op);
+        let call = self.tier.apply(key, op);
+        let result = if self.tier.keeps_budget() {
+            call.await
+        } else {
+            let budget = self.space.budget;
+            timeout(budget, call).await.unwrap_or_else(|_| Err(late(operation, budget)))
+        };
+        self.line.judge(result, operation)
+    }
+
+    /// Operations of one kind on many keys, within the budget of a batch.
+    pub(crate) async fn call_many(&self, batch: Vec<(TierKey, Op)>) -> Vec<Result<Reply>> {
+        if let [(key, op)] = &batch[..] {
+            return vec![self.call(key, op.clone()).await];
+        }
+        let Some(operation) = batch.first().map(|(_, op)| name(op)) else { return Vec::new() };
+        let (keys, budget) = (batch.len(), self.space.budget_for(batch.len()));
+        let call = self.tier.apply_many(batch);
+        let results = if self.tier.keeps_budget() {
+            call.await
+        } else {
+            timeout(budget, call)
+                .await
+                .unwrap_or_else(|_| (0..keys).map(|_| Err(late(operation, budget))).collect())
+        };
+        results.into_iter().map(|result| self.line.judge(result, operation)).collect()
+    }
+
+    /// Notes that a write of the key was not confirmed here.
+    pub(crate) fn owe(&self, key: &TierKey) {
+        if self.line.debts.add(&self.tier, key) {
+            self.line.runtime.spawn(repay(Arc::downgrade(&self.line.debts)));
+        }
+    }
+
+    /// Makes the copies of the namespace dead; a clear that is not confirmed is owed.
+    pub(crate) async fn clear(&self) -> Result<()> {
+        let result = self.within_budget(self.tier.clear(), "clear").await;
+        if result.is_err() && self.line.role == Role::Cache && self.line.debts.add_clear(&self.tier) {
+            self.line.runtime.spawn(repay(Arc::downgrade(&self.line.debts)));
+        }
+        result
+    }
+
+    pub(crate) async fn ping(&self) -> Result<()> {
+        self.within_budget(self.tier.ping(), "ping").await
+    }
+
+    /// As long as the server takes: for those who want to wait for it.
+    pub(crate) async fn ready(&self) -> Result<()> {
+        self.line.judge(self.tier.ready().await, "ready")
+    }
+
+    async fn within_budget(
+        &self,
+        call: impl Future<Output = Result<()>>,
+        operation: &'static str,
+    ) -> Result<()> {
+        let budget = self.space.budget_for(100);
+        let result = timeout(budget, call).await.unwrap_or_else(|_| Err(late(operation, budget)));
+        self.line.judge(result, operation)
+    }
+}
+
+/// A read that is late failed; a write that is late may still happen.
+fn late(operation: &str, budget: Duration) -> Error {
+    match operation {
+        "get" | "lease" | "ping" => Error::timeout(budget),
+        _ => Error::new(
+            ErrorKind::Unknown,
+            format!("no answer within {budget:?}: the write may or may not have happened"),
+        ),
+    }
+}
+
+fn name(op: &Op) -> &'static str {
+    match op {
+        Op::Get => "get",
+        Op::Lease { .. } => "lease",
+        Op::Fill { .. } => "fill",
+        Op::Put { .. } => "put",
+        Op::Invalidate { .. } => "invalidate",
+        Op::Remove { .. } => "remove",
+        Op::Expire { .. } => "expire",
+    }
+}

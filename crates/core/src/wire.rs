@@ -1,0 +1,46 @@
+//! How a cache turns its keys and values into bytes: bound when a remote tier is added, so that a
+//! cache without one asks nothing of its types.
+
+use bytes::Bytes;
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{
+    Result,
+    codec::{self, Settings, Undecoded},
+    key,
+};
+
+/// Keys and values to bytes and back.
+pub(crate) struct Wire<K, V> {
+    key: fn(&K) -> Result<Bytes>,
+    seal: fn(&V, &Settings, &[u8; 16]) -> Result<Bytes>,
+    open: fn(&Bytes, &Settings, &[u8; 16]) -> Result<V, Undecoded>,
+    pub(crate) settings: Settings,
+}
+
+impl<K, V> Wire<K, V> {
+    pub(crate) fn new() -> Self
+    where
+        K: Serialize + DeserializeOwned + Eq,
+        V: Serialize + DeserializeOwned,
+    {
+        Self {
+            key: key::encode_key::<K>,
+            seal: |value, settings, digest| codec::seal(value, settings, digest),
+            open: |bytes, settings, digest| codec::open::<V>(bytes, settings, digest),
+            settings: Settings::of::<V>(),
+        }
+    }
+
+    pub(crate) fn key(&self, key: &K) -> Result<Bytes> {
+        (self.key)(key)
+    }
+
+    pub(crate) fn seal(&self, value: &V, digest: &[u8; 16]) -> Result<Bytes> {
+        (self.seal)(value, &self.settings, digest)
+    }
+
+    pub(crate) fn open(&self, bytes: &Bytes, digest: &[u8; 16]) -> Result<V, Undecoded> {
+        (self.open)(bytes, &self.settings, digest)
+    }
+}
