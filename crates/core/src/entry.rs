@@ -90,15 +90,6 @@ pub enum Source {
     Loader,
 }
 
-/// Whether a value was within its fresh time when it was read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Freshness {
-    /// Fresh.
-    Fresh,
-    /// Past its fresh time; served because the freshness policy allows it.
-    Stale,
-}
-
 /// How a read was served.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -107,8 +98,8 @@ pub struct Served {
     pub from: Source,
     /// The time from the write of the value to the read.
     pub age: Duration,
-    /// Whether it was fresh.
-    pub freshness: Freshness,
+    /// Past its fresh time, and served because the freshness policy allows it.
+    pub stale: bool,
     /// The version of the value: what [`Cache::replace`](crate::Cache::replace) takes.
     pub version: Version,
     /// Whether the read shared another caller's trip or load.
@@ -140,18 +131,13 @@ impl<V> Cached<V> {
 
     /// How this read was served: tier, age, freshness, version, coalesced or not.
     pub fn served(&self) -> Served {
-        let fresh = self.entry.is_fresh(self.read_at);
         Served {
             from: self.from.clone(),
             age: self.read_at.since(self.entry.written),
-            freshness: if fresh { Freshness::Fresh } else { Freshness::Stale },
+            stale: !self.entry.is_fresh(self.read_at),
             version: self.entry.version,
             coalesced: self.coalesced,
         }
-    }
-
-    pub(crate) fn entry(&self) -> &Arc<Entry<V>> {
-        &self.entry
     }
 }
 

@@ -7,14 +7,14 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::{
     Result,
     codec::{self, Settings, Undecoded},
-    key,
+    key::{self, KeyDigest},
 };
 
 /// Keys and values to bytes and back.
 pub(crate) struct Wire<K, V> {
     key: fn(&K) -> Result<Bytes>,
-    seal: fn(&V, &Settings, &[u8; 16]) -> Result<Bytes>,
-    open: fn(&Bytes, &Settings, &[u8; 16]) -> Result<V, Undecoded>,
+    seal: fn(&V, &Settings, KeyDigest) -> Result<Bytes>,
+    open: fn(&[u8], &Settings, KeyDigest) -> Result<V, Undecoded>,
     pub(crate) settings: Settings,
 }
 
@@ -26,8 +26,8 @@ impl<K, V> Wire<K, V> {
     {
         Self {
             key: key::encode_key::<K>,
-            seal: |value, settings, digest| codec::seal(value, settings, digest),
-            open: |bytes, settings, digest| codec::open::<V>(bytes, settings, digest),
+            seal: codec::seal::<V>,
+            open: codec::open::<V>,
             settings: Settings::of::<V>(),
         }
     }
@@ -36,11 +36,11 @@ impl<K, V> Wire<K, V> {
         (self.key)(key)
     }
 
-    pub(crate) fn seal(&self, value: &V, digest: &[u8; 16]) -> Result<Bytes> {
+    pub(crate) fn seal(&self, value: &V, digest: KeyDigest) -> Result<Bytes> {
         (self.seal)(value, &self.settings, digest)
     }
 
-    pub(crate) fn open(&self, bytes: &Bytes, digest: &[u8; 16]) -> Result<V, Undecoded> {
+    pub(crate) fn open(&self, bytes: &Bytes, digest: KeyDigest) -> Result<V, Undecoded> {
         (self.open)(bytes, &self.settings, digest)
     }
 }

@@ -149,8 +149,8 @@ where
             None => {
                 for (index, ticket, _) in missed {
                     let loaded = ticket.flight().load.result();
-                    answers[index] = loaded
-                        .map(|loaded| loaded.map(|(entry, source)| self.handle(entry, source, true)));
+                    answers[index] =
+                        loaded.map(|loaded| loaded.map(|(entry, source)| self.handle(entry, source, true)));
                 }
             }
         }
@@ -214,7 +214,7 @@ where
         if !seats.is_empty() {
             let keys = missing.keys.clone();
             let load = start(missing);
-            let load: Load<V> = load.map(|pairs| pairs.map(|pairs| in_order(&keys, pairs))).boxed();
+            let load: Load<V> = load.map(move |pairs| pairs.map(move |pairs| in_order(&keys, pairs))).boxed();
             self.inner.spawn_load(&self.chain, seats, load);
         }
         for (index, promise, stale, coalesced) in awaited {

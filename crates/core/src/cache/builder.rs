@@ -329,16 +329,15 @@ where
     /// As [`build`](Builder::build).
     pub fn build_per_tenant(mut self) -> Result<Tenants<K, V, N>> {
         let copies = self.check()?;
-        let runtime = Handle::try_current().map_err(|_| {
-            config("build the cache inside a tokio runtime: its loads and fills run there")
-        })?;
+        let runtime = Handle::try_current()
+            .map_err(|_| config("build the cache inside a tokio runtime: its loads and fills run there"))?;
         let monitor = Arc::new(Monitor::new(&self.namespace, self.observer.take()));
         if let Some(wire) = &mut self.wire {
             wire.settings.schema = self.settings.schema;
             wire.settings.codec = self.settings.codec.unwrap_or(wire.settings.codec);
             wire.settings.compression = self.settings.compression.unwrap_or(wire.settings.compression);
         }
-        let shape = self.wire.as_ref().map_or(0, |wire| wire.settings.shape);
+        let shape = self.wire.as_ref().map_or(0, |wire| wire.settings.shape.fingerprint());
         let plan = Plan::new(&self, shape, &monitor, &runtime);
         // A namespace that is in use is found now, not with the first tenant.
         plan.chain(None)?;
@@ -448,7 +447,8 @@ impl Plan {
                 Role::Store => store = Some(place),
             }
         }
-        let id = tenant.map_or(TenantId::NONE, |tenant| TenantId::of(key::key_digest(namespace, Some(tenant), b"")));
+        let id = tenant
+            .map_or(TenantId::NONE, |tenant| TenantId::of(key::key_digest(namespace, Some(tenant), b"")));
         Ok(Chain { tenant: id, scope: key::Scope::new(namespace, tenant), tiers, store })
     }
 }

@@ -5,7 +5,7 @@ use std::{hash::Hash, sync::Arc};
 use super::{Cache, ending::Ending, inner::Inner, write::finished};
 use crate::{
     Error, ErrorKind, Event, Near, Op, Reply, Result, Role, TierKey, Version,
-    chain::{Chain, Place, far_to_near},
+    chain::{Chain, Place},
     near::{Probe, Scoped},
 };
 
@@ -56,8 +56,9 @@ where
         deletes: bool,
     ) -> Vec<Result<bool>> {
         let endings: Vec<_> = keys.iter().map(|key| Ending::begin(self, key)).collect();
-        let mut drops: Vec<Dropping> = keys.iter().map(|key| Dropping::of(self.tier_key(chain, key))).collect();
-        for place in far_to_near(chain) {
+        let mut drops: Vec<Dropping> =
+            keys.iter().map(|key| Dropping::of(self.tier_key(chain, key))).collect();
+        for place in chain.far_to_near() {
             let store = place.line.role == Role::Store;
             if store && !deletes {
                 continue;
@@ -73,11 +74,8 @@ where
     }
 
     async fn drop_in(&self, place: &Place, deletes: bool, store: bool, drops: &mut [Dropping]) {
-        let (wanted, keys): (Vec<usize>, Vec<TierKey>) = drops
-            .iter()
-            .enumerate()
-            .filter_map(|(at, drop)| drop.key.clone().map(|key| (at, key)))
-            .unzip();
+        let (wanted, keys): (Vec<usize>, Vec<TierKey>) =
+            drops.iter().enumerate().filter_map(|(at, drop)| drop.key.clone().map(|key| (at, key))).unzip();
         let mark_ttl = if store { self.periods.removed } else { self.periods.mark };
         let batch = wanted.iter().zip(&keys).map(|(&at, key)| {
             let op = match deletes {
@@ -137,4 +135,3 @@ impl Dropping {
         Err(Error::new(ErrorKind::Partial, message).with_source(self.errors.remove(0)))
     }
 }
-

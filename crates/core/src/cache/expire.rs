@@ -5,7 +5,7 @@ use std::{hash::Hash, sync::Arc};
 use super::{ending::Ending, inner::Inner};
 use crate::{
     Deadlines, Error, ErrorKind, Near, Op, Reply, Result, Role,
-    chain::{Chain, far_to_near},
+    chain::Chain,
     near::{Probe, Scoped},
 };
 
@@ -36,7 +36,7 @@ where
         let tier_key = self.tier_key(chain, key)?;
         let _ending = Ending::begin(self, key);
         let mut existed = None;
-        for place in far_to_near(chain) {
+        for place in chain.far_to_near() {
             let record = place.line.role == Role::Store;
             let op = match chain.store.is_some() && !record {
                 // A copy's life is not the record's: the next read makes a new one.

@@ -59,7 +59,12 @@ where
     V: Send + Sync + 'static,
 {
     /// Spawns the load: no caller's cancellation stops it.
-    pub(crate) fn spawn_load(self: &Arc<Self>, chain: &Arc<Chain>, seats: Vec<LoadSeat<K, V>>, load: Load<V>) {
+    pub(crate) fn spawn_load(
+        self: &Arc<Self>,
+        chain: &Arc<Chain>,
+        seats: Vec<LoadSeat<K, V>>,
+        load: Load<V>,
+    ) {
         let (inner, chain) = (Arc::clone(self), Arc::clone(chain));
         let flights: Vec<FlightId> = seats.iter().map(|seat| seat.ticket.flight().id).collect();
         let outer = LOADING.try_with(Arc::clone).unwrap_or_default();
@@ -177,7 +182,7 @@ where
         let life = self.deadlines(item.value.is_none(), item.ttl);
         let deadlines = life.unwrap_or_else(|| Deadlines::ttl(self.clock.now(), std::time::Duration::ZERO));
         let sealed = match (&self.wire, &item.value) {
-            (Some(wire), Some(value)) => wire.seal(value, &key.digest),
+            (Some(wire), Some(value)) => wire.seal(value, key.digest),
             _ => Ok(Bytes::new()),
         };
         if let (Some(_), Some(value)) = (&chain.store, item.value.as_ref()) {
@@ -189,8 +194,11 @@ where
         let sure = local || chain.store.is_some();
         let body = item.value.is_some().then(|| sealed.clone().unwrap_or_default());
         let stored = Stored { version: version.unwrap_or_default(), deadlines, body };
-        let copy = (sealed.is_ok() && version.is_some())
-            .then(|| Copy { key, fences: seat.missed.fences.clone(), stored });
+        let copy = (sealed.is_ok() && version.is_some()).then(|| Copy {
+            key,
+            fences: seat.missed.fences.clone(),
+            stored,
+        });
         let cap = (!local && version.is_none()).then_some(DISTRUST);
         let entry = Entry::new(item.value, version.unwrap_or_default(), self.near_deadlines(deadlines, cap));
         Ok(Kept { seat, entry: Arc::new(entry), source: Source::Loader, copy, sure: sure || cap.is_some() })

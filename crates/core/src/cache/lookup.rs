@@ -4,7 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use super::inner::{Inner, Looked, Missed};
 use crate::{
-    Deadlines, Entry, Error, Event, Fence, Level, Near, Op, OnStale, Reply, Source, Stored, TierKey, Token, Version,
+    Deadlines, Entry, Error, Event, Fence, Level, Near, OnStale, Op, Reply, Source, Stored, TierKey, Token,
+    Version,
     chain::{Chain, Place},
     codec::Undecoded,
     flight::{Errand, FlightId},
@@ -184,12 +185,11 @@ where
             None => None,
             Some(body) => match self.decode(place, &sought.key, body) {
                 Ok(value) => Some(value),
-                Err(reason) if reason.is_newer() => return Worth::Foreign,
+                Err(reason) if reason.is_unknown_here() => return Worth::Foreign,
                 Err(_) => return Worth::Renew(stored.version),
             },
         };
-        let entry =
-            Arc::new(Entry::new(value, stored.version, self.near_deadlines(stored.deadlines, None)));
+        let entry = Arc::new(Entry::new(value, stored.version, self.near_deadlines(stored.deadlines, None)));
         if self.clock.now() < stored.deadlines.fresh_until && errand != Errand::Anew {
             return Worth::Answer(entry);
         }
@@ -208,14 +208,9 @@ where
     }
 
     /// Reads a tier's bytes; the reason why not is counted.
-    pub(crate) fn decode(
-        &self,
-        place: &Place,
-        key: &TierKey,
-        body: &bytes::Bytes,
-    ) -> Result<V, Undecoded> {
+    pub(crate) fn decode(&self, place: &Place, key: &TierKey, body: &bytes::Bytes) -> Result<V, Undecoded> {
         let Some(wire) = &self.wire else { unreachable!("a cache with remote tiers has a wire") };
-        wire.open(body, &key.digest).inspect_err(|reason| {
+        wire.open(body, key.digest).inspect_err(|reason| {
             let error = Error::from(*reason).at_tier(&*place.line.name);
             place.line.tell(&Event::Undecodable { tier: &place.line.name, error: &error });
         })
@@ -259,9 +254,7 @@ where
                 let entry = Arc::new(Entry::new(value, copy.version, deadlines));
                 Looked::Found(entry, Source::Store(Arc::clone(&store.line.name)))
             }
-            Err(reason) => {
-                Looked::Failed(Error::from(reason).at_tier(&*store.line.name).during("get"), None)
-            }
+            Err(reason) => Looked::Failed(Error::from(reason).at_tier(&*store.line.name).during("get"), None),
         }
     }
 

@@ -2,14 +2,10 @@
 
 use std::{hash::Hash, sync::atomic::Ordering, time::Duration};
 
-use super::{
-    Cache,
-    inner::NEAR,
-    write::finished,
-};
+use super::{Cache, inner::NEAR, write::finished};
 use crate::{
     Deadlines, Error, ErrorKind, Event, Near, Op, Reply, Result, Stats, TierStats,
-    chain::{Line, Place, TierCounters, far_to_near},
+    chain::{Line, Place, TierCounters},
     key::Lookup,
     near::{Probe, TenantId},
 };
@@ -35,11 +31,11 @@ where
         if self.chain.is_local() {
             let entry = self.inner.near.get(&Probe { tenant: self.chain.tenant, key });
             let entry = entry.filter(|entry| entry.value().is_some());
-            return Ok(entry.and_then(|entry| self.remaining(entry.deadlines())));
+            return Ok(entry.and_then(|entry| self.remaining(&entry.deadlines())));
         }
         let key = self.inner.tier_key(&self.chain, &self.scoped(key.to_key()))?;
         let mut failed = None;
-        for place in far_to_near(&self.chain) {
+        for place in self.chain.far_to_near() {
             match place.call(&key, Op::Get).await {
                 Ok(Reply::Hit(hit)) if hit.body.is_some() => return Ok(self.remaining(&hit.deadlines)),
                 Ok(_) => return Ok(None),
@@ -112,7 +108,7 @@ where
     /// The first tier's that does not answer.
     pub async fn ping(&self) -> Result<()> {
         self.inner.check_open()?;
-        for place in far_to_near(&self.chain) {
+        for place in self.chain.far_to_near() {
             place.ping().await?;
         }
         Ok(())
@@ -124,7 +120,7 @@ where
     /// # Errors
     /// [`ErrorKind::NamespaceInUse`] and other errors that waiting does not heal.
     pub async fn ready(&self) -> Result<()> {
-        for place in far_to_near(&self.chain) {
+        for place in self.chain.far_to_near() {
             let mut pause = Duration::from_millis(10);
             loop {
                 self.inner.check_open()?;

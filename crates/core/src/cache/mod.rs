@@ -20,17 +20,13 @@ pub use builder::{Builder, Placed, TierSettings};
 pub use read::Loading;
 pub use tenants::Tenants;
 
-pub(crate) use inner::{Loaded, Lookup};
-
 use std::{fmt, future::Future, hash::Hash, sync::Arc};
 
 use futures_util::FutureExt;
 
 use crate::{
-    BoxError, Cached, Condition, Error, ErrorKind, Event, Item, Near, Result, Source, Version,
-    chain::Chain,
-    key::Lookup as LookupKey,
-    near::Probe,
+    BoxError, Cached, Condition, Error, ErrorKind, Event, Item, Near, Result, Source, Version, chain::Chain,
+    key::Lookup as LookupKey, near::Probe,
 };
 use inner::{Inner, NEAR};
 use write::Written;
@@ -85,9 +81,8 @@ where
         if let Some(Some(hit)) = self.near_hit(key, true) {
             return Ok(hit);
         }
-        let start = Box::new(move |_| {
-            load().map(|result| result.map(Item::new).map_err(Error::load)).boxed()
-        });
+        let start =
+            Box::new(move |_| load().map(|result| result.map(Item::new).map_err(Error::load)).boxed());
         match self.load_cold(key.to_key(), start).await? {
             Some(value) => Ok(value),
             None => Err(Error::new(

@@ -94,7 +94,9 @@ where
                     ));
                 }
                 let mut missed = match self.lookup_of(&ticket).await {
-                    Looked::Found(entry, _) if entry.value().is_none() && self.chain.store.is_some() => continue,
+                    Looked::Found(entry, _) if entry.value().is_none() && self.chain.store.is_some() => {
+                        continue;
+                    }
                     Looked::Found(entry, source) => {
                         return Ok(self.found_to_load(&ticket, entry, source, start));
                     }
@@ -245,17 +247,13 @@ where
 
     fn is_to_be_refreshed(&self, entry: &Entry<V>) -> bool {
         let stale = !entry.is_fresh(self.inner.clock.now());
-        stale && self.inner.on_stale(entry.deadlines(), true) == OnStale::ServeAndRefresh
+        stale && self.inner.on_stale(&entry.deadlines(), true) == OnStale::ServeAndRefresh
     }
 
     /// The stale entry, for a reader that came upon its renewal by another and may have it so.
-    fn stale_meanwhile(
-        &self,
-        ticket: &CacheTicket<K, V>,
-        stale: Option<Arc<Entry<V>>>,
-    ) -> Option<Cached<V>> {
+    fn stale_meanwhile(&self, ticket: &CacheTicket<K, V>, stale: Option<Arc<Entry<V>>>) -> Option<Cached<V>> {
         let entry = stale.filter(|_| ticket.joined())?;
-        if self.inner.on_stale(entry.deadlines(), true) == OnStale::Miss {
+        if self.inner.on_stale(&entry.deadlines(), true) == OnStale::Miss {
             return None;
         }
         self.inner.tell(&Event::StaleServed);
@@ -270,7 +268,7 @@ where
     /// The stale entry instead of an error, where the freshness policy allows it.
     pub(super) fn stale_or(&self, stale: Option<Arc<Entry<V>>>, error: Error) -> Result<Option<Cached<V>>> {
         match stale {
-            Some(entry) if self.inner.serves_on_error(entry.deadlines()) => {
+            Some(entry) if self.inner.serves_on_error(&entry.deadlines()) => {
                 self.inner.tell(&Event::StaleServed);
                 Ok(self.handle(entry, Source::Near, false))
             }
@@ -291,7 +289,7 @@ where
         if entry.value().is_none() || entry.is_fresh(inner.clock.now()) {
             return NearStale::Keep(None);
         }
-        let verdict = inner.on_stale(entry.deadlines(), renewable || inner.loader.is_some());
+        let verdict = inner.on_stale(&entry.deadlines(), renewable || inner.loader.is_some());
         if verdict == OnStale::Miss {
             return NearStale::Keep(Some(entry));
         }

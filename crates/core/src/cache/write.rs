@@ -10,9 +10,9 @@ use super::{
     inner::{Inner, NEAR},
 };
 use crate::{
-    Condition, Copies, Deadlines, Entry, Error, ErrorKind, Event, Item, Level, Near, Op, Order, Reply, Result,
-    TierKey, Version,
-    chain::{Chain, Place, far_to_near},
+    Condition, Copies, Deadlines, Entry, Error, ErrorKind, Event, Item, Level, Near, Op, Order, Reply,
+    Result, TierKey, Version,
+    chain::{Chain, Place},
     near::{Probe, Scoped},
 };
 
@@ -63,7 +63,11 @@ where
 
     /// Writes items; spawned where other tiers take part, so that a caller that goes away leaves
     /// no write half done.
-    pub(super) async fn put_all(&self, items: Vec<(K, Item<V>)>, condition: Condition) -> Vec<Result<Written>> {
+    pub(super) async fn put_all(
+        &self,
+        items: Vec<(K, Item<V>)>,
+        condition: Condition,
+    ) -> Vec<Result<Written>> {
         if let Err(error) = self.inner.check_open() {
             return items.iter().map(|_| Err(error.clone())).collect();
         }
@@ -154,7 +158,7 @@ where
         let Put { key, item, condition } = put;
         let tier_key = self.tier_key(chain, &key)?;
         let body = match (&self.wire, &item.value) {
-            (Some(wire), Some(value)) => Some(wire.seal(value, &tier_key.digest)?),
+            (Some(wire), Some(value)) => Some(wire.seal(value, tier_key.digest)?),
             _ if chain.store.is_some() => {
                 return Err(Error::new(ErrorKind::Unsupported, "a record cannot be absent; use remove"));
             }
@@ -237,7 +241,7 @@ where
                 false => Err(Error::new(ErrorKind::Unavailable, "no tier took the value")),
             };
         }
-        for place in far_to_near(chain) {
+        for place in chain.far_to_near() {
             let batch = going.iter().zip(&versions).map(|(put, version)| {
                 let deadlines = self.copy_deadlines(put.copies, place.line.ttl);
                 let (order, mark_ttl) = (Order::Open(*version), self.periods.mark);
@@ -249,7 +253,8 @@ where
                     Ok(_) => put.outcome = Ok(Written::Kept(*version)),
                     Err(error) => {
                         place.owe(&put.key);
-                        put.outcome = std::mem::replace(&mut put.outcome, Ok(Written::Refused)).or(Err(error));
+                        put.outcome =
+                            std::mem::replace(&mut put.outcome, Ok(Written::Refused)).or(Err(error));
                     }
                 }
             }
@@ -260,7 +265,8 @@ where
         let Going { item, body, copies, ending, outcome, .. } = put;
         if let Ok(Written::Kept(version)) = outcome {
             let key = Arc::clone(&ending.key);
-            let keeps = self.policies.copies == Copies::Replace && self.admits(NEAR, body.map(|body| body.len()));
+            let keeps =
+                self.policies.copies == Copies::Replace && self.admits(NEAR, body.map(|body| body.len()));
             ending.finish(|alone| self.put_near(&key, item, version, copies, keeps && alone));
         }
         outcome

@@ -8,8 +8,6 @@ mod place;
 pub(crate) use monitor::{Monitor, TierCounters};
 pub(crate) use place::{Line, Place};
 
-use std::sync::Arc;
-
 use crate::{TierKey, near::TenantId};
 
 /// The remote tiers as one tenant of a cache sees them.
@@ -34,6 +32,11 @@ impl Chain {
         self.tiers[..count].iter().rev()
     }
 
+    /// All places from far to near, the store first.
+    pub(crate) fn far_to_near(&self) -> impl Iterator<Item = &Place> {
+        self.store.iter().chain(self.tiers.iter().rev())
+    }
+
     pub(crate) fn is_local(&self) -> bool {
         self.tiers.is_empty() && self.store.is_none()
     }
@@ -42,9 +45,4 @@ impl Chain {
         let digest = self.scope.digest(&bytes);
         TierKey { bytes, digest }
     }
-}
-
-/// All places from far to near, the store first.
-pub(crate) fn far_to_near(chain: &Arc<Chain>) -> impl Iterator<Item = &Place> {
-    chain.store.iter().chain(chain.tiers.iter().rev())
 }

@@ -84,7 +84,7 @@ impl Monitor {
     }
 
     #[inline]
-    fn observe(&self, event: &Event<'_>) {
+    pub(crate) fn observe(&self, event: &Event<'_>) {
         if let Some(observer) = &self.observer {
             observer.observe(&self.namespace, event);
         }

@@ -8,8 +8,8 @@
 mod promise;
 mod stage;
 
-pub(crate) use promise::Promise;
-pub(crate) use stage::{Entered, Landing, Lead, LoadStage};
+use stage::LoadStage;
+pub(crate) use stage::{Entered, Landing, Lead};
 
 use std::{
     collections::hash_map::RandomState,
@@ -57,10 +57,12 @@ impl Errand {
 
 /// All flights and writes under way.
 pub(crate) struct Flights<K, L, T> {
-    shards: Box<[Mutex<HashTable<Slot<K, L, T>>>]>,
+    shards: Box<[Mutex<Table<K, L, T>>]>,
     hasher: RandomState,
     ids: AtomicU64,
 }
+
+type Table<K, L, T> = HashTable<Slot<K, L, T>>;
 
 struct Slot<K, L, T> {
     key: Arc<K>,
@@ -208,22 +210,17 @@ impl<K: Eq + Hash, L, T: Clone> Flights<K, L, T> {
         self.shards.iter().map(|shard| shard.lock().len()).sum()
     }
 
-    fn shard(&self, key: &K) -> (u64, MutexGuard<'_, HashTable<Slot<K, L, T>>>) {
+    fn shard(&self, key: &K) -> (u64, MutexGuard<'_, Table<K, L, T>>) {
         let hash = self.hasher.hash_one(key);
         (hash, self.at(hash).lock())
     }
 
-    fn at(&self, hash: u64) -> &Mutex<HashTable<Slot<K, L, T>>> {
+    fn at(&self, hash: u64) -> &Mutex<Table<K, L, T>> {
         // The low bits choose the bucket within a shard, so the shard is chosen by other ones.
         &self.shards[(hash >> 48) as usize % SHARDS]
     }
 
-    fn slot<'a>(
-        &self,
-        shard: &'a mut HashTable<Slot<K, L, T>>,
-        hash: u64,
-        key: &Arc<K>,
-    ) -> &'a mut Slot<K, L, T> {
+    fn slot<'a>(&self, shard: &'a mut Table<K, L, T>, hash: u64, key: &Arc<K>) -> &'a mut Slot<K, L, T> {
         shard
             .entry(hash, |slot| slot.key == *key, |slot| self.hasher.hash_one(&slot.key))
             .or_insert_with(|| Slot { key: Arc::clone(key), flight: None, writers: 0, changes: 0 })
@@ -234,7 +231,7 @@ impl<K: Eq + Hash, L, T: Clone> Flights<K, L, T> {
     /// that it is dropped after the lock: its lookup may hold the last reference to anything.
     fn detach_if(
         &self,
-        shard: &mut HashTable<Slot<K, L, T>>,
+        shard: &mut Table<K, L, T>,
         hash: u64,
         key: &K,
         wanted: impl FnOnce(&Aboard<L, T>) -> bool,
@@ -295,7 +292,7 @@ impl<K: Eq + Hash, L, T: Clone> Ticket<K, L, T> {
 
 /// The ticket's flight, if it is still attached.
 fn current<'a, K: Eq + Hash, L, T: Clone>(
-    shard: &'a mut HashTable<Slot<K, L, T>>,
+    shard: &'a mut Table<K, L, T>,
     ticket: &Ticket<K, L, T>,
 ) -> Option<&'a mut Aboard<L, T>> {
     let slot = shard.find_mut(ticket.hash, |slot| slot.key == ticket.key)?;

@@ -22,7 +22,7 @@ struct Running<T> {
 }
 
 /// What a caller finds when it enters the load stage.
-pub(crate) enum Entered<T> {
+pub(crate) enum Entered<T: Clone> {
     /// It is to run the load, and to keep the promise.
     Lead(Lead<T>),
     /// Another caller's load is under way, or done: wait for it.
@@ -49,7 +49,7 @@ impl<T: Clone> LoadStage<T> {
                 running.attempt += 1;
                 let promise = Promise::new();
                 running.promise = Some(promise.clone());
-                Entered::Lead(Lead { promise, attempt: running.attempt, kept: false })
+                Entered::Lead(Lead { promise, kept: false })
             }
         }
     }
@@ -67,17 +67,12 @@ impl<T: Clone> LoadStage<T> {
 /// nobody waits for ever.
 pub(crate) struct Lead<T: Clone> {
     promise: Promise<Landing<T>>,
-    attempt: u8,
     kept: bool,
 }
 
 impl<T: Clone> Lead<T> {
     pub(crate) fn promise(&self) -> Promise<Landing<T>> {
         self.promise.clone()
-    }
-
-    pub(crate) fn attempt(&self) -> u8 {
-        self.attempt
     }
 
     pub(crate) fn done(mut self, value: T) {

@@ -1,0 +1,104 @@
+//! `Memory`, over moka.
+
+use std::{fmt, hash::Hash, sync::Arc};
+
+use moka::sync::Cache as Engine;
+use terrace_core::{
+    Entry, Lookup,
+    near::{Near, NearSize, Probe, Scoped, TenantId},
+};
+
+/// The default near tier, over moka: W-TinyLFU admission, which resists scans.
+///
+/// Its bound is a number of entries or a weight in bytes. [`Memory::off`] keeps nothing, so that a
+/// stack chosen at run time has one type.
+///
+/// # Cost
+/// A hit is moka's own hit: no allocation beyond it.
+///
+/// ```
+/// use terrace_tier_memory::Memory;
+///
+/// let small: Memory<String, u64> = Memory::entries(1_000);
+/// let heavy: Memory<String, Vec<u8>> = Memory::bytes(64 << 20, |key, value| key.len() + value.len());
+/// let none: Memory<String, u64> = Memory::off();
+/// ```
+pub struct Memory<K, V>(Option<Engine<Scoped<K>, Arc<Entry<V>>>>);
+
+impl<K, V> Memory<K, V>
+where
+    K: Eq + Hash + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+{
+    /// Keeps at most about `capacity` entries.
+    pub fn entries(capacity: u64) -> Self {
+        Self(Some(Engine::new(capacity)))
+    }
+
+    /// Keeps at most about `capacity_bytes`, by the weight in bytes that `weigh` gives an entry.
+    /// A negative entry weighs what its key does by `size_of`. No entry weighs more than 4 GiB.
+    pub fn bytes(capacity_bytes: u64, weigh: impl Fn(&K, &V) -> usize + Send + Sync + 'static) -> Self {
+        let weigher = move |key: &Scoped<K>, entry: &Arc<Entry<V>>| {
+            let bytes = entry.value().map_or(size_of::<K>(), |value| weigh(&key.key, value));
+            u32::try_from(bytes).unwrap_or(u32::MAX)
+        };
+        Self(Some(Engine::builder().max_capacity(capacity_bytes).weigher(weigher).build()))
+    }
+
+    /// Keeps nothing.
+    pub fn off() -> Self {
+        Self(None)
+    }
+}
+
+impl<K, V> Near<K, V> for Memory<K, V>
+where
+    K: Eq + Hash + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+{
+    #[inline]
+    fn get<Q: Lookup<K> + ?Sized>(&self, key: &Probe<'_, Q>) -> Option<Arc<Entry<V>>> {
+        self.0.as_ref()?.get(key)
+    }
+
+    fn insert(&self, key: Scoped<K>, entry: Arc<Entry<V>>) {
+        if let Some(engine) = &self.0 {
+            engine.insert(key, entry);
+        }
+    }
+
+    fn remove<Q: Lookup<K> + ?Sized>(&self, key: &Probe<'_, Q>) {
+        if let Some(engine) = &self.0 {
+            engine.invalidate(key);
+        }
+    }
+
+    fn clear(&self, tenant: Option<TenantId>) {
+        let Some(engine) = &self.0 else { return };
+        match tenant {
+            None => engine.invalidate_all(),
+            Some(tenant) => {
+                for (key, _) in engine.iter().filter(|(key, _)| key.tenant == tenant) {
+                    engine.invalidate(&*key);
+                }
+            }
+        }
+    }
+
+    fn size(&self) -> NearSize {
+        self.0.as_ref().map_or_else(NearSize::default, |engine| {
+            engine.run_pending_tasks();
+            NearSize { entries: engine.entry_count(), weight: engine.weighted_size() }
+        })
+    }
+
+    fn is_enabled(&self) -> bool {
+        self.0.is_some()
+    }
+}
+
+impl<K, V> fmt::Debug for Memory<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "Memory" } else { "Memory(off)" })
+    }
+}

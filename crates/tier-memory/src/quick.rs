@@ -1,0 +1,104 @@
+//! `Quick`, over quick_cache.
+
+use std::{fmt, hash::Hash, sync::Arc};
+
+use quick_cache::{Weighter, sync::Cache as Engine};
+use terrace_core::{
+    Entry, Lookup,
+    near::{Near, NearSize, Probe, Scoped, TenantId},
+};
+
+/// The fastest near tier, over quick_cache: a variant of S3-FIFO, several times quicker on a hit
+/// than [`Memory`](crate::Memory).
+///
+/// # Cost
+/// A hit is quick_cache's own hit plus one clock read: no allocation.
+///
+/// ```
+/// use terrace_tier_memory::Quick;
+///
+/// let small: Quick<String, u64> = Quick::entries(1_000);
+/// let heavy: Quick<String, Vec<u8>> = Quick::bytes(10_000, 64 << 20, |key, value| key.len() + value.len());
+/// ```
+pub struct Quick<K, V>(Engine<Scoped<K>, Arc<Entry<V>>, Weigh<K, V>>);
+
+type WeighFn<K, V> = Arc<dyn Fn(&K, &V) -> usize + Send + Sync>;
+
+/// The weight of an entry: one, or its bytes.
+struct Weigh<K, V>(Option<WeighFn<K, V>>);
+
+impl<K, V> Clone for Weigh<K, V> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<K, V> Weighter<Scoped<K>, Arc<Entry<V>>> for Weigh<K, V> {
+    fn weight(&self, key: &Scoped<K>, entry: &Arc<Entry<V>>) -> u64 {
+        match &self.0 {
+            None => 1,
+            Some(weigh) => {
+                let bytes = entry.value().map_or(size_of::<K>(), |value| weigh(&key.key, value));
+                // An entry without weight would never be evicted.
+                (bytes as u64).max(1)
+            }
+        }
+    }
+}
+
+impl<K, V> Quick<K, V>
+where
+    K: Eq + Hash + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+{
+    /// Keeps at most `capacity` entries.
+    pub fn entries(capacity: usize) -> Self {
+        Self(Engine::with_weighter(capacity, capacity as u64, Weigh(None)))
+    }
+
+    /// Keeps at most `capacity_bytes`, by the weight in bytes that `weigh` gives an entry, in about
+    /// `expected_entries` entries.
+    pub fn bytes(
+        expected_entries: usize,
+        capacity_bytes: u64,
+        weigh: impl Fn(&K, &V) -> usize + Send + Sync + 'static,
+    ) -> Self {
+        Self(Engine::with_weighter(expected_entries, capacity_bytes, Weigh(Some(Arc::new(weigh)))))
+    }
+}
+
+impl<K, V> Near<K, V> for Quick<K, V>
+where
+    K: Eq + Hash + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+{
+    #[inline]
+    fn get<Q: Lookup<K> + ?Sized>(&self, key: &Probe<'_, Q>) -> Option<Arc<Entry<V>>> {
+        self.0.get(key)
+    }
+
+    fn insert(&self, key: Scoped<K>, entry: Arc<Entry<V>>) {
+        self.0.insert(key, entry);
+    }
+
+    fn remove<Q: Lookup<K> + ?Sized>(&self, key: &Probe<'_, Q>) {
+        self.0.remove(key);
+    }
+
+    fn clear(&self, tenant: Option<TenantId>) {
+        match tenant {
+            None => self.0.clear(),
+            Some(tenant) => self.0.retain(|key, _| key.tenant != tenant),
+        }
+    }
+
+    fn size(&self) -> NearSize {
+        NearSize { entries: self.0.len() as u64, weight: self.0.weight() }
+    }
+}
+
+impl<K, V> fmt::Debug for Quick<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Quick")
+    }
+}
