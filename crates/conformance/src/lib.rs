@@ -2,13 +2,20 @@
 //!
 //! - [`tier_suite!`] makes a test of each case of the tier contract; [`suite::run_all`] runs them
 //!   as a plain function.
+//! - [`suite::oracle`] compares a tier with the pure transition on random histories.
 //! - [`Fake`] is a tier in memory, for the tests of tiers, caches and applications.
+//! - [`Faulty`] makes any backend fail, hang or lose answers on cue; [`Recording`] writes down what
+//!   a cache asks of it.
 
 mod calls;
 mod fake;
+mod faulty;
 #[cfg(test)]
 mod mutants;
+mod recording;
 pub mod suite;
 
 pub use calls::{Call, Calls};
 pub use fake::Fake;
+pub use faulty::{Fault, Faulty};
+pub use recording::{Answer, Record, Recording, Request};

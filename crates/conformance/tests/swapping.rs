@@ -1,12 +1,17 @@
 //! A tier made by `Swapping` passes the suite.
 
-use std::{collections::HashMap, sync::Arc};
+#![allow(clippy::unwrap_used, reason = "a test fails where a helper of it does")]
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use terrace_conformance::suite::Subject;
-use terrace_core::{Result, Swap, Swapping, Timestamp};
+use terrace_core::{
+    Backend, Deadlines, ErrorKind, Fence, Level, Op, Reply, Result, Role, Space, Swap, Swapping, TierKey,
+    Timestamp, Token, key::key_digest,
+};
 
 #[derive(Clone, Default)]
 struct Table(Arc<Mutex<HashMap<String, Bytes>>>);
@@ -56,3 +61,136 @@ async fn table() -> Subject {
 
 terrace_conformance::tier_suite!(table);
 terrace_conformance::tier_suite!(table, evict);
+
+fn space(role: Role) -> Space {
+    Space {
+        namespace: "users/a*".into(),
+        tenant: Some("t".into()),
+        role,
+        level: Level::Fenced,
+        schema: 1,
+        shape: 1,
+        budget: Duration::from_secs(5),
+    }
+}
+
+fn key() -> TierKey {
+    TierKey { bytes: Bytes::from_static(b"k"), digest: key_digest("users/a*", Some("t"), b"k") }
+}
+
+const LEASE: Op = Op::Lease { token: Token::from_u64(7), ttl: Duration::from_secs(60), over: None };
+
+#[tokio::test]
+async fn bytes_that_are_no_cell_count_as_absent_and_are_overwritten() {
+    let table = Table::default();
+    let tier = Swapping::new(table.clone()).open(&space(Role::Cache)).unwrap();
+    tier.apply(&key(), LEASE).await.unwrap();
+    let address = table.0.lock().keys().next().cloned().unwrap();
+    for foreign in [&b""[..], b"V", &[b'x'; 200]] {
+        table.0.lock().insert(address.clone(), Bytes::copy_from_slice(foreign));
+        assert_eq!(tier.apply(&key(), Op::Get).await.unwrap(), Reply::Miss(Fence::default()));
+        let Reply::Miss(fence) = tier.apply(&key(), LEASE).await.unwrap() else { panic!("a lease") };
+        let deadlines = Deadlines::forever(Timestamp::from_millis(1));
+        let fill = Op::Fill { fence, version: fence.version, deadlines, body: None };
+        assert!(matches!(tier.apply(&key(), fill).await.unwrap(), Reply::Kept(_)));
+    }
+}
+
+#[tokio::test]
+async fn a_key_names_namespace_and_tenant_in_harmless_letters() {
+    let table = Table::default();
+    let tier = Swapping::new(table.clone()).open(&space(Role::Cache)).unwrap();
+    tier.apply(&key(), LEASE).await.unwrap();
+    let address = table.0.lock().keys().next().cloned().unwrap();
+    assert!(address.starts_with("users=2fa=2a/@t/"), "{address}");
+    assert_eq!(address.len(), "users=2fa=2a/@t/".len() + 32);
+}
+
+#[tokio::test]
+async fn a_cell_that_does_not_change_is_not_written_again() {
+    let table = Table::default();
+    let tier = Swapping::with_clock(table.clone(), || Timestamp::from_millis(5));
+    let tier = tier.open(&space(Role::Cache)).unwrap();
+    tier.apply(&key(), LEASE).await.unwrap();
+    let before = table.0.lock().values().next().cloned().unwrap();
+    tier.apply(&key(), LEASE).await.unwrap();
+    let after = table.0.lock().values().next().cloned().unwrap();
+    assert_eq!(before.as_ptr(), after.as_ptr(), "the same bytes, not equal ones");
+}
+
+#[tokio::test]
+async fn a_tier_that_may_forget_is_no_store() {
+    let error = Swapping::new(Table::default()).open(&space(Role::Store)).unwrap_err();
+    assert_eq!((error.kind(), error.tier()), (ErrorKind::Config, Some("table")));
+}
+
+#[tokio::test]
+async fn a_store_never_lets_a_cell_expire() {
+    #[derive(Clone, Default)]
+    struct Expiries(Arc<Mutex<Vec<Timestamp>>>);
+
+    #[async_trait]
+    impl Swap for Expiries {
+        fn name(&self) -> &str {
+            "expiries"
+        }
+
+        async fn get(&self, _: &str) -> Result<Option<Bytes>> {
+            Ok(None)
+        }
+
+        async fn swap(&self, _: &str, _: Option<&Bytes>, _: Bytes, expires: Timestamp) -> Result<bool> {
+            self.0.lock().push(expires);
+            Ok(true)
+        }
+
+        async fn clear(&self, _: &str) -> Result<()> {
+            Ok(())
+        }
+
+        async fn ping(&self) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    let expiries = Expiries::default();
+    let remove = || Op::Remove { mark_ttl: Duration::from_millis(9) };
+    for role in [Role::Cache, Role::Store] {
+        let backend = Swapping::with_clock(expiries.clone(), || Timestamp::from_millis(5)).for_records();
+        backend.open(&space(role)).unwrap().apply(&key(), remove()).await.unwrap();
+    }
+    assert_eq!(*expiries.0.lock(), [Timestamp::from_millis(14), Timestamp::NEVER]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_swap_that_always_comes_too_late_ends_in_busy() {
+    struct Contended;
+
+    #[async_trait]
+    impl Swap for Contended {
+        fn name(&self) -> &str {
+            "contended"
+        }
+
+        async fn get(&self, _: &str) -> Result<Option<Bytes>> {
+            Ok(None)
+        }
+
+        async fn swap(&self, _: &str, _: Option<&Bytes>, _: Bytes, _: Timestamp) -> Result<bool> {
+            Ok(false)
+        }
+
+        async fn clear(&self, _: &str) -> Result<()> {
+            Ok(())
+        }
+
+        async fn ping(&self) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    let tier = Swapping::new(Contended).open(&space(Role::Cache)).unwrap();
+    let error = tier.apply(&key(), LEASE).await.unwrap_err();
+    assert_eq!((error.kind(), error.tier()), (ErrorKind::Busy, Some("contended")));
+    assert_eq!(tier.apply(&key(), Op::Get).await.unwrap(), Reply::Miss(Fence::default()));
+}

@@ -46,6 +46,13 @@ impl Model {
         Verdict::Agrees
     }
 
+    /// The operation, which issues no version, was carried out or not.
+    pub(crate) fn may_have_applied(&mut self, op: &Op, now: Timestamp) {
+        let after: Vec<_> = self.states.iter().map(|state| self.step(state.as_ref(), op, now, 0).0).collect();
+        self.states.extend(after);
+        self.states.dedup();
+    }
+
     /// Whether `body` (`None` for a miss) is what a read finds before `op` or after it.
     pub(crate) fn explains(&self, op: &Op, body: Option<&Option<Bytes>>, now: Timestamp) -> bool {
         self.states.iter().any(|state| {
