@@ -167,6 +167,7 @@ impl RedisOptions {
             }),
             ready: ready::redis,
             end_signal: "KILL",
+            on_disk: self.durable,
         })?;
         self.write_config(server.folder())?;
         Ok(Redis { server: Arc::new(server), password: self.password })

@@ -29,6 +29,8 @@ pub(crate) struct Kind {
     pub(crate) ready: fn(u16) -> std::io::Result<bool>,
     /// The signal that ends it at once and lets it clean up what is not its folder.
     pub(crate) end_signal: &'static str,
+    /// Whether the folder must be on a disk.
+    pub(crate) on_disk: bool,
 }
 
 /// A server, running or away, with a folder and a port that stay the same.
@@ -51,7 +53,7 @@ impl Server {
     pub(crate) fn away(kind: Kind) -> Result<Self> {
         let folder = tempfile::Builder::new()
             .prefix("terrace-testbed-")
-            .tempdir()
+            .tempdir_in(place(kind.on_disk))
             .map_err(Error::io("making a folder for a server"))?;
         let watchdog = Watchdog::start(folder.path(), kind.end_signal)?;
         let held = HeldPort::any()?;
@@ -246,6 +248,19 @@ pub(crate) async fn blocking<T: Send + 'static>(
 pub(crate) async fn restart(server: &Arc<Server>) -> Result<()> {
     let server = Arc::clone(server);
     blocking(move || server.restart()).await
+}
+
+/// Where folders go: in memory where there is room, for a database is hundreds
+/// of small files, which a disk busy with builds takes ten times as long to make.
+fn place(on_disk: bool) -> PathBuf {
+    const MEMORY: &str = "/dev/shm";
+    const ROOM_BYTES: u64 = 4 << 30;
+    let room_bytes = || rustix::fs::statvfs(MEMORY).map_or(0, |stat| stat.f_bavail * stat.f_frsize);
+    if on_disk || std::env::var_os("TMPDIR").is_some() || room_bytes() < ROOM_BYTES {
+        std::env::temp_dir()
+    } else {
+        PathBuf::from(MEMORY)
+    }
 }
 
 fn is_port_taken(error: &Error) -> bool {

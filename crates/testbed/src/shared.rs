@@ -36,7 +36,7 @@ pub async fn shared_redis() -> Result<String> {
 ///
 /// The server is that of `TERRACE_TEST_DATABASE_URL` (set by `cargo xtask test`)
 /// or `DATABASE_URL` where set; else one of this process, started by the first
-/// call. A call takes about 30 ms. Databases that dead processes of this machine
+/// call. A call takes about 50 ms. Databases that dead processes of this machine
 /// left on a server are dropped on the way.
 pub async fn shared_postgres() -> Result<String> {
     let (variable, base) = match first_set(DATABASE_VARIABLES) {
@@ -44,9 +44,11 @@ pub async fn shared_postgres() -> Result<String> {
         None => ("the testbed", POSTGRES.get_or_try_init(Postgres::start).await?.url()),
     };
     let mut url = Url::parse(&base).map_err(|error| Error::BadUrl { variable, reason: error.to_string() })?;
-    drop_databases_of_the_dead(&base).await?;
+    let what = "connecting to make a database";
+    let mut session = PgConnection::connect(&base).await.map_err(Error::sql(what))?;
+    drop_databases_of_the_dead(&mut session).await?;
     let name = format!("{}{}_{}", database_prefix(), std::process::id(), count());
-    create_database(&base, &name).await?;
+    create_database(&mut session, &name).await?;
     url.set_path(&name);
     Ok(url.into())
 }
@@ -108,14 +110,13 @@ fn database_prefix() -> String {
     format!("terrace_test_{:08x}_", hasher.finish() & 0xffff_ffff)
 }
 
-async fn drop_databases_of_the_dead(url: &str) -> Result<()> {
+async fn drop_databases_of_the_dead(session: &mut PgConnection) -> Result<()> {
     let what = "dropping databases of past tests";
     let prefix = database_prefix();
-    let mut session = PgConnection::connect(url).await.map_err(Error::sql(what))?;
     let names: Vec<String> =
         sqlx::query_scalar("select datname::text from pg_database where starts_with(datname, $1)")
             .bind(&prefix)
-            .fetch_all(&mut session)
+            .fetch_all(&mut *session)
             .await
             .map_err(Error::sql(what))?;
     for name in names.iter().filter(|name| is_of_the_dead(name, &prefix)) {
@@ -123,7 +124,7 @@ async fn drop_databases_of_the_dead(url: &str) -> Result<()> {
         let statement = format!("drop database if exists {name} with (force)");
         let _dropped_by_another = session.execute(AssertSqlSafe(statement)).await;
     }
-    session.close().await.map_err(Error::sql(what))
+    Ok(())
 }
 
 /// Whether the process in a database's name has ended.
