@@ -77,8 +77,7 @@ pub(crate) async fn a_clear_is_seen_by_every_handle(bench: &Bench) -> Outcome {
     other.reads(&key, "value").await?;
     let fence = bench.lease(&leased).await?;
     other.tier.clear().await?;
-    // A handle may trust for 100 ms what it heard of the epoch before it asks again.
-    bench.wait(std::time::Duration::from_millis(150)).await;
+    bench.wait(bench.subject.hears_within).await;
     bench.misses(&key).await?;
     bench.refuses(&leased, fence).await?;
     bench.put(&key, "again").await?;

@@ -19,6 +19,7 @@ pub struct Subject {
     pub(crate) now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
     pub(crate) wait: Arc<Wait>,
     pub(crate) evict: Option<Arc<Evict>>,
+    pub(crate) hears_within: Duration,
     guards: Vec<Arc<dyn Any + Send + Sync>>,
 }
 
@@ -31,6 +32,7 @@ impl Subject {
             now: Arc::new(host_time),
             wait: Arc::new(|time| Box::pin(tokio::time::sleep(time))),
             evict: None,
+            hears_within: Duration::ZERO,
             guards: Vec::new(),
         }
     }
@@ -60,6 +62,12 @@ impl Subject {
         evict: impl Fn(Space, TierKey) -> BoxFuture<'static, ()> + Send + Sync + 'static,
     ) -> Self {
         Self { evict: Some(Arc::new(evict)), ..self }
+    }
+
+    /// How long a handle may go on reading what another one has cleared; at once unless set.
+    #[must_use]
+    pub fn hears_within(self, hears_within: Duration) -> Self {
+        Self { hears_within, ..self }
     }
 
     /// Something to be dropped after the case: a temporary folder, a server.
