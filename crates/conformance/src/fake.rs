@@ -7,15 +7,15 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use terrace_core::{
-    Backend, Cell, Change, Claim, Epoch, Error, ErrorKind, Moment, Op, Reply, Result, Role, Space, Spaces,
-    Tier, TierKey, Timestamp, transition,
+    Backend, Cell, Change, Claim, Clock, Epoch, Error, ErrorKind, Moment, Op, Reply, Result, Role, Space,
+    Spaces, Tier, TierKey, Timestamp, transition,
 };
 use tokio::sync::watch;
 
@@ -65,7 +65,7 @@ pub(crate) struct Data {
 
 struct Server {
     name: String,
-    now: Box<dyn Fn() -> Timestamp + Send + Sync>,
+    clock: Clock,
     hooks: Hooks,
     data: Mutex<Data>,
     down: AtomicBool,
@@ -88,22 +88,18 @@ impl Fake {
 
     /// An empty one of this name, on the host's clock.
     pub fn named(name: &str) -> Self {
-        Self::with_clock(name, host_time)
+        Self::with_clock(name, Clock::system())
     }
 
-    /// An empty one that asks `now` for the time.
-    pub fn with_clock(name: &str, now: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
-        Self::with_hooks(name, now, Hooks::default())
+    /// An empty one of this name on this clock.
+    pub fn with_clock(name: &str, clock: Clock) -> Self {
+        Self::with_hooks(name, clock, Hooks::default())
     }
 
-    pub(crate) fn with_hooks(
-        name: &str,
-        now: impl Fn() -> Timestamp + Send + Sync + 'static,
-        hooks: Hooks,
-    ) -> Self {
+    pub(crate) fn with_hooks(name: &str, clock: Clock, hooks: Hooks) -> Self {
         let server = Server {
             name: name.to_owned(),
-            now: Box::new(now),
+            clock,
             hooks,
             data: Mutex::default(),
             down: AtomicBool::new(false),
@@ -157,7 +153,7 @@ impl Fake {
 
     /// The fake's own clock.
     pub fn now(&self) -> Timestamp {
-        (self.server.now)()
+        self.server.clock.now()
     }
 }
 
@@ -235,7 +231,6 @@ impl Tier for FakeTier {
 impl FakeTier {
     fn step(&self, key: &TierKey, op: &Op) -> Reply {
         let hooks = &self.server.hooks;
-        let now = (self.server.now)();
         let address = (hooks.address)(&self.space, key);
         let mut data = self.server.data.lock();
         let scope = scope(&self.space);
@@ -243,8 +238,8 @@ impl FakeTier {
             Role::Cache => *data.epochs.entry(scope).or_insert_with(Epoch::random),
             Role::Store => Epoch::default(),
         };
-        let micros = now.as_millis().saturating_mul(1000);
-        let moment = Moment { role: self.space.role, now, micros, epoch };
+        let clock = &self.server.clock;
+        let moment = Moment { role: self.space.role, now: clock.now(), micros: clock.micros(), epoch };
         let (change, reply) = (hooks.transition)(data.cells.get(&address), op, &moment);
         if let Change::Write(cell) = change {
             data.cells.insert(address, cell);
@@ -286,9 +281,4 @@ impl Default for Hooks {
 
 fn scope(space: &Space) -> (String, Option<String>) {
     (space.namespace.clone(), space.tenant.clone())
-}
-
-pub(crate) fn host_time() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use terrace_conformance::suite::Subject;
 use terrace_core::{
-    Backend, Deadlines, ErrorKind, Fence, Level, Op, Reply, Result, Role, Space, Swap, Swapping, TierKey,
-    Timestamp, Token, key::key_digest,
+    Backend, Clock, Deadlines, ErrorKind, Fence, Level, Op, Reply, Result, Role, Space, Swap, Swapping,
+    TierKey, Timestamp, Token, key::key_digest,
 };
 
 #[derive(Clone, Default)]
@@ -57,6 +57,19 @@ async fn table() -> Subject {
             Box::pin(async {})
         },
     )
+}
+
+/// On a clock turned by hand: nothing waits, and the random histories are full of expiries.
+mod virtual_time {
+    use super::*;
+
+    async fn table() -> Subject {
+        let (table, hand) = (Table::default(), Clock::manual());
+        let handle = || Swapping::with_clock(table.clone(), hand.clock()).for_records();
+        Subject::new(handle()).second(handle()).manual_clock(&hand)
+    }
+
+    terrace_conformance::tier_suite!(table);
 }
 
 terrace_conformance::tier_suite!(table);
@@ -109,7 +122,7 @@ async fn a_key_names_namespace_and_tenant_in_harmless_letters() {
 #[tokio::test]
 async fn a_cell_that_does_not_change_is_not_written_again() {
     let table = Table::default();
-    let tier = Swapping::with_clock(table.clone(), || Timestamp::from_millis(5));
+    let tier = Swapping::with_clock(table.clone(), Clock::manual().clock());
     let tier = tier.open(&space(Role::Cache)).unwrap();
     tier.apply(&key(), LEASE).await.unwrap();
     let before = table.0.lock().values().next().cloned().unwrap();
@@ -154,12 +167,13 @@ async fn a_store_never_lets_a_cell_expire() {
     }
 
     let expiries = Expiries::default();
+    let hand = Clock::manual();
     let remove = || Op::Remove { mark_ttl: Duration::from_millis(9) };
     for role in [Role::Cache, Role::Store] {
-        let backend = Swapping::with_clock(expiries.clone(), || Timestamp::from_millis(5)).for_records();
+        let backend = Swapping::with_clock(expiries.clone(), hand.clock()).for_records();
         backend.open(&space(role)).unwrap().apply(&key(), remove()).await.unwrap();
     }
-    assert_eq!(*expiries.0.lock(), [Timestamp::from_millis(14), Timestamp::NEVER]);
+    assert_eq!(*expiries.0.lock(), [hand.now().after(Duration::from_millis(9)), Timestamp::NEVER]);
 }
 
 #[tokio::test(start_paused = true)]

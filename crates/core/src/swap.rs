@@ -3,15 +3,15 @@
 use std::{
     fmt::{self, Write as _},
     sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::{
-    Backend, Cell, Change, Claim, Epoch, Error, ErrorKind, Moment, Op, Reply, Result, Role, Space, Spaces,
-    Tier, TierKey, Timestamp, transition,
+    Backend, Cell, Change, Claim, Clock, Epoch, Error, ErrorKind, Moment, Op, Reply, Result, Role, Space,
+    Spaces, Tier, TierKey, Timestamp, transition,
 };
 
 /// A place that keeps bytes under a key and can replace them on condition: all that a remote tier
@@ -103,19 +103,19 @@ pub struct Swapping<S> {
 
 struct Shared<S> {
     swap: S,
-    now: Box<dyn Fn() -> Timestamp + Send + Sync>,
+    clock: Clock,
     spaces: Spaces,
 }
 
 impl<S: Swap> Swapping<S> {
     /// A cache tier over `swap`, on the host's clock.
     pub fn new(swap: S) -> Self {
-        Self::with_clock(swap, host_time)
+        Self::with_clock(swap, Clock::system())
     }
 
-    /// A cache tier over `swap` that asks `now` for the time.
-    pub fn with_clock(swap: S, now: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
-        let shared = Shared { swap, now: Box::new(now), spaces: Spaces::default() };
+    /// A cache tier over `swap` on this clock.
+    pub fn with_clock(swap: S, clock: Clock) -> Self {
+        let shared = Shared { swap, clock, spaces: Spaces::default() };
         Self { shared: Arc::new(shared), records: false }
     }
 
@@ -232,8 +232,8 @@ impl<S: Swap> SwapTier<S> {
     }
 
     fn moment(&self) -> Moment {
-        let now = (self.shared.now)();
-        Moment { role: self.role, now, micros: now.as_millis().saturating_mul(1000), epoch: EPOCH }
+        let clock = &self.shared.clock;
+        Moment { role: self.role, now: clock.now(), micros: clock.micros(), epoch: EPOCH }
     }
 
     fn address(&self, key: &TierKey) -> String {
@@ -281,9 +281,4 @@ fn push_escaped(out: &mut String, name: &str) {
 fn push_hex(out: &mut String, byte: u8) {
     // Writing to a string cannot fail.
     let _ = write!(out, "{byte:02x}");
-}
-
-fn host_time() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

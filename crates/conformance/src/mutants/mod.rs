@@ -5,22 +5,23 @@ mod rules;
 
 use bytes::Bytes;
 use terrace_core::{
-    Backend, Cell, Change, Condition, Deadlines, Error, Fence, Moment, Op, Order, Reply, Result, Role, Space,
-    State, Tier, TierKey, Timestamp, Token, Version, transition,
+    Backend, Cell, Change, Clock, Condition, Deadlines, Error, Fence, Moment, Op, Order, Reply, Result, Role,
+    Space, State, Tier, TierKey, Timestamp, Token, Version, transition,
 };
 
 use crate::{
     Fake,
-    fake::{Data, Hooks, host_time},
+    fake::{Data, Hooks},
     suite::{CACHE, Case, EVICT, Failure, STORE, Subject, oracle},
 };
 
 type Rule = fn(Option<&Cell>, &Op, &Moment) -> (Change, Reply);
 
 fn subject(hooks: Hooks) -> Subject {
-    let fake = Fake::with_hooks("broken", host_time, hooks);
+    let hand = Clock::manual();
+    let fake = Fake::with_hooks("broken", hand.clock(), hooks);
     let evicting = fake.clone();
-    Subject::new(fake.clone()).second(fake.another_handle()).evict(move |space, key| {
+    Subject::new(fake.clone()).second(fake.another_handle()).manual_clock(&hand).evict(move |space, key| {
         evicting.evict(&space.namespace, &key.bytes);
         Box::pin(async {})
     })

@@ -57,7 +57,7 @@ impl Bench {
     }
 
     pub(crate) fn now(&self) -> Timestamp {
-        (self.subject.now)()
+        self.subject.clock.now()
     }
 
     pub(crate) async fn wait(&self, time: Duration) {

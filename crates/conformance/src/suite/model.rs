@@ -29,6 +29,7 @@ impl Model {
 
     /// Keeps the states in which `op` is answered by `reply`.
     pub(crate) fn apply(&mut self, op: &Op, reply: &Reply, now: Timestamp) -> Verdict {
+        self.forget_dead(now);
         let (mut next, mut expected) = (Vec::new(), Vec::new());
         for state in &self.states {
             let (after, answer) = self.step(state.as_ref(), op, now, issued(reply));
@@ -42,7 +43,6 @@ impl Model {
             return Verdict::Disagrees(shortened(&expected));
         }
         self.states = next;
-        self.forget_dead(now);
         Verdict::Agrees
     }
 

@@ -19,7 +19,7 @@ use crate::calls::Call;
 
 /// Applies a random history of `steps` operations over a few keys to the tier and to
 /// [`transition`](terrace_core::transition), through both handles, one by one and in batches, with
-/// clears, and with evictions where the subject permits them. Every reply must be the transition's.
+/// clears, and with evictions and expiries where the subject permits them. Every reply must be the transition's.
 ///
 /// A tier issues versions by its own clock: the model is told the issued one and checks that it
 /// lies above the key's floor. A cache tier may forget dead cells: the model then follows both ways.
@@ -78,7 +78,8 @@ impl Oracle {
             match self.rng.u8(..100) {
                 0..3 if self.bench.role() == Role::Cache => self.clear().await?,
                 3..6 if self.bench.subject.evict.is_some() => self.evict().await?,
-                6..16 => self.batch().await?,
+                6..12 if self.bench.subject.virtual_time => self.pass_time().await,
+                12..22 => self.batch().await?,
                 _ => self.single().await?,
             }
         }
@@ -114,6 +115,12 @@ impl Oracle {
             self.compare(slot, &op, reply).await?;
         }
         Ok(())
+    }
+
+    async fn pass_time(&mut self) {
+        let time = self.ttl();
+        self.bench.wait(time).await;
+        self.log.push((None, format!("{time:?} pass")));
     }
 
     async fn clear(&mut self) -> Outcome {
@@ -251,7 +258,7 @@ impl Oracle {
         match call {
             Call::Lease => {
                 let over = (cache && self.rng.bool()).then(|| self.version(slot));
-                Op::Lease { token: Token::from_u64(self.rng.u64(1..)), ttl: LONG, over }
+                Op::Lease { token: Token::from_u64(self.rng.u64(1..)), ttl: self.ttl(), over }
             }
             Call::Fill => {
                 let fence = self.fence(slot);
@@ -260,13 +267,13 @@ impl Oracle {
             }
             Call::Put => {
                 let order = self.order(slot, cache);
-                Op::Put { order, deadlines: self.deadlines(), body: self.body(), mark_ttl: LONG }
+                Op::Put { order, deadlines: self.deadlines(), body: self.body(), mark_ttl: self.ttl() }
             }
             Call::Invalidate => {
                 let version = self.rng.bool().then(|| self.version(slot));
-                Op::Invalidate { version, mark_ttl: LONG }
+                Op::Invalidate { version, mark_ttl: self.ttl() }
             }
-            Call::Remove => Op::Remove { mark_ttl: LONG },
+            Call::Remove => Op::Remove { mark_ttl: self.ttl() },
             Call::Expire => Op::Expire { deadlines: self.deadlines() },
             _ => Op::Get,
         }
@@ -294,7 +301,7 @@ impl Oracle {
         fences[fences.len() - 1 - self.rng.usize(..recent)]
     }
 
-    /// One of the key's latest versions, or one beside it.
+    /// One of the key's latest versions, or one beside it, rarely one 10 s later.
     fn version(&mut self, slot: usize) -> Version {
         let versions = &self.slots[slot].versions;
         let recent = versions.len().min(3);
@@ -302,10 +309,21 @@ impl Oracle {
             0 => self.bench.now().as_millis().saturating_mul(1000),
             _ => versions[versions.len() - 1 - self.rng.usize(..recent)].as_u64(),
         };
-        Version::from_u64((near + self.rng.u64(..3)).saturating_sub(1))
+        let ahead_of_the_clock = if self.rng.u8(..10) == 0 { 10_000_000 } else { 0 };
+        Version::from_u64((near + ahead_of_the_clock + self.rng.u64(..3)).saturating_sub(1))
     }
 
-    /// Far away, or long past: so that the run's own time does not matter.
+    /// So long that the run's own time does not matter, unless the time is turned by hand.
+    fn ttl(&mut self) -> Duration {
+        match self.rng.u8(..5) {
+            1 if self.bench.subject.virtual_time => Duration::from_millis(1),
+            2 if self.bench.subject.virtual_time => Duration::from_millis(1500),
+            3 if self.bench.subject.virtual_time => LONG * 3,
+            _ => LONG,
+        }
+    }
+
+    /// Far away, or long past.
     fn deadlines(&mut self) -> Deadlines {
         let now = self.bench.now();
         let later = |millis: u64| now.after(LONG + Duration::from_millis(millis));
@@ -321,7 +339,7 @@ impl Oracle {
                     expires_at: later(3000),
                 }
             }
-            _ => Deadlines::ttl(now, LONG),
+            _ => Deadlines::ttl(now, self.ttl()),
         }
     }
 

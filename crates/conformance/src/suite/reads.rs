@@ -79,7 +79,7 @@ pub(crate) async fn a_version_grows_after_an_expiry(bench: &Bench) -> Outcome {
     let key = bench.key("k");
     let gone = bench.put_until(&key, "gone", Deadlines::ttl(bench.now(), std::time::Duration::ZERO)).await?;
     // So that the clock has moved on where an expired cell is forgotten.
-    bench.wait(std::time::Duration::from_millis(2)).await;
+    bench.wait(std::time::Duration::from_millis(10)).await;
     let next = bench.put(&key, "next").await?;
     ensure!(next > gone, "a put over an expired value must be newer\n  found    {next} after {gone}");
     Ok(())

@@ -3,9 +3,7 @@
 use std::{any::Any, fmt, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
-use terrace_core::{Backend, Space, TierKey, Timestamp};
-
-use crate::fake::host_time;
+use terrace_core::{Backend, Clock, ManualClock, Space, TierKey};
 
 type Wait = dyn Fn(Duration) -> BoxFuture<'static, ()> + Send + Sync;
 type Evict = dyn Fn(Space, TierKey) -> BoxFuture<'static, ()> + Send + Sync;
@@ -16,7 +14,8 @@ type Evict = dyn Fn(Space, TierKey) -> BoxFuture<'static, ()> + Send + Sync;
 pub struct Subject {
     pub(crate) backend: Arc<dyn Backend>,
     pub(crate) second: Option<Arc<dyn Backend>>,
-    pub(crate) now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+    pub(crate) clock: Clock,
+    pub(crate) virtual_time: bool,
     pub(crate) wait: Arc<Wait>,
     pub(crate) evict: Option<Arc<Evict>>,
     pub(crate) hears_within: Duration,
@@ -29,7 +28,8 @@ impl Subject {
         Self {
             backend: Arc::new(backend),
             second: None,
-            now: Arc::new(host_time),
+            clock: Clock::system(),
+            virtual_time: false,
             wait: Arc::new(|time| Box::pin(tokio::time::sleep(time))),
             evict: None,
             hears_within: Duration::ZERO,
@@ -44,18 +44,21 @@ impl Subject {
         Self { second: Some(Arc::new(backend)), ..self }
     }
 
-    /// The backend's clock and the way to let its time pass, where it is not the host's.
+    /// The backend's clock, where it is turned by hand: the suite then turns it, and the histories of
+    /// the oracle are full of expiries.
     #[must_use]
-    pub fn clock(
-        self,
-        now: impl Fn() -> Timestamp + Send + Sync + 'static,
-        wait: impl Fn(Duration) -> BoxFuture<'static, ()> + Send + Sync + 'static,
-    ) -> Self {
-        Self { now: Arc::new(now), wait: Arc::new(wait), ..self }
+    pub fn manual_clock(self, hand: &ManualClock) -> Self {
+        let clock = hand.clock();
+        let hand = hand.clone();
+        let wait = move |time| -> BoxFuture<'static, ()> {
+            hand.advance(time);
+            Box::pin(async {})
+        };
+        Self { clock, virtual_time: true, wait: Arc::new(wait), ..self }
     }
 
-    /// The way to make the server forget one cell of a cache tier, as for want of room. The `evict`
-    /// cases need it.
+    /// The way to make the server forget one cell of a cache tier, as for want of room; it may not be
+    /// there. The `evict` cases need it.
     #[must_use]
     pub fn evict(
         self,
