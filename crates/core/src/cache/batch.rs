@@ -11,10 +11,10 @@ use super::{
     inner::{Inner, Looked, Lookup, Missed},
     load::{CacheTicket, Load, LoadSeat, is_reentrant},
     lookup::Seat,
-    read::panicked_error,
+    read::{BOARDINGS, crowded_error, panicked_error, reentrant_error},
 };
 use crate::{
-    Cached, Error, ErrorKind, Item, Near, Result,
+    Cached, Item, Near, Result,
     flight::{Entered, Errand, Landing},
     near::Scoped,
 };
@@ -125,24 +125,28 @@ where
         let loads = start.is_some();
         let mut answers: Vec<Option<Result<Option<Cached<V>>>>> =
             keys.iter().map(|key| self.near_hit(key, loads).map(Ok)).collect();
-        let boarded = self.board_many(keys, &answers, errand);
         let mut missed = Vec::new();
-        for Boarded { index, ticket } in boarded {
-            if loads && ticket.joined() && is_reentrant(ticket.flight().id) {
-                let error = "a loader asked for a key that it is loading; it would wait for itself";
-                answers[index] = Some(Err(Error::new(ErrorKind::Reentrant, error)));
-                continue;
-            }
-            match self.lookup_of(&ticket).await {
-                Looked::Found(entry, _) if loads && entry.value().is_none() && self.chain.store.is_some() => {
-                    missed.push((index, ticket, Missed { fences: Vec::new(), store: None, stale: None }));
+        let mut wanted: Vec<usize> = (0..keys.len()).filter(|&index| answers[index].is_none()).collect();
+        for _ in 0..BOARDINGS {
+            let boarded = self.board_many(keys, &wanted, errand);
+            wanted.clear();
+            for Boarded { index, ticket } in boarded {
+                if loads && ticket.joined() && is_reentrant(ticket.flight().id) {
+                    answers[index] = Some(Err(reentrant_error()));
+                    continue;
                 }
-                Looked::Found(entry, source) => {
-                    answers[index] = Some(Ok(self.handle(entry, source, ticket.joined())));
+                match self.lookup_of(&ticket).await {
+                    Looked::Found(entry, _) if loads && self.is_no_row(&entry) => wanted.push(index),
+                    Looked::Found(entry, source) => {
+                        answers[index] = Some(Ok(self.handle(entry, source, ticket.joined())));
+                    }
+                    Looked::Failed(error, stale) => answers[index] = Some(self.stale_or(stale, error)),
+                    Looked::Missed(seen) => missed.push((index, ticket, seen)),
                 }
-                Looked::Failed(error, stale) => answers[index] = Some(self.stale_or(stale, error)),
-                Looked::Missed(seen) => missed.push((index, ticket, seen)),
             }
+        }
+        for index in wanted {
+            answers[index] = Some(Err(crowded_error()));
         }
         match start {
             Some(start) => self.load_missed(missed, start, &mut answers).await,
@@ -157,13 +161,11 @@ where
         Many(answers.into_iter().map(|answer| answer.unwrap_or(Ok(None))).collect())
     }
 
-    /// Boards a flight for each key without an answer; the new ones share one lookup.
-    fn board_many(
-        &self,
-        keys: &[K],
-        answers: &[Option<Result<Option<Cached<V>>>>],
-        errand: Errand,
-    ) -> Vec<Boarded<K, V>> {
+    /// Boards a flight for each key that is wanted; the new ones share one lookup.
+    fn board_many(&self, keys: &[K], wanted: &[usize], errand: Errand) -> Vec<Boarded<K, V>> {
+        if wanted.is_empty() {
+            return Vec::new();
+        }
         let (send, receive) = oneshot::channel::<Vec<Seat<K>>>();
         let (inner, chain) = (Arc::clone(&self.inner), Arc::clone(&self.chain));
         // Others may join a key of this group, and poll its lookup, before all keys have boarded.
@@ -173,9 +175,8 @@ where
         };
         let group = walk.boxed().shared();
         let seats = Mutex::new(Vec::new());
-        let wanted = keys.iter().enumerate().filter(|(index, _)| answers[*index].is_none());
-        let boarded = wanted.map(|(index, key)| {
-            let key: Arc<Scoped<K>> = self.scoped(key.clone());
+        let boarded = wanted.iter().map(|&index| {
+            let key: Arc<Scoped<K>> = self.scoped(keys[index].clone());
             let lookup = |id| {
                 let mut seats = seats.lock();
                 seats.push(Seat { key: Arc::clone(&key), id });

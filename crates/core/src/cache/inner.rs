@@ -55,6 +55,8 @@ pub(crate) enum Looked<V> {
 pub(crate) struct Missed<V> {
     /// For each cache tier, the fence to fill over; `None` where it gave none.
     pub(crate) fences: Vec<Option<Fence>>,
+    /// The farthest tier was only read: led by a plain read, the lookup took no lease there.
+    pub(crate) unleased: bool,
     /// What the store showed.
     pub(crate) store: Option<Fence>,
     /// A stale entry met on the way.
@@ -73,7 +75,12 @@ impl<V> Clone for Looked<V> {
 
 impl<V> Clone for Missed<V> {
     fn clone(&self) -> Self {
-        Self { fences: self.fences.clone(), store: self.store, stale: self.stale.clone() }
+        Self {
+            fences: self.fences.clone(),
+            unleased: self.unleased,
+            store: self.store,
+            stale: self.stale.clone(),
+        }
     }
 }
 

@@ -95,8 +95,7 @@ where
         }
     }
 
-    /// Takes the leases that the lookup did not: one led by a plain read takes none in the last
-    /// tier.
+    /// Takes the leases that the lookups did not.
     async fn lease_rest(&self, chain: &Chain, seats: &mut [LoadSeat<K, V>]) -> Vec<TierKey> {
         let mut keys = Vec::with_capacity(seats.len());
         for seat in seats {
@@ -104,11 +103,10 @@ where
                 keys.push(TierKey { bytes: Bytes::new(), digest: [0; 16] });
                 continue;
             };
-            seat.missed.fences.resize(chain.tiers.len(), None);
-            for (index, place) in chain.tiers.iter().enumerate() {
-                if seat.missed.fences[index].is_none() && place.permits_read(&key) {
-                    seat.missed.fences[index] = self.lease_one(place, &key).await;
-                }
+            if let (true, Some(place)) = (seat.missed.unleased, chain.tiers.last())
+                && let Some(fence) = seat.missed.fences.last_mut()
+            {
+                *fence = self.lease_one(place, &key).await;
             }
             keys.push(key);
         }
@@ -116,9 +114,6 @@ where
     }
 
     async fn lease_one(&self, place: &crate::chain::Place, key: &TierKey) -> Option<Fence> {
-        if self.level == Level::Ttl {
-            return Some(Fence::default());
-        }
         let lease = |over| Op::Lease { token: Token::random(), ttl: self.periods.lease, over };
         match place.call(key, lease(None)).await {
             Ok(Reply::Miss(fence)) => Some(fence),

@@ -68,7 +68,8 @@ where
     }
 
     fn seek(&self, chain: &Chain, seat: Seat<K>) -> Sought<K, V> {
-        let missed = Missed { fences: vec![None; chain.tiers.len()], store: None, stale: None };
+        let missed =
+            Missed { fences: vec![None; chain.tiers.len()], unleased: false, store: None, stale: None };
         let mut found = None;
         let key = match self.tier_key(chain, &seat.key) {
             Ok(key) => key,
@@ -112,7 +113,8 @@ where
                 Some(_) if self.level == Level::Ttl => {
                     keys[at].missed.fences[index] = Some(Fence::default());
                 }
-                renewal => renewals.extend(renewal.filter(|_| leases).map(|version| (at, version))),
+                Some(_) if !leases => keys[at].missed.unleased = true,
+                renewal => renewals.extend(renewal.map(|version| (at, version))),
             }
         }
         if renewals.is_empty() {
@@ -146,6 +148,7 @@ where
             Ok(Reply::Miss(fence)) => {
                 let fills = fence.token != Token::NONE || self.level == Level::Ttl;
                 sought.missed.fences[index] = fills.then_some(fence);
+                sought.missed.unleased = !fills;
                 place.line.tell(&Event::Miss { tier: name });
                 return None;
             }

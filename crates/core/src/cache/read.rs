@@ -28,7 +28,7 @@ pub(crate) type Start<'a, V> = Box<dyn FnOnce(Loading<V>) -> BoxFuture<'static, 
 
 /// A loader in flight, once in a while asked of twice: a negative answer meant for plain reads
 /// sends a caller with a loader to a flight of its own.
-const BOARDINGS: usize = 3;
+pub(super) const BOARDINGS: usize = 3;
 
 impl<K, V, N> Cache<K, V, N>
 where
@@ -88,15 +88,10 @@ where
             for _ in 0..BOARDINGS {
                 let ticket = self.board(&key, Errand::Load);
                 if ticket.joined() && is_reentrant(ticket.flight().id) {
-                    return Err(Error::new(
-                        ErrorKind::Reentrant,
-                        "a loader asked for the key that it is loading; it would wait for itself",
-                    ));
+                    return Err(reentrant_error());
                 }
                 let mut missed = match self.lookup_of(&ticket).await {
-                    Looked::Found(entry, _) if entry.value().is_none() && self.chain.store.is_some() => {
-                        continue;
-                    }
+                    Looked::Found(entry, _) if self.is_no_row(&entry) => continue,
                     Looked::Found(entry, source) => {
                         return Ok(self.found_to_load(&ticket, entry, source, start));
                     }
@@ -109,7 +104,7 @@ where
                 missed.stale = missed.stale.or(stale);
                 return self.load(ticket, missed, start).await;
             }
-            Err(Error::new(ErrorKind::Busy, "the key is read without a loader too often; try again"))
+            Err(crowded_error())
         })
     }
 
@@ -250,6 +245,11 @@ where
         stale && self.inner.on_stale(&entry.deadlines(), true) == OnStale::ServeAndRefresh
     }
 
+    /// Whether an entry is a store's 'no row': it answers plain reads, never a caller with a loader.
+    pub(super) fn is_no_row(&self, entry: &Entry<V>) -> bool {
+        entry.value().is_none() && self.chain.store.is_some()
+    }
+
     /// The stale entry, for a reader that came upon its renewal by another and may have it so.
     fn stale_meanwhile(&self, ticket: &CacheTicket<K, V>, stale: Option<Arc<Entry<V>>>) -> Option<Cached<V>> {
         let entry = stale.filter(|_| ticket.joined())?;
@@ -308,6 +308,17 @@ enum NearStale<V> {
     Refresh(Cached<V>),
     /// Go on; keep it in case the renewal fails.
     Keep(Option<Arc<Entry<V>>>),
+}
+
+pub(super) fn reentrant_error() -> Error {
+    Error::new(
+        ErrorKind::Reentrant,
+        "a loader asked for the key that it is loading; it would wait for itself",
+    )
+}
+
+pub(super) fn crowded_error() -> Error {
+    Error::new(ErrorKind::Busy, "the key is read without a loader too often to get a load in; try again")
 }
 
 pub(super) fn panicked_error() -> Error {

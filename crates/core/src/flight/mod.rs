@@ -5,6 +5,8 @@
 //! the slot's flight; a write detaches it, so that later reads start anew and what the flight
 //! brings is kept nowhere. Only under the slot's lock is anything put into the near tier.
 
+#[cfg(all(test, shuttle))]
+mod model;
 mod promise;
 mod stage;
 

@@ -1,5 +1,6 @@
 //! What the tests of the chain share: small stacks over in-memory tiers.
 #![allow(dead_code, reason = "each test file uses a part of it")]
+#![allow(clippy::unwrap_used, reason = "tests; the lint looks for the attribute on each function")]
 
 use std::{
     sync::{
@@ -51,7 +52,7 @@ impl Loader {
         &self,
         value: u64,
         pause: Duration,
-    ) -> impl Future<Output = Result<u64, BoxError>> + Send + 'static {
+    ) -> impl Future<Output = Result<u64, BoxError>> + Send + 'static + use<> {
         let runs = Arc::clone(&self.0);
         async move {
             runs.fetch_add(1, Ordering::SeqCst);
@@ -64,7 +65,7 @@ impl Loader {
     pub(crate) fn panic(
         &self,
         pause: Duration,
-    ) -> impl Future<Output = Result<u64, BoxError>> + Send + 'static {
+    ) -> impl Future<Output = Result<u64, BoxError>> + Send + 'static + use<> {
         let runs = Arc::clone(&self.0);
         async move {
             runs.fetch_add(1, Ordering::SeqCst);
@@ -77,7 +78,7 @@ impl Loader {
     pub(crate) fn fail(
         &self,
         pause: Duration,
-    ) -> impl Future<Output = Result<u64, BoxError>> + Send + 'static {
+    ) -> impl Future<Output = Result<u64, BoxError>> + Send + 'static + use<> {
         let runs = Arc::clone(&self.0);
         async move {
             runs.fetch_add(1, Ordering::SeqCst);

@@ -1,0 +1,204 @@
+//! The flight table under shuttle: every interleaving of its locks that a random scheduler finds.
+//!
+//! Run by `cargo xtask model`. The near tier and the origin are two numbers; what must hold is that
+//! near never ends up older than a write that has returned, whoever looked up, loaded, panicked,
+//! was cancelled or wrote meanwhile, and that the table is empty afterwards.
+
+use std::sync::Arc;
+
+use shuttle::{
+    future,
+    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
+};
+
+use super::{Entered, Errand, Flights, Landing};
+
+type Table = Flights<u8, (), Option<u64>>;
+
+/// A process with one key: its flights, its near tier, and the origin behind its loader.
+struct World {
+    flights: Arc<Table>,
+    key: Arc<u8>,
+    /// What near holds; 0 for nothing.
+    near: AtomicU64,
+    /// The origin's value; it only grows.
+    origin: AtomicU64,
+    loads: AtomicUsize,
+}
+
+const SCHEDULES: usize = 3_000;
+
+impl World {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            flights: Arc::new(Table::new()),
+            key: Arc::new(1),
+            near: AtomicU64::new(0),
+            origin: AtomicU64::new(1),
+            loads: AtomicUsize::new(0),
+        })
+    }
+
+    /// A read: near, else the flight's lookup (which finds nothing), else its load.
+    async fn read(self: &Arc<Self>, panics: bool) -> Option<u64> {
+        let near = self.near.load(Ordering::SeqCst);
+        if near != 0 {
+            return Some(near);
+        }
+        let ticket = self.flights.board(&self.key, Errand::Load, |_| ());
+        if !ticket.joined() {
+            self.flights.end_lookup(&self.key, ticket.flight().id, false);
+        }
+        let mut panicked = 0;
+        let promise = loop {
+            match ticket.flight().load.enter(panicked) {
+                Entered::Lead(lead) => {
+                    let promise = lead.promise();
+                    let (world, ticket) = (Arc::clone(self), ticket.again());
+                    future::spawn(async move {
+                        world.loads.fetch_add(1, Ordering::SeqCst);
+                        if panics {
+                            return drop((lead, ticket));
+                        }
+                        let loaded = world.origin.load(Ordering::SeqCst);
+                        let id = ticket.flight().id;
+                        world.flights.while_attached(&world.key, id, || {
+                            world.near.store(loaded, Ordering::SeqCst);
+                        });
+                        world.flights.land(&world.key, id);
+                        lead.done(Some(loaded));
+                    });
+                    break promise;
+                }
+                Entered::Follow(promise, attempt) => match promise.wait().await {
+                    Landing::Done(value) => return value,
+                    Landing::Panicked => panicked = attempt,
+                },
+                Entered::GaveUp => return None,
+            }
+        };
+        match promise.wait().await {
+            Landing::Done(value) => value,
+            Landing::Panicked => None,
+        }
+    }
+
+    /// A write: the origin first, the near tier last.
+    fn write(&self) -> u64 {
+        let ticket = self.flights.begin_write(&self.key);
+        let written = self.origin.fetch_add(1, Ordering::SeqCst) + 1;
+        ticket.finish(|alone| {
+            let value = if alone { written } else { 0 };
+            self.near.store(value, Ordering::SeqCst);
+        });
+        written
+    }
+
+    fn invalidate(&self) {
+        self.origin.fetch_add(1, Ordering::SeqCst);
+        self.flights.write_now(&self.key, || self.near.store(0, Ordering::SeqCst));
+    }
+
+    /// Near holds nothing, or what the origin has; nobody is left on the table.
+    fn check(&self) {
+        let (near, origin) = (self.near.load(Ordering::SeqCst), self.origin.load(Ordering::SeqCst));
+        assert!(near == 0 || near == origin, "near kept {near} while the origin has {origin}");
+        assert_eq!(self.flights.len(), 0, "a slot was left behind");
+    }
+}
+
+fn explore(scenario: impl Fn() + Send + Sync + 'static) {
+    shuttle::check_random(scenario, SCHEDULES);
+}
+
+fn run(tasks: Vec<future::JoinHandle<()>>, world: Arc<World>) {
+    future::block_on(async move {
+        for task in tasks {
+            let _ = task.await;
+        }
+    });
+    // Loads that everyone left have ended too, once no other task can run.
+    while world.flights.len() > 0 {
+        shuttle::thread::yield_now();
+    }
+    world.check();
+}
+
+#[test]
+fn readers_and_writers_leave_near_as_new_as_the_origin() {
+    explore(|| {
+        let world = World::new();
+        let mut tasks = Vec::new();
+        for writes in [false, false, true, true] {
+            let world = Arc::clone(&world);
+            tasks.push(future::spawn(async move {
+                if writes {
+                    world.write();
+                } else {
+                    world.read(false).await;
+                }
+            }));
+        }
+        run(tasks, world);
+    });
+}
+
+#[test]
+fn a_read_after_an_acknowledged_write_is_never_older() {
+    explore(|| {
+        let world = World::new();
+        let other = Arc::clone(&world);
+        let reader = future::spawn(async move { _ = other.read(false).await });
+        let other = Arc::clone(&world);
+        let writer = future::spawn(async move {
+            let written = other.write();
+            let seen = other.read(false).await;
+            assert!(seen.is_some_and(|seen| seen >= written), "wrote {written}, then read {seen:?}");
+        });
+        run(vec![reader, writer], world);
+    });
+}
+
+#[test]
+fn invalidations_detach_loads_and_readers_after_them_load_anew() {
+    explore(|| {
+        let world = World::new();
+        let other = Arc::clone(&world);
+        let reader = future::spawn(async move { _ = other.read(false).await });
+        let other = Arc::clone(&world);
+        let invalidator = future::spawn(async move {
+            other.invalidate();
+            let origin = other.origin.load(Ordering::SeqCst);
+            let seen = other.read(false).await;
+            assert!(seen.is_some_and(|seen| seen >= origin), "joined a load from before the invalidation");
+        });
+        run(vec![reader, invalidator], world);
+    });
+}
+
+#[test]
+fn a_panic_hands_over_once_and_nobody_waits_for_ever() {
+    explore(|| {
+        let world = World::new();
+        let mut tasks = Vec::new();
+        for panics in [true, true, false] {
+            let world = Arc::clone(&world);
+            tasks.push(future::spawn(async move { _ = world.read(panics).await }));
+        }
+        run(tasks, world);
+    });
+}
+
+#[test]
+fn cancelled_callers_leave_the_table_empty() {
+    explore(|| {
+        let world = World::new();
+        let mut tasks = Vec::new();
+        for _ in 0..3 {
+            let world = Arc::clone(&world);
+            tasks.push(future::spawn(async move { _ = world.read(false).await }));
+        }
+        tasks[0].abort();
+        run(tasks, world);
+    });
+}

@@ -1,0 +1,215 @@
+//! What happens to a key during a load or lookup: the value goes to its callers and is kept nowhere.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+mod support;
+
+use support::{Loader, Stack, builder, fake, local, ms, without_near};
+use terrace_conformance::Call;
+use terrace_core::{Clock, Source};
+
+/// Starts a load of 50 ms that gives 1, disturbs it after 20 ms, and returns what the caller got.
+async fn disturbed(cache: &Stack, loader: &Loader, disturb: impl AsyncFnOnce(&Stack)) -> u64 {
+    let load = cache.get_or_load("k", || loader.give(1, ms(50)));
+    let disturbance = async {
+        tokio::time::sleep(ms(20)).await;
+        disturb(cache).await;
+    };
+    let (value, ()) = tokio::join!(load, disturbance);
+    cache.settled().await;
+    *value.unwrap()
+}
+
+async fn assert_gone(cache: &Stack) {
+    assert!(cache.get("k").await.unwrap().is_none(), "the disturbed load was kept");
+    assert_eq!(cache.stats().flights, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_invalidate_during_a_load_keeps_it_nowhere() {
+    let (cache, loader) = (local(), Loader::default());
+    let got = disturbed(&cache, &loader, async |cache| {
+        cache.invalidate("k").await.unwrap();
+    })
+    .await;
+    assert_eq!(got, 1);
+    assert_gone(&cache).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_remove_during_a_load_keeps_it_nowhere() {
+    let (cache, loader) = (local(), Loader::default());
+    disturbed(&cache, &loader, async |cache| {
+        cache.remove("k").await.unwrap();
+    })
+    .await;
+    assert_gone(&cache).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clear_during_a_load_keeps_it_nowhere() {
+    let (cache, loader) = (local(), Loader::default());
+    disturbed(&cache, &loader, async |cache| cache.clear().await.unwrap()).await;
+    assert_gone(&cache).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_put_during_a_load_wins() {
+    let (cache, loader) = (local(), Loader::default());
+    let got = disturbed(&cache, &loader, async |cache| {
+        cache.put("k", 2).await.unwrap();
+    })
+    .await;
+    assert_eq!(got, 1);
+    assert_eq!(cache.get("k").await.unwrap().unwrap(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_that_comes_after_an_invalidate_does_not_join_the_load_before_it() {
+    let (cache, loader) = (local(), Loader::default());
+    let before = cache.get_or_load("k", || loader.give(1, ms(50)));
+    let after = async {
+        tokio::time::sleep(ms(20)).await;
+        cache.invalidate("k").await.unwrap();
+        cache.get_or_load("k", || loader.give(2, ms(50))).await
+    };
+    let (before, after) = tokio::join!(before, after);
+    assert_eq!((*before.unwrap(), *after.unwrap()), (1, 2));
+    assert_eq!(cache.get("k").await.unwrap().unwrap(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_process_invalidating_during_a_load_keeps_it_nowhere() {
+    let hand = Clock::manual();
+    let tier = fake("fake", &hand);
+    let here = builder().clock(&hand).tier(tier.clone()).build().unwrap();
+    let there = builder().clock(&hand).tier(tier.another_handle()).build().unwrap();
+    let loader = Loader::default();
+    let got = disturbed(&here, &loader, async |_| {
+        there.invalidate("k").await.unwrap();
+    })
+    .await;
+    assert_eq!(got, 1);
+    assert_gone(&here).await;
+    assert_gone(&there).await;
+    assert_eq!(here.stats().tier("fake").unwrap().fills_refused, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_process_clearing_during_a_load_keeps_it_nowhere() {
+    let hand = Clock::manual();
+    let tier = fake("fake", &hand);
+    let here = builder().clock(&hand).tier(tier.clone()).build().unwrap();
+    let there = builder().clock(&hand).tier(tier.another_handle()).build().unwrap();
+    disturbed(&here, &Loader::default(), async |_| there.clear().await.unwrap()).await;
+    assert_gone(&here).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_process_putting_during_a_load_wins_in_every_tier() {
+    let hand = Clock::manual();
+    let (near_by, far) = (fake("redis", &hand), fake("postgres", &hand));
+    let stack = || builder().clock(&hand).tier(near_by.another_handle()).tier(far.another_handle());
+    let (here, there) = (stack().build().unwrap(), stack().build().unwrap());
+    disturbed(&here, &Loader::default(), async |_| {
+        there.put("k", 2).await.unwrap();
+    })
+    .await;
+    assert_eq!(here.get("k").await.unwrap().unwrap(), 2);
+    assert_eq!(there.get("k").await.unwrap().unwrap(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tier_that_lost_the_lease_keeps_nothing() {
+    let hand = Clock::manual();
+    let tier = fake("fake", &hand);
+    let cache = builder().clock(&hand).tier(tier.clone()).build().unwrap();
+    let got = disturbed(&cache, &Loader::default(), async |_| {
+        assert!(tier.evict("tests", b"k"), "the lease was there");
+    })
+    .await;
+    assert_eq!(got, 1);
+    assert_gone(&cache).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reply_that_an_invalidation_overtook_stays_out_of_the_near_tier() {
+    let hand = Clock::manual();
+    let tier = fake("fake", &hand);
+    let cache = builder().clock(&hand).tier(tier.clone()).build().unwrap();
+    without_near().clock(&hand).tier(tier.clone()).build().unwrap().put("k", 1).await.unwrap();
+    tier.set_latency(ms(30));
+    let read = tokio::spawn({
+        let cache = cache.clone();
+        async move { cache.get("k").await }
+    });
+    tokio::time::sleep(ms(35)).await;
+    tier.set_latency(ms(0));
+    cache.invalidate("k").await.unwrap();
+    let _ = read.await.unwrap().unwrap();
+    assert!(cache.get("k").await.unwrap().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn concurrent_puts_leave_near_and_tier_agreeing() {
+    let hand = Clock::manual();
+    let tier = fake("fake", &hand);
+    tier.set_latency(ms(2));
+    let cache = builder().clock(&hand).tier(tier.clone()).build().unwrap();
+    let plain = without_near().clock(&hand).tier(tier.clone()).build().unwrap();
+    for round in 0..50 {
+        let puts = (0..8).map(|put| cache.put("k", round * 8 + put));
+        futures_util::future::join_all(puts).await.into_iter().for_each(|put| {
+            put.unwrap();
+        });
+        let seen = cache.get("k").await.unwrap().unwrap();
+        let truth = plain.get("k").await.unwrap().unwrap();
+        assert_eq!(*seen, *truth);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_whose_caller_went_away_reaches_every_tier() {
+    let hand = Clock::manual();
+    let (near_by, far) = (fake("redis", &hand), fake("postgres", &hand));
+    let cache = builder().clock(&hand).tier(near_by.clone()).tier(far.clone()).build().unwrap();
+    cache.put("k", 1).await.unwrap();
+    assert_eq!(cache.get("k").await.unwrap().unwrap(), 1);
+    far.set_latency(ms(20));
+    near_by.set_latency(ms(20));
+    assert!(tokio::time::timeout(ms(25), cache.put("k", 2)).await.is_err());
+    cache.settled().await;
+    assert_eq!(cache.get("k").await.unwrap().unwrap(), 2);
+    let other = without_near().clock(&hand).tier(near_by).tier(far).build().unwrap();
+    assert_eq!(other.get("k").await.unwrap().unwrap(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_promotion_the_second_read_is_a_near_hit_and_its_life_is_not_longer() {
+    let hand = Clock::manual();
+    let tier = fake("fake", &hand);
+    let writer = without_near().clock(&hand).tier(tier.clone()).build().unwrap();
+    writer.put("k", terrace_core::Item::new(1).ttl(ms(2_000))).await.unwrap();
+    hand.advance(ms(1_500));
+    let cache = builder().clock(&hand).tier(tier.clone()).build().unwrap();
+    assert_eq!(cache.get("k").await.unwrap().unwrap().served().from, Source::Tier("fake".into()));
+    assert_eq!(cache.get("k").await.unwrap().unwrap().served().from, Source::Near);
+    hand.advance(ms(500));
+    assert!(cache.get("k").await.unwrap().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn reads_never_write_to_a_tier_that_has_the_value() {
+    let hand = Clock::manual();
+    let tier = fake("fake", &hand);
+    let writer = without_near().clock(&hand).tier(tier.clone()).build().unwrap();
+    writer.put("k", 1).await.unwrap();
+    let before = tier.calls();
+    let cache = builder().clock(&hand).tier(tier.clone()).build().unwrap();
+    cache.get_or_load("k", || Loader::default().give(2, ms(1))).await.unwrap();
+    cache.settled().await;
+    let after = tier.calls();
+    assert_eq!(after.of(Call::Lease), before.of(Call::Lease) + 1);
+    for call in [Call::Fill, Call::Put, Call::Invalidate, Call::Remove] {
+        assert_eq!(after.of(call), before.of(call), "{call:?}");
+    }
+}

@@ -1,0 +1,154 @@
+//! A cache tier that fails or hangs costs at most its budget, and never an answer.
+
+mod support;
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use support::{Loader, builder, fake, ms, without_near};
+use terrace_core::{Clock, ErrorKind, Event, Observer, Source, TierSettings};
+use tokio::time::Instant;
+
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<&'static str>>>);
+
+impl Observer for Log {
+    fn observe(&self, _: &str, event: &Event<'_>) {
+        match event {
+            Event::Lost { .. } => self.0.lock().push("lost"),
+            Event::Back { .. } => self.0.lock().push("back"),
+            _ => {}
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tier_that_is_down_fails_no_read_and_is_told_lost_and_back_once() {
+    let hand = Clock::manual();
+    let tier = fake("redis", &hand);
+    let log = Log::default();
+    let cache = without_near().clock(&hand).tier(tier.clone()).observer(log.clone()).build().unwrap();
+    let loader = Loader::default();
+    tier.set_down(true);
+    for _ in 0..50 {
+        assert_eq!(cache.get_or_load("k", || loader.give(1, ms(1))).await.unwrap(), 1);
+        assert_eq!(cache.get("k").await.unwrap().map(|value| *value), None);
+    }
+    assert!(cache.stats().tier("redis").unwrap().lost);
+    tier.set_down(false);
+    tokio::time::sleep(ms(150)).await;
+    cache.get_or_load("k", || loader.give(2, ms(1))).await.unwrap();
+    cache.settled().await;
+    assert_eq!(cache.get("k").await.unwrap().unwrap().served().from, Source::Tier("redis".into()));
+    assert_eq!(*log.0.lock(), ["lost", "back"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tier_that_hangs_holds_a_read_no_longer_than_its_budget() {
+    let hand = Clock::manual();
+    let tier = fake("redis", &hand);
+    let cache = without_near().clock(&hand).tier(tier.clone().budget(ms(50))).build().unwrap();
+    tier.set_hanging(true);
+    for _ in 0..5 {
+        let began = Instant::now();
+        assert_eq!(cache.get_or_load("k", || Loader::default().give(1, ms(0))).await.unwrap(), 1);
+        assert!(began.elapsed() <= ms(51), "{:?}", began.elapsed());
+    }
+    let began = Instant::now();
+    assert_eq!(cache.get_or_load("k", || Loader::default().give(1, ms(0))).await.unwrap(), 1);
+    assert!(began.elapsed() <= ms(1), "a lost tier is gone past, not waited for");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_answers_while_its_cache_tier_is_away() {
+    let hand = Clock::manual();
+    let (tier, store) = (fake("redis", &hand), fake("postgres", &hand));
+    let cache = without_near().clock(&hand).tier(tier.clone()).store(store).build().unwrap();
+    cache.put("k", 1).await.unwrap();
+    tier.set_down(true);
+    assert_eq!(cache.get("k").await.unwrap().unwrap().served().from, Source::Store("postgres".into()));
+    cache.put("k", 2).await.unwrap();
+    assert_eq!(cache.get("k").await.unwrap().unwrap(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_copy_that_missed_a_write_is_not_read_once_its_tier_is_back() {
+    let hand = Clock::manual();
+    let (tier, store) = (fake("redis", &hand), fake("postgres", &hand));
+    let cache = without_near().clock(&hand).tier(tier.clone()).store(store).build().unwrap();
+    cache.put("k", 1).await.unwrap();
+    assert_eq!(cache.get("k").await.unwrap().unwrap(), 1);
+    cache.settled().await;
+    tier.set_down(true);
+    cache.put("k", 2).await.unwrap();
+    tier.set_down(false);
+    // The tier is back with the old copy; until its tombstone is confirmed, reads go past it.
+    for _ in 0..20 {
+        assert_eq!(cache.get("k").await.unwrap().unwrap(), 2);
+        tokio::time::sleep(ms(37)).await;
+    }
+    cache.settled().await;
+    assert_eq!(cache.get("k").await.unwrap().unwrap().served().from, Source::Tier("redis".into()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_invalidate_that_a_tier_did_not_confirm_is_an_error_and_is_made_good() {
+    let hand = Clock::manual();
+    let (tier, store) = (fake("redis", &hand), fake("postgres", &hand));
+    let cache = without_near().clock(&hand).tier(tier.clone()).store(store.clone()).build().unwrap();
+    cache.put("k", 1).await.unwrap();
+    cache.get("k").await.unwrap();
+    cache.settled().await;
+    tier.set_down(true);
+    let error = cache.remove("k").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Partial);
+    assert!(error.to_string().contains("redis"), "{error}");
+    tier.set_down(false);
+    tokio::time::sleep(ms(2_000)).await;
+    let other = without_near().clock(&hand).tier(tier).store(store).build().unwrap();
+    assert!(other.get("k").await.unwrap().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clear_that_a_tier_did_not_confirm_is_made_good() {
+    let hand = Clock::manual();
+    let tier = fake("redis", &hand);
+    let cache = without_near().clock(&hand).tier(tier.clone()).build().unwrap();
+    cache.put("k", 1).await.unwrap();
+    tier.set_down(true);
+    assert_eq!(cache.clear().await.unwrap_err().kind(), ErrorKind::Partial);
+    tier.set_down(false);
+    assert!(cache.get("k").await.unwrap().is_none());
+    tokio::time::sleep(ms(2_000)).await;
+    let other = without_near().clock(&hand).tier(tier).build().unwrap();
+    assert!(other.get("k").await.unwrap().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failing_store_is_a_typed_error() {
+    let hand = Clock::manual();
+    let store = fake("postgres", &hand);
+    let cache = builder().clock(&hand).store(store.clone()).build().unwrap();
+    store.set_down(true);
+    let error = cache.get("k").await.unwrap_err();
+    assert_eq!((error.kind(), error.tier()), (ErrorKind::Unavailable, Some("postgres")));
+    assert_eq!(cache.put("k", 1).await.unwrap_err().kind(), ErrorKind::Unavailable);
+    assert_eq!(
+        cache.get_or_load("k", || Loader::default().give(1, ms(0))).await.unwrap_err().kind(),
+        ErrorKind::Unavailable
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_its_authority_away_a_load_is_kept_near_for_the_distrust_bound_only() {
+    let hand = Clock::manual();
+    let tier = fake("redis", &hand);
+    let cache = builder().clock(&hand).tier(tier.clone()).build().unwrap();
+    tier.set_down(true);
+    cache.get_or_load("k", || Loader::default().give(1, ms(0))).await.unwrap();
+    assert_eq!(cache.get("k").await.unwrap().unwrap().served().from, Source::Near);
+    hand.advance(ms(1_000));
+    assert!(cache.get("k").await.unwrap().is_none());
+    assert_eq!(cache.put("k", 2).await.unwrap_err().kind(), ErrorKind::Unavailable);
+}
