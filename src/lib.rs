@@ -1,11 +1,61 @@
 //! Multi-tier cache: an in-process near tier, Redis, Postgres and SQLite in one fenced chain.
+//!
+//! ```
+//! use std::time::Duration;
+//! use terrace::{Cache, Memory, Ttl};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> terrace::Result<()> {
+//! let users: Cache<u64, String> = Cache::builder("users")
+//!     .near(Memory::entries(10_000))
+//!     // .tier(Redis::new("localhost:6379")?)      copies that all processes share
+//!     // .store(Postgres::new(&database_url)?)     the records themselves
+//!     .expire(Ttl::secs(60).jitter(0.1).stale_if_error(Duration::from_secs(600)))
+//!     .build()?;
+//!
+//! // The loader runs on a miss only, once for all who ask meanwhile.
+//! let user = users.get_or_load(&7, || async { find(7).await }).await?;
+//! println!("{user} served from {:?}", user.served().from);
+//!
+//! users.put(&7, "Ada Lovelace".to_owned()).await?;
+//! assert_eq!(users.get(&7).await?.as_deref(), Some(&"Ada Lovelace".to_owned()));
+//! users.invalidate(&7).await?;
+//! # Ok(())
+//! # }
+//! # async fn find(_id: u64) -> Result<String, std::io::Error> { Ok("Ada".to_owned()) }
+//! ```
+//!
+//! # One truth for each cache
+//!
+//! With a **store**, the records live there: they never expire by a time to live, `put` and
+//! `remove` change them, and everything nearer is a copy. Without one, the **origin** behind the
+//! loader is the truth: all tiers keep copies that end and may be forgotten, and `invalidate` says
+//! that the origin has changed. The same Postgres or SQLite handle serves in either role.
+//!
+//! # Where to look
+//!
+//! - [`Cache`]: every call an application makes. [`Builder`]: every setting. [`Tenants`]: one cache
+//!   for each tenant. [`Cached`]: what a read gives.
+//! - Near tiers: [`Memory`], and `Quick` with the feature `quick`. Remote tiers, each with the
+//!   feature of its name: `Redis`, `Postgres`, `Sqlite`.
+//! - Policies: [`Ttl`], [`StaleWhileRevalidate`], [`SizeLimit`], [`WriteAround`] and others; the
+//!   traits to write one are in [`policy`].
+//! - A tier of your own: [`Swap`] and [`Swapping`], or [`Tier`] itself.
+//! - `config`, with the feature of that name: the same stack from TOML or from the environment.
 
 pub use terrace_core::*;
+pub use terrace_policies::*;
 #[cfg(feature = "memory")]
 pub use terrace_tier_memory::Memory;
 #[cfg(feature = "quick")]
 pub use terrace_tier_memory::Quick;
+#[cfg(feature = "postgres")]
+pub use terrace_tier_postgres::Postgres;
+#[cfg(feature = "redis")]
+pub use terrace_tier_redis::Redis;
 
-/// A cache with the default near tier, `Memory`.
+/// A cache whose near tier is [`Memory`] unless it names another.
+///
+/// Without `.near(..)` the near tier is off; [`NoNear`] is the type of none at all.
 #[cfg(feature = "memory")]
 pub type Cache<K, V, N = Memory<K, V>> = terrace_core::Cache<K, V, N>;

@@ -34,8 +34,8 @@ pub use gate::{Gate, GateLimits, Trip};
 pub use key::{Digest, EncodedKey, Lookup};
 pub use near::{Near, NoNear};
 pub use policy::{
-    Admission, Coalesce, Copies, Expiry, Freshness, Keeping, Lifetime, OnStale, StaleHit, Stampede, Write,
-    WritePlan, Writing,
+    Admission, Coalesce, Copies, Expiry, Freshness, Keeping, Lifetime, OnStale, StaleHit, Stampede,
+    WritePlan, WritePolicy, Writing,
 };
 pub use spaces::{Claim, Spaces};
 pub use stats::{Stats, TierStats};

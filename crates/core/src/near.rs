@@ -77,6 +77,11 @@ pub struct NearSize {
 ///
 /// It knows no deadline: the chain compares them on each hit. A hit must not allocate or wait.
 pub trait Near<K, V>: Send + Sync + 'static {
+    /// The tier in its disabled state: it keeps nothing.
+    fn off() -> Self
+    where
+        Self: Sized;
+
     /// The entry of a key, counted as a use by the engine's eviction.
     fn get<Q: Lookup<K> + ?Sized>(&self, key: &Probe<'_, Q>) -> Option<Arc<Entry<V>>>;
 
@@ -92,10 +97,8 @@ pub trait Near<K, V>: Send + Sync + 'static {
     /// What it holds.
     fn size(&self) -> NearSize;
 
-    /// Whether it keeps anything at all.
-    fn is_enabled(&self) -> bool {
-        true
-    }
+    /// Whether it keeps anything at all; not in its disabled state.
+    fn is_enabled(&self) -> bool;
 }
 
 /// No near tier: keeps nothing.
@@ -103,6 +106,10 @@ pub trait Near<K, V>: Send + Sync + 'static {
 pub struct NoNear;
 
 impl<K, V> Near<K, V> for NoNear {
+    fn off() -> Self {
+        Self
+    }
+
     fn get<Q: Lookup<K> + ?Sized>(&self, _key: &Probe<'_, Q>) -> Option<Arc<Entry<V>>> {
         None
     }

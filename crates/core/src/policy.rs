@@ -168,7 +168,7 @@ pub struct WritePlan {
 }
 
 /// Asked when a cache is built: which way its puts take.
-pub trait Write: Send + Sync + 'static {
+pub trait WritePolicy: Send + Sync + 'static {
     /// The steps.
     fn plan(&self) -> WritePlan;
 }

@@ -1,1 +1,27 @@
-//! Policies of terrace: expiry, freshness, admission, write, stampede.
+//! Policies of terrace as values: when entries expire, what a stale hit is worth, what a tier
+//! keeps, which way a put takes, how loads are shared.
+//!
+//! Each answers one trait of `terrace_core::policy`, and an application may write its own;
+//! `terrace_conformance::policy` tests them.
+//!
+//! | question | values |
+//! |---|---|
+//! | expiry | [`Ttl`], [`Forever`] |
+//! | freshness | [`Strict`], [`StaleWhileRevalidate`], [`StaleIfError`] |
+//! | admission | [`Everything`], [`SizeLimit`] |
+//! | write | [`WriteThrough`], [`WriteAround`], [`CacheAside`] |
+//! | stampede | [`SingleFlight`], [`Unshared`] |
+//!
+//! Read-through is no policy: it is a loader bound to the cache, `Builder::loader`.
+
+mod admission;
+mod expiry;
+mod freshness;
+mod stampede;
+mod write;
+
+pub use admission::{Everything, SizeLimit};
+pub use expiry::{Forever, Ttl};
+pub use freshness::{StaleIfError, StaleWhileRevalidate, Strict};
+pub use stampede::{SingleFlight, Unshared};
+pub use write::{CacheAside, WriteAround, WriteThrough};

@@ -20,7 +20,8 @@ use terrace_core::{
 /// use terrace_tier_memory::Memory;
 ///
 /// let small: Memory<String, u64> = Memory::entries(1_000);
-/// let heavy: Memory<String, Vec<u8>> = Memory::bytes(64 << 20, |key, value| key.len() + value.len());
+/// let heavy: Memory<String, Vec<u8>> =
+///     Memory::bytes(64 << 20, |key: &String, value: &Vec<u8>| key.len() + value.len());
 /// let none: Memory<String, u64> = Memory::off();
 /// ```
 pub struct Memory<K, V>(Option<Engine<Scoped<K>, Arc<Entry<V>>>>);
@@ -56,6 +57,10 @@ where
     K: Eq + Hash + Send + Sync + 'static,
     V: Send + Sync + 'static,
 {
+    fn off() -> Self {
+        Self(None)
+    }
+
     #[inline]
     fn get<Q: Lookup<K> + ?Sized>(&self, key: &Probe<'_, Q>) -> Option<Arc<Entry<V>>> {
         self.0.as_ref()?.get(key)

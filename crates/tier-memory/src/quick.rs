@@ -18,9 +18,14 @@ use terrace_core::{
 /// use terrace_tier_memory::Quick;
 ///
 /// let small: Quick<String, u64> = Quick::entries(1_000);
-/// let heavy: Quick<String, Vec<u8>> = Quick::bytes(10_000, 64 << 20, |key, value| key.len() + value.len());
+/// let heavy: Quick<String, Vec<u8>> =
+///     Quick::bytes(10_000, 64 << 20, |key: &String, value: &Vec<u8>| key.len() + value.len());
 /// ```
-pub struct Quick<K, V>(Engine<Scoped<K>, Arc<Entry<V>>, Weigh<K, V>>);
+pub struct Quick<K, V> {
+    engine: Engine<Scoped<K>, Arc<Entry<V>>, Weigh<K, V>>,
+    // Beside the engine, whose own capacity is behind the locks of all its shards.
+    enabled: bool,
+}
 
 type WeighFn<K, V> = Arc<dyn Fn(&K, &V) -> usize + Send + Sync>;
 
@@ -51,9 +56,9 @@ where
     K: Eq + Hash + Send + Sync + 'static,
     V: Send + Sync + 'static,
 {
-    /// Keeps at most `capacity` entries.
+    /// Keeps at most `capacity` entries; none at all with 0.
     pub fn entries(capacity: usize) -> Self {
-        Self(Engine::with_weighter(capacity, capacity as u64, Weigh(None)))
+        Self::over(Engine::with_weighter(capacity, capacity as u64, Weigh(None)), capacity > 0)
     }
 
     /// Keeps at most `capacity_bytes`, by the weight in bytes that `weigh` gives an entry, in about
@@ -63,7 +68,17 @@ where
         capacity_bytes: u64,
         weigh: impl Fn(&K, &V) -> usize + Send + Sync + 'static,
     ) -> Self {
-        Self(Engine::with_weighter(expected_entries, capacity_bytes, Weigh(Some(Arc::new(weigh)))))
+        let weigh = Weigh(Some(Arc::new(weigh) as WeighFn<K, V>));
+        Self::over(Engine::with_weighter(expected_entries, capacity_bytes, weigh), capacity_bytes > 0)
+    }
+
+    /// Keeps nothing.
+    pub fn off() -> Self {
+        Self::over(Engine::with_weighter(0, 0, Weigh(None)), false)
+    }
+
+    fn over(engine: Engine<Scoped<K>, Arc<Entry<V>>, Weigh<K, V>>, enabled: bool) -> Self {
+        Self { engine, enabled }
     }
 }
 
@@ -72,33 +87,43 @@ where
     K: Eq + Hash + Send + Sync + 'static,
     V: Send + Sync + 'static,
 {
+    fn off() -> Self {
+        Self::over(Engine::with_weighter(0, 0, Weigh(None)), false)
+    }
+
     #[inline]
     fn get<Q: Lookup<K> + ?Sized>(&self, key: &Probe<'_, Q>) -> Option<Arc<Entry<V>>> {
-        self.0.get(key)
+        self.engine.get(key)
     }
 
     fn insert(&self, key: Scoped<K>, entry: Arc<Entry<V>>) {
-        self.0.insert(key, entry);
+        if self.enabled {
+            self.engine.insert(key, entry);
+        }
     }
 
     fn remove<Q: Lookup<K> + ?Sized>(&self, key: &Probe<'_, Q>) {
-        self.0.remove(key);
+        self.engine.remove(key);
     }
 
     fn clear(&self, tenant: Option<TenantId>) {
         match tenant {
-            None => self.0.clear(),
-            Some(tenant) => self.0.retain(|key, _| key.tenant != tenant),
+            None => self.engine.clear(),
+            Some(tenant) => self.engine.retain(|key, _| key.tenant != tenant),
         }
     }
 
     fn size(&self) -> NearSize {
-        NearSize { entries: self.0.len() as u64, weight: self.0.weight() }
+        NearSize { entries: self.engine.len() as u64, weight: self.engine.weight() }
+    }
+
+    fn is_enabled(&self) -> bool {
+        self.enabled
     }
 }
 
 impl<K, V> fmt::Debug for Quick<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Quick")
+        f.write_str(if self.enabled { "Quick" } else { "Quick(off)" })
     }
 }

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     Admission, Backend, BoxError, Clock, Coalesce, Copies, Error, ErrorKind, Expiry, Freshness, Item, Level,
-    Lifetime, Near, NoNear, Observer, Result, Role, Space, Stampede, Write, WritePlan, Writing,
+    Lifetime, Near, Observer, Result, Role, Space, Stampede, WritePlan, WritePolicy, Writing,
     chain::{Chain, Line, Monitor, Place, TierCounters},
     codec::{Codec, Compression},
     flight::Flights,
@@ -115,14 +115,16 @@ impl Expiry for DefaultExpiry {
     }
 }
 
-impl<K, V> Cache<K, V, NoNear>
+impl<K, V, N> Cache<K, V, N>
 where
     K: Clone + Eq + Hash + Send + Sync + 'static,
     V: Send + Sync + 'static,
+    N: Near<K, V>,
 {
-    /// Begins a cache named `namespace`, without any tier.
-    pub fn bare(namespace: impl Into<String>) -> Builder<K, V, NoNear> {
-        Builder::new(namespace.into(), NoNear)
+    /// Begins a cache named `namespace`; its near tier is off until
+    /// [`Builder::near`] gives one.
+    pub fn builder(namespace: impl Into<String>) -> Builder<K, V, N> {
+        Builder::new(namespace.into(), N::off())
     }
 }
 
@@ -156,28 +158,11 @@ where
         }
     }
 
-    /// The near tier.
-    pub fn near<M: Near<K, V>>(self, near: M) -> Builder<K, V, M> {
-        Builder {
-            near,
-            namespace: self.namespace,
-            near_ttl: self.near_ttl,
-            tiers: self.tiers,
-            store: self.store,
-            wire: self.wire,
-            loader: self.loader,
-            expiry: self.expiry,
-            freshness: self.freshness,
-            admission: self.admission,
-            write: self.write,
-            coalesce: self.coalesce,
-            level: self.level,
-            load_deadline: self.load_deadline,
-            settings: self.settings,
-            clock: self.clock,
-            observer: self.observer,
-            types: PhantomData,
-        }
+    /// The near tier; off, unless set.
+    #[must_use]
+    pub fn near(mut self, near: N) -> Self {
+        self.near = near;
+        self
     }
 
     /// The longest life of an entry in the near tier.
@@ -229,12 +214,11 @@ where
     /// How long entries live; five minutes, and absences not at all, unless set.
     #[must_use]
     pub fn expire(mut self, expiry: impl Expiry) -> Self {
-        self.freshness = expiry.freshness().or(self.freshness);
         self.expiry = Arc::new(expiry);
         self
     }
 
-    /// What is done with entries past their fresh time; a miss, unless set.
+    /// What is done with entries past their fresh time; what the expiry policy says, unless set.
     #[must_use]
     pub fn freshness(mut self, freshness: impl Freshness) -> Self {
         self.freshness = Some(Arc::new(freshness));
@@ -250,7 +234,7 @@ where
 
     /// Which way puts take: write-through with a store and cache-aside without, unless set.
     #[must_use]
-    pub fn write(mut self, write: impl Write) -> Self {
+    pub fn write(mut self, write: impl WritePolicy) -> Self {
         self.write = Some(write.plan());
         self
     }
@@ -351,8 +335,8 @@ where
             wire: self.wire,
             tasks: Tasks::new(runtime),
             policies: Policies {
+                freshness: self.freshness.or_else(|| self.expiry.freshness()),
                 expiry: self.expiry,
-                freshness: self.freshness,
                 admission: self.admission,
                 copies,
                 coalesce: self.coalesce,

@@ -11,7 +11,7 @@ use std::{
 };
 
 use terrace_conformance::Fake;
-use terrace_core::{BoxError, Builder, Cache, Clock, ManualClock};
+use terrace_core::{BoxError, Builder, Cache, ManualClock};
 use terrace_tier_memory::Memory;
 
 pub(crate) type Near = Memory<String, u64>;
@@ -34,8 +34,7 @@ pub(crate) fn without_near() -> Builder<String, u64, Near> {
 
 /// A fake tier on a clock that is turned by hand.
 pub(crate) fn fake(name: &str, hand: &ManualClock) -> Fake {
-    let clock: Clock = hand.into();
-    Fake::with_clock(name, move || clock.now())
+    Fake::with_clock(name, hand.into())
 }
 
 /// Counts the loads and gives a value after a while.

@@ -1,0 +1,198 @@
+//! How long entries live.
+
+use std::{sync::Arc, time::Duration};
+
+use terrace_core::{Expiry, Freshness, Lifetime, Writing};
+
+use crate::freshness::{StaleIfError, StaleWhileRevalidate, Windows};
+
+/// A time to live, counted from the write.
+///
+/// An entry with a life of its own (`Item::ttl`) lives for that instead. Absences are not kept
+/// unless [`negative`](Ttl::negative) says for how long, or the entry itself does. Times too long
+/// to count never end.
+///
+/// ```
+/// use std::time::Duration;
+/// use terrace_policies::Ttl;
+///
+/// let expiry = Ttl::secs(60)
+///     .jitter(0.1)
+///     .negative(Duration::from_secs(2))
+///     .stale_while_revalidate(Duration::from_secs(30))
+///     .stale_if_error(Duration::from_secs(600));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Ttl {
+    ttl: Duration,
+    jitter: f64,
+    negative: Duration,
+    while_revalidate: Duration,
+    if_error: Duration,
+}
+
+impl Ttl {
+    /// Lives for `ttl`. Zero keeps nothing but entries with a life of their own.
+    pub const fn of(ttl: Duration) -> Self {
+        let zero = Duration::ZERO;
+        Self { ttl, jitter: 0.0, negative: zero, while_revalidate: zero, if_error: zero }
+    }
+
+    /// Lives for `secs` seconds.
+    pub const fn secs(secs: u64) -> Self {
+        Self::of(Duration::from_secs(secs))
+    }
+
+    /// Shortens each life by a random part of it, up to `part`, so that entries written together
+    /// do not end together. It never lengthens one: a time to live is a promise of how old a value
+    /// may be. The same goes for a tier's own cap.
+    ///
+    /// What lies outside of 0 to 1 is clamped; NaN is 0.
+    #[must_use]
+    pub const fn jitter(mut self, part: f64) -> Self {
+        self.jitter = if part.is_nan() { 0.0 } else { part.clamp(0.0, 1.0) };
+        self
+    }
+
+    /// Keeps absences, for `ttl`: seconds rather than minutes, since a value may appear.
+    #[must_use]
+    pub const fn negative(mut self, ttl: Duration) -> Self {
+        self.negative = ttl;
+        self
+    }
+
+    /// Serves a value for up to `window` past its life while it is renewed behind the caller's
+    /// back. Source: RFC 5861, section 3.
+    #[must_use]
+    pub const fn stale_while_revalidate(mut self, window: Duration) -> Self {
+        self.while_revalidate = window;
+        self
+    }
+
+    /// Serves a value for up to `window` past its life if renewing it fails. Counted from the end
+    /// of its life, beside [`stale_while_revalidate`](Ttl::stale_while_revalidate) and not after
+    /// it. Source: RFC 5861, section 4.
+    #[must_use]
+    pub const fn stale_if_error(mut self, window: Duration) -> Self {
+        self.if_error = window;
+        self
+    }
+
+    fn jittered(&self, life: Duration, chance: f64) -> Duration {
+        let cut = self.jitter * chance.clamp(0.0, 1.0);
+        // Not a number: a chance of the caller's own that is none.
+        if cut == 0.0 || cut.is_nan() {
+            return life;
+        }
+        // Rounded up past the longest duration it would not fit: then it is as long as it was.
+        Duration::try_from_secs_f64(life.as_secs_f64() * (1.0 - cut))
+            .map_or(life, |shorter| shorter.min(life))
+    }
+}
+
+impl Expiry for Ttl {
+    fn lifetime(&self, writing: &Writing) -> Lifetime {
+        let (default, stale) = match writing.negative {
+            true => (self.negative, Duration::ZERO),
+            false => (self.ttl, self.while_revalidate.max(self.if_error)),
+        };
+        Lifetime { fresh: self.jittered(writing.ttl.unwrap_or(default), writing.chance), stale }
+    }
+
+    fn cap(&self, tier_ttl: Duration, chance: f64) -> Duration {
+        self.jittered(tier_ttl, chance)
+    }
+
+    fn freshness(&self) -> Option<Arc<dyn Freshness>> {
+        if self.while_revalidate.max(self.if_error).is_zero() {
+            return None;
+        }
+        Some(Arc::new(Windows {
+            revalidate: StaleWhileRevalidate::within(self.while_revalidate),
+            error: StaleIfError::within(self.if_error),
+        }))
+    }
+}
+
+/// No end: for values that never change, such as those stored by a digest of their content. An
+/// entry with a life of its own lives for that; other absences are not kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Forever;
+
+impl Expiry for Forever {
+    fn lifetime(&self, writing: &Writing) -> Lifetime {
+        let default = if writing.negative { Duration::ZERO } else { Duration::MAX };
+        Lifetime::fresh(writing.ttl.unwrap_or(default))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use terrace_core::{OnStale, StaleHit};
+
+    const fn secs(secs: u64) -> Duration {
+        Duration::from_secs(secs)
+    }
+
+    fn fresh(expiry: &Ttl, chance: f64) -> Duration {
+        expiry.lifetime(&Writing::value().with_chance(chance)).fresh
+    }
+
+    #[test]
+    fn a_value_lives_for_the_ttl_and_an_absence_not_at_all() {
+        let expiry = Ttl::secs(60);
+        assert_eq!(expiry.lifetime(&Writing::value()), Lifetime::fresh(secs(60)));
+        assert_eq!(expiry.lifetime(&Writing::absent()), Lifetime::fresh(Duration::ZERO));
+        assert!(expiry.freshness().is_none());
+    }
+
+    #[test]
+    fn an_entry_may_bring_a_life_of_its_own() {
+        for expiry in [&Ttl::secs(60) as &dyn Expiry, &Forever] {
+            for writing in [Writing::value(), Writing::absent()] {
+                let life = expiry.lifetime(&writing.with_ttl(Some(secs(5))));
+                assert_eq!(life.fresh, secs(5));
+            }
+        }
+    }
+
+    #[test]
+    fn jitter_shortens_by_at_most_its_part() {
+        let expiry = Ttl::secs(100).jitter(0.1);
+        assert_eq!(fresh(&expiry, 0.0), secs(100));
+        assert_eq!(fresh(&expiry, 0.5), secs(95));
+        assert!(fresh(&expiry, 0.999) >= secs(90));
+        assert_eq!(expiry.cap(secs(10), 0.5), Duration::from_millis(9_500));
+    }
+
+    #[test]
+    fn jitter_outside_of_0_to_1_is_clamped() {
+        assert_eq!(fresh(&Ttl::secs(100).jitter(-3.0), 0.9), secs(100));
+        assert_eq!(fresh(&Ttl::secs(100).jitter(f64::NAN), 0.9), secs(100));
+        assert_eq!(fresh(&Ttl::secs(100).jitter(7.0), 0.5), secs(50));
+        assert_eq!(fresh(&Ttl::secs(100).jitter(f64::INFINITY), 0.5), secs(50));
+        assert_eq!(fresh(&Ttl::secs(100).jitter(0.5), f64::NAN), secs(100));
+    }
+
+    #[test]
+    fn the_longest_times_do_not_overflow() {
+        let longest = Ttl::of(Duration::MAX).jitter(1e-300).stale_if_error(Duration::MAX);
+        assert_eq!(fresh(&longest, 0.9), Duration::MAX);
+        assert!(fresh(&Ttl::secs(u64::MAX).jitter(0.5), 0.5) > secs(u64::MAX / 2));
+    }
+
+    #[test]
+    fn both_windows_count_from_the_end_of_the_life() {
+        let expiry = Ttl::secs(60).stale_while_revalidate(secs(30)).stale_if_error(secs(600));
+        assert_eq!(expiry.lifetime(&Writing::value()).stale, secs(600));
+        assert_eq!(expiry.lifetime(&Writing::absent()).stale, Duration::ZERO);
+        let freshness = expiry.freshness().unwrap();
+        let soon = StaleHit::new(secs(29), secs(571), true);
+        let later = StaleHit::new(secs(30), secs(570), true);
+        assert_eq!(freshness.on_stale(&soon), OnStale::ServeAndRefresh);
+        assert_eq!(freshness.on_stale(&later), OnStale::Miss);
+        assert!(freshness.on_error(&later));
+        assert!(!freshness.on_error(&StaleHit::new(secs(600), Duration::ZERO, true)));
+    }
+}
