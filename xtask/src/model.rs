@@ -10,15 +10,10 @@ pub(crate) fn run() -> Result<()> {
     run_command(&mut command())
 }
 
-/// Whether there is a model to check.
-pub(crate) fn exists() -> bool {
-    root().join("crates/core/tests/flight_model.rs").exists()
-}
-
 /// The flag changes every crate's build, so that it gets a target folder of its
 /// own: the usual one would be rebuilt with each change to and fro.
 pub(crate) fn command() -> Command {
-    let mut command = cargo(["test", "-p", "terrace-core", "--test", "flight_model"]);
+    let mut command = cargo(["test", "-p", "terrace-core", "--lib", "flight::model"]);
     let flags = std::env::var("RUSTFLAGS").unwrap_or_default();
     command.env("RUSTFLAGS", format!("{flags} --cfg shuttle").trim_start());
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
