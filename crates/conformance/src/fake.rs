@@ -68,6 +68,8 @@ struct Server {
     clock: Clock,
     hooks: Hooks,
     data: Mutex<Data>,
+    /// The terms that all handles agreed on in `ready`.
+    agreed: Spaces,
     down: AtomicBool,
     latency: Mutex<Duration>,
     hanging: watch::Sender<bool>,
@@ -102,6 +104,7 @@ impl Fake {
             clock,
             hooks,
             data: Mutex::default(),
+            agreed: Spaces::default(),
             down: AtomicBool::new(false),
             latency: Mutex::default(),
             hanging: watch::Sender::new(false),
@@ -171,7 +174,12 @@ impl Backend for Fake {
 
     fn open(&self, space: &Space) -> Result<Arc<dyn Tier>> {
         let claim = self.spaces.claim(space)?;
-        Ok(Arc::new(FakeTier { server: Arc::clone(&self.server), space: space.clone(), claim }))
+        Ok(Arc::new(FakeTier {
+            server: Arc::clone(&self.server),
+            space: space.clone(),
+            claim,
+            agreed: Mutex::default(),
+        }))
     }
 }
 
@@ -179,6 +187,7 @@ struct FakeTier {
     server: Arc<Server>,
     space: Space,
     claim: Claim,
+    agreed: Mutex<Option<Claim>>,
 }
 
 impl fmt::Debug for FakeTier {
@@ -224,6 +233,14 @@ impl Tier for FakeTier {
         self.server.trip().await?;
         self.server.counters.add(Call::Ping);
         self.server.counters.trip();
+        Ok(())
+    }
+
+    async fn ready(&self) -> Result<()> {
+        self.ping().await?;
+        let claim =
+            self.server.agreed.claim(&self.space).map_err(|error| error.at_tier(&self.server.name))?;
+        *self.agreed.lock() = Some(claim);
         Ok(())
     }
 }

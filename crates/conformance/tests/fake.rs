@@ -14,6 +14,7 @@ async fn fake() -> Subject {
 
 terrace_conformance::tier_suite!(fake);
 terrace_conformance::tier_suite!(fake, evict);
+terrace_conformance::tier_suite!(fake, processes);
 
 /// On a clock turned by hand: nothing waits, and the random histories are full of expiries.
 mod virtual_time {

@@ -12,7 +12,7 @@ use terrace_core::{
 use crate::{
     Fake,
     fake::{Data, Hooks},
-    suite::{CACHE, Case, EVICT, Failure, STORE, Subject, oracle},
+    suite::{CACHE, Case, EVICT, Failure, PROCESSES, STORE, Subject, oracle},
 };
 
 type Rule = fn(Option<&Cell>, &Op, &Moment) -> (Change, Reply);

@@ -240,6 +240,30 @@ async fn opens_a_namespace_on_any_terms() {
 }
 
 #[tokio::test]
+async fn keeps_its_terms_to_itself() {
+    let apart = Subject::new(Fake::new()).second(Fake::new());
+    caught(PROCESSES, "ready_refuses_other_terms_than_another_process_uses", apart).await;
+}
+
+/// Fills by the epoch of the moment instead of the lease's.
+#[tokio::test]
+async fn revives_a_fill_that_a_clear_overtook() {
+    let broken: Rule = |cell, op, moment| match op {
+        Op::Fill { .. } => transition(edit(cell, |cell| cell.epoch = moment.epoch).as_ref(), op, moment),
+        _ => transition(cell, op, moment),
+    };
+    caught(CACHE, "a_fill_that_anothers_clear_overtook_is_never_read", subject(rule(broken))).await;
+}
+
+#[tokio::test]
+async fn gives_answers_to_others() {
+    // One cell for a whole namespace: every read finds the last write of all keys.
+    let address = |space: &Space, _: &TierKey| at(space.namespace.clone(), Bytes::new());
+    let hooks = Hooks { address, ..Hooks::default() };
+    caught(STORE, "ten_thousand_operations_at_once_get_their_own_answers", subject(hooks)).await;
+}
+
+#[tokio::test]
 async fn loses_records_in_a_clear() {
     caught(STORE, "a_clear_keeps_records", Subject::new(Careless(Fake::new()))).await;
 }

@@ -86,3 +86,18 @@ pub(crate) async fn a_clear_is_seen_by_every_handle(bench: &Bench) -> Outcome {
     ensure_eq!(gone, bench.get(&key).await?, "both handles must answer alike");
     Ok(())
 }
+
+pub(crate) async fn a_fill_that_anothers_clear_overtook_is_never_read(bench: &Bench) -> Outcome {
+    let other = bench.through_second_handle()?;
+    let (leased, again) = (bench.key("leased"), bench.key("again"));
+    let fence = bench.lease(&leased).await?;
+    other.tier.clear().await?;
+    // This handle may not have heard of it; what it fills must be dead all the same.
+    bench.fill(&leased, fence, "old").await?;
+    other.misses(&leased).await?;
+    bench.wait(bench.subject.hears_within).await;
+    bench.misses(&leased).await?;
+    let fence = other.lease(&again).await?;
+    kept(&bench.fill(&again, fence, "new").await?)?;
+    other.reads(&again, "new").await
+}

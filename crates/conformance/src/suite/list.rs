@@ -2,7 +2,9 @@
 
 use terrace_core::Role;
 
-use super::{Case, batch, clear, copies, evict, histories, leases, life, races, reads, shapes, store};
+use super::{
+    Case, batch, clear, copies, evict, histories, leases, life, processes, races, reads, shapes, store,
+};
 
 /// Hands the names of a group to another macro of this crate.
 #[doc(hidden)]
@@ -51,6 +53,7 @@ macro_rules! __cases {
             clear::writes_after_a_clear_are_kept,
             clear::a_clear_of_nothing_is_done,
             clear::a_clear_is_seen_by_every_handle,
+            clear::a_fill_that_anothers_clear_overtook_is_never_read,
             batch::a_batch_of_invalidations_and_follow_puts_is_decided_key_by_key,
             races::of_racing_leases_all_get_one_token,
         }
@@ -77,6 +80,11 @@ macro_rules! __cases {
             evict::an_evicted_tombstone_permits_no_fill,
             evict::a_late_put_after_an_eviction_is_not_kept,
             histories::random_histories_with_evictions_agree_with_the_transition,
+        }
+    };
+    (processes, $then:ident $arguments:tt) => {
+        $crate::$then! {$arguments,
+            processes::ready_refuses_other_terms_than_another_process_uses,
         }
     };
     (both, $then:ident $arguments:tt, $($more:tt)*) => {
@@ -151,11 +159,12 @@ macro_rules! __tests {
     };
 }
 
-/// Makes a test of each case, in modules `cache`, `store` and `evict`.
+/// Makes a test of each case, in modules `cache`, `store`, `evict` and `processes`.
 ///
 /// The first argument is the path of an `async fn() -> Subject` that is called once for each test;
 /// the second picks one group: `cache` and `store` are the two roles of a tier, `evict` needs
-/// [`Subject::evict`](crate::suite::Subject::evict). Without it the two roles are run.
+/// [`Subject::evict`](crate::suite::Subject::evict), `processes` is for backends whose `ready` checks
+/// the terms across processes. Without a second argument the two roles are run.
 ///
 /// ```
 /// use terrace_conformance::{Fake, suite::Subject};
@@ -190,6 +199,12 @@ macro_rules! tier_suite {
             $crate::__cases!(evict, __tests($make, EVICT));
         }
     };
+    ($make:path, processes) => {
+        mod processes {
+            use super::*;
+            $crate::__cases!(processes, __tests($make, PROCESSES));
+        }
+    };
 }
 
 /// The cases of a cache tier.
@@ -200,3 +215,6 @@ pub const STORE: &[Case] = crate::__cases!(store, __table(Role::Store));
 
 /// The cases of a cache tier that can be told to forget a cell (`Subject::evict`).
 pub const EVICT: &[Case] = crate::__cases!(evict, __table(Role::Cache));
+
+/// The cases of a backend that checks the terms of a namespace across processes.
+pub const PROCESSES: &[Case] = crate::__cases!(processes, __table(Role::Cache));

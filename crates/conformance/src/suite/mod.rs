@@ -12,6 +12,7 @@ mod list;
 mod model;
 mod oracle;
 mod outcome;
+mod processes;
 mod races;
 mod reads;
 mod run;
@@ -20,7 +21,7 @@ mod store;
 mod subject;
 
 pub(crate) use bench::Bench;
-pub use list::{CACHE, EVICT, STORE};
+pub use list::{CACHE, EVICT, PROCESSES, STORE};
 pub use oracle::{oracle, oracle_under_faults};
 pub use outcome::{Failure, Outcome};
 pub(crate) use outcome::{ensure, ensure_eq, shortened};

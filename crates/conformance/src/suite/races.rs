@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, future::join_all, stream};
-use terrace_core::{Condition, ErrorKind, Fence, Op, Order, Reply, TierKey, Token, Version};
+use terrace_core::{Condition, ErrorKind, Op, Order, Reply, TierKey, Token, Version};
 
 use super::{
     Failure, Outcome,
@@ -135,24 +135,55 @@ fn number_in(body: Option<&Bytes>) -> usize {
 }
 
 pub(crate) async fn ten_thousand_operations_at_once_get_their_own_answers(bench: &Bench) -> Outcome {
-    let keys: Vec<_> = (0..100).map(|number| bench.key(format!("key {number}"))).collect();
+    const KEYS: usize = 100;
+    let keys: Vec<_> = (0..KEYS).map(|number| bench.key(format!("key {number}"))).collect();
+    let deadlines = bench.long();
+    let mut issued = HashSet::new();
     for (number, key) in keys.iter().enumerate() {
-        let order = Order::Author(Condition::Always);
-        kept(&bench.write(key, order, racer(number), bench.long()).await?)?;
+        let body = Some(Bytes::from(format!("{number} by nobody")));
+        let reply = bench.write(key, Order::Author(Condition::Always), body, deadlines).await?;
+        issued.insert((number, kept(&reply)?));
     }
-    let reads = (0..10_000usize).map(|number| {
-        let number = number * 7919 % 100;
-        let key = &keys[number];
-        async move {
-            let Reply::Hit(stored) = bench.tier.apply(key, Op::Get).await? else {
-                return super::bench::wrong("the value was put", &Reply::Miss(Fence::default()));
-            };
-            ensure_eq!(stored.body, racer(number), "an answer must belong to its question");
-            Ok(())
+    let op = |number: usize, body: Bytes| match number % 10 {
+        0 => Op::Put { order: Order::Author(Condition::Always), deadlines, body: Some(body), mark_ttl: LONG },
+        1 => Op::Lease { token: Token::random(), ttl: LONG, over: None },
+        2 if number % 30 == 2 => Op::Remove { mark_ttl: LONG },
+        _ => Op::Get,
+    };
+    let calls: Vec<_> = (0..10_000usize)
+        .map(|number| {
+            let key = (number * 7 + number / 10) % KEYS;
+            let op = op(number, Bytes::from(format!("{key} by {number}")));
+            let tier_key = &keys[key];
+            async move {
+                let issues = matches!(op, Op::Put { .. } | Op::Remove { .. });
+                match bench.apply(tier_key, op).await {
+                    Ok(reply) => Ok(Some((key, issues, reply))),
+                    Err(Failure::Tier(error)) if error.kind() == ErrorKind::Busy => Ok(None),
+                    Err(failure) => Err(failure),
+                }
+            }
+        })
+        .collect();
+    let answers: Vec<_> = stream::iter(calls).buffer_unordered(10_000).try_collect().await?;
+    let mut hits = 0;
+    for (key, issues, reply) in answers.into_iter().flatten() {
+        match reply {
+            Reply::Hit(stored) => {
+                hits += 1;
+                let body = stored.body.unwrap_or_default();
+                let own = body.starts_with(format!("{key} by ").as_bytes());
+                ensure!(own, "key {key} must have a value of its own\n  found    {body:?}");
+            }
+            Reply::Kept(version) | Reply::Done { version, .. } if issues => {
+                let first = issued.insert((key, version));
+                ensure!(first, "no two writes of key {key} may have one version\n  found    {version}");
+            }
+            reply => ensure!(matches!(reply, Reply::Miss(_)), "an answer that fits\n  found    {reply:?}"),
         }
-    });
-    let reads: Vec<_> = reads.collect();
-    stream::iter(reads).buffer_unordered(10_000).try_collect::<()>().await
+    }
+    ensure!(hits > 1000, "most reads find a value\n  found    {hits} hits");
+    Ok(())
 }
 
 pub(crate) async fn a_write_during_a_load_is_never_overwritten(bench: &Bench) -> Outcome {
