@@ -27,3 +27,4 @@ async fn postgres() -> Subject {
 
 terrace_conformance::tier_suite!(postgres);
 terrace_conformance::tier_suite!(postgres, evict);
+terrace_conformance::tier_suite!(postgres, processes);

@@ -31,3 +31,4 @@ fn name(space: &Space, key: &TierKey) -> String {
 
 terrace_conformance::tier_suite!(redis, cache);
 terrace_conformance::tier_suite!(redis, evict);
+terrace_conformance::tier_suite!(redis, processes);
