@@ -5,7 +5,7 @@ use std::{hash::Hash, sync::Arc};
 use super::{ending::Ending, inner::Inner};
 use crate::{
     Deadlines, Error, ErrorKind, Near, Op, Reply, Result, Role,
-    chain::Chain,
+    chain::{Chain, Place},
     near::{Probe, Scoped},
 };
 
@@ -35,27 +35,31 @@ where
     ) -> Result<bool> {
         let tier_key = self.tier_key(chain, key)?;
         let _ending = Ending::begin(self, key);
-        let mut existed = None;
+        let (mut existed, mut failed) = (None, None);
         for place in chain.far_to_near() {
-            let record = place.line.role == Role::Store;
-            let op = match chain.store.is_some() && !record {
-                // A copy's life is not the record's: the next read makes a new one.
-                true => Op::Invalidate { version: None, mark_ttl: self.periods.mark },
-                false => Op::Expire { deadlines: self.copy_deadlines(deadlines, place.line.ttl) },
-            };
-            match place.call(&tier_key, op).await {
-                Ok(Reply::Done { existed: here, .. }) => {
-                    existed.get_or_insert(here);
-                }
-                Ok(reply) => return Err(crate::tier::unexpected(&reply)),
-                Err(error) if existed.is_none() => return Err(error),
-                Err(error) => {
+            let op = self.expire_op(chain, place, deadlines);
+            match (place.call(&tier_key, op).await, existed) {
+                (Ok(Reply::Done { existed: here, .. }), _) => existed = existed.or(Some(here)),
+                (Ok(reply), _) => return Err(crate::tier::unexpected(&reply)),
+                (Err(error), None) => return Err(error),
+                (Err(error), Some(_)) => {
                     place.owe(&tier_key);
-                    let message = "the authority took the new life, and a copy did not";
-                    return Err(Error::new(ErrorKind::Partial, message).with_source(error));
+                    failed = failed.or(Some(error));
                 }
             }
         }
+        if let Some(error) = failed {
+            let message = "the authority took the new life, and a copy did not; reads go past it";
+            return Err(Error::new(ErrorKind::Partial, message).with_source(error));
+        }
         Ok(existed.unwrap_or_default())
+    }
+
+    /// A copy's life is not its record's: it is dropped, and the next read makes a new one.
+    fn expire_op(&self, chain: &Chain, place: &Place, deadlines: Deadlines) -> Op {
+        match chain.store.is_some() && place.line.role == Role::Cache {
+            true => Op::Invalidate { version: None, mark_ttl: self.periods.mark },
+            false => Op::Expire { deadlines: self.copy_deadlines(deadlines, place.line.ttl) },
+        }
     }
 }
