@@ -43,6 +43,9 @@
 //! - A tier of your own: [`Swap`] and [`Swapping`], or [`Tier`] itself.
 //! - `config`, with the feature of that name: the same stack from TOML or from the environment.
 
+#[cfg(feature = "config")]
+pub mod config;
+
 pub use terrace_core::*;
 pub use terrace_policies::*;
 #[cfg(feature = "memory")]

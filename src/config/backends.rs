@@ -1,0 +1,46 @@
+//! Backends from their settings. One whose feature is not compiled in is an error that names it.
+
+use std::sync::Arc;
+
+use terrace_core::{Backend, Result};
+
+use super::{PostgresConfig, RedisConfig};
+
+#[cfg(feature = "redis")]
+pub(super) fn redis(config: &RedisConfig) -> Result<Arc<dyn Backend>> {
+    let mut redis = terrace_tier_redis::Redis::builder(config.url.expose());
+    if let Some(prefix) = &config.prefix {
+        redis = redis.prefix(prefix);
+    }
+    if config.allow_plaintext {
+        redis = redis.allow_plaintext();
+    }
+    Ok(Arc::new(redis.build()?))
+}
+
+#[cfg(not(feature = "redis"))]
+pub(super) fn redis(_config: &RedisConfig) -> Result<Arc<dyn Backend>> {
+    Err(not_compiled("redis"))
+}
+
+#[cfg(feature = "postgres")]
+pub(super) fn postgres(config: &PostgresConfig) -> Result<Arc<dyn Backend>> {
+    let mut postgres = terrace_tier_postgres::Postgres::builder(config.url.expose());
+    if let Some(schema) = &config.schema {
+        postgres = postgres.schema(schema);
+    }
+    if let Some(pool_size) = config.pool_size {
+        postgres = postgres.pool_size(pool_size);
+    }
+    Ok(Arc::new(postgres.build()?))
+}
+
+#[cfg(not(feature = "postgres"))]
+pub(super) fn postgres(_config: &PostgresConfig) -> Result<Arc<dyn Backend>> {
+    Err(not_compiled("postgres"))
+}
+
+#[cfg(not(all(feature = "redis", feature = "postgres")))]
+fn not_compiled(feature: &str) -> terrace_core::Error {
+    super::refuse(format!("the configuration has {feature}: build terrace with its feature `{feature}`"))
+}

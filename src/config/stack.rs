@@ -1,0 +1,189 @@
+//! The stack: backends made once, and builders over them.
+
+use std::{fmt, hash::Hash, sync::Arc, time::Duration};
+
+use serde::{Serialize, de::DeserializeOwned};
+use terrace_core::{Backend, Builder, Placed, Result, TierSettings};
+use terrace_policies::Ttl;
+use terrace_tier_memory::Memory;
+
+use super::{
+    Config, DatabaseRole, backends, refuse,
+    settings::{millis, seconds},
+};
+
+/// The tiers that a configuration chose, shared by all caches that are built on it.
+///
+/// A handle: clones share the backends.
+///
+/// # Cost
+/// No trip: servers are connected when first used.
+///
+/// ```
+/// use terrace::{Cache, config::Stack};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> terrace::Result<()> {
+/// let stack = Stack::from_toml("ttl_seconds = 60\n[memory]\nentries = 10000")?;
+/// let pages: Cache<String, String> = stack.builder("pages").build()?;
+/// let page = pages.get_or_load("/", || async { Ok::<_, std::io::Error>("home".to_owned()) }).await?;
+/// assert_eq!(*page, "home");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Stack {
+    near_entries: u64,
+    near_ttl: Option<Duration>,
+    redis: Option<Part>,
+    database: Option<Database>,
+    expiry: Ttl,
+}
+
+/// A backend with the settings of its place in every cache.
+#[derive(Clone)]
+struct Part {
+    backend: Arc<dyn Backend>,
+    budget: Option<Duration>,
+    ttl: Option<Duration>,
+}
+
+#[derive(Clone)]
+struct Database {
+    part: Part,
+    role: DatabaseRole,
+}
+
+impl Stack {
+    /// The stack of these settings.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](terrace_core::ErrorKind::Config) for a stack without any tier, for
+    /// settings and URLs that cannot work, and for a backend whose feature is not compiled in.
+    /// None shows a URL.
+    pub fn new(config: &Config) -> Result<Self> {
+        let expiry = config.expiry()?;
+        let memory = config.memory.as_ref();
+        let near_ttl = seconds(memory.and_then(|memory| memory.ttl_seconds))?;
+        let near_entries = memory.map_or(0, |memory| memory.entries);
+        let redis = match &config.redis {
+            Some(redis) => Some(Part::new(backends::redis(redis)?, redis.ttl_seconds, redis.budget_ms)?),
+            None => None,
+        };
+        let database = match &config.postgres {
+            Some(postgres) => {
+                let backend = backends::postgres(postgres)?;
+                let part = Part::new(backend, postgres.ttl_seconds, postgres.budget_ms)?;
+                Some(Database { part, role: postgres.role })
+            }
+            None => None,
+        };
+        if near_entries == 0 && redis.is_none() && database.is_none() {
+            return Err(refuse("a stack without any tier: configure memory, redis or postgres"));
+        }
+        Ok(Self { near_entries, near_ttl, redis, database, expiry })
+    }
+
+    /// The stack of a TOML text.
+    ///
+    /// # Errors
+    /// As [`Config::from_toml`] and [`Stack::new`].
+    pub fn from_toml(text: &str) -> Result<Self> {
+        Self::new(&Config::from_toml(text)?)
+    }
+
+    /// The stack of the process's environment.
+    ///
+    /// # Errors
+    /// As [`Config::from_env`] and [`Stack::new`].
+    pub fn from_env() -> Result<Self> {
+        Self::new(&Config::from_env()?)
+    }
+
+    /// Begins a cache of what lives elsewhere, behind a loader: every tier keeps copies. The
+    /// application may go on with the builder.
+    pub fn builder<K, V>(&self, namespace: impl Into<String>) -> Builder<K, V, Memory<K, V>>
+    where
+        K: Clone + Eq + Hash + Serialize + DeserializeOwned + Send + Sync + 'static,
+        V: Serialize + DeserializeOwned + Send + Sync + 'static,
+    {
+        let builder = self.nearer(namespace.into());
+        match &self.database {
+            Some(database) if database.role != DatabaseRole::Store => {
+                builder.tier(database.part.placed(database.part.ttl))
+            }
+            _ => builder,
+        }
+    }
+
+    /// Begins a cache that keeps records, in the stack's database.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](terrace_core::ErrorKind::Config) on a stack without a durable database,
+    /// or whose database is for copies alone.
+    pub fn records<K, V>(&self, namespace: impl Into<String>) -> Result<Builder<K, V, Memory<K, V>>>
+    where
+        K: Clone + Eq + Hash + Serialize + DeserializeOwned + Send + Sync + 'static,
+        V: Serialize + DeserializeOwned + Send + Sync + 'static,
+    {
+        let namespace = namespace.into();
+        match &self.database {
+            None => Err(refuse(format!(
+                "`{namespace}` keeps records, and no tier of this stack does: configure postgres, or set DATABASE_URL"
+            ))),
+            Some(Database { role: DatabaseRole::Tier, .. }) => Err(refuse(format!(
+                "`{namespace}` keeps records, and the database of this stack has the role \"tier\": it is for copies alone"
+            ))),
+            // A record has no time to live of a tier's.
+            Some(database) => Ok(self.nearer(namespace).store(database.part.placed(None))),
+        }
+    }
+
+    /// All that is nearer than the database.
+    fn nearer<K, V>(&self, namespace: String) -> Builder<K, V, Memory<K, V>>
+    where
+        K: Clone + Eq + Hash + Serialize + DeserializeOwned + Send + Sync + 'static,
+        V: Serialize + DeserializeOwned + Send + Sync + 'static,
+    {
+        let near = match self.near_entries {
+            0 => Memory::off(),
+            entries => Memory::entries(entries),
+        };
+        let mut builder = Builder::new(namespace, near).expire(self.expiry);
+        if let Some(ttl) = self.near_ttl {
+            builder = builder.near_ttl(ttl);
+        }
+        match &self.redis {
+            Some(redis) => builder.tier(redis.placed(redis.ttl)),
+            None => builder,
+        }
+    }
+}
+
+impl Part {
+    fn new(backend: Arc<dyn Backend>, ttl_seconds: Option<u64>, budget_ms: Option<u64>) -> Result<Self> {
+        Ok(Self { backend, budget: millis(budget_ms)?, ttl: seconds(ttl_seconds)? })
+    }
+
+    fn placed(&self, ttl: Option<Duration>) -> Placed {
+        let mut placed = Placed::from(Arc::clone(&self.backend));
+        if let Some(budget) = self.budget {
+            placed = placed.budget(budget);
+        }
+        match ttl {
+            Some(ttl) => placed.ttl(ttl),
+            None => placed,
+        }
+    }
+}
+
+impl fmt::Debug for Stack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stack")
+            .field("near_entries", &self.near_entries)
+            .field("redis", &self.redis.is_some())
+            .field("database", &self.database.as_ref().map(|database| database.part.backend.name()))
+            .field("expiry", &self.expiry)
+            .finish()
+    }
+}

@@ -1,0 +1,80 @@
+//! Settings from TOML. What its parser complains of may be a password: it quotes the source line.
+
+use terrace_core::{Error, Result};
+use toml::de;
+
+use super::{Config, refuse};
+
+impl Config {
+    /// Reads TOML.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](terrace_core::ErrorKind::Config) with the line, for what is no TOML,
+    /// for unknown and missing fields and for values of another type.
+    pub fn from_toml(text: &str) -> Result<Self> {
+        toml::from_str(text).map_err(|error| complaint(text, &error))
+    }
+}
+
+fn complaint(text: &str, error: &de::Error) -> Error {
+    let before = error.span().and_then(|span| text.get(..span.start));
+    let line = before.map_or(1, |before| before.matches('\n').count() + 1);
+    refuse(format!("line {line} of the configuration: {}", without_values(error.message())))
+}
+
+/// The parts of a complaint that name fields and types of ours, and nothing that was given.
+fn without_values(message: &str) -> String {
+    let names = ["unknown field `", "missing field `", "duplicate field `"];
+    if names.iter().any(|start| message.starts_with(start)) {
+        return message.to_owned();
+    }
+    let ours = ["invalid type: ", "invalid value: ", "unknown variant "].iter();
+    match (ours.copied().find(|start| message.starts_with(start)), message.rsplit_once(", expected ")) {
+        (Some(start), Some((_, expected))) => {
+            format!("{}, expected {expected}", start.trim_end_matches([':', ' ']))
+        }
+        _ => "no valid TOML".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(text: &str) -> String {
+        Config::from_toml(text).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn complaints_name_the_line_and_the_field() {
+        assert!(
+            error("ttl_seconds = 1\nttl = 5\n")
+                .starts_with("line 2 of the configuration: unknown field `ttl`")
+        );
+        assert!(error("[redis]\nurls = 'x'").contains("unknown field `urls`"));
+        assert!(error("[postgres]\npool_size = 3").contains("missing field `url`"));
+        assert!(
+            error("\n[memory]\nentries = 'many'")
+                .contains("line 3 of the configuration: invalid type, expected")
+        );
+        assert!(error("[postgres]\nurl = ''\nrole = 'boss'").contains("`both`"));
+    }
+
+    #[test]
+    fn no_complaint_shows_a_value() {
+        for text in [
+            "redis = 'redis://:secret@localhost'",
+            "[redis]\nurl = redis://:secret@localhost",
+            "[redis]\nurl = \"redis://:secret@localhost",
+            "[redis]\nurl = ['redis://:secret@localhost']",
+            "[redis]\nurl = 'x'\nallow_plaintext = 'secret'",
+            "[memory]\nentries = \"secret\\\", expected \\\"x\"",
+            "[postgres]\nurl = ''\nrole = 'secret'",
+            "[postgres]\nurl = ''\nurl = 'secret'",
+            "secret",
+        ] {
+            let error = Config::from_toml(text).unwrap_err();
+            assert!(!format!("{error} {error:?}").contains("secret"), "{error}");
+        }
+    }
+}

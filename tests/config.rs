@@ -1,0 +1,158 @@
+//! One application's code on every stack that a configuration can choose. No server is needed:
+//! backends connect when first used.
+
+use std::ffi::OsString;
+
+use terrace::{
+    Cache, ErrorKind,
+    config::{Config, Stack},
+};
+
+const REDIS: &str = "redis://:secret@127.0.0.1:1/0";
+const POSTGRES: &str = "postgres://app:secret@127.0.0.1:1/app";
+
+fn from_vars(vars: &[(&'static str, &'static str)]) -> terrace::Result<Stack> {
+    let vars = vars.to_vec();
+    let config = Config::from_vars(move |name| {
+        vars.iter().find(|(known, _)| *known == name).map(|(_, value)| OsString::from(value))
+    })?;
+    Stack::new(&config)
+}
+
+/// The tiers of a cache of copies, near to far, and the store of one of records.
+async fn shape(stack: &Stack) -> (Result<String, ErrorKind>, Result<String, ErrorKind>) {
+    let near = if format!("{stack:?}").contains("near_entries: 0,") { "" } else { "near " };
+    let copies = stack.builder::<u64, String>("copies").build();
+    let records = stack.records::<u64, String>("records").and_then(|builder| builder.build());
+    let shown = |cache: terrace::Result<Cache<u64, String>>| match cache {
+        Ok(cache) => Ok(format!("{near}{cache:?}")),
+        Err(error) => Err(error.kind()),
+    };
+    (shown(copies), shown(records))
+}
+
+fn copies(near: &str, tiers: &str) -> String {
+    format!("{near}Cache {{ namespace: \"copies\", tiers: {tiers}, store: None, .. }}")
+}
+
+fn records(near: &str, tiers: &str) -> String {
+    format!("{near}Cache {{ namespace: \"records\", tiers: {tiers}, store: Some(\"postgres\"), .. }}")
+}
+
+#[tokio::test]
+async fn memory_alone() {
+    let expected = (Ok(copies("near ", "[]")), Err(ErrorKind::Config));
+    assert_eq!(shape(&from_vars(&[]).unwrap()).await, expected);
+    assert_eq!(shape(&Stack::from_toml("[memory]\nentries = 5").unwrap()).await, expected);
+}
+
+#[tokio::test]
+async fn redis_alone() {
+    let expected = (Ok(copies("", "[\"redis\"]")), Err(ErrorKind::Config));
+    let stack = from_vars(&[("REDIS_URL", "127.0.0.1:1"), ("CACHE_MEMORY_ENTRIES", "0")]).unwrap();
+    assert_eq!(shape(&stack).await, expected);
+    let stack = Stack::from_toml(&format!("[redis]\nurl = '{REDIS}'")).unwrap();
+    assert_eq!(shape(&stack).await, expected);
+}
+
+#[tokio::test]
+async fn memory_and_redis() {
+    let expected = (Ok(copies("near ", "[\"redis\"]")), Err(ErrorKind::Config));
+    assert_eq!(shape(&from_vars(&[("REDIS_URL", REDIS)]).unwrap()).await, expected);
+}
+
+#[tokio::test]
+async fn memory_and_postgres() {
+    let expected = (Ok(copies("near ", "[\"postgres\"]")), Ok(records("near ", "[]")));
+    assert_eq!(shape(&from_vars(&[("DATABASE_URL", POSTGRES)]).unwrap()).await, expected);
+}
+
+#[tokio::test]
+async fn redis_and_postgres() {
+    let text = format!("[redis]\nurl = '{REDIS}'\n[postgres]\nurl = '{POSTGRES}'");
+    let expected = (Ok(copies("", "[\"redis\", \"postgres\"]")), Ok(records("", "[\"redis\"]")));
+    assert_eq!(shape(&Stack::from_toml(&text).unwrap()).await, expected);
+}
+
+#[tokio::test]
+async fn memory_redis_and_postgres() {
+    let stack = from_vars(&[("REDIS_URL", REDIS), ("DATABASE_URL", POSTGRES), ("CACHE_TTL_SECONDS", "60")]);
+    let expected = (Ok(copies("near ", "[\"redis\", \"postgres\"]")), Ok(records("near ", "[\"redis\"]")));
+    assert_eq!(shape(&stack.unwrap()).await, expected);
+}
+
+#[tokio::test]
+async fn a_role_narrows_what_a_database_is_used_as() {
+    let stack = |role| Stack::from_toml(&format!("[postgres]\nurl = '{POSTGRES}'\nrole = '{role}'")).unwrap();
+    assert_eq!(shape(&stack("store")).await, (Ok(copies("", "[]")), Ok(records("", "[]"))));
+    assert_eq!(shape(&stack("tier")).await, (Ok(copies("", "[\"postgres\"]")), Err(ErrorKind::Config)));
+    assert_eq!(shape(&stack("both")).await, (Ok(copies("", "[\"postgres\"]")), Ok(records("", "[]"))));
+}
+
+#[tokio::test]
+async fn caches_of_a_stack_share_its_backends() {
+    let stack = Stack::from_toml(&format!("[redis]\nurl = '{REDIS}'")).unwrap();
+    let _names: Cache<u64, String> = stack.builder("users").build().unwrap();
+    let numbers = stack.clone().builder::<u64, u64>("users").build();
+    assert_eq!(numbers.unwrap_err().kind(), ErrorKind::NamespaceInUse);
+}
+
+#[tokio::test]
+async fn the_settings_of_expiry_reach_the_caches() {
+    let stack =
+        Stack::from_toml("ttl_seconds = 60\nnegative_ttl_seconds = 2\n[memory]\nentries = 5").unwrap();
+    let cache: Cache<u64, String> = stack.builder("users").build().unwrap();
+    cache.put(&1, "Ada".to_owned()).await.unwrap();
+    let life = cache.ttl(&1).await.unwrap().unwrap();
+    assert!(
+        life <= std::time::Duration::from_secs(60) && life > std::time::Duration::from_secs(50),
+        "{life:?}"
+    );
+}
+
+#[test]
+fn what_cannot_work_is_a_config_error_without_the_secret() {
+    for text in [
+        String::new(),
+        "[memory]\nentries = 0".to_owned(),
+        "ttl_seconds = 0\n[memory]\nentries = 1".to_owned(),
+        "ttl_seconds = -1\n[memory]\nentries = 1".to_owned(),
+        "jitter = 1.5\n[memory]\nentries = 1".to_owned(),
+        "jitter = nan\n[memory]\nentries = 1".to_owned(),
+        "[memory]\nentries = 1\nttl_seconds = 0".to_owned(),
+        "[memory]\nentries = 1\nbytes = 7".to_owned(),
+        format!("[redis]\nurl = '{REDIS}'\nbudget_ms = 0"),
+        format!("[redis]\nurl = '{REDIS}'\npassword = 'secret'"),
+        "[redis]\nurl = 'http://:secret@localhost'".to_owned(),
+        "[redis]\nurl = 'redis://:secret@localhost:port'".to_owned(),
+        "[redis]\nurl = 'redis://:secret@cache.example'".to_owned(),
+        "[postgres]\nurl = 'mysql://app:secret@localhost'".to_owned(),
+        "[postgres]\nurl = 'postgres://app:secret@localhost:port'".to_owned(),
+        format!("[postgres]\nurl = '{POSTGRES}'\npool_size = 0"),
+        format!("[postgres]\nurl = '{POSTGRES}'\nrole = 'secret'"),
+    ] {
+        let error = Stack::from_toml(&text).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config, "{text}");
+        assert!(!format!("{error} {error:?}").contains("secret"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn neither_settings_nor_stacks_show_a_secret() {
+    let text = format!("[redis]\nurl = '{REDIS}'\n[postgres]\nurl = '{POSTGRES}'");
+    let config = Config::from_toml(&text).unwrap();
+    let stack = Stack::new(&config).unwrap();
+    let shown = format!("{config:?} {stack:?} {:?}", stack.builder::<u64, String>("users").build().unwrap());
+    assert!(!shown.contains("secret"), "{shown}");
+}
+
+#[tokio::test]
+async fn a_long_life_does_not_overflow() {
+    let text = format!(
+        "ttl_seconds = {0}\nstale_if_error_seconds = {0}\n[memory]\nentries = 5\nttl_seconds = {0}",
+        i64::MAX
+    );
+    let cache: Cache<u64, String> = Stack::from_toml(&text).unwrap().builder("users").build().unwrap();
+    cache.put(&1, "Ada".to_owned()).await.unwrap();
+    assert!(cache.contains(&1).await.unwrap());
+}
