@@ -195,6 +195,7 @@ impl StateMachineTest for Real {
     }
 
     /// `truth` is the state after the step.
+    #[allow(clippy::too_many_lines, reason = "one arm a step reads best in one place")]
     fn apply(real: Real, truth: &Truth, step: Step) -> Real {
         let Real { runtime, cache, tiers, hand } = &real;
         runtime.block_on(async {

@@ -57,12 +57,36 @@ where
                 .filter(|&at| outcomes[at] == Filling::Kept && self.is_wanted(place, index, &copies[at]))
                 .collect();
             let batch = wanted.iter().map(|&at| self.fill_of(place, index, &copies[at])).collect();
-            for (at, reply) in wanted.into_iter().zip(place.call_many(batch).await) {
-                let authority = chain.store.is_none() && index + 1 == chain.tiers.len();
+            let authority = chain.store.is_none() && index + 1 == chain.tiers.len();
+            for (&at, reply) in wanted.iter().zip(place.call_many(batch).await) {
                 outcomes[at] = self.take_fill(place, authority, &reply);
+            }
+            if !authority && self.level == Level::Fenced {
+                self.outdate(place, copies, &wanted, &mut outcomes).await;
             }
         }
         outcomes
+    }
+
+    /// A tier refuses a fill also where another reader was first, maybe with an older value that
+    /// the authority has replaced by this one meanwhile. What is older must not stay.
+    async fn outdate(&self, place: &Place, copies: &[Copy], wanted: &[usize], outcomes: &mut [Filling]) {
+        let refused: Vec<usize> =
+            wanted.iter().copied().filter(|&at| outcomes[at] == Filling::Refused).collect();
+        let batch = refused.iter().map(|&at| {
+            let Stored { version, deadlines, body } = copies[at].stored.clone();
+            let deadlines = self.copy_deadlines(deadlines, place.line.ttl);
+            let (order, mark_ttl) = (Order::Follow(version), self.periods.mark);
+            (copies[at].key.clone(), Op::Put { order, deadlines, body, mark_ttl })
+        });
+        let replies = place.call_many(batch.collect()).await;
+        for (at, reply) in refused.into_iter().zip(replies) {
+            match reply {
+                Ok(Reply::Kept(_)) => outcomes[at] = Filling::Kept,
+                Ok(_) => {}
+                Err(_) => place.owe(&copies[at].key),
+            }
+        }
     }
 
     fn is_wanted(&self, place: &Place, index: usize, copy: &Copy) -> bool {
