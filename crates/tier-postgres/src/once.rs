@@ -24,6 +24,14 @@ impl<T: Clone + Send + Sync + 'static> Once<T> {
         Self(Mutex::new(State::Idle))
     }
 
+    /// The value, if it is there.
+    pub(crate) fn peek(&self) -> Option<T> {
+        match &*self.0.lock() {
+            State::Done(value) => Some(value.clone()),
+            _ => None,
+        }
+    }
+
     /// The value; made by `work` unless it is there or under way. A failure is told to all who
     /// wait for it, and the next call tries again.
     pub(crate) async fn get<F>(&self, work: impl FnOnce() -> F + Send) -> Result<T>

@@ -74,7 +74,11 @@ impl Pool {
     /// A connection; waits for a free one, first come, first served. The caller bounds the wait.
     pub(crate) async fn session(&self) -> Result<Session, sqlx::Error> {
         match self {
-            Self::Own(pool) => pool.session().await,
+            Self::Own(pool) => match pool.at_hand() {
+                Some(session) => Ok(session),
+                // Boxed: what is rare must not make every call's future large.
+                None => Box::pin(pool.session()).await,
+            },
             Self::Given(pool) => Ok(Session(Some(Inner::Given(pool.acquire().await?)))),
         }
     }
@@ -94,6 +98,16 @@ impl Pool {
 }
 
 impl Own {
+    /// A connection that was used a moment ago, if one is free and nobody waits.
+    fn at_hand(self: &Arc<Self>) -> Option<Session> {
+        let permit = Arc::clone(&self.permits).try_acquire_owned().ok()?;
+        let mut idle = self.idle.lock();
+        let trusted = idle.last().is_some_and(|idle| self.trusts(idle) && idle.opened_at.elapsed() < LIFE);
+        let Idle { connection, opened_at, .. } = if trusted { idle.pop()? } else { return None };
+        drop(idle);
+        Some(self.lend(connection, opened_at, permit))
+    }
+
     async fn session(self: &Arc<Self>) -> Result<Session, sqlx::Error> {
         let permits = Arc::clone(&self.permits);
         let permit = permits.acquire_owned().await.map_err(|_| sqlx::Error::PoolClosed)?;

@@ -40,6 +40,16 @@ impl Ask {
 }
 
 impl Reads {
+    async fn select(&self, digest: [u8; 16]) -> Result<Option<Arc<PgRow>>> {
+        let room = &self.0;
+        let id = room.id().await?;
+        let mut session = room.shared.session().await?;
+        let connection = session.connection()?;
+        let statement = room.shared.statements.of(room.space.role).get.clone();
+        let found = sqlx::query(statement).bind(id).bind(digest.as_slice()).fetch_optional(connection).await;
+        Ok(room.note(session.end(found), During::Read)?.map(Arc::new))
+    }
+
     /// The reply that a row stands for.
     pub(crate) fn reply(&self, row: Option<&PgRow>, op: &Op) -> Result<Reply> {
         rows::read(row, self.0.space.role, op).map_err(|error| typed(error, During::Read))
@@ -50,14 +60,9 @@ impl Trip for Reads {
     type Request = [u8; 16];
     type Reply = Option<Arc<PgRow>>;
 
-    async fn one(&self, digest: [u8; 16]) -> Result<Option<Arc<PgRow>>> {
-        let room = &self.0;
-        let id = room.id().await?;
-        let mut session = room.shared.session().await?;
-        let connection = session.connection()?;
-        let statement = room.shared.statements.of(room.space.role).get.clone();
-        let found = sqlx::query(statement).bind(id).bind(digest.as_slice()).fetch_optional(connection).await;
-        Ok(room.note(session.end(found), During::Read)?.map(Arc::new))
+    /// Boxed, so that the future of a call that joins a batch stays small.
+    fn one(&self, digest: [u8; 16]) -> impl Future<Output = Result<Option<Arc<PgRow>>>> + Send {
+        Box::pin(self.select(digest))
     }
 
     async fn many(&self, digests: Vec<[u8; 16]>) -> Result<Vec<Option<Arc<PgRow>>>> {
@@ -82,8 +87,8 @@ impl Trip for Leases {
     type Request = Ask;
     type Reply = Arc<PgRow>;
 
-    async fn one(&self, ask: Ask) -> Result<Arc<PgRow>> {
-        self.many(vec![ask]).await?.pop().ok_or_else(missing)
+    fn one(&self, ask: Ask) -> impl Future<Output = Result<Arc<PgRow>>> + Send {
+        Box::pin(async move { self.many(vec![ask]).await?.pop().ok_or_else(missing) })
     }
 
     async fn many(&self, asks: Vec<Ask>) -> Result<Vec<Arc<PgRow>>> {

@@ -30,20 +30,23 @@ impl Room {
 
     /// The number of the space; the schema is made and the space entered where needed.
     pub(crate) async fn id(&self) -> Result<i32> {
-        let (space, shared) = (&self.space, &self.shared);
-        self.id
-            .get(|| {
-                let (space, shared) = (space.clone(), Arc::clone(shared));
-                async move {
-                    shared.prepared().await?;
-                    let mut session = shared.session().await?;
-                    let connection = session.connection()?;
-                    let found = enter(connection, &shared.statements, &space).await;
-                    let found = shared.note(session.end(found), During::Read)?;
-                    Ok(found.id)
-                }
-            })
-            .await
+        match self.id.peek() {
+            Some(id) => Ok(id),
+            // Boxed: what happens once must not make every call's future large.
+            None => Box::pin(self.entered()).await,
+        }
+    }
+
+    async fn entered(&self) -> Result<i32> {
+        let (space, shared) = (self.space.clone(), Arc::clone(&self.shared));
+        let work = || async move {
+            shared.prepared().await?;
+            let mut session = shared.session().await?;
+            let found = enter(session.connection()?, &shared.statements, &space).await;
+            let found = shared.note(session.end(found), During::Read)?;
+            Ok(found.id)
+        };
+        self.id.get(work).await
     }
 
     /// The typed error for `error`; what is not in the database any more is made again next time.

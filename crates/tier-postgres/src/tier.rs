@@ -127,7 +127,8 @@ impl Tier for PostgresTier {
         }
         let budget = self.room.space.budget;
         let batch = [(key.clone(), op)];
-        self.write(&batch, Instant::now() + budget, budget).await?.pop().ok_or_else(missing)
+        // Boxed, so that the future of a read stays small.
+        Box::pin(self.write(&batch, Instant::now() + budget, budget)).await?.pop().ok_or_else(missing)
     }
 
     async fn apply_many(&self, batch: Vec<(TierKey, Op)>) -> Vec<Result<Reply>> {
@@ -190,4 +191,31 @@ fn part_len(batch: &[(TierKey, Op)]) -> usize {
 
 async fn within<T>(until: Instant, budget: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
     timeout_at(until, work).await.unwrap_or_else(|_| Err(Error::timeout(budget)))
+}
+
+#[cfg(test)]
+mod tests {
+    use terrace_core::{Backend, Level};
+
+    use crate::Postgres;
+
+    use super::*;
+
+    #[test]
+    fn the_future_of_a_read_is_small() -> Result<()> {
+        let space = Space {
+            namespace: "small".to_owned(),
+            tenant: None,
+            role: Role::Store,
+            level: Level::Fenced,
+            schema: 1,
+            shape: 1,
+            budget: Duration::from_secs(1),
+        };
+        let tier = Postgres::new("postgres://localhost/none")?.open(&space)?;
+        let key = TierKey { bytes: bytes::Bytes::new(), digest: [0; 16] };
+        let size_bytes = std::mem::size_of_val(&*tier.apply(&key, Op::Get));
+        assert!(size_bytes < 1500, "{size_bytes}");
+        Ok(())
+    }
 }
