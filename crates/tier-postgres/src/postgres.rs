@@ -1,16 +1,9 @@
 //! The handle: one for a server, shared by many caches.
 
-use std::{
-    collections::HashMap,
-    fmt,
-    str::FromStr,
-    sync::{Arc, Weak},
-    time::Duration,
-};
+use std::{fmt, str::FromStr, sync::Arc, time::Duration};
 
-use parking_lot::Mutex;
 use sqlx::{ConnectOptions, PgPool, postgres::PgConnectOptions};
-use terrace_core::{Backend, Error, ErrorKind, Result, Space, Tier};
+use terrace_core::{Backend, Error, ErrorKind, Result, Space, Spaces, Tier};
 use tokio::sync::Notify;
 
 use crate::{
@@ -19,7 +12,7 @@ use crate::{
     once::Once,
     pool::{Pool, Session},
     setup,
-    space::{Room, Terms, in_use},
+    space::Room,
     statements::Statements,
     tier::PostgresTier,
 };
@@ -64,7 +57,7 @@ pub(crate) struct Shared {
     prepared: Once<()>,
     /// Wakes the cleaner after a clear.
     pub(crate) cleared: Arc<Notify>,
-    in_use: Mutex<HashMap<String, Uses>>,
+    spaces: Spaces,
 }
 
 impl Postgres {
@@ -103,7 +96,7 @@ impl Postgres {
             schema: quoted,
             prepared: Once::new(),
             cleared: Arc::new(Notify::new()),
-            in_use: Mutex::new(HashMap::new()),
+            spaces: Spaces::default(),
         }))
     }
 }
@@ -196,45 +189,8 @@ impl Backend for Postgres {
         if space.namespace.contains('\0') {
             return Err(config("a namespace in Postgres has no NUL"));
         }
-        let mut in_use_by = self.0.in_use.lock();
-        let uses = in_use_by.entry(space.namespace.clone()).or_default();
-        if let Some(tier) = uses.tier(space)? {
-            return Ok(tier);
-        }
-        let tier = Arc::new(PostgresTier::new(Room::new(space.clone(), Arc::clone(&self.0))));
-        uses.add(&tier);
-        Ok(tier)
-    }
-}
-
-/// The tiers of one namespace that are in use, by tenant and budget.
-#[derive(Default)]
-struct Uses {
-    terms: Option<Terms>,
-    tiers: HashMap<(Option<String>, Duration), Weak<PostgresTier>>,
-}
-
-impl Uses {
-    /// The tier of `space`, if it is open; an error where others use the namespace on other terms.
-    fn tier(&mut self, space: &Space) -> Result<Option<Arc<PostgresTier>>> {
-        let terms = Terms::of(space);
-        if self.terms.as_ref() != Some(&terms) {
-            if self.tiers.values().any(|tier| tier.strong_count() > 0) {
-                return Err(in_use(space, "by another cache of this handle, on other terms"));
-            }
-            self.terms = Some(terms);
-            self.tiers.clear();
-        }
-        Ok(self.tiers.get(&(space.tenant.clone(), space.budget)).and_then(Weak::upgrade))
-    }
-
-    fn add(&mut self, tier: &Arc<PostgresTier>) {
-        // From time to time, so that opening many tenants stays cheap.
-        if self.tiers.len().is_power_of_two() {
-            self.tiers.retain(|_, tier| tier.strong_count() > 0);
-        }
-        let space = tier.space();
-        self.tiers.insert((space.tenant.clone(), space.budget), Arc::downgrade(tier));
+        let claim = self.0.spaces.claim(space)?;
+        Ok(Arc::new(PostgresTier::new(Room::new(space.clone(), Arc::clone(&self.0), claim))))
     }
 }
 

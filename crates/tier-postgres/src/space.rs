@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use sqlx::{PgConnection, Row};
-use terrace_core::{Epoch, Error, ErrorKind, Level, Result, Role, Space};
+use terrace_core::{Claim, Epoch, Error, ErrorKind, Level, Result, Role, Space};
 
 use crate::{error::During, number::signed, once::Once, postgres::Shared, statements::Statements};
 
@@ -11,21 +11,13 @@ use crate::{error::During, number::signed, once::Once, postgres::Shared, stateme
 pub(crate) struct Room {
     pub(crate) space: Space,
     pub(crate) shared: Arc<Shared>,
+    _claim: Claim,
     id: Once<i32>,
 }
 
-/// The terms of use that all processes must agree on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Terms {
-    role: Role,
-    level: Level,
-    schema: u32,
-    shape: u64,
-}
-
 impl Room {
-    pub(crate) fn new(space: Space, shared: Arc<Shared>) -> Self {
-        Self { space, shared, id: Once::new() }
+    pub(crate) fn new(space: Space, shared: Arc<Shared>, claim: Claim) -> Self {
+        Self { space, shared, _claim: claim, id: Once::new() }
     }
 
     /// The number of the space; the schema is made and the space entered where needed.
@@ -65,12 +57,6 @@ impl Room {
         let statements = &self.shared.statements;
         let agreed = agree(connection, statements, &self.space, id).await;
         self.note(session.end(agreed), During::Read)?
-    }
-}
-
-impl Terms {
-    pub(crate) fn of(space: &Space) -> Self {
-        Self { role: space.role, level: space.level, schema: space.schema, shape: space.shape }
     }
 }
 
@@ -168,7 +154,7 @@ async fn agree(
 }
 
 /// The error of a namespace used on other terms.
-pub(crate) fn in_use(space: &Space, how: &str) -> Error {
+fn in_use(space: &Space, how: &str) -> Error {
     let message = format!(
         "namespace {:?} is used {how}: give this cache another name, raise its schema number where the \
          value type changed, or run SELECT forget_terms('...') in the library's schema where the old use ended",

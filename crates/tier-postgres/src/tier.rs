@@ -3,9 +3,7 @@
 use std::{fmt, future::Future, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use terrace_core::{
-    Epoch, Error, ErrorKind, Gate, GateLimits, Op, Reply, Result, Role, Space, Tier, TierKey, Trip,
-};
+use terrace_core::{Epoch, Error, ErrorKind, Gate, GateLimits, Op, Reply, Result, Role, Tier, TierKey, Trip};
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
@@ -47,10 +45,6 @@ impl PostgresTier {
             leases: Gate::new(Leases(Arc::clone(&room)), limits),
             room,
         }
-    }
-
-    pub(crate) fn space(&self) -> &Space {
-        &self.room.space
     }
 
     async fn read_many(&self, batch: &[(TierKey, Op)]) -> Result<Vec<Reply>> {
@@ -195,7 +189,7 @@ async fn within<T>(until: Instant, budget: Duration, work: impl Future<Output = 
 
 #[cfg(test)]
 mod tests {
-    use terrace_core::{Backend, Level};
+    use terrace_core::{Backend, Level, Space};
 
     use crate::Postgres;
 

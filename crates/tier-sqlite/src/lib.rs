@@ -1,1 +1,14 @@
-//! The embedded SQLite tier of terrace: the same contract, no server, one process.
+//! The embedded SQLite tier of terrace: the same contract as a server's, in one process, without
+//! one.
+//!
+//! [`Sqlite`] is the handle; its place in a cache's chain says which role it has. Every operation
+//! runs [`terrace_core::transition`] itself, inside a transaction: concurrent ones share it.
+
+mod clean;
+mod error;
+mod file;
+mod space;
+mod sqlite;
+mod tier;
+
+pub use sqlite::Sqlite;

@@ -1,0 +1,184 @@
+//! One file, one handle: openers, other programs' files, kills, a full disk.
+#![allow(clippy::expect_used, reason = "a test that cannot be prepared fails")]
+
+use std::{
+    io::{BufRead, BufReader},
+    path::Path,
+    process::{Command, Stdio},
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use sqlx::{Connection, Executor, SqliteConnection, sqlite::SqliteConnectOptions};
+use terrace_core::{
+    Backend, Condition, Deadlines, ErrorKind, Level, Op, Order, Reply, Role, Space, Tier, TierKey, Timestamp,
+};
+use terrace_tier_sqlite::Sqlite;
+
+fn space(role: Role) -> Space {
+    Space {
+        namespace: "users".to_owned(),
+        tenant: None,
+        role,
+        level: Level::Fenced,
+        schema: 1,
+        shape: 7,
+        budget: Duration::from_secs(5),
+    }
+}
+
+fn store(path: &Path) -> Arc<dyn Tier> {
+    Sqlite::file(path).expect("the only handle").open(&space(Role::Store)).expect("a tier")
+}
+
+fn key(number: u64) -> TierKey {
+    let mut digest = [0; 16];
+    digest[8..].copy_from_slice(&number.to_be_bytes());
+    TierKey { bytes: Bytes::copy_from_slice(&number.to_be_bytes()), digest }
+}
+
+fn put(body: &'static str) -> Op {
+    Op::Put {
+        order: Order::Author(Condition::Always),
+        deadlines: Deadlines::forever(Timestamp::from_millis(1)),
+        body: Some(Bytes::from_static(body.as_bytes())),
+        mark_ttl: Duration::from_secs(60),
+    }
+}
+
+#[tokio::test]
+async fn a_second_opener_is_told_that_the_file_is_in_use() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("terrace.db");
+    let first = Sqlite::file(&path).expect("the first");
+    let second = Sqlite::file(&path).expect_err("a second one");
+    assert_eq!(second.kind(), ErrorKind::Config);
+    assert!(second.to_string().contains("open in another process"), "{second}");
+    drop(first);
+    Sqlite::file(&path).expect("after the first");
+}
+
+#[tokio::test]
+async fn a_missing_folder_is_an_error_at_once() {
+    let error = Sqlite::file("/nowhere/at/all/terrace.db").expect_err("no folder");
+    assert_eq!(error.kind(), ErrorKind::Config);
+}
+
+#[tokio::test]
+async fn files_of_others_are_refused_and_left_alone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let text = folder.path().join("notes.txt");
+    std::fs::write(&text, "x".repeat(5000)).expect("a text");
+    let error = store(&text).apply(&key(1), put("v")).await.expect_err("no database");
+    assert_eq!(error.kind(), ErrorKind::Config, "{error}");
+    assert_eq!(std::fs::read(&text).expect("the text").len(), 5000);
+
+    let other = folder.path().join("other.db");
+    let mut connection = open(&other).await;
+    connection.execute("CREATE TABLE theirs (x)").await.expect("a table");
+    connection.close().await.expect("closed");
+    let error = store(&other).apply(&key(1), put("v")).await.expect_err("another program's");
+    assert_eq!(error.kind(), ErrorKind::Config, "{error}");
+    assert!(error.to_string().contains("another program"), "{error}");
+}
+
+#[tokio::test]
+async fn a_file_of_a_newer_program_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("terrace.db");
+    store(&path).apply(&key(1), put("v")).await.expect("a record");
+    open(&path).await.execute("PRAGMA user_version = 99").await.expect("a version");
+    let error = store(&path).apply(&key(1), Op::Get).await.expect_err("a newer file");
+    assert_eq!(error.kind(), ErrorKind::Config, "{error}");
+    assert!(error.to_string().contains("version 99"), "{error}");
+}
+
+#[tokio::test]
+async fn another_programs_write_lock_is_busy_and_hits_are_read_beside_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("terrace.db");
+    let tier = store(&path);
+    tier.apply(&key(1), put("v")).await.expect("a record");
+    let mut other = open(&path).await;
+    other.execute("BEGIN IMMEDIATE").await.expect("the lock");
+    assert!(matches!(tier.apply(&key(1), Op::Get).await, Ok(Reply::Hit(_))));
+    let error = tier.apply(&key(2), put("v")).await.expect_err("no lock");
+    assert_eq!(error.kind(), ErrorKind::Busy, "{error}");
+    other.execute("ROLLBACK").await.expect("the lock given back");
+    tier.apply(&key(2), put("v")).await.expect("a record");
+}
+
+#[tokio::test]
+async fn records_of_a_closed_file_are_there_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("terrace.db");
+    for number in 0..5 {
+        store(&path).apply(&key(number), put("v")).await.expect("a record");
+    }
+    let tier = store(&path);
+    for number in 0..5 {
+        assert!(matches!(tier.apply(&key(number), Op::Get).await, Ok(Reply::Hit(_))), "{number}");
+    }
+}
+
+/// Acknowledged writes outlive SIGKILL. The writer is this test in a process of its own.
+#[tokio::test]
+async fn a_killed_process_keeps_every_acknowledged_record() {
+    const PATH: &str = "TERRACE_SQLITE_KILLED";
+    const NAME: &str = "a_killed_process_keeps_every_acknowledged_record";
+    if let Some(path) = std::env::var_os(PATH) {
+        let tier = store(Path::new(&path));
+        for number in 0.. {
+            tier.apply(&key(number), put("v")).await.expect("a record");
+            println!("acknowledged {number}");
+        }
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("terrace.db");
+    let mut writer = Command::new(std::env::current_exe().expect("this test"))
+        .args(["--exact", NAME, "--nocapture"])
+        .env(PATH, &path)
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("a writer");
+    let lines = BufReader::new(writer.stdout.take().expect("its output")).lines();
+    let mut last = None;
+    for line in lines.map_while(Result::ok) {
+        if let Some((_, number)) = line.split_once("acknowledged ") {
+            last = number.parse::<u64>().ok();
+        }
+        if last == Some(50) {
+            writer.kill().expect("killed");
+            break;
+        }
+    }
+    writer.wait().expect("gone");
+    assert_eq!(last, Some(50));
+    let tier = store(&path);
+    for number in 0..=50 {
+        assert!(matches!(tier.apply(&key(number), Op::Get).await, Ok(Reply::Hit(_))), "{number}");
+    }
+}
+
+#[tokio::test]
+async fn concurrent_puts_share_transactions_and_none_is_lost() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let tier = store(&folder.path().join("terrace.db"));
+    let puts: Vec<_> = (0..500)
+        .map(|number| {
+            let tier = Arc::clone(&tier);
+            tokio::spawn(async move { tier.apply(&key(number), put("v")).await })
+        })
+        .collect();
+    for put in puts {
+        assert!(matches!(put.await.expect("no panic"), Ok(Reply::Kept(_))));
+    }
+    let all = tier.apply_many((0..500).map(|number| (key(number), Op::Get)).collect()).await;
+    assert!(all.iter().all(|reply| matches!(reply, Ok(Reply::Hit(_)))));
+}
+
+async fn open(path: &Path) -> SqliteConnection {
+    let options = SqliteConnectOptions::new().filename(path).create_if_missing(true);
+    SqliteConnection::connect_with(&options).await.expect("a connection")
+}
