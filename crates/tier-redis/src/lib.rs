@@ -11,6 +11,7 @@ mod address;
 mod fault;
 mod handle;
 mod heard;
+mod idle;
 mod layout;
 mod link;
 mod reads;

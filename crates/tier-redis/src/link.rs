@@ -2,7 +2,10 @@
 
 use std::{
     fmt,
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -18,7 +21,10 @@ use tokio::{
     time::{Instant, sleep, timeout, timeout_at},
 };
 
-use crate::fault::{self, Effect, error, of_client};
+use crate::{
+    fault::{self, Effect, error, of_client},
+    idle::Idle,
+};
 
 /// How long a connection that owes an answer has to answer a PING before it is given up.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(500);
@@ -31,6 +37,9 @@ const BACKOFF_DENIED: Duration = Duration::from_secs(5);
 /// Commands that may wait for the socket's task before senders are made to wait.
 const SEND_BUFFER: usize = 1_024;
 
+/// Of the next connection.
+static NUMBER: AtomicU64 = AtomicU64::new(1);
+
 /// The connection to one server, shared by all tiers of a handle.
 ///
 /// A call uses the connection that stands now. While none does, it fails at once with what the
@@ -40,6 +49,7 @@ pub(crate) struct Link {
     client: Client,
     connect_timeout: Duration,
     state: watch::Sender<State>,
+    idle: Idle,
     supervisor: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -50,15 +60,17 @@ enum State {
     Down(Error),
 }
 
-/// A connection that stands.
+/// A handle of a connection that stands.
 #[derive(Clone)]
-struct Live {
+pub(crate) struct Live {
+    /// Tells connections apart; never zero.
+    pub(crate) number: u64,
     connection: MultiplexedConnection,
     run_id: Option<Arc<str>>,
     signals: Arc<Signals>,
 }
 
-/// What the supervisor hears about a connection; its address tells connections apart.
+/// What the supervisor hears about a connection.
 #[derive(Default)]
 struct Signals {
     gone: Notify,
@@ -68,17 +80,18 @@ struct Signals {
 impl Link {
     pub(crate) fn new(client: Client, connect_timeout: Duration) -> Arc<Self> {
         let (state, _) = watch::channel(State::New);
-        Arc::new(Self { client, connect_timeout, state, supervisor: Mutex::new(None) })
+        let (idle, supervisor) = (Idle::new(), Mutex::new(None));
+        Arc::new(Self { client, connect_timeout, state, idle, supervisor })
     }
 
     /// One command and its reply, which may be [`Value::ServerError`]. No timer: dropped before the
     /// reply has come, it asks for a look at the connection.
     pub(crate) async fn send(self: &Arc<Self>, command: &Cmd, effect: Effect) -> Result<Value> {
-        let Live { mut connection, signals, .. } = self.live().await?;
-        let suspicion = Suspicion(Some(&signals));
-        let reply = connection.send_packed_command(command).await;
+        let mut live = self.live().await?;
+        let suspicion = Suspicion(Some(&live.signals));
+        let reply = live.connection.send_packed_command(command).await;
         suspicion.answered();
-        reply.map_err(|cause| self.failed(&signals, cause, effect))
+        self.settle(live, reply, effect)
     }
 
     /// Many commands in one round trip: one reply a command, in order.
@@ -87,11 +100,11 @@ impl Link {
         commands: &Pipeline,
         effect: Effect,
     ) -> Result<Vec<Value>> {
-        let Live { mut connection, signals, .. } = self.live().await?;
-        let suspicion = Suspicion(Some(&signals));
-        let replies = connection.send_packed_commands(commands, 0, commands.len()).await;
+        let mut live = self.live().await?;
+        let suspicion = Suspicion(Some(&live.signals));
+        let replies = live.connection.send_packed_commands(commands, 0, commands.len()).await;
         suspicion.answered();
-        let replies = replies.map_err(|cause| self.failed(&signals, cause, effect))?;
+        let replies = self.settle(live, replies, effect)?;
         if replies.len() == commands.len() { Ok(replies) } else { Err(fault::unreadable()) }
     }
 
@@ -115,6 +128,9 @@ impl Link {
     }
 
     async fn live(self: &Arc<Self>) -> Result<Live> {
+        if let Some(live) = self.idle.take() {
+            return Ok(live);
+        }
         if let Some(answer) = self.now() {
             if answer.is_err() {
                 self.start();
@@ -136,24 +152,40 @@ impl Link {
         }
     }
 
-    /// A reply did not come: a broken connection is taken down before the next call.
-    fn failed(self: &Arc<Self>, signals: &Arc<Signals>, cause: RedisError, effect: Effect) -> Error {
-        if cause.is_io_error() || cause.is_unrecoverable_error() {
-            self.take_down(signals, of_client(cause.clone(), Effect::Read));
-            self.start();
+    /// The handle goes back; a connection that broke is taken down before the next call.
+    fn settle<T>(self: &Arc<Self>, live: Live, reply: Result<T, RedisError>, effect: Effect) -> Result<T> {
+        match reply {
+            Ok(reply) => {
+                self.idle.give(live);
+                Ok(reply)
+            }
+            Err(cause) => {
+                if cause.is_io_error() || cause.is_unrecoverable_error() {
+                    self.take_down(&live, of_client(cause.clone(), Effect::Read));
+                    self.start();
+                }
+                Err(of_client(cause, effect))
+            }
         }
-        of_client(cause, effect)
     }
 
-    fn take_down(&self, signals: &Arc<Signals>, why: Error) {
-        self.state.send_if_modified(|state| match state {
-            State::Up(live) if Arc::ptr_eq(&live.signals, signals) => {
+    fn put_up(&self, live: Live) {
+        self.idle.open(live.number);
+        self.state.send_replace(State::Up(live));
+    }
+
+    fn take_down(&self, lost: &Live, why: Error) {
+        let taken = self.state.send_if_modified(|state| match state {
+            State::Up(live) if live.number == lost.number => {
                 *state = State::Down(why);
                 true
             }
             _ => false,
         });
-        signals.gone.notify_one();
+        if taken {
+            self.idle.close();
+        }
+        lost.signals.gone.notify_one();
     }
 
     /// Starts the supervisor, if none runs: at first use, or where its runtime has ended.
@@ -235,12 +267,12 @@ async fn supervise(link: Weak<Link>) {
             Ok(live) => {
                 failures = 0;
                 tracing::debug!(run_id = live.run_id.as_deref(), "connected to redis");
-                held.state.send_replace(State::Up(live.clone()));
+                held.put_up(live.clone());
                 drop(held);
                 let why = watch_over(&live).await;
                 tracing::debug!(error = %why, "lost the connection to redis");
                 let Some(held) = link.upgrade() else { return };
-                held.take_down(&live.signals, why);
+                held.take_down(&live, why);
             }
             Err(why) => {
                 let pause = backoff(failures, why.kind());
@@ -275,7 +307,9 @@ async fn connect(client: Client, limit: Duration) -> Result<Live> {
         Ok((connection, run_id_in(&about)))
     };
     match timeout(limit, attempt).await {
-        Ok(Ok((connection, run_id))) => Ok(Live { connection, run_id, signals }),
+        Ok(Ok((connection, run_id))) => {
+            Ok(Live { number: NUMBER.fetch_add(1, Ordering::Relaxed), connection, run_id, signals })
+        }
         Ok(Err(cause)) => Err(of_client(cause, Effect::Read)),
         Err(_) => Err(unreachable(limit)),
     }

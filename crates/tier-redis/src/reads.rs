@@ -16,9 +16,8 @@ use crate::{
 /// One cell to be read.
 pub(crate) struct Ask {
     pub(crate) key: Bytes,
-    pub(crate) space: Arc<SpaceState>,
-    /// Ask for the epoch too.
-    pub(crate) epoch: bool,
+    /// Ask for the epoch of this one too.
+    pub(crate) epoch_of: Option<Arc<SpaceState>>,
 }
 
 /// What the gate sends: the bytes of cells, and on the way the epochs of their namespaces.
@@ -29,8 +28,8 @@ impl Trip for Reads {
     type Reply = Option<Bytes>;
 
     async fn one(&self, ask: Ask) -> Result<Option<Bytes>> {
-        if ask.epoch {
-            let mut found = read_many(&self.0, &[ask.key], &[ask.space]).await?;
+        if let Some(space) = ask.epoch_of {
+            let mut found = read_many(&self.0, &[ask.key], &[space]).await?;
             return found.pop().ok_or_else(fault::unreadable);
         }
         let mut get = Cmd::with_capacity(2, ask.key.len() + 3);
@@ -42,10 +41,9 @@ impl Trip for Reads {
         let mut spaces: Vec<Arc<SpaceState>> = Vec::new();
         let mut keys = Vec::with_capacity(asks.len());
         for ask in asks {
-            if !spaces.iter().rev().any(|space| Arc::ptr_eq(space, &ask.space)) {
-                spaces.push(ask.space);
-            }
             keys.push(ask.key);
+            let known = |space: &Arc<SpaceState>| spaces.iter().any(|known| Arc::ptr_eq(known, space));
+            spaces.extend(ask.epoch_of.filter(|space| !known(space)));
         }
         read_many(&self.0, &keys, &spaces).await
     }

@@ -52,7 +52,7 @@ impl States {
         }
         let state = Arc::new(SpaceState {
             layout: Layout::new(prefix, space),
-            heard: Heard::default(),
+            heard: Heard::new(),
             registered: Mutex::new(None),
             reclaim: Pending::default(),
             _claim: claim,

@@ -148,11 +148,12 @@ impl RedisTier {
     }
 
     async fn look_up(&self, key: Bytes, ask_epoch: bool) -> Result<Found> {
-        let epoch = ask_epoch || self.state.heard.fresh_epoch().is_none();
-        if epoch {
+        let ask_epoch = ask_epoch || !self.state.heard.is_fresh();
+        if ask_epoch {
             self.renew_terms();
         }
-        let bytes = self.reads.call(Ask { key, space: Arc::clone(&self.state), epoch }).await?;
+        let epoch_of = ask_epoch.then(|| Arc::clone(&self.state));
+        let bytes = self.reads.call(Ask { key, epoch_of }).await?;
         Ok(self.judge(bytes))
     }
 
@@ -266,7 +267,7 @@ impl RedisTier {
         match op {
             Op::Fill { version, deadlines, body, .. }
             | Op::Put { order: Order::Open(version), deadlines, body, .. }
-                if self.space.level == Level::Ttl && self.state.heard.fresh_epoch().is_some() =>
+                if self.space.level == Level::Ttl && self.state.heard.is_fresh() =>
             {
                 let epoch = self.state.heard.epoch().unwrap_or_default();
                 let state = if body.is_some() { State::Value } else { State::Negative };
