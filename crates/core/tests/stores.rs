@@ -215,3 +215,27 @@ async fn a_closed_cache_answers_with_a_typed_error() {
     assert_eq!(other.put("k", 2).await.unwrap_err().kind(), ErrorKind::Closed);
     assert_eq!(other.clear().await.unwrap_err().kind(), ErrorKind::Closed);
 }
+
+#[tokio::test(start_paused = true)]
+async fn of_a_key_that_comes_twice_in_a_batch_the_last_value_stays() {
+    let hand = Clock::manual();
+    let (tier, store) = (fake("redis", &hand), fake("postgres", &hand));
+    let cache = builder().clock(&hand).tier(tier).store(store).build().unwrap();
+    let items = [("a", 1), ("b", 2), ("a", 3), ("a", 4)].map(|(key, value)| (key.to_owned(), value));
+    let versions = cache.put_many(items).await;
+    assert!(versions.iter().all(Result::is_ok));
+    assert_eq!(cache.get("a").await.unwrap().unwrap(), 4);
+    let removed = cache.remove_many(&["a", "a", "b"].map(String::from)).await;
+    assert_eq!(removed.into_iter().map(Result::unwrap).collect::<Vec<_>>(), [true, false, true]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_type_that_its_codec_cannot_carry_is_refused_at_build() {
+    let hand = Clock::manual();
+    let stack = || Builder::<String, serde_json::Value, _>::new("json".to_owned(), NoNear);
+    let binary = stack().tier(fake("redis", &hand)).build();
+    assert_eq!(binary.unwrap_err().kind(), ErrorKind::Unencodable);
+    let json = stack().tier(fake("redis", &hand)).codec(terrace_core::Codec::Json).build().unwrap();
+    json.put("k", serde_json::json!({"a": [1, null]})).await.unwrap();
+    assert_eq!(json.get("k").await.unwrap().unwrap()["a"][0], 1);
+}

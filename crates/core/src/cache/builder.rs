@@ -320,6 +320,7 @@ where
             wire.settings.schema = self.settings.schema;
             wire.settings.codec = self.settings.codec.unwrap_or(wire.settings.codec);
             wire.settings.compression = self.settings.compression.unwrap_or(wire.settings.compression);
+            wire.settings.check()?;
         }
         let shape = self.wire.as_ref().map_or(0, |wire| wire.settings.shape.fingerprint());
         let plan = Plan::new(&self, shape, &monitor, &runtime);

@@ -1,6 +1,6 @@
 //! A remote tier in its place in a chain: budget, health and debts around its calls.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use tokio::{runtime::Handle, time::timeout};
 
@@ -101,11 +101,24 @@ impl Place {
         self.line.judge(result, operation)
     }
 
-    /// Operations of one kind on many keys, within the budget of a batch.
-    pub(crate) async fn call_many(&self, batch: Vec<(TierKey, Op)>) -> Vec<Result<Reply>> {
-        if let [(key, op)] = &batch[..] {
-            return vec![self.call(key, op.clone()).await];
+    /// Operations of one kind on many keys, within the budget of a batch. A key that comes twice
+    /// waits for the next batch: tiers are promised distinct keys.
+    pub(crate) async fn call_many(&self, mut batch: Vec<(TierKey, Op)>) -> Vec<Result<Reply>> {
+        if batch.len() < 2 {
+            let Some((key, op)) = batch.pop() else { return Vec::new() };
+            return vec![self.call(&key, op).await];
         }
+        let mut seen = HashSet::with_capacity(batch.len());
+        let Some(twice) = batch.iter().position(|(key, _)| !seen.insert(key.digest)) else {
+            return self.call_distinct(batch).await;
+        };
+        let rest = batch.split_off(twice);
+        let mut replies = self.call_distinct(batch).await;
+        replies.extend(Box::pin(self.call_many(rest)).await);
+        replies
+    }
+
+    async fn call_distinct(&self, batch: Vec<(TierKey, Op)>) -> Vec<Result<Reply>> {
         let Some(operation) = batch.first().map(|(_, op)| name(op)) else { return Vec::new() };
         let (keys, budget) = (batch.len(), self.space.budget_for(batch.len()));
         let call = self.tier.apply_many(batch);
