@@ -1,0 +1,139 @@
+//! Turns of asynchronous work by a number of callers.
+
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinSet;
+
+use crate::{Effort, Error, Result, row::Round, threads::ORDERS};
+
+/// An operation that many callers run at once.
+pub trait Work: Clone + Send + Sync + 'static {
+    /// The `n`th operation.
+    fn run(&self, n: usize) -> impl Future<Output = Result<()>> + Send;
+
+    /// Waits for what the operations left to be done; it counts.
+    fn settle(&self) -> impl Future<Output = ()> + Send {
+        async {}
+    }
+}
+
+/// How long one side's turn takes with many callers.
+const TURN: Duration = Duration::from_millis(40);
+const ROUNDS: usize = 60;
+
+/// With one caller: operations of each side in one round, taken in turns one by one.
+const TURNS_ALONE: usize = 60;
+const ROUNDS_ALONE: usize = 400;
+
+/// Microseconds an operation takes, in each round; with one caller, operation by operation. The
+/// sides are ours, raw and the control, a raw one with a connection of its own.
+///
+/// # Errors
+/// What an operation failed with.
+pub async fn times<A: Work, B: Work>(
+    sides: (&A, &B, &B),
+    callers: usize,
+    effort: Effort,
+) -> Result<Vec<Round>> {
+    let (ours, raw, control) = (sides.0.clone(), sides.1.clone(), sides.2.clone());
+    // On a worker of the runtime, where applications run; a test's or main's own thread is slower.
+    let task = tokio::spawn(async move {
+        match callers {
+            1 => alone((&ours, &raw, &control), effort.rounds(ROUNDS_ALONE)).await,
+            _ => together((&ours, &raw, &control), callers, effort.rounds(ROUNDS)).await,
+        }
+    });
+    task.await?
+}
+
+/// Thousand operations a second, in each round.
+///
+/// # Errors
+/// As [`times`].
+pub async fn throughputs<A: Work, B: Work>(
+    sides: (&A, &B, &B),
+    callers: usize,
+    effort: Effort,
+) -> Result<Vec<Round>> {
+    let per_second = |micros: f64| callers as f64 * 1000.0 / micros;
+    let times = times(sides, callers, effort).await?;
+    let round = |round: Round| Round {
+        ours: per_second(round.ours),
+        raw: per_second(round.raw),
+        control: per_second(round.control),
+    };
+    Ok(times.into_iter().map(round).collect())
+}
+
+async fn alone<A: Work, B: Work>((ours, raw, control): (&A, &B, &B), rounds: usize) -> Result<Vec<Round>> {
+    let mut measured = Vec::with_capacity(rounds);
+    let mut n = 0;
+    for _ in 0..rounds {
+        let mut spent = [Duration::ZERO; 3];
+        for turn in 0..TURNS_ALONE {
+            for side in ORDERS[turn % ORDERS.len()] {
+                let began = Instant::now();
+                match side {
+                    0 => ours.run(n).await?,
+                    1 => raw.run(n).await?,
+                    _ => control.run(n).await?,
+                }
+                spent[side] += began.elapsed();
+                n += 1;
+            }
+        }
+        let [ours, raw, control] = spent.map(|spent| spent.as_secs_f64() * 1e6 / TURNS_ALONE as f64);
+        measured.push(Round { ours, raw, control });
+    }
+    Ok(measured)
+}
+
+async fn together<A: Work, B: Work>(
+    (ours, raw, control): (&A, &B, &B),
+    callers: usize,
+    rounds: usize,
+) -> Result<Vec<Round>> {
+    let mut measured = Vec::with_capacity(rounds);
+    turn(ours, callers, 0).await?;
+    turn(raw, callers, 0).await?;
+    turn(control, callers, 0).await?;
+    for round in 0..rounds {
+        let mut spent = [0.0; 3];
+        for side in ORDERS[round % ORDERS.len()] {
+            let start = (3 * round + side) * 1_000_003;
+            spent[side] = match side {
+                0 => turn(ours, callers, start).await?,
+                1 => turn(raw, callers, start).await?,
+                _ => turn(control, callers, start).await?,
+            };
+        }
+        let [ours, raw, control] = spent;
+        measured.push(Round { ours, raw, control });
+    }
+    Ok(measured)
+}
+
+/// One side's turn: microseconds an operation, as a caller sees it on average.
+async fn turn<W: Work>(work: &W, callers: usize, start: usize) -> Result<f64> {
+    let began = Instant::now();
+    let mut tasks = JoinSet::new();
+    for caller in 0..callers {
+        let work = work.clone();
+        tasks.spawn(async move {
+            let mut n = start + caller * 9_973;
+            let mut done = 0usize;
+            while began.elapsed() < TURN {
+                work.run(n).await?;
+                n += 1;
+                done += 1;
+            }
+            Ok::<_, Error>(done)
+        });
+    }
+    let mut done = 0;
+    while let Some(task) = tasks.join_next().await {
+        done += task??;
+    }
+    work.settle().await;
+    Ok(began.elapsed().as_secs_f64() * 1e6 * callers as f64 / done as f64)
+}

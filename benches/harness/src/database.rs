@@ -1,0 +1,110 @@
+//! Postgres as a store through the cache, near tier off, beside one prepared statement a key.
+
+use sqlx::{PgPool, postgres::PgPoolOptions};
+use terrace::{Cache, NoNear, Postgres};
+use terrace_testbed::unique_name;
+
+use crate::{
+    Effort, Result,
+    callers::{Work, throughputs, times},
+    data::{KEYS, User, key, scattered},
+    row::{Row, Target, Unit},
+};
+
+/// Connections of the pool that both sides use.
+const POOL: u32 = 8;
+
+/// A cache with a store, and the pool that both sides use.
+#[derive(Clone)]
+pub struct Database {
+    /// Through the cache.
+    pub cache: Cache<String, User, NoNear>,
+    /// The raw pool.
+    pub pool: PgPool,
+}
+
+impl Database {
+    /// Connects both to the database of `url`, and gives both all [`KEYS`].
+    ///
+    /// # Errors
+    /// The server's.
+    pub async fn connect(url: &str) -> Result<Self> {
+        // The test before each use would cost the raw side a quarter of its throughput.
+        let options = PgPoolOptions::new().max_connections(POOL).test_before_acquire(false);
+        let pool = options.connect(url).await?;
+        let store = Postgres::from_pool(pool.clone());
+        let cache = Cache::builder(unique_name("bench")).store(store).build()?;
+        cache.ready().await?;
+        let database = Self { cache, pool };
+        database.fill().await?;
+        Ok(database)
+    }
+
+    async fn fill(&self) -> Result<()> {
+        sqlx::query("CREATE TABLE users_raw (id text PRIMARY KEY, body bytea NOT NULL)")
+            .execute(&self.pool)
+            .await?;
+        for start in (0..KEYS).step_by(500) {
+            let numbers = start..start + 500;
+            for put in self.cache.put_many(numbers.clone().map(|n| (key(n), User::new(n)))).await {
+                put?;
+            }
+            let keys: Vec<String> = numbers.clone().map(key).collect();
+            let bodies: Result<Vec<Vec<u8>>, _> =
+                numbers.map(|n| postcard::to_stdvec(&User::new(n))).collect();
+            sqlx::query("INSERT INTO users_raw SELECT * FROM unnest($1::text[], $2::bytea[])")
+                .bind(keys)
+                .bind(bodies?)
+                .execute(&self.pool)
+                .await?;
+        }
+        sqlx::query("ANALYZE").execute(&self.pool).await?;
+        Ok(())
+    }
+}
+
+/// `cache.get`.
+#[derive(Clone)]
+pub struct Get(pub Database);
+/// SELECT by key and decode.
+#[derive(Clone)]
+pub struct RawGet(pub Database);
+
+impl Work for Get {
+    async fn run(&self, n: usize) -> Result<()> {
+        let found = self.0.cache.get(&key(scattered(n))).await?;
+        found.map(drop).ok_or_else(|| "a record is missing".into())
+    }
+}
+
+impl Work for RawGet {
+    async fn run(&self, n: usize) -> Result<()> {
+        let body: Vec<u8> = sqlx::query_scalar("SELECT body FROM users_raw WHERE id = $1")
+            .bind(key(scattered(n)))
+            .fetch_one(&self.0.pool)
+            .await?;
+        std::hint::black_box(postcard::from_bytes::<User>(&body)?);
+        Ok(())
+    }
+}
+
+/// The rows of this group.
+///
+/// # Errors
+/// The server's.
+pub async fn rows(effort: Effort, url: &str, say: &mut dyn FnMut(Row)) -> Result<()> {
+    let database = Database::connect(url).await?;
+    let (get, raw) = (Get(database.clone()), RawGet(database.clone()));
+    for callers in [1, 2] {
+        let rounds = times((&get, &raw, &raw), callers, effort).await?;
+        let name = format!("get / SELECT and decode, callers {callers}");
+        say(Row::new("postgres", name, Unit::Micros, &rounds, Some(Target::AtMost(1.1))));
+    }
+    for (callers, least) in [(64, 4.0), (256, 7.0)] {
+        let rounds = throughputs((&get, &raw, &raw), callers, effort).await?;
+        let name = format!("get / SELECT and decode, callers {callers}");
+        say(Row::new("postgres", name, Unit::Thousands, &rounds, Some(Target::AtLeast(least))));
+    }
+    database.pool.close().await;
+    Ok(())
+}

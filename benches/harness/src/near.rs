@@ -1,0 +1,144 @@
+//! Near hits through `get` and `get_or_load`, beside the raw engines.
+
+use std::{convert::Infallible, hint::black_box, sync::Arc};
+
+use terrace::{Cache, Memory, Near, Quick, Ttl};
+
+use crate::{
+    Effort, Result,
+    data::{KEYS, Page, keys, scattered},
+    row::{Row, Target, Unit},
+    threads::{Turn, now, rounds},
+};
+
+/// Operations of one turn: about a millisecond, shorter than the scheduler's slices.
+const TURN: usize = 5_000;
+const ROUNDS: usize = 1_200;
+
+/// A raw engine's hit, on which the ratio is taken.
+pub trait Engine: Send + Sync + 'static {
+    /// The value of a key.
+    fn hit(&self, key: &str) -> Option<Arc<Page>>;
+}
+
+impl Engine for moka::sync::Cache<String, Arc<Page>> {
+    #[inline]
+    fn hit(&self, key: &str) -> Option<Arc<Page>> {
+        self.get(key)
+    }
+}
+
+impl Engine for quick_cache::sync::Cache<String, Arc<Page>> {
+    #[inline]
+    fn hit(&self, key: &str) -> Option<Arc<Page>> {
+        self.get(key)
+    }
+}
+
+/// A cache and the raw engine under it, both with all [`KEYS`].
+pub struct Pair<N, E> {
+    keys: Vec<String>,
+    /// Through the cache.
+    pub cache: Cache<String, Page, N>,
+    /// The engine alone.
+    pub engine: E,
+    /// Another one, with copies of its own.
+    pub control: E,
+}
+
+/// `Memory` and moka. Needs a runtime around it.
+///
+/// # Errors
+/// The cache's.
+pub async fn memory() -> Result<Pair<Memory<String, Page>, moka::sync::Cache<String, Arc<Page>>>> {
+    let engine = || {
+        let engine = moka::sync::Cache::new(2 * KEYS as u64);
+        keys().into_iter().enumerate().for_each(|(at, key)| engine.insert(key, Arc::new(Page::new(at))));
+        engine.run_pending_tasks();
+        engine
+    };
+    filled(Memory::entries(2 * KEYS as u64), engine).await
+}
+
+/// `Quick` and quick_cache. Needs a runtime around it.
+///
+/// # Errors
+/// The cache's.
+pub async fn quick() -> Result<Pair<Quick<String, Page>, quick_cache::sync::Cache<String, Arc<Page>>>> {
+    let engine = || {
+        let engine = quick_cache::sync::Cache::new(2 * KEYS);
+        keys().into_iter().enumerate().for_each(|(at, key)| engine.insert(key, Arc::new(Page::new(at))));
+        engine
+    };
+    filled(Quick::entries(2 * KEYS), engine).await
+}
+
+async fn filled<N: Near<String, Page>, E>(near: N, engine: impl Fn() -> E) -> Result<Pair<N, E>> {
+    let raw = engine();
+    let keys = keys();
+    let cache = Cache::builder("pages").near(near).expire(Ttl::secs(3600)).build()?;
+    for (at, key) in keys.iter().enumerate() {
+        cache.put(key, Page::new(at)).await?;
+    }
+    // Its engine has then dealt with the writes.
+    assert_eq!(cache.stats().near_entries, KEYS as u64);
+    Ok(Pair { keys, cache, engine: raw, control: engine() })
+}
+
+impl<N: Near<String, Page>, E: Engine> Pair<N, E> {
+    /// A turn of `cache.get`.
+    pub fn get(&self, start: usize) {
+        for n in start..start + TURN {
+            let hit = now(self.cache.get(self.key(n)));
+            black_box(hit.ok().flatten().map(|page| page.number));
+        }
+    }
+
+    /// A turn of `cache.get_or_load`.
+    pub fn get_or_load(&self, start: usize) {
+        for n in start..start + TURN {
+            let load = || async { Ok::<_, Infallible>(Page::new(0)) };
+            let hit = now(self.cache.get_or_load(self.key(n), load));
+            black_box(hit.ok().map(|page| page.number));
+        }
+    }
+
+    /// A turn of a raw engine's hit.
+    pub fn raw(&self, engine: &E, start: usize) {
+        for n in start..start + TURN {
+            black_box(engine.hit(self.key(n)).map(|page| page.number));
+        }
+    }
+
+    /// The `n`th key that is read.
+    #[inline]
+    #[must_use]
+    pub fn key(&self, n: usize) -> &str {
+        &self.keys[scattered(n)]
+    }
+
+    fn rows(&self, effort: Effort, names: [&str; 2], target: f64, say: &mut dyn FnMut(Row)) {
+        let [ours, theirs] = names;
+        for threads in [1, 2] {
+            let mut row = |method: &str, turn: Turn<'_>| {
+                let raw = |start| self.raw(&self.engine, start);
+                let control = |start| self.raw(&self.control, start);
+                let rounds = rounds(threads, effort.rounds(ROUNDS), TURN, [turn, &raw, &control]);
+                let name = format!("{method}, {ours} / {theirs}, threads {threads}");
+                say(Row::new("near", name, Unit::Nanos, &rounds, Some(Target::AtMost(target))));
+            };
+            row("get", &|start| self.get(start));
+            row("get_or_load", &|start| self.get_or_load(start));
+        }
+    }
+}
+
+/// The rows of this group.
+///
+/// # Errors
+/// The caches'.
+pub async fn rows(effort: Effort, say: &mut dyn FnMut(Row)) -> Result<()> {
+    memory().await?.rows(effort, ["Memory", "moka"], 1.15, say);
+    quick().await?.rows(effort, ["Quick", "quick_cache"], 1.7, say);
+    Ok(())
+}

@@ -1,0 +1,189 @@
+//! Redis through the cache, near tier off, beside the raw multiplexed client with the same codec.
+
+use redis::{AsyncCommands, aio::MultiplexedConnection};
+use terrace::{Cache, NoNear, TierSettings, Ttl};
+use terrace_testbed::unique_name;
+
+use crate::{
+    Effort, Result,
+    callers::{Work, throughputs, times},
+    data::{KEYS, User, key, scattered},
+    row::{Row, Target, Unit},
+};
+
+/// Keys of one many-get.
+pub const BATCH: usize = 100;
+
+/// Seconds that raw copies live, as long as those of the cache.
+pub const LIFE_SECS: u64 = 3600;
+
+/// A cache over one Redis, and raw connections to it.
+#[derive(Clone)]
+pub struct Remote {
+    /// Through the cache.
+    pub cache: Cache<String, User, NoNear>,
+    /// The raw client.
+    pub raw: Raw,
+    /// Another one.
+    pub control: Raw,
+}
+
+/// The raw client: one connection for everyone, as its documentation advises.
+#[derive(Clone)]
+pub struct Raw {
+    /// The connection.
+    pub connection: MultiplexedConnection,
+    prefix: String,
+}
+
+impl Remote {
+    /// Connects both to the Redis of `url`, in names of their own.
+    ///
+    /// # Errors
+    /// The clients'.
+    pub async fn connect(url: &str) -> Result<Self> {
+        let namespace = unique_name("bench");
+        let tier = terrace::Redis::builder(url).allow_plaintext().build()?;
+        // A slow turn of the machine is to be measured, not to be cut off.
+        let tier = tier.budget(std::time::Duration::from_secs(5));
+        let cache = Cache::builder(namespace).tier(tier).expire(Ttl::secs(3600)).build()?;
+        cache.ready().await?;
+        Ok(Self { cache, raw: Raw::connect(url).await?, control: Raw::connect(url).await? })
+    }
+
+    /// Gives both all [`KEYS`].
+    ///
+    /// # Errors
+    /// The clients'.
+    pub async fn fill(&self) -> Result<()> {
+        for start in (0..KEYS).step_by(500) {
+            let numbers = start..start + 500;
+            for put in self.cache.put_many(numbers.clone().map(|n| (key(n), User::new(n)))).await {
+                put?;
+            }
+            for raw in [&self.raw, &self.control] {
+                let mut pipeline = redis::pipe();
+                for n in numbers.clone() {
+                    pipeline.set_ex(raw.key(n), postcard::to_stdvec(&User::new(n))?, LIFE_SECS).ignore();
+                }
+                pipeline.query_async::<()>(&mut raw.connection.clone()).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Raw {
+    async fn connect(url: &str) -> Result<Self> {
+        let separator = if url.contains('?') { '&' } else { '?' };
+        let client = redis::Client::open(format!("{url}{separator}protocol=resp3"))?;
+        let connection = client.get_multiplexed_async_connection().await?;
+        Ok(Self { connection, prefix: unique_name("raw") })
+    }
+
+    /// The raw key of a number.
+    #[must_use]
+    pub fn key(&self, number: usize) -> String {
+        format!("{}:{}", self.prefix, key(number))
+    }
+}
+
+/// `cache.get`.
+#[derive(Clone)]
+pub struct Get(pub Remote);
+/// GET and decode.
+#[derive(Clone)]
+pub struct RawGet(pub Raw);
+/// `cache.get_many` of [`BATCH`] keys.
+#[derive(Clone)]
+pub struct GetMany(pub Remote);
+/// MGET of [`BATCH`] keys and decode.
+#[derive(Clone)]
+pub struct RawGetMany(pub Raw);
+/// `cache.put`.
+#[derive(Clone)]
+pub struct Put(pub Remote);
+/// Encode and SET.
+#[derive(Clone)]
+pub struct RawPut(pub Raw);
+
+impl Work for Get {
+    async fn run(&self, n: usize) -> Result<()> {
+        let found = self.0.cache.get(&key(scattered(n))).await?;
+        found.map(drop).ok_or_else(|| "a key is missing from the cache".into())
+    }
+}
+
+impl Work for RawGet {
+    async fn run(&self, n: usize) -> Result<()> {
+        let found: Vec<u8> = self.0.connection.clone().get(self.0.key(scattered(n))).await?;
+        std::hint::black_box(postcard::from_bytes::<User>(&found)?);
+        Ok(())
+    }
+}
+
+impl Work for GetMany {
+    async fn run(&self, n: usize) -> Result<()> {
+        let keys: Vec<String> = batch(n).map(key).collect();
+        let found = self.0.cache.get_many(&keys).await;
+        let here = found.into_iter().filter(|result| matches!(result, Ok(Some(_)))).count();
+        if here == BATCH { Ok(()) } else { Err("a key is missing from the cache".into()) }
+    }
+}
+
+impl Work for RawGetMany {
+    async fn run(&self, n: usize) -> Result<()> {
+        let keys: Vec<String> = batch(n).map(|n| self.0.key(n)).collect();
+        let found: Vec<Vec<u8>> = self.0.connection.clone().mget(keys).await?;
+        for bytes in found {
+            std::hint::black_box(postcard::from_bytes::<User>(&bytes)?);
+        }
+        Ok(())
+    }
+}
+
+impl Work for Put {
+    async fn run(&self, n: usize) -> Result<()> {
+        self.0.cache.put(&key(scattered(n)), User::new(n)).await?;
+        Ok(())
+    }
+}
+
+impl Work for RawPut {
+    async fn run(&self, n: usize) -> Result<()> {
+        let bytes = postcard::to_stdvec(&User::new(n))?;
+        let key = self.0.key(scattered(n));
+        Ok(self.0.connection.clone().set_ex(key, bytes, LIFE_SECS).await?)
+    }
+}
+
+fn batch(n: usize) -> impl Iterator<Item = usize> {
+    (0..BATCH).map(move |at| scattered(n * BATCH + at))
+}
+
+/// The rows of this group.
+///
+/// # Errors
+/// The servers'.
+pub async fn rows(effort: Effort, url: &str, say: &mut dyn FnMut(Row)) -> Result<()> {
+    let remote = Remote::connect(url).await?;
+    remote.fill().await?;
+    let get = Get(remote.clone());
+    let (raw, control) = (RawGet(remote.raw.clone()), RawGet(remote.control.clone()));
+    for (callers, least) in [(1, 0.95), (8, 0.9), (32, 0.9), (64, 1.05), (256, 1.3)] {
+        let rounds = throughputs((&get, &raw, &control), callers, effort).await?;
+        let name = format!("get / GET and decode, callers {callers}");
+        say(Row::new("redis", name, Unit::Thousands, &rounds, Some(Target::AtLeast(least))));
+    }
+    let many = GetMany(remote.clone());
+    let (raw, control) = (RawGetMany(remote.raw.clone()), RawGetMany(remote.control.clone()));
+    let rounds = times((&many, &raw, &control), 1, effort).await?;
+    say(Row::new("redis", "get_many / MGET and decode, keys 100, callers 1", Unit::Micros, &rounds, None));
+    let (raw, control) = (RawPut(remote.raw.clone()), RawPut(remote.control.clone()));
+    let put = Put(remote);
+    for callers in [1, 32] {
+        let rounds = throughputs((&put, &raw, &control), callers, effort).await?;
+        say(Row::new("redis", format!("put / SET, callers {callers}"), Unit::Thousands, &rounds, None));
+    }
+    Ok(())
+}

@@ -1,0 +1,57 @@
+//! The table, for people and for machines.
+
+use serde::Serialize;
+
+use crate::row::{Row, Spread, Target};
+
+/// All that a run measured.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// Whether it was a short run.
+    pub quick: bool,
+    /// The processors that it could use.
+    pub processors: usize,
+    /// The rows.
+    pub rows: Vec<Row>,
+}
+
+/// What stands over the columns.
+#[must_use]
+pub fn heading() -> String {
+    let names = format!(
+        "{:<8} {:<58} {:>11} {:>11}     {:>6} {:<13} {:<13} {:>7}  {}",
+        "", "", "ours", "raw", "ratio", "(quartiles)", "raw / raw", "target", "met"
+    );
+    let rule = "-".repeat(names.chars().count());
+    format!("{names}\n{rule}")
+}
+
+/// One line of the table.
+#[must_use]
+pub fn line(row: &Row) -> String {
+    let figure = |value: f64| if value < 100.0 { format!("{value:.1}") } else { format!("{value:.0}") };
+    let target = match row.target {
+        Some(Target::AtMost(most)) => format!("<= {most:.2}"),
+        Some(Target::AtLeast(least)) => format!(">= {least:.2}"),
+        None => String::new(),
+    };
+    let met = match row.met {
+        Some(true) => "yes",
+        Some(false) => "NO",
+        None => "",
+    };
+    let quartiles = |spread: &Spread| format!("({:.2}-{:.2})", spread.lower, spread.upper);
+    format!(
+        "{:<8} {:<58} {:>11} {:>11} {:<3} {:>6.2} {:<13} {:<13} {:>7}  {}",
+        row.group,
+        row.name,
+        figure(row.ours),
+        figure(row.raw),
+        row.unit.name(),
+        row.ratio.median,
+        quartiles(&row.ratio),
+        quartiles(&row.control),
+        target,
+        met
+    )
+}
