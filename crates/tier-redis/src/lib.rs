@@ -8,6 +8,7 @@
 //! Needs Redis 6.2 or later, or a server that speaks its protocol (RESP3, Lua).
 
 mod address;
+mod batch;
 mod fault;
 mod handle;
 mod heard;
@@ -19,6 +20,7 @@ mod reclaim;
 mod script;
 mod send;
 mod space;
+mod terms;
 mod tier;
 mod write;
 

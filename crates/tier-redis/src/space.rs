@@ -3,7 +3,6 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Weak},
-    time::Duration,
 };
 
 use parking_lot::Mutex;
@@ -11,11 +10,6 @@ use terrace_core::{Claim, Result, Space, Spaces};
 use tokio::time::Instant;
 
 use crate::{heard::Heard, layout::Layout, reclaim::Pending};
-
-/// So long a namespace's terms hold on the server without being registered again.
-pub(crate) const TERMS_HOLD: Duration = Duration::from_secs(60);
-/// A tier in use registers them again after this.
-pub(crate) const TERMS_RENEW: Duration = Duration::from_secs(20);
 
 /// What all tiers of one namespace and tenant share.
 #[derive(Debug)]
@@ -73,6 +67,8 @@ impl States {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use terrace_core::{Level, Role};
 
     use super::*;

@@ -1,12 +1,12 @@
 //! The tier of one namespace.
 
-use std::{fmt, sync::Arc, time::SystemTime};
+use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use redis::{Cmd, Value};
 use terrace_core::{
-    Cell, Error, ErrorKind, Fence, Gate, Level, Op, Order, Reply, Result, Space, State, Stored, Tier,
+    Cell, Clock, Error, ErrorKind, Fence, Gate, Level, Op, Order, Reply, Result, Space, State, Stored, Tier,
     TierKey, Token, Version,
 };
 use tokio::time::Instant;
@@ -14,11 +14,10 @@ use tokio::time::Instant;
 use crate::{
     fault::{self, Effect, NAME, error},
     link::{Link, within},
-    reads::{Ask, Reads, read_many},
+    reads::{Ask, Reads},
     reclaim,
-    script::{Call, Name},
     send::{self, Request},
-    space::{SpaceState, TERMS_HOLD, TERMS_RENEW},
+    space::SpaceState,
     write::{self, FOREVER_MILLIS},
 };
 
@@ -32,7 +31,7 @@ pub(crate) struct RedisTier {
 }
 
 /// What the read path says of a key.
-enum Found {
+pub(crate) enum Found {
     /// A live value or negative entry.
     Entry(Stored),
     Nothing,
@@ -78,7 +77,7 @@ impl Tier for RedisTier {
             Ok(_) => return Err(located(fault::unreadable(), "clear")),
             Err(error) => return Err(located(error, "clear")),
         }
-        self.state.heard.hear(Some(epoch), asked_at);
+        self.state.heard.set(epoch, asked_at);
         reclaim::start(&self.link, &self.state);
         Ok(())
     }
@@ -158,7 +157,7 @@ impl RedisTier {
     }
 
     /// The server's own expiry has removed what is over; the epoch is compared here.
-    fn judge(&self, bytes: Option<Bytes>) -> Found {
+    pub(crate) fn judge(&self, bytes: Option<Bytes>) -> Found {
         let Some(cell) = bytes.and_then(|bytes| Cell::decode(&bytes)) else { return Found::Nothing };
         if self.state.heard.epoch() != Some(cell.epoch) {
             return Found::Doubtful;
@@ -166,88 +165,7 @@ impl RedisTier {
         write::stored(&cell).map_or(Found::Nothing, Found::Entry)
     }
 
-    async fn read_batch(&self, batch: Vec<(TierKey, Op)>, deadline: Instant) -> Vec<Result<Reply>> {
-        self.renew_terms();
-        let keys: Vec<Bytes> = batch.iter().map(|(key, _)| self.state.layout.cell(key)).collect();
-        let mut found = Vec::with_capacity(keys.len());
-        for page in keys.chunks(send::PIPELINE) {
-            let read = read_many(&self.link, page, std::slice::from_ref(&self.state));
-            match within(deadline, Effect::Read, read).await {
-                Ok(cells) => found.extend(cells.into_iter().map(|cell| Ok(self.judge(cell)))),
-                Err(error) => found.extend(page.iter().map(|_| Err(error.clone()))),
-            }
-        }
-        let mut replies = Vec::with_capacity(keys.len());
-        let mut missing = Vec::new();
-        for ((at, found), (_, op)) in found.into_iter().enumerate().zip(batch) {
-            replies.push(match found {
-                Err(error) => Err(error),
-                Ok(Found::Entry(stored)) if !is_asked_over(&op, stored.version) => Ok(Reply::Hit(stored)),
-                Ok(_) => {
-                    if op != Op::Get {
-                        missing.push((at, op));
-                    }
-                    Ok(Reply::Miss(Fence::default()))
-                }
-            });
-        }
-        let (places, ops): (Vec<_>, Vec<_>) = missing.into_iter().unzip();
-        let leases = places.iter().map(|at| keys[*at].clone()).zip(ops).collect();
-        for (at, lease) in places.into_iter().zip(self.write_batch(leases, deadline, Effect::Read).await) {
-            replies[at] = lease;
-        }
-        replies
-    }
-
-    /// Scripts in pipelines: one trip a page.
-    async fn write_batch(
-        &self,
-        batch: Vec<(Bytes, Op)>,
-        deadline: Instant,
-        effect: Effect,
-    ) -> Vec<Result<Reply>> {
-        let mut replies = Vec::with_capacity(batch.len());
-        let mut requests = Vec::new();
-        let mut places = Vec::new();
-        let mut sizes = Vec::new();
-        for (at, (key, op)) in batch.into_iter().enumerate() {
-            let size = key.len() + write::body_bytes(&op);
-            let plan =
-                if effect == Effect::Read { self.plan_lease(key, op) } else { self.plan_write(key, op) };
-            replies.push(match plan {
-                Plan::Answer(answer) => answer,
-                Plan::Send(request) => {
-                    requests.push(request);
-                    places.push(at);
-                    sizes.push(size);
-                    Err(fault::unreadable())
-                }
-            });
-        }
-        let mut start = 0;
-        for end in send::pages(sizes.into_iter()) {
-            let answers = self.send_page(&requests[start..end], deadline, effect).await;
-            for (at, answer) in places[start..end].iter().zip(answers) {
-                replies[*at] = answer;
-            }
-            start = end;
-        }
-        replies
-    }
-
-    async fn send_page(&self, page: &[Request], deadline: Instant, effect: Effect) -> Vec<Result<Reply>> {
-        let late = |error: Error| page.iter().map(|_| Err(error.clone())).collect();
-        if Instant::now() >= deadline {
-            return late(error(
-                ErrorKind::Timeout,
-                "the budget of the batch was used up before this was sent",
-            ));
-        }
-        let sent = async { Ok(send::page(&self.link, &self.state, page, effect).await) };
-        within(deadline, effect, sent).await.unwrap_or_else(late)
-    }
-
-    fn plan_lease(&self, key: Bytes, op: Op) -> Plan {
+    pub(crate) fn plan_lease(&self, key: Bytes, op: Op) -> Plan {
         match op {
             // No fence at this level: any fill is taken, so a miss costs no second trip.
             Op::Lease { token, .. } if self.space.level == Level::Ttl => {
@@ -257,7 +175,7 @@ impl RedisTier {
         }
     }
 
-    fn plan_write(&self, key: Bytes, op: Op) -> Plan {
+    pub(crate) fn plan_write(&self, key: Bytes, op: Op) -> Plan {
         let bytes = write::body_bytes(&op);
         if bytes > self.max_value_bytes {
             let limit = self.max_value_bytes;
@@ -290,28 +208,10 @@ impl RedisTier {
             None => Plan::Answer(Err(error(ErrorKind::Unsupported, "a batch holds operations of one kind"))),
         }
     }
-
-    async fn register(&self) -> Result<()> {
-        register(&self.link, &self.state, &self.space).await
-    }
-
-    /// Keeps the terms registered, at most one trip in [`TERMS_RENEW`] and in nobody's way.
-    fn renew_terms(&self) {
-        let mut registered = self.state.registered.lock();
-        if registered.is_some_and(|at| at.elapsed() >= TERMS_RENEW) {
-            *registered = Some(Instant::now());
-            let (link, state, space) = (Arc::clone(&self.link), Arc::clone(&self.state), self.space.clone());
-            tokio::spawn(async move {
-                if let Err(error) = register(&link, &state, &space).await {
-                    tracing::warn!(%error, namespace = space.namespace, "the terms of the namespace do not hold");
-                }
-            });
-        }
-    }
 }
 
 /// What is to be done about one operation.
-enum Plan {
+pub(crate) enum Plan {
     Answer(Result<Reply>),
     Send(Request),
 }
@@ -322,26 +222,6 @@ impl fmt::Debug for RedisTier {
             .field("space", &self.space)
             .field("link", &self.link)
             .finish_non_exhaustive()
-    }
-}
-
-async fn register(link: &Arc<Link>, state: &SpaceState, space: &Space) -> Result<()> {
-    let Space { namespace, role, level, schema, shape, .. } = space;
-    let terms = format!("role={role:?} level={level:?} schema={schema} shape={shape:016x}");
-    let keys = vec![Bytes::copy_from_slice(state.layout.terms.as_bytes())];
-    let args = vec![terms.clone().into(), TERMS_HOLD.as_millis().to_string().into()];
-    let call = Call { script: Name::Terms, keys, args };
-    let deadline = Instant::now() + space.budget;
-    match within(deadline, Effect::Read, send::run(link, &call, Effect::Read)).await? {
-        Value::BulkString(held) if held == terms.as_bytes() => Ok(()),
-        Value::BulkString(held) => {
-            let held = String::from_utf8_lossy(&held);
-            let message =
-                format!("the namespace `{namespace}` is in use on other terms: {held}, now {terms}");
-            Err(error(ErrorKind::NamespaceInUse, message))
-        }
-        Value::ServerError(answer) => Err(fault::of_server(&answer)),
-        _ => Err(fault::unreadable()),
     }
 }
 
@@ -357,14 +237,13 @@ fn set(key: &Bytes, cell: &Cell) -> Cmd {
     command
 }
 
-fn is_asked_over(op: &Op, version: Version) -> bool {
+pub(crate) fn is_asked_over(op: &Op, version: Version) -> bool {
     matches!(op, Op::Lease { over: Some(seen), .. } if *seen == version)
 }
 
 /// At level `Ttl` nobody compares versions; they only grow for people who look.
 fn version_now() -> Version {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    Version::NONE.next(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
+    Version::NONE.next(Clock::system().micros())
 }
 
 fn name_of(op: &Op) -> &'static str {
