@@ -1,0 +1,95 @@
+//! A near hit allocates nothing, String keys looked up by `&str`, expiry check included.
+
+use std::{future::Future, pin::pin};
+
+use allocation_counter::measure;
+use terrace::{
+    Builder, Memory, Near, Quick, Ttl,
+    near::{Probe, Scoped, TenantId},
+};
+
+const KEYS: usize = 100;
+const ROUNDS: usize = 200;
+
+fn keys() -> Vec<String> {
+    (0..KEYS).map(|at| format!("a key of some length, number {at}")).collect()
+}
+
+/// The allocations of `ROUNDS` rounds over all keys. The first rounds are not counted: an engine
+/// may make its own structures then.
+fn allocations(mut round: impl FnMut()) -> u64 {
+    (0..10).for_each(|_| round());
+    measure(|| (0..ROUNDS).for_each(|_| round())).count_total
+}
+
+/// Drives a future that is ready at once, on this very thread.
+fn now<T>(future: impl Future<Output = T>) -> T {
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    match pin!(future).poll(&mut context) {
+        std::task::Poll::Ready(value) => value,
+        std::task::Poll::Pending => panic!("a near hit waits for nothing"),
+    }
+}
+
+/// What the engine alone allocates on the same hits.
+fn of_the_engine(get: impl Fn(&Probe<'_, str>) -> bool) -> u64 {
+    let keys = keys();
+    allocations(|| {
+        for key in &keys {
+            assert!(get(&Probe { tenant: TenantId::NONE, key: key.as_str() }));
+        }
+    })
+}
+
+fn scoped(key: String) -> Scoped<String> {
+    Scoped { tenant: TenantId::NONE, key }
+}
+
+async fn a_hit_allocates_what_the_engine_does<N: Near<String, u64>>(
+    near: N,
+    raw: u64,
+) -> terrace::Result<()> {
+    let cache = Builder::new("users".to_owned(), near).expire(Ttl::secs(3_600).jitter(0.1)).build()?;
+    let keys = keys();
+    for key in &keys {
+        cache.put(key.as_str(), 7).await?;
+    }
+    let get = allocations(|| {
+        for key in &keys {
+            assert!(now(cache.get(key.as_str())).is_ok_and(|hit| hit.as_deref() == Some(&7)));
+        }
+    });
+    assert_eq!(get, raw, "get");
+    let get_or_load = allocations(|| {
+        for key in &keys {
+            let load = || async { Err::<u64, _>(std::io::Error::other("a hit loads nothing")) };
+            assert!(now(cache.get_or_load(key.as_str(), load)).is_ok_and(|hit| *hit == 7));
+        }
+    });
+    assert_eq!(get_or_load, raw, "get_or_load");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_hit_on_quick_allocates_nothing() -> terrace::Result<()> {
+    let engine = quick_cache::sync::Cache::new(KEYS * 10);
+    keys().into_iter().for_each(|key| engine.insert(scoped(key), std::sync::Arc::new(7)));
+    let raw = of_the_engine(|probe| engine.get(probe).is_some());
+    assert_eq!(raw, 0);
+    a_hit_allocates_what_the_engine_does(Quick::entries(KEYS * 10), raw).await
+}
+
+#[tokio::test]
+async fn a_hit_on_memory_allocates_nothing_beyond_the_engine() -> terrace::Result<()> {
+    let engine = moka::sync::Cache::new(KEYS as u64 * 10);
+    keys().into_iter().for_each(|key| engine.insert(scoped(key), std::sync::Arc::new(7)));
+    let raw = of_the_engine(|probe| engine.get(probe).is_some());
+    a_hit_allocates_what_the_engine_does(Memory::entries(KEYS as u64 * 10), raw).await
+}
+
+/// The counter counts: else the tests above would pass on anything.
+#[test]
+fn an_allocation_is_counted() {
+    let counted = measure(|| drop(Box::new(std::hint::black_box(7)))).count_total;
+    assert_eq!(counted, 1);
+}
