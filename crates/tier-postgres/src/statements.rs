@@ -70,8 +70,12 @@ impl Statements {
                  WHERE namespace = $1 AND tenant = $2 AND role = $3",
             ),
             add_space: fixed(
+                // Whoever comes second, in the other role, sets no terms: it is the one refused.
                 "INSERT INTO {schema}.spaces (namespace, tenant, role, epoch, level, value_schema, value_shape) \
-                 VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (namespace, tenant, role) DO NOTHING",
+                 SELECT $1, $2, $3, $4, CASE WHEN taken THEN NULL ELSE $5 END, $6, $7 FROM ( \
+                     SELECT EXISTS (SELECT FROM {schema}.spaces \
+                         WHERE namespace = $1 AND role <> $3 AND level IS NOT NULL) AS taken) o \
+                 ON CONFLICT (namespace, tenant, role) DO NOTHING",
             ),
             set_terms: fixed(
                 "UPDATE {schema}.spaces SET level = $2, value_schema = $3, value_shape = $4 WHERE id = $1",

@@ -1,0 +1,215 @@
+//! The functions in the database do what the pure `transition` says, operation by operation, on
+//! random histories: replies and rows, to the last number.
+#![allow(clippy::expect_used, reason = "a test that cannot be prepared fails")]
+
+mod support;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use sqlx::{PgConnection, Row};
+use support::{HOUR, connect, key, open};
+use terrace_core::{
+    Cell, Change, Condition, Deadlines, Epoch, Fence, Moment, Op, Order, Reply, Role, State, TierKey,
+    Timestamp, Token, Version, transition,
+};
+use terrace_testbed::shared_postgres;
+
+const STEPS: usize = 1500;
+const KEYS: u64 = 8;
+
+#[tokio::test]
+async fn the_store_follows_the_transition() {
+    follows_the_transition(Role::Store, 0x5eed).await;
+}
+
+#[tokio::test]
+async fn the_cache_follows_the_transition() {
+    follows_the_transition(Role::Cache, 0xcafe).await;
+}
+
+async fn follows_the_transition(role: Role, seed: u64) {
+    let url = shared_postgres().await.expect("a server");
+    let tier = open(&url, role);
+    tier.ready().await.expect("ready");
+    let mut server = connect(&url).await;
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut fences = vec![Fence::default()];
+    for step in 0..STEPS {
+        let key = key(random.u64(0..KEYS));
+        if random.u8(..) < 4 {
+            forget(&mut server, role, &key).await;
+        }
+        if random.u8(..) < 2 {
+            tier.clear().await.expect("a clear");
+            swept(&mut server).await;
+        }
+        let before = row(&mut server, role, &key).await;
+        let (epoch, start) = server_now(&mut server, role).await;
+        let op = operation(&mut random, before.as_ref(), &fences, start);
+        let reply = tier.apply(&key, op.clone()).await.expect("an answer");
+        let (_, end) = server_now(&mut server, role).await;
+        let after = row(&mut server, role, &key).await;
+        // The server read its clock somewhere in between; what it wrote tells when.
+        let micros = moments(&reply, after.as_ref(), start, end);
+        let agreed = micros.iter().any(|micros| {
+            let now = Timestamp::from_millis(micros / 1000);
+            let (change, said) =
+                transition(before.as_ref(), &op, &Moment { role, now, micros: *micros, epoch });
+            let left = match change {
+                Change::Keep => before.clone(),
+                Change::Write(cell) => Some(cell),
+            };
+            left == after && (said == reply || without_winner(role, &said) == reply)
+        });
+        let now = Timestamp::from_millis(start / 1000);
+        let moment = Moment { role, now, micros: start, epoch };
+        assert!(
+            agreed,
+            "seed {seed:x} step {step} {role:?}\n{op:?}\nbefore {before:?}\nafter  {after:?}\nreply  {reply:?}\n\
+             expected about {:?}",
+            transition(before.as_ref(), &op, &moment)
+        );
+        if let Reply::Miss(fence) = reply {
+            fences.push(fence);
+        }
+    }
+}
+
+/// Waits until the cleaner, started by the clear, has gone: it takes dead rows away.
+async fn swept(server: &mut PgConnection) {
+    let under_way = "SELECT count(*) FROM terrace.spaces WHERE sweep";
+    while sqlx::query_scalar::<_, i64>(under_way).fetch_one(&mut *server).await.expect("a count") > 0 {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// A cache tier may leave out the winner of a refused fill.
+fn without_winner(role: Role, reply: &Reply) -> Reply {
+    match reply {
+        Reply::Refused(_) if role == Role::Cache => Reply::Refused(None),
+        other => other.clone(),
+    }
+}
+
+fn moments(reply: &Reply, after: Option<&Cell>, start: u64, end: u64) -> Vec<u64> {
+    let told = match reply {
+        Reply::Kept(version) | Reply::Done { version, .. } => version.as_u64(),
+        Reply::Miss(fence) => fence.version.as_u64(),
+        _ => start,
+    };
+    let written = after.map_or(start, |cell| cell.deadlines.written.as_millis().saturating_mul(1000));
+    let version = after.map_or(start, |cell| cell.version.as_u64());
+    [start, end, told, version, written.max(start)]
+        .into_iter()
+        .filter(|at| (start..=end).contains(at))
+        .collect()
+}
+
+fn operation(random: &mut fastrand::Rng, before: Option<&Cell>, fences: &[Fence], now_micros: u64) -> Op {
+    let now = Timestamp::from_millis(now_micros / 1000);
+    let kept = before.map_or(Version::NONE, |cell| cell.version);
+    let version = match random.u8(0..40) {
+        0..=11 => kept,
+        12..=17 => Version::from_u64(kept.as_u64().saturating_add(1)),
+        18..=23 => Version::from_u64(kept.as_u64().saturating_sub(1)),
+        24..=31 => Version::from_u64(now_micros),
+        32..=36 => Version::from_u64(now_micros + 1_000_000_000),
+        37 => Version::MAX,
+        _ => Version::NONE,
+    };
+    let length = [Duration::ZERO, HOUR, HOUR * 2, Duration::MAX][random.usize(0..4)];
+    let deadlines = match random.u8(0..5) {
+        0 => Deadlines::ttl(now, Duration::ZERO),
+        1 => Deadlines::forever(now),
+        2 => Deadlines { fresh_until: now, ..Deadlines::ttl(now, HOUR) },
+        3 => Deadlines::ttl(Timestamp::from_millis(1), Duration::from_millis(2)),
+        _ => Deadlines::ttl(now, HOUR),
+    };
+    let body = match random.u8(0..6) {
+        0 => None,
+        1 => Some(Bytes::new()),
+        _ => Some(Bytes::from(random.u64(..).to_be_bytes().to_vec())),
+    };
+    // A leased key holds its token: the newest ones matter most.
+    let fence = match before {
+        Some(cell) if random.bool() => Fence { token: cell.token, version: cell.version },
+        _ => fences[fences.len() - 1 - random.usize(0..fences.len().min(6))],
+    };
+    match random.u8(0..16) {
+        0 => Op::Get,
+        1..=3 => Op::Lease {
+            token: Token::from_u64(random.u64(1..)),
+            ttl: length,
+            over: random.bool().then_some(version),
+        },
+        4..=6 => {
+            Op::Fill { fence, version: if random.bool() { fence.version } else { version }, deadlines, body }
+        }
+        7 => put(Order::Author(Condition::Always), deadlines, body, length),
+        8 => put(Order::Author(Condition::Absent), deadlines, body, length),
+        9 => put(Order::Author(Condition::Version(version)), deadlines, body, length),
+        10 | 11 => put(Order::Follow(version), deadlines, body, length),
+        12 => put(Order::Open(version), deadlines, body, length),
+        13 => Op::Invalidate { version: random.bool().then_some(version), mark_ttl: length },
+        14 => Op::Remove { mark_ttl: length },
+        _ => Op::Expire { deadlines },
+    }
+}
+
+fn put(order: Order, deadlines: Deadlines, body: Option<Bytes>, mark_ttl: Duration) -> Op {
+    Op::Put { order, deadlines, body, mark_ttl }
+}
+
+async fn server_now(server: &mut PgConnection, role: Role) -> (Epoch, u64) {
+    let row = sqlx::query("SELECT epoch, terrace.micros() FROM terrace.spaces")
+        .fetch_one(server)
+        .await
+        .expect("the only space");
+    let epoch: i64 = row.get(0);
+    let epoch = if role == Role::Store { Epoch::default() } else { Epoch::from_u64(epoch.cast_unsigned()) };
+    (epoch, row.get::<i64, _>(1).cast_unsigned())
+}
+
+async fn row(server: &mut PgConnection, role: Role, key: &TierKey) -> Option<Cell> {
+    let columns = "state, version, coalesce(epoch, 0), coalesce(token, 0), written, fresh_until, stale_until, \
+                   expires_at, body";
+    let text = format!("SELECT {columns} FROM terrace.{} WHERE digest = $1", table(role));
+    let row = sqlx::query(sqlx::AssertSqlSafe(text))
+        .bind(key.digest)
+        .fetch_optional(server)
+        .await
+        .expect("a row or none")?;
+    let number = |column: usize| row.get::<i64, _>(column).cast_unsigned();
+    let state = match row.get::<i8, _>(0).cast_unsigned() {
+        b'V' => State::Value,
+        b'N' => State::Negative,
+        b'L' => State::Lease,
+        _ => State::Tombstone,
+    };
+    Some(Cell {
+        state,
+        version: Version::from_u64(number(1)),
+        epoch: Epoch::from_u64(number(2)),
+        token: Token::from_u64(number(3)),
+        deadlines: Deadlines {
+            written: Timestamp::from_millis(number(4)),
+            fresh_until: Timestamp::from_millis(number(5)),
+            stale_until: Timestamp::from_millis(number(6)),
+            expires_at: Timestamp::from_millis(number(7)),
+        },
+        bytes: row.get::<Option<Vec<u8>>, _>(8).map(Bytes::from).unwrap_or_default(),
+    })
+}
+
+async fn forget(server: &mut PgConnection, role: Role, key: &TierKey) {
+    let text = format!("DELETE FROM terrace.{} WHERE digest = $1", table(role));
+    sqlx::query(sqlx::AssertSqlSafe(text)).bind(key.digest).execute(server).await.expect("a deletion");
+}
+
+const fn table(role: Role) -> &'static str {
+    match role {
+        Role::Cache => "cache_entries",
+        Role::Store => "records",
+    }
+}

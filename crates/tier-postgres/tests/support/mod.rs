@@ -1,0 +1,56 @@
+//! What the tests of the Postgres tier share.
+#![allow(dead_code, reason = "each test file uses a part")]
+#![allow(clippy::expect_used, reason = "a test that cannot be prepared fails")]
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use sqlx::{Connection, PgConnection};
+use terrace_core::{Backend, Condition, Deadlines, Level, Op, Order, Role, Space, Tier, TierKey, Timestamp};
+use terrace_tier_postgres::Postgres;
+
+pub(crate) const HOUR: Duration = Duration::from_secs(3600);
+
+pub(crate) fn space(role: Role) -> Space {
+    Space {
+        namespace: "users".to_owned(),
+        tenant: None,
+        role,
+        level: Level::Fenced,
+        schema: 1,
+        shape: 7,
+        budget: Duration::from_secs(10),
+    }
+}
+
+pub(crate) fn open(url: &str, role: Role) -> Arc<dyn Tier> {
+    Postgres::new(url).expect("a URL").open(&space(role)).expect("a tier")
+}
+
+pub(crate) fn key(number: u64) -> TierKey {
+    let mut digest = [0; 16];
+    digest[..8].copy_from_slice(&number.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_be_bytes());
+    digest[8..].copy_from_slice(&number.to_be_bytes());
+    TierKey { bytes: Bytes::copy_from_slice(&number.to_be_bytes()), digest }
+}
+
+pub(crate) fn put(body: &'static str) -> Op {
+    put_if(Condition::Always, body)
+}
+
+pub(crate) fn put_if(condition: Condition, body: &'static str) -> Op {
+    Op::Put {
+        order: Order::Author(condition),
+        deadlines: Deadlines::forever(Timestamp::from_millis(1)),
+        body: Some(Bytes::from_static(body.as_bytes())),
+        mark_ttl: HOUR,
+    }
+}
+
+pub(crate) async fn connect(url: &str) -> PgConnection {
+    PgConnection::connect(url).await.expect("a connection")
+}
+
+pub(crate) async fn run(url: &str, sql: &'static str) {
+    sqlx::raw_sql(sql).execute(&mut connect(url).await).await.expect(sql);
+}
