@@ -148,7 +148,7 @@ impl Link {
         match &*self.state.borrow() {
             State::New => None,
             State::Up(live) => Some(Ok(live.clone())),
-            State::Down(error) => Some(Err(error.clone())),
+            State::Down(why) => Some(Err(error(why.kind(), "not connected").with_source(why.clone()))),
         }
     }
 
