@@ -56,6 +56,8 @@ pub use terrace_tier_memory::Quick;
 pub use terrace_tier_postgres::Postgres;
 #[cfg(feature = "redis")]
 pub use terrace_tier_redis::Redis;
+#[cfg(feature = "sqlite")]
+pub use terrace_tier_sqlite::Sqlite;
 
 /// A cache whose near tier is [`Memory`] unless it names another.
 ///

@@ -13,7 +13,7 @@ const POSTGRES: &str = "postgres://app:secret@127.0.0.1:1/app";
 
 fn from_vars(vars: &[(&'static str, &'static str)]) -> terrace::Result<Stack> {
     let vars = vars.to_vec();
-    let config = Config::from_vars(move |name| {
+    let config = Config::in_memory().with_vars(move |name| {
         vars.iter().find(|(known, _)| *known == name).map(|(_, value)| OsString::from(value))
     })?;
     Stack::new(&config)
@@ -37,6 +37,42 @@ fn copies(near: &str, tiers: &str) -> String {
 
 fn records(near: &str, tiers: &str) -> String {
     format!("{near}Cache {{ namespace: \"records\", tiers: {tiers}, store: Some(\"postgres\"), .. }}")
+}
+
+#[tokio::test]
+async fn embedded() -> terrace::Result<()> {
+    let folder = tempfile::tempdir().map_err(terrace::Error::load)?;
+    let stack = Stack::new(&Config::embedded(folder.path().join("shop.db")))?;
+    let store = records("near ", "[]").replace("postgres", "sqlite");
+    assert_eq!(shape(&stack).await, (Ok(copies("near ", "[\"sqlite\"]")), Ok(store)));
+    Ok(())
+}
+
+#[tokio::test]
+async fn records_of_an_embedded_stack_outlive_it_and_copies_too() -> terrace::Result<()> {
+    let folder = tempfile::tempdir().map_err(terrace::Error::load)?;
+    let config = Config::embedded(folder.path().join("shop.db"));
+    for run in 0..2 {
+        let stack = Stack::new(&config)?;
+        let users: Cache<u64, String> = stack.records("users")?.build()?;
+        let pages: Cache<u64, String> = stack.builder("pages").build()?;
+        if run == 0 {
+            users.put(&1, "Ada".to_owned()).await?;
+            pages.put(&1, "home".to_owned()).await?;
+        } else {
+            assert_eq!(users.get(&1).await?.as_deref(), Some(&"Ada".to_owned()));
+            assert_eq!(pages.get(&1).await?.as_deref(), Some(&"home".to_owned()));
+        }
+        users.close().await;
+        pages.close().await;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn sqlite_in_memory_keeps_copies_and_no_records() {
+    let stack = from_vars(&[("DATABASE_URL", "sqlite::memory:")]).unwrap();
+    assert_eq!(shape(&stack).await, (Ok(copies("near ", "[\"sqlite\"]")), Err(ErrorKind::Config)));
 }
 
 #[tokio::test]
@@ -121,6 +157,8 @@ fn what_cannot_work_is_a_config_error_without_the_secret() {
         "jitter = nan\n[memory]\nentries = 1".to_owned(),
         "[memory]\nentries = 1\nttl_seconds = 0".to_owned(),
         "[memory]\nentries = 1\nbytes = 7".to_owned(),
+        format!("[sqlite]\npath = ':memory:'\n[postgres]\nurl = '{POSTGRES}'"),
+        "[sqlite]\npath = '/no/such/folder/shop.db'".to_owned(),
         format!("[redis]\nurl = '{REDIS}'\nbudget_ms = 0"),
         format!("[redis]\nurl = '{REDIS}'\npassword = 'secret'"),
         "[redis]\nurl = 'http://:secret@localhost'".to_owned(),

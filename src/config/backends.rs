@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use terrace_core::{Backend, Result};
 
-use super::{PostgresConfig, RedisConfig};
+use super::{PostgresConfig, RedisConfig, SqliteConfig};
 
 #[cfg(feature = "redis")]
 pub(super) fn redis(config: &RedisConfig) -> Result<Arc<dyn Backend>> {
@@ -40,7 +40,23 @@ pub(super) fn postgres(_config: &PostgresConfig) -> Result<Arc<dyn Backend>> {
     Err(not_compiled("postgres"))
 }
 
-#[cfg(not(all(feature = "redis", feature = "postgres")))]
+/// SQLite in memory, by this path.
+pub(super) fn is_in_memory(config: &SqliteConfig) -> bool {
+    config.path.as_os_str() == ":memory:"
+}
+
+#[cfg(feature = "sqlite")]
+pub(super) fn sqlite(config: &SqliteConfig) -> Result<Arc<dyn Backend>> {
+    use terrace_tier_sqlite::Sqlite;
+    Ok(Arc::new(if is_in_memory(config) { Sqlite::memory() } else { Sqlite::file(&config.path)? }))
+}
+
+#[cfg(not(feature = "sqlite"))]
+pub(super) fn sqlite(_config: &SqliteConfig) -> Result<Arc<dyn Backend>> {
+    Err(not_compiled("sqlite"))
+}
+
+#[cfg(not(all(feature = "redis", feature = "postgres", feature = "sqlite")))]
 fn not_compiled(feature: &str) -> terrace_core::Error {
     super::refuse(format!("the configuration has {feature}: build terrace with its feature `{feature}`"))
 }

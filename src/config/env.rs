@@ -4,26 +4,34 @@ use std::{env, ffi::OsString};
 
 use terrace_core::Result;
 
-use super::{Config, MemoryConfig, PostgresConfig, RedisConfig, refuse};
-
-/// Entries of the near tier, unless set.
-const MEMORY_ENTRIES: u64 = 10_000;
+use super::{Config, DatabaseRole, MemoryConfig, PostgresConfig, RedisConfig, SqliteConfig, refuse};
 
 impl Config {
-    /// Reads the process's environment; the [module](super) lists the variables.
+    /// Memory alone, changed by the process's environment.
+    ///
+    /// # Errors
+    /// As [`with_env`](Config::with_env).
+    pub fn from_env() -> Result<Self> {
+        Self::in_memory().with_env()
+    }
+
+    /// These settings, those replaced that the process's environment sets; the [module](super)
+    /// lists the variables. So a file may say what a stack is like, and the environment where its
+    /// servers are.
     ///
     /// # Errors
     /// [`ErrorKind::Config`](terrace_core::ErrorKind::Config) with the name of a variable whose
     /// value cannot be used, never with the value.
-    pub fn from_env() -> Result<Self> {
-        Self::from_vars(|name| env::var_os(name))
+    pub fn with_env(self) -> Result<Self> {
+        self.with_vars(|name| env::var_os(name))
     }
 
-    /// Reads the variables through `var`: for names with a prefix, or secrets kept elsewhere.
+    /// These settings, those replaced that `var` has a variable for: for names with a prefix, or
+    /// secrets kept elsewhere.
     ///
     /// # Errors
-    /// As [`from_env`](Config::from_env).
-    pub fn from_vars(var: impl Fn(&str) -> Option<OsString>) -> Result<Self> {
+    /// As [`with_env`](Config::with_env).
+    pub fn with_vars(mut self, var: impl Fn(&str) -> Option<OsString>) -> Result<Self> {
         let text = |name: &str| match var(name).map(OsString::into_string) {
             None => Ok(None),
             Some(Ok(text)) => Ok(Some(text.trim().to_owned()).filter(|text| !text.is_empty())),
@@ -34,39 +42,57 @@ impl Config {
             Some(Ok(number)) => Ok(Some(number)),
             Some(Err(_)) => Err(refuse(format!("{name} is not a whole number"))),
         };
-        let consent = match text("REDIS_ALLOW_PLAINTEXT")?.as_deref() {
-            None | Some("false" | "0") => false,
-            Some("true" | "1") => true,
-            Some(_) => return Err(refuse("REDIS_ALLOW_PLAINTEXT is true or false")),
-        };
-        let mut config = Self {
-            ttl_seconds: number("CACHE_TTL_SECONDS")?,
-            memory: Some(MemoryConfig {
-                entries: number("CACHE_MEMORY_ENTRIES")?.unwrap_or(MEMORY_ENTRIES),
-                ttl_seconds: None,
-            }),
-            redis: text("REDIS_URL")?.map(|url| RedisConfig {
-                url: url.into(),
-                allow_plaintext: consent,
-                ..RedisConfig::default()
-            }),
-            ..Self::default()
-        };
-        if let Some(url) = text("DATABASE_URL")? {
-            config.set_database(url)?;
+        if let Some(ttl_seconds) = number("CACHE_TTL_SECONDS")? {
+            self.ttl_seconds = Some(ttl_seconds);
         }
-        Ok(config)
+        if let Some(entries) = number("CACHE_MEMORY_ENTRIES")? {
+            self.memory = Some(MemoryConfig { entries, ..self.memory.unwrap_or_default() });
+        }
+        if let Some(url) = text("REDIS_URL")? {
+            self.redis = Some(RedisConfig { url: url.into(), ..self.redis.unwrap_or_default() });
+        }
+        let consent = text("REDIS_ALLOW_PLAINTEXT")?;
+        if let Some(redis) = &mut self.redis {
+            redis.allow_plaintext = match consent.as_deref() {
+                None => redis.allow_plaintext,
+                Some("false" | "0") => false,
+                Some("true" | "1") => true,
+                Some(_) => return Err(refuse("REDIS_ALLOW_PLAINTEXT is true or false")),
+            };
+        }
+        match text("DATABASE_URL")? {
+            Some(url) => self.with_database(url),
+            None => Ok(self),
+        }
     }
 
-    fn set_database(&mut self, url: String) -> Result<()> {
+    /// With the database at `url`, in place of any other.
+    fn with_database(mut self, url: String) -> Result<Self> {
+        let (postgres, sqlite) = (self.postgres.take(), self.sqlite.take());
         match url.split_once(':') {
             Some(("postgres" | "postgresql", _)) => {
-                self.postgres = Some(PostgresConfig { url: url.into(), ..PostgresConfig::default() });
-                Ok(())
+                let role = role_of(sqlite.map(|sqlite| sqlite.role));
+                let postgres = postgres.unwrap_or(PostgresConfig { role, ..PostgresConfig::default() });
+                self.postgres = Some(PostgresConfig { url: url.into(), ..postgres });
             }
-            _ => Err(refuse("DATABASE_URL has another scheme than postgres://")),
+            Some(("sqlite", path)) => {
+                let path = path.strip_prefix("//").unwrap_or(path);
+                if path.is_empty() || path.contains('?') {
+                    return Err(refuse("DATABASE_URL is sqlite:PATH or sqlite::memory:, without options"));
+                }
+                let role = role_of(postgres.map(|postgres| postgres.role));
+                let sqlite = sqlite.unwrap_or(SqliteConfig { role, ..SqliteConfig::default() });
+                self.sqlite = Some(SqliteConfig { path: path.into(), ..sqlite });
+            }
+            _ => return Err(refuse("DATABASE_URL has another scheme than postgres:// or sqlite:")),
         }
+        Ok(self)
     }
+}
+
+/// The role stays with the place in the stack, whichever database takes it.
+fn role_of(replaced: Option<DatabaseRole>) -> DatabaseRole {
+    replaced.unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -75,7 +101,7 @@ mod tests {
 
     fn read(vars: &[(&str, &str)]) -> Result<Config> {
         let vars = vars.to_vec();
-        Config::from_vars(move |name| {
+        Config::in_memory().with_vars(move |name| {
             vars.iter().find(|(known, _)| *known == name).map(|(_, value)| OsString::from(value))
         })
     }
@@ -83,8 +109,8 @@ mod tests {
     #[test]
     fn nothing_set_is_memory_alone() {
         let config = read(&[]).unwrap();
-        assert_eq!(config.memory.as_ref().unwrap().entries, MEMORY_ENTRIES);
-        assert_eq!((config.redis, config.postgres, config.ttl_seconds), (None, None, None));
+        assert_eq!(config.memory.as_ref().unwrap().entries, 10_000);
+        assert_eq!(config, Config::in_memory());
     }
 
     #[test]
@@ -104,6 +130,34 @@ mod tests {
     }
 
     #[test]
+    fn a_sqlite_url_is_a_path() {
+        for (url, path) in [
+            ("sqlite:cache.db", "cache.db"),
+            ("sqlite://data/cache.db", "data/cache.db"),
+            ("sqlite:///data/cache.db", "/data/cache.db"),
+            ("sqlite::memory:", ":memory:"),
+            ("sqlite://:memory:", ":memory:"),
+        ] {
+            let config = read(&[("DATABASE_URL", url)]).unwrap();
+            assert_eq!(config.sqlite.unwrap().path.to_str(), Some(path), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_variable_replaces_what_the_settings_say_and_leaves_the_rest() {
+        let file = "jitter = 0.5\n[redis]\nurl = 'a:1'\nprefix = 'shop'\n[sqlite]\npath = 'x'\nrole = 'tier'";
+        let config = Config::from_toml(file).unwrap();
+        let vars = [("REDIS_URL", "b:2"), ("DATABASE_URL", "postgres://db/shop")];
+        let changed = config
+            .with_vars(|name| vars.iter().find(|(known, _)| *known == name).map(|(_, url)| url.into()))
+            .unwrap();
+        let (redis, postgres) = (changed.redis.unwrap(), changed.postgres.unwrap());
+        assert_eq!((redis.url.expose(), redis.prefix.as_deref()), ("b:2", Some("shop")));
+        assert_eq!((postgres.url.expose(), postgres.role), ("postgres://db/shop", DatabaseRole::Tier));
+        assert_eq!((changed.sqlite, changed.jitter, changed.memory), (None, 0.5, None));
+    }
+
+    #[test]
     fn an_empty_variable_is_as_good_as_none() {
         let names = ["REDIS_URL", "DATABASE_URL", "CACHE_TTL_SECONDS", "CACHE_MEMORY_ENTRIES"];
         assert_eq!(read(&names.map(|name| (name, ""))).unwrap(), read(&[]).unwrap());
@@ -115,11 +169,13 @@ mod tests {
             ("CACHE_TTL_SECONDS", "secret"),
             ("CACHE_TTL_SECONDS", "-1"),
             ("CACHE_MEMORY_ENTRIES", "18446744073709551616"),
-            ("REDIS_ALLOW_PLAINTEXT", "secret"),
             ("DATABASE_URL", "mysql://user:secret@localhost"),
             ("DATABASE_URL", "secret"),
+            ("DATABASE_URL", "sqlite:"),
+            ("DATABASE_URL", "sqlite:secret?mode=ro"),
+            ("REDIS_ALLOW_PLAINTEXT", "secret"),
         ] {
-            let error = read(&[(name, value)]).unwrap_err();
+            let error = read(&[("REDIS_URL", "localhost"), (name, value)]).unwrap_err();
             let shown = format!("{error} {error:?}");
             assert!(shown.contains(name) && !shown.contains("secret"), "{shown}");
         }

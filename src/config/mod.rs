@@ -21,7 +21,7 @@
 //!
 //! # TOML
 //!
-//! Only what is there is used, and at least one of the four tables is. Unknown fields are errors.
+//! Only what is there is used, and at least one of the four tables must be. Unknown fields are errors.
 //!
 //! ```toml
 //! ttl_seconds = 60                      # five minutes unless set
@@ -45,6 +45,10 @@
 //! schema = "terrace"
 //! pool_size = 8
 //! role = "both"                         # or "store", "tier"
+//!
+//! [sqlite]                              # instead of postgres, no server
+//! path = "shop.db"                      # or ":memory:", which keeps no records
+//! role = "both"
 //! ```
 //!
 //! # Environment
@@ -53,11 +57,12 @@
 //! |---|---|
 //! | `REDIS_URL` | adds Redis |
 //! | `REDIS_ALLOW_PLAINTEXT` | `true`: consent to another host without TLS, as inside of one compose network |
-//! | `DATABASE_URL` | `postgres://..` adds Postgres |
+//! | `DATABASE_URL` | `postgres://..`, or `sqlite:PATH`: the database, instead of any other |
 //! | `CACHE_TTL_SECONDS` | the time to live |
 //! | `CACHE_MEMORY_ENTRIES` | entries of the near tier of each cache: 10,000 unless set, 0 is off |
 //!
-//! An empty variable is as good as none. Nothing set is memory alone.
+//! An empty variable is as good as none. Nothing set is memory alone, or what the application falls
+//! back on: `Config::embedded("shop.db").with_env()`.
 
 mod backends;
 mod env;
@@ -67,7 +72,7 @@ mod stack;
 mod text;
 
 pub use secret::Secret;
-pub use settings::{Config, DatabaseRole, MemoryConfig, PostgresConfig, RedisConfig};
+pub use settings::{Config, DatabaseRole, MemoryConfig, PostgresConfig, RedisConfig, SqliteConfig};
 pub use stack::Stack;
 
 use terrace_core::{Error, ErrorKind};

@@ -1,6 +1,6 @@
 //! The settings of a stack, as TOML and serde see them.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use serde::Deserialize;
 use terrace_core::Result;
@@ -28,10 +28,12 @@ pub struct Config {
     pub redis: Option<RedisConfig>,
     /// Postgres, as store or tier.
     pub postgres: Option<PostgresConfig>,
+    /// SQLite, as store or tier; beside Postgres it is an error.
+    pub sqlite: Option<SqliteConfig>,
 }
 
 /// The near tier of each cache.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MemoryConfig {
     /// At most about so many entries; 0 is off.
@@ -84,6 +86,23 @@ pub struct PostgresConfig {
     pub budget_ms: Option<u64>,
 }
 
+/// SQLite.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SqliteConfig {
+    /// The file, made if it is not there, or `:memory:`, which keeps no records.
+    pub path: PathBuf,
+    /// What it may be used as.
+    #[serde(default)]
+    pub role: DatabaseRole,
+    /// The longest life of a copy here; records have none.
+    #[serde(default)]
+    pub ttl_seconds: Option<u64>,
+    /// How long one request may take here, in either role.
+    #[serde(default)]
+    pub budget_ms: Option<u64>,
+}
+
 /// What a database may be used as.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -100,7 +119,22 @@ pub enum DatabaseRole {
 /// The time to live unless set: what a cache has without a policy.
 const TTL_SECONDS: u64 = 300;
 
+/// Entries of the near tier, where there is one and nothing is said of it.
+const MEMORY_ENTRIES: u64 = 10_000;
+
 impl Config {
+    /// Memory alone: a near tier of 10,000 entries for each cache.
+    pub fn in_memory() -> Self {
+        let memory = MemoryConfig { entries: MEMORY_ENTRIES, ttl_seconds: None };
+        Self { memory: Some(memory), ..Self::default() }
+    }
+
+    /// Memory before a SQLite file: durable, and no server.
+    pub fn embedded(path: impl Into<PathBuf>) -> Self {
+        let sqlite = SqliteConfig { path: path.into(), ..SqliteConfig::default() };
+        Self { sqlite: Some(sqlite), ..Self::in_memory() }
+    }
+
     /// The expiry policy of the stack's caches.
     pub(super) fn expiry(&self) -> Result<Ttl> {
         if !(0.0..=1.0).contains(&self.jitter) {

@@ -52,6 +52,7 @@ struct Part {
 struct Database {
     part: Part,
     role: DatabaseRole,
+    durable: bool,
 }
 
 impl Stack {
@@ -70,16 +71,9 @@ impl Stack {
             Some(redis) => Some(Part::new(backends::redis(redis)?, redis.ttl_seconds, redis.budget_ms)?),
             None => None,
         };
-        let database = match &config.postgres {
-            Some(postgres) => {
-                let backend = backends::postgres(postgres)?;
-                let part = Part::new(backend, postgres.ttl_seconds, postgres.budget_ms)?;
-                Some(Database { part, role: postgres.role })
-            }
-            None => None,
-        };
+        let database = Database::new(config)?;
         if near_entries == 0 && redis.is_none() && database.is_none() {
-            return Err(refuse("a stack without any tier: configure memory, redis or postgres"));
+            return Err(refuse("a stack without any tier: configure memory, redis, postgres or sqlite"));
         }
         Ok(Self { near_entries, near_ttl, redis, database, expiry })
     }
@@ -127,16 +121,16 @@ impl Stack {
         V: Serialize + DeserializeOwned + Send + Sync + 'static,
     {
         let namespace = namespace.into();
-        match &self.database {
-            None => Err(refuse(format!(
-                "`{namespace}` keeps records, and no tier of this stack does: configure postgres, or set DATABASE_URL"
-            ))),
-            Some(Database { role: DatabaseRole::Tier, .. }) => Err(refuse(format!(
-                "`{namespace}` keeps records, and the database of this stack has the role \"tier\": it is for copies alone"
-            ))),
+        let why = match &self.database {
             // A record has no time to live of a tier's.
-            Some(database) => Ok(self.nearer(namespace).store(database.part.placed(None))),
-        }
+            Some(database) if database.durable && database.role != DatabaseRole::Tier => {
+                return Ok(self.nearer(namespace).store(database.part.placed(None)));
+            }
+            None => "no tier of this stack does: configure postgres or sqlite, or set DATABASE_URL",
+            Some(database) if !database.durable => "SQLite in memory forgets them: give it a file",
+            Some(_) => "the database of this stack has the role \"tier\": it is for copies alone",
+        };
+        Err(refuse(format!("`{namespace}` keeps records, and {why}")))
     }
 
     /// All that is nearer than the database.
@@ -156,6 +150,24 @@ impl Stack {
         match &self.redis {
             Some(redis) => builder.tier(redis.placed(redis.ttl)),
             None => builder,
+        }
+    }
+}
+
+impl Database {
+    fn new(config: &Config) -> Result<Option<Self>> {
+        match (&config.postgres, &config.sqlite) {
+            (None, None) => Ok(None),
+            (Some(_), Some(_)) => Err(refuse("a stack has one database: postgres or sqlite, not both")),
+            (Some(postgres), None) => {
+                let backend = backends::postgres(postgres)?;
+                let part = Part::new(backend, postgres.ttl_seconds, postgres.budget_ms)?;
+                Ok(Some(Self { part, role: postgres.role, durable: true }))
+            }
+            (None, Some(sqlite)) => {
+                let part = Part::new(backends::sqlite(sqlite)?, sqlite.ttl_seconds, sqlite.budget_ms)?;
+                Ok(Some(Self { part, role: sqlite.role, durable: !backends::is_in_memory(sqlite) }))
+            }
         }
     }
 }
