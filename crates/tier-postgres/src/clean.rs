@@ -11,10 +11,13 @@ use terrace_core::Result;
 use crate::{
     error::{During, typed},
     postgres::Shared,
+    setup::within,
 };
 
 /// Between two rounds.
 const PAUSE: Duration = Duration::from_secs(60);
+/// A round ends after this time at the latest.
+const ROUND: Duration = Duration::from_secs(60);
 /// Rows a statement, one transaction each.
 const BATCH_ROWS: i64 = 1000;
 /// Batches a round and table: what is left waits for the next round.
@@ -33,7 +36,7 @@ pub(crate) fn start(shared: &Arc<Shared>) {
                 () = cleared.notified() => {}
             }
             let Some(shared) = Weak::upgrade(&weak) else { return };
-            if let Err(error) = round(&shared).await {
+            if let Err(error) = within(ROUND, round(&shared)).await {
                 tracing::debug!(%error, "cleaning stopped; it goes on with the next round");
             }
         }

@@ -7,7 +7,7 @@ use terrace_core::{Error, ErrorKind, Result};
 
 use crate::{
     error::{During, typed},
-    pool::Pool,
+    pool::{Pool, Session},
 };
 
 /// What brings a schema of version `index` to `index + 1`. Only ever appended to.
@@ -16,22 +16,36 @@ const MIGRATIONS: [fn() -> String; 1] = [first];
 /// Many processes may wait for the one that migrates.
 const MIGRATION_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// A server that does not answer must not hold up those that come after.
+pub(crate) const LOOK_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Brings `schema`, a quoted name, to the version of this code.
 pub(crate) async fn prepare(pool: &Pool, schema: &str) -> Result<()> {
-    let work = async {
-        let mut session = pool.session().await.map_err(|error| typed(error, During::Connect))?;
-        let connection = session.connection()?;
-        let result = match found(connection, schema).await {
-            Ok(version) if version < current() => migrate(connection, schema).await,
-            found => found,
-        };
-        let version = session.end(result).map_err(|error| typed(error, During::Read))?;
-        check(version, schema)
+    let look = async {
+        let mut session = open(pool).await?;
+        let version = found(session.connection()?, schema).await;
+        session.end(version).map_err(|error| typed(error, During::Read))
     };
-    match tokio::time::timeout(MIGRATION_TIMEOUT, work).await {
-        Ok(result) => result,
-        Err(_) => Err(Error::timeout(MIGRATION_TIMEOUT)),
+    let version = within(LOOK_TIMEOUT, look).await?;
+    if version >= current() {
+        return check(version, schema);
     }
+    let migrate = async {
+        let mut session = open(pool).await?;
+        let version = migrate(session.connection()?, schema).await;
+        session.end(version).map_err(|error| typed(error, During::Read))
+    };
+    let version = within(MIGRATION_TIMEOUT, migrate).await?;
+    check(version, schema)
+}
+
+async fn open(pool: &Pool) -> Result<Session> {
+    pool.session().await.map_err(|error| typed(error, During::Connect))
+}
+
+/// The work, or a typed error after `time`.
+pub(crate) async fn within<T>(time: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::time::timeout(time, work).await.unwrap_or_else(|_| Err(Error::timeout(time)))
 }
 
 fn current() -> i32 {

@@ -5,7 +5,14 @@ use std::sync::Arc;
 use sqlx::{PgConnection, Row};
 use terrace_core::{Claim, Epoch, Error, ErrorKind, Level, Result, Role, Space};
 
-use crate::{error::During, number::signed, once::Once, postgres::Shared, statements::Statements};
+use crate::{
+    error::During,
+    number::signed,
+    once::Once,
+    postgres::Shared,
+    setup::{LOOK_TIMEOUT, within},
+    statements::Statements,
+};
 
 /// A [`Space`] as the database knows it.
 pub(crate) struct Room {
@@ -33,10 +40,12 @@ impl Room {
         let (space, shared) = (self.space.clone(), Arc::clone(&self.shared));
         let work = || async move {
             shared.prepared().await?;
-            let mut session = shared.session().await?;
-            let found = enter(session.connection()?, &shared.statements, &space).await;
-            let found = shared.note(session.end(found), During::Read)?;
-            Ok(found.id)
+            let entering = async {
+                let mut session = shared.session().await?;
+                let found = enter(session.connection()?, &shared.statements, &space).await;
+                shared.note(session.end(found), During::Read)
+            };
+            within(LOOK_TIMEOUT, entering).await.map(|found| found.id)
         };
         self.id.get(work).await
     }
@@ -52,6 +61,10 @@ impl Room {
     /// Checks that all processes use the namespace on the same terms.
     pub(crate) async fn check_terms(&self) -> Result<()> {
         let id = self.id().await?;
+        within(LOOK_TIMEOUT, self.agree_on_terms(id)).await
+    }
+
+    async fn agree_on_terms(&self, id: i32) -> Result<()> {
         let mut session = self.shared.session().await?;
         let connection = session.connection()?;
         let statements = &self.shared.statements;
