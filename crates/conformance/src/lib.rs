@@ -3,6 +3,8 @@
 //! - [`tier_suite!`] makes a test of each case of the tier contract; [`suite::run_all`] runs them
 //!   as a plain function.
 //! - [`suite::oracle`] compares a tier with the pure transition on random histories.
+//! - [`policy_suite!`] makes a test of each case for one kind of policy; [`policy::check`] runs them
+//!   as a plain function.
 //! - [`Fake`] is a tier in memory, for the tests of tiers, caches and applications.
 //! - [`Faulty`] makes any backend fail, hang or lose answers on cue; [`Recording`] writes down what
 //!   a cache asks of it.
@@ -12,6 +14,7 @@ mod fake;
 mod faulty;
 #[cfg(test)]
 mod mutants;
+pub mod policy;
 mod recording;
 pub mod suite;
 

@@ -47,7 +47,8 @@ impl Ttl {
     /// do not end together. It never lengthens one: a time to live is a promise of how old a value
     /// may be. The same goes for a tier's own cap.
     ///
-    /// What lies outside of 0 to 1 is clamped; NaN is 0.
+    /// A millisecond is left of each life, so that chance keeps or refuses nothing. What lies
+    /// outside of 0 to 1 is clamped; NaN is 0.
     #[must_use]
     pub const fn jitter(mut self, part: f64) -> Self {
         self.jitter = if part.is_nan() { 0.0 } else { part.clamp(0.0, 1.0) };
@@ -85,8 +86,8 @@ impl Ttl {
             return life;
         }
         // Rounded up past the longest duration it would not fit: then it is as long as it was.
-        Duration::try_from_secs_f64(life.as_secs_f64() * (1.0 - cut))
-            .map_or(life, |shorter| shorter.min(life))
+        let shorter = Duration::try_from_secs_f64(life.as_secs_f64() * (1.0 - cut)).unwrap_or(life);
+        shorter.clamp(life.min(Duration::from_millis(1)), life)
     }
 }
 
@@ -173,6 +174,7 @@ mod tests {
         assert_eq!(fresh(&Ttl::secs(100).jitter(7.0), 0.5), secs(50));
         assert_eq!(fresh(&Ttl::secs(100).jitter(f64::INFINITY), 0.5), secs(50));
         assert_eq!(fresh(&Ttl::secs(100).jitter(0.5), f64::NAN), secs(100));
+        assert_eq!(fresh(&Ttl::secs(100).jitter(1.0), 1.0), Duration::from_millis(1));
     }
 
     #[test]

@@ -1,0 +1,220 @@
+//! The suite can fail: each broken policy is caught by the case that names its fault.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use terrace_core::{
+    Admission, Coalesce, Copies, Expiry, Freshness, Keeping, Lifetime, OnStale, StaleHit, Stampede,
+    WritePlan, WritePolicy, Writing,
+};
+
+use super::{ADMISSION, Broken, Case, EXPIRY, FRESHNESS, STAMPEDE, WRITE, check};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// A policy made of functions; each mutant has one that is wrong.
+struct Made {
+    lifetime: fn(&Writing) -> Lifetime,
+    cap: fn(Duration, f64) -> Duration,
+    freshness: Option<Stale>,
+}
+
+#[derive(Clone, Copy)]
+struct Stale {
+    on_stale: fn(&StaleHit) -> OnStale,
+    on_error: fn(&StaleHit) -> bool,
+}
+
+const SOUND: Made = Made { lifetime: sound_life, cap: |ttl, _| ttl, freshness: None };
+const STRICT: Stale = Stale { on_stale: |_| OnStale::Miss, on_error: |_| false };
+
+fn sound_life(writing: &Writing) -> Lifetime {
+    Lifetime::fresh(writing.ttl.unwrap_or(MINUTE))
+}
+
+impl Expiry for Made {
+    fn lifetime(&self, writing: &Writing) -> Lifetime {
+        (self.lifetime)(writing)
+    }
+
+    fn cap(&self, tier_ttl: Duration, chance: f64) -> Duration {
+        (self.cap)(tier_ttl, chance)
+    }
+
+    fn freshness(&self) -> Option<Arc<dyn Freshness>> {
+        self.freshness.map(|stale| Arc::new(stale) as Arc<dyn Freshness>)
+    }
+}
+
+impl Freshness for Stale {
+    fn on_stale(&self, hit: &StaleHit) -> OnStale {
+        (self.on_stale)(hit)
+    }
+
+    fn on_error(&self, hit: &StaleHit) -> bool {
+        (self.on_error)(hit)
+    }
+}
+
+impl<F: Fn(&Keeping<'_>) -> bool + Send + Sync + 'static> Admission for Answer<F> {
+    fn admits(&self, keeping: &Keeping<'_>) -> bool {
+        (self.0)(keeping)
+    }
+}
+
+struct Answer<F>(F);
+
+/// Gives one answer, then the other.
+#[derive(Default)]
+struct Flip(AtomicBool);
+
+impl Flip {
+    fn flip(&self) -> bool {
+        self.0.fetch_xor(true, Ordering::Relaxed)
+    }
+}
+
+impl WritePolicy for Flip {
+    fn plan(&self) -> WritePlan {
+        WritePlan { store: self.flip(), copies: Copies::Replace }
+    }
+}
+
+impl Stampede for Flip {
+    fn coalesce(&self) -> Coalesce {
+        if self.flip() { Coalesce::Local } else { Coalesce::Nobody }
+    }
+}
+
+struct Nowhere;
+
+impl WritePolicy for Nowhere {
+    fn plan(&self) -> WritePlan {
+        WritePlan { store: false, copies: Copies::Invalidate }
+    }
+}
+
+/// The case of this name found the fault.
+fn caught<P: ?Sized>(cases: &[Case<P>], name: &str, policy: &P) {
+    let Err(Broken { cases }) = check(cases, policy) else { panic!("{name} found nothing") };
+    assert!(cases.iter().any(|(found, _)| *found == name), "{name} found nothing: {cases:?}");
+}
+
+#[test]
+fn sound_policies_pass() {
+    check(EXPIRY, &SOUND).unwrap();
+    check(FRESHNESS, &STRICT).unwrap();
+    check(ADMISSION, &Answer(|_: &Keeping<'_>| true)).unwrap();
+}
+
+#[test]
+fn expiry_policies_that_panic_are_caught() {
+    let lifetime = |writing: &Writing| Lifetime::fresh(writing.ttl.unwrap_or(MINUTE).mul_f64(1.5));
+    caught(EXPIRY, "any_time_is_answered", &Made { lifetime, ..SOUND });
+    caught(EXPIRY, "any_time_is_answered", &Made { cap: |ttl, _| ttl + MINUTE, ..SOUND });
+}
+
+#[test]
+fn a_life_that_the_entry_did_not_ask_for_is_caught() {
+    let lifetime = |_: &Writing| Lifetime::fresh(MINUTE);
+    caught(EXPIRY, "a_life_of_its_own_is_not_exceeded", &Made { lifetime, ..SOUND });
+    let lifetime = |writing: &Writing| {
+        Lifetime::fresh(
+            sound_life(writing).fresh.saturating_add(Duration::from_secs(1).mul_f64(writing.chance)),
+        )
+    };
+    caught(EXPIRY, "a_life_of_its_own_is_not_exceeded", &Made { lifetime, ..SOUND });
+}
+
+#[test]
+fn jitter_that_leaves_nothing_is_caught() {
+    let lifetime = |writing: &Writing| match writing.chance > 0.9 {
+        true => Lifetime::fresh(Duration::ZERO),
+        false => sound_life(writing),
+    };
+    caught(EXPIRY, "chance_does_not_decide_whether_an_entry_is_kept", &Made { lifetime, ..SOUND });
+}
+
+#[test]
+fn a_life_by_a_chance_of_its_own_is_caught() {
+    let lifetime = |writing: &Writing| {
+        static TURN: AtomicBool = AtomicBool::new(false);
+        let whole = sound_life(writing).fresh;
+        Lifetime::fresh(if TURN.fetch_xor(true, Ordering::Relaxed) { whole } else { whole / 2 })
+    };
+    caught(EXPIRY, "there_is_no_chance_but_the_one_given", &Made { lifetime, ..SOUND });
+}
+
+#[test]
+fn stale_absences_are_caught() {
+    let lifetime = |writing: &Writing| Lifetime { stale: MINUTE, ..sound_life(writing) };
+    caught(EXPIRY, "an_absence_is_never_stale", &Made { lifetime, ..SOUND });
+}
+
+#[test]
+fn a_cap_that_extends_is_caught() {
+    let cap = |ttl: Duration, chance| ttl.saturating_add(MINUTE.mul_f64(chance));
+    caught(EXPIRY, "a_cap_never_extends", &Made { cap, ..SOUND });
+}
+
+#[test]
+fn a_stale_time_that_nobody_uses_is_caught() {
+    caught(EXPIRY, "a_stale_time_of_its_own_is_used", &Made { freshness: Some(STRICT), ..SOUND });
+}
+
+#[test]
+fn freshness_policies_that_panic_are_caught() {
+    let on_stale = |hit: &StaleHit| match hit.stale_for * 2 > hit.remaining {
+        true => OnStale::Miss,
+        false => OnStale::Serve,
+    };
+    caught(FRESHNESS, "any_hit_is_answered", &Stale { on_stale, ..STRICT });
+}
+
+#[test]
+fn answers_that_change_are_caught() {
+    let on_error = |_: &StaleHit| {
+        static TURN: AtomicBool = AtomicBool::new(false);
+        TURN.fetch_xor(true, Ordering::Relaxed)
+    };
+    caught(FRESHNESS, "the_same_hit_is_answered_alike", &Stale { on_error, ..STRICT });
+    caught(WRITE, "the_plan_is_always_the_same", &Flip::default());
+    caught(STAMPEDE, "the_answer_is_always_the_same", &Flip::default());
+}
+
+#[test]
+fn windows_that_are_upside_down_are_caught() {
+    let on_stale = |hit: &StaleHit| match hit.stale_for > hit.remaining {
+        true => OnStale::Serve,
+        false => OnStale::Miss,
+    };
+    caught(FRESHNESS, "what_is_served_was_served_when_it_was_younger", &Stale { on_stale, ..STRICT });
+    let on_error = |hit: &StaleHit| hit.stale_for > hit.remaining;
+    caught(FRESHNESS, "what_an_error_serves_it_served_when_it_was_younger", &Stale { on_error, ..STRICT });
+}
+
+#[test]
+fn a_refresh_that_nobody_can_make_is_caught() {
+    let on_stale = |_: &StaleHit| OnStale::ServeAndRefresh;
+    caught(FRESHNESS, "only_what_can_be_renewed_is_refreshed", &Stale { on_stale, ..STRICT });
+}
+
+#[test]
+fn admission_that_panics_or_wavers_is_caught() {
+    let overflows =
+        Answer(|keeping: &Keeping<'_>| keeping.size_bytes.unwrap_or(0).checked_add(1).unwrap() > 0);
+    caught(ADMISSION, "any_value_is_answered", &overflows);
+    let turn = Flip::default();
+    let wavers = Answer(move |_: &Keeping<'_>| !turn.flip());
+    caught(ADMISSION, "what_was_admitted_is_admitted_again", &wavers);
+}
+
+#[test]
+fn a_put_that_is_kept_nowhere_is_caught() {
+    caught(WRITE, "the_plan_keeps_the_value_somewhere", &Nowhere);
+}

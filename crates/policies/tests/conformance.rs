@@ -1,0 +1,91 @@
+//! Every policy passes the suite of its kind.
+
+use std::time::Duration;
+
+use terrace_conformance::policy_suite;
+use terrace_policies::{
+    CacheAside, Everything, Forever, SingleFlight, SizeLimit, StaleIfError, StaleWhileRevalidate, Strict,
+    Ttl, Unshared, WriteAround, WriteThrough,
+};
+
+fn ttl() -> Ttl {
+    Ttl::secs(60)
+}
+
+fn ttl_of_everything() -> Ttl {
+    let minute = Duration::from_secs(60);
+    ttl().jitter(0.3).negative(minute).stale_while_revalidate(minute).stale_if_error(minute * 10)
+}
+
+fn ttl_of_extremes() -> Ttl {
+    let longest = Duration::MAX;
+    Ttl::of(longest).jitter(1.0).negative(longest).stale_while_revalidate(longest).stale_if_error(longest)
+}
+
+fn ttl_of_zero() -> Ttl {
+    Ttl::secs(0)
+}
+
+fn forever() -> Forever {
+    Forever
+}
+
+policy_suite!(expiry, ttl);
+policy_suite!(expiry, ttl_of_everything);
+policy_suite!(expiry, ttl_of_extremes);
+policy_suite!(expiry, ttl_of_zero);
+policy_suite!(expiry, forever);
+
+fn strict() -> Strict {
+    Strict
+}
+
+fn stale_while_revalidate() -> StaleWhileRevalidate {
+    StaleWhileRevalidate::within(Duration::from_secs(5))
+}
+
+fn stale_if_error() -> StaleIfError {
+    StaleIfError::within(Duration::MAX)
+}
+
+policy_suite!(freshness, strict);
+policy_suite!(freshness, stale_while_revalidate);
+policy_suite!(freshness, stale_if_error);
+
+fn everything() -> Everything {
+    Everything
+}
+
+fn size_limit() -> SizeLimit {
+    SizeLimit::bytes(1_000).and_in("redis", 10)
+}
+
+policy_suite!(admission, everything);
+policy_suite!(admission, size_limit);
+
+fn write_through() -> WriteThrough {
+    WriteThrough
+}
+
+fn write_around() -> WriteAround {
+    WriteAround
+}
+
+fn cache_aside() -> CacheAside {
+    CacheAside
+}
+
+policy_suite!(write, write_through);
+policy_suite!(write, write_around);
+policy_suite!(write, cache_aside);
+
+fn single_flight() -> SingleFlight {
+    SingleFlight
+}
+
+fn unshared() -> Unshared {
+    Unshared
+}
+
+policy_suite!(stampede, single_flight);
+policy_suite!(stampede, unshared);
