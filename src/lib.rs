@@ -59,6 +59,11 @@ pub use terrace_tier_redis::Redis;
 #[cfg(feature = "sqlite")]
 pub use terrace_tier_sqlite::Sqlite;
 
+/// The README's examples must compile.
+#[cfg(all(doctest, feature = "redis", feature = "postgres", feature = "sqlite", feature = "config"))]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 /// A cache whose near tier is [`Memory`] unless it names another.
 ///
 /// Without `.near(..)` the near tier is off; [`NoNear`] is the type of none at all.
