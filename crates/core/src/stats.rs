@@ -69,35 +69,52 @@ impl Stats {
     }
 }
 
-const STRIPES: usize = 16;
+/// Stripes that belong to one thread each; threads beyond share the last one.
+const OWN: usize = 16;
 
-/// A counter in stripes, so that threads do not share a cache line.
+/// A counter in stripes: a thread with a stripe of its own adds without a locked instruction,
+/// which costs as much as a fifth of a hit of the quickest engine.
 #[derive(Debug, Default)]
-pub(crate) struct Counter([Stripe; STRIPES]);
+pub(crate) struct Counter {
+    own: [Stripe; OWN],
+    shared: Stripe,
+}
 
 #[derive(Debug, Default)]
-#[repr(align(128))]
+#[repr(align(64))]
 struct Stripe(AtomicU64);
 
-static NEXT_STRIPE: AtomicUsize = AtomicUsize::new(0);
+static NEXT_THREAD: AtomicUsize = AtomicUsize::new(0);
 
 thread_local! {
-    static STRIPE: Cell<usize> = const { Cell::new(usize::MAX) };
+    static THREAD: Cell<usize> = const { Cell::new(usize::MAX) };
 }
 
 impl Counter {
     #[inline]
     pub(crate) fn add(&self, number: u64) {
-        let mut stripe = STRIPE.get();
-        if stripe == usize::MAX {
-            stripe = NEXT_STRIPE.fetch_add(1, Ordering::Relaxed) % STRIPES;
-            STRIPE.set(stripe);
+        match self.own.get(THREAD.get()) {
+            // Nobody else writes this stripe, so that nothing is lost between load and store.
+            Some(Stripe(count)) => {
+                count.store(count.load(Ordering::Relaxed).wrapping_add(number), Ordering::Relaxed);
+            }
+            None => self.add_elsewhere(number),
         }
-        self.0[stripe % STRIPES].0.fetch_add(number, Ordering::Relaxed);
+    }
+
+    #[cold]
+    fn add_elsewhere(&self, number: u64) {
+        if THREAD.get() == usize::MAX {
+            // Never reused: a thread that ends leaves its stripe, and its counts, as they are.
+            THREAD.set(NEXT_THREAD.fetch_add(1, Ordering::Relaxed).min(OWN));
+            return self.add(number);
+        }
+        self.shared.0.fetch_add(number, Ordering::Relaxed);
     }
 
     pub(crate) fn sum(&self) -> u64 {
-        self.0.iter().map(|stripe| stripe.0.load(Ordering::Relaxed)).sum()
+        let own: u64 = self.own.iter().map(|stripe| stripe.0.load(Ordering::Relaxed)).sum();
+        own.wrapping_add(self.shared.0.load(Ordering::Relaxed))
     }
 }
 

@@ -304,7 +304,7 @@ where
     pub fn build(self) -> Result<Cache<K, V, N>> {
         let tenants = self.build_per_tenant()?;
         let chain = tenants.plan.chain(None)?;
-        Ok(Cache { inner: tenants.inner, chain: Arc::new(chain) })
+        Ok(Cache::new(tenants.inner, Arc::new(chain)))
     }
 
     /// Builds a family of caches, one a tenant.
@@ -330,6 +330,7 @@ where
         let inner = Inner {
             near: self.near,
             near_counters: TierCounters::default(),
+            observed: monitor.observer.is_some(),
             clock: self.clock,
             monitor,
             flights: Arc::new(Flights::new()),

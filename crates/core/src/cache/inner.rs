@@ -111,6 +111,8 @@ pub(crate) struct Periods {
 pub(crate) struct Inner<K, V, N> {
     pub(crate) near: N,
     pub(crate) near_counters: TierCounters,
+    /// Whether there is an observer to be told of hits.
+    pub(crate) observed: bool,
     pub(crate) clock: Clock,
     pub(crate) monitor: Arc<Monitor>,
     pub(crate) flights: Arc<CacheFlights<K, V>>,

@@ -25,8 +25,10 @@ use std::{fmt, future::Future, hash::Hash, sync::Arc};
 use futures_util::FutureExt;
 
 use crate::{
-    BoxError, Cached, Condition, Error, ErrorKind, Event, Item, Near, Result, Source, Version, chain::Chain,
-    key::Lookup as LookupKey, near::Probe,
+    BoxError, Cached, Condition, Error, ErrorKind, Event, Item, Near, Result, Source, Version,
+    chain::Chain,
+    key::Lookup as LookupKey,
+    near::{Probe, TenantId},
 };
 use inner::{Inner, NEAR};
 use write::Written;
@@ -41,6 +43,8 @@ use write::Written;
 pub struct Cache<K, V, N> {
     inner: Arc<Inner<K, V, N>>,
     chain: Arc<Chain>,
+    /// The chain's, at hand for hits.
+    tenant: TenantId,
 }
 
 impl<K, V, N> Cache<K, V, N>
@@ -251,7 +255,7 @@ where
     #[inline]
     fn near_hit<Q: LookupKey<K> + ?Sized>(&self, key: &Q, loads: bool) -> Option<Option<Cached<V>>> {
         let inner = &*self.inner;
-        let entry = inner.near.get(&Probe { tenant: self.chain.tenant, key })?;
+        let entry = inner.near.get(&Probe { tenant: self.tenant, key })?;
         let now = inner.clock.now();
         if !entry.is_fresh(now) {
             return None;
@@ -260,7 +264,7 @@ where
             return None;
         }
         inner.near_counters.hits.add(1);
-        if inner.monitor.observer.is_some() {
+        if inner.observed {
             inner.monitor.observe(&Event::Hit { tier: NEAR });
         }
         Some(Cached::new(entry, now, Source::Near, false))
@@ -281,9 +285,16 @@ fn only(results: Vec<Result<bool>>) -> Result<bool> {
     results.into_iter().next().unwrap_or(Ok(false))
 }
 
+impl<K, V, N> Cache<K, V, N> {
+    fn new(inner: Arc<Inner<K, V, N>>, chain: Arc<Chain>) -> Self {
+        let tenant = chain.tenant;
+        Self { inner, chain, tenant }
+    }
+}
+
 impl<K, V, N> Clone for Cache<K, V, N> {
     fn clone(&self) -> Self {
-        Self { inner: Arc::clone(&self.inner), chain: Arc::clone(&self.chain) }
+        Self::new(Arc::clone(&self.inner), Arc::clone(&self.chain))
     }
 }
 

@@ -40,6 +40,6 @@ where
             return Err(Error::new(ErrorKind::Key, "a tenant's name has at most 256 bytes"));
         }
         let chain = self.plan.chain(Some(id))?;
-        Ok(Cache { inner: Arc::clone(&self.inner), chain: Arc::new(chain) })
+        Ok(Cache::new(Arc::clone(&self.inner), Arc::new(chain)))
     }
 }
