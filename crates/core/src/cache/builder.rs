@@ -18,53 +18,17 @@ use tokio::runtime::Handle;
 use super::{
     Cache, Tenants,
     inner::{BoundLoader, Inner, Periods, Policies},
+    plan::{Placed, Plan, TIER_BUDGET},
     tasks::Tasks,
 };
 use crate::{
-    Admission, Backend, BoxError, Clock, Coalesce, Copies, Error, ErrorKind, Expiry, Freshness, Item, Level,
-    Lifetime, Near, Observer, Result, Role, Space, Stampede, WritePlan, WritePolicy, Writing,
-    chain::{Chain, Line, Monitor, Place, TierCounters},
+    Admission, BoxError, Clock, Coalesce, Copies, Error, ErrorKind, Expiry, Freshness, Item, Level, Lifetime,
+    Near, Observer, Result, Role, Space, Stampede, WritePlan, WritePolicy, Writing,
+    chain::{Monitor, TierCounters},
     codec::{Codec, Compression},
     flight::Flights,
-    key,
-    near::TenantId,
     wire::Wire,
 };
-
-/// A backend with the settings of its place in one cache.
-pub struct Placed {
-    backend: Arc<dyn Backend>,
-    budget: Option<Duration>,
-    ttl: Option<Duration>,
-}
-
-impl<B: Backend> From<B> for Placed {
-    fn from(backend: B) -> Self {
-        Self { backend: Arc::new(backend), budget: None, ttl: None }
-    }
-}
-
-impl From<Arc<dyn Backend>> for Placed {
-    fn from(backend: Arc<dyn Backend>) -> Self {
-        Self { backend, budget: None, ttl: None }
-    }
-}
-
-/// Settings of a backend's place in one cache.
-pub trait TierSettings: Into<Placed> + Sized {
-    /// How long one request may take there, queues and trips included: 50 ms for a cache tier and
-    /// 5 s for a store, unless set.
-    fn budget(self, budget: Duration) -> Placed {
-        Placed { budget: Some(budget), ..self.into() }
-    }
-
-    /// The longest life of a copy there; never longer than the entry's own.
-    fn ttl(self, ttl: Duration) -> Placed {
-        Placed { ttl: Some(ttl), ..self.into() }
-    }
-}
-
-impl<T: Into<Placed>> TierSettings for T {}
 
 /// What a cache is made of; from [`Cache::builder`].
 pub struct Builder<K, V, N> {
@@ -98,8 +62,6 @@ struct WireSettings {
 /// The longest name of a cache.
 const MOST_NAMESPACE_BYTES: usize = 128;
 
-const TIER_BUDGET: Duration = Duration::from_millis(50);
-const STORE_BUDGET: Duration = Duration::from_secs(5);
 const LOAD_DEADLINE: Duration = Duration::from_secs(30);
 
 /// How long a store keeps the mark of a removed record.
@@ -323,7 +285,16 @@ where
             wire.settings.check()?;
         }
         let shape = self.wire.as_ref().map_or(0, |wire| wire.settings.shape.fingerprint());
-        let plan = Plan::new(&self, shape, &monitor, &runtime);
+        let space = Space {
+            namespace: self.namespace.clone(),
+            tenant: None,
+            role: Role::Cache,
+            level: self.level,
+            schema: self.settings.schema,
+            shape,
+            budget: TIER_BUDGET,
+        };
+        let plan = Plan::new(space, &self.tiers, self.store.as_ref(), &monitor, &runtime);
         // A namespace that is in use is found now, not with the first tenant.
         plan.chain(None)?;
         let lease = self.load_deadline.saturating_add(Duration::from_secs(1));
@@ -381,60 +352,4 @@ where
 
 fn config(message: &str) -> Error {
     Error::new(ErrorKind::Config, message)
-}
-
-/// How the chain of each tenant is made.
-pub(super) struct Plan {
-    space: Space,
-    lines: Vec<(Arc<dyn Backend>, Arc<Line>, Duration)>,
-}
-
-impl Plan {
-    fn new<K, V, N>(
-        builder: &Builder<K, V, N>,
-        shape: u64,
-        monitor: &Arc<Monitor>,
-        runtime: &Handle,
-    ) -> Self {
-        let space = Space {
-            namespace: builder.namespace.clone(),
-            tenant: None,
-            role: Role::Cache,
-            level: builder.level,
-            schema: builder.settings.schema,
-            shape,
-            budget: TIER_BUDGET,
-        };
-        let line = |placed: &Placed, role, budget| {
-            let name = placed.backend.name();
-            let line = Line::new(name, role, placed.ttl, Arc::clone(monitor), runtime.clone());
-            (Arc::clone(&placed.backend), Arc::new(line), placed.budget.unwrap_or(budget))
-        };
-        let tiers = builder.tiers.iter().map(|placed| line(placed, Role::Cache, TIER_BUDGET));
-        let store = builder.store.iter().map(|placed| line(placed, Role::Store, STORE_BUDGET));
-        Self { space, lines: tiers.chain(store).collect() }
-    }
-
-    /// The remote tiers as one tenant sees them.
-    pub(super) fn chain(&self, tenant: Option<&str>) -> Result<Chain> {
-        let namespace = &self.space.namespace;
-        let (mut tiers, mut store) = (Vec::new(), None);
-        for (backend, line, budget) in &self.lines {
-            let space = Space {
-                tenant: tenant.map(str::to_owned),
-                role: line.role,
-                budget: *budget,
-                ..self.space.clone()
-            };
-            let tier = backend.open(&space)?;
-            let place = Place::new(Arc::clone(line), tier, Arc::new(space));
-            match line.role {
-                Role::Cache => tiers.push(place),
-                Role::Store => store = Some(place),
-            }
-        }
-        let id = tenant
-            .map_or(TenantId::NONE, |tenant| TenantId::of(key::key_digest(namespace, Some(tenant), b"")));
-        Ok(Chain { tenant: id, scope: key::Scope::new(namespace, tenant), tiers, store })
-    }
 }

@@ -10,13 +10,15 @@ mod inner;
 mod load;
 mod lookup;
 mod manage;
+mod plan;
 mod read;
 mod tasks;
 mod tenants;
 mod write;
 
 pub use batch::{Many, Missing};
-pub use builder::{Builder, Placed, TierSettings};
+pub use builder::Builder;
+pub use plan::{Placed, TierSettings};
 pub use read::Loading;
 pub use tenants::Tenants;
 

@@ -2,7 +2,7 @@
 
 use std::{hash::Hash, sync::Arc};
 
-use super::{Cache, builder::Plan, inner::Inner};
+use super::{Cache, inner::Inner, plan::Plan};
 use crate::{Error, ErrorKind, Near, Result};
 
 /// Caches per tenant that share one near tier, one set of remote tiers and one bound. The only way

@@ -1,0 +1,100 @@
+//! The remote tiers of a cache: what was given to the builder, and the chains made of it.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::runtime::Handle;
+
+use crate::{
+    Backend, Result, Role, Space,
+    chain::{Chain, Line, Monitor, Place},
+    key,
+    near::TenantId,
+};
+
+/// What one request may take in a cache tier, unless set.
+pub(super) const TIER_BUDGET: Duration = Duration::from_millis(50);
+/// And in a store.
+const STORE_BUDGET: Duration = Duration::from_secs(5);
+
+/// A backend with the settings of its place in one cache.
+pub struct Placed {
+    backend: Arc<dyn Backend>,
+    budget: Option<Duration>,
+    ttl: Option<Duration>,
+}
+
+impl<B: Backend> From<B> for Placed {
+    fn from(backend: B) -> Self {
+        Self { backend: Arc::new(backend), budget: None, ttl: None }
+    }
+}
+
+impl From<Arc<dyn Backend>> for Placed {
+    fn from(backend: Arc<dyn Backend>) -> Self {
+        Self { backend, budget: None, ttl: None }
+    }
+}
+
+/// Settings of a backend's place in one cache.
+pub trait TierSettings: Into<Placed> + Sized {
+    /// How long one request may take there, queues and trips included: 50 ms for a cache tier and
+    /// 5 s for a store, unless set.
+    fn budget(self, budget: Duration) -> Placed {
+        Placed { budget: Some(budget), ..self.into() }
+    }
+
+    /// The longest life of a copy there; never longer than the entry's own.
+    fn ttl(self, ttl: Duration) -> Placed {
+        Placed { ttl: Some(ttl), ..self.into() }
+    }
+}
+
+impl<T: Into<Placed>> TierSettings for T {}
+
+/// How the chain of each tenant is made.
+pub(super) struct Plan {
+    space: Space,
+    lines: Vec<(Arc<dyn Backend>, Arc<Line>, Duration)>,
+}
+
+impl Plan {
+    pub(super) fn new(
+        space: Space,
+        tiers: &[Placed],
+        store: Option<&Placed>,
+        monitor: &Arc<Monitor>,
+        runtime: &Handle,
+    ) -> Self {
+        let line = |placed: &Placed, role, budget| {
+            let name = placed.backend.name();
+            let line = Line::new(name, role, placed.ttl, Arc::clone(monitor), runtime.clone());
+            (Arc::clone(&placed.backend), Arc::new(line), placed.budget.unwrap_or(budget))
+        };
+        let tiers = tiers.iter().map(|placed| line(placed, Role::Cache, TIER_BUDGET));
+        let store = store.into_iter().map(|placed| line(placed, Role::Store, STORE_BUDGET));
+        Self { space, lines: tiers.chain(store).collect() }
+    }
+
+    /// The remote tiers as one tenant sees them.
+    pub(super) fn chain(&self, tenant: Option<&str>) -> Result<Chain> {
+        let namespace = &self.space.namespace;
+        let (mut tiers, mut store) = (Vec::new(), None);
+        for (backend, line, budget) in &self.lines {
+            let space = Space {
+                tenant: tenant.map(str::to_owned),
+                role: line.role,
+                budget: *budget,
+                ..self.space.clone()
+            };
+            let tier = backend.open(&space)?;
+            let place = Place::new(Arc::clone(line), tier, Arc::new(space));
+            match line.role {
+                Role::Cache => tiers.push(place),
+                Role::Store => store = Some(place),
+            }
+        }
+        let id = tenant
+            .map_or(TenantId::NONE, |tenant| TenantId::of(key::key_digest(namespace, Some(tenant), b"")));
+        Ok(Chain { tenant: id, scope: key::Scope::new(namespace, tenant), tiers, store })
+    }
+}
