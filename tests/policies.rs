@@ -10,8 +10,8 @@ use std::{
 };
 
 use terrace::{
-    Builder, Cache, Clock, ManualClock, Memory, Result, SizeLimit, Source, StaleWhileRevalidate, Strict, Ttl,
-    Unshared, WriteAround,
+    Builder, Cache, Clock, Level, ManualClock, Memory, Result, SizeLimit, Source, StaleWhileRevalidate,
+    Strict, Ttl, Unshared, WriteAround,
 };
 use terrace_conformance::Fake;
 
@@ -145,6 +145,22 @@ async fn a_value_too_large_for_a_tier_is_served_by_a_farther_one() -> Result<()>
         let hit = cache.get(&1).await?.map(|hit| (hit.len(), hit.served().from));
         assert_eq!(hit, Some((10, Source::Tier(from.into()))));
         cache.settled().await;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_value_too_large_for_the_farthest_tier_drops_what_was_there() -> Result<()> {
+    let hand = Clock::manual();
+    for level in [Level::Fenced, Level::Ttl] {
+        let tier = Fake::with_clock("tier", (&hand).into());
+        let cache: Words = far(&hand).tier(tier).admit(SizeLimit::bytes(200)).level(level).build()?;
+        for bytes in [10, 1_000] {
+            cache.put(&1, "x".repeat(bytes)).await?;
+        }
+        assert!(cache.get(&1).await?.is_none());
+        cache.put(&1, "x".repeat(10)).await?;
+        assert!(cache.get(&1).await?.is_some());
     }
     Ok(())
 }

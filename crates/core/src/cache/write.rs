@@ -175,13 +175,13 @@ where
         let Some(place) = chain.authority() else { return };
         let (now, mark_ttl) = (self.clock.now(), self.periods.mark);
         let batch = going.iter().map(|put| {
-            let deadlines = match (&chain.store, put.item.ttl) {
-                (Some(_), Some(ttl)) => Deadlines::ttl(now, ttl),
-                (Some(_), None) => Deadlines::forever(now),
-                (None, _) => self.copy_deadlines(put.copies, place.line.ttl),
+            let (deadlines, body) = match (&chain.store, put.item.ttl) {
+                (Some(_), Some(ttl)) => (Deadlines::ttl(now, ttl), put.body.clone()),
+                (Some(_), None) => (Deadlines::forever(now), put.body.clone()),
+                (None, _) => self.copy_for(place, put),
             };
             let order = Order::Author(put.condition);
-            (put.key.clone(), Op::Put { order, deadlines, body: put.body.clone(), mark_ttl })
+            (put.key.clone(), Op::Put { order, deadlines, body, mark_ttl })
         });
         let replies = place.call_many(batch.collect()).await;
         for (put, reply) in going.iter_mut().zip(replies) {
@@ -191,6 +191,16 @@ where
                 Ok(reply) => Err(crate::tier::unexpected(&reply).at_tier(&*place.line.name)),
                 Err(error) => Err(error),
             };
+        }
+    }
+
+    /// The copy for a tier that orders the put itself. One that is not admitted there has no life,
+    /// and so takes the place of what was there.
+    fn copy_for(&self, place: &Place, put: &Going<K, V, N>) -> (Deadlines, Option<Bytes>) {
+        let size = put.body.as_ref().map(Bytes::len);
+        match self.admits(&place.line.name, size) {
+            true => (self.copy_deadlines(put.copies, place.line.ttl), put.body.clone()),
+            false => (self.no_life(), None),
         }
     }
 
@@ -243,9 +253,9 @@ where
         }
         for place in chain.far_to_near() {
             let batch = going.iter().zip(&versions).map(|(put, version)| {
-                let deadlines = self.copy_deadlines(put.copies, place.line.ttl);
+                let (deadlines, body) = self.copy_for(place, put);
                 let (order, mark_ttl) = (Order::Open(*version), self.periods.mark);
-                (put.key.clone(), Op::Put { order, deadlines, body: put.body.clone(), mark_ttl })
+                (put.key.clone(), Op::Put { order, deadlines, body, mark_ttl })
             });
             let replies = place.call_many(batch.collect()).await;
             for ((put, version), reply) in going.iter_mut().zip(&versions).zip(replies) {
