@@ -79,6 +79,26 @@ impl fmt::Debug for Clock {
 }
 
 /// The hand of a manual clock; clones and the [`Clock`]s made from it show the same time.
+///
+/// It turns deadlines alone. Budgets and pauses are measured on tokio's clock, which a test pauses
+/// and moves by tokio's own means.
+///
+/// ```
+/// use std::time::Duration;
+/// use terrace_core::{Cache, Clock};
+/// use terrace_tier_memory::Memory;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> terrace_core::Result<()> {
+/// let hand = Clock::manual();
+/// let cache: Cache<u8, u8, Memory<u8, u8>> =
+///     Cache::builder("tests").near(Memory::entries(10)).clock(&hand).build()?;
+/// cache.put(&1, 1).await?;
+/// hand.advance(Duration::from_secs(300));
+/// assert!(cache.get(&1).await?.is_none(), "five minutes are the default life");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct ManualClock(Arc<AtomicU64>);
 

@@ -201,6 +201,18 @@ impl<V: Serialize> Serialize for Cached<V> {
 }
 
 /// What a caller or a loader gives to a cache: a value, or its absence, and a life of its own.
+///
+/// `V` and `Option<V>` convert to it, so that most calls never name it. With a store, the life is the
+/// record's own.
+///
+/// ```
+/// use std::time::Duration;
+/// use terrace_core::Item;
+///
+/// let brief = Item::new("token").ttl(Duration::from_secs(5));
+/// let absent: Item<u64> = None.into();
+/// assert_eq!(absent, Item::absent());
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Item<V> {
     pub(crate) value: Option<V>,

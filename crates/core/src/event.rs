@@ -76,6 +76,22 @@ pub enum Event<'a> {
 /// Hears what happens in a cache: for metrics and logs of an application's own.
 ///
 /// Called inline, on near hits too: it must be quick and must not block.
+///
+/// ```
+/// use std::sync::atomic::{AtomicU64, Ordering};
+/// use terrace_core::{Event, Observer};
+///
+/// #[derive(Default)]
+/// struct Loads(AtomicU64);
+///
+/// impl Observer for Loads {
+///     fn observe(&self, _namespace: &str, event: &Event<'_>) {
+///         if let Event::Loaded { .. } = event {
+///             self.0.fetch_add(1, Ordering::Relaxed);
+///         }
+///     }
+/// }
+/// ```
 pub trait Observer: Send + Sync + 'static {
     /// Something happened in the cache of `namespace`.
     fn observe(&self, namespace: &str, event: &Event<'_>);

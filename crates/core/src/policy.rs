@@ -67,6 +67,22 @@ impl Lifetime {
 }
 
 /// Asked once for each value that is loaded or put: how long it lives.
+///
+/// ```
+/// use std::time::Duration;
+/// use terrace_core::{Expiry, Lifetime, Writing};
+///
+/// /// A minute, and absences for a second.
+/// struct Minute;
+///
+/// impl Expiry for Minute {
+///     fn lifetime(&self, writing: &Writing) -> Lifetime {
+///         let default = if writing.negative { 1 } else { 60 };
+///         Lifetime::fresh(writing.ttl.unwrap_or(Duration::from_secs(default)))
+///     }
+/// }
+/// assert_eq!(Minute.lifetime(&Writing::absent()).fresh, Duration::from_secs(1));
+/// ```
 pub trait Expiry: Send + Sync + 'static {
     /// The life of an entry.
     fn lifetime(&self, writing: &Writing) -> Lifetime;
@@ -113,7 +129,8 @@ pub enum OnStale {
     ServeAndRefresh,
 }
 
-/// Asked when a hit is past its fresh time.
+/// Asked when a hit is past its fresh time and within its stale time. Never asked of a cache whose
+/// expiry policy gives no stale time.
 pub trait Freshness: Send + Sync + 'static {
     /// Serve it or not.
     fn on_stale(&self, hit: &StaleHit) -> OnStale;

@@ -27,7 +27,7 @@ pub struct TierStats {
     pub lost: bool,
 }
 
-/// What a cache has done since it was built.
+/// What a cache has done since it was built, all its tenants together.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {

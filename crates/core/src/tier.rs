@@ -21,10 +21,11 @@ pub struct TierKey {
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Level {
-    /// A value may be as old as its time to live: no fences across processes, one trip less on a
-    /// miss. For immutable data (embeddings, content hashes, recorded answers).
+    /// A value may be as old as its time to live: no fences across processes, and in Redis one trip
+    /// less on a miss. For immutable data (embeddings, content hashes, recorded answers).
     Ttl,
-    /// A fill never overwrites or resurrects anything newer, in any tier or process.
+    /// A fill never overwrites or resurrects anything newer, in any shared tier, whichever process
+    /// wrote it. Near copies of other processes live on to their own end.
     #[default]
     Fenced,
 }
@@ -74,6 +75,8 @@ pub trait Backend: Send + Sync + 'static {
 /// Every operation does to its key what [`transition`](crate::transition) says, atomically; that
 /// is the whole contract, and `terrace-conformance` checks it. A tier may forget any cell at any
 /// time in the role of a cache. It never retries: that is the caller's decision.
+///
+/// [`Swapping`](crate::Swapping) makes one of get and compare-and-swap: the way to begin.
 #[async_trait]
 pub trait Tier: fmt::Debug + Send + Sync + 'static {
     /// Applies one operation to one key.
@@ -96,9 +99,18 @@ pub trait Tier: fmt::Debug + Send + Sync + 'static {
     ///
     /// Reads through this handle see it at once, those through others within 100 ms; fills and
     /// writes are checked against it by the server.
+    ///
+    /// # Errors
+    /// As [`apply`](Tier::apply).
+    ///
+    /// # Cost
+    /// One trip; the memory of the dead copies is reclaimed in the background.
     async fn clear(&self) -> Result<()>;
 
     /// One trip to the server and back.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`], [`ErrorKind::Timeout`], [`ErrorKind::Denied`].
     async fn ping(&self) -> Result<()>;
 
     /// Prepares for use and checks across processes that the namespace has one schema, shape, role

@@ -30,7 +30,8 @@ use crate::{
     wire::Wire,
 };
 
-/// What a cache is made of; from [`Cache::builder`].
+/// What a cache is made of; from [`Cache::builder`]. What is not set has the default that its method
+/// names.
 pub struct Builder<K, V, N> {
     namespace: String,
     near: N,
@@ -127,7 +128,8 @@ where
         self
     }
 
-    /// The longest life of an entry in the near tier.
+    /// The longest life of an entry in the near tier; never longer than the entry's own. Where other
+    /// processes change the same keys, it bounds how long this one may not notice.
     #[must_use]
     pub fn near_ttl(mut self, ttl: Duration) -> Self {
         self.near_ttl = Some(ttl);
@@ -158,7 +160,8 @@ where
         self
     }
 
-    /// Binds a loader: every read of a missing key runs it (read-through).
+    /// Binds a loader: every read of a missing key runs it (read-through). A call that brings a loader
+    /// of its own runs that one instead.
     #[must_use]
     pub fn loader<L, F, T, E>(mut self, load: L) -> Self
     where
@@ -215,7 +218,8 @@ where
         self
     }
 
-    /// How long a loader may take: 30 s unless set.
+    /// How long a loader may take: 30 s unless set. Then its callers get
+    /// [`ErrorKind::Timeout`]. Leases live a second longer.
     #[must_use]
     pub fn load_deadline(mut self, deadline: Duration) -> Self {
         self.load_deadline = deadline;
@@ -236,7 +240,8 @@ where
         self
     }
 
-    /// The schema number of the value type: other numbers' bytes are not read.
+    /// The schema number of the value type, 0 unless set: for a meaning that changes without its type.
+    /// Bytes of another number are not read; those of a changed type are not read anyway.
     #[must_use]
     pub fn schema(mut self, schema: u32) -> Self {
         self.settings.schema = schema;
@@ -269,7 +274,7 @@ where
         Ok(Cache::new(tenants.inner, Arc::new(chain)))
     }
 
-    /// Builds a family of caches, one a tenant.
+    /// Builds a family of caches, one a tenant. All settings and bounds are shared.
     ///
     /// # Errors
     /// As [`build`](Builder::build).

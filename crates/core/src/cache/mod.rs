@@ -41,7 +41,28 @@ use write::Written;
 ///
 /// # Cost
 /// A near hit compares one deadline and counts one reference: no boxing, no allocation beyond the
-/// engine's own. A miss boards the key's flight, which makes at most one trip to each tier.
+/// engine's own. A miss boards the key's flight, which asks each tier once until one answers (Redis
+/// takes a second trip to give a lease).
+///
+/// ```
+/// use terrace_core::Cache;
+/// use terrace_tier_memory::Memory;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> terrace_core::Result<()> {
+/// let squares: Cache<u64, u64, Memory<u64, u64>> =
+///     Cache::builder("squares").near(Memory::entries(1_000)).build()?;
+///
+/// let square = squares.get_or_load(&7, || async { Ok::<_, std::io::Error>(49) }).await?;
+/// assert_eq!(*square, 49);
+/// let seen = square.served().version;
+/// assert!(squares.replace(&7, seen, 50).await?);
+/// assert!(!squares.replace(&7, seen, 51).await?, "another version is there now");
+/// assert!(squares.invalidate(&7).await?);
+/// assert!(squares.get(&7).await?.is_none());
+/// # Ok(())
+/// # }
+/// ```
 pub struct Cache<K, V, N> {
     inner: Arc<Inner<K, V, N>>,
     chain: Arc<Chain>,
@@ -58,7 +79,8 @@ where
     /// The value of a key, or `None`. Runs the loader that is bound to the cache, if one is.
     ///
     /// # Errors
-    /// The store's, or the bound loader's; a failing cache tier is a miss.
+    /// The store's, or the bound loader's; a failing cache tier is a miss. [`ErrorKind::Key`] for a
+    /// key that no remote tier can take.
     pub async fn get<Q: LookupKey<K> + ?Sized>(&self, key: &Q) -> Result<Option<Cached<V>>> {
         match self.near_hit(key, false) {
             Some(hit) => Ok(hit),
@@ -76,7 +98,12 @@ where
     /// # Errors
     /// [`ErrorKind::Load`] with the loader's error, [`ErrorKind::Panicked`] once a second caller's
     /// loader panicked too, [`ErrorKind::Timeout`] after the load's deadline,
-    /// [`ErrorKind::Reentrant`] from within a loader of the same key, and the store's errors.
+    /// [`ErrorKind::Reentrant`] from within a loader of the same key, and the store's errors. All
+    /// callers of one load get the same error.
+    ///
+    /// # Cost
+    /// On a near hit as [`get`](Cache::get): `load` is not called. On a miss the load is one spawned
+    /// task; fills of nearer tiers are off the caller's path.
     pub async fn get_or_load<Q, L, F, E>(&self, key: &Q, load: L) -> Result<Cached<V>>
     where
         Q: LookupKey<K> + ?Sized,
@@ -103,6 +130,27 @@ where
     ///
     /// # Errors
     /// As [`get_or_load`](Cache::get_or_load).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use terrace_core::{Cache, Item, Loading};
+    /// # use terrace_tier_memory::Memory;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> terrace_core::Result<()> {
+    /// # let pages: Cache<String, String, Memory<String, String>> =
+    /// #     Cache::builder("pages").near(Memory::entries(10)).build()?;
+    /// let load = |loading: Loading<String>| async move {
+    ///     let page = match loading.stale {
+    ///         Some(old) => format!("{}, renewed", *old),
+    ///         None => "new".to_owned(),
+    ///     };
+    ///     Ok::<_, std::io::Error>(Item::new(page).ttl(Duration::from_secs(5)))
+    /// };
+    /// assert_eq!(pages.get_or_load_with("/", load).await?.as_deref(), Some(&"new".to_owned()));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn get_or_load_with<Q, L, F, T, E>(&self, key: &Q, load: L) -> Result<Option<Cached<V>>>
     where
         Q: LookupKey<K> + ?Sized,
@@ -120,13 +168,45 @@ where
         self.load_cold(key.to_key(), start).await
     }
 
-    /// The values of many keys: one trip a tier for all that near has not.
+    /// The values of many keys, one answer a key, in order. A key may stand more than once.
+    ///
+    /// # Errors
+    /// Each key has its own, as [`get`](Cache::get) has it; the others keep their answers.
+    ///
+    /// # Cost
+    /// One trip a tier for all keys that near has not (in Redis a second one for the leases).
     pub async fn get_many(&self, keys: &[K]) -> Many<V> {
         self.read_many(keys).await
     }
 
     /// The values of many keys; `load` makes those that no tier has, in one grouped load. It gives
     /// pairs; a key that it leaves out is absent.
+    ///
+    /// Keys that another caller is loading already are not asked for again: their load is waited for.
+    ///
+    /// # Errors
+    /// Each key has its own, as [`get_or_load`](Cache::get_or_load) has it; a loader that fails does
+    /// so for all keys that it was asked for.
+    ///
+    /// ```
+    /// use terrace_core::{Cache, Missing};
+    /// # use terrace_tier_memory::Memory;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> terrace_core::Result<()> {
+    /// # let squares: Cache<u64, u64, Memory<u64, u64>> =
+    /// #     Cache::builder("squares").near(Memory::entries(10)).build()?;
+    /// squares.put(&2, 4).await?;
+    /// let load = |missing: Missing<u64>| async move {
+    ///     let values: Vec<u64> = missing.keys().iter().map(|key| key * key).collect();
+    ///     Ok::<_, std::io::Error>(missing.zip(values))
+    /// };
+    /// let values = squares.get_or_load_many(&[1, 2, 3], load).await.into_values()?;
+    /// let values: Vec<u64> = values.into_iter().flatten().map(|value| *value).collect();
+    /// assert_eq!(values, [1, 4, 9]);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn get_or_load_many<L, F, I, T, E>(&self, keys: &[K], load: L) -> Many<V>
     where
         L: FnOnce(Missing<K>) -> F + Send,
@@ -169,7 +249,11 @@ where
     /// Returns its version. Once it returns, this process reads this value or a newer one.
     ///
     /// # Errors
-    /// The authority's; of those, [`ErrorKind::Unknown`] means that it may have happened.
+    /// The authority's (the store's, else the farthest tier's); of those, [`ErrorKind::Unknown`] means
+    /// that it may have happened. A nearer tier that fails is no error: this process reads past it.
+    ///
+    /// # Cost
+    /// One trip to each tier, far to near, in a spawned task that no cancellation of the caller stops.
     pub async fn put<Q: LookupKey<K> + ?Sized>(&self, key: &Q, item: impl Into<Item<V>>) -> Result<Version> {
         match self.put_one(key.to_key(), item.into(), Condition::Always).await? {
             Written::Kept(version) => Ok(version),
@@ -189,7 +273,8 @@ where
         self.put_conditional(key.to_key(), item.into(), Condition::Absent).await
     }
 
-    /// Writes a value over the version that the caller saw; whether it did.
+    /// Writes a value over the version that the caller saw ([`Served::version`](crate::Served)); whether
+    /// it did.
     ///
     /// # Errors
     /// As [`put_if_absent`](Cache::put_if_absent).
@@ -202,7 +287,10 @@ where
         self.put_conditional(key.to_key(), item.into(), Condition::Version(seen)).await
     }
 
-    /// Writes many values: one trip a tier. One result a key, in order.
+    /// Writes many values. One result a key, in order, as [`put`](Cache::put) has it.
+    ///
+    /// # Cost
+    /// One trip a tier, and one more to a tier that takes some of the values and not others.
     pub async fn put_many<T: Into<Item<V>>>(
         &self,
         items: impl IntoIterator<Item = (K, T)>,
@@ -221,12 +309,16 @@ where
     ///
     /// # Errors
     /// [`ErrorKind::Partial`] where a tier did not confirm: this process reads past it for the key
-    /// until it has.
+    /// until it has. The other tiers were changed all the same.
+    ///
+    /// # Cost
+    /// One trip to each cache tier, far to near, in a spawned task.
     pub async fn invalidate<Q: LookupKey<K> + ?Sized>(&self, key: &Q) -> Result<bool> {
         only(self.drop_keys(vec![key.to_key()], false).await)
     }
 
-    /// Drops the copies of many keys; one result a key.
+    /// Drops the copies of many keys; one result a key, as [`invalidate`](Cache::invalidate) has it.
+    /// One trip a tier.
     pub async fn invalidate_many(&self, keys: &[K]) -> Vec<Result<bool>> {
         self.drop_keys(keys.to_vec(), false).await
     }
@@ -234,17 +326,20 @@ where
     /// Deletes a key everywhere, in the store too. Whether a value was there.
     ///
     /// # Errors
-    /// As [`invalidate`](Cache::invalidate).
+    /// As [`invalidate`](Cache::invalidate); where the store did not confirm, its record may still be
+    /// there.
     pub async fn remove<Q: LookupKey<K> + ?Sized>(&self, key: &Q) -> Result<bool> {
         only(self.drop_keys(vec![key.to_key()], true).await)
     }
 
-    /// Deletes many keys everywhere; one result a key.
+    /// Deletes many keys everywhere; one result a key, as [`remove`](Cache::remove) has it. One trip a
+    /// tier.
     pub async fn remove_many(&self, keys: &[K]) -> Vec<Result<bool>> {
         self.drop_keys(keys.to_vec(), true).await
     }
 
-    /// Whether a key has a value; a read that gives none away.
+    /// Whether a key has a value. A read like [`get`](Cache::get), at the same cost: it runs a bound
+    /// loader and counts as a use.
     ///
     /// # Errors
     /// As [`get`](Cache::get).

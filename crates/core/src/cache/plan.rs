@@ -35,7 +35,17 @@ impl From<Arc<dyn Backend>> for Placed {
     }
 }
 
-/// Settings of a backend's place in one cache.
+/// Settings of a backend's place in one cache; every [`Backend`] has them.
+///
+/// ```
+/// use std::time::Duration;
+/// use terrace_core::{Builder, NoNear, TierSettings};
+/// # use terrace_conformance::Fake;
+///
+/// let redis = Fake::named("redis");
+/// let settings = redis.budget(Duration::from_millis(20)).ttl(Duration::from_secs(60));
+/// let builder = Builder::<u64, String, NoNear>::new("users".to_owned(), NoNear).tier(settings);
+/// ```
 pub trait TierSettings: Into<Placed> + Sized {
     /// How long one request may take there, queues and trips included: 50 ms for a cache tier and
     /// 5 s for a store, unless set.

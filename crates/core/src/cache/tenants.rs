@@ -7,6 +7,21 @@ use crate::{Error, ErrorKind, Near, Result};
 
 /// Caches per tenant that share one near tier, one set of remote tiers and one bound. The only way
 /// in is [`tenant`](Tenants::tenant), so a call that forgets the tenant does not compile.
+///
+/// ```
+/// use terrace_core::Cache;
+/// use terrace_tier_memory::Memory;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> terrace_core::Result<()> {
+/// let pages = Cache::<String, u64, Memory<String, u64>>::builder("pages")
+///     .near(Memory::entries(1_000))
+///     .build_per_tenant()?;
+/// pages.tenant("ann")?.put("/", 1).await?;
+/// assert!(pages.tenant("bob")?.get("/").await?.is_none());
+/// # Ok(())
+/// # }
+/// ```
 pub struct Tenants<K, V, N> {
     pub(super) inner: Arc<Inner<K, V, N>>,
     pub(super) plan: Arc<Plan>,
