@@ -1,7 +1,7 @@
 //! Whether a tier is lost, told once, and tried again now and then.
 
 use std::{
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::{AtomicBool, AtomicU32, Ordering},
     time::Duration,
 };
 
@@ -19,18 +19,14 @@ const PROBE_EVERY: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(crate) struct Health {
     lost: AtomicBool,
-    state: Mutex<State>,
-}
-
-#[derive(Debug)]
-struct State {
-    failures: u32,
-    next_probe: Option<Instant>,
+    /// Failures since the last answer; a lost tier has some. Changed under the lock alone.
+    failures: AtomicU32,
+    next_probe: Mutex<Option<Instant>>,
 }
 
 impl Health {
     pub(crate) fn new() -> Self {
-        Self { lost: AtomicBool::new(false), state: Mutex::new(State { failures: 0, next_probe: None }) }
+        Self { lost: AtomicBool::new(false), failures: AtomicU32::new(0), next_probe: Mutex::new(None) }
     }
 
     pub(crate) fn is_lost(&self) -> bool {
@@ -43,22 +39,22 @@ impl Health {
             return true;
         }
         let now = Instant::now();
-        let mut state = self.state.lock();
-        let due = state.next_probe.is_none_or(|at| now >= at);
+        let mut next_probe = self.next_probe.lock();
+        let due = next_probe.is_none_or(|at| now >= at);
         if due {
-            state.next_probe = Some(now + PROBE_EVERY);
+            *next_probe = Some(now + PROBE_EVERY);
         }
         due
     }
 
     /// An answer came; true if the tier was lost until now.
     pub(crate) fn answered(&self) -> bool {
-        if !self.is_lost() {
+        if self.failures.load(Ordering::Acquire) == 0 {
             return false;
         }
-        let mut state = self.state.lock();
-        state.failures = 0;
-        state.next_probe = None;
+        let mut next_probe = self.next_probe.lock();
+        self.failures.store(0, Ordering::Release);
+        *next_probe = None;
         self.lost.swap(false, Ordering::AcqRel)
     }
 
@@ -69,12 +65,37 @@ impl Health {
             ErrorKind::Timeout | ErrorKind::Unknown => 1,
             _ => return false,
         };
-        let mut state = self.state.lock();
-        state.failures = state.failures.saturating_add(weight);
-        if state.failures < TIMEOUTS {
+        let mut next_probe = self.next_probe.lock();
+        let failures = self.failures.load(Ordering::Acquire).saturating_add(weight);
+        self.failures.store(failures, Ordering::Release);
+        if failures < TIMEOUTS {
             return false;
         }
-        state.next_probe = Some(Instant::now() + PROBE_EVERY);
+        *next_probe = Some(Instant::now() + PROBE_EVERY);
         !self.lost.swap(true, Ordering::AcqRel)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timeouts_with_answers_between_them_lose_no_tier() {
+        let (health, late) = (Health::new(), Error::timeout(Duration::ZERO));
+        for _ in 0..10 {
+            assert!(!health.failed(&late) && !health.failed(&late));
+            assert!(!health.answered());
+        }
+        assert!(!health.is_lost());
+    }
+
+    #[test]
+    fn a_tier_is_lost_once_and_back_once() {
+        let (health, late) = (Health::new(), Error::timeout(Duration::ZERO));
+        let told = (0..5).filter(|_| health.failed(&late)).count();
+        assert!(health.is_lost() && told == 1);
+        assert!(health.answered() && !health.answered());
+        assert!(health.failed(&Error::new(ErrorKind::Unavailable, "refused")), "lost at once");
     }
 }
