@@ -1,5 +1,5 @@
 //! Servers that are killed, stopped, restarted or away at start, under whole stacks.
-#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests")]
 
 mod support;
 
