@@ -8,7 +8,8 @@ use terrace_core::{
     near::{Near, NearSize, Probe, Scoped, TenantId},
 };
 
-/// The default near tier, over moka: W-TinyLFU admission, which resists scans.
+/// The default near tier, over moka: W-TinyLFU admission, which resists scans. Source: Einziger,
+/// Friedman, Manes, TinyLFU: A Highly Efficient Cache Admission Policy, ACM TOS 2017.
 ///
 /// Its bound is a number of entries or a weight in bytes. [`Memory::off`] keeps nothing, so that a
 /// stack chosen at run time has one type.

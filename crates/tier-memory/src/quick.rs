@@ -8,8 +8,9 @@ use terrace_core::{
     near::{Near, NearSize, Probe, Scoped, TenantId},
 };
 
-/// The fastest near tier, over quick_cache: a variant of S3-FIFO, several times quicker on a hit
-/// than [`Memory`](crate::Memory).
+/// The near tier for the shortest hits, over quick_cache: a variant of S3-FIFO. How much shorter than
+/// those of `Memory`: `cargo xtask bench-report near`. Source: Yang et al., FIFO Queues are All You
+/// Need for Cache Eviction, SOSP 2023.
 ///
 /// # Cost
 /// A hit is quick_cache's own hit plus one clock read: no allocation.

@@ -22,7 +22,11 @@ const READ_QUEUE: usize = 16_384;
 /// # Errors
 /// [`ErrorKind::Config`] for a URL or a setting that cannot work, never with a password in it.
 ///
-/// # Examples
+/// # Cost
+/// One trip for a hit, a fill, a write or a removal; two for a miss that takes a lease. A batch: the
+/// same, in pages of bounded size. Reads of many callers share trips.
+///
+/// # Example
 /// ```
 /// use terrace_tier_redis::Redis;
 ///

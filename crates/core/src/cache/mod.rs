@@ -132,22 +132,13 @@ where
     /// As [`get_or_load`](Cache::get_or_load).
     ///
     /// ```
-    /// use std::time::Duration;
-    /// use terrace_core::{Cache, Item, Loading};
-    /// # use terrace_tier_memory::Memory;
-    ///
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> terrace_core::Result<()> {
-    /// # let pages: Cache<String, String, Memory<String, String>> =
-    /// #     Cache::builder("pages").near(Memory::entries(10)).build()?;
-    /// let load = |loading: Loading<String>| async move {
-    ///     let page = match loading.stale {
-    ///         Some(old) => format!("{}, renewed", *old),
-    ///         None => "new".to_owned(),
-    ///     };
-    ///     Ok::<_, std::io::Error>(Item::new(page).ttl(Duration::from_secs(5)))
+    /// # use terrace_core::{Cache, Item, Loading, NoNear};
+    /// # async fn example(counts: &Cache<u8, u64, NoNear>) -> terrace_core::Result<()> {
+    /// let load = |loading: Loading<u64>| async move {
+    ///     let count = loading.stale.map_or(0, |old| *old + 1);
+    ///     Ok::<_, std::io::Error>(Item::new(count).ttl(std::time::Duration::from_secs(5)))
     /// };
-    /// assert_eq!(pages.get_or_load_with("/", load).await?.as_deref(), Some(&"new".to_owned()));
+    /// let count = counts.get_or_load_with(&1, load).await?;
     /// # Ok(())
     /// # }
     /// ```
