@@ -14,7 +14,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub enum ErrorKind {
     /// A setting, URL or combination of parts that cannot work; found when it is given.
     Config,
-    /// Another cache of this backend already uses the namespace with other settings.
+    /// Another cache, of this backend or in another process, uses the namespace on other terms.
     NamespaceInUse,
     /// A key that cannot be used: too long, not reversible, or of a type without an order.
     Key,
@@ -34,7 +34,7 @@ pub enum ErrorKind {
     ReadOnly,
     /// The connection broke after a write was sent: it may or may not have happened.
     Unknown,
-    /// A bounded queue was full; nothing was done.
+    /// A bounded queue was full, or others were faster too often; nothing was done.
     Busy,
     /// The caller's loader failed; its error is the source.
     Load,
@@ -42,7 +42,7 @@ pub enum ErrorKind {
     Panicked,
     /// A loader asked for the very key that it is loading.
     Reentrant,
-    /// Some tiers took the operation and others did not; the source tells which.
+    /// Every tier was tried and not all confirmed; the error's text names those that did not.
     Partial,
     /// The operation is not possible on this cache or tier.
     Unsupported,

@@ -65,6 +65,35 @@ pub struct GateLimits {
 /// # Cost
 /// A call alone: two atomic additions and one timer. A queued call: one short lock and one
 /// allocation; the timer and the trip are shared.
+///
+/// ```
+/// use std::time::Duration;
+/// use terrace_core::{Gate, GateLimits, Result, Trip};
+///
+/// /// A server that doubles numbers.
+/// struct Double;
+///
+/// impl Trip for Double {
+///     type Request = u64;
+///     type Reply = u64;
+///
+///     async fn one(&self, request: u64) -> Result<u64> {
+///         Ok(request * 2)
+///     }
+///
+///     async fn many(&self, requests: Vec<u64>) -> Result<Vec<u64>> {
+///         Ok(requests.into_iter().map(|request| request * 2).collect())
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<()> {
+/// let limits = GateLimits { direct: 4, batch: 512, queue: 10_000, budget: Duration::from_millis(50) };
+/// let gate = Gate::new(Double, limits);
+/// assert_eq!(gate.call(21).await?, 42);
+/// # Ok(())
+/// # }
+/// ```
 pub struct Gate<T: Trip>(Arc<Inner<T>>);
 
 struct Inner<T: Trip> {
