@@ -57,6 +57,8 @@ pub(crate) struct Missed<V> {
     pub(crate) fences: Vec<Option<Fence>>,
     /// The farthest tier was only read: led by a plain read, the lookup took no lease there.
     pub(crate) unleased: bool,
+    /// A tier has an entry that this load is to replace.
+    pub(crate) renews: bool,
     /// What the store showed.
     pub(crate) store: Option<Fence>,
     /// A stale entry met on the way.
@@ -78,6 +80,7 @@ impl<V> Clone for Missed<V> {
         Self {
             fences: self.fences.clone(),
             unleased: self.unleased,
+            renews: self.renews,
             store: self.store,
             stale: self.stale.clone(),
         }
@@ -230,11 +233,14 @@ where
         })
     }
 
-    /// Puts an entry into the near tier. Only ever called under the key's slot.
+    /// Puts an entry into the near tier, in place of an older one also where its own life is over.
+    /// Only ever called under the key's slot.
     pub(crate) fn keep_near(&self, key: &Scoped<K>, entry: &Arc<Entry<V>>) {
         if self.near.is_enabled() && self.clock.now() < entry.deadlines().expires_at {
             self.near.insert(key.clone(), Arc::clone(entry));
             self.tell_near(&Event::Filled { tier: NEAR });
+        } else {
+            self.drop_near(key);
         }
     }
 

@@ -187,12 +187,16 @@ where
         let version = self.loaded_version(chain, &seat.missed);
         let local = chain.is_local() || self.level == Level::Ttl;
         let sure = local || chain.store.is_some();
-        let body = item.value.is_some().then(|| sealed.clone().unwrap_or_default());
-        let stored = Stored { version: version.unwrap_or_default(), deadlines, body };
-        let copy = (sealed.is_ok() && version.is_some()).then(|| Copy {
+        let (body, kept_for) = match sealed {
+            Ok(body) => (item.value.is_some().then_some(body), deadlines),
+            // No tier keeps what cannot be encoded.
+            Err(_) => (None, self.no_life()),
+        };
+        let copy = version.map(|version| Copy {
             key,
             fences: seat.missed.fences.clone(),
-            stored,
+            renews: seat.missed.renews,
+            stored: Stored { version, deadlines: kept_for, body },
         });
         let cap = (!local && version.is_none()).then_some(DISTRUST);
         let entry = Entry::new(item.value, version.unwrap_or_default(), self.near_deadlines(deadlines, cap));
@@ -239,7 +243,8 @@ where
                 store.line.tell(&Event::Filled { tier: &store.line.name });
                 let stored = Stored { version, deadlines: copy_deadlines, body: Some(body) };
                 let entry = Entry::new(item.value, version, self.near_deadlines(copy_deadlines, None));
-                let copy = Copy { key, fences: seat.missed.fences.clone(), stored };
+                let (fences, renews) = (seat.missed.fences.clone(), seat.missed.renews);
+                let copy = Copy { key, fences, renews, stored };
                 Ok(kept(seat, Arc::new(entry), Source::Loader, Some(copy)))
             }
             Ok(Reply::Refused(Some(winner))) => {
@@ -267,8 +272,10 @@ where
         let LoadSeat { ticket, lead, .. } = seat;
         let size = copy.as_ref().and_then(|copy| copy.stored.body.as_ref()).map(Bytes::len);
         let admitted = self.admits(NEAR, size);
-        if sure && admitted {
-            self.keep_if_attached(&ticket, &entry);
+        match (sure, admitted) {
+            (true, true) => self.keep_if_attached(&ticket, &entry),
+            (_, false) => self.drop_if_attached(&ticket),
+            (false, true) => {}
         }
         let copy = copy.filter(|copy| copy.fences.iter().any(Option::is_some));
         match copy {
@@ -289,6 +296,12 @@ where
         self.flights.while_attached(key, ticket.flight().id, || self.keep_near(key, entry));
     }
 
+    /// What near has is older than what was loaded.
+    fn drop_if_attached(&self, ticket: &CacheTicket<K, V>) {
+        let key = ticket.key();
+        self.flights.while_attached(key, ticket.flight().id, || self.drop_near(key));
+    }
+
     /// Fills what still flies. A flight that a write detached fills nothing.
     async fn finish_fills(&self, chain: &Chain, fills: Vec<Filled<K, V>>) {
         let attached = |fill: &Filled<K, V>| {
@@ -302,8 +315,9 @@ where
         let outcomes = self.fill(chain, &copies).await;
         for ((ticket, entry, near), outcome) in tickets.into_iter().zip(outcomes) {
             match outcome {
-                Filling::Kept if near => self.keep_if_attached(&ticket, &entry),
-                _ => {}
+                _ if !near => {}
+                Filling::Kept => self.keep_if_attached(&ticket, &entry),
+                Filling::Refused | Filling::Unconfirmed => self.drop_if_attached(&ticket),
             }
             self.flights.land(ticket.key(), ticket.flight().id);
         }
