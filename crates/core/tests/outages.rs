@@ -7,7 +7,9 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use support::{Loader, builder, fake, ms, without_near};
-use terrace_core::{Clock, ErrorKind, Event, Observer, Source, TierSettings};
+use terrace_core::{
+    Backend, Clock, ErrorKind, Event, Observer, Op, Reply, Result, Source, Space, Tier, TierKey, TierSettings,
+};
 use tokio::time::Instant;
 
 #[derive(Clone, Default)]
@@ -151,4 +153,100 @@ async fn with_its_authority_away_a_load_is_kept_near_for_the_distrust_bound_only
     hand.advance(ms(1_000));
     assert!(cache.get("k").await.unwrap().is_none());
     assert_eq!(cache.put("k", 2).await.unwrap_err().kind(), ErrorKind::Unavailable);
+}
+
+#[tokio::test(start_paused = true)]
+async fn timeouts_with_answers_between_them_do_not_make_a_tier_lost() {
+    let hand = Clock::manual();
+    let tier = fake("redis", &hand);
+    let cache = without_near().clock(&hand).tier(tier.clone()).build().unwrap();
+    cache.put("k", 1).await.unwrap();
+    for _ in 0..5 {
+        tier.set_hanging(true);
+        assert!(cache.get("k").await.unwrap().is_none());
+        assert!(!cache.stats().tier("redis").unwrap().lost);
+        tier.set_hanging(false);
+        assert_eq!(cache.get("k").await.unwrap().unwrap(), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_that_is_late_counts_as_one_timeout() {
+    let hand = Clock::manual();
+    let tier = fake("redis", &hand);
+    let cache = without_near().clock(&hand).tier(tier.clone()).build().unwrap();
+    tier.set_hanging(true);
+    let keys: Vec<String> = (0..5).map(|number| number.to_string()).collect();
+    cache.get_many(&keys).await;
+    assert!(!cache.stats().tier("redis").unwrap().lost);
+    assert_eq!(cache.stats().tier("redis").unwrap().errors, 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn tenants_whose_handles_are_made_per_call_do_not_lose_a_tier_for_ever() {
+    let hand = Clock::manual();
+    let tier = fake("redis", &hand);
+    let tenants = without_near().clock(&hand).tier(tier.clone()).build_per_tenant().unwrap();
+    tier.set_down(true);
+    for key in 0..10_500 {
+        let tenant = tenants.tenant(&format!("{}", key % 7)).unwrap();
+        assert!(tenant.invalidate(&key.to_string()).await.is_err());
+    }
+    tier.set_down(false);
+    tokio::time::sleep(ms(60_000)).await;
+    let tenant = tenants.tenant("1").unwrap();
+    tenant.put("k", 1).await.unwrap();
+    assert_eq!(tenant.get("k").await.unwrap().unwrap(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_repayment_that_is_never_answered_is_tried_again() {
+    let hand = Clock::manual();
+    let tier = fake("redis", &hand);
+    let stuck = Stuck::default();
+    let cache = without_near().clock(&hand).tier(StuckOnce(tier.clone(), stuck.clone())).build().unwrap();
+    tier.set_down(true);
+    assert!(cache.invalidate("k").await.is_err());
+    tier.set_down(false);
+    stuck.store(true, std::sync::atomic::Ordering::SeqCst);
+    tokio::time::sleep(ms(5_000)).await;
+    cache.put("k", 1).await.unwrap();
+    assert_eq!(cache.get("k").await.unwrap().unwrap(), 1);
+}
+
+type Stuck = Arc<std::sync::atomic::AtomicBool>;
+
+/// A server that swallows one call, once it is told to: its caller never hears of it.
+#[derive(Debug)]
+struct StuckOnce(terrace_conformance::Fake, Stuck);
+
+impl Backend for StuckOnce {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    fn open(&self, space: &Space) -> Result<Arc<dyn Tier>> {
+        Ok(Arc::new(StuckTier(self.0.open(space)?, Arc::clone(&self.1))))
+    }
+}
+
+#[derive(Debug)]
+struct StuckTier(Arc<dyn Tier>, Stuck);
+
+#[async_trait::async_trait]
+impl Tier for StuckTier {
+    async fn apply(&self, key: &TierKey, op: Op) -> Result<Reply> {
+        if self.1.swap(false, std::sync::atomic::Ordering::SeqCst) {
+            std::future::pending::<()>().await;
+        }
+        self.0.apply(key, op).await
+    }
+
+    async fn clear(&self) -> Result<()> {
+        self.0.clear().await
+    }
+
+    async fn ping(&self) -> Result<()> {
+        self.0.ping().await
+    }
 }

@@ -12,13 +12,13 @@ use std::{
 
 use parking_lot::Mutex;
 
-use crate::{Op, Tier, TierKey};
+use crate::{Op, Space, Tier, TierKey};
 
 /// Keys owed to one tier; beyond, the whole tier is owed a clear.
 const MOST_KEYS: usize = 10_000;
 
 /// Tenants' tiers owed a clear; beyond, the tier stays distrusted until the process ends.
-const MOST_CLEARS: usize = 1_000;
+const MOST_CLEARS: usize = MOST_KEYS;
 
 const BATCH: usize = 500;
 
@@ -32,7 +32,8 @@ pub(crate) struct Debts {
 #[derive(Default)]
 struct State {
     keys: HashMap<[u8; 16], Debt>,
-    clears: Vec<Arc<dyn Tier>>,
+    /// By tenant: each handle of one has a tier of its own, and they are one debt.
+    clears: HashMap<Option<String>, OwedClear>,
     /// Everything is owed: the bound was passed.
     all: bool,
     beyond_repair: bool,
@@ -40,10 +41,23 @@ struct State {
     sequence: u64,
 }
 
+/// To whom something is owed.
+#[derive(Clone)]
+pub(crate) struct Creditor {
+    pub(crate) tier: Arc<dyn Tier>,
+    pub(crate) space: Arc<Space>,
+}
+
+#[derive(Clone)]
+struct OwedClear {
+    to: Creditor,
+    sequence: u64,
+}
+
 #[derive(Clone)]
 struct Debt {
     key: TierKey,
-    tier: Arc<dyn Tier>,
+    to: Creditor,
     /// Tells a debt from a later one for the same key.
     sequence: u64,
 }
@@ -60,24 +74,25 @@ impl Debts {
     }
 
     /// Notes a write that was not confirmed; true if the caller is to start [`repay`].
-    pub(crate) fn add(&self, tier: &Arc<dyn Tier>, key: &TierKey) -> bool {
+    pub(crate) fn add(&self, to: &Creditor, key: &TierKey) -> bool {
         let mut state = self.state.lock();
         state.sequence += 1;
         let sequence = state.sequence;
         let known = state.keys.contains_key(&key.digest);
         if !known && state.keys.len() >= MOST_KEYS {
-            state.owe_clears(tier);
+            state.owe_clears(to);
         } else {
-            let debt = Debt { key: key.clone(), tier: Arc::clone(tier), sequence };
+            let debt = Debt { key: key.clone(), to: to.clone(), sequence };
             state.keys.insert(key.digest, debt);
         }
         self.started(&mut state)
     }
 
     /// Notes a clear that was not confirmed; true if the caller is to start [`repay`].
-    pub(crate) fn add_clear(&self, tier: &Arc<dyn Tier>) -> bool {
+    pub(crate) fn add_clear(&self, to: &Creditor) -> bool {
         let mut state = self.state.lock();
-        state.owe_clears(tier);
+        state.sequence += 1;
+        state.owe_clears(to);
         self.started(&mut state)
     }
 
@@ -93,14 +108,19 @@ impl Debts {
             let keys: Vec<Debt> = state.keys.values().take(BATCH).cloned().collect();
             (state.clears.clone(), keys)
         };
-        for tier in clears {
-            if tier.clear().await.is_ok() {
-                self.state.lock().clears.retain(|owed| !Arc::ptr_eq(owed, &tier));
+        for (tenant, clear) in clears {
+            if !clear.to.within_budget(clear.to.tier.clear()).await {
+                continue;
+            }
+            let mut state = self.state.lock();
+            // One that failed while this one was under way is owed all the same.
+            if state.clears.get(&tenant).is_some_and(|owed| owed.sequence == clear.sequence) {
+                state.clears.remove(&tenant);
             }
         }
         for debt in keys {
             let purge = Op::Invalidate { version: None, mark_ttl: MARK_TTL };
-            if debt.tier.apply(&debt.key, purge).await.is_err() {
+            if !debt.to.within_budget(debt.to.tier.apply(&debt.key, purge)).await {
                 break;
             }
             let mut state = self.state.lock();
@@ -118,6 +138,14 @@ impl Debts {
     }
 }
 
+impl Creditor {
+    /// Whether `call` was confirmed: a tier that never answers must not end the repayments.
+    async fn within_budget<T>(&self, call: impl Future<Output = crate::Result<T>>) -> bool {
+        let budget = self.space.budget_for(100);
+        matches!(tokio::time::timeout(budget, call).await, Ok(Ok(_)))
+    }
+}
+
 /// How long the tombstones of repaid debts live: longer than any load.
 const MARK_TTL: Duration = Duration::from_secs(60);
 
@@ -126,17 +154,15 @@ impl State {
         self.keys.len() + self.clears.len() + usize::from(self.all)
     }
 
-    fn owe_clears(&mut self, tier: &Arc<dyn Tier>) {
-        let mut tiers: Vec<Arc<dyn Tier>> = vec![Arc::clone(tier)];
+    fn owe_clears(&mut self, to: &Creditor) {
+        let mut creditors = vec![to.clone()];
         if !self.all && self.keys.len() >= MOST_KEYS {
-            tiers.extend(self.keys.drain().map(|(_, debt)| debt.tier));
+            creditors.extend(self.keys.drain().map(|(_, debt)| debt.to));
         }
-        for tier in tiers {
-            if self.clears.iter().any(|owed| Arc::ptr_eq(owed, &tier)) {
-                continue;
-            }
-            if self.clears.len() < MOST_CLEARS {
-                self.clears.push(tier);
+        for to in creditors {
+            let tenant = to.space.tenant.clone();
+            if self.clears.len() < MOST_CLEARS || self.clears.contains_key(&tenant) {
+                self.clears.insert(tenant, OwedClear { to, sequence: self.sequence });
             } else {
                 self.beyond_repair = true;
             }

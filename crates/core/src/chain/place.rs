@@ -5,7 +5,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use tokio::{runtime::Handle, time::timeout};
 
 use super::{
-    debt::{Debts, repay},
+    debt::{Creditor, Debts, repay},
     health::Health,
     monitor::{Monitor, TierCounters},
 };
@@ -57,6 +57,33 @@ impl Line {
         self.monitor.tell_tier(&self.counters, event);
     }
 
+    /// The results of one trip for `keys` keys: it is judged once, since its keys fail together.
+    fn judge_trip(
+        &self,
+        results: Vec<Result<Reply>>,
+        keys: usize,
+        operation: &'static str,
+    ) -> Vec<Result<Reply>> {
+        let missing = || Err(Error::new(ErrorKind::Backend, "the tier gave no reply for a key of a batch"));
+        let mut judged: Option<bool> = None;
+        let results = results.into_iter().chain(std::iter::repeat_with(missing)).take(keys);
+        let judge = |result: Result<Reply>| match (&result, judged) {
+            (Err(_), Some(false)) => result.map_err(|error| self.told(error, operation)),
+            (Ok(_), Some(true)) => result,
+            _ => {
+                judged = Some(result.is_ok());
+                self.judge(result, operation)
+            }
+        };
+        results.map(judge).collect()
+    }
+
+    fn told(&self, error: Error, operation: &'static str) -> Error {
+        let error = error.at_tier(&*self.name).during(operation);
+        self.tell(&Event::Failed { tier: &self.name, error: &error });
+        error
+    }
+
     fn judge<T>(&self, result: Result<T>, operation: &'static str) -> Result<T> {
         match result {
             Ok(value) => {
@@ -66,8 +93,7 @@ impl Line {
                 Ok(value)
             }
             Err(error) => {
-                let error = error.at_tier(&*self.name).during(operation);
-                self.tell(&Event::Failed { tier: &self.name, error: &error });
+                let error = self.told(error, operation);
                 if self.health.failed(&error) {
                     self.tell(&Event::Lost { tier: &self.name, error: &error });
                 }
@@ -129,20 +155,24 @@ impl Place {
                 .await
                 .unwrap_or_else(|_| (0..keys).map(|_| Err(late(operation, budget))).collect())
         };
-        results.into_iter().map(|result| self.line.judge(result, operation)).collect()
+        self.line.judge_trip(results, keys, operation)
     }
 
     /// Notes that a write of the key was not confirmed here.
     pub(crate) fn owe(&self, key: &TierKey) {
-        if self.line.debts.add(&self.tier, key) {
+        if self.line.debts.add(&self.creditor(), key) {
             self.line.runtime.spawn(repay(Arc::downgrade(&self.line.debts)));
         }
+    }
+
+    fn creditor(&self) -> Creditor {
+        Creditor { tier: Arc::clone(&self.tier), space: Arc::clone(&self.space) }
     }
 
     /// Makes the copies of the namespace dead; a clear that is not confirmed is owed.
     pub(crate) async fn clear(&self) -> Result<()> {
         let result = self.within_budget(self.tier.clear(), "clear").await;
-        if result.is_err() && self.line.role == Role::Cache && self.line.debts.add_clear(&self.tier) {
+        if result.is_err() && self.line.role == Role::Cache && self.line.debts.add_clear(&self.creditor()) {
             self.line.runtime.spawn(repay(Arc::downgrade(&self.line.debts)));
         }
         result
