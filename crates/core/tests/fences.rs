@@ -213,3 +213,62 @@ async fn reads_never_write_to_a_tier_that_has_the_value() {
         assert_eq!(after.of(call), before.of(call), "{call:?}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_refresh_that_finds_no_value_leaves_none_near() {
+    let cache = local();
+    cache.put("k", 1).await.unwrap();
+    let gone = cache.refresh("k", |_| async { Ok::<Option<u64>, terrace_core::BoxError>(None) });
+    assert!(gone.await.unwrap().is_none());
+    assert!(cache.get("k").await.unwrap().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_during_a_refresh_gets_the_copy_that_is_still_fresh() {
+    let hand = Clock::manual();
+    let cache = without_near().clock(&hand).tier(fake("redis", &hand)).build().unwrap();
+    cache.put("k", 1).await.unwrap();
+    let refresh = cache.refresh("k", |_| Loader::default().give(2, ms(50)));
+    let read = async {
+        tokio::time::sleep(ms(10)).await;
+        cache.get("k").await.unwrap().map(|value| *value)
+    };
+    let (refreshed, read) = tokio::join!(refresh, read);
+    assert_eq!((refreshed.unwrap().map(|value| *value), read), (Some(2), Some(1)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_copy_on_its_way_to_a_nearer_tier_does_not_outlive_an_expire() {
+    let hand = Clock::manual();
+    let (redis, postgres) = (fake("redis", &hand), fake("postgres", &hand));
+    let stack = without_near().clock(&hand).tier(redis.clone()).tier(postgres.clone());
+    let cache = stack.build().unwrap();
+    cache.put("k", 1).await.unwrap();
+    assert!(redis.evict("tests", b"k"));
+    redis.set_latency(ms(20));
+    assert_eq!(cache.get("k").await.unwrap().unwrap(), 1);
+    // The copy is on its way to the nearer tier, and slower than the expire.
+    tokio::time::sleep(ms(1)).await;
+    redis.set_latency(ms(0));
+    assert!(cache.expire("k", ms(1_000)).await.unwrap());
+    cache.settled().await;
+    hand.advance(ms(1_000));
+    assert!(cache.get("k").await.unwrap().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_given_twice_is_one_operation_and_its_last_value_stands() {
+    let hand = Clock::manual();
+    let tier = terrace_conformance::Recording::new(fake("redis", &hand));
+    let cache = builder().clock(&hand).tier(tier.clone()).build().unwrap();
+    let puts = cache.put_many([("k", 1), ("other", 5), ("k", 2)].map(|(key, value)| (key.to_owned(), value)));
+    let versions: Vec<_> = puts.await.into_iter().map(Result::unwrap).collect();
+    assert_eq!((versions.len(), versions[0]), (3, versions[2]));
+    assert_eq!(cache.get("k").await.unwrap().unwrap(), 2);
+    let keys = ["k", "k"].map(String::from);
+    let removed: Vec<_> = cache.remove_many(&keys).await.into_iter().map(Result::unwrap).collect();
+    assert_eq!(removed, [true, false]);
+    let ops = tier.ops();
+    let count = |kind| ops.iter().filter(|op| Call::of(op) == kind).count();
+    assert_eq!((count(Call::Put), count(Call::Remove)), (2, 1));
+}

@@ -279,3 +279,84 @@ async fn an_absent_item_answers_until_its_life_ends() {
     hand.advance(ms(1000));
     assert_eq!(cache.get_or_load("k", || loader.give(6, ms(0))).await.unwrap(), 6);
 }
+
+#[derive(Debug, serde::Serialize)]
+struct Unlucky(u64);
+
+impl<'de> serde::Deserialize<'de> for Unlucky {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let number = u64::deserialize(from)?;
+        assert!(number != 13, "a type that panics on purpose when it is read");
+        Ok(Self(number))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_value_that_panics_when_decoded_is_a_typed_error_for_all_who_wait() {
+    let hand = Clock::manual();
+    let tier = fake("redis", &hand);
+    let builder = terrace_core::Builder::<String, Unlucky, _>::new("tests".to_owned(), terrace_core::NoNear);
+    let cache = builder.clock(&hand).tier(tier.clone()).build().unwrap();
+    cache.put("k", Unlucky(13)).await.unwrap();
+    tier.set_latency(ms(10));
+    let reads = join_all((0..3).map(|_| {
+        let cache = cache.clone();
+        tokio::spawn(async move { cache.get("k").await.map(|_| ()) })
+    }));
+    for read in tokio::time::timeout(ms(1_000), reads).await.expect("a reader was left waiting") {
+        assert_eq!(read.unwrap().unwrap_err().kind(), ErrorKind::Panicked);
+    }
+    assert_eq!(cache.stats().flights, 0);
+}
+
+struct Curious(Arc<std::sync::OnceLock<support::Stack>>);
+
+impl terrace_core::Observer for Curious {
+    fn observe(&self, _: &str, _: &terrace_core::Event<'_>) {
+        if let Some(cache) = self.0.get() {
+            let _ = cache.stats();
+        }
+    }
+}
+
+#[test]
+fn an_observer_may_ask_for_the_stats() {
+    let (send, receive) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let slot = Arc::new(std::sync::OnceLock::new());
+            let cache = builder().observer(Curious(Arc::clone(&slot))).build().unwrap();
+            let _ = slot.set(cache.clone());
+            cache.put("k", 1).await.unwrap();
+            cache.get_or_load("other", || Loader::default().give(1, ms(0))).await.unwrap();
+            cache.invalidate("k").await.unwrap();
+        });
+        send.send(()).unwrap();
+    });
+    receive.recv_timeout(Duration::from_secs(10)).expect("the observer waits for a lock of its caller's");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn callers_on_many_threads_that_race_with_a_landing_do_not_load_again() {
+    const KEYS: usize = 20_000;
+    let builder =
+        terrace_core::Builder::new("tests".to_owned(), terrace_tier_memory::Memory::entries(100_000));
+    let cache: support::Stack = builder.build().unwrap();
+    let runs = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let caller = || {
+        let (cache, runs) = (cache.clone(), Arc::clone(&runs));
+        tokio::spawn(async move {
+            for key in 0..KEYS {
+                let runs = Arc::clone(&runs);
+                let load = async move {
+                    runs.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                    Ok::<_, BoxError>(1)
+                };
+                cache.get_or_load(&key.to_string(), || load).await.unwrap();
+            }
+        })
+    };
+    join_all((0..4).map(|_| caller())).await.into_iter().for_each(|done| done.unwrap());
+    assert_eq!(runs.load(std::sync::atomic::Ordering::SeqCst), KEYS);
+}

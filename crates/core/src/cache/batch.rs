@@ -171,7 +171,7 @@ where
         // Others may join a key of this group, and poll its lookup, before all keys have boarded.
         let walk = async move {
             let seats = receive.await.unwrap_or_default();
-            Inner::look_up(inner, chain, seats, errand).await
+            Inner::look_up_guarded(inner, chain, seats, errand).await
         };
         let group = walk.boxed().shared();
         let seats = Mutex::new(Vec::new());

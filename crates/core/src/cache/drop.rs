@@ -1,6 +1,6 @@
 //! Removals: from far to near through every tier, whatever fails on the way.
 
-use std::{hash::Hash, sync::Arc};
+use std::{collections::HashMap, hash::Hash, sync::Arc};
 
 use super::{Cache, ending::Ending, inner::Inner, write::finished};
 use crate::{
@@ -20,19 +20,44 @@ where
         if let Err(error) = self.inner.check_open() {
             return keys.iter().map(|_| Err(error.clone())).collect();
         }
-        let count = keys.len();
         let keys: Vec<_> = keys.into_iter().map(|key| self.scoped(key)).collect();
         keys.iter().for_each(|_| self.inner.tell(&Event::Dropped));
         if self.chain.is_local() {
             return keys.iter().map(|key| Ok(self.inner.drop_local(key))).collect();
         }
+        let (keys, places) = distinct(keys);
         let (inner, chain) = (Arc::clone(&self.inner), Arc::clone(&self.chain));
         let task = async move { Ok(inner.drop_all(&chain, keys, deletes).await) };
         match finished(self.inner.tasks.spawn(task)).await {
-            Ok(results) => results,
-            Err(error) => (0..count).map(|_| Err(error.clone())).collect(),
+            // The first of a key's removals finds the value, if any does.
+            Ok(results) => answers(&places, &results),
+            Err(error) => places.iter().map(|_| Err(error.clone())).collect(),
         }
     }
+}
+
+fn answers(places: &[usize], results: &[Result<bool>]) -> Vec<Result<bool>> {
+    let mut next = 0;
+    let answer = |&at: &usize| {
+        let first = at == next;
+        next += usize::from(first);
+        results[at].clone().map(|existed| existed && first)
+    };
+    places.iter().map(answer).collect()
+}
+
+/// The distinct keys, as tiers demand them, and for each key that was given its place among them.
+fn distinct<K: Eq + Hash>(keys: Vec<Arc<K>>) -> (Vec<Arc<K>>, Vec<usize>) {
+    let mut known = HashMap::new();
+    let mut distinct = Vec::with_capacity(keys.len());
+    let places = keys.into_iter().map(|key| {
+        *known.entry(Arc::clone(&key)).or_insert_with(|| {
+            distinct.push(key);
+            distinct.len() - 1
+        })
+    });
+    let places = places.collect();
+    (distinct, places)
 }
 
 impl<K, V, N: Near<K, V>> Inner<K, V, N>

@@ -4,7 +4,7 @@ use std::{hash::Hash, sync::Arc};
 
 use super::{ending::Ending, inner::Inner};
 use crate::{
-    Deadlines, Error, ErrorKind, Near, Op, Reply, Result, Role,
+    Deadlines, Error, ErrorKind, Near, Op, Reply, Result,
     chain::{Chain, Place},
     near::{Probe, Scoped},
 };
@@ -55,11 +55,12 @@ where
         Ok(existed.unwrap_or_default())
     }
 
-    /// A copy's life is not its record's: it is dropped, and the next read makes a new one.
+    /// Only the authority's entry gets the new life. A copy is dropped, and its lease with it: one
+    /// that is on its way there was made with the old life. The next read makes a new one.
     fn expire_op(&self, chain: &Chain, place: &Place, deadlines: Deadlines) -> Op {
-        match chain.store.is_some() && place.line.role == Role::Cache {
-            true => Op::Invalidate { version: None, mark_ttl: self.periods.mark },
-            false => Op::Expire { deadlines: self.copy_deadlines(deadlines, place.line.ttl) },
+        match chain.authority().is_some_and(|first| Arc::ptr_eq(&first.line, &place.line)) {
+            true => Op::Expire { deadlines: self.copy_deadlines(deadlines, place.line.ttl) },
+            false => Op::Invalidate { version: None, mark_ttl: self.periods.mark },
         }
     }
 }

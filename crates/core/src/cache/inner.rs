@@ -57,8 +57,6 @@ pub(crate) struct Missed<V> {
     pub(crate) fences: Vec<Option<Fence>>,
     /// The farthest tier was only read: led by a plain read, the lookup took no lease there.
     pub(crate) unleased: bool,
-    /// A tier has an entry that this load is to replace.
-    pub(crate) renews: bool,
     /// What the store showed.
     pub(crate) store: Option<Fence>,
     /// A stale entry met on the way.
@@ -80,7 +78,6 @@ impl<V> Clone for Missed<V> {
         Self {
             fences: self.fences.clone(),
             unleased: self.unleased,
-            renews: self.renews,
             store: self.store,
             stale: self.stale.clone(),
         }
@@ -233,14 +230,23 @@ where
         })
     }
 
-    /// Puts an entry into the near tier, in place of an older one also where its own life is over.
-    /// Only ever called under the key's slot.
-    pub(crate) fn keep_near(&self, key: &Scoped<K>, entry: &Arc<Entry<V>>) {
-        if self.near.is_enabled() && self.clock.now() < entry.deadlines().expires_at {
+    /// Puts an entry into the near tier in place of what is there; one that is not to be kept
+    /// drops the older one all the same. Whether it was kept. Only ever called under the key's
+    /// slot, so it tells nobody: an observer may ask the cache for its stats.
+    pub(crate) fn keep_near(&self, key: &Scoped<K>, entry: &Arc<Entry<V>>, keeps: bool) -> bool {
+        let keeps = keeps && self.near.is_enabled() && self.clock.now() < entry.deadlines().expires_at;
+        if keeps {
             self.near.insert(key.clone(), Arc::clone(entry));
-            self.tell_near(&Event::Filled { tier: NEAR });
         } else {
             self.drop_near(key);
+        }
+        keeps
+    }
+
+    /// Tells what [`keep_near`](Self::keep_near) did, once the slot's lock is free.
+    pub(crate) fn tell_kept(&self, kept: bool) {
+        if kept {
+            self.tell_near(&Event::Filled { tier: NEAR });
         }
     }
 

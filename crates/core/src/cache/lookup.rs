@@ -1,11 +1,13 @@
 //! The lookup stage: near to far through the remote tiers, then back with what was found.
 
-use std::{sync::Arc, time::Duration};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+
+use futures_util::FutureExt;
 
 use super::inner::{Inner, Looked, Missed};
 use crate::{
-    Deadlines, Entry, Error, Event, Fence, Level, Near, OnStale, Op, Reply, Source, Stored, TierKey, Token,
-    Version,
+    Deadlines, Entry, Error, ErrorKind, Event, Fence, Level, Near, OnStale, Op, Reply, Source, Stored,
+    TierKey, Token, Version,
     chain::{Chain, Place},
     codec::Undecoded,
     flight::{Errand, FlightId},
@@ -43,6 +45,27 @@ where
     K: Clone + Eq + std::hash::Hash + Send + Sync + 'static,
     V: Send + Sync + 'static,
 {
+    /// [`look_up`](Self::look_up), with a typed error for all callers where user code panics in it:
+    /// a shared future that panicked would wake nobody.
+    pub(crate) async fn look_up_guarded(
+        self: Arc<Self>,
+        chain: Arc<Chain>,
+        seats: Vec<Seat<K>>,
+        errand: Errand,
+    ) -> Arc<[Looked<V>]> {
+        let keys: Vec<_> = seats.iter().map(|seat| (Arc::clone(&seat.key), seat.id)).collect();
+        let walk = Arc::clone(&self).look_up(chain, seats, errand);
+        if let Ok(looked) = AssertUnwindSafe(walk).catch_unwind().await {
+            return looked;
+        }
+        let failed = keys.into_iter().map(|(key, id)| {
+            self.flights.end_lookup(&key, id, true);
+            let message = "a codec, policy, observer or tier panicked during the lookup";
+            Looked::Failed(Error::new(ErrorKind::Panicked, message), None)
+        });
+        failed.collect()
+    }
+
     /// Looks the keys up, keeps what was found nearer, and ends the lookup stage of their flights.
     pub(crate) async fn look_up(
         self: Arc<Self>,
@@ -68,8 +91,8 @@ where
     }
 
     fn seek(&self, chain: &Chain, seat: Seat<K>) -> Sought<K, V> {
-        let fences = vec![None; chain.tiers.len()];
-        let missed = Missed { fences, unleased: false, renews: false, store: None, stale: None };
+        let missed =
+            Missed { fences: vec![None; chain.tiers.len()], unleased: false, store: None, stale: None };
         let mut found = None;
         let key = match self.tier_key(chain, &seat.key) {
             Ok(key) => key,
@@ -164,7 +187,6 @@ where
                 None
             }
             Worth::Renew(version) => {
-                sought.missed.renews = true;
                 place.line.tell(&Event::Miss { tier: name });
                 Some(version)
             }
@@ -283,24 +305,20 @@ where
         for sought in keys {
             let Some(Looked::Found(entry, _)) = &sought.found else {
                 if sought.found.is_none() {
-                    self.forget_near(chain, sought);
                     copies.extend(self.no_row(chain, sought));
                 }
                 continue;
             };
             let size = sought.copy.as_ref().and_then(|copy| copy.body.as_ref()).map(bytes::Bytes::len);
             let admitted = self.admits(super::inner::NEAR, size);
-            let keep = || match admitted {
-                true => self.keep_near(&sought.seat.key, entry),
-                false => self.drop_near(&sought.seat.key),
-            };
-            self.flights.while_attached(&sought.seat.key, sought.seat.id, keep);
+            let keep = || self.keep_near(&sought.seat.key, entry, admitted);
+            let kept = self.flights.while_attached(&sought.seat.key, sought.seat.id, keep);
+            self.tell_kept(kept.unwrap_or_default());
             if let Some(stored) = sought.copy.take()
                 && sought.missed.fences.iter().any(Option::is_some)
             {
                 let fences = std::mem::take(&mut sought.missed.fences);
-                let (key, renews) = (sought.key.clone(), sought.missed.renews);
-                copies.push(super::fill::Copy { key, fences, renews, stored });
+                copies.push(super::fill::Copy { key: sought.key.clone(), fences, stored });
             }
         }
         self.fill_later(chain, copies);
@@ -311,19 +329,9 @@ where
     fn no_row(&self, chain: &Chain, sought: &Sought<K, V>) -> Option<super::fill::Copy> {
         chain.store.as_ref()?;
         let observed = sought.missed.store?;
-        let renews = sought.missed.renews;
-        let deadlines = self.deadlines(true, None).or_else(|| renews.then(|| self.no_life()))?;
-        let stored = Stored { version: observed.version, deadlines, body: None };
+        let stored = Stored { version: observed.version, deadlines: self.deadlines(true, None)?, body: None };
         let fences: Vec<Option<Fence>> = sought.missed.fences.clone();
-        Some(super::fill::Copy { key: sought.key.clone(), fences, renews, stored })
-    }
-
-    /// What near still has of a record that the store has no more.
-    fn forget_near(&self, chain: &Chain, sought: &Sought<K, V>) {
-        if chain.store.is_some() && self.near.is_enabled() {
-            let forget = || self.drop_near(&sought.seat.key);
-            self.flights.while_attached(&sought.seat.key, sought.seat.id, forget);
-        }
+        Some(super::fill::Copy { key: sought.key.clone(), fences, stored })
     }
 }
 

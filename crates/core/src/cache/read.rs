@@ -90,6 +90,13 @@ where
                 if ticket.joined() && is_reentrant(ticket.flight().id) {
                     return Err(reentrant_error());
                 }
+                // Another's load may have landed between the look at near and boarding; where no
+                // tier has it, it would be loaded twice.
+                if self.chain.is_local()
+                    && let Some(hit) = self.near_hit(&key.key, true)
+                {
+                    return Ok(hit);
+                }
                 let mut missed = match self.lookup_of(&ticket).await {
                     Looked::Found(entry, _) if self.is_no_row(&entry) => continue,
                     Looked::Found(entry, source) => {
@@ -198,7 +205,7 @@ where
 
     fn lookup_alone(&self, key: &Arc<Scoped<K>>, id: FlightId, errand: Errand) -> Lookup<V> {
         let seats = vec![Seat { key: Arc::clone(key), id }];
-        let walk = Inner::look_up(Arc::clone(&self.inner), Arc::clone(&self.chain), seats, errand);
+        let walk = Inner::look_up_guarded(Arc::clone(&self.inner), Arc::clone(&self.chain), seats, errand);
         Lookup { group: walk.boxed().shared(), index: 0 }
     }
 
@@ -253,6 +260,10 @@ where
     /// The stale entry, for a reader that came upon its renewal by another and may have it so.
     fn stale_meanwhile(&self, ticket: &CacheTicket<K, V>, stale: Option<Arc<Entry<V>>>) -> Option<Cached<V>> {
         let entry = stale.filter(|_| ticket.joined())?;
+        // A refresh passes over fresh copies too; whoever joined it may have them.
+        if entry.is_fresh(self.inner.clock.now()) {
+            return self.handle(entry, Source::Near, true);
+        }
         if self.inner.on_stale(&entry.deadlines(), true) == OnStale::Miss {
             return None;
         }

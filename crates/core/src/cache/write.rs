@@ -1,6 +1,6 @@
 //! Puts: the authority first, then the copies from far to near, the near tier last.
 
-use std::{hash::Hash, sync::Arc, time::Duration};
+use std::{collections::HashMap, hash::Hash, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
@@ -71,7 +71,6 @@ where
         if let Err(error) = self.inner.check_open() {
             return items.iter().map(|_| Err(error.clone())).collect();
         }
-        let count = items.len();
         let puts = items.into_iter().map(|(key, item)| {
             self.inner.tell(&Event::Put);
             Put { key: self.scoped(key), item, condition }
@@ -79,14 +78,31 @@ where
         if self.chain.is_local() {
             return puts.map(|put| Ok(self.inner.put_local(put))).collect();
         }
-        let puts: Vec<_> = puts.collect();
+        let (puts, places) = last_of_each(puts);
         let (inner, chain) = (Arc::clone(&self.inner), Arc::clone(&self.chain));
         let task = async move { Ok(inner.put_through(&chain, puts).await) };
         match finished(self.inner.tasks.spawn(task)).await {
-            Ok(results) => results,
-            Err(error) => (0..count).map(|_| Err(error.clone())).collect(),
+            Ok(results) => places.into_iter().map(|at| results[at].clone()).collect(),
+            Err(error) => places.iter().map(|_| Err(error.clone())).collect(),
         }
     }
+}
+
+/// The puts of distinct keys, as tiers demand them, the last one of each key; and for each put that
+/// was asked for, where its result will be.
+fn last_of_each<K: Eq + Hash, V>(puts: impl Iterator<Item = Put<K, V>>) -> (Vec<Put<K, V>>, Vec<usize>) {
+    let mut known = HashMap::new();
+    let mut distinct: Vec<Put<K, V>> = Vec::with_capacity(puts.size_hint().0);
+    let places = puts.map(|put| {
+        let at = *known.entry(Arc::clone(&put.key)).or_insert(distinct.len());
+        match distinct.get_mut(at) {
+            Some(earlier) => *earlier = put,
+            None => distinct.push(put),
+        }
+        at
+    });
+    let places = places.collect();
+    (distinct, places)
 }
 
 /// The result of a spawned write; a panic in a codec or policy is a typed error.
@@ -108,7 +124,7 @@ where
     /// A put where the near tier is all there is.
     fn put_local(&self, put: Put<K, V>) -> Written {
         let Put { key, item, condition } = put;
-        self.flights.write_now(&key, || {
+        let (written, kept) = self.flights.write_now(&key, || {
             let probe = Probe { tenant: key.tenant, key: &key.key };
             let now = self.clock.now();
             let held = self.near.get(&probe).filter(|entry| entry.value().is_some() && entry.is_fresh(now));
@@ -118,13 +134,15 @@ where
                 Condition::Version(seen) => held.as_ref().is_some_and(|entry| entry.version() == seen),
             };
             if !holds {
-                return Written::Refused;
+                return (Written::Refused, false);
             }
             let version = self.next_version();
             let copies = self.deadlines(item.value.is_none(), item.ttl).unwrap_or_else(|| self.no_life());
-            self.put_near(&key, item, version, copies, self.admits(NEAR, None));
-            Written::Kept(version)
-        })
+            let kept = self.put_near(&key, item, version, copies, self.admits(NEAR, None));
+            (Written::Kept(version), kept)
+        });
+        self.tell_kept(kept);
+        written
     }
 
     async fn put_through(self: &Arc<Self>, chain: &Arc<Chain>, puts: Vec<Put<K, V>>) -> Vec<Result<Written>> {
@@ -277,19 +295,24 @@ where
             let key = Arc::clone(&ending.key);
             let keeps =
                 self.policies.copies == Copies::Replace && self.admits(NEAR, body.map(|body| body.len()));
-            ending.finish(|alone| self.put_near(&key, item, version, copies, keeps && alone));
+            let mut kept = false;
+            ending.finish(|alone| kept = self.put_near(&key, item, version, copies, keeps && alone));
+            self.tell_kept(kept);
         }
         outcome
     }
 
     /// The last step of a put. Called under the key's slot.
-    fn put_near(&self, key: &Scoped<K>, item: Item<V>, version: Version, copies: Deadlines, keeps: bool) {
+    fn put_near(
+        &self,
+        key: &Scoped<K>,
+        item: Item<V>,
+        version: Version,
+        copies: Deadlines,
+        keeps: bool,
+    ) -> bool {
         let deadlines = self.near_deadlines(copies, None);
-        if keeps && self.near.is_enabled() && self.clock.now() < deadlines.expires_at {
-            self.keep_near(key, &Arc::new(Entry::new(item.value, version, deadlines)));
-        } else {
-            self.drop_near(key);
-        }
+        self.keep_near(key, &Arc::new(Entry::new(item.value, version, deadlines)), keeps)
     }
 
     pub(crate) fn no_life(&self) -> Deadlines {
