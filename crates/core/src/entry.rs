@@ -15,13 +15,18 @@ use serde::{Serialize, Serializer};
 use crate::{Deadlines, Timestamp, Version};
 
 /// A value with its version and deadlines, as near tiers keep it behind one `Arc`.
+///
+/// In this order: what a hit looks at shares a cache line with the `Arc`'s counts and the value's
+/// beginning. Behind a value of 200 bytes the deadlines cost a near hit one miss of the processor's
+/// caches more, which is as much as all the rest of it (measured).
 #[derive(Debug)]
+#[repr(C)]
 pub struct Entry<V> {
-    value: Option<V>,
-    version: Version,
     written: Timestamp,
     // Atomic for `Cache::expire` alone: the value is shared, so its life is changed in place.
     fresh_until: AtomicU64,
+    value: Option<V>,
+    version: Version,
     stale_until: AtomicU64,
     expires_at: AtomicU64,
 }
