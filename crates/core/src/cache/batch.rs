@@ -124,7 +124,7 @@ where
         }
         let loads = start.is_some();
         let mut answers: Vec<Option<Result<Option<Cached<V>>>>> =
-            keys.iter().map(|key| self.near_hit(key, loads).map(Ok)).collect();
+            keys.iter().map(|key| self.near_hit(key, loads).ok().map(Ok)).collect();
         let mut missed = Vec::new();
         let mut wanted: Vec<usize> = (0..keys.len()).filter(|&index| answers[index].is_none()).collect();
         for _ in 0..BOARDINGS {

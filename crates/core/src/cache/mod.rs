@@ -33,6 +33,7 @@ use crate::{
     near::{Probe, TenantId},
 };
 use inner::{Inner, NEAR};
+use read::Seen;
 use write::Written;
 
 /// A cache of values `V` by keys `K`: a near tier `N`, and remote tiers behind it.
@@ -83,8 +84,8 @@ where
     /// key that no remote tier can take.
     pub async fn get<Q: LookupKey<K> + ?Sized>(&self, key: &Q) -> Result<Option<Cached<V>>> {
         match self.near_hit(key, false) {
-            Some(hit) => Ok(hit),
-            None => self.read_cold(key.to_key()).await,
+            Ok(hit) => Ok(hit),
+            Err(seen) => self.read_cold(key.to_key(), seen).await,
         }
     }
 
@@ -111,12 +112,14 @@ where
         F: Future<Output = Result<V, E>> + Send + 'static,
         E: Into<BoxError>,
     {
-        if let Some(Some(hit)) = self.near_hit(key, true) {
-            return Ok(hit);
-        }
+        let seen = match self.near_hit(key, true) {
+            Ok(Some(hit)) => return Ok(hit),
+            Ok(None) => None,
+            Err(seen) => seen,
+        };
         let start =
             Box::new(move |_| load().map(|result| result.map(Item::new).map_err(Error::load)).boxed());
-        match self.load_cold(key.to_key(), start).await? {
+        match self.load_cold(key.to_key(), seen, start).await? {
             Some(value) => Ok(value),
             None => Err(Error::new(
                 ErrorKind::Load,
@@ -150,13 +153,14 @@ where
         T: Into<Item<V>>,
         E: Into<BoxError>,
     {
-        if let Some(hit) = self.near_hit(key, true) {
-            return Ok(hit);
-        }
+        let seen = match self.near_hit(key, true) {
+            Ok(hit) => return Ok(hit),
+            Err(seen) => seen,
+        };
         let start = Box::new(move |loading: Loading<V>| {
             load(loading).map(|result| result.map(Into::into).map_err(Error::load)).boxed()
         });
-        self.load_cold(key.to_key(), start).await
+        self.load_cold(key.to_key(), seen, start).await
     }
 
     /// The values of many keys, one answer a key, in order. A key may stand more than once.
@@ -338,24 +342,24 @@ where
         Ok(self.get(key).await?.is_some())
     }
 
-    /// The near tier's answer: `None` if it has nothing fresh; a negative entry is `Some(None)`.
+    /// The near tier's answer, `Ok(None)` for a negative entry, or what it has that is no answer.
     /// One compare and one reference count.
+    ///
+    /// The engine is asked once: a miss counts as a use of the key in its eviction, and two for one
+    /// read cost more than a point of the hit ratio (measured).
     #[inline]
-    fn near_hit<Q: LookupKey<K> + ?Sized>(&self, key: &Q, loads: bool) -> Option<Option<Cached<V>>> {
+    fn near_hit<Q: LookupKey<K> + ?Sized>(&self, key: &Q, loads: bool) -> Result<Option<Cached<V>>, Seen<V>> {
         let inner = &*self.inner;
-        let entry = inner.near.get(&Probe { tenant: self.tenant, key })?;
+        let entry = inner.near.get(&Probe { tenant: self.tenant, key }).ok_or(None)?;
         let now = inner.clock.now();
-        if !entry.is_fresh(now) {
-            return None;
-        }
-        if entry.value().is_none() && loads && self.chain.store.is_some() {
-            return None;
+        if !entry.is_fresh(now) || (entry.value().is_none() && loads && self.chain.store.is_some()) {
+            return Err(Some(entry));
         }
         inner.near_counters.hits.add(1);
         if inner.observed {
             inner.monitor.observe(&Event::Hit { tier: NEAR });
         }
-        Some(Cached::new(entry, now, Source::Near, false))
+        Ok(Cached::new(entry, now, Source::Near, false))
     }
 
     async fn put_conditional(&self, key: K, item: Item<V>, condition: Condition) -> Result<bool> {

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     Cached, Coalesce, Entry, Error, ErrorKind, Event, Item, Near, OnStale, Result, Source,
     flight::{Entered, Errand, FlightId, Landing},
-    near::{Probe, Scoped},
+    near::Scoped,
 };
 
 /// What a loader may look at while it loads.
@@ -22,6 +22,9 @@ pub struct Loading<V> {
     /// The value that is to be renewed, where a stale one is still known.
     pub stale: Option<Cached<V>>,
 }
+
+/// What the near tier has of a key that it could not answer for.
+pub(super) type Seen<V> = Option<Arc<Entry<V>>>;
 
 /// Starts the caller's loader; called at most once, on a miss only.
 pub(crate) type Start<'a, V> = Box<dyn FnOnce(Loading<V>) -> BoxFuture<'static, Result<Item<V>>> + Send + 'a>;
@@ -38,15 +41,15 @@ where
 {
     /// A read without a loader of the caller's.
     #[cold]
-    pub(super) fn read_cold(&self, key: K) -> BoxFuture<'_, Result<Option<Cached<V>>>> {
+    pub(super) fn read_cold(&self, key: K, seen: Seen<V>) -> BoxFuture<'_, Result<Option<Cached<V>>>> {
         if let Some(loader) = self.inner.loader.clone() {
             let owned = key.clone();
-            return self.load_cold(key, Box::new(move |_| loader(owned)));
+            return self.load_cold(key, seen, Box::new(move |_| loader(owned)));
         }
         Box::pin(async move {
             self.inner.check_open()?;
             let key = self.scoped(key);
-            let stale = match self.near_stale(&key, self.chain.store.is_some()) {
+            let stale = match self.near_stale(seen, self.chain.store.is_some()) {
                 NearStale::Serve(hit) => return Ok(Some(hit)),
                 NearStale::Refresh(hit) => {
                     self.renew(key, None);
@@ -71,12 +74,13 @@ where
     pub(super) fn load_cold<'a>(
         &'a self,
         key: K,
+        seen: Seen<V>,
         start: Start<'a, V>,
     ) -> BoxFuture<'a, Result<Option<Cached<V>>>> {
         Box::pin(async move {
             self.inner.check_open()?;
             let key = self.scoped(key);
-            let stale = match self.near_stale(&key, true) {
+            let stale = match self.near_stale(seen, true) {
                 NearStale::Serve(hit) => return Ok(Some(hit)),
                 NearStale::Refresh(hit) => {
                     let stale = Some(hit.clone());
@@ -287,10 +291,10 @@ where
         }
     }
 
-    /// What the near tier knows of a key that it has nothing fresh for.
-    fn near_stale(&self, key: &Scoped<K>, renewable: bool) -> NearStale<V> {
+    /// What to do with what the near tier has of a key, which is nothing fresh.
+    fn near_stale(&self, seen: Seen<V>, renewable: bool) -> NearStale<V> {
         let inner = &self.inner;
-        let Some(entry) = inner.near.get(&Probe { tenant: key.tenant, key: &key.key }) else {
+        let Some(entry) = seen else {
             if inner.near.is_enabled() {
                 inner.tell_near(&Event::Miss { tier: NEAR });
             }

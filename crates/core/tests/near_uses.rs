@@ -1,0 +1,78 @@
+//! A read is one use of its key to the near engine, so that the chain does not disturb eviction.
+
+#![allow(clippy::unwrap_used, reason = "a test fails where a helper of it does")]
+
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use terrace_core::{
+    Cache, Clock, Entry, Item, Lookup,
+    near::{Near, NearSize, Probe, Scoped, TenantId},
+};
+use terrace_tier_memory::Memory;
+
+/// `Memory`, and how often it was asked.
+struct Counted(Memory<u64, u64>, Arc<AtomicUsize>);
+
+impl Near<u64, u64> for Counted {
+    fn off() -> Self {
+        Self(Memory::off(), Arc::default())
+    }
+
+    fn get<Q: Lookup<u64> + ?Sized>(&self, key: &Probe<'_, Q>) -> Option<Arc<Entry<u64>>> {
+        self.1.fetch_add(1, Ordering::Relaxed);
+        self.0.get(key)
+    }
+
+    fn insert(&self, key: Scoped<u64>, entry: Arc<Entry<u64>>) {
+        self.0.insert(key, entry);
+    }
+
+    fn remove<Q: Lookup<u64> + ?Sized>(&self, key: &Probe<'_, Q>) {
+        self.0.remove(key);
+    }
+
+    fn clear(&self, tenant: Option<TenantId>) {
+        Near::clear(&self.0, tenant);
+    }
+
+    fn size(&self) -> NearSize {
+        self.0.size()
+    }
+
+    fn is_enabled(&self) -> bool {
+        self.0.is_enabled()
+    }
+}
+
+#[tokio::test]
+async fn a_miss_a_load_a_hit_and_a_stale_entry_are_one_use_each() {
+    let (hand, asked) = (Clock::manual(), Arc::new(AtomicUsize::new(0)));
+    let cache: Cache<u64, u64, Counted> = Cache::builder("uses")
+        .near(Counted(Memory::entries(10), Arc::clone(&asked)))
+        .clock(&hand)
+        .build()
+        .unwrap();
+    let uses = || asked.swap(0, Ordering::Relaxed);
+    let load = || async { Ok::<_, Infallible>(7) };
+
+    assert!(cache.get(&1).await.unwrap().is_none());
+    assert_eq!(uses(), 1, "a miss");
+    cache.get_or_load(&1, load).await.unwrap();
+    assert_eq!(uses(), 1, "a load");
+    cache.get_or_load(&1, load).await.unwrap();
+    assert_eq!(uses(), 1, "a hit");
+    cache.get_or_load_with(&2, |_| async { Ok::<_, Infallible>(Item::new(8)) }).await.unwrap();
+    assert_eq!(uses(), 1, "a load of an item");
+    hand.advance(Duration::from_secs(3600));
+    cache.get_or_load(&1, load).await.unwrap();
+    assert_eq!(uses(), 1, "an entry past its life");
+    cache.get_many(&[1, 2, 3]).await;
+    assert_eq!(uses(), 3, "many keys, each once");
+}
