@@ -1,0 +1,62 @@
+//! Reads a trace: the keys of real requests, in order.
+//!
+//! Two formats, told apart by their first line: `start_block n_blocks 0 request` (the traces of the
+//! ARC paper; a line stands for n keys) and one key a line (the LIRS traces; lines of `*` are
+//! skipped). Plain, `.gz` or `.zst`.
+
+use std::{
+    collections::HashSet,
+    fs::File,
+    io::{BufRead, BufReader, Error, ErrorKind, Read, Result},
+    path::Path,
+};
+
+/// The keys, in the order of the requests.
+pub(crate) fn read(path: &Path) -> Result<Vec<u64>> {
+    let named = |error: Error| Error::new(error.kind(), format!("{}: {error}", path.display()));
+    let mut keys = Vec::new();
+    for line in BufReader::new(open(path).map_err(named)?).lines() {
+        let line = line.map_err(named)?;
+        if !line.trim().is_empty() && !line.starts_with('*') {
+            let request = request(&line).ok_or_else(|| Error::new(ErrorKind::InvalidData, line.clone()));
+            let (first, count) = request.map_err(named)?;
+            keys.extend(first..first.saturating_add(count));
+        }
+    }
+    Ok(keys)
+}
+
+/// A small trace for those who have none: some blocks are asked for much more often than others.
+pub(crate) fn made_up() -> Vec<u64> {
+    let mut state = 42u64;
+    let mut request = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let part = (state >> 11) as f64 / (1u64 << 53) as f64;
+        20_000f64.powf(part) as u64
+    };
+    (0..30_000).map(|_| request()).collect()
+}
+
+/// How many keys there are.
+pub(crate) fn distinct(trace: &[u64]) -> usize {
+    trace.iter().collect::<HashSet<_>>().len()
+}
+
+fn open(path: &Path) -> Result<Box<dyn Read>> {
+    let file = File::open(path)?;
+    Ok(match path.extension().and_then(|name| name.to_str()) {
+        Some("gz") => Box::new(flate2::read::MultiGzDecoder::new(file)),
+        Some("zst") => Box::new(ruzstd::decoding::StreamingDecoder::new(file).map_err(Error::other)?),
+        _ => Box::new(file),
+    })
+}
+
+/// The first key of a line and how many follow each other.
+fn request(line: &str) -> Option<(u64, u64)> {
+    let mut numbers = line.split_ascii_whitespace().map(str::parse::<u64>);
+    let first = numbers.next()?.ok()?;
+    match numbers.next() {
+        Some(count) => Some((first, count.ok()?)),
+        None => Some((first, 1)),
+    }
+}
