@@ -96,6 +96,9 @@ pub trait Near<K, V>: Send + Sync + 'static {
     /// The entry of a key, counted as a use by the engine's eviction.
     fn get<Q: Lookup<K> + ?Sized>(&self, key: &Probe<'_, Q>) -> Option<Arc<Entry<V>>>;
 
+    /// Whether it has an entry of the key; no use of it.
+    fn holds<Q: Lookup<K> + ?Sized>(&self, key: &Probe<'_, Q>) -> bool;
+
     /// Keeps an entry, in place of any older one; the engine may refuse or evict.
     fn insert(&self, key: Scoped<K>, entry: Arc<Entry<V>>);
 
@@ -123,6 +126,10 @@ impl<K, V> Near<K, V> for NoNear {
 
     fn get<Q: Lookup<K> + ?Sized>(&self, _key: &Probe<'_, Q>) -> Option<Arc<Entry<V>>> {
         None
+    }
+
+    fn holds<Q: Lookup<K> + ?Sized>(&self, _key: &Probe<'_, Q>) -> bool {
+        false
     }
 
     fn insert(&self, _key: Scoped<K>, _entry: Arc<Entry<V>>) {}

@@ -67,6 +67,10 @@ where
         self.0.as_ref()?.get(key)
     }
 
+    fn holds<Q: Lookup<K> + ?Sized>(&self, key: &Probe<'_, Q>) -> bool {
+        self.0.as_ref().is_some_and(|engine| engine.contains_key(key))
+    }
+
     fn insert(&self, key: Scoped<K>, entry: Arc<Entry<V>>) {
         if let Some(engine) = &self.0 {
             engine.insert(key, entry);

@@ -97,6 +97,10 @@ where
         self.engine.get(key)
     }
 
+    fn holds<Q: Lookup<K> + ?Sized>(&self, key: &Probe<'_, Q>) -> bool {
+        self.engine.contains_key(key)
+    }
+
     fn insert(&self, key: Scoped<K>, entry: Arc<Entry<V>>) {
         if self.enabled {
             self.engine.insert(key, entry);

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     Cached, Coalesce, Entry, Error, ErrorKind, Event, Item, Near, OnStale, Result, Source,
     flight::{Entered, Errand, FlightId, Landing},
-    near::Scoped,
+    near::{Probe, Scoped},
 };
 
 /// What a loader may look at while it loads.
@@ -97,7 +97,8 @@ where
                 // Another's load may have landed between the look at near and boarding; where no
                 // tier has it, it would be loaded twice.
                 if self.chain.is_local()
-                    && let Some(hit) = self.near_hit(&key.key, true)
+                    && self.inner.near.holds(&Probe { tenant: key.tenant, key: &key.key })
+                    && let Ok(hit) = self.near_hit(&key.key, true)
                 {
                     return Ok(hit);
                 }
