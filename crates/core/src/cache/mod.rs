@@ -282,7 +282,8 @@ where
         self.put_conditional(key.to_key(), item.into(), Condition::Version(seen)).await
     }
 
-    /// Writes many values. One result a key, in order, as [`put`](Cache::put) has it.
+    /// Writes many values. One result an item, in order, as [`put`](Cache::put) has it; of a key that is
+    /// given twice the last value is written.
     ///
     /// # Cost
     /// One trip a tier, and one more to a tier that takes some of the values and not others.
