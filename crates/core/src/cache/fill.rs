@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::inner::Inner;
 use crate::{
-    Event, Fence, Level, Near, Op, Order, Reply, Stored, TierKey,
+    ErrorKind, Event, Fence, Level, Near, Op, Order, Reply, Stored, TierKey, Version,
     chain::{Chain, Place},
 };
 
@@ -13,6 +13,8 @@ pub(crate) struct Copy {
     pub(crate) key: TierKey,
     /// One for each cache tier of the chain.
     pub(crate) fences: Vec<Option<Fence>>,
+    /// A tier has an older entry: where this one is not kept, that one must not stay.
+    pub(crate) renews: bool,
     pub(crate) stored: Stored,
 }
 
@@ -53,14 +55,18 @@ where
         let mut outcomes = vec![Filling::Kept; copies.len()];
         for index in (0..chain.tiers.len()).rev() {
             let place = &chain.tiers[index];
-            let wanted: Vec<usize> = (0..copies.len())
-                .filter(|&at| outcomes[at] == Filling::Kept && self.is_wanted(place, index, &copies[at]))
-                .collect();
+            let (wanted, mut unkept): (Vec<usize>, Vec<usize>) = (0..copies.len())
+                .filter(|&at| outcomes[at] == Filling::Kept && copies[at].fences[index].is_some())
+                .partition(|&at| self.is_wanted(place, &copies[at]));
             let batch = wanted.iter().map(|&at| self.fill_of(place, index, &copies[at])).collect();
             let authority = chain.store.is_none() && index + 1 == chain.tiers.len();
             for (&at, reply) in wanted.iter().zip(place.call_many(batch).await) {
+                if matches!(&reply, Err(error) if error.kind() == ErrorKind::TooLarge) {
+                    unkept.push(at);
+                }
                 outcomes[at] = self.take_fill(place, authority, &reply);
             }
+            self.drop_replaced(place, copies, &unkept).await;
             if !authority && self.level == Level::Fenced {
                 self.outdate(place, copies, &wanted, &mut outcomes).await;
             }
@@ -89,10 +95,27 @@ where
         }
     }
 
-    fn is_wanted(&self, place: &Place, index: usize, copy: &Copy) -> bool {
+    /// Drops the older entries of copies that the tier is not to keep or does not take (rule 7).
+    async fn drop_replaced(&self, place: &Place, copies: &[Copy], unkept: &[usize]) {
+        let replaced: Vec<&Copy> = unkept.iter().map(|&at| &copies[at]).filter(|copy| copy.renews).collect();
+        let batch = replaced.iter().map(|copy| {
+            // A record that never was has no version, and neither has anything at level `Ttl`.
+            let known = self.level == Level::Fenced && copy.stored.version != Version::NONE;
+            let version = known.then_some(copy.stored.version);
+            (copy.key.clone(), Op::Invalidate { version, mark_ttl: self.periods.mark })
+        });
+        let replies = place.call_many(batch.collect()).await;
+        for (copy, reply) in replaced.into_iter().zip(replies) {
+            if reply.is_err() {
+                place.owe(&copy.key);
+            }
+        }
+    }
+
+    fn is_wanted(&self, place: &Place, copy: &Copy) -> bool {
         let size = copy.stored.body.as_ref().map(bytes::Bytes::len);
         let alive = self.clock.now() < copy.stored.deadlines.expires_at;
-        alive && copy.fences[index].is_some() && self.admits(&place.line.name, size)
+        alive && self.admits(&place.line.name, size)
     }
 
     fn fill_of(&self, place: &Place, index: usize, copy: &Copy) -> (TierKey, Op) {

@@ -57,6 +57,8 @@ pub(crate) struct Missed<V> {
     pub(crate) fences: Vec<Option<Fence>>,
     /// The farthest tier was only read: led by a plain read, the lookup took no lease there.
     pub(crate) unleased: bool,
+    /// A tier has an entry that this load is to replace.
+    pub(crate) renews: bool,
     /// What the store showed.
     pub(crate) store: Option<Fence>,
     /// A stale entry met on the way.
@@ -78,6 +80,7 @@ impl<V> Clone for Missed<V> {
         Self {
             fences: self.fences.clone(),
             unleased: self.unleased,
+            renews: self.renews,
             store: self.store,
             stale: self.stale.clone(),
         }

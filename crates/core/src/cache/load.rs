@@ -187,12 +187,16 @@ where
         let version = self.loaded_version(chain, &seat.missed);
         let local = chain.is_local() || self.level == Level::Ttl;
         let sure = local || chain.store.is_some();
-        let body = item.value.is_some().then(|| sealed.clone().unwrap_or_default());
-        let stored = Stored { version: version.unwrap_or_default(), deadlines, body };
-        let copy = (sealed.is_ok() && version.is_some()).then(|| Copy {
+        let (body, kept_for) = match sealed {
+            Ok(body) => (item.value.is_some().then_some(body), deadlines),
+            // No tier keeps what cannot be encoded.
+            Err(_) => (None, self.no_life()),
+        };
+        let copy = version.map(|version| Copy {
             key,
             fences: seat.missed.fences.clone(),
-            stored,
+            renews: seat.missed.renews,
+            stored: Stored { version, deadlines: kept_for, body },
         });
         let cap = (!local && version.is_none()).then_some(DISTRUST);
         let entry = Entry::new(item.value, version.unwrap_or_default(), self.near_deadlines(deadlines, cap));
@@ -239,7 +243,8 @@ where
                 store.line.tell(&Event::Filled { tier: &store.line.name });
                 let stored = Stored { version, deadlines: copy_deadlines, body: Some(body) };
                 let entry = Entry::new(item.value, version, self.near_deadlines(copy_deadlines, None));
-                let copy = Copy { key, fences: seat.missed.fences.clone(), stored };
+                let (fences, renews) = (seat.missed.fences.clone(), seat.missed.renews);
+                let copy = Copy { key, fences, renews, stored };
                 Ok(kept(seat, Arc::new(entry), Source::Loader, Some(copy)))
             }
             Ok(Reply::Refused(Some(winner))) => {
@@ -267,14 +272,14 @@ where
         let LoadSeat { ticket, lead, .. } = seat;
         let size = copy.as_ref().and_then(|copy| copy.stored.body.as_ref()).map(Bytes::len);
         let admitted = self.admits(NEAR, size);
-        if sure {
+        if sure || !admitted {
             self.keep_if_attached(&ticket, &entry, admitted);
         }
         let copy = copy.filter(|copy| copy.fences.iter().any(Option::is_some));
         match copy {
             Some(copy) => {
                 lead.done(Ok((Arc::clone(&entry), source)));
-                Some(Filled { ticket, entry, copy, near: !sure, admitted })
+                Some(Filled { ticket, entry, copy, near: !sure && admitted })
             }
             None => {
                 self.flights.land(ticket.key(), ticket.flight().id);
@@ -300,13 +305,13 @@ where
         let (tickets, copies): (Vec<_>, Vec<_>) = fills
             .into_iter()
             .filter(attached)
-            .map(|Filled { ticket, entry, copy, near, admitted }| ((ticket, entry, near, admitted), copy))
+            .map(|Filled { ticket, entry, copy, near }| ((ticket, entry, near), copy))
             .unzip();
         let outcomes = self.fill(chain, &copies).await;
-        for ((ticket, entry, near, admitted), outcome) in tickets.into_iter().zip(outcomes) {
+        for ((ticket, entry, near), outcome) in tickets.into_iter().zip(outcomes) {
             match outcome {
-                Filling::Kept if near => self.keep_if_attached(&ticket, &entry, admitted),
-                _ => {}
+                _ if !near => {}
+                outcome => self.keep_if_attached(&ticket, &entry, outcome == Filling::Kept),
             }
             self.flights.land(ticket.key(), ticket.flight().id);
         }
@@ -318,10 +323,8 @@ struct Filled<K: Eq + std::hash::Hash, V> {
     ticket: CacheTicket<K, V>,
     entry: Arc<Entry<V>>,
     copy: Copy,
-    /// Whether near is still to be told, once the fills were taken.
+    /// Whether near keeps it once the fills were taken.
     near: bool,
-    /// Whether near may keep it.
-    admitted: bool,
 }
 
 /// The loader panicked.

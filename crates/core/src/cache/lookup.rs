@@ -91,8 +91,8 @@ where
     }
 
     fn seek(&self, chain: &Chain, seat: Seat<K>) -> Sought<K, V> {
-        let missed =
-            Missed { fences: vec![None; chain.tiers.len()], unleased: false, store: None, stale: None };
+        let fences = vec![None; chain.tiers.len()];
+        let missed = Missed { fences, unleased: false, renews: false, store: None, stale: None };
         let mut found = None;
         let key = match self.tier_key(chain, &seat.key) {
             Ok(key) => key,
@@ -187,6 +187,7 @@ where
                 None
             }
             Worth::Renew(version) => {
+                sought.missed.renews = true;
                 place.line.tell(&Event::Miss { tier: name });
                 Some(version)
             }
@@ -305,6 +306,7 @@ where
         for sought in keys {
             let Some(Looked::Found(entry, _)) = &sought.found else {
                 if sought.found.is_none() {
+                    self.forget_near(chain, sought);
                     copies.extend(self.no_row(chain, sought));
                 }
                 continue;
@@ -318,7 +320,8 @@ where
                 && sought.missed.fences.iter().any(Option::is_some)
             {
                 let fences = std::mem::take(&mut sought.missed.fences);
-                copies.push(super::fill::Copy { key: sought.key.clone(), fences, stored });
+                let (key, renews) = (sought.key.clone(), sought.missed.renews);
+                copies.push(super::fill::Copy { key, fences, renews, stored });
             }
         }
         self.fill_later(chain, copies);
@@ -329,9 +332,19 @@ where
     fn no_row(&self, chain: &Chain, sought: &Sought<K, V>) -> Option<super::fill::Copy> {
         chain.store.as_ref()?;
         let observed = sought.missed.store?;
-        let stored = Stored { version: observed.version, deadlines: self.deadlines(true, None)?, body: None };
+        let renews = sought.missed.renews;
+        let deadlines = self.deadlines(true, None).or_else(|| renews.then(|| self.no_life()))?;
+        let stored = Stored { version: observed.version, deadlines, body: None };
         let fences: Vec<Option<Fence>> = sought.missed.fences.clone();
-        Some(super::fill::Copy { key: sought.key.clone(), fences, stored })
+        Some(super::fill::Copy { key: sought.key.clone(), fences, renews, stored })
+    }
+
+    /// What near still has of a record that the store has no more.
+    fn forget_near(&self, chain: &Chain, sought: &Sought<K, V>) {
+        if chain.store.is_some() && self.near.is_enabled() {
+            let forget = || self.drop_near(&sought.seat.key);
+            self.flights.while_attached(&sought.seat.key, sought.seat.id, forget);
+        }
     }
 }
 
