@@ -33,23 +33,26 @@ use std::{
     time::Duration,
 };
 
-use support::{calls_of, eventually, ms, raw_redis, redis_command};
-use terrace::{BoxError, Cache, ErrorKind, Item, Memory, Near, NoNear, Redis, Source};
+use support::{PATIENCE, calls_of, eventually, ms, raw_redis, redis_command};
+use terrace::{BoxError, Cache, ErrorKind, Item, Memory, Near, NoNear, Redis, Source, TierSettings};
 use terrace_testbed as testbed;
 use terrace_testbed::{Proxy, shared_redis, unique_name};
-use tokio::time::{Instant, sleep};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep},
+};
 
 type Stack<N = Memory<String, u64>> = Cache<String, u64, N>;
 
 /// Memory before the Redis at `url`: what one process has.
 fn process(url: &str, namespace: &str) -> Stack {
-    let redis = Redis::new(url).unwrap();
+    let redis = Redis::new(url).unwrap().budget(PATIENCE);
     Cache::builder(namespace).near(Memory::entries(1_000)).tier(redis).build().unwrap()
 }
 
 /// Redis alone.
 fn bare(url: &str, namespace: &str) -> Stack<NoNear> {
-    Cache::builder(namespace).tier(Redis::new(url).unwrap()).build().unwrap()
+    Cache::builder(namespace).tier(Redis::new(url).unwrap().budget(PATIENCE)).build().unwrap()
 }
 
 /// Loads that are counted and take a while.
@@ -193,9 +196,7 @@ async fn fault_6_a_life_below_a_second_ends_in_redis_to_the_millisecond() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fault_7_one_connection_serves_ten_thousand_operations() {
     let server = testbed::Redis::start().await.unwrap();
-    let redis = Redis::new(server.url()).unwrap();
-    let placed = terrace::TierSettings::budget(redis, Duration::from_secs(30));
-    let cache: Stack<NoNear> = Cache::builder("many").tier(placed).build().unwrap();
+    let cache = bare(&server.url(), "many");
     cache.ready().await.unwrap();
     let calls: Vec<_> = (0..10_000_u64)
         .map(|call| {
@@ -314,7 +315,8 @@ async fn fault_10_an_outage_is_counted_as_errors_and_trips() {
 async fn fault_11_no_tier_gives_a_promoted_entry_a_longer_life() {
     let (url, namespace) = name("lives").await;
     let postgres = terrace::Postgres::new(&testbed::shared_postgres().await.unwrap()).unwrap();
-    let far: Stack<NoNear> = Cache::builder(namespace.clone()).tier(postgres.clone()).build().unwrap();
+    let far: Stack<NoNear> =
+        Cache::builder(namespace.clone()).tier(postgres.clone().budget(PATIENCE)).build().unwrap();
     far.ready().await.unwrap();
     let put_at = Instant::now();
     far.put("k", Item::new(1).ttl(ms(2_000))).await.unwrap();
@@ -322,8 +324,8 @@ async fn fault_11_no_tier_gives_a_promoted_entry_a_longer_life() {
     let near = Memory::entries(10);
     let cache: Stack = Cache::builder(namespace.clone())
         .near(near)
-        .tier(Redis::new(&url).unwrap())
-        .tier(postgres)
+        .tier(Redis::new(&url).unwrap().budget(PATIENCE))
+        .tier(postgres.budget(PATIENCE))
         .build()
         .unwrap();
     assert_eq!(cache.get("k").await.unwrap().unwrap().served().from, Source::Tier("postgres".into()));
@@ -356,29 +358,35 @@ async fn fault_12_a_clear_scans_and_unlinks_in_bounded_batches() {
     }
 }
 
+/// Starts a load of `k` that gives 1, and ends it once `write`, begun during it, is done.
+async fn load_around(cache: &Stack, write: impl Future<Output = ()>) -> u64 {
+    let (began, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (tell, wait) = (Arc::clone(&began), Arc::clone(&go));
+    let load = cache.get_or_load("k", || async move {
+        tell.notify_one();
+        wait.notified().await;
+        Ok::<_, BoxError>(1)
+    });
+    let write = async {
+        began.notified().await;
+        write.await;
+        go.notify_one();
+    };
+    let (loaded, ()) = tokio::join!(load, write);
+    cache.settled().await;
+    *loaded.unwrap()
+}
+
 #[tokio::test]
 async fn fault_13_a_put_and_a_remove_during_a_load_stand() {
     let (url, namespace) = name("during").await;
     let (here, there) = (process(&url, &namespace), process(&url, &namespace));
     for writer in [&here, &there] {
-        let loads = Loads::default();
-        let write = async {
-            sleep(ms(15)).await;
-            writer.put("k", 2).await.unwrap();
-        };
-        let (loaded, ()) = tokio::join!(here.get_or_load("k", || loads.run(|| Ok(1))), write);
-        here.settled().await;
-        assert_eq!(loaded.unwrap(), 1);
+        assert_eq!(load_around(&here, async { writer.put("k", 2).await.map(drop).unwrap() }).await, 1);
         assert_eq!(bare(&url, &namespace).get("k").await.unwrap().unwrap(), 2);
         assert_eq!(here.get("k").await.unwrap().unwrap(), 2);
         here.invalidate("k").await.unwrap();
-        let write = async {
-            sleep(ms(15)).await;
-            writer.remove("k").await.unwrap();
-        };
-        let (loaded, ()) = tokio::join!(here.get_or_load("k", || loads.run(|| Ok(1))), write);
-        here.settled().await;
-        assert_eq!(loaded.unwrap(), 1);
+        assert_eq!(load_around(&here, async { writer.remove("k").await.map(drop).unwrap() }).await, 1);
         assert!(bare(&url, &namespace).get("k").await.unwrap().is_none());
         assert!(here.get("k").await.unwrap().is_none());
     }

@@ -3,8 +3,8 @@
 
 mod support;
 
-use support::eventually;
-use terrace::{BoxError, Cache, Postgres, Redis, Source, Sqlite};
+use support::{PATIENCE, eventually};
+use terrace::{BoxError, Cache, Postgres, Redis, Source, Sqlite, TierSettings};
 use terrace_testbed as testbed;
 use terrace_testbed::{shared_postgres, shared_redis, unique_name};
 
@@ -31,8 +31,9 @@ async fn the_embedded_default_on_a_file_keeps_records_and_copies() {
     let path = folder.path().join("cache.db");
     let records =
         |sqlite: &Sqlite| -> Stack { Cache::builder("records").store(sqlite.clone()).build().unwrap() };
-    let copies =
-        |sqlite: &Sqlite| -> Stack { Cache::builder("copies").tier(sqlite.clone()).build().unwrap() };
+    let copies = |sqlite: &Sqlite| -> Stack {
+        Cache::builder("copies").tier(sqlite.clone().budget(PATIENCE)).build().unwrap()
+    };
     {
         let sqlite = Sqlite::file(&path).unwrap();
         fill(&records(&sqlite)).await;
@@ -59,7 +60,7 @@ async fn redis_and_postgres_keep_records_and_copies() {
     let namespace = unique_name("restart");
     let build = || -> Stack {
         Cache::builder(namespace.clone())
-            .tier(Redis::new(&redis_url).unwrap())
+            .tier(Redis::new(&redis_url).unwrap().budget(PATIENCE))
             .store(Postgres::new(&postgres_url).unwrap())
             .build()
             .unwrap()

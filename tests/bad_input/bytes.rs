@@ -1,12 +1,14 @@
-//! Bytes that are not what was written, in real Redis and real Postgres.
+//! Bytes that are not what was written, in real Redis, Postgres and SQLite.
 
 use serde::{Deserialize, Serialize};
-use sqlx::{AssertSqlSafe, Connection, PgConnection};
-use terrace::{BoxError, Builder, Compression, ErrorKind, HEADER_LEN, NoNear, Postgres, Redis};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
+use terrace::{
+    BoxError, Builder, Compression, ErrorKind, HEADER_LEN, NoNear, Postgres, Redis, Sqlite, TierSettings,
+};
 use terrace_testbed::{shared_postgres, shared_redis, unique_name};
 
 use super::stacks::Stack;
-use crate::support::{raw_redis, redis_command};
+use crate::support::{PATIENCE, raw_redis, redis_command};
 
 /// The envelope: where its parts stand (the table in the docs of `terrace::codec`).
 const FORMAT_AT: usize = 4;
@@ -41,6 +43,7 @@ fn ada() -> Person {
 enum Raw {
     Redis { raw: redis::aio::MultiplexedConnection, key: String },
     Postgres { session: PgConnection, table: &'static str },
+    Sqlite { session: SqliteConnection, _folder: tempfile::TempDir },
 }
 
 impl Raw {
@@ -53,6 +56,24 @@ impl Raw {
         Self::Postgres { session: PgConnection::connect(url).await.unwrap(), table }
     }
 
+    /// A file and another program's connection to it; its journal lets both write.
+    async fn sqlite() -> (Sqlite, Self) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("bytes.db");
+        let sqlite = Sqlite::file(&path).unwrap();
+        let opened: Stack<String, Person> = builder().tier(sqlite.clone()).build().unwrap();
+        opened.ready().await.unwrap();
+        let session = SqliteConnection::connect(&format!("sqlite://{}", path.display())).await.unwrap();
+        (sqlite, Self::Sqlite { session, _folder: folder })
+    }
+
+    async fn sqlite_cell(session: &mut SqliteConnection) -> Vec<u8> {
+        sqlx::query_scalar("select cell from cells where key = cast('k' as blob)")
+            .fetch_one(session)
+            .await
+            .unwrap()
+    }
+
     async fn envelope(&mut self) -> Vec<u8> {
         match self {
             Self::Redis { raw, key } => {
@@ -63,6 +84,7 @@ impl Raw {
                 let select = format!("select body from terrace.{table} where key = 'k'");
                 sqlx::query_scalar(AssertSqlSafe(select)).fetch_one(session).await.unwrap()
             }
+            Self::Sqlite { session, .. } => Self::sqlite_cell(session).await[HEADER_LEN..].to_vec(),
         }
     }
 
@@ -78,6 +100,12 @@ impl Raw {
                 let update = sqlx::query(AssertSqlSafe(update)).bind(envelope);
                 assert_eq!(update.execute(session).await.unwrap().rows_affected(), 1);
             }
+            Self::Sqlite { session, .. } => {
+                let cell = Self::sqlite_cell(session).await;
+                let update = "update cells set cell = ? where key = cast('k' as blob)";
+                let update = sqlx::query(update).bind([&cell[..HEADER_LEN], envelope].concat());
+                assert_eq!(update.execute(session).await.unwrap().rows_affected(), 1);
+            }
         }
     }
 }
@@ -89,20 +117,30 @@ fn builder() -> Builder<String, Person, NoNear> {
 /// Caches of copies, each with a hand on its bytes.
 async fn copies() -> Vec<(Stack<String, Person>, Raw)> {
     let redis = Redis::new(shared_redis().await.unwrap()).unwrap();
-    let in_redis: Stack<_, _> = builder().tier(redis).build().unwrap();
+    let in_redis: Stack<_, _> = builder().tier(redis.budget(PATIENCE)).build().unwrap();
     let url = shared_postgres().await.unwrap();
-    let in_postgres: Stack<_, _> = builder().tier(Postgres::new(&url).unwrap()).build().unwrap();
+    let in_postgres: Stack<_, _> =
+        builder().tier(Postgres::new(&url).unwrap().budget(PATIENCE)).build().unwrap();
     let mut copies = Vec::new();
     let raw = Raw::redis(&in_redis).await;
     copies.push((in_redis, raw));
     in_postgres.ready().await.unwrap();
     copies.push((in_postgres, Raw::postgres(&url, "cache_entries").await));
+    let (sqlite, raw) = Raw::sqlite().await;
+    copies.push((builder().tier(sqlite.budget(PATIENCE)).build().unwrap(), raw));
     copies
 }
 
-async fn records() -> (Stack<String, Person>, Raw) {
+/// Caches of records.
+async fn records() -> [(Stack<String, Person>, Raw); 2] {
+    let (sqlite, raw) = Raw::sqlite().await;
+    let in_sqlite = builder().store(sqlite.budget(PATIENCE)).build().unwrap();
+    [records_in_postgres().await, (in_sqlite, raw)]
+}
+
+async fn records_in_postgres() -> (Stack<String, Person>, Raw) {
     let url = shared_postgres().await.unwrap();
-    let store: Stack<_, _> = builder().store(Postgres::new(&url).unwrap()).build().unwrap();
+    let store: Stack<_, _> = builder().store(Postgres::new(&url).unwrap().budget(PATIENCE)).build().unwrap();
     store.ready().await.unwrap();
     (store, Raw::postgres(&url, "records").await)
 }
@@ -198,27 +236,29 @@ async fn hostile_payloads_are_counted_misses_that_heal() {
 
 #[tokio::test]
 async fn damaged_and_hostile_records_are_typed_errors_that_no_loader_replaces() {
-    let (store, mut raw) = records().await;
-    store.put("k", ada()).await.unwrap();
-    store.put("other", ada()).await.unwrap();
-    let envelope = raw.envelope().await;
-    for bytes in damaged(&envelope).into_iter().chain(hostile(&envelope)) {
-        raw.replace(&bytes).await;
-        let read = store.get("k").await.unwrap_err();
-        let loaded = store.get_or_load("k", async || Ok::<_, BoxError>(ada())).await.unwrap_err();
-        for error in [read, loaded] {
-            assert_eq!((error.kind(), error.tier()), (ErrorKind::Undecodable, Some("postgres")), "{error}");
+    for (store, mut raw) in records().await {
+        store.put("k", ada()).await.unwrap();
+        store.put("other", ada()).await.unwrap();
+        let envelope = raw.envelope().await;
+        for bytes in damaged(&envelope).into_iter().step_by(5).chain(hostile(&envelope)) {
+            raw.replace(&bytes).await;
+            let read = store.get("k").await.unwrap_err();
+            let loaded = store.get_or_load("k", async || Ok::<_, BoxError>(ada())).await.unwrap_err();
+            for error in [read, loaded] {
+                assert_eq!(error.kind(), ErrorKind::Undecodable, "{error}");
+                assert!(matches!(error.tier(), Some("postgres" | "sqlite")), "{error}");
+            }
+            assert!(raw.envelope().await == bytes, "a record is nobody's copy");
         }
-        assert!(raw.envelope().await == bytes, "a record is nobody's copy");
+        assert_eq!(*store.get("other").await.unwrap().unwrap(), ada());
+        store.put("k", ada()).await.unwrap();
+        assert_eq!(*store.get("k").await.unwrap().unwrap(), ada(), "a put replaces it");
     }
-    assert_eq!(*store.get("other").await.unwrap().unwrap(), ada());
-    store.put("k", ada()).await.unwrap();
-    assert_eq!(*store.get("k").await.unwrap().unwrap(), ada(), "a put replaces it");
 }
 
 #[tokio::test]
 async fn another_records_bytes_are_a_typed_error_and_never_its_value() {
-    let (store, mut raw) = records().await;
+    let (store, mut raw) = records_in_postgres().await;
     store.put("k", ada()).await.unwrap();
     store.put("other", Person { name: "Eve".into(), ..ada() }).await.unwrap();
     let Raw::Postgres { session, .. } = &mut raw else { panic!("records are in Postgres") };
@@ -232,8 +272,11 @@ async fn another_records_bytes_are_a_typed_error_and_never_its_value() {
 #[tokio::test]
 async fn compressed_values_that_are_damaged_are_counted_misses_that_heal() {
     let redis = Redis::new(shared_redis().await.unwrap()).unwrap();
-    let cache: Stack<String, Person> =
-        builder().compression(Compression::Lz4 { from_bytes: 1 }).tier(redis).build().unwrap();
+    let cache: Stack<String, Person> = builder()
+        .compression(Compression::Lz4 { from_bytes: 1 })
+        .tier(redis.budget(PATIENCE))
+        .build()
+        .unwrap();
     let mut raw = Raw::redis(&cache).await;
     cache.put("k", Person { name: "Ada ".repeat(100), ..ada() }).await.unwrap();
     let envelope = raw.envelope().await;

@@ -6,6 +6,7 @@ use terrace::{BoxError, Builder, Cache, Item, Memory, NoNear, TierSettings, Ttl}
 use terrace_testbed::unique_name;
 
 use super::stacks::{Backends, Stack};
+use crate::support::PATIENCE;
 
 const LONGEST: [Duration; 3] =
     [Duration::MAX, Duration::from_millis(u64::MAX), Duration::from_secs(u32::MAX as u64 * 1_000)];
@@ -62,7 +63,7 @@ async fn settings_of_no_time_and_of_all_time_work() {
         let cache: Cache<String, u64> = Cache::builder(unique_name("settings"))
             .near(Memory::entries(10))
             .near_ttl(life)
-            .tier(backends.redis.clone().ttl(life))
+            .tier(backends.redis.clone().budget(PATIENCE).ttl(life))
             .store(backends.postgres.clone())
             .expire(
                 Ttl::of(life).jitter(0.5).stale_if_error(life).stale_while_revalidate(life).negative(life),

@@ -2,12 +2,12 @@
 //! Postgres that takes no writes.
 
 use sqlx::{Connection, Executor, PgConnection};
-use terrace::{BoxError, Builder, Error, ErrorKind, NoNear, Postgres, Redis, Source};
+use terrace::{BoxError, Builder, Error, ErrorKind, NoNear, Postgres, Redis, Source, TierSettings};
 use terrace_testbed as testbed;
 use terrace_testbed::{shared_postgres, unique_name};
 
 use super::stacks::Stack;
-use crate::support::{capture_log, eventually, logged};
+use crate::support::{PATIENCE, capture_log, eventually, logged};
 
 /// In every URL of these tests, right or wrong.
 const SECRET: &str = "hush5ecret";
@@ -186,7 +186,7 @@ async fn a_read_only_postgres_serves_its_records_and_refuses_writes_by_name() {
     let server = testbed::Postgres::start().await.unwrap();
     let postgres = Postgres::new(&server.url()).unwrap();
     let store: Stack<_, _> = builder().store(postgres.clone()).build().unwrap();
-    let tier: Stack<_, _> = builder().tier(postgres).build().unwrap();
+    let tier: Stack<_, _> = builder().tier(postgres.budget(PATIENCE)).build().unwrap();
     store.put("k", 1).await.unwrap();
     tier.ready().await.unwrap();
     tier.put("k", 1).await.unwrap();

@@ -1,15 +1,14 @@
 //! The stacks that bad input is sent through: near off, so that every read is a trip.
 
-use std::{hash::Hash, time::Duration};
+use std::hash::Hash;
 
 use serde::{Serialize, de::DeserializeOwned};
 use terrace::{Builder, Cache, NoNear, Postgres, Redis, Sqlite, TierSettings};
 use terrace_testbed::{shared_postgres, shared_redis, unique_name};
 
-pub(crate) type Stack<K, V> = Cache<K, V, NoNear>;
+use crate::support::PATIENCE;
 
-/// For calls that carry 64 MiB, and for a machine that is busy with other tests.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) type Stack<K, V> = Cache<K, V, NoNear>;
 
 /// Handles of one server each.
 pub(crate) struct Backends {

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use terrace::{
-    BoxError, Builder, Cache, Compression, ErrorKind, Item, Memory, NoNear, Redis, SizeLimit, Source, Ttl,
+    BoxError, Builder, Cache, Compression, ErrorKind, Item, Memory, NoNear, Redis, SizeLimit, Source,
+    TierSettings, Ttl,
 };
 use terrace_testbed::{shared_redis, unique_name};
 
 use super::stacks::{Backends, Stack};
-use crate::support::{raw_redis, redis_command};
+use crate::support::{PATIENCE, raw_redis, redis_command};
 
 const LARGE_BYTES: usize = 64 << 20;
 
@@ -103,10 +104,12 @@ async fn small_redis() -> Redis {
 #[tokio::test]
 async fn a_refresh_to_a_value_that_a_tier_does_not_take_leaves_no_old_copy_there() {
     let large = "x".repeat(1 << 14);
-    let by_limit: Stack<String, String> =
-        plain(Builder::new(unique_name("refresh"), NoNear)).tier(small_redis().await).build().unwrap();
+    let by_limit: Stack<String, String> = plain(Builder::new(unique_name("refresh"), NoNear))
+        .tier(small_redis().await.budget(PATIENCE))
+        .build()
+        .unwrap();
     let by_policy: Stack<String, String> = plain(Builder::new(unique_name("refresh"), NoNear))
-        .tier(Redis::new(shared_redis().await.unwrap()).unwrap())
+        .tier(Redis::new(shared_redis().await.unwrap()).unwrap().budget(PATIENCE))
         .admit(SizeLimit::bytes(1 << 10))
         .build()
         .unwrap();
@@ -124,7 +127,7 @@ async fn a_refresh_to_a_value_that_a_tier_does_not_take_leaves_no_old_copy_there
 async fn a_stale_copy_is_gone_once_a_value_that_its_tier_does_not_take_was_loaded() {
     let expiry = Ttl::of(Duration::from_millis(50)).stale_while_revalidate(Duration::from_secs(60));
     let cache: Stack<String, String> = plain(Builder::new(unique_name("stale"), NoNear))
-        .tier(small_redis().await)
+        .tier(small_redis().await.budget(PATIENCE))
         .expire(expiry)
         .build()
         .unwrap();
@@ -140,7 +143,7 @@ async fn a_stale_copy_is_gone_once_a_value_that_its_tier_does_not_take_was_loade
 async fn a_refresh_whose_value_is_not_to_be_kept_leaves_no_old_value_anywhere() {
     let cache: Cache<String, String> = Cache::builder(unique_name("refresh"))
         .near(Memory::entries(10))
-        .tier(Redis::new(shared_redis().await.unwrap()).unwrap())
+        .tier(Redis::new(shared_redis().await.unwrap()).unwrap().budget(PATIENCE))
         .build()
         .unwrap();
     for item in [Item::absent(), Item::new("brief".to_owned()).ttl(Duration::ZERO)] {

@@ -272,3 +272,18 @@ async fn a_key_given_twice_is_one_operation_and_its_last_value_stands() {
     let count = |kind| ops.iter().filter(|op| Call::of(op) == kind).count();
     assert_eq!((count(Call::Put), count(Call::Remove)), (2, 1));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_refresh_whose_value_is_not_kept_leaves_no_old_copy_in_a_tier() {
+    let hand = Clock::manual();
+    let tier = fake("fake", &hand);
+    let cache = builder().clock(&hand).tier(tier.clone()).build().unwrap();
+    let plain = without_near().clock(&hand).tier(tier).build().unwrap();
+    for item in [terrace_core::Item::absent(), terrace_core::Item::new(2).ttl(ms(0))] {
+        cache.put("k", 1).await.unwrap();
+        cache.refresh("k", async |_| Ok::<_, terrace_core::BoxError>(item)).await.unwrap();
+        cache.settled().await;
+        assert_gone(&cache).await;
+        assert_gone(&plain).await;
+    }
+}
