@@ -287,3 +287,29 @@ async fn a_refresh_whose_value_is_not_kept_leaves_no_old_copy_in_a_tier() {
         assert_gone(&plain).await;
     }
 }
+
+/// Admits to no tier of this name.
+struct NotIn(&'static str);
+
+impl terrace_core::Admission for NotIn {
+    fn admits(&self, keeping: &terrace_core::Keeping<'_>) -> bool {
+        keeping.tier != self.0
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn near_keeps_no_load_that_an_invalidation_overtook_in_an_authority_that_keeps_no_copy() {
+    let hand = Clock::manual();
+    let redis = fake("redis", &hand);
+    let stack = || builder().clock(&hand).admit(NotIn("redis"));
+    let here = stack().tier(redis.clone()).build().unwrap();
+    let there = stack().tier(redis.another_handle()).build().unwrap();
+    disturbed(&here, &Loader::default(), async |_| {
+        there.invalidate("k").await.unwrap();
+    })
+    .await;
+    assert!(here.get("k").await.unwrap().is_none());
+    here.get_or_load("k", || Loader::default().give(2, ms(1))).await.unwrap();
+    here.settled().await;
+    assert_eq!(here.get("k").await.unwrap().unwrap().served().from, Source::Near);
+}

@@ -239,3 +239,39 @@ async fn a_type_that_its_codec_cannot_carry_is_refused_at_build() {
     json.put("k", serde_json::json!({"a": [1, null]})).await.unwrap();
     assert_eq!(json.get("k").await.unwrap().unwrap()["a"][0], 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_record_created_while_a_tier_was_away_is_not_hidden_by_its_old_no_row() {
+    let hand = Clock::manual();
+    let redis = fake("redis", &hand);
+    let lives = Lasting { value: ms(60_000), absence: ms(5_000) };
+    let stack = without_near().clock(&hand).tier(redis.clone()).store(fake("postgres", &hand));
+    let cache = stack.expire(lives).build().unwrap();
+    assert!(cache.get("k").await.unwrap().is_none());
+    cache.settled().await;
+    redis.set_down(true);
+    assert_eq!(cache.get_or_load("k", || Loader::default().give(3, ms(1))).await.unwrap(), 3);
+    redis.set_down(false);
+    tokio::time::sleep(ms(200)).await;
+    assert_eq!(cache.get("k").await.unwrap().unwrap(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_that_another_process_created_first_is_not_hidden_by_an_old_no_row() {
+    let hand = Clock::manual();
+    let (redis, postgres) = (fake("redis", &hand), fake("postgres", &hand));
+    let stack = || without_near().clock(&hand).expire(Lasting { value: ms(60_000), absence: ms(5_000) });
+    let here = stack().tier(redis).store(postgres.clone()).build().unwrap();
+    let there = stack().store(postgres.another_handle()).build().unwrap();
+    assert!(here.get("k").await.unwrap().is_none());
+    here.settled().await;
+    let load = here.get_or_load("k", || Loader::default().give(3, ms(50)));
+    let put = async {
+        tokio::time::sleep(ms(10)).await;
+        there.put("k", 9).await.unwrap();
+    };
+    let (loaded, ()) = tokio::join!(load, put);
+    assert_eq!(loaded.unwrap(), 9);
+    here.settled().await;
+    assert_eq!(here.get("k").await.unwrap().unwrap(), 9);
+}

@@ -35,18 +35,25 @@ where
     ) -> Result<bool> {
         let tier_key = self.tier_key(chain, key)?;
         let _ending = Ending::begin(self, key);
-        let (mut existed, mut failed) = (None, None);
+        let (mut existed, mut failed, mut unconfirmed) = (None, None, None);
         for place in chain.far_to_near() {
             let op = self.expire_op(chain, place, deadlines);
             match (place.call(&tier_key, op).await, existed) {
                 (Ok(Reply::Done { existed: here, .. }), _) => existed = existed.or(Some(here)),
                 (Ok(reply), _) => return Err(crate::tier::unexpected(&reply)),
-                (Err(error), None) => return Err(error),
+                (Err(error), None) => {
+                    // It may have happened all the same: no copy may outlive the record.
+                    existed = Some(false);
+                    unconfirmed = Some(error);
+                }
                 (Err(error), Some(_)) => {
                     place.owe(&tier_key);
                     failed = failed.or(Some(error));
                 }
             }
+        }
+        if let Some(error) = unconfirmed {
+            return Err(error);
         }
         if let Some(error) = failed {
             let message = "the authority took the new life, and a copy did not; reads go past it";

@@ -64,7 +64,13 @@ where
                 if matches!(&reply, Err(error) if error.kind() == ErrorKind::TooLarge) {
                     unkept.push(at);
                 }
+                if reply.is_err() && copies[at].renews {
+                    place.owe(&copies[at].key);
+                }
                 outcomes[at] = self.take_fill(place, authority, &reply);
+            }
+            if authority && self.level == Level::Fenced {
+                self.confirm(place, index, copies, &unkept, &mut outcomes).await;
             }
             self.drop_replaced(place, copies, &unkept).await;
             if !authority && self.level == Level::Fenced {
@@ -92,6 +98,32 @@ where
                 Ok(_) => {}
                 Err(_) => place.owe(&copies[at].key),
             }
+        }
+    }
+
+    /// What the authority is not to keep, it is asked about all the same: a fill that is over at once
+    /// uses up the lease, and is refused where something newer happened. Else near would keep what an
+    /// invalidation elsewhere had overtaken.
+    async fn confirm(
+        &self,
+        place: &Place,
+        index: usize,
+        copies: &[Copy],
+        unkept: &[usize],
+        outcomes: &mut [Filling],
+    ) {
+        let over = |&at: &usize| {
+            let version = copies[at].stored.version;
+            let fence = copies[at].fences[index].unwrap_or_default();
+            (copies[at].key.clone(), Op::Fill { fence, version, deadlines: self.no_life(), body: None })
+        };
+        let replies = place.call_many(unkept.iter().map(over).collect()).await;
+        for (&at, reply) in unkept.iter().zip(replies) {
+            outcomes[at] = match reply {
+                Ok(Reply::Kept(_)) => Filling::Kept,
+                Ok(_) => Filling::Refused,
+                Err(_) => Filling::Unconfirmed,
+            };
         }
     }
 

@@ -243,14 +243,17 @@ where
                 store.line.tell(&Event::Filled { tier: &store.line.name });
                 let stored = Stored { version, deadlines: copy_deadlines, body: Some(body) };
                 let entry = Entry::new(item.value, version, self.near_deadlines(copy_deadlines, None));
-                let (fences, renews) = (seat.missed.fences.clone(), seat.missed.renews);
-                let copy = Copy { key, fences, renews, stored };
+                let copy = created(chain, &seat, key, stored);
                 Ok(kept(seat, Arc::new(entry), Source::Loader, Some(copy)))
             }
             Ok(Reply::Refused(Some(winner))) => {
                 store.line.tell(&Event::FillRefused { tier: &store.line.name });
-                match self.record(store, &key, &self.copy_of(winner)) {
-                    Looked::Found(entry, source) => Ok(kept(seat, entry, source, None)),
+                let winner = self.copy_of(winner);
+                match self.record(store, &key, &winner) {
+                    Looked::Found(entry, source) => {
+                        let copy = created(chain, &seat, key, winner);
+                        Ok(kept(seat, entry, source, Some(copy)))
+                    }
                     Looked::Failed(error, _) => Err((seat, error)),
                     Looked::Missed(_) => Err((seat, Error::new(ErrorKind::Backend, "no winner"))),
                 }
@@ -316,6 +319,23 @@ where
             self.flights.land(ticket.key(), ticket.flight().id);
         }
     }
+}
+
+/// The copy of a record that was just created, here or elsewhere. A tier may still say that there is
+/// none: where it cannot be filled, it owes the key.
+fn created<K: Eq + std::hash::Hash, V>(
+    chain: &Chain,
+    seat: &LoadSeat<K, V>,
+    key: TierKey,
+    stored: Stored,
+) -> Copy {
+    let fences = seat.missed.fences.clone();
+    for (place, fence) in chain.tiers.iter().zip(&fences) {
+        if fence.is_none() {
+            place.owe(&key);
+        }
+    }
+    Copy { key, fences, renews: true, stored }
 }
 
 /// An answered load whose fills are under way.

@@ -250,10 +250,7 @@ where
     /// # Cost
     /// One trip to each tier, far to near, in a spawned task that no cancellation of the caller stops.
     pub async fn put<Q: LookupKey<K> + ?Sized>(&self, key: &Q, item: impl Into<Item<V>>) -> Result<Version> {
-        match self.put_one(key.to_key(), item.into(), Condition::Always).await? {
-            Written::Kept(version) => Ok(version),
-            Written::Refused => Err(Error::new(ErrorKind::Backend, "an unconditional put was refused")),
-        }
+        kept(self.put_one(key.to_key(), item.into(), Condition::Always).await?)
     }
 
     /// Writes a value where there is none; whether it did.
@@ -293,11 +290,7 @@ where
     ) -> Vec<Result<Version>> {
         let items = items.into_iter().map(|(key, item)| (key, item.into())).collect();
         let results = self.put_all(items, Condition::Always).await.into_iter();
-        let version = |written| match written {
-            Written::Kept(version) => version,
-            Written::Refused => Version::NONE,
-        };
-        results.map(|result| result.map(version)).collect()
+        results.map(|result| result.and_then(kept)).collect()
     }
 
     /// Drops the copies of a key in every cache tier; a store keeps its record. Whether a copy was
@@ -371,6 +364,13 @@ where
             ));
         }
         Ok(matches!(self.put_one(key, item, condition).await?, Written::Kept(_)))
+    }
+}
+
+fn kept(written: Written) -> Result<Version> {
+    match written {
+        Written::Kept(version) => Ok(version),
+        Written::Refused => Err(Error::new(ErrorKind::Backend, "an unconditional put was refused")),
     }
 }
 

@@ -12,7 +12,7 @@ use std::{
 
 use parking_lot::Mutex;
 
-use crate::{Op, Space, Tier, TierKey};
+use crate::{Error, Op, Result, Space, Tier, TierKey};
 
 /// Keys owed to one tier; beyond, the whole tier is owed a clear.
 const MOST_KEYS: usize = 10_000;
@@ -109,7 +109,7 @@ impl Debts {
             (state.clears.clone(), keys)
         };
         for (tenant, clear) in clears {
-            if !clear.to.within_budget(clear.to.tier.clear()).await {
+            if clear.to.within_budget(clear.to.tier.clear()).await.is_err() {
                 continue;
             }
             let mut state = self.state.lock();
@@ -120,8 +120,11 @@ impl Debts {
         }
         for debt in keys {
             let purge = Op::Invalidate { version: None, mark_ttl: MARK_TTL };
-            if !debt.to.within_budget(debt.to.tier.apply(&debt.key, purge)).await {
-                break;
+            match debt.to.within_budget(debt.to.tier.apply(&debt.key, purge)).await {
+                Ok(_) => {}
+                Err(error) if error.is_transient() => break,
+                // A key that the tier refuses for good must not hold up the others.
+                Err(_) => continue,
             }
             let mut state = self.state.lock();
             if state.keys.get(&debt.key.digest).is_some_and(|owed| owed.sequence == debt.sequence) {
@@ -139,10 +142,10 @@ impl Debts {
 }
 
 impl Creditor {
-    /// Whether `call` was confirmed: a tier that never answers must not end the repayments.
-    async fn within_budget<T>(&self, call: impl Future<Output = crate::Result<T>>) -> bool {
+    /// The outcome of `call`: a tier that never answers must not end the repayments.
+    async fn within_budget<T>(&self, call: impl Future<Output = Result<T>>) -> Result<T> {
         let budget = self.space.budget_for(100);
-        matches!(tokio::time::timeout(budget, call).await, Ok(Ok(_)))
+        tokio::time::timeout(budget, call).await.unwrap_or_else(|_| Err(Error::timeout(budget)))
     }
 }
 
