@@ -25,6 +25,8 @@ pub struct Entry<V> {
     written: Timestamp,
     // Atomic for `Cache::expire` alone: the value is shared, so its life is changed in place.
     fresh_until: AtomicU64,
+    /// The latest near hit.
+    read_at: AtomicU64,
     value: Option<V>,
     version: Version,
     stale_until: AtomicU64,
@@ -39,6 +41,7 @@ impl<V> Entry<V> {
             version,
             written: deadlines.written,
             fresh_until: AtomicU64::new(deadlines.fresh_until.as_millis()),
+            read_at: AtomicU64::new(deadlines.written.as_millis()),
             stale_until: AtomicU64::new(deadlines.stale_until.as_millis()),
             expires_at: AtomicU64::new(deadlines.expires_at.as_millis()),
         }
@@ -101,7 +104,7 @@ pub enum Source {
 pub struct Served {
     /// The tier that answered.
     pub from: Source,
-    /// The time from the write of the value to the read.
+    /// The time from the write of the value to the read; of a near hit, to the latest one of the entry.
     pub age: Duration,
     /// Past its fresh time, and served because the freshness policy allows it.
     pub stale: bool,
@@ -115,7 +118,20 @@ pub struct Served {
 ///
 /// # Cost
 /// A clone is one reference count; a near hit allocates nothing.
-pub struct Cached<V> {
+///
+/// Two words, which with `Option` and `Result` around them still travel in registers: a handle that
+/// is copied through memory on its way out cost more than the rest of a hit (measured).
+pub struct Cached<V>(Handle<V>);
+
+enum Handle<V> {
+    /// A hit of the near tier.
+    Near(Arc<Entry<V>>),
+    /// Any other read.
+    Beyond(Arc<Beyond<V>>),
+}
+
+/// A read from beyond the near tier.
+struct Beyond<V> {
     entry: Arc<Entry<V>>,
     read_at: Timestamp,
     from: Source,
@@ -123,25 +139,48 @@ pub struct Cached<V> {
 }
 
 impl<V> Cached<V> {
-    /// The handle of an entry that has a value; `None` for a negative one.
+    /// The handle of a near hit; `None` for a negative entry.
     #[inline]
-    pub(crate) fn new(
+    pub(crate) fn near(entry: Arc<Entry<V>>, read_at: Timestamp) -> Option<Self> {
+        // On the cache line that the reference count has just made this core's own.
+        entry.read_at.store(read_at.as_millis(), Ordering::Relaxed);
+        entry.value.is_some().then_some(Self(Handle::Near(entry)))
+    }
+
+    /// The handle of another read; `None` for a negative entry.
+    pub(crate) fn beyond(
         entry: Arc<Entry<V>>,
         read_at: Timestamp,
         from: Source,
         coalesced: bool,
     ) -> Option<Self> {
-        entry.value.is_some().then_some(Self { entry, read_at, from, coalesced })
+        let has_value = entry.value.is_some();
+        has_value.then(|| Self(Handle::Beyond(Arc::new(Beyond { entry, read_at, from, coalesced }))))
+    }
+
+    #[inline]
+    fn entry(&self) -> &Entry<V> {
+        match &self.0 {
+            Handle::Near(entry) => entry,
+            Handle::Beyond(read) => &read.entry,
+        }
     }
 
     /// How this read was served: tier, age, freshness, version, coalesced or not.
     pub fn served(&self) -> Served {
+        let (entry, read_at, from, coalesced) = match &self.0 {
+            Handle::Near(entry) => {
+                let read_at = Timestamp::from_millis(entry.read_at.load(Ordering::Relaxed));
+                (entry, read_at, Source::Near, false)
+            }
+            Handle::Beyond(read) => (&read.entry, read.read_at, read.from.clone(), read.coalesced),
+        };
         Served {
-            from: self.from.clone(),
-            age: self.read_at.since(self.entry.written),
-            stale: !self.entry.is_fresh(self.read_at),
-            version: self.entry.version,
-            coalesced: self.coalesced,
+            from,
+            age: read_at.since(entry.written),
+            stale: !entry.is_fresh(read_at),
+            version: entry.version,
+            coalesced,
         }
     }
 }
@@ -151,7 +190,7 @@ impl<V> Deref for Cached<V> {
 
     #[inline]
     fn deref(&self) -> &V {
-        match &self.entry.value {
+        match &self.entry().value {
             Some(value) => value,
             None => unreachable!("a handle is only made of an entry with a value"),
         }
@@ -166,12 +205,10 @@ impl<V> AsRef<V> for Cached<V> {
 
 impl<V> Clone for Cached<V> {
     fn clone(&self) -> Self {
-        Self {
-            entry: Arc::clone(&self.entry),
-            read_at: self.read_at,
-            from: self.from.clone(),
-            coalesced: self.coalesced,
-        }
+        Self(match &self.0 {
+            Handle::Near(entry) => Handle::Near(Arc::clone(entry)),
+            Handle::Beyond(read) => Handle::Beyond(Arc::clone(read)),
+        })
     }
 }
 

@@ -12,7 +12,7 @@ use crate::{Entry, key::Lookup};
 /// Whose entries are meant, where one near tier serves many tenants: a digest of the tenant's
 /// name, so that no table of tenants is kept. Caches without tenants use [`TenantId::NONE`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TenantId(u128);
+pub struct TenantId([u64; 2]);
 
 /// Keys of caches without tenants hash as they are: that is a few nanoseconds of each hit.
 #[allow(clippy::derived_hash_with_manual_eq, reason = "equal ids hash the same: nothing, or all of it")]
@@ -20,17 +20,19 @@ impl Hash for TenantId {
     #[inline]
     fn hash<H: Hasher>(&self, state: &mut H) {
         if *self != Self::NONE {
-            state.write_u128(self.0);
+            state.write_u64(self.0[0]);
+            state.write_u64(self.0[1]);
         }
     }
 }
 
 impl TenantId {
     /// The tenant of caches without tenants.
-    pub const NONE: Self = Self(0);
+    pub const NONE: Self = Self([0; 2]);
 
     pub(crate) fn of(digest: [u8; 16]) -> Self {
-        Self(u128::from_be_bytes(digest))
+        let number = u128::from_be_bytes(digest);
+        Self([(number >> 64) as u64, number as u64])
     }
 }
 

@@ -27,7 +27,7 @@ use std::{fmt, future::Future, hash::Hash, sync::Arc};
 use futures_util::FutureExt;
 
 use crate::{
-    BoxError, Cached, Condition, Error, ErrorKind, Event, Item, Near, Result, Source, Version,
+    BoxError, Cached, Condition, Error, ErrorKind, Event, Item, Near, Result, Version,
     chain::Chain,
     key::Lookup as LookupKey,
     near::{Probe, TenantId},
@@ -353,7 +353,7 @@ where
         if inner.observed {
             inner.monitor.observe(&Event::Hit { tier: NEAR });
         }
-        Ok(Cached::new(entry, now, Source::Near, false))
+        Ok(Cached::near(entry, now))
     }
 
     async fn put_conditional(&self, key: K, item: Item<V>, condition: Condition) -> Result<bool> {

@@ -278,7 +278,7 @@ where
 
     /// The handle of an entry; `None` for a negative one.
     pub(super) fn handle(&self, entry: Arc<Entry<V>>, source: Source, coalesced: bool) -> Option<Cached<V>> {
-        Cached::new(entry, self.inner.clock.now(), source, coalesced)
+        Cached::beyond(entry, self.inner.clock.now(), source, coalesced)
     }
 
     /// The stale entry instead of an error, where the freshness policy allows it.
