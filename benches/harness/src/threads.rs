@@ -64,6 +64,9 @@ fn on_one_thread(
 }
 
 /// The answer of a future that is ready at once, as a near hit's is: no runtime in the way.
+///
+/// Polled in place, as `.await` does it: a call would move the future through memory first.
+#[inline(always)]
 pub fn now<F: Future>(future: F) -> F::Output {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(answer) => answer,
