@@ -16,9 +16,8 @@ use crate::{Deadlines, Timestamp, Version};
 
 /// A value with its version and deadlines, as near tiers keep it behind one `Arc`.
 ///
-/// In this order: what a hit looks at shares a cache line with the `Arc`'s counts and the value's
-/// beginning. Behind a value of 200 bytes the deadlines cost a near hit one miss of the processor's
-/// caches more, which is as much as all the rest of it (measured).
+/// In this order, so that what a hit looks at shares a cache line with the `Arc`'s counts, and does
+/// not come behind a value of any size.
 #[derive(Debug)]
 #[repr(C)]
 pub struct Entry<V> {
@@ -119,8 +118,7 @@ pub struct Served {
 /// # Cost
 /// A clone is one reference count; a near hit allocates nothing.
 ///
-/// Two words, which with `Option` and `Result` around them still travel in registers: a handle that
-/// is copied through memory on its way out cost more than the rest of a hit (measured).
+/// Two words, so that it needs no more with `Option` and `Result` around it.
 pub struct Cached<V>(Handle<V>);
 
 enum Handle<V> {

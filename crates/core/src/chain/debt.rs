@@ -149,7 +149,8 @@ impl Creditor {
     }
 }
 
-/// How long the tombstones of repaid debts live: longer than any load.
+/// How long the tombstones of repaid debts live. A fill that comes later is refused all the same:
+/// its lease is gone.
 const MARK_TTL: Duration = Duration::from_secs(60);
 
 impl State {
