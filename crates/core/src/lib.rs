@@ -11,6 +11,7 @@ mod event;
 mod flight;
 mod gate;
 pub mod key;
+mod log;
 pub mod near;
 pub mod policy;
 mod spaces;
@@ -32,6 +33,7 @@ pub use error::{BoxError, Error, ErrorKind, Result};
 pub use event::{Event, Observer};
 pub use gate::{Gate, GateLimits, Trip};
 pub use key::{Digest, EncodedKey, Lookup};
+pub use log::{Follower, InvalidationLog, Notice};
 pub use near::{Near, NoNear};
 pub use policy::{
     Admission, Coalesce, Copies, Expiry, Freshness, Keeping, Lifetime, OnStale, StaleHit, Stampede,

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 
-use crate::{Error, ErrorKind, Op, Reply, Result, Role};
+use crate::{Error, ErrorKind, InvalidationLog, Op, Reply, Result, Role};
 
 /// A key as remote tiers see it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -126,6 +126,12 @@ pub trait Tier: fmt::Debug + Send + Sync + 'static {
     /// chain puts a timer around each call.
     fn keeps_budget(&self) -> bool {
         false
+    }
+
+    /// The backend's invalidation log, where it has one. By default it has none: near tiers then
+    /// hear of other processes' changes when their copies end.
+    fn log(&self) -> Option<&dyn InvalidationLog> {
+        None
     }
 }
 

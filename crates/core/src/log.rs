@@ -1,0 +1,54 @@
+//! The contract of invalidation logs: how a process hears of the changes that others make.
+
+use std::sync::Weak;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use crate::Version;
+
+/// What the log says has happened in a namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// A key was written, invalidated or removed.
+    Key {
+        /// Whose key, where the cache is built per tenant.
+        tenant: Option<String>,
+        /// The encoded key, as [`TierKey::bytes`](crate::TierKey) has it.
+        key: Bytes,
+        /// The version that the change was given: copies of it and of later ones may stay. `None`
+        /// says that nothing older than now may.
+        version: Option<Version>,
+    },
+    /// All copies of the namespace, or of one tenant's part of it, are dead.
+    Clear {
+        /// Whose copies; `None` for everyone's.
+        tenant: Option<String>,
+    },
+    /// The log has a hole or went back in time: nothing that was kept before is proven any more.
+    Lost,
+}
+
+/// Who is to hear of a namespace's changes; called in the order of the log, never concurrently for
+/// one namespace, and never under a lock of the log's.
+pub trait Follower: Send + Sync + 'static {
+    /// Something has happened.
+    fn notice(&self, notice: &Notice);
+
+    /// All that had happened before `at` was told. `at` is when the request was *sent* whose answer
+    /// shows it, less what the server says its news were late by: never when the answer came, or a
+    /// process that was paused in between would trust the past.
+    fn heard(&self, at: Instant);
+}
+
+/// A backend that tells its processes of every change made through it, by whichever process.
+///
+/// One for each backend handle, with one connection of its own, however many caches follow it.
+/// Reached from [`Tier::log`](crate::Tier::log). A write, invalidation, removal or clear of a tier
+/// is in the log before the tier has answered it, whether or not it changed the cell; fills are not.
+pub trait InvalidationLog: Send + Sync {
+    /// Tells `follower` of the namespace's changes, of all tenants, until it is dropped. It is told
+    /// [`Notice::Lost`] once before the first [`heard`](Follower::heard): what near kept before the
+    /// log was followed is not proven.
+    fn follow(&self, namespace: &str, follower: Weak<dyn Follower>);
+}
