@@ -9,6 +9,33 @@ use support::{Loader, builder, fake, local, ms, without_near};
 use terrace_core::{BoxError, Clock, ErrorKind, Item, Source};
 use tokio::time::Instant;
 
+/// Each caller loads for itself.
+struct Unshared;
+
+impl terrace_core::Stampede for Unshared {
+    fn coalesce(&self) -> terrace_core::Coalesce {
+        terrace_core::Coalesce::Nobody
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn loads_that_are_not_shared_fill_near_while_others_are_under_way() {
+    let cache = builder().stampede(Unshared).build().unwrap();
+    let loader = Loader::default();
+    let caller = async |start, value| {
+        tokio::time::sleep(ms(start)).await;
+        *cache.get_or_load("k", || loader.give(value, ms(50))).await.unwrap()
+    };
+    let late = async {
+        tokio::time::sleep(ms(60)).await;
+        cache.get("k").await.unwrap().map(|hit| (*hit, hit.served().from))
+    };
+    let (first, second, late) = tokio::join!(caller(0, 1), caller(30, 2), late);
+    assert_eq!((first, second, loader.runs()), (1, 2, 2));
+    assert_eq!(late, Some((1, Source::Near)));
+    assert_eq!(cache.stats().flights, 0);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_thousand_callers_share_one_load() {
     let (cache, loader) = (local(), Loader::default());

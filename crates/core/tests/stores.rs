@@ -92,6 +92,40 @@ async fn a_negative_no_row_answers_plain_reads_and_never_a_loader() {
     assert_eq!(cache.get("k").await.unwrap().unwrap(), 3);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_loader_creates_a_record_however_many_plain_reads_find_its_absence() {
+    let hand = Clock::manual();
+    let (tier, store) = (fake("redis", &hand), fake("postgres", &hand));
+    let negative = Lasting { value: ms(60_000), absence: ms(5_000) };
+    let cache = without_near().clock(&hand).tier(tier.clone()).store(store).expire(negative).build().unwrap();
+    assert!(cache.get("k").await.unwrap().is_none());
+    cache.settled().await;
+    tier.set_latency(ms(5));
+    // Each read leads the next flight before the loader comes to board it.
+    let reads = async {
+        for _ in 0..6 {
+            assert!(cache.get("k").await.is_ok());
+        }
+    };
+    let load = cache.get_or_load("k", || Loader::default().give(1, ms(1)));
+    let ((), loaded) = futures_util::future::join(reads, load).await;
+    assert_eq!(loaded.unwrap(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_loader_keeps_its_lease_for_the_record_that_it_creates() {
+    let hand = Clock::manual();
+    let (tier, store) = (fake("redis", &hand), fake("postgres", &hand));
+    let negative = Lasting { value: ms(60_000), absence: ms(5_000) };
+    let cache = without_near().clock(&hand).tier(tier).store(store).expire(negative).build().unwrap();
+    assert_eq!(cache.get_or_load("k", || Loader::default().give(1, ms(5))).await.unwrap(), 1);
+    cache.settled().await;
+    let stats = cache.stats();
+    let tier = stats.tier("redis").unwrap();
+    assert_eq!((tier.fills, tier.fills_refused), (1, 0));
+    assert_eq!(cache.get("k").await.unwrap().unwrap().served().from, Source::Tier("redis".into()));
+}
+
 struct Lasting {
     value: std::time::Duration,
     absence: std::time::Duration,

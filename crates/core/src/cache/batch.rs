@@ -11,11 +11,11 @@ use super::{
     inner::{Inner, Looked, Lookup, Missed},
     load::{CacheTicket, Load, LoadSeat, is_reentrant},
     lookup::Seat,
-    read::{BOARDINGS, crowded_error, panicked_error, reentrant_error},
+    read::{panicked_error, reentrant_error},
 };
 use crate::{
     Cached, Item, Near, Result,
-    flight::{Entered, Errand, Landing},
+    flight::{Boarding, Entered, Errand, Landing},
     near::Scoped,
 };
 
@@ -127,8 +127,8 @@ where
             keys.iter().map(|key| self.near_hit(key, loads).ok().map(Ok)).collect();
         let mut missed = Vec::new();
         let mut wanted: Vec<usize> = (0..keys.len()).filter(|&index| answers[index].is_none()).collect();
-        for _ in 0..BOARDINGS {
-            let boarded = self.board_many(keys, &wanted, errand);
+        for how in [self.boarding(), Boarding::JoinLoad] {
+            let boarded = self.board_many(keys, &wanted, errand, how);
             wanted.clear();
             for Boarded { index, ticket } in boarded {
                 if loads && ticket.joined() && is_reentrant(ticket.flight().id) {
@@ -136,7 +136,10 @@ where
                     continue;
                 }
                 match self.lookup_of(&ticket).await {
-                    Looked::Found(entry, _) if loads && self.is_no_row(&entry) => wanted.push(index),
+                    // A plain read's answer: this caller's loader may create the row.
+                    Looked::Found(entry, _) if loads && how == Boarding::Join && self.is_no_row(&entry) => {
+                        wanted.push(index);
+                    }
                     Looked::Found(entry, source) => {
                         answers[index] = Some(Ok(self.handle(entry, source, ticket.joined())));
                     }
@@ -144,9 +147,6 @@ where
                     Looked::Missed(seen) => missed.push((index, ticket, seen)),
                 }
             }
-        }
-        for index in wanted {
-            answers[index] = Some(Err(crowded_error()));
         }
         match start {
             Some(start) => self.load_missed(missed, start, &mut answers).await,
@@ -162,7 +162,7 @@ where
     }
 
     /// Boards a flight for each key that is wanted; the new ones share one lookup.
-    fn board_many(&self, keys: &[K], wanted: &[usize], errand: Errand) -> Vec<Boarded<K, V>> {
+    fn board_many(&self, keys: &[K], wanted: &[usize], errand: Errand, how: Boarding) -> Vec<Boarded<K, V>> {
         if wanted.is_empty() {
             return Vec::new();
         }
@@ -182,7 +182,7 @@ where
                 seats.push(Seat { key: Arc::clone(&key), id });
                 Lookup { group: group.clone(), index: seats.len() - 1 }
             };
-            Boarded { index, ticket: self.inner.flights.board(&key, errand, lookup) }
+            Boarded { index, ticket: self.inner.flights.board(&key, errand, how, lookup) }
         });
         let boarded = boarded.collect();
         drop(send.send(seats.into_inner()));

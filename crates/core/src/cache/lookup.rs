@@ -80,7 +80,7 @@ where
         if let Some(store) = &chain.store {
             self.ask_store(store, &mut keys).await;
         }
-        self.copy_nearer(&chain, &mut keys);
+        self.copy_nearer(&chain, errand, &mut keys);
         let looked = keys.into_iter().map(|sought| {
             let looked = sought.found.unwrap_or(Looked::Missed(sought.missed));
             let ended = !matches!(looked, Looked::Missed(_));
@@ -301,13 +301,16 @@ where
     }
 
     /// Keeps what was found in the near tier, and off the callers' path in the tiers that missed.
-    fn copy_nearer(self: &Arc<Self>, chain: &Arc<Chain>, keys: &mut [Sought<K, V>]) {
+    fn copy_nearer(self: &Arc<Self>, chain: &Arc<Chain>, errand: Errand, keys: &mut [Sought<K, V>]) {
         let mut copies = Vec::new();
         for sought in keys {
             let Some(Looked::Found(entry, _)) = &sought.found else {
                 if sought.found.is_none() {
                     self.forget_near(chain, sought);
-                    copies.extend(self.no_row(chain, sought));
+                    // A load that follows needs the leases, and replaces what the tiers have.
+                    if matches!(errand, Errand::Read | Errand::Renew) {
+                        copies.extend(self.no_row(chain, sought));
+                    }
                 }
                 continue;
             };

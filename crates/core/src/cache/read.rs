@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     Cached, Coalesce, Entry, Error, ErrorKind, Event, Item, Near, OnStale, Result, Source,
-    flight::{Entered, Errand, FlightId, Landing},
+    flight::{Boarding, Entered, Errand, FlightId, Landing},
     near::{Probe, Scoped},
 };
 
@@ -28,10 +28,6 @@ pub(super) type Seen<V> = Option<Arc<Entry<V>>>;
 
 /// Starts the caller's loader; called at most once, on a miss only.
 pub(crate) type Start<'a, V> = Box<dyn FnOnce(Loading<V>) -> BoxFuture<'static, Result<Item<V>>> + Send + 'a>;
-
-/// A loader in flight, once in a while asked of twice: a negative answer meant for plain reads
-/// sends a caller with a loader to a flight of its own.
-pub(super) const BOARDINGS: usize = 3;
 
 impl<K, V, N> Cache<K, V, N>
 where
@@ -57,7 +53,7 @@ where
                 }
                 NearStale::Keep(entry) => entry,
             };
-            let ticket = self.board(&key, Errand::Read);
+            let ticket = self.board(&key, Errand::Read, self.boarding());
             match self.lookup_of(&ticket).await {
                 Looked::Found(entry, source) => Ok(self.found(&ticket, entry, source)),
                 Looked::Failed(error, seen) => self.stale_or(seen.or(stale), error),
@@ -89,8 +85,9 @@ where
                 }
                 NearStale::Keep(entry) => entry,
             };
-            for _ in 0..BOARDINGS {
-                let ticket = self.board(&key, Errand::Load);
+            let mut how = self.boarding();
+            loop {
+                let ticket = self.board(&key, Errand::Load, how);
                 if ticket.joined() && is_reentrant(ticket.flight().id) {
                     return Err(reentrant_error());
                 }
@@ -103,7 +100,11 @@ where
                     return Ok(hit);
                 }
                 let mut missed = match self.lookup_of(&ticket).await {
-                    Looked::Found(entry, _) if self.is_no_row(&entry) => continue,
+                    // A plain read's answer: this caller's loader may create the row.
+                    Looked::Found(entry, _) if self.is_no_row(&entry) && how == Boarding::Join => {
+                        how = Boarding::JoinLoad;
+                        continue;
+                    }
                     Looked::Found(entry, source) => {
                         return Ok(self.found_to_load(&ticket, entry, source, start));
                     }
@@ -116,7 +117,6 @@ where
                 missed.stale = missed.stale.or(stale);
                 return self.load(ticket, missed, start).await;
             }
-            Err(crowded_error())
         })
     }
 
@@ -124,8 +124,7 @@ where
     pub(super) async fn load_anew(&self, key: K, start: Start<'_, V>) -> Result<Option<Cached<V>>> {
         self.inner.check_open()?;
         let key = self.scoped(key);
-        let seat = |id| self.lookup_alone(&key, id, Errand::Anew);
-        let ticket = self.inner.flights.board_alone(&key, Errand::Anew, seat);
+        let ticket = self.board(&key, Errand::Anew, Boarding::Replace);
         match self.lookup_of(&ticket).await {
             Looked::Found(entry, source) => Ok(self.handle(entry, source, false)),
             Looked::Failed(error, stale) => self.stale_or(stale, error),
@@ -180,7 +179,7 @@ where
         if load.is_none() && self.chain.store.is_none() {
             return;
         }
-        let ticket = self.board(&key, Errand::Renew);
+        let ticket = self.board(&key, Errand::Renew, self.boarding());
         let cache = self.clone();
         self.inner.tasks.spawn(async move {
             let looked = cache.lookup_of(&ticket).await;
@@ -197,15 +196,17 @@ where
         Arc::new(Scoped { tenant: self.chain.tenant, key })
     }
 
-    /// Boards the key's flight, with a lookup for this key alone if it is new.
-    pub(super) fn board(&self, key: &Arc<Scoped<K>>, errand: Errand) -> CacheTicket<K, V> {
-        let lookup = |id| self.lookup_alone(key, id, errand);
-        let alone = self.inner.policies.coalesce == Coalesce::Nobody;
-        if alone {
-            self.inner.flights.board_alone(key, errand, lookup)
-        } else {
-            self.inner.flights.board(key, errand, lookup)
+    /// How the stampede policy has callers share a flight.
+    pub(super) fn boarding(&self) -> Boarding {
+        match self.inner.policies.coalesce {
+            Coalesce::Nobody => Boarding::Beside,
+            Coalesce::Local => Boarding::Join,
         }
+    }
+
+    /// Boards the key's flight, with a lookup for this key alone if it is new.
+    pub(super) fn board(&self, key: &Arc<Scoped<K>>, errand: Errand, how: Boarding) -> CacheTicket<K, V> {
+        self.inner.flights.board(key, errand, how, |id| self.lookup_alone(key, id, errand))
     }
 
     fn lookup_alone(&self, key: &Arc<Scoped<K>>, id: FlightId, errand: Errand) -> Lookup<V> {
@@ -331,10 +332,6 @@ pub(super) fn reentrant_error() -> Error {
         ErrorKind::Reentrant,
         "a loader asked for the key that it is loading; it would wait for itself",
     )
-}
-
-pub(super) fn crowded_error() -> Error {
-    Error::new(ErrorKind::Busy, "the key is read without a loader too often to get a load in; try again")
 }
 
 pub(super) fn panicked_error() -> Error {

@@ -57,6 +57,25 @@ impl Errand {
     }
 }
 
+/// Which flight a caller gets where one of its key is under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Boarding {
+    /// That one.
+    Join,
+    /// That one if its lookup is made for a load, else a new one in its place.
+    JoinLoad,
+    /// A new one beside it, off the table: what this one brings is kept nowhere.
+    Beside,
+    /// A new one in its place: what that one brings is kept nowhere.
+    Replace,
+}
+
+impl Boarding {
+    fn joins<L, T>(self, aboard: &Aboard<L, T>) -> bool {
+        self == Self::Join || (self == Self::JoinLoad && aboard.leader.loads())
+    }
+}
+
 /// All flights and writes under way.
 pub(crate) struct Flights<K, L, T> {
     shards: Box<[Mutex<Table<K, L, T>>]>,
@@ -77,6 +96,8 @@ struct Slot<K, L, T> {
 
 struct Aboard<L, T> {
     flight: Arc<Flight<L, T>>,
+    /// What its first caller came for, and so its lookup.
+    leader: Errand,
     callers: usize,
     loaders: usize,
 }
@@ -92,47 +113,40 @@ impl<K: Eq + Hash, L, T: Clone> Flights<K, L, T> {
         }
     }
 
-    /// Boards the key's flight; where there is none, a new one with the lookup that `lookup` makes.
+    /// Boards the key's flight; where there is none to board, a new one with the lookup that `lookup`
+    /// makes.
     pub(crate) fn board(
         self: &Arc<Self>,
         key: &Arc<K>,
         errand: Errand,
+        how: Boarding,
         lookup: impl FnOnce(FlightId) -> L,
-    ) -> Ticket<K, L, T> {
-        self.take_seat(key, errand, lookup, false)
-    }
-
-    /// Starts a flight of the caller's own, in place of the one under way: what that one brings is
-    /// kept nowhere.
-    pub(crate) fn board_alone(
-        self: &Arc<Self>,
-        key: &Arc<K>,
-        errand: Errand,
-        lookup: impl FnOnce(FlightId) -> L,
-    ) -> Ticket<K, L, T> {
-        self.take_seat(key, errand, lookup, true)
-    }
-
-    fn take_seat(
-        self: &Arc<Self>,
-        key: &Arc<K>,
-        errand: Errand,
-        lookup: impl FnOnce(FlightId) -> L,
-        alone: bool,
     ) -> Ticket<K, L, T> {
         let (hash, mut shard) = self.shard(key);
         let slot = self.slot(&mut shard, hash, key);
-        let joined = slot.flight.is_some() && !alone;
-        if !joined {
-            let id = self.ids.fetch_add(1, Ordering::Relaxed);
-            let flight = Arc::new(Flight { id, lookup: lookup(id), load: LoadStage::new() });
-            slot.flight = Some(Aboard { flight, callers: 0, loaders: 0 });
+        let ticket = |flight: Arc<Flight<L, T>>, joined| Ticket {
+            flights: Arc::clone(self),
+            key: Arc::clone(key),
+            hash,
+            flight,
+            errand,
+            joined,
+        };
+        if let Some(aboard) = slot.flight.as_mut().filter(|aboard| how.joins(aboard)) {
+            aboard.callers += 1;
+            aboard.loaders += usize::from(errand.loads());
+            return ticket(Arc::clone(&aboard.flight), true);
         }
-        let Some(aboard) = slot.flight.as_mut() else { unreachable!("the flight was just set") };
-        aboard.callers += 1;
-        aboard.loaders += usize::from(errand.loads());
-        let flight = Arc::clone(&aboard.flight);
-        Ticket { flights: Arc::clone(self), key: Arc::clone(key), hash, flight, errand, joined }
+        let id = self.ids.fetch_add(1, Ordering::Relaxed);
+        let flight = Arc::new(Flight { id, lookup: lookup(id), load: LoadStage::new() });
+        let mut replaced = None;
+        if how != Boarding::Beside || slot.flight.is_none() {
+            let (flight, loaders) = (Arc::clone(&flight), usize::from(errand.loads()));
+            replaced = slot.flight.replace(Aboard { flight, leader: errand, callers: 1, loaders });
+        }
+        drop(shard);
+        drop(replaced);
+        ticket(flight, false)
     }
 
     /// Ends the lookup stage: a flight that found its value, or that nobody aboard wants to load

@@ -11,7 +11,7 @@ use shuttle::{
     sync::atomic::{AtomicU64, AtomicUsize, Ordering},
 };
 
-use super::{Entered, Errand, Flights, Landing};
+use super::{Boarding, Entered, Errand, Flights, Landing};
 
 type Table = Flights<u8, (), Option<u64>>;
 
@@ -45,7 +45,7 @@ impl World {
         if near != 0 {
             return Some(near);
         }
-        let ticket = self.flights.board(&self.key, Errand::Load, |_| ());
+        let ticket = self.flights.board(&self.key, Errand::Load, Boarding::Join, |_| ());
         if !ticket.joined() {
             self.flights.end_lookup(&self.key, ticket.flight().id, false);
         }
