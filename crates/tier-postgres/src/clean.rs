@@ -10,6 +10,7 @@ use terrace_core::Result;
 
 use crate::{
     error::{During, typed},
+    outbox,
     postgres::Shared,
     setup::within,
 };
@@ -59,7 +60,7 @@ pub(crate) async fn round(shared: &Shared) -> Result<()> {
             }
         }
     }
-    Ok(())
+    outbox::trim(shared, BATCHES).await
 }
 
 /// Deletes the entries of other epochs of the namespaces that were cleared.

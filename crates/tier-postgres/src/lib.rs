@@ -10,11 +10,20 @@
 //! - `CALL terrace.cleanup_old_cache_entries(days)`: deletes old copies, never records;
 //! - the view `index_usage`;
 //! - `SELECT terrace.forget_terms(namespace)`: lets a namespace be used on other terms.
+//!
+//! And for every other client of the database:
+//!
+//! - `SELECT terrace.invalidate(namespace, tenant, key)`: says, in the transaction that changes the
+//!   origin of a cached value, that copies of it are old. The key as the cache encodes it:
+//!   `terrace.key(42)`, `terrace.key('ann')`, `terrace.key(terrace.key(7), terrace.key('ann'))` for
+//!   a tuple; NULL for all keys.
 
 mod clean;
 mod error;
+mod log;
 mod number;
 mod once;
+mod outbox;
 mod pool;
 mod postgres;
 mod read;

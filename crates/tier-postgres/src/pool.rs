@@ -6,13 +6,15 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use sqlx::{Connection, PgConnection, PgPool, pool::PoolConnection, postgres::PgConnectOptions};
+use sqlx::{
+    ConnectOptions, Connection, PgConnection, PgPool, pool::PoolConnection, postgres::PgConnectOptions,
+};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::error::{During, breaks_connection, typed};
 
 /// A connection may take so long to be made, TLS and password included.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// An abandoned statement gets so long to end before its connection is closed.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// A connection idle for longer is tested before its next use.
@@ -80,6 +82,14 @@ impl Pool {
                 None => Box::pin(pool.session()).await,
             },
             Self::Given(pool) => Ok(Session(Some(Inner::Given(pool.acquire().await?)))),
+        }
+    }
+
+    /// How to connect, for a connection outside of the pool.
+    pub(crate) fn options(&self) -> PgConnectOptions {
+        match self {
+            Self::Own(pool) => pool.options.clone(),
+            Self::Given(pool) => PgConnectOptions::clone(&pool.connect_options()).disable_statement_logging(),
         }
     }
 

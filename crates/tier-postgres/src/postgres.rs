@@ -1,14 +1,20 @@
 //! The handle: one for a server, shared by many caches.
 
-use std::{fmt, str::FromStr, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    str::FromStr,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use sqlx::{ConnectOptions, PgPool, postgres::PgConnectOptions};
-use terrace_core::{Backend, Error, ErrorKind, Result, Space, Spaces, Tier};
+use terrace_core::{Backend, Error, ErrorKind, Follower, InvalidationLog, Result, Space, Spaces, Tier};
 use tokio::sync::Notify;
 
 use crate::{
     clean,
     error::{During, misses_schema, typed},
+    log::{self, Followers},
     once::Once,
     pool::{Pool, Session},
     setup,
@@ -57,6 +63,8 @@ pub(crate) struct Shared {
     prepared: Once<()>,
     /// Wakes the cleaner after a clear.
     pub(crate) cleared: Arc<Notify>,
+    /// Who follows the outbox.
+    pub(crate) followers: Followers,
     spaces: Spaces,
 }
 
@@ -96,6 +104,7 @@ impl Postgres {
             schema: quoted,
             prepared: Once::new(),
             cleared: Arc::new(Notify::new()),
+            followers: Followers::default(),
             spaces: Spaces::default(),
         }))
     }
@@ -190,7 +199,14 @@ impl Backend for Postgres {
             return Err(config("a namespace in Postgres has no NUL"));
         }
         let claim = self.0.spaces.claim(space)?;
-        Ok(Arc::new(PostgresTier::new(Room::new(space.clone(), Arc::clone(&self.0), claim))))
+        let room = Room::new(space.clone(), Arc::clone(&self.0), claim);
+        Ok(Arc::new(PostgresTier::new(room, self.clone())))
+    }
+}
+
+impl InvalidationLog for Postgres {
+    fn follow(&self, namespace: &str, follower: Weak<dyn Follower>) {
+        log::follow(&self.0, namespace, follower);
     }
 }
 

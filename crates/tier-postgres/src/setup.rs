@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// What brings a schema of version `index` to `index + 1`. Only ever appended to.
-const MIGRATIONS: [fn() -> String; 1] = [first];
+const MIGRATIONS: [fn() -> String; 2] = [first, second];
 
 /// Many processes may wait for the one that migrates.
 const MIGRATION_TIMEOUT: Duration = Duration::from_secs(60);
@@ -123,16 +123,15 @@ async fn create_schema(connection: &mut PgConnection, schema: &str) -> Result<()
 }
 
 fn first() -> String {
+    [include_str!("sql/tables.sql"), include_str!("sql/functions.sql"), include_str!("sql/operators.sql")]
+        .join("\n")
+}
+
+/// The outbox, and the operations that write it.
+fn second() -> String {
     let apply = include_str!("sql/apply.sql");
     let store = apply.replace("{role}", "store").replace("{table}", "records").replace("{store}", "true");
     let cache =
         apply.replace("{role}", "cache").replace("{table}", "cache_entries").replace("{store}", "false");
-    [
-        include_str!("sql/tables.sql"),
-        include_str!("sql/functions.sql"),
-        &store,
-        &cache,
-        include_str!("sql/operators.sql"),
-    ]
-    .join("\n")
+    [include_str!("sql/outbox.sql"), &store, &cache].join("\n")
 }

@@ -185,6 +185,25 @@ fn tenant(space: &Space) -> String {
     }
 }
 
+/// The tenant whose name the tables have as `name`.
+pub(crate) fn tenant_of(name: &str) -> Option<String> {
+    match name {
+        "" => None,
+        "\\e" => Some(String::new()),
+        name => {
+            let mut tenant = String::with_capacity(name.len());
+            let mut rest = name.chars();
+            while let Some(next) = rest.next() {
+                tenant.push(match next {
+                    '\\' => rest.next().map_or('\\', |escaped| if escaped == '0' { '\0' } else { escaped }),
+                    plain => plain,
+                });
+            }
+            Some(tenant)
+        }
+    }
+}
+
 const fn role(role: Role) -> &'static str {
     match role {
         Role::Cache => "cache",
@@ -196,5 +215,26 @@ fn level(level: Level) -> &'static str {
     match level {
         Level::Ttl => "ttl",
         _ => "fenced",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tenants_come_back_from_their_names() {
+        for tenant in [None, Some(""), Some("acme"), Some("a\\0\0\\e"), Some("\\"), Some("\\e")] {
+            let space = Space {
+                namespace: "n".to_owned(),
+                tenant: tenant.map(str::to_owned),
+                role: Role::Cache,
+                level: Level::Fenced,
+                schema: 0,
+                shape: 0,
+                budget: std::time::Duration::ZERO,
+            };
+            assert_eq!(tenant_of(&super::tenant(&space)), space.tenant);
+        }
     }
 }

@@ -17,11 +17,24 @@ pub(crate) struct Statements {
     pub(crate) other_role: SqlStr,
     /// `$1` id, `$2` epoch.
     pub(crate) clear: SqlStr,
+    pub(crate) outbox: OutboxStatements,
     pub(crate) store: RoleStatements,
     pub(crate) cache: RoleStatements,
     /// `$1` space, then arrays: digests, keys, tokens, ttls, over.
     pub(crate) lease: SqlStr,
     pub(crate) clean: CleanStatements,
+}
+
+/// The statements on the outbox.
+pub(crate) struct OutboxStatements {
+    /// `$1` the snapshot that was read last, `$2` namespaces, `$3` the most rows. The first row has
+    /// the snapshot that was read now and whether rows are missing; each other one has namespace,
+    /// tenant, key, version.
+    pub(crate) read: SqlStr,
+    /// Which server this is: system identifier, timeline, start; no row on a standby.
+    pub(crate) server: SqlStr,
+    /// `$1` the most rows: how many were deleted.
+    pub(crate) trim: SqlStr,
 }
 
 /// The statements on the table of one role.
@@ -83,7 +96,17 @@ impl Statements {
             other_role: fixed(
                 "SELECT id FROM {schema}.spaces WHERE namespace = $1 AND role <> $2 AND level IS NOT NULL LIMIT 1",
             ),
-            clear: fixed("UPDATE {schema}.spaces SET epoch = $2, sweep = true WHERE id = $1"),
+            clear: fixed(
+                "WITH cleared AS ( \
+                     UPDATE {schema}.spaces SET epoch = $2, sweep = true WHERE id = $1 \
+                     RETURNING namespace, tenant \
+                 ) INSERT INTO {schema}.outbox (namespace, tenant) SELECT namespace, tenant FROM cleared",
+            ),
+            outbox: OutboxStatements {
+                read: fixed(READ_OUTBOX),
+                server: fixed(SERVER),
+                trim: fixed("SELECT {schema}.trim_outbox($1)"),
+            },
             store: RoleStatements {
                 get: sql(format!(
                     "SELECT {CELL}, expires_at < 0 OR expires_at > {{schema}}.now_ms() AS live \
@@ -170,3 +193,20 @@ const SWEEP: &str = "WITH page AS MATERIALIZED ( \
      ), gone AS ( \
          DELETE FROM {schema}.cache_entries e WHERE e.ctid = ANY (ARRAY(SELECT place FROM dead)) \
      ) SELECT digest FROM page ORDER BY digest DESC LIMIT 1";
+
+/// What became visible since a snapshot: transactions that began after it, and those that it saw
+/// under way. Both halves are of one statement, so they look at the same moment.
+const READ_OUTBOX: &str = "SELECT NULL::bigint AS id, pg_current_snapshot()::text AS snapshot, \
+         coalesce({schema}.outbox_has_gap($1::pg_snapshot), false) AS gap, \
+         NULL::text AS namespace, NULL::text AS tenant, NULL::bytea AS key, NULL::bigint AS version \
+     UNION ALL \
+     (SELECT id, NULL, NULL, namespace, tenant, key, version FROM {schema}.outbox \
+     WHERE (xid >= pg_snapshot_xmax($1::pg_snapshot) \
+         OR xid = ANY (ARRAY(SELECT pg_snapshot_xip($1::pg_snapshot)))) \
+         AND namespace = ANY ($2) \
+     LIMIT $3) \
+     ORDER BY id NULLS FIRST";
+
+const SERVER: &str = "SELECT (pg_control_system()).system_identifier, \
+         left(pg_walfile_name(pg_current_wal_lsn()), 8), pg_postmaster_start_time()::text \
+     WHERE NOT pg_is_in_recovery()";

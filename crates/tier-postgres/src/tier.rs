@@ -3,10 +3,14 @@
 use std::{fmt, future::Future, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use terrace_core::{Epoch, Error, ErrorKind, Gate, GateLimits, Op, Reply, Result, Role, Tier, TierKey, Trip};
+use terrace_core::{
+    Epoch, Error, ErrorKind, Gate, GateLimits, InvalidationLog, Level, Op, Reply, Result, Role, Tier,
+    TierKey, Trip,
+};
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
+    Postgres,
     error::{During, typed},
     number::signed,
     read::{Ask, Leases, Reads, is_read, missing},
@@ -29,10 +33,11 @@ pub(crate) struct PostgresTier {
     room: Arc<Room>,
     reads: Gate<Reads>,
     leases: Gate<Leases>,
+    handle: Postgres,
 }
 
 impl PostgresTier {
-    pub(crate) fn new(room: Room) -> Self {
+    pub(crate) fn new(room: Room, handle: Postgres) -> Self {
         let room = Arc::new(room);
         let limits = GateLimits {
             direct: DIRECT_READS,
@@ -44,6 +49,7 @@ impl PostgresTier {
             reads: Gate::new(Reads(Arc::clone(&room)), limits),
             leases: Gate::new(Leases(Arc::clone(&room)), limits),
             room,
+            handle,
         }
     }
 
@@ -161,6 +167,11 @@ impl Tier for PostgresTier {
     fn keeps_budget(&self) -> bool {
         true
     }
+
+    /// Level `Ttl` has no log: its puts have no order that a follower could go by.
+    fn log(&self) -> Option<&dyn InvalidationLog> {
+        (self.room.space.level != Level::Ttl).then_some(&self.handle)
+    }
 }
 
 impl fmt::Debug for PostgresTier {
@@ -189,9 +200,7 @@ async fn within<T>(until: Instant, budget: Duration, work: impl Future<Output = 
 
 #[cfg(test)]
 mod tests {
-    use terrace_core::{Backend, Level, Space};
-
-    use crate::Postgres;
+    use terrace_core::{Backend, Space};
 
     use super::*;
 

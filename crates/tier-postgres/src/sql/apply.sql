@@ -3,20 +3,22 @@
 -- {role} store or cache, {table} records or cache_entries, {store} true or false.
 --
 -- The caller sorts by digest, so that overlapping batches never wait for each other in a circle.
-CREATE FUNCTION {schema}.{role}_apply(
+CREATE OR REPLACE FUNCTION {schema}.{role}_apply(
     p_space integer, p_digests bytea[], p_keys bytea[], p_kinds text[], p_tokens bigint[],
     p_seen bigint[], p_versions bigint[], p_mark_ttls bigint[], p_written bigint[],
     p_fresh bigint[], p_stale bigint[], p_expires bigint[], p_bodies bytea[]
 ) RETURNS TABLE (
     ord bigint, applied boolean, existed boolean, decided bigint, hit boolean, version bigint,
     written bigint, fresh_until bigint, stale_until bigint, expires_at bigint, body bytea
-) LANGUAGE plpgsql VOLATILE AS $function$
+) LANGUAGE plpgsql VOLATILE SET terrace.logs = 'on' AS $function$
 #variable_conflict use_column
 DECLARE
     store CONSTANT boolean := {store};
     ask record;
     cell {schema}.{table};
     epoch_now bigint;
+    space_namespace text;
+    space_tenant text;
     micros bigint;
     now_ms bigint;
     mark_end bigint;
@@ -27,9 +29,12 @@ DECLARE
     entry boolean;
     is_value boolean;
     act text;
+    logged_keys bytea[] := '{}';
+    logged_versions bigint[] := '{}';
 BEGIN
     PERFORM {schema}.durable({store});
-    SELECT s.epoch INTO epoch_now FROM {schema}.spaces s WHERE s.id = p_space;
+    SELECT s.epoch, s.namespace, s.tenant INTO epoch_now, space_namespace, space_tenant
+        FROM {schema}.spaces s WHERE s.id = p_space;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'the namespace is not known' USING ERRCODE = 'TR001';
     END IF;
@@ -157,46 +162,73 @@ BEGIN
         -- The record that won: only a refused fill or put asks for it.
         body := CASE WHEN hit AND ask.kind NOT IN ('invalidate', 'remove', 'expire') THEN cell.body END;
         RETURN NEXT;
+
+        -- Every write and removal, whether or not it changed the cell: other copies may be older.
+        -- Not the fill of a copy, nor a put without an order.
+        IF ask.kind IN ('put_follow', 'invalidate', 'remove') OR act = 'expire'
+            OR (applied AND ask.kind <> 'put_open' AND (store OR ask.kind <> 'fill')) THEN
+            logged_keys := logged_keys || ask.key;
+            logged_versions := logged_versions || CASE ask.kind
+                WHEN 'put_follow' THEN ask.version
+                WHEN 'invalidate' THEN ask.seen
+                -- The same version with another life.
+                WHEN 'expire' THEN NULL
+                ELSE decided END;
+        END IF;
     END LOOP;
+    IF cardinality(logged_keys) > 0 THEN
+        INSERT INTO {schema}.outbox (namespace, tenant, key, version)
+            SELECT space_namespace, space_tenant, l.key, l.version
+            FROM unnest(logged_keys, logged_versions) AS l(key, version);
+    END IF;
 END
 $function$;
 
 -- Unconditional writes of many keys: one upsert. Digests are sorted and distinct. A version given
 -- is taken as it is; else the next one is issued under the row lock.
-CREATE FUNCTION {schema}.{role}_put(
+CREATE OR REPLACE FUNCTION {schema}.{role}_put(
     p_space integer, p_digests bytea[], p_keys bytea[], p_versions bigint[], p_written bigint[],
     p_fresh bigint[], p_stale bigint[], p_expires bigint[], p_bodies bytea[]
 ) RETURNS TABLE (digest bytea, version bigint)
-LANGUAGE plpgsql VOLATILE AS $function$
+LANGUAGE plpgsql VOLATILE SET terrace.logs = 'on' AS $function$
 #variable_conflict use_column
 DECLARE
     store CONSTANT boolean := {store};
     epoch_now bigint;
+    space_namespace text;
+    space_tenant text;
 BEGIN
     PERFORM {schema}.durable({store});
-    SELECT s.epoch INTO epoch_now FROM {schema}.spaces s WHERE s.id = p_space;
+    SELECT s.epoch, s.namespace, s.tenant INTO epoch_now, space_namespace, space_tenant
+        FROM {schema}.spaces s WHERE s.id = p_space;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'the namespace is not known' USING ERRCODE = 'TR001';
     END IF;
     RETURN QUERY
-    INSERT INTO {schema}.{table} AS r
-        (space, digest, key, state, version, epoch, token,
-         written, fresh_until, stale_until, expires_at, body)
-    SELECT p_space, u.digest, u.key, CASE WHEN u.body IS NULL THEN 'N' ELSE 'V' END,
-        coalesce(u.version, least({schema}.micros(), 9007199254740991)),
-        CASE WHEN store THEN NULL ELSE epoch_now END, NULL,
-        u.written, u.fresh_until, u.stale_until, u.expires_at, u.body
-    FROM unnest(p_digests, p_keys, p_versions, p_written, p_fresh, p_stale, p_expires, p_bodies)
-        WITH ORDINALITY
-        AS u(digest, key, version, written, fresh_until, stale_until, expires_at, body, ord)
-    ORDER BY u.digest
-    ON CONFLICT (space, digest) DO UPDATE
-    SET state = excluded.state,
-        version = CASE WHEN p_versions[1] IS NOT NULL THEN excluded.version
-            ELSE least(greatest(r.version + 1, {schema}.micros()), 9007199254740991) END,
-        epoch = excluded.epoch, token = NULL, written = excluded.written,
-        fresh_until = excluded.fresh_until, stale_until = excluded.stale_until,
-        expires_at = excluded.expires_at, body = excluded.body
-    RETURNING r.digest, r.version;
+    WITH written AS (
+        INSERT INTO {schema}.{table} AS r
+            (space, digest, key, state, version, epoch, token,
+             written, fresh_until, stale_until, expires_at, body)
+        SELECT p_space, u.digest, u.key, CASE WHEN u.body IS NULL THEN 'N' ELSE 'V' END,
+            coalesce(u.version, least({schema}.micros(), 9007199254740991)),
+            CASE WHEN store THEN NULL ELSE epoch_now END, NULL,
+            u.written, u.fresh_until, u.stale_until, u.expires_at, u.body
+        FROM unnest(p_digests, p_keys, p_versions, p_written, p_fresh, p_stale, p_expires, p_bodies)
+            WITH ORDINALITY
+            AS u(digest, key, version, written, fresh_until, stale_until, expires_at, body, ord)
+        ORDER BY u.digest
+        ON CONFLICT (space, digest) DO UPDATE
+        SET state = excluded.state,
+            version = CASE WHEN p_versions[1] IS NOT NULL THEN excluded.version
+                ELSE least(greatest(r.version + 1, {schema}.micros()), 9007199254740991) END,
+            epoch = excluded.epoch, token = NULL, written = excluded.written,
+            fresh_until = excluded.fresh_until, stale_until = excluded.stale_until,
+            expires_at = excluded.expires_at, body = excluded.body
+        RETURNING r.digest, r.key, r.version
+    ), logged AS (
+        INSERT INTO {schema}.outbox (namespace, tenant, key, version)
+        SELECT space_namespace, space_tenant, w.key, w.version FROM written w WHERE p_versions[1] IS NULL
+    )
+    SELECT w.digest, w.version FROM written w;
 END
 $function$;

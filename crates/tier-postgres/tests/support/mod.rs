@@ -2,6 +2,8 @@
 #![allow(dead_code, reason = "each test file uses a part")]
 #![allow(clippy::expect_used, reason = "a test that cannot be prepared fails")]
 
+pub(crate) mod hearing;
+
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;

@@ -1,0 +1,177 @@
+//! The invalidation log on Postgres alone: one follower a process, on a connection of its own, polls
+//! the outbox.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use sqlx::{Connection, PgConnection};
+use terrace_core::{Error, ErrorKind, Follower, Notice, Result};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use crate::{
+    error::{During, misses_schema, typed},
+    outbox::{Position, Seen},
+    pool::CONNECT_TIMEOUT,
+    postgres::Shared,
+};
+
+/// From one poll to the next. A change is heard of half of it later, and a poll that finds nothing
+/// costs the server some 50 microseconds. A NOTIFY with each commit would cost the writers nine
+/// tenths of their throughput: commits that notify take a lock one after the other.
+const POLL: Duration = Duration::from_millis(20);
+/// Between two polls that each take longer than that.
+const LEAST_PAUSE: Duration = Duration::from_millis(5);
+/// A server that does not answer a poll for so long is connected to anew.
+const POLL_TIMEOUT: Duration = Duration::from_secs(5);
+/// Between attempts to connect: twice as long each time, up to the second of these.
+const RETRY: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(1)];
+
+/// Who follows the outbox of a handle.
+#[derive(Default)]
+pub(crate) struct Followers(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    following: Vec<Following>,
+    /// A task polls for them.
+    polled: bool,
+}
+
+#[derive(Clone)]
+struct Following {
+    namespace: String,
+    follower: Weak<dyn Follower>,
+    /// It was told that what it kept before is not proven.
+    warned: bool,
+}
+
+/// Adds a follower, and starts the task that polls unless it runs.
+pub(crate) fn follow(shared: &Arc<Shared>, namespace: &str, follower: Weak<dyn Follower>) {
+    let following = Following { namespace: namespace.to_owned(), follower, warned: false };
+    let mut state = shared.followers.0.lock();
+    state.following.push(following);
+    if !std::mem::replace(&mut state.polled, true) {
+        tokio::spawn(poll(Arc::downgrade(shared)));
+    }
+}
+
+impl Followers {
+    /// Those that are still there, each of them warned once; `None` when there are none, and the
+    /// task is to end.
+    fn listening(&self) -> Option<Vec<Following>> {
+        let mut state = self.0.lock();
+        state.following.retain(|following| following.follower.strong_count() > 0);
+        state.polled = !state.following.is_empty();
+        let listening = state.following.clone();
+        state.following.iter_mut().for_each(|following| following.warned = true);
+        drop(state);
+        listening.iter().filter(|following| !following.warned).for_each(|new| new.tell(&Notice::Lost));
+        (!listening.is_empty()).then_some(listening)
+    }
+}
+
+impl Following {
+    fn tell(&self, notice: &Notice) {
+        if let Some(follower) = self.follower.upgrade() {
+            follower.notice(notice);
+        }
+    }
+}
+
+/// Polls until nobody follows any more, or the handle has gone.
+async fn poll(shared: Weak<Shared>) {
+    let mut poller = Poller { shared, position: None, heard: true };
+    let mut pause = RETRY[0];
+    while let Err(error) = poller.run().await {
+        if std::mem::take(&mut poller.heard) {
+            tracing::warn!(%error, "the log in Postgres is not heard; what others change is not known until it is");
+            pause = RETRY[0];
+        }
+        sleep(pause.mul_f64(0.5 + fastrand::f64())).await;
+        pause = (pause * 2).min(RETRY[1]);
+    }
+}
+
+struct Poller {
+    shared: Weak<Shared>,
+    /// Kept over a lost connection.
+    position: Option<Position>,
+    heard: bool,
+}
+
+impl Poller {
+    /// Polls on one connection; ends without an error when there is nobody to poll for.
+    async fn run(&mut self) -> Result<()> {
+        let Some(mut connection) = self.connect().await? else { return Ok(()) };
+        while let Some(shared) = self.shared.upgrade() {
+            let Some(listening) = shared.followers.listening() else { break };
+            let sent_at = Instant::now();
+            let round = timeout(POLL_TIMEOUT, self.round(&shared, &mut connection, &listening)).await;
+            let round = round.unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())));
+            if round.as_ref().err().is_some_and(misses_schema) {
+                self.position = None;
+            }
+            shared.note(round, During::Read)?;
+            if !std::mem::replace(&mut self.heard, true) {
+                tracing::info!("the log in Postgres is heard again");
+            }
+            let followers = listening.iter().filter_map(|following| following.follower.upgrade());
+            followers.for_each(|follower| follower.heard(sent_at));
+            drop(shared);
+            sleep_until((sent_at + POLL).max(Instant::now() + LEAST_PAUSE)).await;
+        }
+        let _closed = timeout(CONNECT_TIMEOUT, connection.close()).await;
+        Ok(())
+    }
+
+    async fn connect(&mut self) -> Result<Option<PgConnection>> {
+        let Some(shared) = self.shared.upgrade() else { return Ok(None) };
+        if shared.followers.listening().is_none() {
+            return Ok(None);
+        }
+        shared.prepared().await?;
+        let connecting = async {
+            let mut connection = PgConnection::connect_with(&shared.pool.options()).await?;
+            let position = Position::of(&mut connection, &shared.statements.outbox).await?;
+            Ok((connection, position))
+        };
+        let connected = timeout(CONNECT_TIMEOUT, connecting).await;
+        let connected = connected.unwrap_or_else(|_| Err(sqlx::Error::PoolTimedOut));
+        let (connection, position) = connected.map_err(|error| typed(error, During::Connect))?;
+        let position = position.ok_or_else(|| {
+            Error::new(ErrorKind::ReadOnly, "a standby has no log of its own: connect to the primary")
+        })?;
+        // Read on where we were, unless this is another server, or another life of it.
+        if !self.position.as_ref().is_some_and(|known| known.is_of_the_server_of(&position)) {
+            self.position = Some(position);
+        }
+        Ok(Some(connection))
+    }
+
+    /// One poll, told to those who listen.
+    async fn round(
+        &mut self,
+        shared: &Shared,
+        connection: &mut PgConnection,
+        listening: &[Following],
+    ) -> std::result::Result<(), sqlx::Error> {
+        let Some(position) = &mut self.position else { return Ok(()) };
+        let namespaces: BTreeSet<String> =
+            listening.iter().map(|following| following.namespace.clone()).collect();
+        let namespaces: Vec<String> = namespaces.into_iter().collect();
+        match position.read(connection, &shared.statements.outbox, &namespaces).await? {
+            Seen::All(changes) => {
+                for change in &changes {
+                    let meant = listening.iter().filter(|following| following.namespace == change.namespace);
+                    meant.for_each(|following| following.tell(&change.notice));
+                }
+            }
+            Seen::Gap => listening.iter().for_each(|following| following.tell(&Notice::Lost)),
+        }
+        Ok(())
+    }
+}

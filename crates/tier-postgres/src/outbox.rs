@@ -1,0 +1,115 @@
+//! Reading the outbox: what became visible since it was last read, in whatever order it committed.
+
+use futures_util::TryStreamExt;
+use sqlx::{PgConnection, Row, postgres::PgRow};
+use terrace_core::{Notice, Result, Version};
+
+use crate::{error::During, number, postgres::Shared, space, statements::OutboxStatements};
+
+/// The most rows of one read: who is behind by more has lost the thread.
+const MOST_ROWS: i64 = 10_000;
+/// Rows that one statement deletes.
+const TRIM_ROWS: i32 = 5_000;
+
+/// Where a reader is in the outbox.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Position {
+    server: Server,
+    /// The snapshot that was read last, as Postgres writes it; `None` before the first read.
+    snapshot: Option<String>,
+}
+
+/// Which server it is, and which life of it: another one may have gone back in time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Server {
+    system: i64,
+    timeline: String,
+    started_at: String,
+}
+
+/// What one read showed.
+pub(crate) enum Seen {
+    /// Everything since the read before.
+    All(Vec<Change>),
+    /// Rows were missed, or may have been.
+    Gap,
+}
+
+/// A row of the outbox.
+pub(crate) struct Change {
+    pub(crate) namespace: String,
+    pub(crate) notice: Notice,
+}
+
+impl Position {
+    /// The position in front of whatever the server of `connection` will commit from now on; `None`
+    /// on a standby, which commits nothing.
+    pub(crate) async fn of(
+        connection: &mut PgConnection,
+        statements: &OutboxStatements,
+    ) -> Result<Option<Self>, sqlx::Error> {
+        let row = sqlx::query(statements.server.clone()).fetch_optional(connection).await?;
+        row.map(|row| {
+            let server =
+                Server { system: row.try_get(0)?, timeline: row.try_get(1)?, started_at: row.try_get(2)? };
+            Ok(Self { server, snapshot: None })
+        })
+        .transpose()
+    }
+
+    /// Whether what was read up to `self` says anything of the server of `other`.
+    pub(crate) fn is_of_the_server_of(&self, other: &Self) -> bool {
+        self.server == other.server
+    }
+
+    /// Reads what became visible since the last read, and moves on. The first read has nothing to
+    /// compare with, and shows a gap.
+    pub(crate) async fn read(
+        &mut self,
+        connection: &mut PgConnection,
+        statements: &OutboxStatements,
+        namespaces: &[String],
+    ) -> Result<Seen, sqlx::Error> {
+        let mut rows = sqlx::query(statements.read.clone())
+            .bind(&self.snapshot)
+            .bind(namespaces)
+            .bind(MOST_ROWS + 1)
+            .fetch(connection);
+        let first = rows.try_next().await?.ok_or(sqlx::Error::RowNotFound)?;
+        let (snapshot, gap): (String, bool) = (first.try_get(1)?, first.try_get(2)?);
+        let mut changes = Vec::new();
+        while let Some(row) = rows.try_next().await? {
+            changes.push(change(&row)?);
+        }
+        drop(rows);
+        let knows = self.snapshot.replace(snapshot).is_some();
+        let complete = knows && !gap && i64::try_from(changes.len()).is_ok_and(|count| count <= MOST_ROWS);
+        Ok(if complete { Seen::All(changes) } else { Seen::Gap })
+    }
+}
+
+fn change(row: &PgRow) -> Result<Change, sqlx::Error> {
+    let (tenant, key): (&str, Option<Vec<u8>>) = (row.try_get(4)?, row.try_get(5)?);
+    let tenant = space::tenant_of(tenant);
+    let version: Option<i64> = row.try_get(6)?;
+    let version = version.map(|version| Version::from_u64(number::unsigned(version)));
+    let notice = match key {
+        Some(key) => Notice::Key { tenant, key: key.into(), version },
+        None => Notice::Clear { tenant },
+    };
+    Ok(Change { namespace: row.try_get(3)?, notice })
+}
+
+/// Deletes old rows, in so many batches at most; what is left waits for the next time.
+pub(crate) async fn trim(shared: &Shared, batches: usize) -> Result<()> {
+    for _ in 0..batches {
+        let mut session = shared.session().await?;
+        let connection = session.connection()?;
+        let statement = shared.statements.outbox.trim.clone();
+        let gone = sqlx::query_scalar::<_, i64>(statement).bind(TRIM_ROWS).fetch_one(connection).await;
+        if shared.note(session.end(gone), During::Write)? < i64::from(TRIM_ROWS) {
+            break;
+        }
+    }
+    Ok(())
+}
