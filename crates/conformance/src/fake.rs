@@ -4,8 +4,8 @@ use std::{
     collections::HashMap,
     fmt,
     sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
+        Arc, Weak,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -14,12 +14,16 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use terrace_core::{
-    Backend, Cell, Change, Claim, Clock, Epoch, Error, ErrorKind, Moment, Op, Reply, Result, Role, Space,
-    Spaces, Tier, TierKey, Timestamp, transition,
+    Backend, Cell, Change, Claim, Clock, Epoch, Error, ErrorKind, Follower, InvalidationLog, Level, Moment,
+    Op, Reply, Result, Role, Space, Spaces, Tier, TierKey, Timestamp, Version, transition,
 };
 use tokio::sync::watch;
 
-use crate::calls::{Call, Calls, Counters};
+use crate::{
+    FakeLog,
+    calls::{Call, Calls, Counters},
+    fake_log,
+};
 
 /// A server that is a map in this process: a cache tier and a store, as exact as
 /// [`transition`], that can be taken down, slowed, stopped and robbed of its data.
@@ -51,6 +55,7 @@ pub(crate) struct Hooks {
     pub(crate) address: fn(&Space, &TierKey) -> Address,
     pub(crate) clear: fn(&mut Data, &Space),
     pub(crate) batch: fn(Vec<Result<Reply>>) -> Vec<Result<Reply>>,
+    pub(crate) told: fn(&Op, &Reply) -> Option<Option<Version>>,
 }
 
 /// Where a cell is: namespace, tenant, key.
@@ -74,6 +79,8 @@ struct Server {
     latency: Mutex<Duration>,
     hanging: watch::Sender<bool>,
     counters: Counters,
+    log: FakeLog,
+    logged: AtomicBool,
 }
 
 impl Default for Fake {
@@ -109,6 +116,8 @@ impl Fake {
             latency: Mutex::default(),
             hanging: watch::Sender::new(false),
             counters: Counters::default(),
+            log: FakeLog::default(),
+            logged: AtomicBool::new(false),
         };
         Self { server: Arc::new(server), spaces: Arc::default() }
     }
@@ -117,6 +126,18 @@ impl Fake {
     #[must_use]
     pub fn another_handle(&self) -> Self {
         Self { server: Arc::clone(&self.server), spaces: Arc::default() }
+    }
+
+    /// From now on it has an invalidation log: those who open its tiers may follow it.
+    #[must_use]
+    pub fn with_log(self) -> Self {
+        self.server.logged.store(true, Ordering::SeqCst);
+        self
+    }
+
+    /// The log, to be stalled, heard and lost by a test.
+    pub fn log(&self) -> &FakeLog {
+        &self.server.log
     }
 
     /// While down, every call fails at once with [`ErrorKind::Unavailable`]; nothing is lost.
@@ -179,6 +200,7 @@ impl Backend for Fake {
             space: space.clone(),
             claim,
             agreed: Mutex::default(),
+            origin: AtomicU64::new(0),
         }))
     }
 }
@@ -188,6 +210,8 @@ struct FakeTier {
     space: Space,
     claim: Claim,
     agreed: Mutex<Option<Claim>>,
+    /// The follower that its writes come from; zero for none.
+    origin: AtomicU64,
 }
 
 impl fmt::Debug for FakeTier {
@@ -204,7 +228,9 @@ impl Tier for FakeTier {
         self.server.trip().await?;
         self.server.counters.add(Call::of(&op));
         self.server.counters.trip();
-        Ok(self.step(key, &op))
+        let reply = self.step(key, &op);
+        self.server.log.deliver();
+        Ok(reply)
     }
 
     async fn apply_many(&self, batch: Vec<(TierKey, Op)>) -> Vec<Result<Reply>> {
@@ -216,7 +242,9 @@ impl Tier for FakeTier {
             self.server.counters.add(Call::of(op));
             Ok(self.step(key, op))
         };
-        (self.server.hooks.batch)(batch.iter().map(answer).collect())
+        let replies = batch.iter().map(answer).collect();
+        self.server.log.deliver();
+        (self.server.hooks.batch)(replies)
     }
 
     async fn clear(&self) -> Result<()> {
@@ -224,7 +252,13 @@ impl Tier for FakeTier {
         self.server.counters.add(Call::Clear);
         self.server.counters.trip();
         if self.space.role == Role::Cache {
-            (self.server.hooks.clear)(&mut self.server.data.lock(), &self.space);
+            let mut data = self.server.data.lock();
+            (self.server.hooks.clear)(&mut data, &self.space);
+            if self.log().is_some() {
+                self.server.log.append_clear(self.origin.load(Ordering::SeqCst), &self.space);
+            }
+            drop(data);
+            self.server.log.deliver();
         }
         Ok(())
     }
@@ -243,6 +277,17 @@ impl Tier for FakeTier {
         *self.agreed.lock() = Some(claim);
         Ok(())
     }
+
+    fn log(&self) -> Option<&dyn InvalidationLog> {
+        let logged = self.server.logged.load(Ordering::SeqCst) && self.space.level != Level::Ttl;
+        if logged { Some(self) } else { None }
+    }
+}
+
+impl InvalidationLog for FakeTier {
+    fn follow(&self, namespace: &str, follower: Weak<dyn Follower>) {
+        self.origin.store(self.server.log.follow(namespace, follower), Ordering::SeqCst);
+    }
 }
 
 impl FakeTier {
@@ -260,6 +305,11 @@ impl FakeTier {
         let (change, reply) = (hooks.transition)(data.cells.get(&address), op, &moment);
         if let Change::Write(cell) = change {
             data.cells.insert(address, cell);
+        }
+        if self.log().is_some()
+            && let Some(version) = (hooks.told)(op, &reply)
+        {
+            self.server.log.append(self.origin.load(Ordering::SeqCst), &self.space, key, version);
         }
         reply
     }
@@ -292,6 +342,7 @@ impl Default for Hooks {
                 data.epochs.remove(&scope(space));
             },
             batch: |replies| replies,
+            told: fake_log::told_version,
         }
     }
 }

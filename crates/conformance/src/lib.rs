@@ -11,6 +11,7 @@
 
 mod calls;
 mod fake;
+mod fake_log;
 mod faulty;
 #[cfg(test)]
 mod mutants;
@@ -20,5 +21,6 @@ pub mod suite;
 
 pub use calls::{Call, Calls};
 pub use fake::Fake;
+pub use fake_log::FakeLog;
 pub use faulty::{Fault, Faulty};
 pub use recording::{Answer, Record, Recording, Request};

@@ -1,5 +1,7 @@
 //! The fake passes the suite.
 
+use std::time::Duration;
+
 use terrace_conformance::{Fake, suite::Subject};
 use terrace_core::Clock;
 
@@ -15,6 +17,24 @@ async fn fake() -> Subject {
 terrace_conformance::tier_suite!(fake);
 terrace_conformance::tier_suite!(fake, evict);
 terrace_conformance::tier_suite!(fake, processes);
+
+async fn logged() -> Subject {
+    let fake = Fake::new().with_log();
+    let (beats, loses) = (fake.clone(), fake.clone());
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            beats.log().beat();
+        }
+    });
+    Subject::new(fake.clone()).second(fake.another_handle()).lose_log(move |_| {
+        loses.log().lose();
+        Box::pin(async {})
+    })
+}
+
+terrace_conformance::tier_suite!(logged, log);
+terrace_conformance::tier_suite!(logged, store_log);
 
 /// On a clock turned by hand: nothing waits, and the random histories are full of expiries.
 mod virtual_time {

@@ -44,11 +44,16 @@ pub trait Follower: Send + Sync + 'static {
 /// A backend that tells its processes of every change made through it, by whichever process.
 ///
 /// One for each backend handle, with one connection of its own, however many caches follow it.
-/// Reached from [`Tier::log`](crate::Tier::log). A write, invalidation, removal or clear of a tier
-/// is in the log before the tier has answered it, whether or not it changed the cell; fills are not.
+/// Reached from [`Tier::log`](crate::Tier::log). A put, invalidation, removal, other life or clear of a
+/// tier is in the log before the tier has answered it, whether or not it changed the cell. A put that
+/// was refused for its condition is not, nor are the fills of a cache tier. Level `Ttl` has no log.
 pub trait InvalidationLog: Send + Sync {
     /// Tells `follower` of the namespace's changes, of all tenants, until it is dropped. It is told
     /// [`Notice::Lost`] once before the first [`heard`](Follower::heard): what near kept before the
     /// log was followed is not proven.
+    ///
+    /// It need not be told of a change without a version that was made through this very tier: its
+    /// process has dropped its copies itself. Of one with a version it is told: a put may land after
+    /// its writer has given it up. A cache calls this on the tiers of all its tenants, with one follower.
     fn follow(&self, namespace: &str, follower: Weak<dyn Follower>);
 }

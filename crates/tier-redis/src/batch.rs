@@ -44,17 +44,18 @@ impl RedisTier {
             });
         }
         let (places, ops): (Vec<_>, Vec<_>) = missing.into_iter().unzip();
-        let leases = places.iter().map(|at| keys[*at].clone()).zip(ops).collect();
+        let leases = places.iter().zip(ops).map(|(at, op)| (keys[*at].clone(), Bytes::new(), op)).collect();
         for (at, lease) in places.into_iter().zip(self.write_batch(leases, deadline, Effect::Read).await) {
             replies[at] = lease;
         }
         replies
     }
 
-    /// Scripts in pipelines: one trip a page.
+    /// Scripts in pipelines: one trip a page. For each the cell, what the log is to be told, and the
+    /// operation.
     pub(crate) async fn write_batch(
         &self,
-        batch: Vec<(Bytes, Op)>,
+        batch: Vec<(Bytes, Bytes, Op)>,
         deadline: Instant,
         effect: Effect,
     ) -> Vec<Result<Reply>> {
@@ -62,10 +63,12 @@ impl RedisTier {
         let mut requests = Vec::new();
         let mut places = Vec::new();
         let mut sizes = Vec::new();
-        for (at, (key, op)) in batch.into_iter().enumerate() {
+        for (at, (key, note, op)) in batch.into_iter().enumerate() {
             let size = key.len() + write::body_bytes(&op);
-            let plan =
-                if effect == Effect::Read { self.plan_lease(key, op) } else { self.plan_write(key, op) };
+            let plan = match effect {
+                Effect::Read => self.plan_lease(key, op),
+                Effect::Write => self.plan_write(key, note, op),
+            };
             replies.push(match plan {
                 Plan::Answer(answer) => answer,
                 Plan::Send(request) => {

@@ -1,12 +1,19 @@
 //! The handle of one server, and how it is made.
 
-use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 use redis::Client;
 use terrace_core::{Backend, Error, ErrorKind, Gate, GateLimits, Result, Role, Space, Tier};
 
-use crate::{address::Address, fault, layout, link::Link, reads::Reads, space::States, tier::RedisTier};
+use crate::{
+    address::Address, fault, layout, link::Link, log::Log, reads::Reads, space::States, tier::RedisTier,
+};
 
 /// Below so many outstanding calls a GET goes out alone: from here on sharing an MGET pays (8 callers
 /// 1.1 to 1.2 times the throughput of the raw client, 32 callers 1.6 times; alone 0.95 times).
@@ -42,7 +49,8 @@ struct Inner {
     prefix: String,
     max_value_bytes: usize,
     link: Arc<Link>,
-    states: Mutex<States>,
+    log: Arc<Log>,
+    states: Arc<Mutex<States>>,
     /// One gate for each budget in use.
     gates: Mutex<HashMap<Duration, Gate<Reads>>>,
 }
@@ -143,12 +151,14 @@ impl RedisBuilder {
         }
         let client = Client::open(address.connection_info()?)
             .map_err(|_| config(format!("{address} cannot be used as a Redis server")))?;
+        let (link, states) = (Link::new(client, self.connect_timeout), Arc::default());
         Ok(Redis(Arc::new(Inner {
             address,
+            log: Log::new(&self.prefix, Arc::clone(&link), Arc::clone(&states)),
             prefix: self.prefix,
             max_value_bytes: self.max_value_bytes,
-            link: Link::new(client, self.connect_timeout),
-            states: Mutex::default(),
+            link,
+            states,
             gates: Mutex::default(),
         })))
     }
@@ -168,6 +178,8 @@ impl Backend for Redis {
             space: space.clone(),
             state,
             link: Arc::clone(&self.0.link),
+            log: Arc::clone(&self.0.log),
+            origin: AtomicU64::new(0),
             reads: self.0.gate(space.budget),
             max_value_bytes: self.0.max_value_bytes,
         }))

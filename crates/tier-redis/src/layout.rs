@@ -6,6 +6,7 @@
 //! | `{prefix}:{namespace}@{tenant}:{key}` | a cell of a tenant |
 //! | `{prefix}:$ttl:{namespace}[@{tenant}]:{key}` | a cell of a cache of level `Ttl` |
 //! | `{prefix}:$epoch:{namespace}[@{tenant}]` | the epoch, 8 bytes; `$ttl-epoch` for level `Ttl` |
+//! | `{prefix}:$log`, `{prefix}:$log-head` | the invalidation log: a stream, and its id and last number |
 //! | `{prefix}:$terms:{namespace}` | the terms of use, while a process that registered them lives |
 //!
 //! Namespaces and tenants keep letters, digits, `_`, `-` and `.`; all else is written `%XX`, and so

@@ -3,6 +3,7 @@
 //! - [`Redis`] is the handle of one server; caches open their tiers on it.
 //! - A hit is a plain GET; concurrent ones share an MGET. What changes a key is a script, one file
 //!   for each operation, which does what [`transition`](terrace_core::transition) says.
+//! - Every change is told in a stream beside the cells, the invalidation log, by the same script.
 //! - Epochs (what `clear` changes) are checked by every script, and by reads at most 100 ms apart.
 //!
 //! Needs Redis 6.2 or later, or a server that speaks its protocol (RESP3, Lua).
@@ -15,6 +16,7 @@ mod heard;
 mod idle;
 mod layout;
 mod link;
+mod log;
 mod reads;
 mod reclaim;
 mod script;

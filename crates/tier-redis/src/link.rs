@@ -65,8 +65,8 @@ enum State {
 pub(crate) struct Live {
     /// Tells connections apart; never zero.
     pub(crate) number: u64,
-    connection: MultiplexedConnection,
-    run_id: Option<Arc<str>>,
+    pub(crate) connection: MultiplexedConnection,
+    pub(crate) run_id: Option<Arc<str>>,
     signals: Arc<Signals>,
 }
 
@@ -125,6 +125,11 @@ impl Link {
             State::Up(live) => live.run_id.clone(),
             _ => None,
         }
+    }
+
+    /// A connection of the caller's own, for what blocks.
+    pub(crate) fn dial(&self) -> impl Future<Output = Result<Live>> + Send + use<> {
+        connect(self.client.clone(), self.connect_timeout)
     }
 
     async fn live(self: &Arc<Self>) -> Result<Live> {
@@ -340,7 +345,7 @@ fn run_id_in(about: &Value) -> Option<Arc<str>> {
     text.lines().find_map(|line| line.strip_prefix("run_id:")).map(|id| id.trim().into())
 }
 
-fn backoff(failures: u32, kind: ErrorKind) -> Duration {
+pub(crate) fn backoff(failures: u32, kind: ErrorKind) -> Duration {
     if kind == ErrorKind::Denied {
         return BACKOFF_DENIED;
     }

@@ -4,7 +4,8 @@ use std::sync::LazyLock;
 
 use redis::{Cmd, Script};
 
-/// One script of this tier. All but the last two share the head `cell.lua`.
+/// One script of this tier. Those on a cell share the head `cell.lua`, those that tell of what they
+/// change `log.lua`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Name {
     Lease,
@@ -13,13 +14,15 @@ pub(crate) enum Name {
     Invalidate,
     Remove,
     Expire,
+    Clear,
+    Join,
     Reclaim,
     Terms,
 }
 
-macro_rules! on_a_cell {
-    ($file:literal) => {
-        Source::new(concat!(include_str!("scripts/cell.lua"), include_str!($file)))
+macro_rules! scripts {
+    ($($file:literal),*) => {
+        Source::new(concat!($(include_str!($file)),*))
     };
 }
 
@@ -35,16 +38,18 @@ impl Source {
 }
 
 /// In the order of [`Name`].
-static SCRIPTS: LazyLock<[Source; 8]> = LazyLock::new(|| {
+static SCRIPTS: LazyLock<[Source; 10]> = LazyLock::new(|| {
     [
-        on_a_cell!("scripts/lease.lua"),
-        on_a_cell!("scripts/fill.lua"),
-        on_a_cell!("scripts/put.lua"),
-        on_a_cell!("scripts/invalidate.lua"),
-        on_a_cell!("scripts/remove.lua"),
-        on_a_cell!("scripts/expire.lua"),
-        Source::new(include_str!("scripts/reclaim.lua")),
-        Source::new(include_str!("scripts/terms.lua")),
+        scripts!("scripts/cell.lua", "scripts/lease.lua"),
+        scripts!("scripts/cell.lua", "scripts/fill.lua"),
+        scripts!("scripts/cell.lua", "scripts/log.lua", "scripts/put.lua"),
+        scripts!("scripts/cell.lua", "scripts/log.lua", "scripts/invalidate.lua"),
+        scripts!("scripts/cell.lua", "scripts/log.lua", "scripts/remove.lua"),
+        scripts!("scripts/cell.lua", "scripts/log.lua", "scripts/expire.lua"),
+        scripts!("scripts/log.lua", "scripts/clear.lua"),
+        scripts!("scripts/join.lua"),
+        scripts!("scripts/reclaim.lua"),
+        scripts!("scripts/terms.lua"),
     ]
 });
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use terrace_core::{Claim, Result, Space, Spaces};
+use terrace_core::{Claim, Level, Result, Space, Spaces};
 use tokio::time::Instant;
 
 use crate::{heard::Heard, layout::Layout, reclaim::Pending};
@@ -20,6 +20,8 @@ pub(crate) struct SpaceState {
     /// was asked for that.
     pub(crate) registered: Mutex<Option<Instant>>,
     pub(crate) reclaim: Pending,
+    /// Whether changes are told in the log, as those of level `Ttl` are not.
+    fenced: bool,
     /// Keeps others from using the namespace on other terms.
     _claim: Claim,
 }
@@ -49,11 +51,17 @@ impl States {
             heard: Heard::new(),
             registered: Mutex::new(None),
             reclaim: Pending::default(),
+            fenced: space.level != Level::Ttl,
             _claim: claim,
         });
         self.states.insert(name, Arc::downgrade(&state));
         self.sweep();
         Ok(state)
+    }
+
+    /// Those in use whose copies the log vouches for.
+    pub(crate) fn fenced(&self) -> Vec<Arc<SpaceState>> {
+        self.states.values().filter_map(Weak::upgrade).filter(|state| state.fenced).collect()
     }
 
     /// Forgets what nobody holds, each time the map has doubled.
@@ -69,7 +77,7 @@ impl States {
 mod tests {
     use std::time::Duration;
 
-    use terrace_core::{Level, Role};
+    use terrace_core::Role;
 
     use super::*;
 

@@ -1,19 +1,26 @@
 //! The tier of one namespace.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use redis::{Cmd, Value};
 use terrace_core::{
-    Cell, Clock, Error, ErrorKind, Fence, Gate, Level, Op, Order, Reply, Result, Space, State, Stored, Tier,
-    TierKey, Token, Version,
+    Cell, Clock, Error, ErrorKind, Fence, Follower, Gate, InvalidationLog, Level, Op, Order, Reply, Result,
+    Space, State, Stored, Tier, TierKey, Token, Version,
 };
 use tokio::time::Instant;
 
 use crate::{
     fault::{self, Effect, NAME, error},
     link::{Link, within},
+    log::{self, Log},
     reads::{Ask, Reads},
     reclaim,
     send::{self, Request},
@@ -26,6 +33,9 @@ pub(crate) struct RedisTier {
     pub(crate) space: Space,
     pub(crate) state: Arc<SpaceState>,
     pub(crate) link: Arc<Link>,
+    pub(crate) log: Arc<Log>,
+    /// The follower that this tier's writes come from; zero for none.
+    pub(crate) origin: AtomicU64,
     pub(crate) reads: Gate<Reads>,
     pub(crate) max_value_bytes: usize,
 }
@@ -57,9 +67,8 @@ impl Tier for RedisTier {
         let replies = match batch.first() {
             Some((_, Op::Get | Op::Lease { .. })) => self.read_batch(batch, deadline).await,
             _ => {
-                let (keys, ops): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
-                let keys = keys.iter().map(|key| self.state.layout.cell(key));
-                self.write_batch(keys.zip(ops).collect(), deadline, Effect::Write).await
+                let told = |(key, op)| (self.state.layout.cell(&key), self.note(&key, &op), op);
+                self.write_batch(batch.into_iter().map(told).collect(), deadline, Effect::Write).await
             }
         };
         replies.into_iter().map(|reply| reply.map_err(|error| located(error, operation))).collect()
@@ -67,10 +76,10 @@ impl Tier for RedisTier {
 
     async fn clear(&self) -> Result<()> {
         let epoch = terrace_core::Epoch::random();
-        let mut set = Cmd::new();
-        set.arg("SET").arg(&self.state.layout.epoch).arg(&epoch.as_u64().to_be_bytes()[..]);
+        let note = self.note_of(b"");
+        let call = write::clear(epoch, &self.state.layout.epoch, &self.log.keys, note);
         let asked_at = Instant::now();
-        let sent = self.link.send(&set, Effect::Write);
+        let sent = send::run(&self.link, &call, Effect::Write);
         match within(asked_at + self.space.budget, Effect::Write, sent).await {
             Ok(Value::Okay) => {}
             Ok(Value::ServerError(answer)) => return Err(located(fault::of_server(&answer), "clear")),
@@ -101,6 +110,16 @@ impl Tier for RedisTier {
 
     fn keeps_budget(&self) -> bool {
         true
+    }
+
+    fn log(&self) -> Option<&dyn InvalidationLog> {
+        if self.space.level == Level::Ttl { None } else { Some(self) }
+    }
+}
+
+impl InvalidationLog for RedisTier {
+    fn follow(&self, namespace: &str, follower: Weak<dyn Follower>) {
+        self.origin.store(self.log.follow(namespace, follower), Ordering::Relaxed);
     }
 }
 
@@ -136,7 +155,7 @@ impl RedisTier {
     }
 
     async fn write(&self, key: &TierKey, op: Op) -> Result<Reply> {
-        match self.plan_write(self.state.layout.cell(key), op) {
+        match self.plan_write(self.state.layout.cell(key), self.note(key, &op), op) {
             Plan::Answer(answer) => answer,
             Plan::Send(request) => {
                 let deadline = Instant::now() + self.space.budget;
@@ -165,17 +184,32 @@ impl RedisTier {
         write::stored(&cell).map_or(Found::Nothing, Found::Entry)
     }
 
+    /// What the log is told of an operation; nothing of those that change nothing for readers.
+    fn note(&self, key: &TierKey, op: &Op) -> Bytes {
+        match op {
+            Op::Get | Op::Lease { .. } | Op::Fill { .. } => Bytes::new(),
+            _ => self.note_of(&key.bytes),
+        }
+    }
+
+    fn note_of(&self, key: &[u8]) -> Bytes {
+        match self.space.level {
+            Level::Ttl => Bytes::new(),
+            _ => log::note(self.origin.load(Ordering::Relaxed), &self.space, key),
+        }
+    }
+
     pub(crate) fn plan_lease(&self, key: Bytes, op: Op) -> Plan {
         match op {
             // No fence at this level: any fill is taken, so a miss costs no second trip.
             Op::Lease { token, .. } if self.space.level == Level::Ttl => {
                 Plan::Answer(Ok(Reply::Miss(Fence { token, version: version_now() })))
             }
-            op => self.plan_script(key, op),
+            op => self.plan_script(key, Bytes::new(), op),
         }
     }
 
-    pub(crate) fn plan_write(&self, key: Bytes, op: Op) -> Plan {
+    pub(crate) fn plan_write(&self, key: Bytes, note: Bytes, op: Op) -> Plan {
         let bytes = write::body_bytes(&op);
         if bytes > self.max_value_bytes {
             let limit = self.max_value_bytes;
@@ -195,15 +229,16 @@ impl RedisTier {
             }
             Op::Fill { version, deadlines, body, .. } if self.space.level == Level::Ttl => {
                 let order = Order::Open(version);
-                self.plan_script(key, Op::Put { order, deadlines, body, mark_ttl: std::time::Duration::ZERO })
+                let mark_ttl = std::time::Duration::ZERO;
+                self.plan_script(key, note, Op::Put { order, deadlines, body, mark_ttl })
             }
             Op::Fill { fence, .. } if fence.token == Token::NONE => Plan::Answer(Ok(Reply::Refused(None))),
-            op => self.plan_script(key, op),
+            op => self.plan_script(key, note, op),
         }
     }
 
-    fn plan_script(&self, key: Bytes, op: Op) -> Plan {
-        match write::call(key, &self.state.layout.epoch, op) {
+    fn plan_script(&self, key: Bytes, note: Bytes, op: Op) -> Plan {
+        match write::call(key, &self.state.layout.epoch, (&self.log.keys, note), op) {
             Some(call) => Plan::Send(Request::Script(call)),
             None => Plan::Answer(Err(error(ErrorKind::Unsupported, "a batch holds operations of one kind"))),
         }

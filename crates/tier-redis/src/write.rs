@@ -10,6 +10,7 @@ use terrace_core::{
 
 use crate::{
     fault,
+    log::Keys,
     script::{Call, Name},
 };
 
@@ -17,8 +18,10 @@ use crate::{
 /// scripts' numbers and Redis take.
 pub(crate) const FOREVER_MILLIS: u64 = 1 << 52;
 
-/// The script call for `op` on the cell `key`; `None` for [`Op::Get`], which needs no script.
-pub(crate) fn call(key: Bytes, epoch_key: &str, op: Op) -> Option<Call> {
+/// The script call for `op` on the cell `key`; `None` for [`Op::Get`], which needs no script. What
+/// changes a key tells the log, of which `logged` gives the keys and the note of this change.
+pub(crate) fn call(key: Bytes, epoch_key: &str, logged: (&Keys, Bytes), op: Op) -> Option<Call> {
+    let tells = !matches!(op, Op::Lease { .. } | Op::Fill { .. });
     let (script, args) = match op {
         Op::Get => return None,
         Op::Lease { token, ttl, over } => {
@@ -41,8 +44,13 @@ pub(crate) fn call(key: Bytes, epoch_key: &str, op: Op) -> Option<Call> {
         Op::Remove { mark_ttl } => (Name::Remove, vec![millis(mark_ttl)]),
         Op::Expire { deadlines } => (Name::Expire, vec![deadline_bytes(&deadlines)]),
     };
-    let keys = vec![key, Bytes::copy_from_slice(epoch_key.as_bytes())];
-    let args = std::iter::once(number(Epoch::random().as_u64())).chain(args).collect();
+    let mut keys = vec![key, Bytes::copy_from_slice(epoch_key.as_bytes())];
+    let mut args: Vec<Bytes> = std::iter::once(number(Epoch::random().as_u64())).chain(args).collect();
+    if tells {
+        let (log, note) = logged;
+        keys.extend([log.head.clone(), log.entries.clone()]);
+        args.push(note);
+    }
     Some(Call { script, keys, args })
 }
 
@@ -86,6 +94,13 @@ pub(crate) fn body_bytes(op: &Op) -> usize {
 
 fn number_at(bytes: &Bytes, at: usize) -> Option<u64> {
     bytes.get(at..at + 8)?.try_into().ok().map(u64::from_be_bytes)
+}
+
+/// Makes all cells of a namespace dead, and tells so.
+pub(crate) fn clear(epoch: Epoch, epoch_key: &str, log: &Keys, note: Bytes) -> Call {
+    let keys = vec![Bytes::copy_from_slice(epoch_key.as_bytes()), log.head.clone(), log.entries.clone()];
+    let args = vec![number(Epoch::random().as_u64()), number(epoch.as_u64()), note];
+    Call { script: Name::Clear, keys, args }
 }
 
 fn number(number: u64) -> Bytes {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use terrace_conformance::suite::Subject;
 use terrace_core::{Space, TierKey};
-use terrace_testbed::shared_redis;
+use terrace_testbed::{shared_redis, unique_name};
 use terrace_tier_redis::Redis;
 
 async fn redis() -> Subject {
@@ -32,3 +32,21 @@ fn name(space: &Space, key: &TierKey) -> String {
 terrace_conformance::tier_suite!(redis, cache);
 terrace_conformance::tier_suite!(redis, evict);
 terrace_conformance::tier_suite!(redis, processes);
+
+/// Under a prefix of its own, since a case makes away with the log.
+async fn logged() -> Subject {
+    let url = shared_redis().await.unwrap();
+    let prefix = unique_name("logged");
+    let handle = || Redis::builder(&url).prefix(&prefix).allow_plaintext().build().unwrap();
+    let client = redis::Client::open(url.as_str()).unwrap();
+    let (first, second) = (handle(), handle());
+    Subject::new(first).second(second).lose_log(move |_| {
+        let (client, head) = (client.clone(), format!("{prefix}:$log-head"));
+        Box::pin(async move {
+            let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+            redis::cmd("DEL").arg(head).exec_async(&mut connection).await.unwrap();
+        })
+    })
+}
+
+terrace_conformance::tier_suite!(logged, log);

@@ -1,5 +1,6 @@
 //! The suite can fail: each broken tier is caught by the case that names its fault.
 
+mod logs;
 mod parts;
 mod rules;
 
@@ -12,7 +13,7 @@ use terrace_core::{
 use crate::{
     Fake,
     fake::{Data, Hooks},
-    suite::{CACHE, Case, EVICT, Failure, PROCESSES, STORE, Subject, oracle},
+    suite::{CACHE, Case, EVICT, Failure, LOG, PROCESSES, STORE, STORE_LOG, Subject, oracle},
 };
 
 type Rule = fn(Option<&Cell>, &Op, &Moment) -> (Change, Reply);

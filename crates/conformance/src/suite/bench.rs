@@ -45,11 +45,18 @@ impl Bench {
         Ok(Self { subject: self.subject.clone(), space, tier })
     }
 
+    /// As [`sibling`](Self::sibling), through the second handle.
+    pub(crate) fn sibling_through_second(&self, change: impl FnOnce(&mut Space)) -> Result<Self, Failure> {
+        let mut space = self.space.clone();
+        change(&mut space);
+        let backend = self.subject.second.as_ref().unwrap_or(&self.subject.backend);
+        let tier = backend.open(&space)?;
+        Ok(Self { subject: self.subject.clone(), space, tier })
+    }
+
     /// The same space through the second handle.
     pub(crate) fn through_second_handle(&self) -> Result<Self, Failure> {
-        let backend = self.subject.second.as_ref().unwrap_or(&self.subject.backend);
-        let tier = backend.open(&self.space)?;
-        Ok(Self { subject: self.subject.clone(), space: self.space.clone(), tier })
+        self.sibling_through_second(|_| {})
     }
 
     pub(crate) fn role(&self) -> Role {

@@ -3,7 +3,7 @@
 use terrace_core::Role;
 
 use super::{
-    Case, batch, clear, copies, evict, histories, leases, life, processes, races, reads, shapes, store,
+    Case, batch, clear, copies, evict, histories, leases, life, log, processes, races, reads, shapes, store,
 };
 
 /// Hands the names of a group to another macro of this crate.
@@ -80,6 +80,32 @@ macro_rules! __cases {
             evict::an_evicted_tombstone_permits_no_fill,
             evict::a_late_put_after_an_eviction_is_not_kept,
             histories::random_histories_with_evictions_agree_with_the_transition,
+        }
+    };
+    (log, $then:ident $arguments:tt) => {
+        $crate::__cases! {both_logs, $then $arguments,
+            log::changes_of_copies_are_told_in_order,
+            log::changes_that_change_no_cell_are_told,
+            log::fills_and_leases_are_not_told,
+            log::a_put_of_its_own_is_told_and_a_drop_need_not_be,
+            log::a_clear_of_one_tenant_is_told_as_such,
+        }
+    };
+    (store_log, $then:ident $arguments:tt) => {
+        $crate::__cases! {both_logs, $then $arguments,}
+    };
+    (both_logs, $then:ident $arguments:tt, $($more:tt)*) => {
+        $crate::$then! {$arguments,
+            log::nothing_is_proven_before_the_log_was_followed,
+            log::puts_and_removes_are_told_in_order_with_their_versions,
+            log::another_life_is_told,
+            log::what_a_refused_put_asked_for_is_not_told,
+            log::a_batch_of_puts_is_told_key_by_key,
+            log::tenants_are_named_and_namespaces_apart,
+            log::it_is_never_heard_ahead_of_what_was_told,
+            log::it_is_heard_while_nothing_happens,
+            log::a_log_that_was_lost_is_told_as_lost,
+            $($more)*
         }
     };
     (processes, $then:ident $arguments:tt) => {
@@ -159,11 +185,12 @@ macro_rules! __tests {
     };
 }
 
-/// Makes a test of each case, in modules `cache`, `store`, `evict` and `processes`.
+/// Makes a test of each case, in modules `cache`, `store`, `evict`, `log`, `store_log`, `processes`.
 ///
 /// The first argument is the path of an `async fn() -> Subject` that is called once for each test;
 /// the second picks one group: `cache` and `store` are the two roles of a tier, `evict` needs
-/// [`Subject::evict`](crate::suite::Subject::evict), `processes` is for backends whose `ready` checks
+/// [`Subject::evict`](crate::suite::Subject::evict), `log` and `store_log` are for tiers with an
+/// invalidation log and need [`Subject::lose_log`](crate::suite::Subject::lose_log), `processes` is for backends whose `ready` checks
 /// the terms across processes. Without a second argument the two roles are run.
 ///
 /// ```
@@ -199,6 +226,18 @@ macro_rules! tier_suite {
             $crate::__cases!(evict, __tests($make, EVICT));
         }
     };
+    ($make:path, log) => {
+        mod log {
+            use super::*;
+            $crate::__cases!(log, __tests($make, LOG));
+        }
+    };
+    ($make:path, store_log) => {
+        mod store_log {
+            use super::*;
+            $crate::__cases!(store_log, __tests($make, STORE_LOG));
+        }
+    };
     ($make:path, processes) => {
         mod processes {
             use super::*;
@@ -215,6 +254,12 @@ pub const STORE: &[Case] = crate::__cases!(store, __table(Role::Store));
 
 /// The cases of a cache tier that can be told to forget a cell (`Subject::evict`).
 pub const EVICT: &[Case] = crate::__cases!(evict, __table(Role::Cache));
+
+/// The cases of a cache tier with an invalidation log.
+pub const LOG: &[Case] = crate::__cases!(log, __table(Role::Cache));
+
+/// The cases of a store with an invalidation log.
+pub const STORE_LOG: &[Case] = crate::__cases!(store_log, __table(Role::Store));
 
 /// The cases of a backend that checks the terms of a namespace across processes.
 pub const PROCESSES: &[Case] = crate::__cases!(processes, __table(Role::Cache));

@@ -9,6 +9,7 @@ mod histories;
 mod leases;
 mod life;
 mod list;
+mod log;
 mod model;
 mod oracle;
 mod outcome;
@@ -21,7 +22,7 @@ mod store;
 mod subject;
 
 pub(crate) use bench::Bench;
-pub use list::{CACHE, EVICT, PROCESSES, STORE};
+pub use list::{CACHE, EVICT, LOG, PROCESSES, STORE, STORE_LOG};
 pub use oracle::{oracle, oracle_under_faults};
 pub use outcome::{Failure, Outcome};
 pub(crate) use outcome::{ensure, ensure_eq, shortened};

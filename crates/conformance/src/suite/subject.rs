@@ -6,6 +6,7 @@ use futures_util::future::BoxFuture;
 use terrace_core::{Backend, Clock, ManualClock, Space, TierKey};
 
 type Wait = dyn Fn(Duration) -> BoxFuture<'static, ()> + Send + Sync;
+type LoseLog = dyn Fn(Space) -> BoxFuture<'static, ()> + Send + Sync;
 type Evict = dyn Fn(Space, TierKey) -> BoxFuture<'static, ()> + Send + Sync;
 
 /// A backend under test and what belongs to it. Every case makes one and uses namespaces of its
@@ -18,6 +19,7 @@ pub struct Subject {
     pub(crate) virtual_time: bool,
     pub(crate) wait: Arc<Wait>,
     pub(crate) evict: Option<Arc<Evict>>,
+    pub(crate) lose_log: Option<Arc<LoseLog>>,
     pub(crate) hears_within: Duration,
     guards: Vec<Arc<dyn Any + Send + Sync>>,
 }
@@ -32,6 +34,7 @@ impl Subject {
             virtual_time: false,
             wait: Arc::new(|time| Box::pin(tokio::time::sleep(time))),
             evict: None,
+            lose_log: None,
             hears_within: Duration::ZERO,
             guards: Vec::new(),
         }
@@ -65,6 +68,13 @@ impl Subject {
         evict: impl Fn(Space, TierKey) -> BoxFuture<'static, ()> + Send + Sync + 'static,
     ) -> Self {
         Self { evict: Some(Arc::new(evict)), ..self }
+    }
+
+    /// The way to make the server lose its invalidation log, or what a follower has not read of it.
+    /// A case of the `log` groups needs it.
+    #[must_use]
+    pub fn lose_log(self, lose: impl Fn(Space) -> BoxFuture<'static, ()> + Send + Sync + 'static) -> Self {
+        Self { lose_log: Some(Arc::new(lose)), ..self }
     }
 
     /// How long a handle may go on reading what another one has cleared; at once unless set.

@@ -1,4 +1,5 @@
 -- Gives a value other deadlines. ARGV[2] deadlines.
+tell('K', 0)
 if value then
   write(string.sub(cell, 1, 25) .. ARGV[2] .. string.sub(cell, 58), number(ARGV[2], 25))
 end

@@ -2,10 +2,13 @@
 local version = floor
 if ARGV[2] ~= '' then
   local given = number(ARGV[2], 1)
+  tell('K', given)
   if entry and floor >= given then
     return 'D' .. epoch .. '0' .. pack(floor)
   end
   version = math.max(floor, given)
+else
+  tell('K', 0)
 end
 mark('T', version, NONE, tonumber(ARGV[3]))
 return 'D' .. epoch .. (value and '1' or '0') .. pack(version)

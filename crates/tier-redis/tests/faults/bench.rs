@@ -53,6 +53,11 @@ impl Bench {
         Self::open(Redis::new(&self.url).unwrap(), self.space.clone(), &self.url)
     }
 
+    /// The same namespace by another way to the server.
+    pub(crate) fn open_like(other: &Self, url: &str) -> Self {
+        Self::open(Redis::new(url).unwrap(), other.space.clone(), url)
+    }
+
     fn open(handle: Redis, space: Space, url: &str) -> Self {
         let tier = handle.open(&space).unwrap();
         let hasty = handle.open(&Space { budget: BUDGET, ..space.clone() }).unwrap();

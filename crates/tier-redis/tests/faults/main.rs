@@ -5,5 +5,6 @@
 mod bench;
 mod data;
 mod load;
+mod log;
 mod outage;
 mod refused;

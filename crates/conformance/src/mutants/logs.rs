@@ -1,0 +1,88 @@
+//! Tiers whose invalidation log is broken.
+
+use std::time::Duration;
+
+use super::*;
+use crate::fake_log::told_version;
+
+/// A fake with a log that is heard every few milliseconds.
+fn logged(hooks: Hooks, beat: fn(&Fake)) -> Subject {
+    let fake = Fake::with_hooks("broken", Clock::system(), hooks).with_log();
+    let beats = fake.clone();
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+            beat(&beats);
+        }
+    });
+    Subject::new(fake.clone()).second(fake.another_handle()).lose_log(|_| Box::pin(async {}))
+}
+
+fn telling(told: fn(&Op, &Reply) -> Option<Option<Version>>) -> Subject {
+    logged(Hooks { told, ..Hooks::default() }, |fake| fake.log().beat())
+}
+
+#[tokio::test(start_paused = true)]
+async fn tells_only_what_changed_a_cell() {
+    let broken = || {
+        telling(|op, reply| match reply {
+            Reply::Refused(_) | Reply::Done { existed: false, .. } => None,
+            _ => told_version(op, reply),
+        })
+    };
+    caught(LOG, "changes_that_change_no_cell_are_told", broken()).await;
+    caught(STORE_LOG, "puts_and_removes_are_told_in_order_with_their_versions", broken()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn tells_fills() {
+    let broken = telling(|op, reply| match (op, reply) {
+        (Op::Fill { .. }, Reply::Kept(version)) => Some(Some(*version)),
+        _ => told_version(op, reply),
+    });
+    caught(LOG, "fills_and_leases_are_not_told", broken).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn tells_refused_puts() {
+    let broken = telling(|op, reply| match (op, reply) {
+        (Op::Put { .. }, Reply::Refused(_)) => Some(None),
+        _ => told_version(op, reply),
+    });
+    caught(STORE_LOG, "what_a_refused_put_asked_for_is_not_told", broken).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn forgets_the_versions() {
+    let broken = || telling(|op, reply| told_version(op, reply).map(|_| None));
+    caught(LOG, "changes_of_copies_are_told_in_order", broken()).await;
+    caught(LOG, "a_put_of_its_own_is_told_and_a_drop_need_not_be", broken()).await;
+    caught(LOG, "a_batch_of_puts_is_told_key_by_key", broken()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn keeps_other_lives_to_itself() {
+    let broken = telling(|op, reply| match op {
+        Op::Expire { .. } => None,
+        _ => told_version(op, reply),
+    });
+    caught(STORE_LOG, "another_life_is_told", broken).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn is_heard_ahead_of_what_it_has_told() {
+    let broken = logged(Hooks::default(), |fake| {
+        fake.log().hold(true);
+        fake.log().beat_ahead();
+        if fastrand::u8(..) < 20 {
+            fake.log().hold(false);
+        }
+    });
+    caught(LOG, "it_is_never_heard_ahead_of_what_was_told", broken).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn does_not_know_that_it_was_lost() {
+    let broken = logged(Hooks::default(), |fake| fake.log().beat());
+    caught(LOG, "a_log_that_was_lost_is_told_as_lost", broken).await;
+}
