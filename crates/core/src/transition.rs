@@ -122,6 +122,21 @@ pub enum Op {
     },
 }
 
+impl Op {
+    /// Its name, as in errors and events: `get`, `lease`, `fill`, ...
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Get => "get",
+            Self::Lease { .. } => "lease",
+            Self::Fill { .. } => "fill",
+            Self::Put { .. } => "put",
+            Self::Invalidate { .. } => "invalidate",
+            Self::Remove { .. } => "remove",
+            Self::Expire { .. } => "expire",
+        }
+    }
+}
+
 /// The answer to one [`Op`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {

@@ -3,12 +3,21 @@
 
 mod support;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use support::{fake, ms, without_near};
 use terrace_conformance::{Call, Fake, Fault, Faulty};
-use terrace_core::{Backend, Clock, Error, ErrorKind, Op, Reply, Result, Source, Space, Tier, TierKey};
+use terrace_core::{
+    Backend, Clock, Error, ErrorKind, Op, Reply, Result, Source, Space, Tier, TierKey, TierSettings,
+};
 
 #[tokio::test(start_paused = true)]
 async fn after_an_expire_of_unknown_outcome_no_copy_outlives_its_record() {
@@ -74,4 +83,139 @@ async fn a_key_that_a_tier_always_refuses_holds_up_no_other_debt() {
         let from = cache.get(&key).await.unwrap().unwrap().served().from;
         assert_eq!(from, Source::Tier("redis".into()), "{key}");
     }
+}
+
+/// A tier that does something wrong with the next operation, once it is told what.
+#[derive(Debug)]
+struct Mad<T>(T, Arc<Mutex<Option<Madness>>>);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Madness {
+    Panics,
+    /// Nothing is done, and the answer is that of another operation.
+    AnswersWrongly,
+}
+
+impl Backend for Mad<Fake> {
+    fn name(&self) -> &str {
+        "redis"
+    }
+    fn open(&self, space: &Space) -> Result<Arc<dyn Tier>> {
+        Ok(Arc::new(Mad(self.0.open(space)?, Arc::clone(&self.1))))
+    }
+}
+
+#[async_trait]
+impl Tier for Mad<Arc<dyn Tier>> {
+    async fn apply(&self, key: &TierKey, op: Op) -> Result<Reply> {
+        let madness = self.1.lock().take();
+        match madness {
+            Some(Madness::Panics) => panic!("a tier that panics on purpose"),
+            Some(Madness::AnswersWrongly) => Ok(Reply::Miss(terrace_core::Fence::default())),
+            None => self.0.apply(key, op).await,
+        }
+    }
+    async fn clear(&self) -> Result<()> {
+        self.0.clear().await
+    }
+    async fn ping(&self) -> Result<()> {
+        self.0.ping().await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tier_that_panics_while_it_is_repaid_is_repaid_later() {
+    let hand = Clock::manual();
+    let (redis, store, madness) = (fake("redis", &hand), fake("postgres", &hand), Arc::default());
+    let tier = Mad(redis.clone(), Arc::clone(&madness));
+    let cache = without_near().clock(&hand).tier(tier).store(store).build().unwrap();
+    redis.set_down(true);
+    cache.put("k", 1).await.unwrap();
+    redis.set_down(false);
+    *madness.lock() = Some(Madness::Panics);
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!(cache.get("k").await.unwrap().unwrap(), 1);
+    cache.settled().await;
+    assert_eq!(cache.get("k").await.unwrap().unwrap().served().from, Source::Tier("redis".into()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tier_that_panics_or_answers_wrongly_during_a_write_is_read_past() {
+    for mad in [Madness::Panics, Madness::AnswersWrongly] {
+        let hand = Clock::manual();
+        let (redis, store, madness) = (fake("redis", &hand), fake("postgres", &hand), Arc::default());
+        let tier = Mad(redis, Arc::clone(&madness));
+        let cache = without_near().clock(&hand).tier(tier).store(store).build().unwrap();
+        cache.put("k", 1).await.unwrap();
+        assert_eq!(cache.get("k").await.unwrap().unwrap(), 1);
+        cache.settled().await;
+        *madness.lock() = Some(mad);
+        let put = cache.put("k", 2).await;
+        assert_eq!(put.is_err(), mad == Madness::Panics);
+        assert_eq!(cache.get("k").await.unwrap().unwrap(), 2);
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        *madness.lock() = Some(mad);
+        assert!(cache.remove("k").await.is_err());
+        assert!(cache.get("k").await.unwrap().is_none());
+    }
+}
+
+/// Five minutes, until it is told to panic where a tier's own life is asked for.
+#[derive(Default)]
+struct Panicky(AtomicBool);
+
+impl terrace_core::Expiry for &'static Panicky {
+    fn lifetime(&self, _: &terrace_core::Writing) -> terrace_core::Lifetime {
+        terrace_core::Lifetime::fresh(Duration::from_secs(300))
+    }
+    fn cap(&self, ttl: Duration, _: f64) -> Duration {
+        assert!(!self.0.load(Ordering::SeqCst), "a policy that panics on purpose");
+        ttl
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_policy_that_panics_in_the_middle_of_a_put_leaves_no_old_copy_readable() {
+    let hand = Clock::manual();
+    let (redis, store) = (fake("redis", &hand).ttl(ms(60_000)), fake("postgres", &hand));
+    let policy: &'static Panicky = Box::leak(Box::default());
+    let cache = without_near().clock(&hand).tier(redis).store(store).expire(policy).build().unwrap();
+    cache.put("k", 1).await.unwrap();
+    assert_eq!(cache.get("k").await.unwrap().unwrap(), 1);
+    cache.settled().await;
+    policy.0.store(true, Ordering::SeqCst);
+    assert_eq!(cache.put("k", 2).await.unwrap_err().kind(), ErrorKind::Panicked);
+    policy.0.store(false, Ordering::SeqCst);
+    assert_eq!(cache.get("k").await.unwrap().unwrap(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_remove_without_a_store_drops_copies_whatever_their_version() {
+    let hand = Clock::manual();
+    let (ahead, behind) = (Clock::manual(), Clock::manual());
+    ahead.advance(Duration::from_secs(60));
+    let redis = fake("redis", &hand);
+    let stack =
+        |authority: &Fake| without_near().clock(&hand).tier(redis.another_handle()).tier(authority.clone());
+    let before = stack(&fake("postgres", &ahead)).build().unwrap();
+    before.put("k", 1).await.unwrap();
+    before.get("k").await.unwrap();
+    before.settled().await;
+    // The authority comes back without its data, and with its clock set right.
+    let after = stack(&fake("postgres", &behind)).build().unwrap();
+    assert!(after.remove("k").await.unwrap());
+    assert!(after.get("k").await.unwrap().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_remove_that_the_store_did_not_take_is_the_stores_error() {
+    let hand = Clock::manual();
+    let (redis, store) = (fake("redis", &hand), fake("postgres", &hand));
+    let cache = without_near().clock(&hand).tier(redis).store(store.clone()).build().unwrap();
+    cache.put("k", 1).await.unwrap();
+    store.set_down(true);
+    let error = cache.remove("k").await.unwrap_err();
+    assert_eq!((error.kind(), error.tier()), (ErrorKind::Unavailable, Some("postgres")));
+    store.set_down(false);
+    assert_eq!(cache.get("k").await.unwrap().unwrap().served().from, Source::Store("postgres".into()));
 }

@@ -62,6 +62,54 @@ async fn a_tier_that_hangs_holds_a_read_no_longer_than_its_budget() {
     assert!(began.elapsed() <= ms(1), "a lost tier is gone past, not waited for");
 }
 
+/// Fresh for a second, and then kept for ten that nobody reads.
+struct Brief;
+
+impl terrace_core::Expiry for Brief {
+    fn lifetime(&self, _: &terrace_core::Writing) -> terrace_core::Lifetime {
+        terrace_core::Lifetime { fresh: ms(1_000), stale: ms(10_000) }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_trips_of_one_request_share_the_budget_of_their_tier() {
+    let hand = Clock::manual();
+    let tier = fake("redis", &hand);
+    let cache = without_near().clock(&hand).tier(tier.clone().budget(ms(50))).expire(Brief).build().unwrap();
+    cache.put("k", 1).await.unwrap();
+    hand.advance(ms(2_000));
+    tier.set_latency(ms(40));
+    // A hit that is stale, then a lease to renew it.
+    let began = Instant::now();
+    assert_eq!(cache.get_or_load("k", || Loader::default().give(2, ms(0))).await.unwrap(), 2);
+    assert!(began.elapsed() <= ms(51), "{:?}", began.elapsed());
+    cache.settled().await;
+    // A read, then the lease of a loader that joined it.
+    let began = Instant::now();
+    let load = cache.get_or_load("other", || Loader::default().give(3, ms(0)));
+    let (read, loaded) = tokio::join!(cache.get("other"), load);
+    assert!(read.unwrap().is_none());
+    assert_eq!(loaded.unwrap(), 3);
+    assert!(began.elapsed() <= ms(51), "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_grouped_load_that_joined_plain_reads_takes_its_leases_in_one_trip() {
+    let hand = Clock::manual();
+    let tier = fake("redis", &hand);
+    tier.set_latency(ms(5));
+    let cache = without_near().clock(&hand).tier(tier.clone()).build().unwrap();
+    let keys: Vec<String> = (0..20).map(|number| number.to_string()).collect();
+    let load = |missing: terrace_core::Missing<String>| async move {
+        let keys = missing.keys().to_vec();
+        Ok::<_, terrace_core::BoxError>(keys.into_iter().map(|key| (key, 1)).collect::<Vec<_>>())
+    };
+    let (_, loaded) = tokio::join!(cache.get_many(&keys), cache.get_or_load_many(&keys, load));
+    assert!(loaded.into_values().unwrap().iter().all(Option::is_some));
+    cache.settled().await;
+    assert_eq!(tier.calls().trips(), 3, "the lookup, the leases, the fills");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_store_answers_while_its_cache_tier_is_away() {
     let hand = Clock::manual();

@@ -52,7 +52,7 @@ pub(crate) enum Found {
 #[async_trait]
 impl Tier for RedisTier {
     async fn apply(&self, key: &TierKey, op: Op) -> Result<Reply> {
-        let operation = name_of(&op);
+        let operation = op.name();
         let reply = match op {
             Op::Get => self.get(key).await,
             Op::Lease { .. } => self.lease(key, op).await,
@@ -62,7 +62,7 @@ impl Tier for RedisTier {
     }
 
     async fn apply_many(&self, batch: Vec<(TierKey, Op)>) -> Vec<Result<Reply>> {
-        let operation = batch.first().map_or("get", |(_, op)| name_of(op));
+        let operation = batch.first().map_or("get", |(_, op)| op.name());
         let deadline = Instant::now() + self.space.budget_for(batch.len());
         let replies = match batch.first() {
             Some((_, Op::Get | Op::Lease { .. })) => self.read_batch(batch, deadline).await,
@@ -279,18 +279,6 @@ pub(crate) fn is_asked_over(op: &Op, version: Version) -> bool {
 /// At level `Ttl` nobody compares versions; they only grow for people who look.
 fn version_now() -> Version {
     Version::NONE.next(Clock::system().micros())
-}
-
-fn name_of(op: &Op) -> &'static str {
-    match op {
-        Op::Get => "get",
-        Op::Lease { .. } => "lease",
-        Op::Fill { .. } => "fill",
-        Op::Put { .. } => "put",
-        Op::Invalidate { .. } => "invalidate",
-        Op::Remove { .. } => "remove",
-        Op::Expire { .. } => "expire",
-    }
 }
 
 fn located(error: Error, operation: &'static str) -> Error {

@@ -312,6 +312,7 @@ where
             flights: Arc::new(Flights::new()),
             wire: self.wire,
             tasks: Tasks::new(runtime),
+            open_fills: Arc::default(),
             policies: Policies {
                 freshness: self.freshness.or_else(|| self.expiry.freshness()),
                 expiry: self.expiry,

@@ -2,7 +2,12 @@
 
 use std::{collections::HashMap, hash::Hash, sync::Arc};
 
-use super::{Cache, ending::Ending, inner::Inner, write::finished};
+use super::{
+    Cache,
+    ending::{Ending, Owing},
+    inner::Inner,
+    write::finished,
+};
 use crate::{
     Error, ErrorKind, Event, Near, Op, Reply, Result, Role, TierKey, Version,
     chain::{Chain, Place},
@@ -83,6 +88,8 @@ where
         let endings: Vec<_> = keys.iter().map(|key| Ending::begin(self, key)).collect();
         let mut drops: Vec<Dropping> =
             keys.iter().map(|key| Dropping::of(self.tier_key(chain, key))).collect();
+        self.let_fills_end(drops.iter().filter_map(|drop| drop.key.as_ref())).await;
+        let owing = Owing::new(chain.tiers.iter(), drops.iter().filter_map(|drop| drop.key.clone()));
         for place in chain.far_to_near() {
             let store = place.line.role == Role::Store;
             if store && !deletes {
@@ -91,6 +98,7 @@ where
             let authority = chain.authority().is_some_and(|first| Arc::ptr_eq(&first.line, &place.line));
             self.drop_in(place, deletes && authority, store, &mut drops).await;
         }
+        owing.settle();
         for ending in endings {
             let key = Arc::clone(&ending.key);
             ending.finish(|_| self.drop_near(&key));
@@ -114,15 +122,16 @@ where
             match reply {
                 Ok(Reply::Done { existed, version }) => {
                     drops[at].existed |= existed;
-                    if deletes {
+                    // Without a store no tier's version is above all copies: they are dropped whatever
+                    // they are (rule 8).
+                    if deletes && store {
                         drops[at].version = Some(version);
                     }
                 }
                 Ok(reply) => drops[at].errors.push(crate::tier::unexpected(&reply)),
+                Err(error) if store => drops[at].kept = Some(error),
                 Err(error) => {
-                    if !store {
-                        place.owe(&key);
-                    }
+                    place.owe(&key);
                     drops[at].errors.push(error);
                 }
             }
@@ -133,9 +142,11 @@ where
 /// One key's removal on its way through the tiers.
 struct Dropping {
     key: Option<TierKey>,
-    /// The version of the removal, once the authority issued one.
+    /// The version of the removal, once the store issued one.
     version: Option<Version>,
     existed: bool,
+    /// The store's error: it may have its record still.
+    kept: Option<Error>,
     errors: Vec<Error>,
 }
 
@@ -145,10 +156,13 @@ impl Dropping {
             Ok(key) => (Some(key), Vec::new()),
             Err(error) => (None, vec![error]),
         };
-        Self { key, version: None, existed: false, errors }
+        Self { key, version: None, existed: false, kept: None, errors }
     }
 
     fn result(mut self) -> Result<bool> {
+        if let Some(error) = self.kept {
+            return Err(error);
+        }
         if self.errors.is_empty() {
             return Ok(self.existed);
         }

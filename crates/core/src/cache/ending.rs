@@ -1,9 +1,9 @@
-//! The last step of a write.
+//! What a write must not leave undone, however it ends.
 
 use std::{hash::Hash, sync::Arc};
 
 use super::inner::{CacheFlights, Inner, Loaded, Lookup};
-use crate::{Near, flight::WriteTicket, near::Scoped};
+use crate::{Near, TierKey, chain::Place, flight::WriteTicket, near::Scoped};
 
 /// The last step of a write, taken also when the write fails or panics: then the near tier keeps
 /// nothing for the key.
@@ -45,6 +45,32 @@ where
     fn drop(&mut self) {
         if let Some(ticket) = self.ticket.take() {
             ticket.finish(|_| self.inner.drop_near(&self.key));
+        }
+    }
+}
+
+/// The copies that a write is about to change. Where it ends before it could say whether they were (a
+/// policy or observer panicked, the runtime shut down), their tiers owe the keys.
+pub(crate) struct Owing<'a> {
+    places: Vec<&'a Place>,
+    keys: Vec<TierKey>,
+}
+
+impl<'a> Owing<'a> {
+    pub(crate) fn new(places: impl Iterator<Item = &'a Place>, keys: impl Iterator<Item = TierKey>) -> Self {
+        Self { places: places.collect(), keys: keys.collect() }
+    }
+
+    /// Every tier was asked, and what it did not confirm is owed already.
+    pub(crate) fn settle(mut self) {
+        self.places.clear();
+    }
+}
+
+impl Drop for Owing<'_> {
+    fn drop(&mut self) {
+        for place in &self.places {
+            self.keys.iter().for_each(|key| place.owe(key));
         }
     }
 }

@@ -2,7 +2,10 @@
 
 use std::{hash::Hash, sync::Arc};
 
-use super::{ending::Ending, inner::Inner};
+use super::{
+    ending::{Ending, Owing},
+    inner::Inner,
+};
 use crate::{
     Deadlines, Error, ErrorKind, Near, Op, Reply, Result,
     chain::{Chain, Place},
@@ -35,6 +38,8 @@ where
     ) -> Result<bool> {
         let tier_key = self.tier_key(chain, key)?;
         let _ending = Ending::begin(self, key);
+        self.let_fills_end(std::iter::once(&tier_key)).await;
+        let owing = Owing::new(chain.followers(), std::iter::once(tier_key.clone()));
         let (mut existed, mut failed, mut unconfirmed) = (None, None, None);
         for place in chain.far_to_near() {
             let op = self.expire_op(chain, place, deadlines);
@@ -52,6 +57,7 @@ where
                 }
             }
         }
+        owing.settle();
         if let Some(error) = unconfirmed {
             return Err(error);
         }

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use super::inner::Inner;
+use super::{inner::Inner, open::OpenFill};
 use crate::{
-    ErrorKind, Event, Fence, Level, Near, Op, Order, Reply, Stored, TierKey, Version,
+    Error, ErrorKind, Event, Fence, Level, Near, Op, Order, Reply, Stored, TierKey, Version,
     chain::{Chain, Place},
+    flight::FlightId,
+    near::Scoped,
 };
 
 /// A copy to be kept in the tiers that gave a fence for it.
@@ -16,6 +18,8 @@ pub(crate) struct Copy {
     /// A tier has an older entry: where this one is not kept, that one must not stay.
     pub(crate) renews: bool,
     pub(crate) stored: Stored,
+    /// At level `Ttl`, what holds up writes of the key until the copy is dropped.
+    pub(crate) open: Option<OpenFill>,
 }
 
 /// How far a fill came.
@@ -37,6 +41,23 @@ where
     K: Clone + Eq + std::hash::Hash + Send + Sync + 'static,
     V: Send + Sync + 'static,
 {
+    /// Whether a copy that a flight found or made may be sent. At level `Fenced` the tiers decide
+    /// that, by their leases.
+    pub(crate) fn begin_fill(&self, key: &Scoped<K>, flight: FlightId, copy: &mut Copy) -> bool {
+        if self.level == Level::Fenced {
+            return true;
+        }
+        copy.open = self.open_fills.begin(&copy.key);
+        copy.open.is_some() && self.flights.is_undisturbed(key, flight)
+    }
+
+    /// Waits for the fills of keys that no lease fences; the writes of the keys have begun.
+    pub(crate) async fn let_fills_end(&self, keys: impl Iterator<Item = &TierKey> + Clone) {
+        if self.level == Level::Ttl {
+            self.open_fills.ended(keys).await;
+        }
+    }
+
     /// Fills off the callers' path.
     pub(crate) fn fill_later(self: &Arc<Self>, chain: &Arc<Chain>, copies: Vec<Copy>) {
         if copies.is_empty() {
@@ -64,7 +85,7 @@ where
                 if matches!(&reply, Err(error) if error.kind() == ErrorKind::TooLarge) {
                     unkept.push(at);
                 }
-                if reply.is_err() && copies[at].renews {
+                if matches!(&reply, Err(error) if self.is_owed(error, &copies[at])) {
                     place.owe(&copies[at].key);
                 }
                 outcomes[at] = self.take_fill(place, authority, &reply);
@@ -142,6 +163,13 @@ where
                 place.owe(&copy.key);
             }
         }
+    }
+
+    /// Whether a tier that failed to take a copy may now have what nobody is to read.
+    fn is_owed(&self, error: &Error, copy: &Copy) -> bool {
+        // No fence keeps a late one from landing on what is written next.
+        let late = self.level == Level::Ttl && error.kind() == ErrorKind::Unknown;
+        late || copy.renews
     }
 
     fn is_wanted(&self, place: &Place, copy: &Copy) -> bool {

@@ -10,7 +10,7 @@ use std::{
 
 use futures_util::future::{BoxFuture, Shared};
 
-use super::tasks::Tasks;
+use super::{open::OpenFills, tasks::Tasks};
 use crate::{
     Admission, Clock, Coalesce, Copies, Deadlines, Entry, Error, ErrorKind, Event, Expiry, Fence, Freshness,
     Item, Keeping, Level, Near, OnStale, Result, Source, StaleHit, Timestamp, Token, Version, Writing,
@@ -57,6 +57,8 @@ pub(crate) struct Missed<V> {
     pub(crate) fences: Vec<Option<Fence>>,
     /// The farthest tier was only read: led by a plain read, the lookup took no lease there.
     pub(crate) unleased: bool,
+    /// What the lookup spent of the farthest tier's budget.
+    pub(crate) spent: Duration,
     /// A tier has an entry that this load is to replace.
     pub(crate) renews: bool,
     /// What the store showed.
@@ -80,6 +82,7 @@ impl<V> Clone for Missed<V> {
         Self {
             fences: self.fences.clone(),
             unleased: self.unleased,
+            spent: self.spent,
             renews: self.renews,
             store: self.store,
             stale: self.stale.clone(),
@@ -121,6 +124,7 @@ pub(crate) struct Inner<K, V, N> {
     pub(crate) flights: Arc<CacheFlights<K, V>>,
     pub(crate) wire: Option<Wire<K, V>>,
     pub(crate) tasks: Tasks,
+    pub(crate) open_fills: Arc<OpenFills>,
     pub(crate) policies: Policies,
     pub(crate) periods: Periods,
     pub(crate) level: Level,

@@ -11,8 +11,8 @@ use super::{
     inner::{DISTRUST, Inner, Loaded, Looked, Lookup, Missed, NEAR},
 };
 use crate::{
-    Deadlines, Entry, Error, ErrorKind, Event, Fence, Item, Level, Near, Op, Reply, Result, Source, Stored,
-    TierKey, Token, Version,
+    Deadlines, Entry, Error, ErrorKind, Event, Item, Level, Near, Op, Reply, Result, Source, Stored, TierKey,
+    Token, Version,
     chain::Chain,
     flight::{FlightId, Lead, Ticket},
     near::Scoped,
@@ -95,37 +95,42 @@ where
         }
     }
 
-    /// Takes the leases that the lookups did not.
+    /// Takes the leases that the lookups did not, within what those left of the tier's budget.
     async fn lease_rest(&self, chain: &Chain, seats: &mut [LoadSeat<K, V>]) -> Vec<TierKey> {
-        let mut keys = Vec::with_capacity(seats.len());
-        for seat in seats {
-            let Ok(key) = self.tier_key(chain, seat.ticket.key()) else {
-                keys.push(TierKey { bytes: Bytes::new(), digest: [0; 16] });
-                continue;
-            };
-            if let (true, Some(place)) = (seat.missed.unleased, chain.tiers.last())
-                && let Some(fence) = seat.missed.fences.last_mut()
-            {
-                *fence = self.lease_one(place, &key).await;
+        let key = |seat: &LoadSeat<K, V>| self.tier_key(chain, seat.ticket.key());
+        let unusable = |_| TierKey { bytes: Bytes::new(), digest: [0; 16] };
+        let keys: Vec<TierKey> = seats.iter().map(|seat| key(seat).unwrap_or_else(unusable)).collect();
+        let Some(place) = chain.tiers.last() else { return keys };
+        let wanted: Vec<usize> = (0..seats.len()).filter(|&at| seats[at].missed.unleased).collect();
+        let spent = wanted.iter().map(|&at| seats[at].missed.spent).max().unwrap_or_default();
+        let began = tokio::time::Instant::now();
+        let lease = |at: usize, over| {
+            (keys[at].clone(), Op::Lease { token: Token::random(), ttl: self.periods.lease, over })
+        };
+        let mut renewals = Vec::new();
+        let batch = wanted.iter().map(|&at| lease(at, None)).collect();
+        for (at, reply) in wanted.into_iter().zip(place.call_many_after(spent, batch).await) {
+            let Some(fence) = seats[at].missed.fences.last_mut() else { continue };
+            *fence = None;
+            match reply {
+                Ok(Reply::Miss(given)) => *fence = Some(given),
+                // A negative entry, or one that went stale: the load renews it.
+                Ok(Reply::Hit(hit)) if self.is_renewed(&hit) => renewals.push((at, hit.version)),
+                _ => {}
             }
-            keys.push(key);
+        }
+        let batch = renewals.iter().map(|&(at, version)| lease(at, Some(version))).collect();
+        let replies = place.call_many_after(spent + began.elapsed(), batch).await;
+        for ((at, _), reply) in renewals.into_iter().zip(replies) {
+            if let (Ok(Reply::Miss(given)), Some(fence)) = (reply, seats[at].missed.fences.last_mut()) {
+                *fence = Some(given);
+            }
         }
         keys
     }
 
-    async fn lease_one(&self, place: &crate::chain::Place, key: &TierKey) -> Option<Fence> {
-        let lease = |over| Op::Lease { token: Token::random(), ttl: self.periods.lease, over };
-        match place.call(key, lease(None)).await {
-            Ok(Reply::Miss(fence)) => Some(fence),
-            // A negative entry, or one that went stale: the load renews it.
-            Ok(Reply::Hit(hit)) if hit.body.is_none() || hit.deadlines.fresh_until <= self.clock.now() => {
-                match place.call(key, lease(Some(hit.version))).await {
-                    Ok(Reply::Miss(fence)) => Some(fence),
-                    _ => None,
-                }
-            }
-            _ => None,
-        }
+    fn is_renewed(&self, hit: &Stored) -> bool {
+        hit.body.is_none() || hit.deadlines.fresh_until <= self.clock.now()
     }
 
     async fn run_loader(
@@ -197,6 +202,7 @@ where
             fences: seat.missed.fences.clone(),
             renews: seat.missed.renews,
             stored: Stored { version, deadlines: kept_for, body },
+            open: None,
         });
         let cap = (!local && version.is_none()).then_some(DISTRUST);
         let entry = Entry::new(item.value, version.unwrap_or_default(), self.near_deadlines(deadlines, cap));
@@ -302,12 +308,14 @@ where
 
     /// Fills what still flies. A flight that a write detached fills nothing.
     async fn finish_fills(&self, chain: &Chain, fills: Vec<Filled<K, V>>) {
-        let attached = |fill: &Filled<K, V>| {
-            self.flights.while_attached(fill.ticket.key(), fill.ticket.flight().id, || ()).is_some()
+        let begun = |fill: &mut Filled<K, V>| {
+            let (key, flight) = (fill.ticket.key(), fill.ticket.flight().id);
+            let attached = self.flights.while_attached(key, flight, || ()).is_some();
+            attached && self.begin_fill(key, flight, &mut fill.copy)
         };
         let (tickets, copies): (Vec<_>, Vec<_>) = fills
             .into_iter()
-            .filter(attached)
+            .filter_map(|mut fill| begun(&mut fill).then_some(fill))
             .map(|Filled { ticket, entry, copy, near }| ((ticket, entry, near), copy))
             .unzip();
         let outcomes = self.fill(chain, &copies).await;
@@ -335,7 +343,7 @@ fn created<K: Eq + std::hash::Hash, V>(
             place.owe(&key);
         }
     }
-    Copy { key, fences, renews: true, stored }
+    Copy { key, fences, renews: true, stored, open: None }
 }
 
 /// An answered load whose fills are under way.

@@ -3,6 +3,7 @@
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
+use tokio::time::Instant;
 
 use super::inner::{Inner, Looked, Missed};
 use crate::{
@@ -92,7 +93,8 @@ where
 
     fn seek(&self, chain: &Chain, seat: Seat<K>) -> Sought<K, V> {
         let fences = vec![None; chain.tiers.len()];
-        let missed = Missed { fences, unleased: false, renews: false, store: None, stale: None };
+        let spent = Duration::ZERO;
+        let missed = Missed { fences, unleased: false, spent, renews: false, store: None, stale: None };
         let mut found = None;
         let key = match self.tier_key(chain, &seat.key) {
             Ok(key) => key,
@@ -130,7 +132,11 @@ where
             .collect();
         let batch = asked.iter().map(|&at| (keys[at].key.clone(), op(None))).collect();
         let mut renewals = Vec::new();
-        for (at, reply) in asked.into_iter().zip(place.call_many(batch).await) {
+        let began = Instant::now();
+        let replies = place.call_many(batch).await;
+        let spent = began.elapsed();
+        for (at, reply) in asked.into_iter().zip(replies) {
+            keys[at].missed.spent = spent;
             let renewal = self.take_reply(chain, index, errand, &mut keys[at], reply);
             match renewal {
                 Some(_) if self.level == Level::Ttl => {
@@ -144,7 +150,7 @@ where
             return;
         }
         let batch = renewals.iter().map(|&(at, over)| (keys[at].key.clone(), op(Some(over)))).collect();
-        for ((at, _), reply) in renewals.into_iter().zip(place.call_many(batch).await) {
+        for ((at, _), reply) in renewals.into_iter().zip(place.call_many_after(spent, batch).await) {
             if let Ok(Reply::Miss(fence)) = reply {
                 keys[at].missed.fences[index] = Some(fence);
             }
@@ -324,7 +330,10 @@ where
             {
                 let fences = std::mem::take(&mut sought.missed.fences);
                 let (key, renews) = (sought.key.clone(), sought.missed.renews);
-                copies.push(super::fill::Copy { key, fences, renews, stored });
+                let mut copy = super::fill::Copy { key, fences, renews, stored, open: None };
+                if self.begin_fill(&sought.seat.key, sought.seat.id, &mut copy) {
+                    copies.push(copy);
+                }
             }
         }
         self.fill_later(chain, copies);
@@ -339,7 +348,7 @@ where
         let deadlines = self.deadlines(true, None).or_else(|| renews.then(|| self.no_life()))?;
         let stored = Stored { version: observed.version, deadlines, body: None };
         let fences: Vec<Option<Fence>> = sought.missed.fences.clone();
-        Some(super::fill::Copy { key: sought.key.clone(), fences, renews, stored })
+        Some(super::fill::Copy { key: sought.key.clone(), fences, renews, stored, open: None })
     }
 
     /// What near still has of a record that the store has no more.

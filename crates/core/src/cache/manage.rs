@@ -4,7 +4,7 @@ use std::{hash::Hash, sync::atomic::Ordering, time::Duration};
 
 use super::{Cache, inner::NEAR, write::finished};
 use crate::{
-    Deadlines, Error, ErrorKind, Event, Near, Op, Reply, Result, Stats, TierStats,
+    Deadlines, Error, ErrorKind, Event, Level, Near, Op, Reply, Result, Stats, TierStats,
     chain::{Line, Place, TierCounters},
     key::Lookup,
     near::{Probe, TenantId},
@@ -81,6 +81,11 @@ where
         let cache = self.clone();
         let task = async move {
             let mut failed = Vec::new();
+            let inner = &cache.inner;
+            let _clearing = match inner.level {
+                Level::Ttl => Some(inner.open_fills.clear().await),
+                Level::Fenced => None,
+            };
             for place in cache.chain.tiers.iter().rev() {
                 failed.extend(place.clear().await.err());
             }

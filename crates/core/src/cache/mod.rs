@@ -10,6 +10,7 @@ mod inner;
 mod load;
 mod lookup;
 mod manage;
+mod open;
 mod plan;
 mod read;
 mod tasks;
@@ -315,8 +316,8 @@ where
     /// Deletes a key everywhere, in the store too. Whether a value was there.
     ///
     /// # Errors
-    /// As [`invalidate`](Cache::invalidate); where the store did not confirm, its record may still be
-    /// there.
+    /// As [`invalidate`](Cache::invalidate), and the store's: then its record is still there, or with
+    /// [`ErrorKind::Unknown`] may be. The copies were dropped all the same.
     pub async fn remove<Q: LookupKey<K> + ?Sized>(&self, key: &Q) -> Result<bool> {
         only(self.drop_keys(vec![key.to_key()], true).await)
     }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::{
     Cache,
-    ending::Ending,
+    ending::{Ending, Owing},
     inner::{Inner, NEAR},
 };
 use crate::{
@@ -157,6 +157,12 @@ where
                 Err(error) => outcomes.push(Some(Err(error))),
             }
         }
+        self.let_fills_end(going.iter().map(|put| &put.key)).await;
+        let keys = going.iter().map(|put| put.key.clone());
+        let owing = match self.level {
+            Level::Ttl => Owing::new(chain.far_to_near(), keys),
+            Level::Fenced => Owing::new(chain.followers(), keys),
+        };
         if self.level == Level::Ttl {
             self.put_open(chain, &mut going).await;
         } else {
@@ -165,6 +171,7 @@ where
                 self.put_follower(place, &going).await;
             }
         }
+        owing.settle();
         let mut ended = going.into_iter().map(|put| self.end_put(put));
         outcomes
             .into_iter()

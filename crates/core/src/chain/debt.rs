@@ -3,6 +3,7 @@
 
 use std::{
     collections::HashMap,
+    panic::AssertUnwindSafe,
     sync::{
         Arc, Weak,
         atomic::{AtomicUsize, Ordering},
@@ -10,9 +11,10 @@ use std::{
     time::Duration,
 };
 
+use futures_util::FutureExt;
 use parking_lot::Mutex;
 
-use crate::{Error, Op, Result, Space, Tier, TierKey};
+use crate::{Error, ErrorKind, Op, Reply, Result, Space, Tier, TierKey};
 
 /// Keys owed to one tier; beyond, the whole tier is owed a clear.
 const MOST_KEYS: usize = 10_000;
@@ -121,10 +123,10 @@ impl Debts {
         for debt in keys {
             let purge = Op::Invalidate { version: None, mark_ttl: MARK_TTL };
             match debt.to.within_budget(debt.to.tier.apply(&debt.key, purge)).await {
-                Ok(_) => {}
+                Ok(Reply::Done { .. }) => {}
                 Err(error) if error.is_transient() => break,
                 // A key that the tier refuses for good must not hold up the others.
-                Err(_) => continue,
+                Ok(_) | Err(_) => continue,
             }
             let mut state = self.state.lock();
             if state.keys.get(&debt.key.digest).is_some_and(|owed| owed.sequence == debt.sequence) {
@@ -142,10 +144,15 @@ impl Debts {
 }
 
 impl Creditor {
-    /// The outcome of `call`: a tier that never answers must not end the repayments.
+    /// The outcome of `call`: a tier that never answers, or panics, must not end the repayments.
     async fn within_budget<T>(&self, call: impl Future<Output = Result<T>>) -> Result<T> {
         let budget = self.space.budget_for(100);
-        tokio::time::timeout(budget, call).await.unwrap_or_else(|_| Err(Error::timeout(budget)))
+        let panicked = |_| Err(Error::new(ErrorKind::Panicked, "the tier panicked"));
+        let call = AssertUnwindSafe(call).catch_unwind();
+        match tokio::time::timeout(budget, call).await {
+            Ok(result) => result.unwrap_or_else(panicked),
+            Err(_elapsed) => Err(Error::timeout(budget)),
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use super::{
     health::Health,
     monitor::{Monitor, TierCounters},
 };
-use crate::{Error, ErrorKind, Event, Op, Reply, Result, Role, Space, Tier, TierKey};
+use crate::{Error, ErrorKind, Event, Op, Reply, Result, Role, Space, Tier, TierKey, tier::unexpected};
 
 /// What all tenants of a cache share of one tier.
 pub(crate) struct Line {
@@ -116,46 +116,58 @@ impl Place {
 
     /// One operation on one key, within the budget.
     pub(crate) async fn call(&self, key: &TierKey, op: Op) -> Result<Reply> {
-        let operation = name(&op);
-        let call = self.tier.apply(key, op);
-        let result = if self.tier.keeps_budget() {
-            call.await
-        } else {
-            let budget = self.space.budget;
-            timeout(budget, call).await.unwrap_or_else(|_| Err(late(operation, budget)))
-        };
-        self.line.judge(result, operation)
+        self.call_after(Duration::ZERO, key, op).await
+    }
+
+    async fn call_after(&self, spent: Duration, key: &TierKey, op: Op) -> Result<Reply> {
+        let (operation, budget) = (op.name(), self.space.budget);
+        let reply = self.timed(self.tier.apply(key, op), budget, spent).await;
+        let reply = reply.unwrap_or_else(|| Err(late(operation, budget)));
+        self.line.judge(reply.and_then(|reply| fitting(reply, operation)), operation)
     }
 
     /// Operations of one kind on many keys, within the budget of a batch. A key that comes twice
     /// waits for the next batch: tiers are promised distinct keys.
-    pub(crate) async fn call_many(&self, mut batch: Vec<(TierKey, Op)>) -> Vec<Result<Reply>> {
+    pub(crate) async fn call_many(&self, batch: Vec<(TierKey, Op)>) -> Vec<Result<Reply>> {
+        self.call_many_after(Duration::ZERO, batch).await
+    }
+
+    /// A further trip of a request that has spent some of its budget here.
+    pub(crate) async fn call_many_after(
+        &self,
+        spent: Duration,
+        mut batch: Vec<(TierKey, Op)>,
+    ) -> Vec<Result<Reply>> {
         if batch.len() < 2 {
             let Some((key, op)) = batch.pop() else { return Vec::new() };
-            return vec![self.call(&key, op).await];
+            return vec![self.call_after(spent, &key, op).await];
         }
         let mut seen = HashSet::with_capacity(batch.len());
         let Some(twice) = batch.iter().position(|(key, _)| !seen.insert(key.digest)) else {
-            return self.call_distinct(batch).await;
+            return self.call_distinct(spent, batch).await;
         };
         let rest = batch.split_off(twice);
-        let mut replies = self.call_distinct(batch).await;
-        replies.extend(Box::pin(self.call_many(rest)).await);
+        let mut replies = self.call_distinct(spent, batch).await;
+        replies.extend(Box::pin(self.call_many_after(spent, rest)).await);
         replies
     }
 
-    async fn call_distinct(&self, batch: Vec<(TierKey, Op)>) -> Vec<Result<Reply>> {
-        let Some(operation) = batch.first().map(|(_, op)| name(op)) else { return Vec::new() };
+    async fn call_distinct(&self, spent: Duration, batch: Vec<(TierKey, Op)>) -> Vec<Result<Reply>> {
+        let Some(operation) = batch.first().map(|(_, op)| op.name()) else { return Vec::new() };
         let (keys, budget) = (batch.len(), self.space.budget_for(batch.len()));
-        let call = self.tier.apply_many(batch);
-        let results = if self.tier.keeps_budget() {
-            call.await
-        } else {
-            timeout(budget, call)
-                .await
-                .unwrap_or_else(|_| (0..keys).map(|_| Err(late(operation, budget))).collect())
-        };
-        self.line.judge_trip(results, keys, operation)
+        let replies = self.timed(self.tier.apply_many(batch), budget, spent).await;
+        let replies = replies.unwrap_or_else(|| (0..keys).map(|_| Err(late(operation, budget))).collect());
+        let replies = replies.into_iter().map(|reply| reply.and_then(|reply| fitting(reply, operation)));
+        self.line.judge_trip(replies.collect(), keys, operation)
+    }
+
+    /// The outcome of a call within what is left of the budget. Tiers that keep theirs need no timer,
+    /// but know nothing of earlier trips.
+    async fn timed<T>(&self, call: impl Future<Output = T>, budget: Duration, spent: Duration) -> Option<T> {
+        if spent.is_zero() && self.tier.keeps_budget() {
+            return Some(call.await);
+        }
+        timeout(budget.saturating_sub(spent), call).await.ok()
     }
 
     /// Notes that a write of the key was not confirmed here.
@@ -209,14 +221,12 @@ fn late(operation: &str, budget: Duration) -> Error {
     }
 }
 
-fn name(op: &Op) -> &'static str {
-    match op {
-        Op::Get => "get",
-        Op::Lease { .. } => "lease",
-        Op::Fill { .. } => "fill",
-        Op::Put { .. } => "put",
-        Op::Invalidate { .. } => "invalidate",
-        Op::Remove { .. } => "remove",
-        Op::Expire { .. } => "expire",
-    }
+/// A reply that fits its operation; any other one confirms nothing.
+fn fitting(reply: Reply, operation: &str) -> Result<Reply> {
+    let fits = match operation {
+        "get" | "lease" => matches!(reply, Reply::Hit(_) | Reply::Miss(_)),
+        "fill" | "put" => matches!(reply, Reply::Kept(_) | Reply::Refused(_)),
+        _ => matches!(reply, Reply::Done { .. }),
+    };
+    if fits { Ok(reply) } else { Err(unexpected(&reply)) }
 }

@@ -176,6 +176,15 @@ impl<K: Eq + Hash, L, T: Clone> Flights<K, L, T> {
         attached.then(keep)
     }
 
+    /// Whether no write of the key has begun since before the flight did.
+    pub(crate) fn is_undisturbed(&self, key: &K, id: FlightId) -> bool {
+        let (hash, shard) = self.shard(key);
+        let slot = shard.find(hash, |slot| *slot.key == *key);
+        slot.is_some_and(|slot| {
+            slot.writers == 0 && slot.flight.as_ref().is_some_and(|aboard| aboard.flight.id == id)
+        })
+    }
+
     /// Whether a flight of the key is under way.
     pub(crate) fn is_flying(&self, key: &K) -> bool {
         let (hash, shard) = self.shard(key);
