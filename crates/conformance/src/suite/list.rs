@@ -111,6 +111,7 @@ macro_rules! __cases {
     (processes, $then:ident $arguments:tt) => {
         $crate::$then! {$arguments,
             processes::ready_refuses_other_terms_than_another_process_uses,
+            processes::a_higher_schema_takes_the_namespace_over,
         }
     };
     (both, $then:ident $arguments:tt, $($more:tt)*) => {

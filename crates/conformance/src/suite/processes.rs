@@ -1,8 +1,11 @@
 //! What a backend tells other processes of the terms of a namespace.
 
-use terrace_core::ErrorKind;
+use terrace_core::{ErrorKind, Level, Space};
 
 use super::{Outcome, bench::Bench, ensure_eq};
+
+/// What another process has otherwise.
+type Change = (&'static str, fn(&mut Space));
 
 pub(crate) async fn ready_refuses_other_terms_than_another_process_uses(bench: &Bench) -> Outcome {
     bench.tier.ready().await?;
@@ -11,20 +14,34 @@ pub(crate) async fn ready_refuses_other_terms_than_another_process_uses(bench: &
     let second = bench.subject.second.as_ref().unwrap_or(&bench.subject.backend);
     let mut space = bench.space.clone();
     // A namespace of its own for each try, since a handle keeps to its terms.
-    for change in ["an older schema", "another shape"] {
+    let changes: [Change; 3] = [
+        ("an older schema", |space| space.schema -= 1),
+        ("another shape", |space| space.shape += 1),
+        ("another level", |space| space.level = Level::Ttl),
+    ];
+    for (change, differ) in changes {
         space.namespace.push('2');
         let ours = bench.sibling(|sibling| sibling.namespace.clone_from(&space.namespace))?;
         ours.tier.ready().await?;
         let mut theirs = space.clone();
-        if change == "an older schema" {
-            // A higher one may take over: that is how a type is changed.
-            theirs.schema -= 1;
-        } else {
-            theirs.shape += 1;
-        }
+        differ(&mut theirs);
         let refused = second.open(&theirs)?.ready().await.err().map(|error| error.kind());
         ensure_eq!(refused, Some(ErrorKind::NamespaceInUse), "another process has {change}");
         ours.tier.ready().await?;
     }
+    Ok(())
+}
+
+/// That is how a type is changed while programs of both kinds run: neither reads the other's values.
+pub(crate) async fn a_higher_schema_takes_the_namespace_over(bench: &Bench) -> Outcome {
+    let second = bench.subject.second.as_ref().unwrap_or(&bench.subject.backend);
+    let ours = bench.sibling(|space| space.namespace.push('2'))?;
+    ours.tier.ready().await?;
+    let mut newer = ours.space.clone();
+    (newer.schema, newer.shape) = (newer.schema + 1, newer.shape + 1);
+    second.open(&newer)?.ready().await?;
+    let refused = ours.tier.ready().await.err().map(|error| error.kind());
+    ensure_eq!(refused, Some(ErrorKind::NamespaceInUse), "a newer program has the namespace");
+    second.open(&newer)?.ready().await?;
     Ok(())
 }
