@@ -72,26 +72,69 @@ async fn sweep(shared: &Shared) -> Result<()> {
     for row in shared.note(session.end(cleared), During::Read)? {
         let space: i32 = row.try_get(0).map_err(|error| typed(error, During::Read))?;
         let epoch: i64 = row.try_get(1).map_err(|error| typed(error, During::Read))?;
-        let mut last: Vec<u8> = Vec::new();
-        loop {
-            let mut session = shared.session().await?;
-            let connection = session.connection()?;
-            let page = sqlx::query_scalar(statements.sweep.clone())
-                .bind(space)
-                .bind(epoch)
-                .bind(&last)
-                .bind(BATCH_ROWS)
-                .fetch_optional(connection)
-                .await;
-            match shared.note(session.end(page), During::Write)? {
-                Some(digest) => last = digest,
-                None => break,
-            }
-        }
-        let mut session = shared.session().await?;
-        let connection = session.connection()?;
-        let swept = sqlx::query(statements.swept.clone()).bind(space).bind(epoch).execute(connection).await;
-        shared.note(session.end(swept), During::Write)?;
+        sweep_space(shared, space, epoch).await?;
     }
     Ok(())
+}
+
+async fn sweep_space(shared: &Shared, space: i32, epoch: i64) -> Result<()> {
+    let statements = &shared.statements.clean;
+    let mut last: Vec<u8> = Vec::new();
+    loop {
+        let mut session = shared.session().await?;
+        let connection = session.connection()?;
+        let page = sqlx::query_scalar(statements.sweep.clone())
+            .bind(space)
+            .bind(epoch)
+            .bind(&last)
+            .bind(BATCH_ROWS)
+            .fetch_optional(connection)
+            .await;
+        match shared.note(session.end(page), During::Write)? {
+            Some(digest) => last = digest,
+            None => break,
+        }
+    }
+    let mut session = shared.session().await?;
+    let connection = session.connection()?;
+    let swept = sqlx::query(statements.swept.clone()).bind(space).bind(epoch).execute(connection).await;
+    shared.note(session.end(swept), During::Write)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::{Connection, PgConnection};
+    use terrace_testbed::shared_postgres;
+
+    use super::*;
+    use crate::Postgres;
+
+    #[tokio::test]
+    async fn a_sweep_leaves_what_was_written_after_the_next_clear() {
+        let url = shared_postgres().await.unwrap();
+        let shared = &Postgres::new(&url).unwrap().0;
+        shared.prepared().await.unwrap();
+        let mut server = PgConnection::connect(&url).await.unwrap();
+        // Cleared twice: the sweep began after the first clear and read its epoch, 1.
+        sqlx::raw_sql(
+            "INSERT INTO terrace.spaces (namespace, tenant, role, epoch, sweep) \
+                 VALUES ('n', '', 'cache', 2, true); \
+             INSERT INTO terrace.cache_entries (space, digest, key, state, version, epoch, written, \
+                 fresh_until, stale_until, expires_at) \
+                 SELECT id, digest, '', 'N', 1, entry_epoch, 0, -1, -1, -1 FROM terrace.spaces, \
+                 (VALUES ('\\x01'::bytea, 1), ('\\x02', 2)) AS entries (digest, entry_epoch)",
+        )
+        .execute(&mut server)
+        .await
+        .unwrap();
+        let (id, left) =
+            ("SELECT id FROM terrace.spaces", "SELECT epoch FROM terrace.cache_entries ORDER BY 1");
+        let id: i32 = sqlx::query_scalar(id).fetch_one(&mut server).await.unwrap();
+        let mut left = async || sqlx::query_scalar::<_, i64>(left).fetch_all(&mut server).await.unwrap();
+        sweep_space(shared, id, 1).await.unwrap();
+        assert!(left().await.contains(&2), "a live entry was deleted");
+        sweep_space(shared, id, 2).await.unwrap();
+        assert_eq!(left().await, [2], "the next sweep takes what is dead");
+    }
 }

@@ -7,7 +7,8 @@
 //! The library makes its own schema (`terrace`). In it, for operators:
 //!
 //! - the view `stats`: what each namespace keeps;
-//! - `CALL terrace.cleanup_old_cache_entries(days)`: deletes old copies, never records;
+//! - `SELECT terrace.cleanup_old_cache_entries(days)`: deletes old copies, never records, and tells
+//!   how many; `CALL terrace.cleanup_old_cache_entries_in_batches(days)` commits in between;
 //! - the view `index_usage`;
 //! - `SELECT terrace.forget_terms(namespace)`: lets a namespace be used on other terms.
 //!

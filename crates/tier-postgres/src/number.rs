@@ -25,6 +25,13 @@ pub(crate) fn columns(deadlines: Deadlines) -> [i64; 4] {
         .map(|at| signed(at.as_millis()))
 }
 
+/// The milliseconds since 1970 of a `timestamptz` as it travels: microseconds since 2000.
+pub(crate) fn clock_millis(bytes: &[u8]) -> u64 {
+    const FROM_1970_TO_2000_MS: i64 = 946_684_800_000;
+    let micros = bytes.first_chunk().map_or(0, |chunk| i64::from_be_bytes(*chunk));
+    micros.div_euclid(1000).saturating_add(FROM_1970_TO_2000_MS).try_into().unwrap_or(0)
+}
+
 /// Deadlines from their four columns.
 pub(crate) fn deadlines(columns: [i64; 4]) -> Deadlines {
     let [written, fresh_until, stale_until, expires_at] =
@@ -43,6 +50,12 @@ mod tests {
         assert_eq!(columns(never)[3], -1);
         let soon = Deadlines::ttl(Timestamp::from_millis(1_700_000_000_123), Duration::from_millis(7));
         assert_eq!(deadlines(columns(soon)), soon);
+    }
+
+    #[test]
+    fn the_servers_clock_counts_from_1970() {
+        assert_eq!(clock_millis(&0_i64.to_be_bytes()), 946_684_800_000);
+        assert_eq!(clock_millis(&831_168_000_123_999_i64.to_be_bytes()), 1_777_852_800_123);
     }
 
     #[test]

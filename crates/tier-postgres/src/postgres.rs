@@ -23,6 +23,9 @@ use crate::{
     tier::PostgresTier,
 };
 
+/// The largest encoded copy that is kept, unless set.
+const MAX_VALUE_BYTES: usize = 1 << 20;
+
 /// Postgres as store of record or as expiring cache tier; its place in the chain says which.
 ///
 /// Made once and shared by many caches; cloning is cheap. It connects lazily, so a server that is
@@ -44,7 +47,7 @@ use crate::{
 /// # example().unwrap();
 /// ```
 #[derive(Clone)]
-pub struct Postgres(Arc<Shared>);
+pub struct Postgres(pub(crate) Arc<Shared>);
 
 /// Settings of a [`Postgres`] handle.
 #[must_use]
@@ -53,12 +56,15 @@ pub struct PostgresBuilder {
     schema: String,
     pool_size: usize,
     statement_timeout: Duration,
+    max_value_bytes: usize,
 }
 
 /// What all tiers of a handle share.
 pub(crate) struct Shared {
     pub(crate) pool: Pool,
     pub(crate) statements: Statements,
+    /// Of the cache role.
+    pub(crate) max_value_bytes: usize,
     schema: String,
     prepared: Once<()>,
     /// Wakes the cleaner after a clear.
@@ -85,6 +91,7 @@ impl Postgres {
             schema: "terrace".to_owned(),
             pool_size: 8,
             statement_timeout: Duration::from_secs(5),
+            max_value_bytes: MAX_VALUE_BYTES,
         }
     }
 
@@ -93,14 +100,15 @@ impl Postgres {
     /// of the throughput, and an `acquire_timeout`, since sqlx's pool waits so long while a server
     /// refuses connections.
     pub fn from_pool(pool: PgPool) -> Self {
-        Self::over(Pool::Given(pool), "terrace")
+        Self::over(Pool::Given(pool), "terrace", MAX_VALUE_BYTES)
     }
 
-    fn over(pool: Pool, schema: &str) -> Self {
+    fn over(pool: Pool, schema: &str, max_value_bytes: usize) -> Self {
         let quoted = quote(schema);
         Self(Arc::new(Shared {
             pool,
             statements: Statements::new(&quoted),
+            max_value_bytes,
             schema: quoted,
             prepared: Once::new(),
             cleared: Arc::new(Notify::new()),
@@ -129,6 +137,14 @@ impl PostgresBuilder {
         self
     }
 
+    /// The largest encoded value that is kept in the cache role; 1 MiB by default. A larger one
+    /// would hold up the reads that share its round trips: it is [`ErrorKind::TooLarge`]. Records
+    /// have no such limit.
+    pub fn max_value_bytes(mut self, max_value_bytes: usize) -> Self {
+        self.max_value_bytes = max_value_bytes;
+        self
+    }
+
     /// The handle. No trip.
     ///
     /// # Errors
@@ -154,7 +170,8 @@ impl PostgresBuilder {
                 ("jit", "off"),
             ])
             .disable_statement_logging();
-        Ok(Postgres::over(Pool::own(options, self.pool_size), &self.schema))
+        let pool = Pool::own(options, self.pool_size);
+        Ok(Postgres::over(pool, &self.schema, self.max_value_bytes))
     }
 }
 
@@ -224,6 +241,7 @@ impl fmt::Debug for PostgresBuilder {
             .field("schema", &self.schema)
             .field("pool_size", &self.pool_size)
             .field("statement_timeout", &self.statement_timeout)
+            .field("max_value_bytes", &self.max_value_bytes)
             .finish_non_exhaustive()
     }
 }

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use sqlx::{Row, ValueRef, postgres::PgRow};
 use terrace_core::{Fence, Op, Reply, Role, Stored, Token, Version};
 
-use crate::number::{deadlines, unsigned};
+use crate::number::{clock_millis, deadlines, unsigned};
 
 type Result<T> = std::result::Result<T, sqlx::Error>;
 
@@ -25,7 +25,7 @@ pub(crate) fn version(row: &PgRow, column: usize) -> Result<Version> {
     Ok(Version::from_u64(unsigned(row.try_get(column)?)))
 }
 
-/// The reply to a plain read: `Get` in both roles, `Lease` in a store.
+/// The reply to a read. A miss of a `Lease` in a cache has no fence yet.
 pub(crate) fn read(row: Option<&PgRow>, role: Role, op: &Op) -> Result<Reply> {
     let over = match op {
         Op::Lease { over, .. } => *over,
@@ -34,7 +34,8 @@ pub(crate) fn read(row: Option<&PgRow>, role: Role, op: &Op) -> Result<Reply> {
     let Some(row) = row else { return Ok(Reply::Miss(Fence::default())) };
     let kept = version(row, 0)?;
     let state: i8 = row.try_get(1)?;
-    let live: bool = row.try_get(7)?;
+    let now_ms = clock_millis(row.try_get_raw(7)?.as_bytes().map_err(sqlx::Error::Decode)?);
+    let live = unsigned(row.try_get(5)?) > now_ms;
     if live && matches!(state.cast_unsigned(), b'V' | b'N') && over != Some(kept) {
         return Ok(Reply::Hit(stored(row)?));
     }

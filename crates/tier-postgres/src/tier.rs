@@ -3,6 +3,7 @@
 use std::{fmt, future::Future, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use sqlx::postgres::PgRow;
 use terrace_core::{
     Epoch, Error, ErrorKind, Gate, GateLimits, InvalidationLog, Level, Op, Reply, Result, Role, Tier,
     TierKey, Trip,
@@ -54,14 +55,25 @@ impl PostgresTier {
     }
 
     async fn read_many(&self, batch: &[(TierKey, Op)]) -> Result<Vec<Reply>> {
-        let rows = self.reads.trip().many(batch.iter().map(|(key, _)| key.digest).collect()).await?;
-        rows.iter().zip(batch).map(|(row, (_, op))| self.reads.trip().reply(row.as_deref(), op)).collect()
+        let trip = self.reads.trip();
+        let rows = trip.many(batch.iter().map(|(key, _)| key.digest).collect()).await?;
+        let replies = rows.iter().zip(batch).map(|(row, (_, op))| trip.reply(row.as_deref(), op));
+        let mut replies = replies.collect::<Result<Vec<_>>>()?;
+        let open: Vec<_> =
+            (0..batch.len()).filter(|at| self.needs_lease(&replies[*at], &batch[*at].1)).collect();
+        if !open.is_empty() {
+            let asks = open.iter().filter_map(|at| Ask::new(&batch[*at].0, &batch[*at].1)).collect();
+            for (at, row) in open.into_iter().zip(self.leases.trip().many(asks).await?) {
+                replies[at] = leased(&row)?;
+            }
+        }
+        Ok(replies)
     }
 
-    async fn lease_many(&self, batch: &[(TierKey, Op)]) -> Result<Vec<Reply>> {
-        let asks = batch.iter().filter_map(|(key, op)| Ask::new(key, op)).collect();
-        let rows = self.leases.trip().many(asks).await?;
-        rows.iter().map(|row| rows::lease(row).map_err(|error| typed(error, During::Read))).collect()
+    /// Whether a plain read has not answered `op`: a miss in a cache comes with a lease.
+    fn needs_lease(&self, reply: &Reply, op: &Op) -> bool {
+        let cache = self.room.space.role == Role::Cache;
+        cache && matches!((reply, op), (Reply::Miss(_), Op::Lease { .. }))
     }
 
     /// Writes, and tells by the error whether anything was sent before the time was over.
@@ -84,13 +96,26 @@ impl PostgresTier {
     }
 
     async fn part(&self, part: &[(TierKey, Op)], until: Instant, budget: Duration) -> Result<Vec<Reply>> {
-        let role = self.room.space.role;
         match part {
             [] => Ok(Vec::new()),
-            [(_, op), ..] if is_read(role, op) => within(until, budget, self.read_many(part)).await,
-            [(_, Op::Lease { .. }), ..] => within(until, budget, self.lease_many(part)).await,
+            [(_, op)] if body_bytes(op) > self.limit() => Err(self.too_large(op)),
+            [(_, op), ..] if is_read(op) => within(until, budget, self.read_many(part)).await,
             _ => self.write(part, until, budget).await,
         }
+    }
+
+    /// The most bytes of one value: copies have a bound, records are kept whatever their size.
+    fn limit(&self) -> usize {
+        match self.room.space.role {
+            Role::Cache => self.room.shared.max_value_bytes,
+            Role::Store => usize::MAX,
+        }
+    }
+
+    fn too_large(&self, op: &Op) -> Error {
+        let (bytes, limit) = (body_bytes(op), self.limit());
+        let message = format!("a value of {bytes} bytes is above this tier's limit of {limit}");
+        Error::new(ErrorKind::TooLarge, message)
     }
 
     async fn new_epoch(&self) -> Result<()> {
@@ -117,15 +142,20 @@ impl PostgresTier {
 #[async_trait]
 impl Tier for PostgresTier {
     async fn apply(&self, key: &TierKey, op: Op) -> Result<Reply> {
-        if is_read(self.room.space.role, &op) {
-            let row = self.reads.call(key.digest).await?;
-            return self.reads.trip().reply(row.as_deref(), &op);
-        }
-        if let Some(ask) = Ask::new(key, &op) {
-            let row = self.leases.call(ask).await?;
-            return rows::lease(&row).map_err(|error| typed(error, During::Read));
-        }
         let budget = self.room.space.budget;
+        if is_read(&op) {
+            let until = Instant::now() + budget;
+            let row = self.reads.call(key.digest).await?;
+            let reply = self.reads.trip().reply(row.as_deref(), &op)?;
+            return match self.needs_lease(&reply, &op).then(|| Ask::new(key, &op)).flatten() {
+                // Boxed, so that the future of a hit stays small.
+                Some(ask) => leased(&*within(until, budget, Box::pin(self.leases.call(ask))).await?),
+                None => Ok(reply),
+            };
+        }
+        if body_bytes(&op) > self.limit() {
+            return Err(self.too_large(&op));
+        }
         let batch = [(key.clone(), op)];
         // Boxed, so that the future of a read stays small.
         Box::pin(self.write(&batch, Instant::now() + budget, budget)).await?.pop().ok_or_else(missing)
@@ -137,7 +167,7 @@ impl Tier for PostgresTier {
         let mut replies = Vec::with_capacity(batch.len());
         let mut rest = batch.as_slice();
         while !rest.is_empty() {
-            let (part, after) = rest.split_at(part_len(rest));
+            let (part, after) = rest.split_at(part_len(rest, self.limit()));
             match self.part(part, until, budget).await {
                 Ok(answers) => replies.extend(answers.into_iter().map(Ok)),
                 Err(error) => replies.extend(part.iter().map(|_| Err(error.clone()))),
@@ -180,18 +210,28 @@ impl fmt::Debug for PostgresTier {
     }
 }
 
-/// How many operations from the front go into one statement.
-fn part_len(batch: &[(TierKey, Op)]) -> usize {
+/// The reply that a row of the lease function stands for.
+fn leased(row: &PgRow) -> Result<Reply> {
+    rows::lease(row).map_err(|error| typed(error, During::Read))
+}
+
+/// How many operations from the front go into one statement. One whose value is above `limit` is
+/// on its own, and nobody else is refused with it.
+fn part_len(batch: &[(TierKey, Op)], limit: usize) -> usize {
     let mut bytes = 0;
     let fits = batch.iter().take(BATCH_KEYS).take_while(|(_, op)| {
-        let before = bytes;
-        bytes += match op {
-            Op::Fill { body: Some(body), .. } | Op::Put { body: Some(body), .. } => body.len(),
-            _ => 0,
-        };
-        before == 0 || bytes <= BATCH_BYTES
+        let (before, body) = (bytes, body_bytes(op));
+        bytes += body;
+        body <= limit && (before == 0 || bytes <= BATCH_BYTES)
     });
     fits.count().max(1)
+}
+
+fn body_bytes(op: &Op) -> usize {
+    match op {
+        Op::Fill { body: Some(body), .. } | Op::Put { body: Some(body), .. } => body.len(),
+        _ => 0,
+    }
 }
 
 async fn within<T>(until: Instant, budget: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {

@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 use sqlx::{Connection, Row, postgres::PgPoolOptions};
 use support::{HOUR, connect, key, open, put, put_if, run, space};
 use terrace_core::{
-    Backend, Condition, Deadlines, ErrorKind, Fence, Op, Reply, Role, Space, Timestamp, Token,
+    Backend, Condition, Deadlines, Error, ErrorKind, Fence, Op, Reply, Role, Space, Timestamp, Token,
 };
 use terrace_testbed::shared_postgres;
 use terrace_tier_postgres::Postgres;
@@ -136,6 +136,25 @@ async fn all_processes_must_use_a_namespace_on_the_same_terms() {
 }
 
 #[tokio::test]
+async fn copies_above_the_limit_are_too_large_and_records_are_not() {
+    let url = shared_postgres().await.expect("a server");
+    let handle = || Postgres::builder(&url).max_value_bytes(3).build().expect("a URL");
+    let copies = Space { namespace: "copies".to_owned(), ..space(Role::Cache) };
+    let cache = handle().open(&copies).expect("a tier");
+    let store = handle().open(&space(Role::Store)).expect("a tier");
+    let kind = |reply: Result<Reply, Error>| reply.map_err(|error| error.kind());
+    assert_eq!(kind(cache.apply(&key(1), put("four")).await), Err(ErrorKind::TooLarge));
+    let batch = ["one", "four", "two", "four", "six"].into_iter().enumerate();
+    let batch = batch.map(|(number, body)| (key(number as u64), put(body))).collect();
+    let replies: Vec<_> = cache.apply_many(batch).await.into_iter().map(kind).collect();
+    for (number, reply) in replies.iter().enumerate() {
+        let refused = reply == &Err(ErrorKind::TooLarge);
+        assert!(if number % 2 == 1 { refused } else { reply.is_ok() }, "{number} {reply:?}");
+    }
+    assert!(store.apply(&key(1), put("four")).await.is_ok());
+}
+
+#[tokio::test]
 async fn stats_tell_what_each_namespace_keeps() {
     let url = shared_postgres().await.expect("a server");
     let tier = open(&url, Role::Cache);
@@ -159,40 +178,42 @@ async fn stats_tell_what_each_namespace_keeps() {
 }
 
 #[tokio::test]
-async fn old_copies_are_cleaned_up_in_batches_and_records_never() {
-    let url = shared_postgres().await.expect("a server");
-    let store = open(&url, Role::Store);
-    let copies = Space { namespace: "copies".to_owned(), ..space(Role::Cache) };
-    let cache = Postgres::new(&url).expect("a URL").open(&copies).expect("a tier");
-    let now = sqlx::query_scalar::<_, i64>("SELECT (extract(epoch FROM now()) * 1000)::bigint")
-        .fetch_one(&mut connect(&url).await)
-        .await
-        .expect("a time")
-        .cast_unsigned();
-    let young = Deadlines::forever(Timestamp::from_millis(now));
-    for tier in [&store, &cache] {
-        // All written in 1970, but for a hundred.
-        let batch = (0..2500).map(|number| {
-            let Op::Put { order, body, mark_ttl, deadlines } = put("v") else { panic!("a put") };
-            let deadlines = if number < 100 { young } else { deadlines };
-            (key(number), Op::Put { order, body, mark_ttl, deadlines })
-        });
-        assert!(tier.apply_many(batch.collect()).await.iter().all(Result::is_ok));
-    }
-    let mut connection = connect(&url).await;
-    let deleted: i64 = sqlx::query_scalar("CALL terrace.cleanup_old_cache_entries(30)")
+async fn old_copies_are_cleaned_up_and_records_never() {
+    let clean_ups = [
+        "SELECT terrace.cleanup_old_cache_entries(30)",
+        "CALL terrace.cleanup_old_cache_entries_in_batches(30)",
+    ];
+    for clean_up in clean_ups {
+        let url = shared_postgres().await.expect("a server");
+        let store = open(&url, Role::Store);
+        let copies = Space { namespace: "copies".to_owned(), ..space(Role::Cache) };
+        let cache = Postgres::new(&url).expect("a URL").open(&copies).expect("a tier");
+        let mut connection = connect(&url).await;
+        let now = sqlx::query_scalar::<_, i64>("SELECT (extract(epoch FROM now()) * 1000)::bigint")
+            .fetch_one(&mut connection)
+            .await
+            .expect("a time");
+        let young = Deadlines::forever(Timestamp::from_millis(now.cast_unsigned()));
+        for tier in [&store, &cache] {
+            // All written in 1970, but for a hundred.
+            let batch = (0..2500).map(|number| {
+                let Op::Put { order, body, mark_ttl, deadlines } = put("v") else { panic!("a put") };
+                let deadlines = if number < 100 { young } else { deadlines };
+                (key(number), Op::Put { order, body, mark_ttl, deadlines })
+            });
+            assert!(tier.apply_many(batch.collect()).await.iter().all(Result::is_ok));
+        }
+        let deleted: i64 = sqlx::query_scalar(clean_up).fetch_one(&mut connection).await.expect("a count");
+        assert_eq!(deleted, 2400, "{clean_up}");
+        let left: (i64, i64) = sqlx::query_as(
+            "SELECT (SELECT count(*) FROM terrace.cache_entries), (SELECT count(*) FROM terrace.records)",
+        )
         .fetch_one(&mut connection)
         .await
-        .expect("a count");
-    assert_eq!(deleted, 2400);
-    let left: (i64, i64) = sqlx::query_as(
-        "SELECT (SELECT count(*) FROM terrace.cache_entries), (SELECT count(*) FROM terrace.records)",
-    )
-    .fetch_one(&mut connection)
-    .await
-    .expect("counts");
-    assert_eq!(left, (100, 2500));
-    connection.close().await.expect("closed");
+        .expect("counts");
+        assert_eq!(left, (100, 2500), "{clean_up}");
+        connection.close().await.expect("closed");
+    }
 }
 
 #[tokio::test]

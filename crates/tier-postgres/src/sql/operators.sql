@@ -30,10 +30,28 @@ FROM pg_stat_user_indexes i
 WHERE i.relid IN ('{schema}.spaces'::regclass, '{schema}.records'::regclass, '{schema}.cache_entries'::regclass);
 COMMENT ON VIEW {schema}.index_usage IS 'How often each index of the library was used since the statistics were reset.';
 
--- Deletes cached entries written more than `days` days ago, a thousand rows a transaction, and
--- tells how many. Records are in another table: they are never touched.
--- A procedure, since only a procedure may commit between its batches.
-CREATE PROCEDURE {schema}.cleanup_old_cache_entries(days integer, INOUT deleted bigint DEFAULT 0)
+-- Deletes cached entries written more than `days` days ago and tells how many. Records are in
+-- another table: they are never touched. It never waits for a row in use; those stay. Whoever writes
+-- one of the others meanwhile waits for the end: for large tables there is the procedure.
+CREATE FUNCTION {schema}.cleanup_old_cache_entries(days integer) RETURNS bigint
+LANGUAGE plpgsql AS $function$
+DECLARE
+    horizon bigint;
+    gone bigint;
+BEGIN
+    IF days IS NULL OR days < 0 THEN
+        RAISE EXCEPTION 'days must be zero or more' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    horizon := {schema}.now_ms() - days * 86400000::bigint;
+    DELETE FROM {schema}.cache_entries WHERE ctid = ANY (ARRAY(
+        SELECT ctid FROM {schema}.cache_entries WHERE written BETWEEN 0 AND horizon FOR UPDATE SKIP LOCKED));
+    GET DIAGNOSTICS gone = ROW_COUNT;
+    RETURN gone;
+END
+$function$;
+
+-- The same, a thousand rows a transaction: nobody waits for long. Only a procedure may commit.
+CREATE PROCEDURE {schema}.cleanup_old_cache_entries_in_batches(days integer, INOUT deleted bigint DEFAULT 0)
 LANGUAGE plpgsql AS $procedure$
 #variable_conflict use_column
 DECLARE
