@@ -219,3 +219,23 @@ async fn a_remove_that_the_store_did_not_take_is_the_stores_error() {
     store.set_down(false);
     assert_eq!(cache.get("k").await.unwrap().unwrap().served().from, Source::Store("postgres".into()));
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_old_copy_that_came_nearer_from_a_tier_that_missed_a_drop_is_not_read() {
+    let hand = Clock::manual();
+    let (redis, far) = (fake("redis", &hand), fake("far", &hand));
+    let link = Faulty::new(far.another_handle());
+    let here = without_near().clock(&hand).tier(redis.another_handle()).tier(link.clone()).build().unwrap();
+    let there =
+        without_near().clock(&hand).tier(redis.another_handle()).tier(far.another_handle()).build().unwrap();
+    here.put("k", 1).await.unwrap();
+    link.arm(Fault::fail(ErrorKind::Unavailable).on(Call::Invalidate).times(2));
+    assert_eq!(here.invalidate("k").await.unwrap_err().kind(), ErrorKind::Partial);
+    // The other process copies what the far tier still has to the nearer one, which had confirmed.
+    assert_eq!(*there.get("k").await.unwrap().unwrap(), 1);
+    there.settled().await;
+    assert!(here.get("k").await.unwrap().is_none(), "before the far tier is repaid");
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(link.armed(), 0);
+    assert!(here.get("k").await.unwrap().is_none(), "after it");
+}

@@ -75,14 +75,20 @@ impl Plan {
         monitor: &Arc<Monitor>,
         runtime: &Handle,
     ) -> Self {
-        let line = |placed: &Placed, role, budget| {
+        let line = |placed: &Placed, role, budget, beyond: &[Arc<Line>]| {
             let name = placed.backend.name();
-            let line = Line::new(name, role, placed.ttl, Arc::clone(monitor), runtime.clone());
+            let line = Line::new(name, role, placed.ttl, Arc::clone(monitor), runtime.clone(), beyond);
             (Arc::clone(&placed.backend), Arc::new(line), placed.budget.unwrap_or(budget))
         };
-        let tiers = tiers.iter().map(|placed| line(placed, Role::Cache, TIER_BUDGET));
-        let store = store.into_iter().map(|placed| line(placed, Role::Store, STORE_BUDGET));
-        Self { space, lines: tiers.chain(store).collect() }
+        let (mut lines, mut beyond) = (Vec::new(), Vec::new());
+        for placed in tiers.iter().rev() {
+            let made = line(placed, Role::Cache, TIER_BUDGET, &beyond);
+            beyond.push(Arc::clone(&made.1));
+            lines.push(made);
+        }
+        lines.reverse();
+        lines.extend(store.map(|placed| line(placed, Role::Store, STORE_BUDGET, &[])));
+        Self { space, lines }
     }
 
     /// The remote tiers as one tenant sees them.
@@ -97,7 +103,7 @@ impl Plan {
                 ..self.space.clone()
             };
             let tier = backend.open(&space)?;
-            let place = Place::new(Arc::clone(line), tier, Arc::new(space));
+            let place = Place::new(Arc::clone(line), tier, Arc::new(space), &tiers);
             match line.role {
                 Role::Cache => tiers.push(place),
                 Role::Store => store = Some(place),

@@ -1,8 +1,11 @@
 //! Writes that a cache tier did not confirm: reads of this process go past the tier for those
 //! keys, until a tombstone is confirmed there (rule 7).
+//!
+//! What a tier may still have comes nearer with the next read of any process. So nearer tiers are
+//! owed the key as well, and repaid after the tier itself.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     panic::AssertUnwindSafe,
     sync::{
         Arc, Weak,
@@ -29,13 +32,15 @@ const BATCH: usize = 500;
 pub(crate) struct Debts {
     owed: AtomicUsize,
     state: Mutex<State>,
+    /// Those of the tiers beyond, which are repaid first.
+    beyond: Vec<Arc<Debts>>,
 }
 
 #[derive(Default)]
 struct State {
-    keys: HashMap<[u8; 16], Debt>,
+    keys: BTreeMap<[u8; 16], Debt>,
     /// By tenant: each handle of one has a tier of its own, and they are one debt.
-    clears: HashMap<Option<String>, OwedClear>,
+    clears: BTreeMap<Option<String>, OwedClear>,
     /// Everything is owed: the bound was passed.
     all: bool,
     beyond_repair: bool,
@@ -65,6 +70,11 @@ struct Debt {
 }
 
 impl Debts {
+    /// None yet, of the tier that has `beyond` behind it.
+    pub(crate) fn before(beyond: Vec<Arc<Debts>>) -> Self {
+        Self { beyond, ..Self::default() }
+    }
+
     /// Whether reads of the key must go past the tier.
     #[inline]
     pub(crate) fn owes(&self, key: &TierKey) -> bool {
@@ -110,7 +120,12 @@ impl Debts {
             let keys: Vec<Debt> = state.keys.values().take(BATCH).cloned().collect();
             (state.clears.clone(), keys)
         };
+        let unpaid_beyond = |key: &TierKey| self.beyond.iter().any(|debts| debts.owes(key));
+        let uncleared_beyond = self.beyond.iter().any(|debts| debts.state.lock().all);
         for (tenant, clear) in clears {
+            if uncleared_beyond {
+                break;
+            }
             if clear.to.within_budget(clear.to.tier.clear()).await.is_err() {
                 continue;
             }
@@ -120,7 +135,7 @@ impl Debts {
                 state.clears.remove(&tenant);
             }
         }
-        for debt in keys {
+        for debt in keys.into_iter().filter(|debt| !unpaid_beyond(&debt.key)) {
             let purge = Op::Invalidate { version: None, mark_ttl: MARK_TTL };
             match debt.to.within_budget(debt.to.tier.apply(&debt.key, purge)).await {
                 Ok(Reply::Done { .. }) => {}
@@ -168,7 +183,7 @@ impl State {
     fn owe_clears(&mut self, to: &Creditor) {
         let mut creditors = vec![to.clone()];
         if !self.all && self.keys.len() >= MOST_KEYS {
-            creditors.extend(self.keys.drain().map(|(_, debt)| debt.to));
+            creditors.extend(std::mem::take(&mut self.keys).into_values().map(|debt| debt.to));
         }
         for to in creditors {
             let tenant = to.space.tenant.clone();

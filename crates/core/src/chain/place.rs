@@ -30,6 +30,8 @@ pub(crate) struct Place {
     pub(crate) line: Arc<Line>,
     tier: Arc<dyn Tier>,
     space: Arc<Space>,
+    /// The tiers before it, in no order.
+    nearer: Arc<[Place]>,
 }
 
 impl Line {
@@ -39,8 +41,10 @@ impl Line {
         ttl: Option<Duration>,
         monitor: Arc<Monitor>,
         runtime: Handle,
+        beyond: &[Arc<Self>],
     ) -> Self {
-        let (health, debts) = (Health::new(), Arc::new(Debts::default()));
+        let beyond = beyond.iter().map(|line| Arc::clone(&line.debts)).collect();
+        let (health, debts) = (Health::new(), Arc::new(Debts::before(beyond)));
         Self {
             name: name.into(),
             role,
@@ -104,8 +108,8 @@ impl Line {
 }
 
 impl Place {
-    pub(crate) fn new(line: Arc<Line>, tier: Arc<dyn Tier>, space: Arc<Space>) -> Self {
-        Self { line, tier, space }
+    pub(crate) fn new(line: Arc<Line>, tier: Arc<dyn Tier>, space: Arc<Space>, nearer: &[Self]) -> Self {
+        Self { line, tier, space, nearer: nearer.into() }
     }
 
     /// Whether reads of the key may use this tier now: it is there, or due to be tried, and owes
@@ -170,11 +174,17 @@ impl Place {
         timeout(budget.saturating_sub(spent), call).await.ok()
     }
 
-    /// Notes that a write of the key was not confirmed here.
+    /// Notes that a write of the key was not confirmed here: what is here still may come nearer.
     pub(crate) fn owe(&self, key: &TierKey) {
-        if self.line.debts.add(&self.creditor(), key) {
-            self.line.runtime.spawn(repay(Arc::downgrade(&self.line.debts)));
+        for place in self.nearer.iter().chain([self]) {
+            if place.line.debts.add(&place.creditor(), key) {
+                place.repay();
+            }
         }
+    }
+
+    fn repay(&self) {
+        self.line.runtime.spawn(repay(Arc::downgrade(&self.line.debts)));
     }
 
     fn creditor(&self) -> Creditor {
@@ -184,8 +194,12 @@ impl Place {
     /// Makes the copies of the namespace dead; a clear that is not confirmed is owed.
     pub(crate) async fn clear(&self) -> Result<()> {
         let result = self.within_budget(self.tier.clear(), "clear").await;
-        if result.is_err() && self.line.role == Role::Cache && self.line.debts.add_clear(&self.creditor()) {
-            self.line.runtime.spawn(repay(Arc::downgrade(&self.line.debts)));
+        if result.is_err() && self.line.role == Role::Cache {
+            for place in self.nearer.iter().chain([self]) {
+                if place.line.debts.add_clear(&place.creditor()) {
+                    place.repay();
+                }
+            }
         }
         result
     }
