@@ -61,8 +61,18 @@ pub(crate) struct Hooks {
 /// Where a cell is: namespace, tenant, key.
 pub(crate) type Address = (String, Option<String>, Bytes);
 
+/// What a [`Fake`] kept at one moment; from [`Fake::save`].
+#[derive(Clone)]
+pub struct Saved(Data);
+
+impl fmt::Debug for Saved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Saved").field("cells", &self.0.cells.len()).finish()
+    }
+}
+
 /// What the server keeps.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Data {
     pub(crate) cells: HashMap<Address, Cell>,
     pub(crate) epochs: HashMap<(String, Option<String>), Epoch>,
@@ -168,6 +178,16 @@ impl Fake {
     /// Forgets everything, records and epochs too, as FLUSHALL or an empty disk would.
     pub fn lose_everything(&self) {
         *self.server.data.lock() = Data::default();
+    }
+
+    /// What the server keeps now, to [`go_back`](Fake::go_back) to.
+    pub fn save(&self) -> Saved {
+        Saved(self.server.data.lock().clone())
+    }
+
+    /// Goes back to what was saved, as a restart from an old dump does.
+    pub fn go_back(&self, saved: &Saved) {
+        *self.server.data.lock() = saved.0.clone();
     }
 
     /// The calls that were carried out since the start.

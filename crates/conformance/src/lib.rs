@@ -6,6 +6,8 @@
 //! - [`policy_suite!`] makes a test of each case for one kind of policy; [`policy::check`] runs them
 //!   as a plain function.
 //! - [`Fake`] is a tier in memory, for the tests of tiers, caches and applications.
+//! - [`simulation`] runs whole caches in several processes on virtual time, with faults, and
+//!   [`history`] judges what came of it.
 //! - [`Faulty`] makes any backend fail, hang or lose answers on cue; [`Recording`] writes down what
 //!   a cache asks of it.
 
@@ -13,14 +15,16 @@ mod calls;
 mod fake;
 mod fake_log;
 mod faulty;
+pub mod history;
 #[cfg(test)]
 mod mutants;
 pub mod policy;
 mod recording;
+pub mod simulation;
 pub mod suite;
 
 pub use calls::{Call, Calls};
-pub use fake::Fake;
+pub use fake::{Fake, Saved};
 pub use fake_log::FakeLog;
 pub use faulty::{Fault, Faulty};
 pub use recording::{Answer, Record, Recording, Request};

@@ -1,0 +1,50 @@
+//! Bounded staleness: nothing that was superseded too long before the call.
+
+use std::time::Duration;
+
+use super::{History, Read, Violation, timeline::Timeline};
+
+/// Holds every read that is not marked stale to `bound`: what it gave was still true at some moment
+/// of the `bound` before its call, or later.
+///
+/// ```
+/// use std::time::Duration;
+/// use terrace_conformance::history::{At, Change, From, History, Read, bounded};
+///
+/// let ms = |millis: u64| At(millis * 1_000_000);
+/// let mut history = History::default();
+/// history.changes.push(Change { key: 1, at: ms(0), value: Some(10) });
+/// history.changes.push(Change { key: 1, at: ms(50), value: Some(11) });
+/// history.reads.push(Read {
+///     process: 0, key: 1, call: ms(200), ret: ms(201), value: Some(10),
+///     from: From::Near, joined: false, stale: false, anew: false, loads: false,
+/// });
+/// assert!(bounded(&history, Duration::from_millis(150)).is_empty());
+/// assert_eq!(bounded(&history, Duration::from_millis(100)).len(), 1);
+/// ```
+pub fn bounded(history: &History, bound: Duration) -> Vec<Violation> {
+    let timeline = Timeline::of(history);
+    let bound = u64::try_from(bound.as_nanos()).unwrap_or(u64::MAX);
+    let late = |read: &&Read| !read.stale && is_older(&timeline, read, bound);
+    let tell = |read: &Read| Violation {
+        at: read.call,
+        key: read.key,
+        what: format!(
+            "process {} read {:?}, which was superseded more than {} ms before its call",
+            read.process,
+            read.value,
+            bound / 1_000_000
+        ),
+    };
+    history.reads.iter().filter(late).map(tell).collect()
+}
+
+fn is_older(timeline: &Timeline, read: &Read, bound: u64) -> bool {
+    let number = match read.value {
+        Some(value) => timeline.number(value),
+        None => Some(timeline.last_absence(read.key, read.ret)),
+    };
+    // What never was true is judged by other checkers.
+    let Some(ended) = number.and_then(|number| timeline.ended(read.key, number)) else { return false };
+    ended.0.saturating_add(bound) < read.call.0
+}

@@ -1,0 +1,192 @@
+//! Linearizability of one register a key.
+
+use std::collections::{HashMap, HashSet};
+
+use super::{At, End, From, History, Key, Value, Violation, Wish, timeline::Timeline};
+
+/// Operations of one key that may be open at the same time, those included whose end nobody knows.
+const MOST_OPEN: usize = 128;
+
+/// Ways to explain a key's history that are followed at the same time.
+const MOST_WAYS: usize = 100_000;
+
+/// Holds the reads and writes of each key to linearizability: each took effect at one moment
+/// between its call and its return, and every answer fits that order. A write whose end is not
+/// known may take effect at any moment after its call, or never; where the history has the changes
+/// of the truth, they say whether and until when. What a loader gave and no store kept is no read.
+///
+/// Follows all explanations through the history, event by event, as in Lowe, Testing for
+/// Linearizability, Concurrency and Computation 29(4), 2017 (just-in-time linearization).
+///
+/// Gives the violations, and the keys that were not decided: those with more than 128 operations
+/// open at the same time or 100,000 explanations.
+pub fn linear(history: &History) -> (Vec<Violation>, Vec<Key>) {
+    let timeline = Timeline::of(history);
+    let mut keys: HashMap<Key, Vec<Op>> = HashMap::new();
+    for read in &history.reads {
+        let known =
+            history.changes.is_empty() || read.value.is_none_or(|value| timeline.number(value).is_some());
+        if read.from == From::Loader && !known {
+            continue;
+        }
+        let op = Op { call: read.call, ret: Some(read.ret), act: Act::Read(read.value) };
+        keys.entry(read.key).or_default().push(op);
+    }
+    for write in &history.writes {
+        let (Some(key), Some(mut op)) = (write.key, Op::of_write(write)) else { continue };
+        if let (None, Some(value), false) = (op.ret, write.wish.value(), history.changes.is_empty()) {
+            let Some(number) = timeline.number(value) else { continue };
+            op.ret = Some(timeline.began(key, number));
+        }
+        keys.entry(key).or_default().push(op);
+    }
+    let mut keys: Vec<(Key, Vec<Op>)> = keys.into_iter().collect();
+    keys.sort_by_key(|(key, _)| *key);
+    let (mut violations, mut undecided) = (Vec::new(), Vec::new());
+    for (key, ops) in keys {
+        match explain(&ops) {
+            Verdict::Linear => {}
+            Verdict::Undecided => undecided.push(key),
+            Verdict::Broken(op) => {
+                let what = format!("no order of the operations explains {:?} of {}", op.act, op.call);
+                violations.push(Violation { at: op.ret.unwrap_or(op.call), key, what });
+            }
+        }
+    }
+    (violations, undecided)
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Op {
+    call: At,
+    ret: Option<At>,
+    act: Act,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Act {
+    Read(Value),
+    /// A write; whether its condition held, where that is known.
+    Write(Wish, Option<bool>),
+}
+
+impl Op {
+    fn of_write(write: &super::Write) -> Option<Self> {
+        let (ret, held) = match write.ret {
+            Some((ret, End::Done)) => (Some(ret), Some(true)),
+            Some((ret, End::Refused)) => (Some(ret), Some(false)),
+            Some((_, End::Failed)) => return None,
+            // It may take effect later still.
+            Some((_, End::Unknown | End::Partial)) | None => (None, None),
+        };
+        let drops = matches!(write.wish, Wish::Invalidate);
+        (!drops).then_some(Self { call: write.call, ret, act: Act::Write(write.wish, held) })
+    }
+}
+
+impl Act {
+    /// The register afterwards; `None` where the answer does not fit.
+    fn apply(self, now: Value) -> Option<Value> {
+        let (wish, held) = match self {
+            Self::Read(value) => return (value == now).then_some(now),
+            Self::Write(wish, held) => (wish, held),
+        };
+        let (holds, then) = match wish {
+            Wish::Put(value) => (true, Some(value)),
+            Wish::PutIfAbsent(value) => (now.is_none(), Some(value)),
+            Wish::Replace(seen, value) => (now == Some(seen), Some(value)),
+            Wish::Remove | Wish::Invalidate => (true, None),
+        };
+        let fits = held.is_none_or(|held| held == holds);
+        fits.then_some(if holds { then } else { now })
+    }
+}
+
+enum Verdict {
+    Linear,
+    Broken(Op),
+    Undecided,
+}
+
+/// One explanation so far: the register, and which of the open operations have taken effect.
+type Way = (Value, u128);
+
+fn explain(ops: &[Op]) -> Verdict {
+    let calls = ops.iter().enumerate().map(|(at, op)| (op.call, 0, at));
+    let returns = ops.iter().enumerate().filter_map(|(at, op)| Some((op.ret?, 1, at)));
+    let mut events: Vec<(At, u8, usize)> = calls.chain(returns).collect();
+    events.sort_unstable();
+    let mut open: [Option<usize>; MOST_OPEN] = [None; MOST_OPEN];
+    let mut ways: HashSet<Way> = HashSet::from([(None, 0)]);
+    for (_, returns, at) in events {
+        if returns == 0 {
+            let Some(free) = open.iter().position(Option::is_none) else { return Verdict::Undecided };
+            open[free] = Some(at);
+            continue;
+        }
+        let Some(slot) = open.iter().position(|op| *op == Some(at)) else { continue };
+        let Some(after) = effects(ops, &open, ways, slot) else { return Verdict::Undecided };
+        ways = without_waste(ops, &open, after);
+        open[slot] = None;
+        if ways.is_empty() {
+            return Verdict::Broken(ops[at]);
+        }
+    }
+    Verdict::Linear
+}
+
+/// The ways in which the operation of `slot`, which returns now, has taken effect.
+fn effects(
+    ops: &[Op],
+    open: &[Option<usize>; MOST_OPEN],
+    ways: HashSet<Way>,
+    slot: usize,
+) -> Option<HashSet<Way>> {
+    let bit = |slot: usize| 1_u128 << slot;
+    let mut done = HashSet::new();
+    let mut seen = ways.clone();
+    let mut left: Vec<Way> = ways.into_iter().collect();
+    while let Some((value, taken)) = left.pop() {
+        if taken & bit(slot) != 0 {
+            done.insert((value, taken & !bit(slot)));
+            continue;
+        }
+        for (at, op) in open.iter().enumerate() {
+            let Some(op) = op.filter(|_| taken & bit(at) == 0) else { continue };
+            let Some(after) = ops[op].act.apply(value) else { continue };
+            let way = (after, taken | bit(at));
+            if seen.insert(way) {
+                left.push(way);
+            }
+        }
+        if seen.len() > MOST_WAYS {
+            return None;
+        }
+    }
+    Some(done)
+}
+
+/// Leaves out the ways that differ from another in more effects of writes without an end: what
+/// those may still do, the other may do as well, and it need not.
+fn without_waste(ops: &[Op], open: &[Option<usize>; MOST_OPEN], ways: HashSet<Way>) -> HashSet<Way> {
+    let endless = |(at, op): (usize, &Option<usize>)| {
+        op.is_some_and(|op| ops[op].ret.is_none()).then_some(1_u128 << at)
+    };
+    let endless: u128 = open.iter().enumerate().filter_map(endless).sum();
+    if endless == 0 {
+        return ways;
+    }
+    let mut least: HashMap<Way, Vec<u128>> = HashMap::new();
+    let mut ways: Vec<Way> = ways.into_iter().collect();
+    ways.sort_unstable_by_key(|(_, taken)| (taken & endless).count_ones());
+    for (value, taken) in ways {
+        let kept = least.entry((value, taken & !endless)).or_default();
+        if !kept.iter().any(|less| less & !taken == 0) {
+            kept.push(taken);
+        }
+    }
+    least
+        .into_iter()
+        .flat_map(|((value, _), taken)| taken.into_iter().map(move |taken| (value, taken)))
+        .collect()
+}

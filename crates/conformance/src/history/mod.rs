@@ -1,0 +1,251 @@
+//! What a run did, as a list of facts, and what checks it: nothing here knows how a cache works.
+//!
+//! A [`History`] is recorded by a [simulation](crate::simulation), by workers on real servers, or
+//! written by hand. The checkers are functions of it:
+//!
+//! | checker | what it holds a history to |
+//! |---|---|
+//! | [`fenced`] | level `Fenced`: no read older than a change heard or made, nothing old back in a tier |
+//! | [`bounded`] | level `Bounded`: nothing superseded more than a given time before the call |
+//! | [`lives`] | a time to live: nothing is served longer than it since it was obtained |
+//! | [`linear`] | level `Strong`: one register a key, linearizable |
+//!
+//! Values are numbers that are written once in a history, so that a value names its write.
+
+mod bounded;
+mod fenced;
+mod linear;
+mod lives;
+mod timeline;
+
+pub use bounded::bounded;
+pub use fenced::fenced;
+pub use linear::linear;
+pub use lives::lives;
+
+use std::fmt;
+
+/// A moment: nanoseconds of one clock that everything in a history was read from. Of two facts
+/// the earlier has the lower number; in a simulation no two have the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct At(pub u64);
+
+impl At {
+    /// The whole milliseconds.
+    pub const fn millis(self) -> u64 {
+        self.0 / 1_000_000
+    }
+}
+
+impl fmt::Display for At {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{:06} ms", self.0 / 1_000_000, self.0 % 1_000_000)
+    }
+}
+
+/// One life of a process; a restarted one has another number.
+pub type Process = u32;
+/// A key.
+pub type Key = u64;
+/// What was written, by a number of its own; `None` is absence.
+pub type Value = Option<u64>;
+
+/// What the values of a history are ordered by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Truth {
+    /// The store's commits.
+    #[default]
+    Store,
+    /// The changes of the origin behind the loader.
+    Origin,
+}
+
+/// Where a read was answered from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum From {
+    /// The process's own near tier.
+    Near,
+    /// A shared cache tier.
+    Tier,
+    /// The store.
+    Store,
+    /// A loader.
+    Loader,
+    /// Not known: an absence, for which a cache does not say.
+    Unknown,
+}
+
+/// One key of a read that was answered with a value or an absence.
+#[derive(Clone, Copy, Debug)]
+pub struct Read {
+    /// Who read.
+    pub process: Process,
+    /// What.
+    pub key: Key,
+    /// When the call was made.
+    pub call: At,
+    /// When it returned.
+    pub ret: At,
+    /// The answer.
+    pub value: Value,
+    /// Where it came from.
+    pub from: From,
+    /// It shared a trip or load that may have begun before the call.
+    pub joined: bool,
+    /// It was marked stale.
+    pub stale: bool,
+    /// It asked the truth anew (`refresh`), or was read at level `Strong`.
+    pub anew: bool,
+    /// It brought a loader.
+    pub loads: bool,
+}
+
+/// What a write asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wish {
+    /// `put`.
+    Put(u64),
+    /// `put_if_absent`.
+    PutIfAbsent(u64),
+    /// `replace` of the first value by the second.
+    Replace(u64, u64),
+    /// `remove`.
+    Remove,
+    /// `invalidate`, or `clear` where the write has no key.
+    Invalidate,
+}
+
+impl Wish {
+    /// The value to be written.
+    pub const fn value(self) -> Option<u64> {
+        match self {
+            Self::Put(value) | Self::PutIfAbsent(value) | Self::Replace(_, value) => Some(value),
+            Self::Remove | Self::Invalidate => None,
+        }
+    }
+}
+
+/// How a write ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Acknowledged.
+    Done,
+    /// Its condition did not hold.
+    Refused,
+    /// Every tier was tried, and not all confirmed.
+    Partial,
+    /// It failed, and did not happen.
+    Failed,
+    /// It failed, and may or may not have happened.
+    Unknown,
+}
+
+/// One key of a write.
+#[derive(Clone, Copy, Debug)]
+pub struct Write {
+    /// Who wrote.
+    pub process: Process,
+    /// What; `None` is every key.
+    pub key: Option<Key>,
+    /// When the call was made.
+    pub call: At,
+    /// When it returned, and how; `None` where the process died before.
+    pub ret: Option<(At, End)>,
+    /// What was asked for.
+    pub wish: Wish,
+}
+
+/// A change of the truth.
+#[derive(Clone, Copy, Debug)]
+pub struct Change {
+    /// The key that changed.
+    pub key: Key,
+    /// When.
+    pub at: At,
+    /// What is true from then on.
+    pub value: Value,
+}
+
+/// A fact about a shared cache tier or about what a process knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fact {
+    /// A tier began to show a value.
+    Shown {
+        /// The number of the tier.
+        tier: usize,
+        /// The key.
+        key: Key,
+        /// The value.
+        value: u64,
+    },
+    /// A process was told by a tier that a write, invalidation or clear was carried out there.
+    Confirmed {
+        /// The number of the tier, from near to far.
+        tier: usize,
+        /// Who was told.
+        process: Process,
+        /// The key; `None` is every key.
+        key: Option<Key>,
+        /// It was a put.
+        put: bool,
+    },
+    /// A tier went back in time: what was promised of earlier changes is void.
+    WentBack,
+    /// A process got a value from the truth, from which its copies live.
+    Obtained {
+        /// The value.
+        value: u64,
+    },
+    /// A key's copies were given another life by `expire`.
+    Extended {
+        /// The key.
+        key: Key,
+        /// Its new end.
+        until: At,
+    },
+    /// A process heard of all changes of a key that were made before `since`.
+    Heard {
+        /// Who.
+        process: Process,
+        /// The key; `None` is every key.
+        key: Option<Key>,
+        /// What was changed earlier must not be served from now on.
+        since: At,
+    },
+}
+
+/// Everything that a run did. Each list is in the order of time.
+#[derive(Clone, Debug, Default)]
+pub struct History {
+    /// What the values are ordered by.
+    pub truth: Truth,
+    /// How many shared cache tiers there are.
+    pub tiers: usize,
+    /// In the order of their returns.
+    pub reads: Vec<Read>,
+    /// In the order of their returns; those without one last.
+    pub writes: Vec<Write>,
+    /// The changes of the truth.
+    pub changes: Vec<Change>,
+    /// Facts about tiers and processes.
+    pub facts: Vec<(At, Fact)>,
+    /// Values that loaders offered to a store, which may have refused them.
+    pub offered: Vec<u64>,
+}
+
+/// Something that was not to be.
+#[derive(Clone, Debug)]
+pub struct Violation {
+    /// When it showed.
+    pub at: At,
+    /// The key.
+    pub key: Key,
+    /// What was promised, and what was seen.
+    pub what: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} key {}: {}", self.at, self.key, self.what)
+    }
+}

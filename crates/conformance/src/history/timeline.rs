@@ -1,0 +1,63 @@
+//! The truth of each key, change by change.
+
+use std::collections::HashMap;
+
+use super::{At, History, Key, Value};
+
+/// The changes of every key, numbered from 1 a key; 0 is before the first, where nothing is there.
+pub(super) struct Timeline {
+    keys: HashMap<Key, Vec<(At, Value)>>,
+    /// The first and the last number under which a value was true.
+    numbers: HashMap<u64, (usize, usize)>,
+}
+
+impl Timeline {
+    pub(super) fn of(history: &History) -> Self {
+        let mut keys: HashMap<Key, Vec<(At, Value)>> = HashMap::new();
+        let mut numbers = HashMap::with_capacity(history.changes.len());
+        for change in &history.changes {
+            let key = keys.entry(change.key).or_default();
+            key.push((change.at, change.value));
+            if let Some(value) = change.value {
+                let number = key.len();
+                numbers.entry(value).or_insert((number, number)).1 = number;
+            }
+        }
+        Self { keys, numbers }
+    }
+
+    pub(super) fn of_key(&self, key: Key) -> &[(At, Value)] {
+        self.keys.get(&key).map_or(&[], Vec::as_slice)
+    }
+
+    /// The number of a value, the last one where it was the truth again; `None` if it never was.
+    pub(super) fn number(&self, value: u64) -> Option<usize> {
+        self.numbers.get(&value).map(|numbers| numbers.1)
+    }
+
+    /// The number under which a value was the truth for the first time.
+    pub(super) fn first_number(&self, value: u64) -> Option<usize> {
+        self.numbers.get(&value).map(|numbers| numbers.0)
+    }
+
+    /// The number of what was true at a moment.
+    pub(super) fn at(&self, key: Key, at: At) -> usize {
+        self.of_key(key).partition_point(|(changed, _)| *changed <= at)
+    }
+
+    /// The highest number under which nothing was there, up to a moment.
+    pub(super) fn last_absence(&self, key: Key, until: At) -> usize {
+        let changes = &self.of_key(key)[..self.at(key, until)];
+        changes.iter().rposition(|(_, value)| value.is_none()).map_or(0, |at| at + 1)
+    }
+
+    /// When a number came to be.
+    pub(super) fn began(&self, key: Key, number: usize) -> At {
+        number.checked_sub(1).and_then(|at| self.of_key(key).get(at)).map_or(At(0), |change| change.0)
+    }
+
+    /// When a number was superseded.
+    pub(super) fn ended(&self, key: Key, number: usize) -> Option<At> {
+        self.of_key(key).get(number).map(|change| change.0)
+    }
+}

@@ -1,0 +1,291 @@
+//! One process's callers: they carry out the steps of a plan and write down what came of them.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use terrace_core::{BoxError, Cache, Cached, Error, ErrorKind, Missing, Result, Source, Version};
+use tokio::time::sleep;
+
+use super::{
+    near::PlainNear,
+    plan::{Act, Pace, Stack},
+    recorder::Recorder,
+};
+use crate::history::{At, End, Fact, From, Key, Process, Read, Wish};
+
+/// The caches that a run is about.
+pub(super) type Stacked = Cache<u64, u64, PlainNear>;
+
+/// What the callers of one life of a process share.
+pub(super) struct Client {
+    pub(super) process: Process,
+    pub(super) slot: usize,
+    pub(super) processes: usize,
+    pub(super) keys: u64,
+    pub(super) stack: Stack,
+    pub(super) cache: Stacked,
+    pub(super) near: PlainNear,
+    pub(super) recorder: Arc<Recorder>,
+    /// Keys of which a change is under way: an origin is changed by one caller at a time.
+    pub(super) busy: Vec<AtomicBool>,
+}
+
+/// How a read is to be written down.
+#[derive(Clone, Copy)]
+struct Asked {
+    call: At,
+    loads: bool,
+    anew: bool,
+}
+
+impl Client {
+    pub(super) async fn act(self: Arc<Self>, act: Act) {
+        match act {
+            Act::Get(key) => {
+                let asked = self.ask(false);
+                let got = self.cache.get(&key).await;
+                self.read(asked, key, got);
+            }
+            Act::Load(key, pace) => self.load(key, pace).await,
+            Act::Refresh(key, pace) => {
+                let asked = Asked { anew: true, ..self.ask(true) };
+                let got = self.cache.refresh(&key, |_| self.loader(key, pace)).await;
+                self.read(asked, key, got);
+            }
+            Act::GetMany(from, to) => {
+                let (asked, keys) = (self.ask(false), (from..to).collect::<Vec<_>>());
+                let many = self.cache.get_many(&keys).await;
+                keys.into_iter().zip(many).for_each(|(key, got)| self.read(asked, key, got));
+            }
+            Act::LoadMany(from, to, pace) => self.load_many(from, to, pace).await,
+            Act::Put(key) => self.change(key, Wish::Put(0)).await,
+            Act::PutIfAbsent(key) => self.change(key, Wish::PutIfAbsent(0)).await,
+            Act::Replace(key) => self.change(key, Wish::Replace(0, 0)).await,
+            Act::Invalidate(key) => self.change(key, Wish::Invalidate).await,
+            Act::Remove(key) => self.change(key, Wish::Remove).await,
+            Act::InvalidateMany(from, to) => self.invalidate_many(from, to).await,
+            Act::Clear => {
+                let write = self.writes(None, Wish::Invalidate);
+                let cleared = self.cache.clear().await;
+                self.recorder.wrote(write, ended(cleared.map(|()| true)));
+            }
+            Act::Expire(key, millis) => self.expire(key, millis).await,
+            Act::Forget(key) => self.near.forget(key),
+        }
+    }
+
+    fn ask(&self, loads: bool) -> Asked {
+        Asked { call: self.recorder.now(), loads, anew: false }
+    }
+
+    fn read(&self, asked: Asked, key: Key, got: Result<Option<Cached<u64>>>) {
+        let Ok(got) = got else {
+            return self.recorder.count(|counts| counts.failed_reads += 1);
+        };
+        let Asked { call, loads, anew } = asked;
+        let served = got.as_ref().map(Cached::served);
+        let from = match served.as_ref().map(|served| &served.from) {
+            Some(Source::Near) => From::Near,
+            Some(Source::Tier(_)) => From::Tier,
+            Some(Source::Store(_)) => From::Store,
+            Some(Source::Loader) => From::Loader,
+            _ => From::Unknown,
+        };
+        let joined = served.as_ref().is_none_or(|served| served.coalesced);
+        let stale = served.as_ref().is_some_and(|served| served.stale);
+        let (process, value) = (self.process, got.map(|got| *got));
+        self.recorder.read(|ret| Read { process, key, call, ret, value, from, joined, stale, anew, loads });
+    }
+
+    fn writes(&self, key: Option<Key>, wish: Wish) -> usize {
+        self.recorder.writes(self.process, key, wish)
+    }
+
+    /// A load; over a store alone it is also a write of what it offers, where nothing is there.
+    async fn load(&self, key: Key, pace: Pace) {
+        let asked = self.ask(true);
+        let offered = Arc::new(Mutex::new(None));
+        let load = |_| {
+            let (load, offered) = (self.loader(key, pace), Arc::clone(&offered));
+            let (recorder, process) = (Arc::clone(&self.recorder), self.process);
+            let linear = self.stack.is_linear();
+            async move {
+                let value = load.await?;
+                *offered.lock() = value
+                    .filter(|_| linear)
+                    .map(|value| (value, recorder.writes(process, Some(key), Wish::PutIfAbsent(value))));
+                Ok::<_, BoxError>(value)
+            }
+        };
+        let got = self.cache.get_or_load_with(&key, load).await;
+        if let Some((value, write)) = offered.lock().take() {
+            // One that lost to a remove is given all the same, and did not happen.
+            let lost = matches!(&got, Ok(got) if got.as_ref().is_none_or(|got| **got != value));
+            self.recorder.wrote(write, if lost { End::Refused } else { End::Unknown });
+        }
+        self.read(asked, key, got);
+    }
+
+    /// A loader of the origin; over a store, one that has something new to offer each time.
+    fn loader(
+        &self,
+        key: Key,
+        pace: Pace,
+    ) -> impl Future<Output = Result<Option<u64>, BoxError>> + Send + use<> {
+        let (recorder, stored) = (Arc::clone(&self.recorder), self.stack.store);
+        async move {
+            let look = || if stored { Some(recorder.offer()) } else { recorder.origin(key) };
+            let value = match pace {
+                Pace::Early(millis) => {
+                    let value = look();
+                    pause(millis).await;
+                    value
+                }
+                Pace::Late(millis) => {
+                    pause(millis).await;
+                    look()
+                }
+                Pace::Fails(millis) => {
+                    pause(millis).await;
+                    return Err("the origin is away".into());
+                }
+            };
+            if let Some(value) = value {
+                recorder.fact(Fact::Obtained { value });
+            }
+            Ok(value)
+        }
+    }
+
+    async fn load_many(&self, from: u64, to: u64, pace: Pace) {
+        let (asked, keys) = (self.ask(true), (from..to).collect::<Vec<_>>());
+        let load = |missing: Missing<u64>| {
+            let loads = missing.keys().iter().map(|&key| {
+                let load = self.loader(key, pace);
+                async move { load.await.map(|item| (key, item)) }
+            });
+            futures_util::future::try_join_all(loads.collect::<Vec<_>>())
+        };
+        let many = self.cache.get_or_load_many(&keys, load).await;
+        keys.into_iter().zip(many).for_each(|(key, got)| self.read(asked, key, got));
+    }
+
+    /// A change of one key. Where there is an origin, its owner changes that first, one change
+    /// after the other; others only drop copies.
+    async fn change(&self, key: Key, wish: Wish) {
+        if self.stack.store {
+            return self.write(key, wish, None).await;
+        }
+        if key as usize % self.processes != self.slot {
+            return self.write(key, Wish::Invalidate, None).await;
+        }
+        let busy = &self.busy[key as usize];
+        if busy.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let value = self.recorder.change_origin(key, !matches!(wish, Wish::Remove));
+        self.write(key, wish, value).await;
+        busy.store(false, Ordering::Relaxed);
+    }
+
+    async fn write(&self, key: Key, wish: Wish, value: Option<u64>) {
+        let new = || value.unwrap_or_else(|| self.recorder.new_value());
+        // A conditional put begins with a read, which is a read of its own.
+        let seen = match wish {
+            Wish::Replace(..) => {
+                let asked = self.ask(false);
+                let got = self.cache.get(&key).await;
+                let seen =
+                    got.as_ref().ok().and_then(Option::as_ref).map(|got| (**got, got.served().version));
+                self.read(asked, key, got);
+                seen
+            }
+            _ => None,
+        };
+        let (wish, version) = match (wish, seen) {
+            (Wish::Put(_), _) => (Wish::Put(new()), None),
+            (Wish::PutIfAbsent(_), _) => (Wish::PutIfAbsent(new()), None),
+            (Wish::Replace(..), Some((seen, version))) => (Wish::Replace(seen, new()), Some(version)),
+            (Wish::Replace(..), None) => (Wish::Put(new()), None),
+            (wish, _) => (wish, None),
+        };
+        let write = self.writes(Some(key), wish);
+        let end = self.carry_out(key, wish, version).await;
+        self.recorder.wrote(write, end);
+        // A copy of what the origin had before may have been in the way.
+        if !self.stack.store && end == End::Refused {
+            let write = self.writes(Some(key), Wish::Invalidate);
+            let end = ended(self.cache.invalidate(&key).await);
+            self.recorder.wrote(write, end);
+        }
+    }
+
+    async fn carry_out(&self, key: Key, wish: Wish, version: Option<Version>) -> End {
+        let put = |value: u64| {
+            self.recorder.fact(Fact::Obtained { value });
+            value
+        };
+        let held = match wish {
+            Wish::Put(value) => self.cache.put(&key, put(value)).await.map(|_| true),
+            Wish::PutIfAbsent(value) => self.cache.put_if_absent(&key, put(value)).await,
+            Wish::Replace(_, value) => {
+                self.cache.replace(&key, version.unwrap_or_default(), put(value)).await
+            }
+            Wish::Remove => self.cache.remove(&key).await.map(|_| true),
+            Wish::Invalidate => self.cache.invalidate(&key).await.map(|_| true),
+        };
+        ended(held)
+    }
+
+    async fn invalidate_many(&self, from: u64, to: u64) {
+        let keys: Vec<Key> = (from..to).collect();
+        let writes: Vec<usize> = keys.iter().map(|&key| self.writes(Some(key), Wish::Invalidate)).collect();
+        let results = self.cache.invalidate_many(&keys).await;
+        for (write, result) in writes.into_iter().zip(results) {
+            self.recorder.wrote(write, ended(result.map(|_| true)));
+        }
+    }
+
+    async fn expire(&self, key: Key, millis: u64) {
+        // A record that ended would be a change that no server tells of.
+        let millis = if self.stack.store { 3_600_000 } else { millis };
+        let until = At(self.recorder.now().0 + millis * 1_000_000);
+        self.recorder.fact(Fact::Extended { key, until });
+        // Whatever comes of it: it is judged by what is read.
+        let _ = self.cache.expire(&key, Duration::from_millis(millis)).await;
+    }
+
+    /// One more read of every key, once all is well.
+    pub(super) async fn read_all(self: Arc<Self>) {
+        for key in 0..self.keys {
+            Arc::clone(&self).act(Act::Get(key)).await;
+            if !self.stack.is_linear() {
+                Arc::clone(&self).act(Act::Refresh(key, Pace::Late(0))).await;
+            }
+        }
+    }
+}
+
+async fn pause(millis: u64) {
+    if millis > 0 {
+        sleep(Duration::from_millis(millis)).await;
+    }
+}
+
+fn ended(held: Result<bool, Error>) -> End {
+    match held {
+        Ok(true) => End::Done,
+        Ok(false) => End::Refused,
+        Err(error) => match error.kind() {
+            ErrorKind::Partial => End::Partial,
+            ErrorKind::Unknown | ErrorKind::Timeout => End::Unknown,
+            _ => End::Failed,
+        },
+    }
+}

@@ -1,0 +1,81 @@
+//! Whole caches in simulated processes over simulated servers, on virtual time.
+//!
+//! A run follows a [`Plan`]: several processes, each with a cache of the same stack, share tiers
+//! that are [`Fake`](crate::Fake)s behind a network that delays, reorders and loses messages. Processes are
+//! paused and die in the middle of what they do; servers refuse, evict, forget and go back in
+//! time. What comes of it is a [history](crate::history), which the checkers judge.
+//!
+//! The same plan always gives the same history: one thread steps everything, a millisecond of
+//! virtual time at a time, and each process has a runtime of its own, so that a paused one misses
+//! time and a dead one loses its tasks.
+//!
+//! ```
+//! use terrace_conformance::simulation::{Plan, simulate};
+//!
+//! let run = simulate(&Plan::of_seed(7))?;
+//! assert!(run.violations.is_empty(), "{:?}", run.violations);
+//! # Ok::<_, terrace_core::Error>(())
+//! ```
+
+mod client;
+mod near;
+mod network;
+mod plan;
+mod recorder;
+mod shrink;
+mod witness;
+mod world;
+
+use std::time::Duration;
+
+use terrace_core::{Level, Result};
+
+pub use near::PlainNear;
+pub use network::Way;
+pub use plan::{Act, Fault, Pace, Plan, Stack, Step, Trouble, Weather};
+pub use recorder::Counts;
+pub use shrink::shrink;
+
+use crate::history::{History, Key, Violation, fenced, linear, lives};
+
+/// What came of a run.
+#[derive(Debug)]
+pub struct Run {
+    /// All that happened.
+    pub history: History,
+    /// What was counted beside it.
+    pub counts: Counts,
+    /// What was not to happen.
+    pub violations: Vec<Violation>,
+    /// Keys whose order was too hard to decide.
+    pub undecided: Vec<Key>,
+}
+
+/// Carries out a plan and judges its history.
+///
+/// # Errors
+/// Where the plan's stack cannot be built.
+///
+/// # Cost
+/// A few tens of milliseconds for a plan of a virtual second.
+pub fn simulate(plan: &Plan) -> Result<Run> {
+    let (history, counts) = world::World::new(plan).run()?;
+    let (violations, undecided) = judge(&plan.stack, &history);
+    Ok(Run { history, counts, violations, undecided })
+}
+
+/// Clocks count in milliseconds, and an answer may be served in the one in which it ends.
+const GRAIN: Duration = Duration::from_millis(2);
+
+fn judge(stack: &Stack, history: &History) -> (Vec<Violation>, Vec<Key>) {
+    let mut violations = lives(history, stack.life + GRAIN);
+    if stack.level != Level::Ttl {
+        violations.extend(fenced(history));
+    }
+    if !stack.is_linear() {
+        return (violations, Vec::new());
+    }
+    let (broken, undecided) = linear(history);
+    violations.extend(broken);
+    (violations, undecided)
+}

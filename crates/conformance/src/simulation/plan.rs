@@ -1,0 +1,296 @@
+//! What a run is to do: everything in it follows from a plan, and a plan from a seed.
+
+use std::{fmt, time::Duration};
+
+use fastrand::Rng;
+use terrace_core::Level;
+
+use super::network::Way;
+
+/// A run, step by step. The same plan gives the same history.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Where its random delays and losses come from.
+    pub seed: u64,
+    /// The caches.
+    pub stack: Stack,
+    /// How many processes have one.
+    pub processes: usize,
+    /// How many keys they share, from 0.
+    pub keys: u64,
+    /// How long it runs, in milliseconds; then it heals, and every key is read once more.
+    pub length: u64,
+    /// What the network does all the time.
+    pub weather: Weather,
+    /// What is asked of the caches, in order.
+    pub steps: Vec<Step>,
+    /// What goes wrong, in order.
+    pub faults: Vec<Fault>,
+}
+
+/// The caches of a run; all processes have the same.
+#[derive(Clone, Copy, Debug)]
+pub struct Stack {
+    /// How consistent they are.
+    pub level: Level,
+    /// With near tiers.
+    pub near: bool,
+    /// How many shared cache tiers they have.
+    pub tiers: usize,
+    /// With a store; else an origin behind the loaders is the truth.
+    pub store: bool,
+    /// Every caller looks and loads for itself.
+    pub alone: bool,
+    /// How long copies live.
+    pub life: Duration,
+    /// How long they live in near tiers.
+    pub near_life: Option<Duration>,
+    /// How long absences live; zero keeps none.
+    pub negative: Duration,
+}
+
+impl Stack {
+    /// Whether every read and write is one of a linearizable register: a store alone, read by each
+    /// caller for itself.
+    pub fn is_linear(&self) -> bool {
+        self.store && self.tiers == 0 && !self.near && self.alone
+    }
+
+    /// The number of servers: the tiers from near to far, then the store.
+    pub fn servers(&self) -> usize {
+        self.tiers + usize::from(self.store)
+    }
+}
+
+impl fmt::Display for Stack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parts = [
+            self.near.then(|| "near".to_owned()),
+            (self.tiers > 0).then(|| format!("{} tier{}", self.tiers, if self.tiers > 1 { "s" } else { "" })),
+            self.store.then(|| "store".to_owned()),
+        ];
+        let parts: Vec<String> = parts.into_iter().flatten().collect();
+        write!(f, "{:?}: {}", self.level, parts.join(" + "))
+    }
+}
+
+/// What the network does to a message, in thousandths.
+#[derive(Clone, Copy, Debug)]
+pub struct Weather {
+    /// It is lost.
+    pub lost: u16,
+    /// It takes so long that its caller may give up: 40 to 400 ms.
+    pub stuck: u16,
+    /// It takes 3 to 40 ms, and others overtake it.
+    pub slow: u16,
+}
+
+impl Weather {
+    /// Every message takes 1 or 2 ms.
+    pub const FAIR: Self = Self { lost: 0, stuck: 0, slow: 0 };
+}
+
+/// One call of one process.
+#[derive(Clone, Copy, Debug)]
+pub struct Step {
+    /// In which millisecond it begins; one whose process is paused or dead is left out.
+    pub at: u64,
+    /// Which process.
+    pub slot: usize,
+    /// What it calls.
+    pub act: Act,
+}
+
+/// A call of a cache. Where there is an origin, only the process that owns the key changes it: the
+/// one whose number is the key's, modulo the processes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Act {
+    /// `get`.
+    Get(u64),
+    /// `get_or_load_with`, by a loader of this pace.
+    Load(u64, Pace),
+    /// `get_many` of a range of keys.
+    GetMany(u64, u64),
+    /// `get_or_load_many` of a range of keys.
+    LoadMany(u64, u64, Pace),
+    /// `refresh`.
+    Refresh(u64, Pace),
+    /// A change by `put`.
+    Put(u64),
+    /// A change by `put_if_absent`; with an origin, by `invalidate` where that was refused.
+    PutIfAbsent(u64),
+    /// A change by `get` and `replace`, as above.
+    Replace(u64),
+    /// A change of the origin, if the process owns the key, and an `invalidate`.
+    Invalidate(u64),
+    /// A change of the origin, if the process owns the key, to nothing, and a `remove`.
+    Remove(u64),
+    /// `invalidate_many` of a range of keys, without a change.
+    InvalidateMany(u64, u64),
+    /// `clear`.
+    Clear,
+    /// `expire`, to this many milliseconds from now.
+    Expire(u64, u64),
+    /// The near tier evicts the key.
+    Forget(u64),
+}
+
+/// How a loader goes about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// It reads the origin, and gives that so many milliseconds later.
+    Early(u64),
+    /// It reads the origin after so many milliseconds.
+    Late(u64),
+    /// It fails after so many milliseconds.
+    Fails(u64),
+}
+
+/// Something that goes wrong in a millisecond.
+#[derive(Clone, Copy, Debug)]
+pub struct Fault {
+    /// When.
+    pub at: u64,
+    /// What.
+    pub what: Trouble,
+}
+
+/// What goes wrong. Servers are numbered from near to far, the store last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// A process stops for so long, as under SIGSTOP.
+    Pause(usize, u64),
+    /// A process dies with all that it had under way, and is started again so much later.
+    Crash(usize, u64),
+    /// A process and a server lose each other's messages in one way, for so long.
+    Cut(usize, usize, Way, u64),
+    /// A server refuses connections for so long.
+    Down(usize, u64),
+    /// A cache tier evicts a key, whatever the cell holds.
+    Evict(usize, u64),
+    /// A cache tier loses everything.
+    Flush(usize),
+    /// A cache tier is saved.
+    Save(usize),
+    /// A cache tier goes back to what was saved last, if anything was.
+    GoBack(usize),
+}
+
+impl Plan {
+    /// A random plan of a random stack.
+    pub fn of_seed(seed: u64) -> Self {
+        let mut rng = Rng::with_seed(seed);
+        let stack = random_stack(&mut rng);
+        Self::random(seed, stack, &mut rng)
+    }
+
+    /// A random plan for a stack.
+    pub fn of_stack(seed: u64, stack: Stack) -> Self {
+        Self::random(seed, stack, &mut Rng::with_seed(seed))
+    }
+
+    fn random(seed: u64, stack: Stack, rng: &mut Rng) -> Self {
+        let processes = rng.usize(2..=3);
+        let keys = rng.u64(2..=6);
+        let length = rng.u64(300..1_500);
+        let weather = match rng.u8(..4) {
+            0 => Weather::FAIR,
+            1 => Weather { lost: 0, stuck: 0, slow: 300 },
+            2 => Weather { lost: 5, stuck: 20, slow: 200 },
+            _ => Weather { lost: 30, stuck: 60, slow: 200 },
+        };
+        let mut plan = Self { seed, stack, processes, keys, length, weather, steps: vec![], faults: vec![] };
+        let density = if stack.is_linear() { 0 } else { rng.u64(3..12) };
+        for at in 0..length {
+            for _ in 0..rng.u64(0..=(density * processes as u64).max(1)) {
+                let slot = rng.usize(..processes);
+                let act = plan.random_act(slot, rng);
+                plan.steps.push(Step { at, slot, act });
+            }
+        }
+        let troubles = if rng.u8(..5) == 0 { 0 } else { length / rng.u64(20..200) };
+        let mut times: Vec<u64> = (0..troubles).map(|_| rng.u64(..length)).collect();
+        times.sort_unstable();
+        plan.faults = times.into_iter().filter_map(|at| plan.random_fault(at, rng)).collect();
+        plan
+    }
+
+    fn random_act(&self, slot: usize, rng: &mut Rng) -> Act {
+        let any = rng.u64(..self.keys);
+        let to = rng.u64(any..self.keys) + 1;
+        let pace = match rng.u8(..20) {
+            0 => Pace::Fails(rng.u64(..20)),
+            1..10 => Pace::Early(rng.u64(..60)),
+            _ => Pace::Late(rng.u64(..20)),
+        };
+        let fenced = self.stack.level != Level::Ttl;
+        // The keys of a process are those of its number, modulo the processes.
+        let owned = any - any % self.processes as u64 + slot as u64;
+        let key = if self.stack.store || owned >= self.keys { any } else { owned };
+        let linear = self.stack.is_linear();
+        let writes = if linear { 400 } else { 40 };
+        match rng.u16(..1_000) {
+            chance if chance < writes => match rng.u8(..20) {
+                0..7 => Act::Put(key),
+                7..9 if fenced => Act::PutIfAbsent(key),
+                9..11 if fenced => Act::Replace(key),
+                11..16 if !linear => Act::Invalidate(key),
+                16..18 => Act::Remove(key),
+                18 if !linear => Act::InvalidateMany(any, to),
+                _ if !linear && rng.u8(..4) == 0 => Act::Clear,
+                _ if !linear && rng.u8(..2) == 0 => Act::Expire(any, rng.u64(20..2_000)),
+                _ => Act::Put(key),
+            },
+            400..600 if linear => Act::Load(any, pace),
+            _ if linear => Act::Get(any),
+            40..60 => Act::Forget(any),
+            60..70 => Act::Refresh(any, pace),
+            70..110 => Act::GetMany(any, to),
+            110..140 => Act::LoadMany(any, to, pace),
+            140..340 => Act::Load(any, pace),
+            _ => Act::Get(any),
+        }
+    }
+
+    fn random_fault(&self, at: u64, rng: &mut Rng) -> Option<Fault> {
+        let slot = rng.usize(..self.processes);
+        let server = rng.usize(..self.stack.servers());
+        let cache = server.min(self.stack.tiers.saturating_sub(1));
+        let way = if rng.bool() { Way::There } else { Way::Back };
+        let what = match rng.u8(..20) {
+            0..4 => Trouble::Pause(slot, rng.u64(2..400)),
+            4..6 => Trouble::Crash(slot, rng.u64(1..100)),
+            6..9 => Trouble::Cut(slot, server, way, rng.u64(5..300)),
+            9..11 => Trouble::Down(server, rng.u64(5..300)),
+            11..17 => Trouble::Evict(cache, rng.u64(..self.keys)),
+            17 => Trouble::Flush(cache),
+            18 => Trouble::Save(cache),
+            _ => Trouble::GoBack(cache),
+        };
+        let of_tier =
+            matches!(what, Trouble::Evict(..) | Trouble::Flush(_) | Trouble::Save(_) | Trouble::GoBack(_));
+        (!of_tier || self.stack.tiers > 0).then_some(Fault { at, what })
+    }
+}
+
+fn random_stack(rng: &mut Rng) -> Stack {
+    let (store, tiers) = match rng.u8(..10) {
+        0..4 => (false, 1),
+        4..6 => (false, 2),
+        6..8 => (true, 1),
+        8 => (true, 2),
+        _ => (true, 0),
+    };
+    let level = if !store && rng.u8(..5) == 0 { Level::Ttl } else { Level::Fenced };
+    let short = |rng: &mut Rng| Duration::from_millis(rng.u64(50..2_000));
+    Stack {
+        level,
+        near: rng.u8(..4) > 0 && !(store && tiers == 0 && rng.bool()),
+        tiers,
+        store,
+        alone: (store && tiers == 0) || rng.u8(..8) == 0,
+        life: short(rng),
+        near_life: rng.bool().then(|| short(rng)),
+        negative: if rng.bool() { Duration::ZERO } else { Duration::from_millis(rng.u64(10..300)) },
+    }
+}

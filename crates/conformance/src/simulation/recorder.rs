@@ -1,0 +1,134 @@
+//! Writes down what a run does, in the order in which it happens.
+
+use parking_lot::Mutex;
+
+use crate::history::{At, Change, End, Fact, History, Key, Process, Read, Value, Wish, Write};
+
+/// The history of a run in the making, the origin behind its loaders, and the source of its values.
+pub(super) struct Recorder(Mutex<Log>);
+
+struct Log {
+    tick: u64,
+    order: u64,
+    values: u64,
+    origin: Vec<Value>,
+    history: History,
+    counts: Counts,
+}
+
+/// What a run counts beside its history.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Reads that failed with a typed error, which is no answer.
+    pub failed_reads: u64,
+    /// Messages that were lost on their way.
+    pub lost: u64,
+    /// Requests that were carried out after their caller had given up.
+    pub late: u64,
+    /// Faults that struck a process or server.
+    pub faults: u64,
+}
+
+impl Recorder {
+    pub(super) fn new(history: History, keys: u64) -> Self {
+        let origin = vec![None; usize::try_from(keys).unwrap_or_default()];
+        let counts = Counts::default();
+        Self(Mutex::new(Log { tick: 0, order: 0, values: 0, origin, history, counts }))
+    }
+
+    /// Begins the next millisecond.
+    pub(super) fn begin(&self, tick: u64) {
+        let mut log = self.0.lock();
+        log.tick = tick;
+        log.order = 0;
+    }
+
+    pub(super) fn now(&self) -> At {
+        self.0.lock().now()
+    }
+
+    /// A value that was never written before.
+    pub(super) fn new_value(&self) -> u64 {
+        self.0.lock().new_value()
+    }
+
+    /// A new value that a loader offers to a store.
+    pub(super) fn offer(&self) -> u64 {
+        let mut log = self.0.lock();
+        let value = log.new_value();
+        log.history.offered.push(value);
+        value
+    }
+
+    pub(super) fn origin(&self, key: Key) -> Value {
+        self.0.lock().origin[key as usize]
+    }
+
+    /// Changes the origin to a new value, or to none.
+    pub(super) fn change_origin(&self, key: Key, some: bool) -> Value {
+        let mut log = self.0.lock();
+        let value = some.then(|| log.new_value());
+        log.origin[key as usize] = value;
+        let at = log.now();
+        log.history.changes.push(Change { key, at, value });
+        value
+    }
+
+    pub(super) fn changed(&self, key: Key, value: Value) {
+        let mut log = self.0.lock();
+        let at = log.now();
+        log.history.changes.push(Change { key, at, value });
+    }
+
+    pub(super) fn fact(&self, fact: Fact) {
+        let mut log = self.0.lock();
+        let at = log.now();
+        log.history.facts.push((at, fact));
+    }
+
+    pub(super) fn read(&self, read: impl FnOnce(At) -> Read) {
+        let mut log = self.0.lock();
+        let read = read(log.now());
+        log.history.reads.push(read);
+    }
+
+    /// Notes a write that begins; its place is what [`wrote`](Self::wrote) takes.
+    pub(super) fn writes(&self, process: Process, key: Option<Key>, wish: Wish) -> usize {
+        let mut log = self.0.lock();
+        let call = log.now();
+        log.history.writes.push(Write { process, key, call, ret: None, wish });
+        log.history.writes.len() - 1
+    }
+
+    pub(super) fn wrote(&self, place: usize, end: End) {
+        let mut log = self.0.lock();
+        let ret = log.now();
+        if let Some(write) = log.history.writes.get_mut(place) {
+            write.ret = Some((ret, end));
+        }
+    }
+
+    pub(super) fn count(&self, count: impl FnOnce(&mut Counts)) {
+        count(&mut self.0.lock().counts);
+    }
+
+    /// The history so far; the recorder starts over.
+    pub(super) fn take(&self) -> (History, Counts) {
+        let mut log = self.0.lock();
+        let mut history = std::mem::take(&mut log.history);
+        history.writes.sort_by_key(|write| write.ret.map_or(At(u64::MAX), |(ret, _)| ret));
+        (history, std::mem::take(&mut log.counts))
+    }
+}
+
+impl Log {
+    fn now(&mut self) -> At {
+        self.order += 1;
+        At(self.tick * 1_000_000 + self.order)
+    }
+
+    fn new_value(&mut self) -> u64 {
+        self.values += 1;
+        self.values
+    }
+}

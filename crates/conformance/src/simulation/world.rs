@@ -1,0 +1,279 @@
+//! Processes, servers and time: one thread steps them through a plan, millisecond by millisecond.
+
+use std::{sync::Arc, time::Duration};
+
+use terrace_core::{
+    Backend, Builder, Clock, Coalesce, Expiry, Lifetime, ManualClock, Result, Role, Stampede, TierSettings,
+    Writing,
+};
+use tokio::{
+    runtime::Runtime,
+    time::{Instant, advance, sleep_until},
+};
+
+use super::{
+    client::{Client, Stacked},
+    near::PlainNear,
+    network::{Link, Network, Wired},
+    plan::{Act, Plan, Stack, Trouble},
+    recorder::{Counts, Recorder},
+};
+use crate::{
+    Fake,
+    fake::Saved,
+    history::{Fact, History, Process, Truth},
+};
+
+/// How long a run goes on once it has healed: debts are repaid, lost tiers found again.
+const AFTERWARDS: u64 = 1_500;
+
+/// The budget of a store: short, so that a plan of a second sees it pass.
+const STORE_BUDGET: Duration = Duration::from_millis(150);
+
+pub(super) struct World<'a> {
+    plan: &'a Plan,
+    tick: u64,
+    hand: ManualClock,
+    recorder: Arc<Recorder>,
+    network: Arc<Network>,
+    servers: Vec<Server>,
+    slots: Vec<Slot>,
+    lives: Process,
+}
+
+struct Server {
+    fake: Fake,
+    saved: Option<Saved>,
+    up_again: Option<u64>,
+}
+
+/// The place of a process: alive, paused, or dead for a while.
+struct Slot {
+    instance: Option<Instance>,
+    /// When it goes on, or is started.
+    until: u64,
+}
+
+/// One life of a process: a runtime with a clock of its own, which stands while it is paused.
+struct Instance {
+    // The cache is dropped with the tasks of its runtime, or after them.
+    runtime: Runtime,
+    client: Arc<Client>,
+    began: Instant,
+    /// The millisecond in which its clock began, and that which it has reached.
+    first: u64,
+    reached: u64,
+}
+
+impl<'a> World<'a> {
+    pub(super) fn new(plan: &'a Plan) -> Self {
+        // Core draws its tokens, epochs and chances from the thread's generator.
+        fastrand::seed(plan.seed);
+        let truth = if plan.stack.store { Truth::Store } else { Truth::Origin };
+        let history = History { truth, tiers: plan.stack.tiers, ..History::default() };
+        let recorder = Arc::new(Recorder::new(history, plan.keys));
+        let hand = Clock::manual();
+        let server = |number: usize| {
+            let name = if number < plan.stack.tiers { format!("tier{number}") } else { "store".to_owned() };
+            Server { fake: Fake::with_clock(&name, hand.clock()), saved: None, up_again: None }
+        };
+        let servers: Vec<Server> = (0..plan.stack.servers()).map(server).collect();
+        let network = Network::new(plan.seed, plan.weather, servers.len(), Arc::clone(&recorder));
+        let slots = (0..plan.processes).map(|_| Slot { instance: None, until: 0 }).collect();
+        Self { plan, tick: 0, hand, recorder, network, servers, slots, lives: 0 }
+    }
+
+    pub(super) fn run(mut self) -> Result<(History, Counts)> {
+        if !self.plan.stack.store {
+            (0..self.plan.keys).for_each(|key| _ = self.recorder.change_origin(key, true));
+        }
+        let (mut steps, mut faults) = (self.plan.steps.iter().peekable(), self.plan.faults.iter().peekable());
+        let mut acts: Vec<Vec<Act>> = vec![Vec::new(); self.plan.processes];
+        for tick in 0..self.plan.length {
+            self.recorder.begin(tick);
+            while let Some(fault) = faults.next_if(|fault| fault.at <= tick) {
+                self.strike(fault.what);
+            }
+            while let Some(step) = steps.next_if(|step| step.at <= tick) {
+                acts[step.slot].push(step.act);
+            }
+            self.pass(&mut acts)?;
+        }
+        self.network.heal();
+        for slot in &mut self.slots {
+            slot.until = slot.until.min(self.tick);
+        }
+        for _ in 0..AFTERWARDS {
+            self.recorder.begin(self.tick);
+            self.pass(&mut acts)?;
+        }
+        self.read_all()?;
+        drop(self.slots);
+        Ok(self.recorder.take())
+    }
+
+    /// One millisecond of everything.
+    fn pass(&mut self, acts: &mut [Vec<Act>]) -> Result<()> {
+        let tick = self.tick;
+        for (number, server) in self.servers.iter_mut().enumerate() {
+            if server.up_again.take_if(|up| *up <= tick).is_some() {
+                self.network.set_down(number, false);
+            }
+        }
+        self.network.deliver(tick);
+        for (slot, acts) in acts.iter_mut().enumerate() {
+            if self.slots[slot].until > tick {
+                acts.clear();
+                continue;
+            }
+            if self.slots[slot].instance.is_none() {
+                self.slots[slot].instance = Some(self.start(slot)?);
+            }
+            if let Some(instance) = &mut self.slots[slot].instance {
+                instance.pass(tick, acts.drain(..));
+            }
+        }
+        self.tick += 1;
+        self.hand.advance(Duration::from_millis(1));
+        Ok(())
+    }
+
+    fn read_all(&mut self) -> Result<()> {
+        for slot in 0..self.slots.len() {
+            let Some(instance) = &self.slots[slot].instance else { continue };
+            let reading = instance.runtime.spawn(Arc::clone(&instance.client).read_all());
+            while !reading.is_finished() {
+                self.recorder.begin(self.tick);
+                self.pass(&mut vec![Vec::new(); self.plan.processes])?;
+            }
+        }
+        Ok(())
+    }
+
+    fn strike(&mut self, trouble: Trouble) {
+        self.recorder.count(|counts| counts.faults += 1);
+        let tick = self.tick;
+        match trouble {
+            Trouble::Pause(slot, millis) => {
+                let slot = &mut self.slots[slot];
+                slot.until = slot.until.max(tick + millis);
+            }
+            Trouble::Crash(slot, millis) => {
+                let slot = &mut self.slots[slot];
+                slot.instance = None;
+                slot.until = tick + millis;
+            }
+            Trouble::Cut(slot, server, way, millis) => self.network.cut(slot, server, way, tick + millis),
+            Trouble::Down(server, millis) => {
+                self.network.set_down(server, true);
+                self.servers[server].up_again = Some(tick + millis);
+            }
+            Trouble::Evict(tier, key) => _ = self.servers[tier].fake.evict(NAMESPACE, &key.to_be_bytes()),
+            Trouble::Flush(tier) => self.servers[tier].fake.lose_everything(),
+            Trouble::Save(tier) => self.servers[tier].saved = Some(self.servers[tier].fake.save()),
+            Trouble::GoBack(tier) => {
+                let server = &self.servers[tier];
+                if let Some(saved) = &server.saved {
+                    server.fake.go_back(saved);
+                    self.recorder.fact(Fact::WentBack);
+                }
+            }
+        }
+    }
+
+    fn start(&mut self, slot: usize) -> Result<Instance> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+        let runtime = runtime.map_err(|error| {
+            terrace_core::Error::new(terrace_core::ErrorKind::Backend, "no runtime").with_source(error)
+        })?;
+        self.lives += 1;
+        let (process, stack) = (self.lives, self.plan.stack);
+        let near = if stack.near { PlainNear::new() } else { terrace_core::Near::off() };
+        let cache = {
+            let _inside = runtime.enter();
+            self.build(slot, process, near.clone())?
+        };
+        let busy = (0..self.plan.keys).map(|_| false.into()).collect();
+        let client = Client {
+            process,
+            slot,
+            processes: self.plan.processes,
+            keys: self.plan.keys,
+            stack,
+            cache,
+            near,
+            recorder: Arc::clone(&self.recorder),
+            busy,
+        };
+        let began = runtime.block_on(async { Instant::now() });
+        Ok(Instance { runtime, client: Arc::new(client), began, first: self.tick, reached: self.tick })
+    }
+
+    fn build(&self, slot: usize, process: Process, near: PlainNear) -> Result<Stacked> {
+        let stack = self.plan.stack;
+        let mut builder = Builder::new(NAMESPACE.to_owned(), near)
+            .clock(&self.hand)
+            .level(stack.level)
+            .expire(Lives(stack))
+            .load_deadline(Duration::from_millis(300));
+        if let Some(life) = stack.near_life {
+            builder = builder.near_ttl(life);
+        }
+        if stack.alone {
+            builder = builder.stampede(Alone);
+        }
+        for (server, Server { fake, .. }) in self.servers.iter().enumerate() {
+            let role = if server < stack.tiers { Role::Cache } else { Role::Store };
+            let authority = server + 1 == self.servers.len();
+            let link = Link { slot, process, server, role, authority };
+            let backend: Arc<dyn Backend> = Arc::new(fake.another_handle());
+            let wired = Wired { network: Arc::clone(&self.network), link, server: backend };
+            builder = match role {
+                Role::Cache => builder.tier(wired),
+                Role::Store => builder.store(wired.budget(STORE_BUDGET)),
+            };
+        }
+        builder.build()
+    }
+}
+
+const NAMESPACE: &str = "sim";
+
+impl Instance {
+    /// Runs everything that is ready in this millisecond, beginning with `acts`.
+    fn pass(&mut self, tick: u64, acts: impl Iterator<Item = Act>) {
+        let behind = tick - self.reached;
+        let next = self.began + Duration::from_millis(tick + 1 - self.first);
+        let client = &self.client;
+        self.runtime.block_on(async {
+            if behind > 0 {
+                // All at once, as after SIGCONT: what was due meanwhile is late.
+                advance(Duration::from_millis(behind)).await;
+            }
+            for act in acts {
+                tokio::spawn(Arc::clone(client).act(act));
+            }
+            // The clock goes on by itself once nothing is left to run.
+            sleep_until(next).await;
+        });
+        self.reached = tick + 1;
+    }
+}
+
+/// The lives that a stack has.
+struct Lives(Stack);
+
+impl Expiry for Lives {
+    fn lifetime(&self, writing: &Writing) -> Lifetime {
+        let default = if writing.negative { self.0.negative } else { self.0.life };
+        Lifetime::fresh(writing.ttl.unwrap_or(default))
+    }
+}
+
+struct Alone;
+
+impl Stampede for Alone {
+    fn coalesce(&self) -> Coalesce {
+        Coalesce::Nobody
+    }
+}

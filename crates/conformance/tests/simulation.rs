@@ -1,0 +1,43 @@
+//! Whole caches in simulated processes: a few seconds of what `cargo xtask verify` runs longer.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+use terrace_conformance::simulation::{Act, Plan, Trouble, shrink, simulate};
+
+#[test]
+fn no_history_of_a_random_plan_breaks_a_promise() {
+    for seed in 0..25 {
+        let plan = Plan::of_seed(seed);
+        let run = simulate(&plan).unwrap();
+        assert!(run.violations.is_empty(), "seed {seed}, {}: {}", plan.stack, run.violations[0]);
+    }
+}
+
+#[test]
+fn a_plan_always_gives_the_same_history() {
+    for seed in [3, 14, 159] {
+        let plan = Plan::of_seed(seed);
+        let history = || format!("{:?}", simulate(&plan).unwrap().history);
+        assert!(history() == history(), "seed {seed}");
+    }
+}
+
+#[test]
+fn random_plans_ask_for_everything_and_let_everything_go_wrong() {
+    let (mut acts, mut troubles) = (std::collections::HashSet::new(), std::collections::HashSet::new());
+    for seed in 0..40 {
+        let plan = Plan::of_seed(seed);
+        acts.extend(plan.steps.iter().map(|step| std::mem::discriminant(&step.act)));
+        troubles.extend(plan.faults.iter().map(|fault| std::mem::discriminant(&fault.what)));
+    }
+    assert_eq!((acts.len(), troubles.len()), (14, 8));
+}
+
+#[test]
+fn a_plan_shrinks_to_what_it_fails_by() {
+    let puts = |plan: &Plan| plan.steps.iter().any(|step| matches!(step.act, Act::Put(_)));
+    let evicts = |plan: &Plan| plan.faults.iter().any(|fault| matches!(fault.what, Trouble::Evict(..)));
+    let fails = |plan: &Plan| puts(plan) && evicts(plan);
+    let plan = (0..100).map(Plan::of_seed).find(fails).unwrap();
+    let small = shrink(&plan, fails);
+    assert_eq!((small.steps.len(), small.faults.len()), (1, 1));
+}
