@@ -9,6 +9,7 @@ mod run;
 mod servers;
 mod summary;
 mod test;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -21,6 +22,8 @@ usage: cargo xtask <command> [arguments]
   model                         the model check of the single flight (shuttle)
   check-features                each feature of `terrace` alone, and none
   ci                            formatting, clippy, docs, check-features, cargo-deny where installed
+  verify [arguments]            simulations, switches and fault runs, in about five minutes;
+                                `--seed N` replays, `--minutes N` soaks, `--json` for machines
   bench-report [arguments]      the bench table: ours, raw and ratio
 
 REDIS_URL and DATABASE_URL, where set, name the servers that `test` shares among tests.";
@@ -36,6 +39,7 @@ fn main() -> ExitCode {
         "model" => model::run(),
         "check-features" => check_features::run(),
         "ci" => ci::run(),
+        "verify" => verify::run(rest),
         "bench-report" => bench_report::run(rest),
         "help" | "--help" | "-h" => {
             println!("{USAGE}");

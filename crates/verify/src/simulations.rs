@@ -1,0 +1,108 @@
+//! Seed after seed, on all cores.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use terrace_conformance::simulation::{Plan, Run, simulate};
+use terrace_core::Level;
+
+/// What the simulations of one level came to.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) reads: u64,
+    pub(crate) failed_reads: u64,
+    pub(crate) writes: u64,
+    pub(crate) violations: u64,
+    pub(crate) undecided: u64,
+    pub(crate) seeds: u64,
+    pub(crate) faults: u64,
+    pub(crate) lost: u64,
+    pub(crate) late: u64,
+    /// The seeds that failed, with what they failed by.
+    pub(crate) failures: Vec<(u64, String)>,
+}
+
+/// All simulations, by level.
+#[derive(Debug)]
+pub(crate) struct Simulated {
+    pub(crate) levels: BTreeMap<String, Tally>,
+    pub(crate) from: u64,
+    pub(crate) elapsed: Duration,
+}
+
+/// Simulates seeds from `from` on until both `time` has passed and `reads` were checked.
+pub(crate) fn run(from: u64, time: Duration, reads: u64) -> Simulated {
+    let began = Instant::now();
+    let (next, checked) = (AtomicU64::new(from), AtomicU64::new(0));
+    let levels: Mutex<BTreeMap<String, Tally>> = Mutex::default();
+    let work = || {
+        while began.elapsed() < time || checked.load(Ordering::Relaxed) < reads {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            let plan = Plan::of_seed(seed);
+            let tally = Tally::of(seed, &plan, simulate(&plan));
+            checked.fetch_add(tally.reads, Ordering::Relaxed);
+            let mut levels = levels.lock().unwrap_or_else(PoisonError::into_inner);
+            levels.entry(level_of(&plan)).or_default().add(tally);
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(work);
+        }
+    });
+    let levels = levels.into_inner().unwrap_or_else(PoisonError::into_inner);
+    Simulated { levels, from, elapsed: began.elapsed() }
+}
+
+/// The promise that a plan's history was held to.
+fn level_of(plan: &Plan) -> String {
+    match plan.stack.level {
+        Level::Fenced if plan.stack.is_linear() => "Fenced, a store alone: linearizable".to_owned(),
+        level => format!("{level:?}"),
+    }
+}
+
+impl Tally {
+    fn of(seed: u64, plan: &Plan, run: terrace_core::Result<Run>) -> Self {
+        let run = match run {
+            Ok(run) => run,
+            Err(error) => {
+                let failures = vec![(seed, format!("{}: {error}", plan.stack))];
+                return Self { violations: 1, seeds: 1, failures, ..Self::default() };
+            }
+        };
+        let failures = run.violations.first().map(|first| (seed, format!("{}: {first}", plan.stack)));
+        Self {
+            reads: run.history.reads.len() as u64,
+            failed_reads: run.counts.failed_reads,
+            writes: run.history.writes.len() as u64,
+            violations: run.violations.len() as u64,
+            undecided: run.undecided.len() as u64,
+            seeds: 1,
+            faults: run.counts.faults,
+            lost: run.counts.lost,
+            late: run.counts.late,
+            failures: failures.into_iter().collect(),
+        }
+    }
+
+    pub(crate) fn add(&mut self, other: Self) {
+        self.reads += other.reads;
+        self.failed_reads += other.failed_reads;
+        self.writes += other.writes;
+        self.violations += other.violations;
+        self.undecided += other.undecided;
+        self.seeds += other.seeds;
+        self.faults += other.faults;
+        self.lost += other.lost;
+        self.late += other.late;
+        self.failures.extend(other.failures);
+    }
+}
