@@ -32,6 +32,10 @@ pub enum State {
 /// | 41 | 8 | stale until, ms |
 /// | 49 | 8 | expires at, ms |
 /// | 57 | rest | envelope (values only) |
+///
+/// The envelope has a checksum and the header has none, since the server's scripts write it too. Bits
+/// that flip there in the server's memory may give a copy another version or life; the server's own
+/// expiry, which is kept beside the cell, still ends it, and the key's next change replaces it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cell {
     /// What the cell stands for.

@@ -114,7 +114,8 @@ pub trait Tier: fmt::Debug + Send + Sync + 'static {
     async fn ping(&self) -> Result<()>;
 
     /// Prepares for use and checks across processes that the namespace has one schema, shape, role
-    /// and level. By default a [`ping`](Tier::ping).
+    /// and level. A higher schema number is a declared change of the type: it takes over, and the
+    /// program with the lower one is refused from then on. By default a [`ping`](Tier::ping).
     ///
     /// # Errors
     /// [`ErrorKind::NamespaceInUse`] where another process uses the namespace on other terms.

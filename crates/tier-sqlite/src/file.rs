@@ -25,7 +25,8 @@ const READERS: usize = 2;
 /// Another program (a backup, a shell) may hold the file's lock so long.
 const BUSY: Duration = Duration::from_secs(1);
 
-/// One row a key: the cell as `terrace_core::Cell` encodes it. `drop_after` is when a cleaner may
+/// The terms of a space (level, schema and shape) are NULL until a `ready` sets them. One row a key:
+/// the cell as `terrace_core::Cell` encodes it. `drop_after` is when a cleaner may
 /// delete it, NULL for never.
 const TABLES: &str = "
 CREATE TABLE spaces (
@@ -33,7 +34,10 @@ CREATE TABLE spaces (
     namespace TEXT NOT NULL,
     tenant TEXT,
     role TEXT NOT NULL,
-    epoch INTEGER NOT NULL
+    epoch INTEGER NOT NULL,
+    level TEXT,
+    value_schema INTEGER,
+    value_shape INTEGER
 );
 CREATE UNIQUE INDEX spaces_by_name ON spaces (namespace, role, ifnull(tenant, ''), tenant IS NULL);
 CREATE TABLE cells (

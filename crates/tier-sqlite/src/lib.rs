@@ -7,8 +7,10 @@
 mod clean;
 mod error;
 mod file;
+mod shared;
 mod space;
 mod sqlite;
+mod terms;
 mod tier;
 
 pub use sqlite::Sqlite;

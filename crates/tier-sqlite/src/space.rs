@@ -10,7 +10,7 @@ use terrace_core::{
 };
 use tokio::sync::OnceCell;
 
-use crate::{error::typed, sqlite::Shared};
+use crate::{error::typed, shared::Shared, terms};
 
 /// The most keys of one select.
 const SELECT_KEYS: usize = 500;
@@ -43,6 +43,13 @@ impl Room {
             })
             .await
             .copied()
+    }
+
+    /// Checks that the namespace is used as earlier runs of the program used it.
+    pub(crate) async fn check_terms(&self) -> Result<()> {
+        let id = self.id().await?;
+        let mut writer = self.shared.connections().await?.writer().await;
+        terms::agree(&mut writer.connection, &self.space, id).await.map_err(|error| typed(error, false))?
     }
 
     /// The replies to operations that change nothing, without a lock that a write waits for;
@@ -190,23 +197,19 @@ async fn many_cells(connection: &mut SqliteConnection, id: i64, batch: &[(TierKe
 }
 
 async fn enter(connection: &mut SqliteConnection, space: &Space) -> Raw<i64> {
-    let role = match space.role {
-        Role::Cache => "cache",
-        Role::Store => "store",
-    };
     sqlx::query(
         "INSERT INTO spaces (namespace, tenant, role, epoch) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
     )
     .bind(&space.namespace)
     .bind(&space.tenant)
-    .bind(role)
+    .bind(terms::role(space.role))
     .bind(Epoch::random().as_u64().cast_signed())
     .execute(&mut *connection)
     .await?;
     sqlx::query_scalar("SELECT id FROM spaces WHERE namespace = ? AND tenant IS ? AND role = ?")
         .bind(&space.namespace)
         .bind(&space.tenant)
-        .bind(role)
+        .bind(terms::role(space.role))
         .fetch_one(connection)
         .await
 }

@@ -2,15 +2,9 @@
 
 use std::{fmt, path::Path, sync::Arc};
 
-use terrace_core::{Backend, Clock, Result, Space, Spaces, Tier};
-use tokio::sync::{Notify, OnceCell};
+use terrace_core::{Backend, Clock, Result, Space, Tier};
 
-use crate::{
-    clean,
-    file::{Connections, Place},
-    space::Room,
-    tier::SqliteTier,
-};
+use crate::{file::Place, shared::Shared, space::Room, tier::SqliteTier};
 
 /// SQLite as store of record or as expiring cache tier, embedded: no server, one process.
 ///
@@ -35,16 +29,6 @@ use crate::{
 #[derive(Clone)]
 pub struct Sqlite(Arc<Shared>);
 
-/// What all tiers of a handle share.
-pub(crate) struct Shared {
-    place: Place,
-    pub(crate) clock: Clock,
-    connections: OnceCell<Arc<Connections>>,
-    /// Wakes the cleaner after a clear.
-    pub(crate) cleared: Arc<Notify>,
-    spaces: Spaces,
-}
-
 impl Sqlite {
     /// The database in the file at `path`, made if it is not there. Beside it are `path-wal`,
     /// `path-shm` and `path-lock`.
@@ -68,28 +52,7 @@ impl Sqlite {
     }
 
     fn at(place: Place, clock: Clock) -> Self {
-        Self(Arc::new(Shared {
-            place,
-            clock,
-            connections: OnceCell::new(),
-            cleared: Arc::new(Notify::new()),
-            spaces: Spaces::default(),
-        }))
-    }
-}
-
-impl Shared {
-    /// The open database; opened by the first call.
-    pub(crate) async fn connections(self: &Arc<Self>) -> Result<&Connections> {
-        self.connections
-            .get_or_try_init(async || {
-                let connections = Arc::new(Connections::open(&self.place).await?);
-                // Without a hold on the handle, which holds the file's lock.
-                clean::start(&connections, self.clock.clone(), Arc::clone(&self.cleared));
-                Ok(connections)
-            })
-            .await
-            .map(AsRef::as_ref)
+        Self(Arc::new(Shared::new(place, clock)))
     }
 }
 

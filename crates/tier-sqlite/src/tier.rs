@@ -113,9 +113,9 @@ impl Tier for SqliteTier {
         timeout(budget, ping).await.unwrap_or_else(|_| Err(Error::timeout(budget)))
     }
 
-    /// Opens the file. No other process has it, so there is nothing to agree on.
+    /// Opens the file. No other process has it, but an earlier run may have used the namespace otherwise.
     async fn ready(&self) -> Result<()> {
-        self.room.id().await.map(|_| ())
+        self.room.check_terms().await
     }
 
     fn keeps_budget(&self) -> bool {

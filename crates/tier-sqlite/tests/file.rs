@@ -60,6 +60,28 @@ async fn a_second_opener_is_told_that_the_file_is_in_use() {
 }
 
 #[tokio::test]
+async fn a_namespace_is_used_as_earlier_runs_used_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("terrace.db");
+    // Each is a run of its own: the handle before it has ended.
+    let ready = async |change: fn(&mut Space)| {
+        let mut space = space(Role::Store);
+        change(&mut space);
+        let tier = Sqlite::file(&path).expect("the only handle").open(&space).expect("a tier");
+        tier.ready().await.map_err(|error| error.kind())
+    };
+    let in_use = Err(ErrorKind::NamespaceInUse);
+    assert_eq!(ready(|_| {}).await, Ok(()));
+    assert_eq!(ready(|_| {}).await, Ok(()));
+    assert_eq!(ready(|space| space.shape = 8).await, in_use);
+    assert_eq!(ready(|space| space.level = Level::Ttl).await, in_use);
+    assert_eq!(ready(|space| space.role = Role::Cache).await, in_use);
+    // A declared change of the type takes over, and the old program is told.
+    assert_eq!(ready(|space| (space.schema, space.shape) = (2, 8)).await, Ok(()));
+    assert_eq!(ready(|_| {}).await, in_use);
+}
+
+#[tokio::test]
 async fn a_missing_folder_is_an_error_at_once() {
     let error = Sqlite::file("/nowhere/at/all/terrace.db").expect_err("no folder");
     assert_eq!(error.kind(), ErrorKind::Config);
