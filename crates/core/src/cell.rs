@@ -34,8 +34,8 @@ pub enum State {
 /// | 57 | rest | envelope (values only) |
 ///
 /// The envelope has a checksum and the header has none, since the server's scripts write it too. Bits
-/// that flip there in the server's memory may give a copy another version or life; the server's own
-/// expiry, which is kept beside the cell, still ends it, and the key's next change replaces it.
+/// that flip there in the server's memory may give a copy another version or life; where it has a
+/// life, the server's own expiry, which is kept beside the cell, still ends it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cell {
     /// What the cell stands for.

@@ -1,7 +1,7 @@
 //! The background cleaning: what is dead is deleted in bounded batches, in nobody's way.
 
 use std::{
-    sync::{Arc, Weak},
+    sync::{Arc, Weak, atomic::Ordering},
     time::Duration,
 };
 
@@ -11,8 +11,8 @@ use terrace_core::Result;
 use crate::{
     error::{During, typed},
     outbox,
-    postgres::Shared,
     setup::within,
+    shared::Shared,
 };
 
 /// Between two rounds.
@@ -24,8 +24,11 @@ const BATCH_ROWS: i64 = 1000;
 /// Batches a round and table: what is left waits for the next round.
 const BATCHES: usize = 100;
 
-/// Starts the task; it ends with the handle's last use.
+/// Starts the task, unless it runs; it ends with the handle's last use.
 pub(crate) fn start(shared: &Arc<Shared>) {
+    if shared.cleaned.swap(true, Ordering::Relaxed) {
+        return;
+    }
     let cleared = Arc::clone(&shared.cleared);
     let weak = Arc::downgrade(shared);
     tokio::spawn(async move {
@@ -108,12 +111,13 @@ mod tests {
     use terrace_testbed::shared_postgres;
 
     use super::*;
-    use crate::Postgres;
+    use crate::pool::Pool;
 
     #[tokio::test]
     async fn a_sweep_leaves_what_was_written_after_the_next_clear() {
         let url = shared_postgres().await.unwrap();
-        let shared = &Postgres::new(&url).unwrap().0;
+        let pool = Pool::own(url.parse().unwrap(), 2);
+        let shared = &Arc::new(Shared::new(pool, "terrace", 0));
         shared.prepared().await.unwrap();
         let mut server = PgConnection::connect(&url).await.unwrap();
         // Cleared twice: the sweep began after the first clear and read its epoch, 1.

@@ -30,6 +30,7 @@ mod postgres;
 mod read;
 mod rows;
 mod setup;
+mod shared;
 mod space;
 mod statements;
 mod tier;

@@ -9,14 +9,14 @@ use std::{
 
 use parking_lot::Mutex;
 use sqlx::{Connection, PgConnection};
-use terrace_core::{Error, ErrorKind, Follower, Notice, Result};
+use terrace_core::{Error, ErrorKind, Follower, InvalidationLog, Notice, Result};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::{
     error::{During, misses_schema, typed},
     outbox::{Position, Seen},
     pool::CONNECT_TIMEOUT,
-    postgres::Shared,
+    shared::Shared,
 };
 
 /// From one poll to the next. A change is heard of half of it later, and a poll that finds nothing
@@ -47,6 +47,15 @@ struct Following {
     follower: Weak<dyn Follower>,
     /// It was told that what it kept before is not proven.
     warned: bool,
+}
+
+/// The log of a handle, for its tiers.
+pub(crate) struct Log(pub(crate) Arc<Shared>);
+
+impl InvalidationLog for Log {
+    fn follow(&self, namespace: &str, follower: Weak<dyn Follower>) {
+        follow(&self.0, namespace, follower);
+    }
 }
 
 /// Adds a follower, and starts the task that polls unless it runs.

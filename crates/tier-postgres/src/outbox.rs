@@ -4,7 +4,7 @@ use futures_util::TryStreamExt;
 use sqlx::{PgConnection, Row, postgres::PgRow};
 use terrace_core::{Notice, Result, Version};
 
-use crate::{error::During, number, postgres::Shared, space, statements::OutboxStatements};
+use crate::{error::During, number, shared::Shared, space, statements::OutboxStatements};
 
 /// The most rows of one read: who is behind by more has lost the thread.
 const MOST_ROWS: i64 = 10_000;

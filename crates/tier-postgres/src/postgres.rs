@@ -8,20 +8,9 @@ use std::{
 };
 
 use sqlx::{ConnectOptions, PgPool, postgres::PgConnectOptions};
-use terrace_core::{Backend, Error, ErrorKind, Follower, InvalidationLog, Result, Space, Spaces, Tier};
-use tokio::sync::Notify;
+use terrace_core::{Backend, Error, ErrorKind, Follower, InvalidationLog, Result, Space, Tier};
 
-use crate::{
-    clean,
-    error::{During, misses_schema, typed},
-    log::{self, Followers},
-    once::Once,
-    pool::{Pool, Session},
-    setup,
-    space::Room,
-    statements::Statements,
-    tier::PostgresTier,
-};
+use crate::{log, pool::Pool, shared::Shared, space::Room, tier::PostgresTier};
 
 /// The largest encoded copy that is kept, unless set.
 const MAX_VALUE_BYTES: usize = 1 << 20;
@@ -47,7 +36,7 @@ const MAX_VALUE_BYTES: usize = 1 << 20;
 /// # example().unwrap();
 /// ```
 #[derive(Clone)]
-pub struct Postgres(pub(crate) Arc<Shared>);
+pub struct Postgres(Arc<Shared>);
 
 /// Settings of a [`Postgres`] handle.
 #[must_use]
@@ -57,21 +46,6 @@ pub struct PostgresBuilder {
     pool_size: usize,
     statement_timeout: Duration,
     max_value_bytes: usize,
-}
-
-/// What all tiers of a handle share.
-pub(crate) struct Shared {
-    pub(crate) pool: Pool,
-    pub(crate) statements: Statements,
-    /// Of the cache role.
-    pub(crate) max_value_bytes: usize,
-    schema: String,
-    prepared: Once<()>,
-    /// Wakes the cleaner after a clear.
-    pub(crate) cleared: Arc<Notify>,
-    /// Who follows the outbox.
-    pub(crate) followers: Followers,
-    spaces: Spaces,
 }
 
 impl Postgres {
@@ -104,17 +78,7 @@ impl Postgres {
     }
 
     fn over(pool: Pool, schema: &str, max_value_bytes: usize) -> Self {
-        let quoted = quote(schema);
-        Self(Arc::new(Shared {
-            pool,
-            statements: Statements::new(&quoted),
-            max_value_bytes,
-            schema: quoted,
-            prepared: Once::new(),
-            cleared: Arc::new(Notify::new()),
-            followers: Followers::default(),
-            spaces: Spaces::default(),
-        }))
+        Self(Arc::new(Shared::new(pool, schema, max_value_bytes)))
     }
 }
 
@@ -175,37 +139,6 @@ impl PostgresBuilder {
     }
 }
 
-impl Shared {
-    /// Makes or moves forward the schema, once, and starts the cleaner.
-    pub(crate) async fn prepared(self: &Arc<Self>) -> Result<()> {
-        self.prepared
-            .get(|| {
-                let shared = Arc::clone(self);
-                async move {
-                    setup::prepare(&shared.pool, &shared.schema).await?;
-                    clean::start(&shared);
-                    Ok(())
-                }
-            })
-            .await
-    }
-
-    /// A connection; the caller bounds the wait.
-    pub(crate) async fn session(&self) -> Result<Session> {
-        self.pool.session().await.map_err(|error| typed(error, During::Connect))
-    }
-
-    /// The typed error for what a statement gave.
-    pub(crate) fn note<T>(&self, result: Result<T, sqlx::Error>, during: During) -> Result<T> {
-        result.map_err(|error| {
-            if misses_schema(&error) {
-                self.prepared.forget();
-            }
-            typed(error, during)
-        })
-    }
-}
-
 impl Backend for Postgres {
     fn name(&self) -> &str {
         "postgres"
@@ -217,7 +150,7 @@ impl Backend for Postgres {
         }
         let claim = self.0.spaces.claim(space)?;
         let room = Room::new(space.clone(), Arc::clone(&self.0), claim);
-        Ok(Arc::new(PostgresTier::new(room, self.clone())))
+        Ok(Arc::new(PostgresTier::new(room)))
     }
 }
 
@@ -287,10 +220,6 @@ fn is_known(parameter: &str) -> bool {
             | "application_name"
             | "options"
     ) || (parameter.starts_with("options[") && parameter.ends_with(']'))
-}
-
-fn quote(name: &str) -> String {
-    format!("\"{name}\"")
 }
 
 fn config(message: &str) -> Error {

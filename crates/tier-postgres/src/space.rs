@@ -6,11 +6,12 @@ use sqlx::{PgConnection, Row};
 use terrace_core::{Claim, Epoch, Error, ErrorKind, Level, Result, Role, Space};
 
 use crate::{
+    clean,
     error::During,
     number::signed,
     once::Once,
-    postgres::Shared,
     setup::{LOOK_TIMEOUT, within},
+    shared::Shared,
     statements::Statements,
 };
 
@@ -40,6 +41,7 @@ impl Room {
         let (space, shared) = (self.space.clone(), Arc::clone(&self.shared));
         let work = || async move {
             shared.prepared().await?;
+            clean::start(&shared);
             let entering = async {
                 let mut session = shared.session().await?;
                 let found = enter(session.connection()?, &shared.statements, &space).await;

@@ -11,8 +11,8 @@ use terrace_core::{
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
-    Postgres,
     error::{During, typed},
+    log::Log,
     number::signed,
     read::{Ask, Leases, Reads, is_read, missing},
     rows,
@@ -34,12 +34,13 @@ pub(crate) struct PostgresTier {
     room: Arc<Room>,
     reads: Gate<Reads>,
     leases: Gate<Leases>,
-    handle: Postgres,
+    log: Log,
 }
 
 impl PostgresTier {
-    pub(crate) fn new(room: Room, handle: Postgres) -> Self {
+    pub(crate) fn new(room: Room) -> Self {
         let room = Arc::new(room);
+        let log = Log(Arc::clone(&room.shared));
         let limits = GateLimits {
             direct: DIRECT_READS,
             batch: BATCH_KEYS,
@@ -50,7 +51,7 @@ impl PostgresTier {
             reads: Gate::new(Reads(Arc::clone(&room)), limits),
             leases: Gate::new(Leases(Arc::clone(&room)), limits),
             room,
-            handle,
+            log,
         }
     }
 
@@ -200,7 +201,7 @@ impl Tier for PostgresTier {
 
     /// Level `Ttl` has no log: its puts have no order that a follower could go by.
     fn log(&self) -> Option<&dyn InvalidationLog> {
-        (self.room.space.level != Level::Ttl).then_some(&self.handle)
+        (self.room.space.level != Level::Ttl).then_some(&self.log)
     }
 }
 
@@ -243,6 +244,7 @@ mod tests {
     use terrace_core::{Backend, Space};
 
     use super::*;
+    use crate::Postgres;
 
     #[test]
     fn the_future_of_a_read_is_small() -> Result<()> {

@@ -1,0 +1,75 @@
+//! What the tiers of one handle share.
+
+use std::sync::{Arc, atomic::AtomicBool};
+
+use terrace_core::{Result, Spaces};
+use tokio::sync::Notify;
+
+use crate::{
+    error::{During, misses_schema, typed},
+    log::Followers,
+    once::Once,
+    pool::{Pool, Session},
+    setup,
+    statements::Statements,
+};
+
+/// What all tiers of a handle share.
+pub(crate) struct Shared {
+    pub(crate) pool: Pool,
+    pub(crate) statements: Statements,
+    /// Of the cache role.
+    pub(crate) max_value_bytes: usize,
+    /// Its name, quoted.
+    pub(crate) schema: String,
+    prepared: Once<()>,
+    /// Wakes the cleaner after a clear.
+    pub(crate) cleared: Arc<Notify>,
+    /// The cleaner runs.
+    pub(crate) cleaned: AtomicBool,
+    /// Who follows the outbox.
+    pub(crate) followers: Followers,
+    pub(crate) spaces: Spaces,
+}
+
+impl Shared {
+    pub(crate) fn new(pool: Pool, schema: &str, max_value_bytes: usize) -> Self {
+        let schema = format!("\"{schema}\"");
+        Self {
+            pool,
+            statements: Statements::new(&schema),
+            max_value_bytes,
+            schema,
+            prepared: Once::new(),
+            cleared: Arc::new(Notify::new()),
+            cleaned: AtomicBool::new(false),
+            followers: Followers::default(),
+            spaces: Spaces::default(),
+        }
+    }
+
+    /// Makes or moves forward the schema, once.
+    pub(crate) async fn prepared(self: &Arc<Self>) -> Result<()> {
+        self.prepared
+            .get(|| {
+                let shared = Arc::clone(self);
+                async move { setup::prepare(&shared.pool, &shared.schema).await }
+            })
+            .await
+    }
+
+    /// A connection; the caller bounds the wait.
+    pub(crate) async fn session(&self) -> Result<Session> {
+        self.pool.session().await.map_err(|error| typed(error, During::Connect))
+    }
+
+    /// The typed error for what a statement gave.
+    pub(crate) fn note<T>(&self, result: Result<T, sqlx::Error>, during: During) -> Result<T> {
+        result.map_err(|error| {
+            if misses_schema(&error) {
+                self.prepared.forget();
+            }
+            typed(error, during)
+        })
+    }
+}
