@@ -18,6 +18,10 @@
 //!   origin of a cached value, that copies of it are old. The key as the cache encodes it:
 //!   `terrace.key(42)`, `terrace.key('ann')`, `terrace.key(terrace.key(7), terrace.key('ann'))` for
 //!   a tuple; NULL for all keys.
+//! - `SELECT terrace.watch('public.users', namespace, '{id}')`: from now on triggers say so for every
+//!   change of that table, whoever makes it. The role that calls it owns the table and may create
+//!   functions in the library's schema; those who change the table need no right there.
+//!   `terrace.unwatch('public.users', namespace)` ends it.
 
 mod clean;
 mod error;

@@ -4,13 +4,16 @@
 use std::{
     collections::BTreeSet,
     sync::{Arc, Weak},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use parking_lot::Mutex;
 use sqlx::{Connection, PgConnection};
 use terrace_core::{Error, ErrorKind, Follower, InvalidationLog, Notice, Result};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::{
+    task::JoinHandle,
+    time::{Instant, sleep, sleep_until, timeout},
+};
 
 use crate::{
     error::{During, misses_schema, typed},
@@ -37,8 +40,8 @@ pub(crate) struct Followers(Mutex<State>);
 #[derive(Default)]
 struct State {
     following: Vec<Following>,
-    /// A task polls for them.
-    polled: bool,
+    /// The task that polls for them; it may end with its runtime.
+    poller: Option<JoinHandle<()>>,
 }
 
 #[derive(Clone)]
@@ -58,28 +61,44 @@ impl InvalidationLog for Log {
     }
 }
 
-/// Adds a follower, and starts the task that polls unless it runs.
+/// Adds a follower, unless it follows already, and starts the task that polls unless it runs.
 pub(crate) fn follow(shared: &Arc<Shared>, namespace: &str, follower: Weak<dyn Follower>) {
-    let following = Following { namespace: namespace.to_owned(), follower, warned: false };
     let mut state = shared.followers.0.lock();
-    state.following.push(following);
-    if !std::mem::replace(&mut state.polled, true) {
-        tokio::spawn(poll(Arc::downgrade(shared)));
+    let known = |known: &Following| known.namespace == namespace && known.follower.ptr_eq(&follower);
+    if !state.following.iter().any(known) {
+        state.following.push(Following { namespace: namespace.to_owned(), follower, warned: false });
+    }
+    if state.poller.as_ref().is_none_or(JoinHandle::is_finished) {
+        state.poller = Some(tokio::spawn(poll(Arc::downgrade(shared))));
     }
 }
 
 impl Followers {
-    /// Those that are still there, each of them warned once; `None` when there are none, and the
-    /// task is to end.
-    fn listening(&self) -> Option<Vec<Following>> {
+    /// Whether anyone follows; if not, the task that asks is to end, and the next follower starts
+    /// another.
+    fn are_there(&self) -> bool {
         let mut state = self.0.lock();
         state.following.retain(|following| following.follower.strong_count() > 0);
-        state.polled = !state.following.is_empty();
+        if state.following.is_empty() {
+            state.poller = None;
+        }
+        state.poller.is_some()
+    }
+
+    /// Those who follow, new ones told that nothing is proven yet: whatever changes from now on is
+    /// behind the position that is read from next.
+    fn listening(&self) -> Vec<Following> {
+        let mut state = self.0.lock();
         let listening = state.following.clone();
         state.following.iter_mut().for_each(|following| following.warned = true);
         drop(state);
         listening.iter().filter(|following| !following.warned).for_each(|new| new.tell(&Notice::Lost));
-        (!listening.is_empty()).then_some(listening)
+        listening
+    }
+
+    /// Nothing that was kept before is proven any more.
+    fn warn_again(&self) {
+        self.0.lock().following.iter_mut().for_each(|following| following.warned = false);
     }
 }
 
@@ -116,9 +135,9 @@ impl Poller {
     /// Polls on one connection; ends without an error when there is nobody to poll for.
     async fn run(&mut self) -> Result<()> {
         let Some(mut connection) = self.connect().await? else { return Ok(()) };
-        while let Some(shared) = self.shared.upgrade() {
-            let Some(listening) = shared.followers.listening() else { break };
-            let sent_at = Instant::now();
+        while let Some(shared) = self.shared.upgrade().filter(|shared| shared.followers.are_there()) {
+            let listening = shared.followers.listening();
+            let sent = Sent::now();
             let round = timeout(POLL_TIMEOUT, self.round(&shared, &mut connection, &listening)).await;
             let round = round.unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())));
             if round.as_ref().err().is_some_and(misses_schema) {
@@ -129,19 +148,18 @@ impl Poller {
                 tracing::info!("the log in Postgres is heard again");
             }
             let followers = listening.iter().filter_map(|following| following.follower.upgrade());
-            followers.for_each(|follower| follower.heard(sent_at));
+            followers.for_each(|follower| follower.heard(sent.heard_at()));
             drop(shared);
-            sleep_until((sent_at + POLL).max(Instant::now() + LEAST_PAUSE)).await;
+            sleep_until((sent.at + POLL).max(Instant::now() + LEAST_PAUSE)).await;
         }
         let _closed = timeout(CONNECT_TIMEOUT, connection.close()).await;
         Ok(())
     }
 
     async fn connect(&mut self) -> Result<Option<PgConnection>> {
-        let Some(shared) = self.shared.upgrade() else { return Ok(None) };
-        if shared.followers.listening().is_none() {
+        let Some(shared) = self.shared.upgrade().filter(|shared| shared.followers.are_there()) else {
             return Ok(None);
-        }
+        };
         shared.prepared().await?;
         let connecting = async {
             let mut connection = PgConnection::connect_with(&shared.pool.options()).await?;
@@ -157,6 +175,7 @@ impl Poller {
         // Read on where we were, unless this is another server, or another life of it.
         if !self.position.as_ref().is_some_and(|known| known.is_of_the_server_of(&position)) {
             self.position = Some(position);
+            shared.followers.warn_again();
         }
         Ok(Some(connection))
     }
@@ -182,5 +201,24 @@ impl Poller {
             Seen::Gap => listening.iter().for_each(|following| following.tell(&Notice::Lost)),
         }
         Ok(())
+    }
+}
+
+/// When a question was sent, on both clocks: the one does not stand still while a process is
+/// stopped, the other not while the machine sleeps.
+struct Sent {
+    at: Instant,
+    wall: SystemTime,
+}
+
+impl Sent {
+    fn now() -> Self {
+        Self { at: Instant::now(), wall: SystemTime::now() }
+    }
+
+    fn heard_at(&self) -> Instant {
+        let now = Instant::now();
+        let age = self.wall.elapsed().unwrap_or_default().max(now - self.at);
+        now.checked_sub(age).unwrap_or(self.at)
     }
 }

@@ -15,8 +15,8 @@ const TRIM_ROWS: i32 = 5_000;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Position {
     server: Server,
-    /// The snapshot that was read last, as Postgres writes it; `None` before the first read.
-    snapshot: Option<String>,
+    /// The snapshot that was read last, as Postgres writes it.
+    snapshot: String,
 }
 
 /// Which server it is, and which life of it: another one may have gone back in time.
@@ -52,7 +52,7 @@ impl Position {
         row.map(|row| {
             let server =
                 Server { system: row.try_get(0)?, timeline: row.try_get(1)?, started_at: row.try_get(2)? };
-            Ok(Self { server, snapshot: None })
+            Ok(Self { server, snapshot: row.try_get(3)? })
         })
         .transpose()
     }
@@ -62,8 +62,7 @@ impl Position {
         self.server == other.server
     }
 
-    /// Reads what became visible since the last read, and moves on. The first read has nothing to
-    /// compare with, and shows a gap.
+    /// Reads what became visible since the last read, and moves on.
     pub(crate) async fn read(
         &mut self,
         connection: &mut PgConnection,
@@ -82,8 +81,8 @@ impl Position {
             changes.push(change(&row)?);
         }
         drop(rows);
-        let knows = self.snapshot.replace(snapshot).is_some();
-        let complete = knows && !gap && i64::try_from(changes.len()).is_ok_and(|count| count <= MOST_ROWS);
+        self.snapshot = snapshot;
+        let complete = !gap && i64::try_from(changes.len()).is_ok_and(|count| count <= MOST_ROWS);
         Ok(if complete { Seen::All(changes) } else { Seen::Gap })
     }
 }

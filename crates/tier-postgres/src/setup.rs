@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// What brings a schema of version `index` to `index + 1`. Only ever appended to.
-const MIGRATIONS: [fn() -> String; 2] = [first, second];
+const MIGRATIONS: [fn() -> String; 3] = [first, second, third];
 
 /// Many processes may wait for the one that migrates.
 const MIGRATION_TIMEOUT: Duration = Duration::from_secs(60);
@@ -134,4 +134,9 @@ fn second() -> String {
     let cache =
         apply.replace("{role}", "cache").replace("{table}", "cache_entries").replace("{store}", "false");
     [include_str!("sql/outbox.sql"), &store, &cache].join("\n")
+}
+
+/// Watching the user's own tables.
+fn third() -> String {
+    include_str!("sql/watch.sql").to_owned()
 }

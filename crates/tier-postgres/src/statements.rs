@@ -31,7 +31,8 @@ pub(crate) struct OutboxStatements {
     /// the snapshot that was read now and whether rows are missing; each other one has namespace,
     /// tenant, key, version.
     pub(crate) read: SqlStr,
-    /// Which server this is: system identifier, timeline, start; no row on a standby.
+    /// Which server this is (system identifier, timeline, start) and its snapshot; no row on a
+    /// standby.
     pub(crate) server: SqlStr,
     /// `$1` the most rows: how many were deleted.
     pub(crate) trim: SqlStr,
@@ -201,7 +202,7 @@ const SWEEP: &str = "WITH space AS MATERIALIZED ( \
 /// What became visible since a snapshot: transactions that began after it, and those that it saw
 /// under way. Both halves are of one statement, so they look at the same moment.
 const READ_OUTBOX: &str = "SELECT NULL::bigint AS id, pg_current_snapshot()::text AS snapshot, \
-         coalesce({schema}.outbox_has_gap($1::pg_snapshot), false) AS gap, \
+         {schema}.outbox_has_gap($1::pg_snapshot) AS gap, \
          NULL::text AS namespace, NULL::text AS tenant, NULL::bytea AS key, NULL::bigint AS version \
      UNION ALL \
      (SELECT id, NULL, NULL, namespace, tenant, key, version FROM {schema}.outbox \
@@ -212,5 +213,6 @@ const READ_OUTBOX: &str = "SELECT NULL::bigint AS id, pg_current_snapshot()::tex
      ORDER BY id NULLS FIRST";
 
 const SERVER: &str = "SELECT (pg_control_system()).system_identifier, \
-         left(pg_walfile_name(pg_current_wal_lsn()), 8), pg_postmaster_start_time()::text \
+         left(pg_walfile_name(pg_current_wal_lsn()), 8), pg_postmaster_start_time()::text, \
+         pg_current_snapshot()::text \
      WHERE NOT pg_is_in_recovery()";

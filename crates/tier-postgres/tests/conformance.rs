@@ -32,3 +32,25 @@ async fn postgres() -> Subject {
 terrace_conformance::tier_suite!(postgres);
 terrace_conformance::tier_suite!(postgres, evict);
 terrace_conformance::tier_suite!(postgres, processes);
+
+/// A database for each case, since a loss is told to all who follow.
+async fn logged() -> Subject {
+    let url = shared_postgres().await.expect("a server");
+    let handle = || Postgres::new(&url).expect("a handle");
+    let (first, second) = (handle(), handle());
+    Subject::new(first).second(second).lose_log(move |space| {
+        let url = url.clone();
+        Box::pin(async move {
+            let mut connection = PgConnection::connect(&url).await.expect("a connection");
+            // More at once than a follower reads.
+            sqlx::query("INSERT INTO terrace.outbox (namespace) SELECT $1 FROM generate_series(1, 10001)")
+                .bind(space.namespace)
+                .execute(&mut connection)
+                .await
+                .expect("rows");
+        })
+    })
+}
+
+terrace_conformance::tier_suite!(logged, log);
+terrace_conformance::tier_suite!(logged, store_log);

@@ -63,9 +63,32 @@ async fn a_new_follower_is_told_first_that_nothing_older_is_proven() {
     let url = shared_postgres().await.expect("a server");
     let (handle, _first) = follow(&url).await;
     let second = Hearing::new();
-    handle.follow("users", second.weak());
+    for _tenant in 0..3 {
+        handle.follow("users", second.weak());
+    }
     second.caught_up().await;
     assert_eq!(second.take(), [Notice::Lost]);
+    invalidate(&mut connect(&url).await, 1).await;
+    second.caught_up().await;
+    assert_eq!(second.take_keys(), [1], "once, whatever tiers it is told through");
+}
+
+#[test]
+fn a_runtime_that_ends_does_not_end_the_log_of_others() {
+    let runtime =
+        || tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("one");
+    let others = runtime();
+    let url = others.block_on(shared_postgres()).expect("a server");
+    let first = runtime();
+    let (handle, here) = first.block_on(follow(&url));
+    drop(first);
+    let there = Hearing::new();
+    others.block_on(async {
+        handle.follow("users", there.weak());
+        there.caught_up().await;
+        here.caught_up().await;
+        assert_eq!(here.take(), [Notice::Lost], "the time between is not proven");
+    });
 }
 
 #[tokio::test]
