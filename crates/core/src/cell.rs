@@ -1,6 +1,6 @@
 //! What a shared tier keeps for one key.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use crate::{Deadlines, Epoch, Timestamp, Token, Version};
 
@@ -92,27 +92,22 @@ impl Cell {
         out.freeze()
     }
 
-    /// The cell in `bytes`, without a copy; `None` for anything that no tier of ours wrote.
-    pub fn decode(bytes: &Bytes) -> Option<Self> {
+    /// The cell in `bytes`, without a copy or an allocation; `None` for anything that no tier of
+    /// ours wrote.
+    pub fn decode(mut bytes: Bytes) -> Option<Self> {
         if bytes.len() < HEADER_LEN {
             return None;
         }
         let number =
             |offset: usize| bytes[offset..].first_chunk::<8>().map_or(0, |chunk| u64::from_be_bytes(*chunk));
         let at = |offset: usize| Timestamp::from_millis(number(offset));
-        Some(Self {
-            state: State::from_tag(bytes[0])?,
-            version: Version::from_u64(number(1)),
-            epoch: Epoch::from_u64(number(9)),
-            token: Token::from_u64(number(17)),
-            deadlines: Deadlines {
-                written: at(25),
-                fresh_until: at(33),
-                stale_until: at(41),
-                expires_at: at(49),
-            },
-            bytes: bytes.slice(HEADER_LEN..),
-        })
+        let state = State::from_tag(bytes[0])?;
+        let (version, epoch) = (Version::from_u64(number(1)), Epoch::from_u64(number(9)));
+        let token = Token::from_u64(number(17));
+        let deadlines =
+            Deadlines { written: at(25), fresh_until: at(33), stale_until: at(41), expires_at: at(49) };
+        bytes.advance(HEADER_LEN);
+        Some(Self { state, version, epoch, token, deadlines, bytes })
     }
 }
 
@@ -130,12 +125,12 @@ mod tests {
             deadlines: Deadlines::ttl(Timestamp::from_millis(3), std::time::Duration::from_secs(1)),
             bytes: Bytes::from_static(b"envelope"),
         };
-        assert_eq!(Cell::decode(&cell.encode()), Some(cell));
+        assert_eq!(Cell::decode(cell.encode()), Some(cell));
     }
 
     #[test]
     fn foreign_bytes_are_no_cell() {
-        assert_eq!(Cell::decode(&Bytes::from_static(b"V")), None);
-        assert_eq!(Cell::decode(&Bytes::from(vec![b'x'; 80])), None);
+        assert_eq!(Cell::decode(Bytes::from_static(b"V")), None);
+        assert_eq!(Cell::decode(Bytes::from(vec![b'x'; 80])), None);
     }
 }

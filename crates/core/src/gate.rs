@@ -63,7 +63,7 @@ pub struct GateLimits {
 /// [`Trip`] answers.
 ///
 /// # Cost
-/// A call alone: two atomic additions and one timer. A queued call: one short lock and one
+/// A call alone: two atomic additions, one timer and one allocation. A queued call: one short lock and one
 /// allocation; the timer and the trip are shared.
 ///
 /// ```
@@ -133,7 +133,8 @@ impl<T: Trip> Gate<T> {
         let _leave = Leave(&inner.outstanding);
         if before < inner.limits.direct {
             let budget = inner.limits.budget;
-            return match timeout(budget, inner.trip.one(request)).await {
+            // Boxed: the calls of a crowd, which queue, would carry the room for it.
+            return match timeout(budget, Box::pin(inner.trip.one(request))).await {
                 Ok(reply) => reply,
                 Err(_) => Err(Error::timeout(budget)),
             };

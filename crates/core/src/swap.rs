@@ -214,7 +214,7 @@ impl<S: Swap> SwapTier<S> {
     /// One try; `None` if another writer was faster.
     async fn attempt(&self, key: &str, op: &Op) -> Result<Option<Reply>> {
         let seen = self.shared.swap.get(key).await?;
-        let cell = seen.as_ref().and_then(Cell::decode);
+        let cell = seen.clone().and_then(Cell::decode);
         let (change, reply) = transition(cell.as_ref(), op, &self.moment());
         let Change::Write(next) = change else {
             return Ok(Some(reply));

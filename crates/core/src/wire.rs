@@ -21,7 +21,7 @@ pub(crate) struct Wire<K, V> {
 impl<K, V> Wire<K, V> {
     pub(crate) fn new() -> Self
     where
-        K: Serialize + DeserializeOwned + Eq,
+        K: Serialize + DeserializeOwned + Eq + 'static,
         V: Serialize + DeserializeOwned,
     {
         Self {

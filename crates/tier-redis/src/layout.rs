@@ -97,6 +97,9 @@ fn is_plain_in_key(c: char) -> bool {
 }
 
 fn push_escaped(out: &mut String, text: &str, is_plain: fn(char) -> bool) {
+    if text.bytes().all(|byte| byte.is_ascii() && is_plain(char::from(byte))) {
+        return out.push_str(text);
+    }
     for c in text.chars() {
         if is_plain(c) {
             out.push(c);

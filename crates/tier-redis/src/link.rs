@@ -133,9 +133,14 @@ impl Link {
     }
 
     async fn live(self: &Arc<Self>) -> Result<Live> {
-        if let Some(live) = self.idle.take() {
-            return Ok(live);
+        match self.idle.take() {
+            Some(live) => Ok(live),
+            None => Box::pin(self.standing()).await,
         }
+    }
+
+    /// The connection that stands, once the first attempt has ended.
+    async fn standing(self: &Arc<Self>) -> Result<Live> {
         if let Some(answer) = self.now() {
             if answer.is_err() {
                 self.start();

@@ -29,7 +29,7 @@ impl Trip for Reads {
 
     async fn one(&self, ask: Ask) -> Result<Option<Bytes>> {
         if let Some(space) = ask.epoch_of {
-            let mut found = read_many(&self.0, &[ask.key], &[space]).await?;
+            let mut found = Box::pin(read_many(&self.0, &[ask.key], &[space])).await?;
             return found.pop().ok_or_else(fault::unreadable);
         }
         let mut get = Cmd::with_capacity(2, ask.key.len() + 3);

@@ -56,7 +56,8 @@ impl Tier for RedisTier {
         let reply = match op {
             Op::Get => self.get(key).await,
             Op::Lease { .. } => self.lease(key, op).await,
-            _ => self.write(key, op).await,
+            // A hit is what has to be small: the rooms of other ways are taken when they are gone.
+            _ => Box::pin(self.write(key, op)).await,
         };
         reply.map_err(|error| located(error, operation))
     }
@@ -127,7 +128,7 @@ impl RedisTier {
     async fn get(&self, key: &TierKey) -> Result<Reply> {
         let cell = self.state.layout.cell(key);
         let found = match self.look_up(cell.clone(), false).await? {
-            Found::Doubtful => self.look_up(cell, true).await?,
+            Found::Doubtful => Box::pin(self.look_up(cell, true)).await?,
             found => found,
         };
         Ok(match found {
@@ -148,7 +149,7 @@ impl RedisTier {
         match self.plan_lease(cell, op) {
             Plan::Answer(answer) => answer,
             Plan::Send(request) => {
-                let sent = send::one(&self.link, &self.state, request, Effect::Read);
+                let sent = Box::pin(send::one(&self.link, &self.state, request, Effect::Read));
                 within(deadline, Effect::Read, sent).await
             }
         }
@@ -177,7 +178,7 @@ impl RedisTier {
 
     /// The server's own expiry has removed what is over; the epoch is compared here.
     pub(crate) fn judge(&self, bytes: Option<Bytes>) -> Found {
-        let Some(cell) = bytes.and_then(|bytes| Cell::decode(&bytes)) else { return Found::Nothing };
+        let Some(cell) = bytes.and_then(Cell::decode) else { return Found::Nothing };
         if self.state.heard.epoch() != Some(cell.epoch) {
             return Found::Doubtful;
         }

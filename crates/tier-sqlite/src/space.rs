@@ -219,5 +219,6 @@ fn epoch(number: i64) -> Epoch {
 }
 
 fn decode(bytes: &Bytes) -> Result<Cell> {
-    Cell::decode(bytes).ok_or_else(|| Error::new(ErrorKind::Undecodable, "a row of the file holds no cell"))
+    Cell::decode(bytes.clone())
+        .ok_or_else(|| Error::new(ErrorKind::Undecodable, "a row of the file holds no cell"))
 }

@@ -171,7 +171,7 @@ where
         // Others may join a key of this group, and poll its lookup, before all keys have boarded.
         let walk = async move {
             let seats = receive.await.unwrap_or_default();
-            Inner::look_up_guarded(inner, chain, seats, errand).await
+            Inner::look_up_many(inner, chain, seats, errand).await
         };
         let group = walk.boxed().shared();
         let seats = Mutex::new(Vec::new());
@@ -180,7 +180,7 @@ where
             let lookup = |id| {
                 let mut seats = seats.lock();
                 seats.push(Seat { key: Arc::clone(&key), id });
-                Lookup { group: group.clone(), index: seats.len() - 1 }
+                Lookup::Grouped { group: group.clone(), index: seats.len() - 1 }
             };
             Boarded { index, ticket: self.inner.flights.board(&key, errand, how, lookup) }
         });

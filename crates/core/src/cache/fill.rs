@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{inner::Inner, open::OpenFill};
+use super::{fences::Fences, inner::Inner, open::OpenFill};
 use crate::{
-    Error, ErrorKind, Event, Fence, Level, Near, Op, Order, Reply, Stored, TierKey, Version,
+    Error, ErrorKind, Event, Level, Near, Op, Order, Reply, Stored, TierKey, Version,
     chain::{Chain, Place},
     flight::FlightId,
     near::Scoped,
@@ -13,8 +13,7 @@ use crate::{
 /// A copy to be kept in the tiers that gave a fence for it.
 pub(crate) struct Copy {
     pub(crate) key: TierKey,
-    /// One for each cache tier of the chain.
-    pub(crate) fences: Vec<Option<Fence>>,
+    pub(crate) fences: Fences,
     /// A tier has an older entry: where this one is not kept, that one must not stay.
     pub(crate) renews: bool,
     pub(crate) stored: Stored,
@@ -77,7 +76,7 @@ where
         for index in (0..chain.tiers.len()).rev() {
             let place = &chain.tiers[index];
             let (wanted, mut unkept): (Vec<usize>, Vec<usize>) = (0..copies.len())
-                .filter(|&at| outcomes[at] == Filling::Kept && copies[at].fences[index].is_some())
+                .filter(|&at| outcomes[at] == Filling::Kept && copies[at].fences.get(index).is_some())
                 .partition(|&at| self.is_wanted(place, &copies[at]));
             let batch = wanted.iter().map(|&at| self.fill_of(place, index, &copies[at])).collect();
             let authority = chain.store.is_none() && index + 1 == chain.tiers.len();
@@ -135,7 +134,7 @@ where
     ) {
         let over = |&at: &usize| {
             let version = copies[at].stored.version;
-            let fence = copies[at].fences[index].unwrap_or_default();
+            let fence = copies[at].fences.get(index).unwrap_or_default();
             (copies[at].key.clone(), Op::Fill { fence, version, deadlines: self.no_life(), body: None })
         };
         let replies = place.call_many(unkept.iter().map(over).collect()).await;
@@ -181,7 +180,7 @@ where
     fn fill_of(&self, place: &Place, index: usize, copy: &Copy) -> (TierKey, Op) {
         let Stored { version, deadlines, body } = copy.stored.clone();
         let deadlines = self.copy_deadlines(deadlines, place.line.ttl);
-        let op = match (self.level, copy.fences[index]) {
+        let op = match (self.level, copy.fences.get(index)) {
             (Level::Fenced, Some(fence)) => Op::Fill { fence, version, deadlines, body },
             _ => Op::Put { order: Order::Open(version), deadlines, body, mark_ttl: self.periods.mark },
         };

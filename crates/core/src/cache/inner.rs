@@ -10,7 +10,7 @@ use std::{
 
 use futures_util::future::{BoxFuture, Shared};
 
-use super::{open::OpenFills, tasks::Tasks};
+use super::{fences::Fences, open::OpenFills, tasks::Tasks};
 use crate::{
     Admission, Clock, Coalesce, Copies, Deadlines, Entry, Error, ErrorKind, Event, Expiry, Fence, Freshness,
     Item, Keeping, Level, Near, OnStale, Result, Source, StaleHit, Timestamp, Token, Version, Writing,
@@ -35,10 +35,12 @@ pub(crate) type CacheFlights<K, V> = Flights<Scoped<K>, Lookup<V>, Loaded<V>>;
 /// A load's result, as every caller gets it.
 pub(crate) type Loaded<V> = Result<(Arc<Entry<V>>, Source)>;
 
-/// One key's part of a lookup that may be for many keys.
-pub(crate) struct Lookup<V> {
-    pub(crate) group: Shared<BoxFuture<'static, Arc<[Looked<V>]>>>,
-    pub(crate) index: usize,
+/// One key's lookup, which all readers of the key may await.
+pub(crate) enum Lookup<V> {
+    /// A lookup of its own.
+    Alone(Shared<BoxFuture<'static, Looked<V>>>),
+    /// Its part of a lookup for many keys.
+    Grouped { group: Shared<BoxFuture<'static, Arc<[Looked<V>]>>>, index: usize },
 }
 
 /// What a lookup found for one key.
@@ -53,8 +55,8 @@ pub(crate) enum Looked<V> {
 
 /// What a lookup that found nothing brings to the load stage.
 pub(crate) struct Missed<V> {
-    /// For each cache tier, the fence to fill over; `None` where it gave none.
-    pub(crate) fences: Vec<Option<Fence>>,
+    /// What the cache tiers gave to fill over.
+    pub(crate) fences: Fences,
     /// The farthest tier was only read: led by a plain read, the lookup took no lease there.
     pub(crate) unleased: bool,
     /// What the lookup spent of the farthest tier's budget.
@@ -65,6 +67,13 @@ pub(crate) struct Missed<V> {
     pub(crate) store: Option<Fence>,
     /// A stale entry met on the way.
     pub(crate) stale: Option<Arc<Entry<V>>>,
+}
+
+impl<V> Looked<V> {
+    /// Whether no load can be of use any more.
+    pub(crate) fn is_answer(&self) -> bool {
+        !matches!(self, Self::Missed(_))
+    }
 }
 
 impl<V> Clone for Looked<V> {
@@ -258,6 +267,8 @@ where
     }
 
     pub(crate) fn drop_near(&self, key: &Scoped<K>) {
-        self.near.remove(&Probe { tenant: key.tenant, key: &key.key });
+        if self.near.is_enabled() {
+            self.near.remove(&Probe { tenant: key.tenant, key: &key.key });
+        }
     }
 }

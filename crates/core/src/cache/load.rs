@@ -100,7 +100,7 @@ where
         let key = |seat: &LoadSeat<K, V>| self.tier_key(chain, seat.ticket.key());
         let unusable = |_| TierKey { bytes: Bytes::new(), digest: [0; 16] };
         let keys: Vec<TierKey> = seats.iter().map(|seat| key(seat).unwrap_or_else(unusable)).collect();
-        let Some(place) = chain.tiers.last() else { return keys };
+        let Some((last, place)) = chain.tiers.iter().enumerate().next_back() else { return keys };
         let wanted: Vec<usize> = (0..seats.len()).filter(|&at| seats[at].missed.unleased).collect();
         let spent = wanted.iter().map(|&at| seats[at].missed.spent).max().unwrap_or_default();
         let began = tokio::time::Instant::now();
@@ -110,20 +110,22 @@ where
         let mut renewals = Vec::new();
         let batch = wanted.iter().map(|&at| lease(at, None)).collect();
         for (at, reply) in wanted.into_iter().zip(place.call_many_after(spent, batch).await) {
-            let Some(fence) = seats[at].missed.fences.last_mut() else { continue };
-            *fence = None;
-            match reply {
-                Ok(Reply::Miss(given)) => *fence = Some(given),
-                // A negative entry, or one that went stale: the load renews it.
-                Ok(Reply::Hit(hit)) if self.is_renewed(&hit) => renewals.push((at, hit.version)),
-                _ => {}
-            }
+            let fence = match reply {
+                Ok(Reply::Miss(given)) => Some(given),
+                Ok(Reply::Hit(hit)) => {
+                    // A negative entry, or one that went stale: the load renews it.
+                    renewals.extend(self.is_renewed(&hit).then_some((at, hit.version)));
+                    None
+                }
+                _ => None,
+            };
+            seats[at].missed.fences.set(last, fence);
         }
         let batch = renewals.iter().map(|&(at, version)| lease(at, Some(version))).collect();
         let replies = place.call_many_after(spent + began.elapsed(), batch).await;
         for ((at, _), reply) in renewals.into_iter().zip(replies) {
-            if let (Ok(Reply::Miss(given)), Some(fence)) = (reply, seats[at].missed.fences.last_mut()) {
-                *fence = Some(given);
+            if let Ok(Reply::Miss(given)) = reply {
+                seats[at].missed.fences.set(last, Some(given));
             }
         }
         keys
@@ -218,7 +220,7 @@ where
         match chain.tiers.last() {
             None => Some(self.next_version()),
             Some(_) if self.level == Level::Ttl => Some(self.next_version()),
-            Some(_) => missed.fences.last().copied().flatten().map(|fence| fence.version),
+            Some(_) => missed.fences.get(chain.tiers.len() - 1).map(|fence| fence.version),
         }
     }
 
@@ -284,7 +286,7 @@ where
         if sure || !admitted {
             self.keep_if_attached(&ticket, &entry, admitted);
         }
-        let copy = copy.filter(|copy| copy.fences.iter().any(Option::is_some));
+        let copy = copy.filter(|copy| copy.fences.any());
         match copy {
             Some(copy) => {
                 lead.done(Ok((Arc::clone(&entry), source)));
@@ -338,8 +340,8 @@ fn created<K: Eq + std::hash::Hash, V>(
     stored: Stored,
 ) -> Copy {
     let fences = seat.missed.fences.clone();
-    for (place, fence) in chain.tiers.iter().zip(&fences) {
-        if fence.is_none() {
+    for (index, place) in chain.tiers.iter().enumerate() {
+        if fences.get(index).is_none() {
             place.owe(&key);
         }
     }

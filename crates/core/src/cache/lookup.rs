@@ -5,7 +5,11 @@ use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 use futures_util::FutureExt;
 use tokio::time::Instant;
 
-use super::inner::{Inner, Looked, Missed};
+use super::{
+    fences::Fences,
+    fill::Copy,
+    inner::{Inner, Looked, Missed, NEAR},
+};
 use crate::{
     Deadlines, Entry, Error, ErrorKind, Event, Fence, Level, Near, OnStale, Op, Reply, Source, Stored,
     TierKey, Token, Version,
@@ -21,12 +25,18 @@ pub(crate) struct Seat<K> {
     pub(crate) id: FlightId,
 }
 
+impl<K> Clone for Seat<K> {
+    fn clone(&self) -> Self {
+        Self { key: Arc::clone(&self.key), id: self.id }
+    }
+}
+
 /// A key on its way through the tiers.
-struct Sought<K, V> {
-    seat: Seat<K>,
-    key: TierKey,
-    missed: Missed<V>,
-    found: Option<Looked<V>>,
+pub(super) struct Sought<K, V> {
+    pub(super) seat: Seat<K>,
+    pub(super) key: TierKey,
+    pub(super) missed: Missed<V>,
+    pub(super) found: Option<Looked<V>>,
     /// What is to be copied to the tiers that missed before it was found.
     copy: Option<Stored>,
 }
@@ -37,8 +47,9 @@ enum Worth<V> {
     Answer(Arc<Entry<V>>),
     /// It does not; whoever renews it must lease over this version.
     Renew(Version),
-    /// It was written by a newer version of the code: nothing of ours may replace it.
-    Foreign,
+    /// Nothing: there is none, or it was written by a newer version of the code, and nothing of
+    /// ours may replace it.
+    Nothing,
 }
 
 impl<K, V, N: Near<K, V>> Inner<K, V, N>
@@ -46,61 +57,70 @@ where
     K: Clone + Eq + std::hash::Hash + Send + Sync + 'static,
     V: Send + Sync + 'static,
 {
-    /// [`look_up`](Self::look_up), with a typed error for all callers where user code panics in it:
-    /// a shared future that panicked would wake nobody.
-    pub(crate) async fn look_up_guarded(
-        self: Arc<Self>,
-        chain: Arc<Chain>,
-        seats: Vec<Seat<K>>,
-        errand: Errand,
-    ) -> Arc<[Looked<V>]> {
-        let keys: Vec<_> = seats.iter().map(|seat| (Arc::clone(&seat.key), seat.id)).collect();
-        let walk = Arc::clone(&self).look_up(chain, seats, errand);
-        if let Ok(looked) = AssertUnwindSafe(walk).catch_unwind().await {
-            return looked;
-        }
-        let failed = keys.into_iter().map(|(key, id)| {
-            self.flights.end_lookup(&key, id, true);
-            let message = "a codec, policy, observer or tier panicked during the lookup";
-            Looked::Failed(Error::new(ErrorKind::Panicked, message), None)
-        });
-        failed.collect()
-    }
-
-    /// Looks the keys up, keeps what was found nearer, and ends the lookup stage of their flights.
+    /// Looks one key up, keeps what was found nearer, and ends the lookup stage of its flight. Where
+    /// user code panics in it, all callers get a typed error: a shared future that panicked would
+    /// wake nobody.
     pub(crate) async fn look_up(
         self: Arc<Self>,
         chain: Arc<Chain>,
-        seats: Vec<Seat<K>>,
+        seat: Seat<K>,
         errand: Errand,
-    ) -> Arc<[Looked<V>]> {
-        let mut keys: Vec<Sought<K, V>> = seats.into_iter().map(|seat| self.seek(&chain, seat)).collect();
-        for index in 0..chain.tiers.len() {
-            self.ask_tier(&chain, index, errand, &mut keys).await;
+    ) -> Looked<V> {
+        match AssertUnwindSafe(self.walk(&chain, &seat, errand)).catch_unwind().await {
+            Ok(looked) => looked,
+            Err(_panic) => self.panicked(&seat),
         }
-        if let Some(store) = &chain.store {
-            self.ask_store(store, &mut keys).await;
-        }
-        self.copy_nearer(&chain, errand, &mut keys);
-        let looked = keys.into_iter().map(|sought| {
-            let looked = sought.found.unwrap_or(Looked::Missed(sought.missed));
-            let ended = !matches!(looked, Looked::Missed(_));
-            self.flights.end_lookup(&sought.seat.key, sought.seat.id, ended);
-            looked
-        });
-        looked.collect()
     }
 
-    fn seek(&self, chain: &Chain, seat: Seat<K>) -> Sought<K, V> {
-        let fences = vec![None; chain.tiers.len()];
-        let spent = Duration::ZERO;
+    /// The way of one key, which most lookups are: it takes no memory of its own on a hit.
+    async fn walk(self: &Arc<Self>, chain: &Arc<Chain>, seat: &Seat<K>, errand: Errand) -> Looked<V> {
+        let mut sought = self.seek(chain, seat.clone());
+        for index in 0..chain.tiers.len() {
+            if sought.is_wanted_from(&chain.tiers[index]) {
+                self.ask_tier(chain, index, errand, &mut sought).await;
+            }
+        }
+        if let (Some(store), None) = (&chain.store, &sought.found) {
+            let reply = store.call(&sought.key, self.read_op(true, None)).await;
+            self.take_record(store, &mut sought, reply);
+        }
+        let (looked, copy) = self.end(chain, errand, sought);
+        self.fill_later(chain, copy.into_iter().collect());
+        looked
+    }
+
+    async fn ask_tier(&self, chain: &Chain, index: usize, errand: Errand, sought: &mut Sought<K, V>) {
+        let place = &chain.tiers[index];
+        let leases = self.may_fill(chain, index, errand);
+        let began = Instant::now();
+        let reply = place.call(&sought.key, self.read_op(leases, None)).await;
+        let over = self.take_reply(chain, index, errand, sought, reply);
+        if sought.found.is_some() {
+            return;
+        }
+        sought.missed.spent = began.elapsed();
+        if let Some(over) = over {
+            // Seldom: its room is not every lookup's.
+            let lease = self.read_op(true, Some(over));
+            let reply = Box::pin(place.call_after(sought.missed.spent, &sought.key, lease)).await;
+            sought.take_renewal(index, reply);
+        }
+    }
+
+    pub(super) fn panicked(&self, seat: &Seat<K>) -> Looked<V> {
+        self.flights.end_lookup(&seat.key, seat.id, true, || ());
+        let message = "a codec, policy, observer or tier panicked during the lookup";
+        Looked::Failed(Error::new(ErrorKind::Panicked, message), None)
+    }
+
+    pub(super) fn seek(&self, chain: &Chain, seat: Seat<K>) -> Sought<K, V> {
+        let (fences, spent) = (Fences::default(), Duration::ZERO);
         let missed = Missed { fences, unleased: false, spent, renews: false, store: None, stale: None };
-        let mut found = None;
-        let key = match self.tier_key(chain, &seat.key) {
-            Ok(key) => key,
+        let (key, found) = match self.tier_key(chain, &seat.key) {
+            Ok(key) => (key, None),
             Err(error) => {
-                found = Some(Looked::Failed(error, None));
-                TierKey { bytes: bytes::Bytes::new(), digest: [0; 16] }
+                let none = TierKey { bytes: bytes::Bytes::new(), digest: [0; 16] };
+                (none, Some(Looked::Failed(error, None)))
             }
         };
         Sought { seat, key, missed, found, copy: None }
@@ -115,50 +135,22 @@ where
     }
 
     /// Whether a miss in this tier may be followed by a fill of it.
-    fn may_fill(&self, chain: &Chain, index: usize, errand: Errand) -> bool {
+    pub(super) fn may_fill(&self, chain: &Chain, index: usize, errand: Errand) -> bool {
         let further = index + 1 < chain.tiers.len() || chain.store.is_some();
         self.level == Level::Fenced && (further || errand.loads())
     }
 
-    async fn ask_tier(&self, chain: &Chain, index: usize, errand: Errand, keys: &mut [Sought<K, V>]) {
-        let place = &chain.tiers[index];
-        let leases = self.may_fill(chain, index, errand);
-        let op = |over| match leases {
+    /// What a tier is asked for: a value, or on request a lease.
+    pub(super) fn read_op(&self, leases: bool, over: Option<Version>) -> Op {
+        match leases {
             true => Op::Lease { token: self.new_token(), ttl: self.periods.lease, over },
             false => Op::Get,
-        };
-        let asked: Vec<usize> = (0..keys.len())
-            .filter(|&at| keys[at].found.is_none() && place.permits_read(&keys[at].key))
-            .collect();
-        let batch = asked.iter().map(|&at| (keys[at].key.clone(), op(None))).collect();
-        let mut renewals = Vec::new();
-        let began = Instant::now();
-        let replies = place.call_many(batch).await;
-        let spent = began.elapsed();
-        for (at, reply) in asked.into_iter().zip(replies) {
-            keys[at].missed.spent = spent;
-            let renewal = self.take_reply(chain, index, errand, &mut keys[at], reply);
-            match renewal {
-                Some(_) if self.level == Level::Ttl => {
-                    keys[at].missed.fences[index] = Some(Fence::default());
-                }
-                Some(_) if !leases => keys[at].missed.unleased = true,
-                renewal => renewals.extend(renewal.map(|version| (at, version))),
-            }
-        }
-        if renewals.is_empty() {
-            return;
-        }
-        let batch = renewals.iter().map(|&(at, over)| (keys[at].key.clone(), op(Some(over)))).collect();
-        for ((at, _), reply) in renewals.into_iter().zip(place.call_many_after(spent, batch).await) {
-            if let Ok(Reply::Miss(fence)) = reply {
-                keys[at].missed.fences[index] = Some(fence);
-            }
         }
     }
 
-    /// Takes one reply of a cache tier; the version to lease over, if its hit answers nothing.
-    fn take_reply(
+    /// Takes one reply of a cache tier; the version to lease over, if its hit answers nothing and
+    /// a lease may.
+    pub(super) fn take_reply(
         &self,
         chain: &Chain,
         index: usize,
@@ -167,7 +159,7 @@ where
         reply: crate::Result<Reply>,
     ) -> Option<Version> {
         let place = &chain.tiers[index];
-        let name = &*place.line.name;
+        let tier = &*place.line.name;
         let worth = match reply {
             Ok(Reply::Hit(stored)) => {
                 let worth = self.weigh(chain, place, errand, sought, &stored);
@@ -176,32 +168,26 @@ where
             }
             Ok(Reply::Miss(fence)) => {
                 let fills = fence.token != Token::NONE || self.level == Level::Ttl;
-                sought.missed.fences[index] = fills.then_some(fence);
+                sought.missed.fences.set(index, fills.then_some(fence));
                 sought.missed.unleased = !fills;
-                place.line.tell(&Event::Miss { tier: name });
-                return None;
+                Worth::Nothing
             }
-            Ok(_) | Err(_) => {
-                place.line.tell(&Event::Miss { tier: name });
-                return None;
-            }
+            Ok(_) | Err(_) => Worth::Nothing,
         };
-        match worth {
-            Worth::Answer(entry) => {
-                place.line.tell(&Event::Hit { tier: name });
-                sought.found = Some(Looked::Found(entry, Source::Tier(Arc::clone(&place.line.name))));
-                None
-            }
-            Worth::Renew(version) => {
-                sought.missed.renews = true;
-                place.line.tell(&Event::Miss { tier: name });
-                Some(version)
-            }
-            Worth::Foreign => {
-                place.line.tell(&Event::Miss { tier: name });
-                None
-            }
+        if let Worth::Answer(entry) = worth {
+            place.line.tell(&Event::Hit { tier });
+            sought.found = Some(Looked::Found(entry, Source::Tier(Arc::clone(&place.line.name))));
+            return None;
         }
+        place.line.tell(&Event::Miss { tier });
+        let Worth::Renew(version) = worth else { return None };
+        sought.missed.renews = true;
+        match self.level {
+            Level::Ttl => sought.missed.fences.set(index, Some(Fence::default())),
+            _ if !self.may_fill(chain, index, errand) => sought.missed.unleased = true,
+            _ => return Some(version),
+        }
+        None
     }
 
     fn weigh(
@@ -218,7 +204,7 @@ where
             None => None,
             Some(body) => match self.decode(place, &sought.key, body) {
                 Ok(value) => Some(value),
-                Err(reason) if reason.is_unknown_here() => return Worth::Foreign,
+                Err(reason) if reason.is_unknown_here() => return Worth::Nothing,
                 Err(_) => return Worth::Renew(stored.version),
             },
         };
@@ -249,29 +235,27 @@ where
         })
     }
 
-    async fn ask_store(&self, store: &Place, keys: &mut [Sought<K, V>]) {
-        let name = &store.line.name;
-        let asked: Vec<usize> = (0..keys.len()).filter(|&at| keys[at].found.is_none()).collect();
-        let op = || Op::Lease { token: self.new_token(), ttl: self.periods.lease, over: None };
-        let batch = asked.iter().map(|&at| (keys[at].key.clone(), op())).collect();
-        for (at, reply) in asked.into_iter().zip(store.call_many(batch).await) {
-            let sought = &mut keys[at];
-            match reply {
-                Ok(Reply::Hit(stored)) => {
-                    store.line.tell(&Event::Hit { tier: name });
-                    let copy = self.copy_of(stored);
-                    let found = self.record(store, &sought.key, &copy);
-                    sought.copy = matches!(found, Looked::Found(..)).then_some(copy);
-                    sought.found = Some(found);
-                }
-                Ok(Reply::Miss(fence)) => {
-                    store.line.tell(&Event::Miss { tier: name });
-                    sought.missed.store = Some(fence);
-                }
-                Ok(reply) => sought.fail(crate::tier::unexpected(&reply)),
-                Err(error) => sought.fail(error),
+    /// Takes the store's reply.
+    pub(super) fn take_record(&self, store: &Place, sought: &mut Sought<K, V>, reply: crate::Result<Reply>) {
+        let tier = &*store.line.name;
+        let error = match reply {
+            Ok(Reply::Hit(stored)) => {
+                store.line.tell(&Event::Hit { tier });
+                let copy = self.copy_of(stored);
+                let found = self.record(store, &sought.key, &copy);
+                sought.copy = matches!(found, Looked::Found(..)).then_some(copy);
+                sought.found = Some(found);
+                return;
             }
-        }
+            Ok(Reply::Miss(fence)) => {
+                store.line.tell(&Event::Miss { tier });
+                sought.missed.store = Some(fence);
+                return;
+            }
+            Ok(reply) => crate::tier::unexpected(&reply),
+            Err(error) => error,
+        };
+        sought.found = Some(Looked::Failed(error, sought.missed.stale.take()));
     }
 
     /// A record's copy as a reader gets it: bytes that cannot be read are a typed error, since a
@@ -306,62 +290,67 @@ where
         Stored { deadlines, ..record }
     }
 
-    /// Keeps what was found in the near tier, and off the callers' path in the tiers that missed.
-    fn copy_nearer(self: &Arc<Self>, chain: &Arc<Chain>, errand: Errand, keys: &mut [Sought<K, V>]) {
-        let mut copies = Vec::new();
-        for sought in keys {
-            let Some(Looked::Found(entry, _)) = &sought.found else {
-                if sought.found.is_none() {
-                    self.forget_near(chain, sought);
-                    // A load that follows needs the leases, and replaces what the tiers have.
-                    if matches!(errand, Errand::Read | Errand::Renew) {
-                        copies.extend(self.no_row(chain, sought));
-                    }
-                }
-                continue;
-            };
-            let size = sought.copy.as_ref().and_then(|copy| copy.body.as_ref()).map(bytes::Bytes::len);
-            let admitted = self.admits(super::inner::NEAR, size);
-            let keep = || self.keep_near(&sought.seat.key, entry, admitted);
-            let kept = self.flights.while_attached(&sought.seat.key, sought.seat.id, keep);
-            self.tell_kept(kept.unwrap_or_default());
-            if let Some(stored) = sought.copy.take()
-                && sought.missed.fences.iter().any(Option::is_some)
-            {
-                let fences = std::mem::take(&mut sought.missed.fences);
-                let (key, renews) = (sought.key.clone(), sought.missed.renews);
-                let mut copy = super::fill::Copy { key, fences, renews, stored, open: None };
-                if self.begin_fill(&sought.seat.key, sought.seat.id, &mut copy) {
-                    copies.push(copy);
-                }
+    /// Keeps what was found in the near tier and ends the lookup stage of the key's flight. Also what
+    /// is to be copied to the tiers that missed.
+    pub(super) fn end(
+        &self,
+        chain: &Chain,
+        errand: Errand,
+        mut sought: Sought<K, V>,
+    ) -> (Looked<V>, Option<Copy>) {
+        let size = sought.copy.as_ref().and_then(|copy| copy.body.as_ref()).map(bytes::Bytes::len);
+        let copy = self.copy_nearer(chain, errand, &mut sought);
+        let admitted = self.near.is_enabled() && self.admits(NEAR, size);
+        let Sought { seat, found, missed, .. } = sought;
+        let looked = found.unwrap_or(Looked::Missed(missed));
+        let kept = self.flights.end_lookup(&seat.key, seat.id, looked.is_answer(), || {
+            if let Looked::Found(entry, _) = &looked {
+                return self.keep_near(&seat.key, entry, admitted);
             }
-        }
-        self.fill_later(chain, copies);
+            // What near still has of a record that the store has no more.
+            if !looked.is_answer() && chain.store.is_some() {
+                self.drop_near(&seat.key);
+            }
+            false
+        });
+        self.tell_kept(kept.unwrap_or_default());
+        (looked, copy)
+    }
+
+    /// What the tiers that missed are to have: what was found further, or that there is no row.
+    fn copy_nearer(&self, chain: &Chain, errand: Errand, sought: &mut Sought<K, V>) -> Option<Copy> {
+        let stored = match &sought.found {
+            Some(Looked::Found(..)) if sought.missed.fences.any() => sought.copy.take()?,
+            // A load that follows needs the leases, and replaces what the tiers have.
+            None if matches!(errand, Errand::Read | Errand::Renew) => self.no_row(chain, sought)?,
+            _ => return None,
+        };
+        let (key, fences, renews) = (sought.key.clone(), sought.missed.fences.clone(), sought.missed.renews);
+        let mut copy = Copy { key, fences, renews, stored, open: None };
+        self.begin_fill(&sought.seat.key, sought.seat.id, &mut copy).then_some(copy)
     }
 
     /// A plain read's 'no row' as a negative entry for the tiers that missed, where the expiry
     /// policy gives one a life.
-    fn no_row(&self, chain: &Chain, sought: &Sought<K, V>) -> Option<super::fill::Copy> {
+    fn no_row(&self, chain: &Chain, sought: &Sought<K, V>) -> Option<Stored> {
         chain.store.as_ref()?;
         let observed = sought.missed.store?;
-        let renews = sought.missed.renews;
-        let deadlines = self.deadlines(true, None).or_else(|| renews.then(|| self.no_life()))?;
-        let stored = Stored { version: observed.version, deadlines, body: None };
-        let fences: Vec<Option<Fence>> = sought.missed.fences.clone();
-        Some(super::fill::Copy { key: sought.key.clone(), fences, renews, stored, open: None })
-    }
-
-    /// What near still has of a record that the store has no more.
-    fn forget_near(&self, chain: &Chain, sought: &Sought<K, V>) {
-        if chain.store.is_some() && self.near.is_enabled() {
-            let forget = || self.drop_near(&sought.seat.key);
-            self.flights.while_attached(&sought.seat.key, sought.seat.id, forget);
-        }
+        let deadlines = self.deadlines(true, None);
+        let deadlines = deadlines.or_else(|| sought.missed.renews.then(|| self.no_life()))?;
+        Some(Stored { version: observed.version, deadlines, body: None })
     }
 }
 
 impl<K, V> Sought<K, V> {
-    fn fail(&mut self, error: Error) {
-        self.found = Some(Looked::Failed(error, self.missed.stale.take()));
+    /// Whether this tier is to be asked, and may be.
+    pub(super) fn is_wanted_from(&self, place: &Place) -> bool {
+        self.found.is_none() && place.permits_read(&self.key)
+    }
+
+    /// Takes the lease over an entry that answered nothing, if it was given.
+    pub(super) fn take_renewal(&mut self, index: usize, reply: crate::Result<Reply>) {
+        if let Ok(Reply::Miss(fence)) = reply {
+            self.missed.fences.set(index, Some(fence));
+        }
     }
 }

@@ -210,15 +210,17 @@ where
     }
 
     fn lookup_alone(&self, key: &Arc<Scoped<K>>, id: FlightId, errand: Errand) -> Lookup<V> {
-        let seats = vec![Seat { key: Arc::clone(key), id }];
-        let walk = Inner::look_up_guarded(Arc::clone(&self.inner), Arc::clone(&self.chain), seats, errand);
-        Lookup { group: walk.boxed().shared(), index: 0 }
+        let seat = Seat { key: Arc::clone(key), id };
+        let lookup = Inner::look_up(Arc::clone(&self.inner), Arc::clone(&self.chain), seat, errand);
+        Lookup::Alone(lookup.boxed().shared())
     }
 
     pub(super) async fn lookup_of(&self, ticket: &CacheTicket<K, V>) -> Looked<V> {
-        let lookup = &ticket.flight().lookup;
-        let looked = lookup.group.clone().await;
-        match looked.get(lookup.index) {
+        let (group, index) = match &ticket.flight().lookup {
+            Lookup::Alone(lookup) => return lookup.clone().await,
+            Lookup::Grouped { group, index } => (group.clone(), *index),
+        };
+        match group.await.get(index) {
             Some(looked) => looked.clone(),
             None => Looked::Failed(Error::new(ErrorKind::Backend, "the lookup lost a key"), None),
         }

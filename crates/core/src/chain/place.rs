@@ -123,7 +123,8 @@ impl Place {
         self.call_after(Duration::ZERO, key, op).await
     }
 
-    async fn call_after(&self, spent: Duration, key: &TierKey, op: Op) -> Result<Reply> {
+    /// A further trip of a request that has spent some of its budget here.
+    pub(crate) async fn call_after(&self, spent: Duration, key: &TierKey, op: Op) -> Result<Reply> {
         let (operation, budget) = (op.name(), self.space.budget);
         let reply = self.timed(self.tier.apply(key, op), budget, spent).await;
         let reply = reply.unwrap_or_else(|| Err(late(operation, budget)));
@@ -136,7 +137,7 @@ impl Place {
         self.call_many_after(Duration::ZERO, batch).await
     }
 
-    /// A further trip of a request that has spent some of its budget here.
+    /// [`call_after`](Self::call_after) on many keys.
     pub(crate) async fn call_many_after(
         &self,
         spent: Duration,

@@ -9,25 +9,30 @@
 mod model;
 mod promise;
 mod stage;
+mod ticket;
 
 use stage::LoadStage;
 pub(crate) use stage::{Entered, Landing, Lead};
+pub(crate) use ticket::{Ticket, WriteTicket};
 
 use std::{
-    collections::hash_map::RandomState,
     hash::{BuildHasher, Hash},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
-use hashbrown::HashTable;
+use hashbrown::{DefaultHashBuilder, HashTable};
 
 use crate::sync::{Mutex, MutexGuard};
 
-/// Names one flight in its process.
-pub(crate) type FlightId = u64;
+/// Names one flight in its process, and says where its key is in the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FlightId {
+    number: u64,
+    hash: u64,
+}
 
 /// One key's way through the tiers: a lookup that every reader may share, then a load that only
 /// callers with a loader join.
@@ -35,6 +40,8 @@ pub(crate) struct Flight<L, T> {
     pub(crate) id: FlightId,
     pub(crate) lookup: L,
     pub(crate) load: LoadStage<T>,
+    /// Off the table, for good: whoever leaves it has nothing to do there.
+    detached: AtomicBool,
 }
 
 /// What a caller boards a flight for.
@@ -79,7 +86,7 @@ impl Boarding {
 /// All flights and writes under way.
 pub(crate) struct Flights<K, L, T> {
     shards: Box<[Mutex<Table<K, L, T>>]>,
-    hasher: RandomState,
+    hasher: DefaultHashBuilder,
     ids: AtomicU64,
 }
 
@@ -102,13 +109,26 @@ struct Aboard<L, T> {
     loaders: usize,
 }
 
+impl<K, L, T> Slot<K, L, T> {
+    fn take_flight(&mut self) -> Option<Aboard<L, T>> {
+        self.flight.take().inspect(Aboard::detached)
+    }
+}
+
+impl<L, T> Aboard<L, T> {
+    /// Said under the shard's lock, in the breath that takes the flight out.
+    fn detached(&self) {
+        self.flight.detached.store(true, Ordering::Release);
+    }
+}
+
 const SHARDS: usize = 64;
 
 impl<K: Eq + Hash, L, T: Clone> Flights<K, L, T> {
     pub(crate) fn new() -> Self {
         Self {
             shards: (0..SHARDS).map(|_| Mutex::new(HashTable::new())).collect(),
-            hasher: RandomState::new(),
+            hasher: DefaultHashBuilder::default(),
             ids: AtomicU64::new(1),
         }
     }
@@ -124,62 +144,67 @@ impl<K: Eq + Hash, L, T: Clone> Flights<K, L, T> {
     ) -> Ticket<K, L, T> {
         let (hash, mut shard) = self.shard(key);
         let slot = self.slot(&mut shard, hash, key);
-        let ticket = |flight: Arc<Flight<L, T>>, joined| Ticket {
-            flights: Arc::clone(self),
-            key: Arc::clone(key),
-            hash,
-            flight,
-            errand,
-            joined,
+        let ticket = |flight: Arc<Flight<L, T>>, joined| {
+            let (flights, key) = (Arc::clone(self), Arc::clone(key));
+            Ticket { flights, key, flight, errand, joined }
         };
         if let Some(aboard) = slot.flight.as_mut().filter(|aboard| how.joins(aboard)) {
             aboard.callers += 1;
             aboard.loaders += usize::from(errand.loads());
             return ticket(Arc::clone(&aboard.flight), true);
         }
-        let id = self.ids.fetch_add(1, Ordering::Relaxed);
-        let flight = Arc::new(Flight { id, lookup: lookup(id), load: LoadStage::new() });
+        let id = FlightId { number: self.ids.fetch_add(1, Ordering::Relaxed), hash };
+        let beside = how == Boarding::Beside && slot.flight.is_some();
+        let (lookup, load) = (lookup(id), LoadStage::new());
+        let flight = Arc::new(Flight { id, lookup, load, detached: AtomicBool::new(beside) });
         let mut replaced = None;
-        if how != Boarding::Beside || slot.flight.is_none() {
+        if !beside {
+            replaced = slot.take_flight();
             let (flight, loaders) = (Arc::clone(&flight), usize::from(errand.loads()));
-            replaced = slot.flight.replace(Aboard { flight, leader: errand, callers: 1, loaders });
+            slot.flight = Some(Aboard { flight, leader: errand, callers: 1, loaders });
         }
         drop(shard);
         drop(replaced);
         ticket(flight, false)
     }
 
-    /// Ends the lookup stage: a flight that found its value, or that nobody aboard wants to load
-    /// for, is detached, so that the next reader looks again.
-    pub(crate) fn end_lookup(&self, key: &K, id: FlightId, found: bool) {
-        let (hash, mut shard) = self.shard(key);
-        let detach = |aboard: &Aboard<L, T>| found || aboard.loaders == 0;
-        let detached =
-            self.detach_if(&mut shard, hash, key, |aboard| aboard.flight.id == id && detach(aboard));
+    /// Ends the lookup stage: runs `keep` if no write has come between since the flight began, and
+    /// detaches a flight that found its value, or that nobody aboard wants to load for, so that the
+    /// next reader looks again.
+    pub(crate) fn end_lookup<R>(
+        &self,
+        key: &K,
+        id: FlightId,
+        found: bool,
+        keep: impl FnOnce() -> R,
+    ) -> Option<R> {
+        let mut shard = self.at(id.hash).lock();
+        let kept = attached(&shard, key, id).then(keep);
+        let detach = |aboard: &Aboard<L, T>| aboard.flight.id == id && (found || aboard.loaders == 0);
+        let detached = self.detach_if(&mut shard, id.hash, key, detach);
         drop(shard);
         drop(detached);
+        kept
     }
 
     /// Detaches the flight: it has landed.
     pub(crate) fn land(&self, key: &K, id: FlightId) {
-        let (hash, mut shard) = self.shard(key);
-        let detached = self.detach_if(&mut shard, hash, key, |aboard| aboard.flight.id == id);
+        let mut shard = self.at(id.hash).lock();
+        let detached = self.detach_if(&mut shard, id.hash, key, |aboard| aboard.flight.id == id);
         drop(shard);
         drop(detached);
     }
 
     /// Runs `keep` if no write has come between since the flight began.
     pub(crate) fn while_attached<R>(&self, key: &K, id: FlightId, keep: impl FnOnce() -> R) -> Option<R> {
-        let (hash, shard) = self.shard(key);
-        let slot = shard.find(hash, |slot| *slot.key == *key)?;
-        let attached = slot.flight.as_ref().is_some_and(|aboard| aboard.flight.id == id);
-        attached.then(keep)
+        let shard = self.at(id.hash).lock();
+        attached(&shard, key, id).then(keep)
     }
 
     /// Whether no write of the key has begun since before the flight did.
     pub(crate) fn is_undisturbed(&self, key: &K, id: FlightId) -> bool {
-        let (hash, shard) = self.shard(key);
-        let slot = shard.find(hash, |slot| *slot.key == *key);
+        let shard = self.at(id.hash).lock();
+        let slot = shard.find(id.hash, |slot| *slot.key == *key);
         slot.is_some_and(|slot| {
             slot.writers == 0 && slot.flight.as_ref().is_some_and(|aboard| aboard.flight.id == id)
         })
@@ -222,7 +247,7 @@ impl<K: Eq + Hash, L, T: Clone> Flights<K, L, T> {
             shard.retain(|slot| {
                 if of(&slot.key) {
                     slot.changes += 1;
-                    detached.extend(slot.flight.take());
+                    detached.extend(slot.take_flight());
                 }
                 slot.flight.is_some() || slot.writers > 0
             });
@@ -263,7 +288,7 @@ impl<K: Eq + Hash, L, T: Clone> Flights<K, L, T> {
     ) -> Option<Aboard<L, T>> {
         let mut entry = shard.find_entry(hash, |slot| *slot.key == *key).ok()?;
         let slot = entry.get_mut();
-        let detached = if slot.flight.as_ref().is_some_and(wanted) { slot.flight.take() } else { None };
+        let detached = if slot.flight.as_ref().is_some_and(wanted) { slot.take_flight() } else { None };
         if slot.flight.is_none() && slot.writers == 0 {
             entry.remove();
         }
@@ -271,108 +296,8 @@ impl<K: Eq + Hash, L, T: Clone> Flights<K, L, T> {
     }
 }
 
-/// A caller's place on a flight. The last one to leave takes the flight off the table, and so does
-/// the last one with a loader: without it, later readers must look again.
-pub(crate) struct Ticket<K: Eq + Hash, L, T: Clone> {
-    flights: Arc<Flights<K, L, T>>,
-    key: Arc<K>,
-    hash: u64,
-    flight: Arc<Flight<L, T>>,
-    errand: Errand,
-    joined: bool,
-}
-
-impl<K: Eq + Hash, L, T: Clone> Ticket<K, L, T> {
-    pub(crate) fn flight(&self) -> &Flight<L, T> {
-        &self.flight
-    }
-
-    pub(crate) fn key(&self) -> &Arc<K> {
-        &self.key
-    }
-
-    /// Whether the flight was another caller's.
-    pub(crate) fn joined(&self) -> bool {
-        self.joined
-    }
-
-    /// A second ticket for the same flight: for the task that loads.
-    pub(crate) fn again(&self) -> Self {
-        let mut shard = self.flights.at(self.hash).lock();
-        if let Some(aboard) = current(&mut shard, self) {
-            aboard.callers += 1;
-            aboard.loaders += usize::from(self.errand.loads());
-        }
-        drop(shard);
-        Self {
-            flights: Arc::clone(&self.flights),
-            key: Arc::clone(&self.key),
-            hash: self.hash,
-            flight: Arc::clone(&self.flight),
-            errand: self.errand,
-            joined: self.joined,
-        }
-    }
-}
-
-/// The ticket's flight, if it is still attached.
-fn current<'a, K: Eq + Hash, L, T: Clone>(
-    shard: &'a mut Table<K, L, T>,
-    ticket: &Ticket<K, L, T>,
-) -> Option<&'a mut Aboard<L, T>> {
-    let slot = shard.find_mut(ticket.hash, |slot| slot.key == ticket.key)?;
-    slot.flight.as_mut().filter(|aboard| aboard.flight.id == ticket.flight.id)
-}
-
-impl<K: Eq + Hash, L, T: Clone> Drop for Ticket<K, L, T> {
-    fn drop(&mut self) {
-        let mut shard = self.flights.at(self.hash).lock();
-        let Some(aboard) = current(&mut shard, self) else { return };
-        aboard.callers -= 1;
-        aboard.loaders -= usize::from(self.errand.loads());
-        let last_loader = self.errand.loads() && aboard.loaders == 0;
-        if aboard.callers == 0 || last_loader {
-            let detached = self.flights.detach_if(&mut shard, self.hash, &self.key, |_| true);
-            drop(shard);
-            drop(detached);
-        }
-    }
-}
-
-/// A write under way.
-pub(crate) struct WriteTicket<K: Eq + Hash, L, T: Clone> {
-    flights: Arc<Flights<K, L, T>>,
-    key: Arc<K>,
-    hash: u64,
-    changes: u64,
-}
-
-impl<K: Eq + Hash, L, T: Clone> WriteTicket<K, L, T> {
-    /// The last step of a write: detaches the key's flight and runs `change` in the same breath.
-    /// `change` is told whether no other write has ended since this one began; if one has, the
-    /// order of the two is not known here and nothing may be kept.
-    pub(crate) fn finish<R>(self, change: impl FnOnce(bool) -> R) -> R {
-        let mut shard = self.flights.at(self.hash).lock();
-        let mut alone = true;
-        let mut detached = None;
-        if let Some(slot) = shard.find_mut(self.hash, |slot| slot.key == self.key) {
-            alone = slot.changes == self.changes;
-            slot.changes += 1;
-            detached = slot.flight.take();
-        }
-        let result = change(alone);
-        drop(shard);
-        drop(detached);
-        result
-    }
-}
-
-impl<K: Eq + Hash, L, T: Clone> Drop for WriteTicket<K, L, T> {
-    fn drop(&mut self) {
-        let mut shard = self.flights.at(self.hash).lock();
-        if let Some(slot) = shard.find_mut(self.hash, |slot| slot.key == self.key) {
-            slot.writers -= 1;
-        }
-        drop(self.flights.detach_if(&mut shard, self.hash, &self.key, |_| false));
-    }
+/// Whether the key's flight is still this one.
+fn attached<K: Eq, L, T>(shard: &Table<K, L, T>, key: &K, id: FlightId) -> bool {
+    let slot = shard.find(id.hash, |slot| *slot.key == *key);
+    slot.and_then(|slot| slot.flight.as_ref()).is_some_and(|aboard| aboard.flight.id == id)
 }

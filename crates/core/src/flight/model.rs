@@ -47,7 +47,7 @@ impl World {
         }
         let ticket = self.flights.board(&self.key, Errand::Load, Boarding::Join, |_| ());
         if !ticket.joined() {
-            self.flights.end_lookup(&self.key, ticket.flight().id, false);
+            self.flights.end_lookup(&self.key, ticket.flight().id, false, || ());
         }
         let mut panicked = 0;
         let promise = loop {

@@ -39,7 +39,7 @@ mod lookup;
 mod scope;
 mod ser;
 
-use std::{fmt, ops::Deref};
+use std::{any::TypeId, cell::Cell, fmt, ops::Deref};
 
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
@@ -65,7 +65,7 @@ impl EncodedKey {
     ///
     /// # Errors
     /// As [`encode_key`].
-    pub fn of<K: Serialize + DeserializeOwned + Eq>(key: &K) -> Result<Self> {
+    pub fn of<K: Serialize + DeserializeOwned + Eq + 'static>(key: &K) -> Result<Self> {
         encode_key(key).map(Self)
     }
 
@@ -122,20 +122,45 @@ impl fmt::Debug for EncodedKey {
 /// or a map, or does not decode to itself (a field that serde skips).
 ///
 /// # Cost
-/// One allocation of the exact length, and one decoding for the check.
+/// One allocation of the exact length, and one decoding for the check; none for text, integers,
+/// `bool`, `char` and [`Digest`], which serde itself reads and writes.
 ///
 /// ```
 /// let bytes = terrace_core::key::encode_key(&(7_u32, "ann".to_string()))?;
 /// assert_eq!(&bytes[..], b"\0\0\0\x08\0\0\0\0\0\0\0\x07\0\0\0\x03ann");
 /// # Ok::<(), terrace_core::Error>(())
 /// ```
-pub fn encode_key<K: Serialize + DeserializeOwned + Eq>(key: &K) -> Result<Bytes> {
-    let encoded = ser::to_vec(key)?;
-    let decoded: K = de::from_slice(&encoded).map_err(|cause| not_reversible().with_source(cause))?;
-    if decoded != *key {
-        return Err(not_reversible());
+pub fn encode_key<K: Serialize + DeserializeOwned + Eq + 'static>(key: &K) -> Result<Bytes> {
+    // Taken, not borrowed: the key's own code may encode another one.
+    let mut scratch = SCRATCH.take();
+    scratch.clear();
+    ser::write(key, &mut scratch)?;
+    if !is_known_to_decode::<K>() {
+        let decoded: K = de::from_slice(&scratch).map_err(|cause| not_reversible().with_source(cause))?;
+        if decoded != *key {
+            return Err(not_reversible());
+        }
     }
-    Ok(Bytes::from(encoded.into_boxed_slice()))
+    let encoded = Bytes::copy_from_slice(&scratch);
+    SCRATCH.set(scratch);
+    Ok(encoded)
+}
+
+thread_local! {
+    /// Room for a key that is being encoded, before its length is known.
+    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// Whether a key's type is one that no code but serde's own and ours reads and writes.
+fn is_known_to_decode<K: 'static>() -> bool {
+    use TypeId as Id;
+    [
+        [Id::of::<u8>(), Id::of::<u16>(), Id::of::<u32>(), Id::of::<u64>(), Id::of::<u128>()],
+        [Id::of::<i8>(), Id::of::<i16>(), Id::of::<i32>(), Id::of::<i64>(), Id::of::<i128>()],
+        [Id::of::<String>(), Id::of::<char>(), Id::of::<bool>(), Id::of::<Digest>(), Id::of::<()>()],
+    ]
+    .as_flattened()
+    .contains(&Id::of::<K>())
 }
 
 /// The key that `bytes` stand for.

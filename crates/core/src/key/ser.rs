@@ -6,11 +6,9 @@ use super::{KeyError, MAX_DEPTH, MAX_KEY_BYTES};
 
 type Result<T = (), E = KeyError> = std::result::Result<T, E>;
 
-/// The bytes of `key`.
-pub(super) fn to_vec<K: Serialize + ?Sized>(key: &K) -> Result<Vec<u8>> {
-    let mut out = Vec::with_capacity(64);
-    key.serialize(Encoder { out: &mut out, place: Place::Whole, depth: 0 })?;
-    Ok(out)
+/// Appends the bytes of `key`.
+pub(super) fn write<K: Serialize + ?Sized>(key: &K, out: &mut Vec<u8>) -> Result {
+    key.serialize(Encoder { out, place: Place::Whole, depth: 0 })
 }
 
 /// Where a value stands, which decides whether its length goes before it.

@@ -34,11 +34,11 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn encoded<K: Serialize + DeserializeOwned + Eq>(key: &K) -> String {
+fn encoded<K: Serialize + DeserializeOwned + Eq + 'static>(key: &K) -> String {
     hex(&encode_key(key).expect("a key"))
 }
 
-fn refusal<K: Serialize + DeserializeOwned + Eq>(key: &K) -> String {
+fn refusal<K: Serialize + DeserializeOwned + Eq + 'static>(key: &K) -> String {
     let error = encode_key(key).expect_err("refused");
     assert_eq!(error.kind(), ErrorKind::Key);
     error.to_string()
