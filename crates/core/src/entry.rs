@@ -84,15 +84,15 @@ impl<V> Entry<V> {
 }
 
 /// Where a read was answered from.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Source {
     /// The near tier.
     Near,
     /// A remote cache tier, by name.
-    Tier(Arc<str>),
+    Tier(&'static str),
     /// The store, by name.
-    Store(Arc<str>),
+    Store(&'static str),
     /// The loader.
     Loader,
 }

@@ -174,7 +174,7 @@ where
     fn is_wanted(&self, place: &Place, copy: &Copy) -> bool {
         let size = copy.stored.body.as_ref().map(bytes::Bytes::len);
         let alive = self.clock.now() < copy.stored.deadlines.expires_at;
-        alive && self.admits(&place.line.name, size)
+        alive && self.admits(place.line.name, size)
     }
 
     fn fill_of(&self, place: &Place, index: usize, copy: &Copy) -> (TierKey, Op) {
@@ -188,7 +188,7 @@ where
     }
 
     fn take_fill(&self, place: &Place, authority: bool, reply: &crate::Result<Reply>) -> Filling {
-        let tier = &*place.line.name;
+        let tier = place.line.name;
         match reply {
             Ok(Reply::Kept(_)) => {
                 place.line.tell(&Event::Filled { tier });

@@ -248,14 +248,14 @@ where
         let kept = |seat, entry, source, copy| Kept { seat, entry, source, copy, sure: true };
         match store.call(&key, fill).await {
             Ok(Reply::Kept(version)) => {
-                store.line.tell(&Event::Filled { tier: &store.line.name });
+                store.line.tell(&Event::Filled { tier: store.line.name });
                 let stored = Stored { version, deadlines: copy_deadlines, body: Some(body) };
                 let entry = Entry::new(item.value, version, self.near_deadlines(copy_deadlines, None));
                 let copy = created(chain, &seat, key, stored);
                 Ok(kept(seat, Arc::new(entry), Source::Loader, Some(copy)))
             }
             Ok(Reply::Refused(Some(winner))) => {
-                store.line.tell(&Event::FillRefused { tier: &store.line.name });
+                store.line.tell(&Event::FillRefused { tier: store.line.name });
                 let winner = self.copy_of(winner);
                 match self.record(store, &key, &winner) {
                     Looked::Found(entry, source) => {
@@ -267,7 +267,7 @@ where
                 }
             }
             Ok(Reply::Refused(None)) => {
-                store.line.tell(&Event::FillRefused { tier: &store.line.name });
+                store.line.tell(&Event::FillRefused { tier: store.line.name });
                 let gone = Deadlines::ttl(now, std::time::Duration::ZERO);
                 Ok(kept(seat, Arc::new(Entry::new(item.value, Version::NONE, gone)), Source::Loader, None))
             }

@@ -159,7 +159,7 @@ where
         reply: crate::Result<Reply>,
     ) -> Option<Version> {
         let place = &chain.tiers[index];
-        let tier = &*place.line.name;
+        let tier = place.line.name;
         let worth = match reply {
             Ok(Reply::Hit(stored)) => {
                 let worth = self.weigh(chain, place, errand, sought, &stored);
@@ -176,7 +176,7 @@ where
         };
         if let Worth::Answer(entry) = worth {
             place.line.tell(&Event::Hit { tier });
-            sought.found = Some(Looked::Found(entry, Source::Tier(Arc::clone(&place.line.name))));
+            sought.found = Some(Looked::Found(entry, Source::Tier(place.line.name)));
             return None;
         }
         place.line.tell(&Event::Miss { tier });
@@ -230,14 +230,14 @@ where
     pub(crate) fn decode(&self, place: &Place, key: &TierKey, body: &bytes::Bytes) -> Result<V, Undecoded> {
         let Some(wire) = &self.wire else { unreachable!("a cache with remote tiers has a wire") };
         wire.open(body, key.digest).inspect_err(|reason| {
-            let error = Error::from(*reason).at_tier(&*place.line.name);
-            place.line.tell(&Event::Undecodable { tier: &place.line.name, error: &error });
+            let error = Error::from(*reason).at_tier(place.line.name);
+            place.line.tell(&Event::Undecodable { tier: place.line.name, error: &error });
         })
     }
 
     /// Takes the store's reply.
     pub(super) fn take_record(&self, store: &Place, sought: &mut Sought<K, V>, reply: crate::Result<Reply>) {
-        let tier = &*store.line.name;
+        let tier = store.line.name;
         let error = match reply {
             Ok(Reply::Hit(stored)) => {
                 store.line.tell(&Event::Hit { tier });
@@ -269,9 +269,9 @@ where
             Ok(value) => {
                 let deadlines = self.near_deadlines(copy.deadlines, None);
                 let entry = Arc::new(Entry::new(value, copy.version, deadlines));
-                Looked::Found(entry, Source::Store(Arc::clone(&store.line.name)))
+                Looked::Found(entry, Source::Store(store.line.name))
             }
-            Err(reason) => Looked::Failed(Error::from(reason).at_tier(&*store.line.name).during("get"), None),
+            Err(reason) => Looked::Failed(Error::from(reason).at_tier(store.line.name).during("get"), None),
         }
     }
 

@@ -183,7 +183,7 @@ where
 }
 
 fn line_stats(line: &Line) -> TierStats {
-    tier_stats(&line.name, &line.counters, line.health.is_lost())
+    tier_stats(line.name, &line.counters, line.health.is_lost())
 }
 
 fn tier_stats(name: &str, counters: &TierCounters, lost: bool) -> TierStats {

@@ -396,11 +396,11 @@ impl<K, V, N> Clone for Cache<K, V, N> {
 
 impl<K, V, N> fmt::Debug for Cache<K, V, N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let tiers: Vec<&str> = self.chain.tiers.iter().map(|place| &*place.line.name).collect();
+        let tiers: Vec<&str> = self.chain.tiers.iter().map(|place| place.line.name).collect();
         f.debug_struct("Cache")
             .field("namespace", &self.inner.monitor.namespace)
             .field("tiers", &tiers)
-            .field("store", &self.chain.store.as_ref().map(|store| &*store.line.name))
+            .field("store", &self.chain.store.as_ref().map(|store| store.line.name))
             .finish_non_exhaustive()
     }
 }

@@ -213,7 +213,7 @@ where
             put.outcome = match reply {
                 Ok(Reply::Kept(version)) => Ok(Written::Kept(version)),
                 Ok(Reply::Refused(_)) => Ok(Written::Refused),
-                Ok(reply) => Err(crate::tier::unexpected(&reply).at_tier(&*place.line.name)),
+                Ok(reply) => Err(crate::tier::unexpected(&reply).at_tier(place.line.name)),
                 Err(error) => Err(error),
             };
         }
@@ -223,7 +223,7 @@ where
     /// and so takes the place of what was there.
     fn copy_for(&self, place: &Place, put: &Going<K, V, N>) -> (Deadlines, Option<Bytes>) {
         let size = put.body.as_ref().map(Bytes::len);
-        match self.admits(&place.line.name, size) {
+        match self.admits(place.line.name, size) {
             true => (self.copy_deadlines(put.copies, place.line.ttl), put.body.clone()),
             false => (self.no_life(), None),
         }
@@ -255,7 +255,7 @@ where
             Err(_) => return Some(self.drop_copy(None)),
         };
         let size = put.body.as_ref().map(Bytes::len);
-        if self.policies.copies == Copies::Invalidate || !self.admits(&place.line.name, size) {
+        if self.policies.copies == Copies::Invalidate || !self.admits(place.line.name, size) {
             return Some(self.drop_copy(Some(version)));
         }
         let deadlines = self.copy_deadlines(put.copies, place.line.ttl);

@@ -3,6 +3,7 @@
 mod debt;
 mod health;
 mod monitor;
+mod name;
 mod place;
 
 pub(crate) use monitor::{Monitor, TierCounters};

@@ -8,12 +8,13 @@ use super::{
     debt::{Creditor, Debts, repay},
     health::Health,
     monitor::{Monitor, TierCounters},
+    name::interned,
 };
 use crate::{Error, ErrorKind, Event, Op, Reply, Result, Role, Space, Tier, TierKey, tier::unexpected};
 
 /// What all tenants of a cache share of one tier.
 pub(crate) struct Line {
-    pub(crate) name: Arc<str>,
+    pub(crate) name: &'static str,
     pub(crate) role: Role,
     /// The longest life of a copy here, where the tier was given one.
     pub(crate) ttl: Option<Duration>,
@@ -46,7 +47,7 @@ impl Line {
         let beyond = beyond.iter().map(|line| Arc::clone(&line.debts)).collect();
         let (health, debts) = (Health::new(), Arc::new(Debts::before(beyond)));
         Self {
-            name: name.into(),
+            name: interned(name),
             role,
             ttl,
             counters: TierCounters::default(),
@@ -83,8 +84,8 @@ impl Line {
     }
 
     fn told(&self, error: Error, operation: &'static str) -> Error {
-        let error = error.at_tier(&*self.name).during(operation);
-        self.tell(&Event::Failed { tier: &self.name, error: &error });
+        let error = error.at_tier(self.name).during(operation);
+        self.tell(&Event::Failed { tier: self.name, error: &error });
         error
     }
 
@@ -92,14 +93,14 @@ impl Line {
         match result {
             Ok(value) => {
                 if self.health.answered() {
-                    self.tell(&Event::Back { tier: &self.name });
+                    self.tell(&Event::Back { tier: self.name });
                 }
                 Ok(value)
             }
             Err(error) => {
                 let error = self.told(error, operation);
                 if self.health.failed(&error) {
-                    self.tell(&Event::Lost { tier: &self.name, error: &error });
+                    self.tell(&Event::Lost { tier: self.name, error: &error });
                 }
                 Err(error)
             }
@@ -119,16 +120,25 @@ impl Place {
     }
 
     /// One operation on one key, within the budget.
-    pub(crate) async fn call(&self, key: &TierKey, op: Op) -> Result<Reply> {
-        self.call_after(Duration::ZERO, key, op).await
+    pub(crate) fn call<'a>(&'a self, key: &'a TierKey, op: Op) -> impl Future<Output = Result<Reply>> + 'a {
+        self.call_after(Duration::ZERO, key, op)
     }
 
     /// A further trip of a request that has spent some of its budget here.
-    pub(crate) async fn call_after(&self, spent: Duration, key: &TierKey, op: Op) -> Result<Reply> {
+    pub(crate) fn call_after<'a>(
+        &'a self,
+        spent: Duration,
+        key: &'a TierKey,
+        op: Op,
+    ) -> impl Future<Output = Result<Reply>> + 'a {
+        // The tier's future takes the operation: here it would only make each lookup's larger.
         let (operation, budget) = (op.name(), self.space.budget);
-        let reply = self.timed(self.tier.apply(key, op), budget, spent).await;
-        let reply = reply.unwrap_or_else(|| Err(late(operation, budget)));
-        self.line.judge(reply.and_then(|reply| fitting(reply, operation)), operation)
+        let call = self.tier.apply(key, op);
+        async move {
+            let reply = self.timed(call, budget, spent).await;
+            let reply = reply.unwrap_or_else(|| Err(late(operation, budget)));
+            self.line.judge(reply.and_then(|reply| fitting(reply, operation)), operation)
+        }
     }
 
     /// Operations of one kind on many keys, within the budget of a batch. A key that comes twice

@@ -9,23 +9,20 @@
 mod model;
 mod promise;
 mod stage;
+mod table;
 mod ticket;
 
 use stage::LoadStage;
 pub(crate) use stage::{Entered, Landing, Lead};
+use table::{Aboard, Shard};
 pub(crate) use ticket::{Ticket, WriteTicket};
 
 use std::{
     hash::{BuildHasher, Hash},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic::AtomicBool},
 };
 
-use hashbrown::{DefaultHashBuilder, HashTable};
-
-use crate::sync::{Mutex, MutexGuard};
+use hashbrown::DefaultHashBuilder;
 
 /// Names one flight in its process, and says where its key is in the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,77 +80,42 @@ impl Boarding {
     }
 }
 
-/// All flights and writes under way.
+/// All flights and writes under way, in shards in which threads seldom meet.
 pub(crate) struct Flights<K, L, T> {
-    shards: Box<[Mutex<Table<K, L, T>>]>,
+    shards: Box<[Arc<Shard<K, L, T>>]>,
     hasher: DefaultHashBuilder,
-    ids: AtomicU64,
-}
-
-type Table<K, L, T> = HashTable<Slot<K, L, T>>;
-
-struct Slot<K, L, T> {
-    key: Arc<K>,
-    flight: Option<Aboard<L, T>>,
-    /// Writes under way.
-    writers: usize,
-    /// Writes that have reached the near tier since the slot was made.
-    changes: u64,
-}
-
-struct Aboard<L, T> {
-    flight: Arc<Flight<L, T>>,
-    /// What its first caller came for, and so its lookup.
-    leader: Errand,
-    callers: usize,
-    loaders: usize,
-}
-
-impl<K, L, T> Slot<K, L, T> {
-    fn take_flight(&mut self) -> Option<Aboard<L, T>> {
-        self.flight.take().inspect(Aboard::detached)
-    }
-}
-
-impl<L, T> Aboard<L, T> {
-    /// Said under the shard's lock, in the breath that takes the flight out.
-    fn detached(&self) {
-        self.flight.detached.store(true, Ordering::Release);
-    }
 }
 
 const SHARDS: usize = 64;
 
 impl<K: Eq + Hash, L, T: Clone> Flights<K, L, T> {
     pub(crate) fn new() -> Self {
-        Self {
-            shards: (0..SHARDS).map(|_| Mutex::new(HashTable::new())).collect(),
-            hasher: DefaultHashBuilder::default(),
-            ids: AtomicU64::new(1),
-        }
+        let shards = (0..SHARDS).map(|_| Arc::new(Shard::new())).collect();
+        Self { shards, hasher: DefaultHashBuilder::default() }
     }
 
     /// Boards the key's flight; where there is none to board, a new one with the lookup that `lookup`
     /// makes.
     pub(crate) fn board(
-        self: &Arc<Self>,
+        &self,
         key: &Arc<K>,
         errand: Errand,
         how: Boarding,
         lookup: impl FnOnce(FlightId) -> L,
     ) -> Ticket<K, L, T> {
-        let (hash, mut shard) = self.shard(key);
-        let slot = self.slot(&mut shard, hash, key);
+        let (hash, shard) = self.shard(key);
         let ticket = |flight: Arc<Flight<L, T>>, joined| {
-            let (flights, key) = (Arc::clone(self), Arc::clone(key));
-            Ticket { flights, key, flight, errand, joined }
+            let (shard, key) = (Arc::clone(shard), Arc::clone(key));
+            Ticket { shard, key, flight, errand, joined }
         };
+        let mut table = shard.lock();
+        let (number, slot) = table.begin(hash, key);
         if let Some(aboard) = slot.flight.as_mut().filter(|aboard| how.joins(aboard)) {
             aboard.callers += 1;
             aboard.loaders += usize::from(errand.loads());
             return ticket(Arc::clone(&aboard.flight), true);
         }
-        let id = FlightId { number: self.ids.fetch_add(1, Ordering::Relaxed), hash };
+        let id = FlightId { number, hash };
         let beside = how == Boarding::Beside && slot.flight.is_some();
         let (lookup, load) = (lookup(id), LoadStage::new());
         let flight = Arc::new(Flight { id, lookup, load, detached: AtomicBool::new(beside) });
@@ -163,7 +125,7 @@ impl<K: Eq + Hash, L, T: Clone> Flights<K, L, T> {
             let (flight, loaders) = (Arc::clone(&flight), usize::from(errand.loads()));
             slot.flight = Some(Aboard { flight, leader: errand, callers: 1, loaders });
         }
-        drop(shard);
+        drop(table);
         drop(replaced);
         ticket(flight, false)
     }
@@ -178,62 +140,61 @@ impl<K: Eq + Hash, L, T: Clone> Flights<K, L, T> {
         found: bool,
         keep: impl FnOnce() -> R,
     ) -> Option<R> {
-        let mut shard = self.at(id.hash).lock();
-        let kept = attached(&shard, key, id).then(keep);
+        let mut table = self.at(id.hash).lock();
+        let kept = table.has(key, id).then(keep);
         let detach = |aboard: &Aboard<L, T>| aboard.flight.id == id && (found || aboard.loaders == 0);
-        let detached = self.detach_if(&mut shard, id.hash, key, detach);
-        drop(shard);
+        let detached = table.detach_if(id.hash, key, detach);
+        drop(table);
         drop(detached);
         kept
     }
 
     /// Detaches the flight: it has landed.
     pub(crate) fn land(&self, key: &K, id: FlightId) {
-        let mut shard = self.at(id.hash).lock();
-        let detached = self.detach_if(&mut shard, id.hash, key, |aboard| aboard.flight.id == id);
-        drop(shard);
+        let mut table = self.at(id.hash).lock();
+        let detached = table.detach_if(id.hash, key, |aboard| aboard.flight.id == id);
+        drop(table);
         drop(detached);
     }
 
     /// Runs `keep` if no write has come between since the flight began.
     pub(crate) fn while_attached<R>(&self, key: &K, id: FlightId, keep: impl FnOnce() -> R) -> Option<R> {
-        let shard = self.at(id.hash).lock();
-        attached(&shard, key, id).then(keep)
+        let table = self.at(id.hash).lock();
+        table.has(key, id).then(keep)
     }
 
     /// Whether no write of the key has begun since before the flight did.
     pub(crate) fn is_undisturbed(&self, key: &K, id: FlightId) -> bool {
-        let shard = self.at(id.hash).lock();
-        let slot = shard.find(id.hash, |slot| *slot.key == *key);
-        slot.is_some_and(|slot| {
-            slot.writers == 0 && slot.flight.as_ref().is_some_and(|aboard| aboard.flight.id == id)
-        })
+        let table = self.at(id.hash).lock();
+        table.has(key, id) && table.find(id.hash, key).is_some_and(|slot| slot.writers == 0)
     }
 
     /// Whether a flight of the key is under way.
     pub(crate) fn is_flying(&self, key: &K) -> bool {
         let (hash, shard) = self.shard(key);
-        shard.find(hash, |slot| *slot.key == *key).is_some_and(|slot| slot.flight.is_some())
+        shard.lock().find(hash, key).is_some_and(|slot| slot.flight.is_some())
     }
 
     /// Begins a write that takes its time in other tiers.
-    pub(crate) fn begin_write(self: &Arc<Self>, key: &Arc<K>) -> WriteTicket<K, L, T> {
-        let (hash, mut shard) = self.shard(key);
-        let slot = self.slot(&mut shard, hash, key);
+    pub(crate) fn begin_write(&self, key: &Arc<K>) -> WriteTicket<K, L, T> {
+        let (hash, shard) = self.shard(key);
+        let mut table = shard.lock();
+        let (_, slot) = table.begin(hash, key);
         slot.writers += 1;
-        WriteTicket { flights: Arc::clone(self), key: Arc::clone(key), hash, changes: slot.changes }
+        WriteTicket { shard: Arc::clone(shard), key: Arc::clone(key), hash, changes: slot.changes }
     }
 
     /// Detaches the key's flight and runs `change` in the same breath: a write that reaches no
     /// other tier.
     pub(crate) fn write_now<R>(&self, key: &K, change: impl FnOnce() -> R) -> R {
-        let (hash, mut shard) = self.shard(key);
-        if let Some(slot) = shard.find_mut(hash, |slot| *slot.key == *key) {
+        let (hash, shard) = self.shard(key);
+        let mut table = shard.lock();
+        if let Some(slot) = table.find_mut(hash, key) {
             slot.changes += 1;
         }
-        let detached = self.detach_if(&mut shard, hash, key, |_| true);
+        let detached = table.detach_if(hash, key, |_| true);
         let result = change();
-        drop(shard);
+        drop(table);
         drop(detached);
         result
     }
@@ -242,16 +203,8 @@ impl<K: Eq + Hash, L, T: Clone> Flights<K, L, T> {
     /// nothing.
     pub(crate) fn detach_all(&self, of: impl Fn(&K) -> bool) {
         for shard in &self.shards {
-            let mut detached = Vec::new();
-            let mut shard = shard.lock();
-            shard.retain(|slot| {
-                if of(&slot.key) {
-                    slot.changes += 1;
-                    detached.extend(slot.take_flight());
-                }
-                slot.flight.is_some() || slot.writers > 0
-            });
-            drop(shard);
+            let detached = shard.lock().detach_all(&of);
+            drop(detached);
         }
     }
 
@@ -260,44 +213,13 @@ impl<K: Eq + Hash, L, T: Clone> Flights<K, L, T> {
         self.shards.iter().map(|shard| shard.lock().len()).sum()
     }
 
-    fn shard(&self, key: &K) -> (u64, MutexGuard<'_, Table<K, L, T>>) {
+    fn shard(&self, key: &K) -> (u64, &Arc<Shard<K, L, T>>) {
         let hash = self.hasher.hash_one(key);
-        (hash, self.at(hash).lock())
+        (hash, self.at(hash))
     }
 
-    fn at(&self, hash: u64) -> &Mutex<Table<K, L, T>> {
+    fn at(&self, hash: u64) -> &Arc<Shard<K, L, T>> {
         // The low bits choose the bucket within a shard, so the shard is chosen by other ones.
         &self.shards[(hash >> 48) as usize % SHARDS]
     }
-
-    fn slot<'a>(&self, shard: &'a mut Table<K, L, T>, hash: u64, key: &Arc<K>) -> &'a mut Slot<K, L, T> {
-        shard
-            .entry(hash, |slot| slot.key == *key, |slot| self.hasher.hash_one(&slot.key))
-            .or_insert_with(|| Slot { key: Arc::clone(key), flight: None, writers: 0, changes: 0 })
-            .into_mut()
-    }
-
-    /// Takes the flight out, and the slot with it if nobody needs it. The flight is returned so
-    /// that it is dropped after the lock: its lookup may hold the last reference to anything.
-    fn detach_if(
-        &self,
-        shard: &mut Table<K, L, T>,
-        hash: u64,
-        key: &K,
-        wanted: impl FnOnce(&Aboard<L, T>) -> bool,
-    ) -> Option<Aboard<L, T>> {
-        let mut entry = shard.find_entry(hash, |slot| *slot.key == *key).ok()?;
-        let slot = entry.get_mut();
-        let detached = if slot.flight.as_ref().is_some_and(wanted) { slot.take_flight() } else { None };
-        if slot.flight.is_none() && slot.writers == 0 {
-            entry.remove();
-        }
-        detached
-    }
-}
-
-/// Whether the key's flight is still this one.
-fn attached<K: Eq, L, T>(shard: &Table<K, L, T>, key: &K, id: FlightId) -> bool {
-    let slot = shard.find(id.hash, |slot| *slot.key == *key);
-    slot.and_then(|slot| slot.flight.as_ref()).is_some_and(|aboard| aboard.flight.id == id)
 }

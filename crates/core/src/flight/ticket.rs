@@ -5,12 +5,15 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use super::{Aboard, Errand, Flight, Flights, Table};
+use super::{
+    Errand, Flight,
+    table::{Aboard, Shard, Table},
+};
 
 /// A caller's place on a flight. The last one to leave takes the flight off the table, and so does
 /// the last one with a loader: without it, later readers must look again.
 pub(crate) struct Ticket<K: Eq + Hash, L, T: Clone> {
-    pub(super) flights: Arc<Flights<K, L, T>>,
+    pub(super) shard: Arc<Shard<K, L, T>>,
     pub(super) key: Arc<K>,
     pub(super) flight: Arc<Flight<L, T>>,
     pub(super) errand: Errand,
@@ -33,14 +36,14 @@ impl<K: Eq + Hash, L, T: Clone> Ticket<K, L, T> {
 
     /// A second ticket for the same flight: for the task that loads.
     pub(crate) fn again(&self) -> Self {
-        let mut shard = self.flights.at(self.flight.id.hash).lock();
-        if let Some(aboard) = current(&mut shard, self) {
+        let mut table = self.shard.lock();
+        if let Some(aboard) = current(&mut table, self) {
             aboard.callers += 1;
             aboard.loaders += usize::from(self.errand.loads());
         }
-        drop(shard);
+        drop(table);
         Self {
-            flights: Arc::clone(&self.flights),
+            shard: Arc::clone(&self.shard),
             key: Arc::clone(&self.key),
             flight: Arc::clone(&self.flight),
             errand: self.errand,
@@ -51,11 +54,11 @@ impl<K: Eq + Hash, L, T: Clone> Ticket<K, L, T> {
 
 /// The ticket's flight, if it is still attached.
 fn current<'a, K: Eq + Hash, L, T: Clone>(
-    shard: &'a mut Table<K, L, T>,
+    table: &'a mut Table<K, L, T>,
     ticket: &Ticket<K, L, T>,
 ) -> Option<&'a mut Aboard<L, T>> {
     let id = ticket.flight.id;
-    let slot = shard.find_mut(id.hash, |slot| slot.key == ticket.key)?;
+    let slot = table.find_mut(id.hash, &ticket.key)?;
     slot.flight.as_mut().filter(|aboard| aboard.flight.id == id)
 }
 
@@ -64,15 +67,14 @@ impl<K: Eq + Hash, L, T: Clone> Drop for Ticket<K, L, T> {
         if self.flight.detached.load(Ordering::Acquire) {
             return;
         }
-        let hash = self.flight.id.hash;
-        let mut shard = self.flights.at(hash).lock();
-        let Some(aboard) = current(&mut shard, self) else { return };
+        let mut table = self.shard.lock();
+        let Some(aboard) = current(&mut table, self) else { return };
         aboard.callers -= 1;
         aboard.loaders -= usize::from(self.errand.loads());
         let last_loader = self.errand.loads() && aboard.loaders == 0;
         if aboard.callers == 0 || last_loader {
-            let detached = self.flights.detach_if(&mut shard, hash, &self.key, |_| true);
-            drop(shard);
+            let detached = table.detach_if(self.flight.id.hash, &self.key, |_| true);
+            drop(table);
             drop(detached);
         }
     }
@@ -80,7 +82,7 @@ impl<K: Eq + Hash, L, T: Clone> Drop for Ticket<K, L, T> {
 
 /// A write under way.
 pub(crate) struct WriteTicket<K: Eq + Hash, L, T: Clone> {
-    pub(super) flights: Arc<Flights<K, L, T>>,
+    pub(super) shard: Arc<Shard<K, L, T>>,
     pub(super) key: Arc<K>,
     pub(super) hash: u64,
     pub(super) changes: u64,
@@ -91,16 +93,16 @@ impl<K: Eq + Hash, L, T: Clone> WriteTicket<K, L, T> {
     /// `change` is told whether no other write has ended since this one began; if one has, the
     /// order of the two is not known here and nothing may be kept.
     pub(crate) fn finish<R>(self, change: impl FnOnce(bool) -> R) -> R {
-        let mut shard = self.flights.at(self.hash).lock();
+        let mut table = self.shard.lock();
         let mut alone = true;
         let mut detached = None;
-        if let Some(slot) = shard.find_mut(self.hash, |slot| slot.key == self.key) {
+        if let Some(slot) = table.find_mut(self.hash, &self.key) {
             alone = slot.changes == self.changes;
             slot.changes += 1;
             detached = slot.take_flight();
         }
         let result = change(alone);
-        drop(shard);
+        drop(table);
         drop(detached);
         result
     }
@@ -108,10 +110,10 @@ impl<K: Eq + Hash, L, T: Clone> WriteTicket<K, L, T> {
 
 impl<K: Eq + Hash, L, T: Clone> Drop for WriteTicket<K, L, T> {
     fn drop(&mut self) {
-        let mut shard = self.flights.at(self.hash).lock();
-        if let Some(slot) = shard.find_mut(self.hash, |slot| slot.key == self.key) {
+        let mut table = self.shard.lock();
+        if let Some(slot) = table.find_mut(self.hash, &self.key) {
             slot.writers -= 1;
         }
-        drop(self.flights.detach_if(&mut shard, self.hash, &self.key, |_| false));
+        drop(table.detach_if(self.hash, &self.key, |_| false));
     }
 }

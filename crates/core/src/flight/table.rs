@@ -1,0 +1,117 @@
+//! The slots of the keys that are read from beyond near, or written.
+
+use std::{
+    hash::Hash,
+    sync::{Arc, atomic::Ordering},
+};
+
+use hashbrown::HashTable;
+
+use super::{Errand, Flight, FlightId};
+use crate::sync::{Mutex, MutexGuard};
+
+/// Some of the keys. Whoever holds a place in a shard holds the shard alone, whose line it has just
+/// locked: a count that all callers of the cache share would move between their cores.
+#[repr(align(128))]
+pub(crate) struct Shard<K, L, T>(Mutex<Table<K, L, T>>);
+
+pub(super) struct Table<K, L, T> {
+    slots: HashTable<Slot<K, L, T>>,
+    /// Flights and writes begun here.
+    begun: u64,
+}
+
+pub(super) struct Slot<K, L, T> {
+    key: Arc<K>,
+    hash: u64,
+    pub(super) flight: Option<Aboard<L, T>>,
+    /// Writes under way.
+    pub(super) writers: usize,
+    /// Writes that have reached the near tier since the slot was made.
+    pub(super) changes: u64,
+}
+
+pub(super) struct Aboard<L, T> {
+    pub(super) flight: Arc<Flight<L, T>>,
+    /// What its first caller came for, and so its lookup.
+    pub(super) leader: Errand,
+    pub(super) callers: usize,
+    pub(super) loaders: usize,
+}
+
+impl<K, L, T> Slot<K, L, T> {
+    /// Takes the flight off the table: said under the shard's lock, in the same breath.
+    pub(super) fn take_flight(&mut self) -> Option<Aboard<L, T>> {
+        self.flight.take().inspect(|aboard| aboard.flight.detached.store(true, Ordering::Release))
+    }
+}
+
+impl<K: Eq + Hash, L, T> Shard<K, L, T> {
+    pub(super) fn new() -> Self {
+        Self(Mutex::new(Table { slots: HashTable::new(), begun: 0 }))
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Table<K, L, T>> {
+        self.0.lock()
+    }
+}
+
+impl<K: Eq + Hash, L, T> Table<K, L, T> {
+    /// The key's slot, made where there is none, and a number for what begins there.
+    pub(super) fn begin(&mut self, hash: u64, key: &Arc<K>) -> (u64, &mut Slot<K, L, T>) {
+        self.begun += 1;
+        let slot = self
+            .slots
+            .entry(hash, |slot| slot.key == *key, |slot| slot.hash)
+            .or_insert_with(|| Slot { key: Arc::clone(key), hash, flight: None, writers: 0, changes: 0 });
+        (self.begun, slot.into_mut())
+    }
+
+    pub(super) fn find(&self, hash: u64, key: &K) -> Option<&Slot<K, L, T>> {
+        self.slots.find(hash, |slot| *slot.key == *key)
+    }
+
+    pub(super) fn find_mut(&mut self, hash: u64, key: &K) -> Option<&mut Slot<K, L, T>> {
+        self.slots.find_mut(hash, |slot| *slot.key == *key)
+    }
+
+    /// Whether the key's flight is still this one.
+    pub(super) fn has(&self, key: &K, id: FlightId) -> bool {
+        let slot = self.find(id.hash, key);
+        slot.and_then(|slot| slot.flight.as_ref()).is_some_and(|aboard| aboard.flight.id == id)
+    }
+
+    /// Takes the flight out, and the slot with it if nobody needs it. The flight is returned so
+    /// that it is dropped after the lock: its lookup may hold the last reference to anything.
+    pub(super) fn detach_if(
+        &mut self,
+        hash: u64,
+        key: &K,
+        wanted: impl FnOnce(&Aboard<L, T>) -> bool,
+    ) -> Option<Aboard<L, T>> {
+        let mut entry = self.slots.find_entry(hash, |slot| *slot.key == *key).ok()?;
+        let slot = entry.get_mut();
+        let detached = if slot.flight.as_ref().is_some_and(wanted) { slot.take_flight() } else { None };
+        if slot.flight.is_none() && slot.writers == 0 {
+            entry.remove();
+        }
+        detached
+    }
+
+    /// Takes out all flights of the keys that `of` picks; writes of them count as changed.
+    pub(super) fn detach_all(&mut self, of: impl Fn(&K) -> bool) -> Vec<Aboard<L, T>> {
+        let mut detached = Vec::new();
+        self.slots.retain(|slot| {
+            if of(&slot.key) {
+                slot.changes += 1;
+                detached.extend(slot.take_flight());
+            }
+            slot.flight.is_some() || slot.writers > 0
+        });
+        detached
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.slots.len()
+    }
+}
