@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
-use crate::link::Live;
+use crate::live::Live;
 
 const LANES: usize = 8;
 /// Handles that one lane keeps; more calls at once make their own.

@@ -16,6 +16,7 @@ mod heard;
 mod idle;
 mod layout;
 mod link;
+mod live;
 mod log;
 mod reads;
 mod reclaim;

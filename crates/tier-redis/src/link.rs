@@ -10,13 +10,10 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use redis::{
-    AsyncConnectionConfig, Client, Cmd, Pipeline, PushInfo, PushKind, RedisError, Value,
-    aio::MultiplexedConnection,
-};
+use redis::{AsyncConnectionConfig, Client, Cmd, Pipeline, PushInfo, PushKind, RedisError, Value};
 use terrace_core::{Error, ErrorKind, Result};
 use tokio::{
-    sync::{Notify, watch},
+    sync::watch,
     task::JoinHandle,
     time::{Instant, sleep, timeout, timeout_at},
 };
@@ -24,6 +21,7 @@ use tokio::{
 use crate::{
     fault::{self, Effect, error, of_client},
     idle::Idle,
+    live::{Live, Signals},
 };
 
 /// How long a connection that owes an answer has to answer a PING before it is given up.
@@ -58,23 +56,6 @@ enum State {
     New,
     Up(Live),
     Down(Error),
-}
-
-/// A handle of a connection that stands.
-#[derive(Clone)]
-pub(crate) struct Live {
-    /// Tells connections apart; never zero.
-    pub(crate) number: u64,
-    pub(crate) connection: MultiplexedConnection,
-    pub(crate) run_id: Option<Arc<str>>,
-    signals: Arc<Signals>,
-}
-
-/// What the supervisor hears about a connection.
-#[derive(Default)]
-struct Signals {
-    gone: Notify,
-    suspect: Notify,
 }
 
 impl Link {

@@ -1,10 +1,7 @@
 //! Frees the memory of the cells that a `clear` has made dead.
 
 use std::{
-    sync::{
-        Arc, Weak,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Weak, atomic::Ordering},
     time::Duration,
 };
 
@@ -24,15 +21,11 @@ use crate::{
 const PAGE: usize = 512;
 const PAGE_BUDGET: Duration = Duration::from_secs(1);
 
-/// The clears whose memory is still to be freed.
-#[derive(Debug, Default)]
-pub(crate) struct Pending(AtomicUsize);
-
 /// Starts a sweep in the background, or has the one under way go round again.
 ///
 /// A sweep that fails stops: the dead cells then go with their time to live, or with the next clear.
 pub(crate) fn start(link: &Arc<Link>, space: &Arc<SpaceState>) {
-    if space.reclaim.0.fetch_add(1, Ordering::AcqRel) > 0 {
+    if space.reclaim.fetch_add(1, Ordering::AcqRel) > 0 {
         return;
     }
     let sweep = Sweep { link: Arc::downgrade(link), space: Arc::downgrade(space), over: false };
@@ -51,7 +44,7 @@ impl Sweep {
         let mut round = 0;
         // Held for one page at a time: a sweep ends with its last tier.
         while let (Some(link), Some(space)) = (self.link.upgrade(), self.space.upgrade()) {
-            let pending = &space.reclaim.0;
+            let pending = &space.reclaim;
             if cursor == 0 {
                 round = pending.load(Ordering::Acquire);
             }
@@ -75,7 +68,7 @@ impl Drop for Sweep {
     /// A sweep that failed, or ended with its runtime, makes room for the next.
     fn drop(&mut self) {
         if let Some(space) = self.space.upgrade().filter(|_| !self.over) {
-            space.reclaim.0.store(0, Ordering::Release);
+            space.reclaim.store(0, Ordering::Release);
         }
     }
 }

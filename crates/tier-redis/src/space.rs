@@ -2,14 +2,14 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Weak},
+    sync::{Arc, Weak, atomic::AtomicUsize},
 };
 
 use parking_lot::Mutex;
 use terrace_core::{Claim, Level, Result, Space, Spaces};
 use tokio::time::Instant;
 
-use crate::{heard::Heard, layout::Layout, reclaim::Pending};
+use crate::{heard::Heard, layout::Layout};
 
 /// What all tiers of one namespace and tenant share.
 #[derive(Debug)]
@@ -19,7 +19,8 @@ pub(crate) struct SpaceState {
     /// When the terms were last registered on the server, if [`ready`](terrace_core::Tier::ready)
     /// was asked for that.
     pub(crate) registered: Mutex<Option<Instant>>,
-    pub(crate) reclaim: Pending,
+    /// The clears whose memory is still to be freed.
+    pub(crate) reclaim: AtomicUsize,
     /// Whether changes are told in the log, as those of level `Ttl` are not.
     fenced: bool,
     /// Keeps others from using the namespace on other terms.
@@ -50,7 +51,7 @@ impl States {
             layout: Layout::new(prefix, space),
             heard: Heard::new(),
             registered: Mutex::new(None),
-            reclaim: Pending::default(),
+            reclaim: AtomicUsize::new(0),
             fenced: space.level != Level::Ttl,
             _claim: claim,
         });

@@ -15,7 +15,8 @@ use super::{
 };
 use crate::{
     fault::Effect,
-    link::{Live, backoff, within},
+    link::{backoff, within},
+    live::Live,
     space::SpaceState,
 };
 
