@@ -2,7 +2,10 @@
 //! deadlines, body.
 
 use bytes::Bytes;
-use sqlx::{Row, ValueRef, postgres::PgRow};
+use sqlx::{
+    Row, ValueRef,
+    postgres::{PgRow, PgValueRef},
+};
 use terrace_core::{Fence, Op, Reply, Role, Stored, Token, Version};
 
 use crate::number::{clock_millis, deadlines, unsigned};
@@ -11,18 +14,25 @@ type Result<T> = std::result::Result<T, sqlx::Error>;
 
 /// The value or negative entry of a row.
 pub(crate) fn stored(row: &PgRow) -> Result<Stored> {
-    let columns = [row.try_get(2)?, row.try_get(3)?, row.try_get(4)?, row.try_get(5)?];
+    let columns = [number(row, 2)?, number(row, 3)?, number(row, 4)?, number(row, 5)?];
     let body = row.try_get_raw(6)?;
-    let body = if body.is_null() {
-        None
-    } else {
-        Some(Bytes::copy_from_slice(body.as_bytes().map_err(sqlx::Error::Decode)?))
-    };
+    let body = if body.is_null() { None } else { Some(Bytes::copy_from_slice(bytes_of(&body)?)) };
     Ok(Stored { version: version(row, 0)?, deadlines: deadlines(columns), body })
 }
 
+/// A `bigint` or `timestamptz`, as it travels: a row has seven, and `try_get` checks the type of each.
+fn number(row: &PgRow, column: usize) -> Result<i64> {
+    let found = row.try_get_raw(column)?;
+    let bytes = bytes_of(&found)?.try_into().map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
+    Ok(i64::from_be_bytes(bytes))
+}
+
+fn bytes_of<'row>(value: &PgValueRef<'row>) -> Result<&'row [u8]> {
+    value.as_bytes().map_err(sqlx::Error::Decode)
+}
+
 pub(crate) fn version(row: &PgRow, column: usize) -> Result<Version> {
-    Ok(Version::from_u64(unsigned(row.try_get(column)?)))
+    Ok(Version::from_u64(unsigned(number(row, column)?)))
 }
 
 /// The reply to a read. A miss of a `Lease` in a cache has no fence yet.
@@ -34,8 +44,7 @@ pub(crate) fn read(row: Option<&PgRow>, role: Role, op: &Op) -> Result<Reply> {
     let Some(row) = row else { return Ok(Reply::Miss(Fence::default())) };
     let kept = version(row, 0)?;
     let state: i8 = row.try_get(1)?;
-    let now_ms = clock_millis(row.try_get_raw(7)?.as_bytes().map_err(sqlx::Error::Decode)?);
-    let live = unsigned(row.try_get(5)?) > now_ms;
+    let live = unsigned(number(row, 5)?) > clock_millis(number(row, 7)?);
     if live && matches!(state.cast_unsigned(), b'V' | b'N') && over != Some(kept) {
         return Ok(Reply::Hit(stored(row)?));
     }

@@ -52,16 +52,24 @@ async fn follows_the_transition(role: Role, seed: u64) {
         let after = row(&mut server, role, &key).await;
         // The server read its clock somewhere in between; what it wrote tells when.
         let micros = moments(&reply, after.as_ref(), start, end);
-        let agreed = micros.iter().any(|micros| {
-            let now = Timestamp::from_millis(micros / 1000);
-            let (change, said) =
-                transition(before.as_ref(), &op, &Moment { role, now, micros: *micros, epoch });
-            let left = match change {
-                Change::Keep => before.clone(),
-                Change::Write(cell) => Some(cell),
-            };
-            left == after && (said == reply || without_winner(role, &said) == reply)
-        });
+        // The cleaner, woken by a clear, may take a dead row away before the operation or after it.
+        let ended = Timestamp::from_millis(end / 1000);
+        let dead =
+            |cell: &Cell| (role == Role::Cache && cell.epoch != epoch) || cell.deadlines.is_expired(ended);
+        let befores = [before.clone(), before.clone().filter(|cell| !dead(cell))];
+        let agreed = micros.iter().flat_map(|micros| befores.iter().map(move |before| (before, micros))).any(
+            |(before, micros)| {
+                let now = Timestamp::from_millis(micros / 1000);
+                let moment = Moment { role, now, micros: *micros, epoch };
+                let (change, said) = transition(before.as_ref(), &op, &moment);
+                let left = match change {
+                    Change::Keep => before.clone(),
+                    Change::Write(cell) => Some(cell),
+                };
+                let as_left = left == after || (after.is_none() && left.as_ref().is_some_and(dead));
+                as_left && (said == reply || without_winner(role, &said) == reply)
+            },
+        );
         let now = Timestamp::from_millis(start / 1000);
         let moment = Moment { role, now, micros: start, epoch };
         assert!(
