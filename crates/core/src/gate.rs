@@ -6,7 +6,7 @@ use std::{
     pin::pin,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -39,7 +39,7 @@ pub trait Trip: Send + Sync + 'static {
 /// The bounds of a [`Gate`].
 #[derive(Clone, Copy, Debug)]
 pub struct GateLimits {
-    /// So many calls may be outstanding for the next one to go out alone.
+    /// So many calls go out alone at a time; beyond, and until the queue is empty again, they share.
     pub direct: usize,
     /// The most requests of one batch.
     pub batch: usize,
@@ -51,8 +51,8 @@ pub struct GateLimits {
 
 /// Lets concurrent calls share round trips.
 ///
-/// While few calls are outstanding, each goes straight out in its caller's task. Above that they
-/// join a queue that at most two drain tasks empty. A drain yields once, so that every caller that
+/// While few calls are outstanding, each goes straight out in its caller's task. Above that, and
+/// until no more come, they join a queue that at most two drain tasks empty. A drain yields once, so that every caller that
 /// is ready now joins, then makes one batched call under one timer. Callers may be cancelled at
 /// any point. All calls of a gate have one budget: so the queue is in the order of the deadlines,
 /// and a drain is always back in time to answer who is late.
@@ -99,7 +99,11 @@ pub struct Gate<T: Trip>(Arc<Inner<T>>);
 struct Inner<T: Trip> {
     trip: T,
     limits: GateLimits,
-    outstanding: AtomicUsize,
+    /// Calls that are out alone.
+    direct: AtomicUsize,
+    /// Whether a drain is at work: whoever comes then counts nothing, for in a crowd a count that
+    /// all change costs more than the queue.
+    draining: AtomicBool,
     queue: Mutex<Queue<T>>,
 }
 
@@ -118,7 +122,8 @@ impl<T: Trip> Gate<T> {
     /// A gate before `trip`.
     pub fn new(trip: T, limits: GateLimits) -> Self {
         let queue = Mutex::new(Queue { waiting: VecDeque::new(), drains: 0 });
-        Self(Arc::new(Inner { trip, limits, outstanding: AtomicUsize::new(0), queue }))
+        let (direct, draining) = (AtomicUsize::new(0), AtomicBool::new(false));
+        Self(Arc::new(Inner { trip, limits, direct, draining, queue }))
     }
 
     /// What the gate sends through.
@@ -129,15 +134,17 @@ impl<T: Trip> Gate<T> {
     /// One request and its reply, within the budget.
     pub async fn call(&self, request: T::Request) -> Result<T::Reply> {
         let inner = &self.0;
-        let before = inner.outstanding.fetch_add(1, Ordering::Relaxed);
-        let _leave = Leave(&inner.outstanding);
-        if before < inner.limits.direct {
-            let budget = inner.limits.budget;
-            // Boxed: the calls of a crowd, which queue, would carry the room for it.
-            return match timeout(budget, Box::pin(inner.trip.one(request))).await {
-                Ok(reply) => reply,
-                Err(_) => Err(Error::timeout(budget)),
-            };
+        if !inner.draining.load(Ordering::Relaxed) {
+            let before = inner.direct.fetch_add(1, Ordering::Relaxed);
+            let _leave = Leave(&inner.direct);
+            if before < inner.limits.direct {
+                let budget = inner.limits.budget;
+                // Boxed: the calls of a crowd, which queue, would carry the room for it.
+                return match timeout(budget, Box::pin(inner.trip.one(request))).await {
+                    Ok(reply) => reply,
+                    Err(_) => Err(Error::timeout(budget)),
+                };
+            }
         }
         match inner.join(request)?.await {
             Ok(reply) => reply,
@@ -178,6 +185,7 @@ impl<T: Trip> Inner<T> {
         queue.waiting.push_back((request, caller));
         let seat = (queue.drains < DRAINS).then(|| {
             queue.drains += 1;
+            self.draining.store(true, Ordering::Relaxed);
             Seat { gate: Arc::clone(self), held: true }
         });
         drop(queue);
@@ -185,6 +193,11 @@ impl<T: Trip> Inner<T> {
             tokio::spawn(seat.drain());
         }
         Ok(answer)
+    }
+
+    fn end_drain(&self, queue: &mut Queue<T>) {
+        queue.drains -= 1;
+        self.draining.store(queue.drains > 0, Ordering::Relaxed);
     }
 }
 
@@ -226,7 +239,7 @@ impl<T: Trip> Seat<T> {
             }
         }
         if requests.is_empty() {
-            queue.drains -= 1;
+            self.gate.end_drain(&mut queue);
             self.held = false;
         }
         drop(queue);
@@ -273,7 +286,7 @@ impl<T: Trip> Drop for Seat<T> {
     fn drop(&mut self) {
         if self.held {
             let mut queue = self.gate.queue.lock();
-            queue.drains -= 1;
+            self.gate.end_drain(&mut queue);
             let orphans =
                 if queue.drains == 0 { std::mem::take(&mut queue.waiting) } else { VecDeque::new() };
             drop(queue);
@@ -444,7 +457,7 @@ mod tests {
             let _aborted = task.await;
         }
         tokio::time::sleep(BUDGET).await;
-        assert_eq!(gate.0.outstanding.load(Ordering::Relaxed), 0);
+        assert_eq!(gate.0.direct.load(Ordering::Relaxed), 0);
         let sent: usize = batches(&gate).iter().sum();
         assert!(sent <= 10, "two direct calls and at most two batches, not {sent} requests");
         assert_eq!(end(start(&gate, 0..2)).await, [Ok(0), Ok(1)]);
