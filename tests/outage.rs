@@ -183,7 +183,7 @@ async fn what_was_put_while_redis_was_stopped_is_what_is_read_when_it_goes_on() 
     }
     eventually("the copies are read from redis again", async || {
         let found = cache.get(&7).await.unwrap().unwrap();
-        *found == "new 7" && found.served().from == Source::Tier("redis".into())
+        *found == "new 7" && found.served().from == Source::Tier("redis")
     })
     .await;
 }
@@ -201,7 +201,7 @@ async fn a_postgres_store_that_is_away_is_a_typed_error_and_serves_again_after_i
     cache.put(&1, value_of(1)).await.unwrap();
     cache.put(&2, value_of(2)).await.unwrap();
     eventually("a copy is in redis", async || {
-        cache.get(&1).await.unwrap().unwrap().served().from == Source::Tier("redis".into())
+        cache.get(&1).await.unwrap().unwrap().served().from == Source::Tier("redis")
     })
     .await;
     cache.invalidate(&2).await.unwrap();

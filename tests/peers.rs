@@ -87,7 +87,7 @@ async fn fault_1_a_promoted_entry_is_a_near_hit_at_the_second_read() {
     bare(&url, &namespace).put("k", 1).await.unwrap();
     sleep(ms(50)).await;
     let cache = process(&url, &namespace);
-    assert_eq!(cache.get("k").await.unwrap().unwrap().served().from, Source::Tier("redis".into()));
+    assert_eq!(cache.get("k").await.unwrap().unwrap().served().from, Source::Tier("redis"));
     assert_eq!(cache.get("k").await.unwrap().unwrap().served().from, Source::Near);
 }
 
@@ -328,7 +328,7 @@ async fn fault_11_no_tier_gives_a_promoted_entry_a_longer_life() {
         .tier(postgres.budget(PATIENCE))
         .build()
         .unwrap();
-    assert_eq!(cache.get("k").await.unwrap().unwrap().served().from, Source::Tier("postgres".into()));
+    assert_eq!(cache.get("k").await.unwrap().unwrap().served().from, Source::Tier("postgres"));
     cache.settled().await;
     let mut raw = raw_redis(&url).await;
     let left: i64 = redis_command(&mut raw, &["PTTL", &format!("terrace:{namespace}:k")]).await;

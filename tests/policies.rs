@@ -137,13 +137,13 @@ async fn a_value_too_large_for_a_tier_is_served_by_a_farther_one() -> Result<()>
     }
     for _ in 0..2 {
         let hit = cache.get(&1).await?.map(|hit| (hit.len(), hit.served().from));
-        assert_eq!(hit, Some((1_000, Source::Tier("large".into()))));
+        assert_eq!(hit, Some((1_000, Source::Tier("large"))));
         cache.settled().await;
     }
     cache.put(&1, "x".repeat(10)).await?;
     for from in ["large", "small"] {
         let hit = cache.get(&1).await?.map(|hit| (hit.len(), hit.served().from));
-        assert_eq!(hit, Some((10, Source::Tier(from.into()))));
+        assert_eq!(hit, Some((10, Source::Tier(from))));
         cache.settled().await;
     }
     Ok(())
@@ -171,7 +171,7 @@ async fn write_around_leaves_the_copies_to_the_next_read() -> Result<()> {
     let [tier, store] = ["tier", "store"].map(|name| Fake::with_clock(name, (&hand).into()));
     let cache: Words = far(&hand).tier(tier).store(store).write(WriteAround).build()?;
     cache.put(&1, "new".to_owned()).await?;
-    for from in [Source::Store("store".into()), Source::Tier("tier".into())] {
+    for from in [Source::Store("store"), Source::Tier("tier")] {
         let served = cache.get(&1).await?.map(|hit| hit.served().from);
         assert_eq!(served, Some(from));
         cache.settled().await;

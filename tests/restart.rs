@@ -51,7 +51,7 @@ async fn the_embedded_default_on_a_file_keeps_records_and_copies() {
     let sqlite = again.unwrap();
     all_is_there(&records(&sqlite)).await;
     let found = copies(&sqlite).get(&1).await.unwrap().unwrap();
-    assert_eq!((found.as_str(), found.served().from), ("loaded", Source::Tier("sqlite".into())));
+    assert_eq!((found.as_str(), found.served().from), ("loaded", Source::Tier("sqlite")));
 }
 
 #[tokio::test]

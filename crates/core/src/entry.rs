@@ -171,7 +171,7 @@ impl<V> Cached<V> {
                 let read_at = Timestamp::from_millis(entry.read_at.load(Ordering::Relaxed));
                 (entry, read_at, Source::Near, false)
             }
-            Handle::Beyond(read) => (&read.entry, read.read_at, read.from.clone(), read.coalesced),
+            Handle::Beyond(read) => (&read.entry, read.read_at, read.from, read.coalesced),
         };
         Served {
             from,

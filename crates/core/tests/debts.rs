@@ -81,7 +81,7 @@ async fn a_key_that_a_tier_always_refuses_holds_up_no_other_debt() {
         cache.get(&key).await.unwrap();
         cache.settled().await;
         let from = cache.get(&key).await.unwrap().unwrap().served().from;
-        assert_eq!(from, Source::Tier("redis".into()), "{key}");
+        assert_eq!(from, Source::Tier("redis"), "{key}");
     }
 }
 
@@ -136,7 +136,7 @@ async fn a_tier_that_panics_while_it_is_repaid_is_repaid_later() {
     tokio::time::sleep(Duration::from_secs(10)).await;
     assert_eq!(cache.get("k").await.unwrap().unwrap(), 1);
     cache.settled().await;
-    assert_eq!(cache.get("k").await.unwrap().unwrap().served().from, Source::Tier("redis".into()));
+    assert_eq!(cache.get("k").await.unwrap().unwrap().served().from, Source::Tier("redis"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -217,7 +217,7 @@ async fn a_remove_that_the_store_did_not_take_is_the_stores_error() {
     let error = cache.remove("k").await.unwrap_err();
     assert_eq!((error.kind(), error.tier()), (ErrorKind::Unavailable, Some("postgres")));
     store.set_down(false);
-    assert_eq!(cache.get("k").await.unwrap().unwrap().served().from, Source::Store("postgres".into()));
+    assert_eq!(cache.get("k").await.unwrap().unwrap().served().from, Source::Store("postgres"));
 }
 
 #[tokio::test(start_paused = true)]

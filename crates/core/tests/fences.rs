@@ -191,7 +191,7 @@ async fn after_a_promotion_the_second_read_is_a_near_hit_and_its_life_is_not_lon
     writer.put("k", terrace_core::Item::new(1).ttl(ms(2_000))).await.unwrap();
     hand.advance(ms(1_500));
     let cache = builder().clock(&hand).tier(tier.clone()).build().unwrap();
-    assert_eq!(cache.get("k").await.unwrap().unwrap().served().from, Source::Tier("fake".into()));
+    assert_eq!(cache.get("k").await.unwrap().unwrap().served().from, Source::Tier("fake"));
     assert_eq!(cache.get("k").await.unwrap().unwrap().served().from, Source::Near);
     hand.advance(ms(500));
     assert!(cache.get("k").await.unwrap().is_none());

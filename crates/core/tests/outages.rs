@@ -42,7 +42,7 @@ async fn a_tier_that_is_down_fails_no_read_and_is_told_lost_and_back_once() {
     tokio::time::sleep(ms(150)).await;
     cache.get_or_load("k", || loader.give(2, ms(1))).await.unwrap();
     cache.settled().await;
-    assert_eq!(cache.get("k").await.unwrap().unwrap().served().from, Source::Tier("redis".into()));
+    assert_eq!(cache.get("k").await.unwrap().unwrap().served().from, Source::Tier("redis"));
     assert_eq!(*log.0.lock(), ["lost", "back"]);
 }
 
@@ -117,7 +117,7 @@ async fn a_store_answers_while_its_cache_tier_is_away() {
     let cache = without_near().clock(&hand).tier(tier.clone()).store(store).build().unwrap();
     cache.put("k", 1).await.unwrap();
     tier.set_down(true);
-    assert_eq!(cache.get("k").await.unwrap().unwrap().served().from, Source::Store("postgres".into()));
+    assert_eq!(cache.get("k").await.unwrap().unwrap().served().from, Source::Store("postgres"));
     cache.put("k", 2).await.unwrap();
     assert_eq!(cache.get("k").await.unwrap().unwrap(), 2);
 }
@@ -139,7 +139,7 @@ async fn a_copy_that_missed_a_write_is_not_read_once_its_tier_is_back() {
         tokio::time::sleep(ms(37)).await;
     }
     cache.settled().await;
-    assert_eq!(cache.get("k").await.unwrap().unwrap().served().from, Source::Tier("redis".into()));
+    assert_eq!(cache.get("k").await.unwrap().unwrap().served().from, Source::Tier("redis"));
 }
 
 #[tokio::test(start_paused = true)]

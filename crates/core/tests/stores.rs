@@ -13,7 +13,7 @@ async fn a_record_outlives_every_copy() {
     let cache = builder().clock(&hand).tier(tier).store(store).build().unwrap();
     cache.put("k", 1).await.unwrap();
     hand.advance(ms(365 * 24 * 3_600_000));
-    assert_eq!(cache.get("k").await.unwrap().unwrap().served().from, Source::Store("postgres".into()));
+    assert_eq!(cache.get("k").await.unwrap().unwrap().served().from, Source::Store("postgres"));
     assert_eq!(cache.ttl("k").await.unwrap(), Some(std::time::Duration::MAX));
 }
 
@@ -123,7 +123,7 @@ async fn a_loader_keeps_its_lease_for_the_record_that_it_creates() {
     let stats = cache.stats();
     let tier = stats.tier("redis").unwrap();
     assert_eq!((tier.fills, tier.fills_refused), (1, 0));
-    assert_eq!(cache.get("k").await.unwrap().unwrap().served().from, Source::Tier("redis".into()));
+    assert_eq!(cache.get("k").await.unwrap().unwrap().served().from, Source::Tier("redis"));
 }
 
 struct Lasting {

@@ -53,7 +53,7 @@ async fn a_copy_that_a_tier_may_yet_take_is_read_past() {
     assert!(redis.get_ref().evict("tests", b"k"));
     redis.arm(Fault::lose_answer().on(Call::Put));
     for _ in 0..2 {
-        assert_eq!(cache.get("k").await.unwrap().unwrap().served().from, Source::Tier("postgres".into()));
+        assert_eq!(cache.get("k").await.unwrap().unwrap().served().from, Source::Tier("postgres"));
         cache.settled().await;
     }
 }

@@ -79,7 +79,7 @@ impl<V> Looked<V> {
 impl<V> Clone for Looked<V> {
     fn clone(&self) -> Self {
         match self {
-            Self::Found(entry, source) => Self::Found(Arc::clone(entry), source.clone()),
+            Self::Found(entry, source) => Self::Found(Arc::clone(entry), *source),
             Self::Missed(missed) => Self::Missed(missed.clone()),
             Self::Failed(error, stale) => Self::Failed(error.clone(), stale.clone()),
         }

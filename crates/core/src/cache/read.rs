@@ -242,7 +242,7 @@ where
         start: Start<'_, V>,
     ) -> Option<Cached<V>> {
         if self.is_to_be_refreshed(&entry) {
-            let stale = self.handle(Arc::clone(&entry), source.clone(), false);
+            let stale = self.handle(Arc::clone(&entry), source, false);
             self.renew(Arc::clone(ticket.key()), Some(start(Loading { stale })));
         }
         self.share(ticket, entry, source)
