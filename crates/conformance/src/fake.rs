@@ -12,10 +12,12 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use terrace_core::{
     Backend, Cell, Change, Claim, Clock, Epoch, Error, ErrorKind, Follower, InvalidationLog, Level, Moment,
-    Op, Reply, Result, Role, Space, Spaces, Tier, TierKey, Timestamp, Version, transition,
+    Op, Reply, Result, Role, Space, Spaces, Tier, TierKey, Timestamp, Token, Version, Waits, transition,
+    waiting::{Awaited, Ended, Hold},
 };
 use tokio::sync::watch;
 
@@ -23,6 +25,7 @@ use crate::{
     FakeLog,
     calls::{Call, Calls, Counters},
     fake_log,
+    process::{Process, Signs},
 };
 
 /// A server that is a map in this process: a cache tier and a store, as exact as
@@ -47,6 +50,7 @@ use crate::{
 pub struct Fake {
     server: Arc<Server>,
     spaces: Arc<Spaces>,
+    process: Process,
 }
 
 /// How the fake's parts work; tests of the suite put broken ones in.
@@ -78,11 +82,12 @@ pub(crate) struct Data {
     pub(crate) epochs: HashMap<(String, Option<String>), Epoch>,
 }
 
-struct Server {
+pub(crate) struct Server {
     name: String,
-    clock: Clock,
-    hooks: Hooks,
-    data: Mutex<Data>,
+    pub(crate) clock: Clock,
+    pub(crate) hooks: Hooks,
+    pub(crate) data: Mutex<Data>,
+    pub(crate) signs: Mutex<Signs>,
     /// The terms that all handles agreed on in `ready`.
     agreed: Spaces,
     down: AtomicBool,
@@ -121,6 +126,7 @@ impl Fake {
             clock,
             hooks,
             data: Mutex::default(),
+            signs: Mutex::default(),
             agreed: Spaces::default(),
             down: AtomicBool::new(false),
             latency: Mutex::default(),
@@ -129,13 +135,21 @@ impl Fake {
             log: FakeLog::default(),
             logged: AtomicBool::new(false),
         };
-        Self { server: Arc::new(server), spaces: Arc::default() }
+        let server = Arc::new(server);
+        Self { process: Process::new(&server), server, spaces: Arc::default() }
     }
 
     /// A handle on the same data, as another process has it.
     #[must_use]
     pub fn another_handle(&self) -> Self {
-        Self { server: Arc::clone(&self.server), spaces: Arc::default() }
+        let server = Arc::clone(&self.server);
+        Self { process: Process::new(&server), server, spaces: Arc::default() }
+    }
+
+    /// While stopped, no call of this handle is carried out, as of a process under SIGSTOP; other
+    /// handles go on.
+    pub fn set_stopped(&self, stopped: bool) {
+        self.process.stopped.send_replace(stopped);
     }
 
     /// From now on it has an invalidation log: those who open its tiers may follow it.
@@ -218,6 +232,7 @@ impl Backend for Fake {
         Ok(Arc::new(FakeTier {
             server: Arc::clone(&self.server),
             space: space.clone(),
+            process: self.process.clone(),
             claim,
             agreed: Mutex::default(),
             origin: AtomicU64::new(0),
@@ -228,6 +243,7 @@ impl Backend for Fake {
 struct FakeTier {
     server: Arc<Server>,
     space: Space,
+    process: Process,
     claim: Claim,
     agreed: Mutex<Option<Claim>>,
     /// The follower that its writes come from; zero for none.
@@ -245,7 +261,7 @@ impl fmt::Debug for FakeTier {
 #[async_trait]
 impl Tier for FakeTier {
     async fn apply(&self, key: &TierKey, op: Op) -> Result<Reply> {
-        self.server.trip().await?;
+        self.process.trip(&self.server).await?;
         self.server.counters.add(Call::of(&op));
         self.server.counters.trip();
         let reply = self.step(key, &op);
@@ -254,7 +270,7 @@ impl Tier for FakeTier {
     }
 
     async fn apply_many(&self, batch: Vec<(TierKey, Op)>) -> Vec<Result<Reply>> {
-        if let Err(error) = self.server.trip().await {
+        if let Err(error) = self.process.trip(&self.server).await {
             return batch.iter().map(|_| Err(error.clone())).collect();
         }
         self.server.counters.trip();
@@ -268,7 +284,7 @@ impl Tier for FakeTier {
     }
 
     async fn clear(&self) -> Result<()> {
-        self.server.trip().await?;
+        self.process.trip(&self.server).await?;
         self.server.counters.add(Call::Clear);
         self.server.counters.trip();
         if self.space.role == Role::Cache {
@@ -284,7 +300,7 @@ impl Tier for FakeTier {
     }
 
     async fn ping(&self) -> Result<()> {
-        self.server.trip().await?;
+        self.process.trip(&self.server).await?;
         self.server.counters.add(Call::Ping);
         self.server.counters.trip();
         Ok(())
@@ -302,6 +318,20 @@ impl Tier for FakeTier {
         let logged = self.server.logged.load(Ordering::SeqCst) && self.space.level != Level::Ttl;
         if logged { Some(self) } else { None }
     }
+
+    fn waits(&self) -> Option<&dyn Waits> {
+        Some(self)
+    }
+}
+
+impl Waits for FakeTier {
+    fn hold(&self, key: &TierKey, token: Token) -> Hold {
+        self.process.inbox.hold(Awaited { place: self.place(key), token })
+    }
+
+    fn wait(&self, key: &TierKey, token: Token) -> BoxFuture<'static, Result<Ended>> {
+        self.process.inbox.wait(Awaited { place: self.place(key), token })
+    }
 }
 
 impl InvalidationLog for FakeTier {
@@ -311,6 +341,10 @@ impl InvalidationLog for FakeTier {
 }
 
 impl FakeTier {
+    fn place(&self, key: &TierKey) -> Address {
+        (self.server.hooks.address)(&self.space, key)
+    }
+
     fn step(&self, key: &TierKey, op: &Op) -> Reply {
         let hooks = &self.server.hooks;
         let address = (hooks.address)(&self.space, key);
@@ -337,7 +371,7 @@ impl FakeTier {
 
 impl Server {
     /// What a call goes through before it is carried out.
-    async fn trip(&self) -> Result<()> {
+    pub(crate) async fn trip(&self) -> Result<()> {
         let latency = *self.latency.lock();
         if !latency.is_zero() {
             tokio::time::sleep(latency).await;

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use fastrand::Rng;
 use parking_lot::Mutex;
-use terrace_core::{Backend, Error, ErrorKind, Op, Reply, Result, Space, Tier, TierKey};
+use terrace_core::{Backend, Error, ErrorKind, Op, Reply, Result, Space, Tier, TierKey, Waits};
 use tokio::sync::watch;
 
 use crate::calls::Call;
@@ -211,6 +211,11 @@ impl Tier for FaultyTier {
     /// A delay of this tier's is not within the inner one's budget.
     fn keeps_budget(&self) -> bool {
         false
+    }
+
+    /// The inner one's: no fault meets it.
+    fn waits(&self) -> Option<&dyn Waits> {
+        self.inner.waits()
     }
 }
 

@@ -19,6 +19,7 @@ pub mod history;
 #[cfg(test)]
 mod mutants;
 pub mod policy;
+mod process;
 mod recording;
 pub mod simulation;
 pub mod suite;

@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use terrace_core::{Backend, Op, Reply, Result, Space, Tier, TierKey};
+use terrace_core::{Backend, Op, Reply, Result, Space, Tier, TierKey, Waits};
 
 /// Passes every call on to `B` and records it, with its answer once there is one.
 ///
@@ -181,5 +181,9 @@ impl Tier for RecordingTier {
 
     fn keeps_budget(&self) -> bool {
         self.inner.keeps_budget()
+    }
+
+    fn waits(&self) -> Option<&dyn Waits> {
+        self.inner.waits()
     }
 }

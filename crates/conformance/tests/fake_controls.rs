@@ -95,7 +95,7 @@ async fn an_eviction_takes_one_key_and_a_loss_all_of_them() {
 async fn a_lease_from_before_a_loss_permits_no_fill() {
     let fake = Fake::new();
     let tier = open(&fake, Role::Cache);
-    let lease = Op::Lease { token: Token::random(), ttl: LONG, over: None };
+    let lease = Op::Lease { token: Token::random(), ttl: LONG, over: None, instead: Token::NONE };
     let Reply::Miss(fence) = tier.apply(&key("a"), lease).await.unwrap() else { panic!("a lease") };
     assert_ne!(fence, Fence::default());
     fake.lose_everything();

@@ -91,7 +91,8 @@ fn key() -> TierKey {
     TierKey { bytes: Bytes::from_static(b"k"), digest: key_digest("users/a*", Some("t"), b"k") }
 }
 
-const LEASE: Op = Op::Lease { token: Token::from_u64(7), ttl: Duration::from_secs(60), over: None };
+const LEASE: Op =
+    Op::Lease { token: Token::from_u64(7), ttl: Duration::from_secs(60), over: None, instead: Token::NONE };
 
 #[tokio::test]
 async fn bytes_that_are_no_cell_count_as_absent_and_are_overwritten() {

@@ -29,6 +29,13 @@ pub enum Event<'a> {
         /// Whether it gave a value or an absence, and no error or panic.
         ok: bool,
     },
+    /// A load waited for one that another process ran, or seemed to run.
+    Waited {
+        /// The tier by whose lease.
+        tier: &'a str,
+        /// How long it waited.
+        elapsed: Duration,
+    },
     /// A tier took a fill.
     Filled {
         /// The tier.

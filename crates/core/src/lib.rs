@@ -22,6 +22,7 @@ mod tier;
 mod time;
 mod transition;
 mod version;
+pub mod waiting;
 mod wire;
 
 pub use cache::{Builder, Cache, Loading, Many, Missing, Placed, Tenants, TierSettings};
@@ -46,3 +47,4 @@ pub use tier::{Backend, Level, Space, Tier, TierKey, unexpected};
 pub use time::{Deadlines, Timestamp};
 pub use transition::{Change, Condition, Fence, Moment, Op, Order, Reply, Role, Stored, transition};
 pub use version::{Epoch, Token, Version};
+pub use waiting::Waits;

@@ -198,6 +198,18 @@ pub enum Coalesce {
     Nobody,
     /// One load a key in this process.
     Local,
+    /// One load a key among all processes that share a tier which can be waited at
+    /// ([`Tier::waits`](crate::Tier::waits)): the others wait for its fill.
+    Lease,
+    /// As `Lease`; who would wait and has a stale value, within its stale time, gets that one.
+    LeaseOrStale,
+}
+
+impl Coalesce {
+    /// Whether processes wait for each other's loads.
+    pub(crate) fn waits(self) -> bool {
+        matches!(self, Self::Lease | Self::LeaseOrStale)
+    }
 }
 
 /// Asked when a cache is built: how loads are shared.

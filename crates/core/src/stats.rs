@@ -39,6 +39,8 @@ pub struct Stats {
     pub load_errors: u64,
     /// Callers that shared another's trip or load.
     pub coalesced: u64,
+    /// Loads that waited for one of another process.
+    pub waits: u64,
     /// Stale entries served.
     pub stale_served: u64,
     /// Values put.

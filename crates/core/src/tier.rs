@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 
-use crate::{Error, ErrorKind, InvalidationLog, Op, Reply, Result, Role};
+use crate::{Error, ErrorKind, InvalidationLog, Op, Reply, Result, Role, Waits};
 
 /// A key as remote tiers see it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -132,6 +132,12 @@ pub trait Tier: fmt::Debug + Send + Sync + 'static {
     /// The backend's invalidation log, where it has one. By default it has none: near tiers then
     /// hear of other processes' changes when their copies end.
     fn log(&self) -> Option<&dyn InvalidationLog> {
+        None
+    }
+
+    /// Waiting for the leases that other processes hold here, where the tier can. By default it
+    /// cannot: every process then loads for itself.
+    fn waits(&self) -> Option<&dyn Waits> {
         None
     }
 }

@@ -80,6 +80,9 @@ pub enum Op {
         ttl: Duration,
         /// Grant a lease over the value of this version too: the caller is about to replace it.
         over: Option<Version>,
+        /// Set the token also where this one lives: its holder is known to be gone, and may fill no
+        /// more. [`Token::NONE`] replaces none.
+        instead: Token,
     },
     /// Keeps a loaded value, if nothing happened to the key since its fence was given.
     Fill {
@@ -195,7 +198,7 @@ pub enum Change {
 /// let minute = Duration::from_secs(60);
 ///
 /// // A miss leaves a lease ...
-/// let lease = Op::Lease { token: Token::from_u64(7), ttl: minute, over: None };
+/// let lease = Op::Lease { token: Token::from_u64(7), ttl: minute, over: None, instead: Token::NONE };
 /// let (Change::Write(leased), Reply::Miss(fence)) = transition(None, &lease, &moment) else { panic!() };
 /// let fill = Op::Fill {
 ///     fence,
@@ -211,7 +214,7 @@ pub fn transition(cell: Option<&Cell>, op: &Op, moment: &Moment) -> (Change, Rep
     let key = Key { cell, moment };
     match op {
         Op::Get => (Change::Keep, key.hit().map_or(Reply::Miss(Fence::default()), Reply::Hit)),
-        Op::Lease { token, ttl, over } => key.lease(*token, *ttl, *over),
+        Op::Lease { token, ttl, over, instead } => key.lease(*token, *ttl, *over, *instead),
         Op::Fill { fence, version, deadlines, body } => key.fill(*fence, *version, *deadlines, body),
         Op::Put { order, deadlines, body, mark_ttl } => key.put(*order, *deadlines, body, *mark_ttl),
         Op::Invalidate { version, mark_ttl } => key.invalidate(*version, *mark_ttl),
@@ -278,7 +281,7 @@ impl<'a> Key<'a> {
         self.mark(State::Tombstone, version, Token::NONE, ttl)
     }
 
-    fn lease(&self, token: Token, ttl: Duration, over: Option<Version>) -> (Change, Reply) {
+    fn lease(&self, token: Token, ttl: Duration, over: Option<Version>, instead: Token) -> (Change, Reply) {
         if let Some(hit) = self.hit().filter(|hit| over != Some(hit.version)) {
             return (Change::Keep, Reply::Hit(hit));
         }
@@ -290,7 +293,7 @@ impl<'a> Key<'a> {
             Some(cell) if matches!(cell.state, State::Value | State::Negative | State::Lease) => cell.clone(),
             _ => self.mark(State::Lease, self.floor(), token, ttl),
         };
-        if cell.token == Token::NONE {
+        if cell.token == Token::NONE || cell.token == instead {
             cell.token = token;
         }
         if cell.state == State::Lease {

@@ -82,4 +82,21 @@ impl Token {
     pub fn random() -> Self {
         Self(fastrand::u64(1..))
     }
+
+    /// A new random token for a reader that is to load what it misses, and shows signs of life
+    /// meanwhile: other processes may wait for it.
+    pub fn of_loader() -> Self {
+        Self(fastrand::u64(..) | 1)
+    }
+
+    /// A new random token for a reader that nobody is to wait for: it takes the lease to copy what
+    /// it may find further away.
+    pub fn of_reader() -> Self {
+        Self(fastrand::u64(2..) & !1)
+    }
+
+    /// Whether the lease is one of [`of_loader`](Self::of_loader).
+    pub const fn is_of_loader(self) -> bool {
+        self.0 & 1 == 1
+    }
 }

@@ -10,7 +10,7 @@
 //! | freshness | [`Strict`], [`StaleWhileRevalidate`], [`StaleIfError`] |
 //! | admission | [`Everything`], [`SizeLimit`] |
 //! | write | [`WriteThrough`], [`WriteAround`], [`CacheAside`] |
-//! | stampede | [`SingleFlight`], [`Unshared`] |
+//! | stampede | [`SingleFlight`], [`Unshared`], [`Lease`], [`LeaseOrStale`] |
 //!
 //! Read-through is no policy: it is a loader bound to the cache, `Builder::loader`.
 
@@ -23,5 +23,5 @@ mod write;
 pub use admission::{Everything, SizeLimit};
 pub use expiry::{Forever, Ttl};
 pub use freshness::{StaleIfError, StaleWhileRevalidate, Strict};
-pub use stampede::{SingleFlight, Unshared};
+pub use stampede::{Lease, LeaseOrStale, SingleFlight, Unshared};
 pub use write::{CacheAside, WriteAround, WriteThrough};

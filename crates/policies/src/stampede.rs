@@ -22,3 +22,29 @@ impl Stampede for Unshared {
         Coalesce::Nobody
     }
 }
+
+/// One load a key among all processes that share a Redis or Postgres tier: the others wait for its
+/// value, and one takes over if the loader's process dies or its load fails.
+///
+/// A process waits with one task a key, for at most the load's deadline; where the tier is lost it
+/// loads for itself. Without such a tier, and at level `Ttl`, it is [`SingleFlight`]. Source:
+/// Nishtala et al., Scaling Memcache at Facebook, NSDI 2013, section 3.2.1 (thundering herds).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lease;
+
+impl Stampede for Lease {
+    fn coalesce(&self) -> Coalesce {
+        Coalesce::Lease
+    }
+}
+
+/// [`Lease`], and who would wait gets the stale value instead, where one is known that is within
+/// its stale time, whatever the freshness policy says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LeaseOrStale;
+
+impl Stampede for LeaseOrStale {
+    fn coalesce(&self) -> Coalesce {
+        Coalesce::LeaseOrStale
+    }
+}

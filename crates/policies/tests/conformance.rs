@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use terrace_conformance::policy_suite;
 use terrace_policies::{
-    CacheAside, Everything, Forever, SingleFlight, SizeLimit, StaleIfError, StaleWhileRevalidate, Strict,
-    Ttl, Unshared, WriteAround, WriteThrough,
+    CacheAside, Everything, Forever, Lease, LeaseOrStale, SingleFlight, SizeLimit, StaleIfError,
+    StaleWhileRevalidate, Strict, Ttl, Unshared, WriteAround, WriteThrough,
 };
 
 fn ttl() -> Ttl {
@@ -89,3 +89,14 @@ fn unshared() -> Unshared {
 
 policy_suite!(stampede, single_flight);
 policy_suite!(stampede, unshared);
+
+fn lease() -> Lease {
+    Lease
+}
+
+fn lease_or_stale() -> LeaseOrStale {
+    LeaseOrStale
+}
+
+policy_suite!(stampede, lease);
+policy_suite!(stampede, lease_or_stale);

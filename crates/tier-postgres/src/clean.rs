@@ -52,7 +52,7 @@ pub(crate) async fn round(shared: &Shared) -> Result<()> {
     shared.pool.shrink();
     sweep(shared).await?;
     let statements = &shared.statements.clean;
-    for statement in [&statements.copies, &statements.records] {
+    for statement in [&statements.copies, &statements.signs, &statements.records] {
         for _ in 0..BATCHES {
             let mut session = shared.session().await?;
             let connection = session.connection()?;

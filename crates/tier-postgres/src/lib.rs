@@ -25,6 +25,7 @@
 
 mod clean;
 mod error;
+mod leases;
 mod log;
 mod number;
 mod once;
@@ -38,6 +39,7 @@ mod shared;
 mod space;
 mod statements;
 mod tier;
+mod waits;
 mod write;
 
 pub use postgres::{Postgres, PostgresBuilder};

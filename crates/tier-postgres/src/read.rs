@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use sqlx::{Row, postgres::PgRow};
-use terrace_core::{Error, Op, Reply, Result, TierKey, Trip};
+use terrace_core::{Error, Op, Reply, Result, TierKey, Token, Trip};
 
 use crate::{
     error::{During, typed},
@@ -24,17 +24,19 @@ pub(crate) struct Ask {
     token: i64,
     ttl: i64,
     over: Option<i64>,
+    instead: Option<i64>,
 }
 
 impl Ask {
     /// The lease that `op` asks for; `None` for another operation.
     pub(crate) fn new(key: &TierKey, op: &Op) -> Option<Self> {
-        let Op::Lease { token, ttl, over } = op else { return None };
+        let Op::Lease { token, ttl, over, instead } = op else { return None };
         Some(Self {
             key: key.clone(),
             token: signed(token.as_u64()),
             ttl: length(*ttl),
             over: over.map(|version| signed(version.as_u64())),
+            instead: (*instead != Token::NONE).then(|| signed(instead.as_u64())),
         })
     }
 }
@@ -107,6 +109,7 @@ impl Trip for Leases {
             .bind(sorted().map(|ask| ask.token).collect::<Vec<_>>())
             .bind(sorted().map(|ask| ask.ttl).collect::<Vec<_>>())
             .bind(sorted().map(|ask| ask.over).collect::<Vec<_>>())
+            .bind(sorted().map(|ask| ask.instead).collect::<Vec<_>>())
             .fetch_all(connection)
             .await;
         let found = room.note(session.end(found), During::Read)?;

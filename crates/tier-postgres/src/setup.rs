@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// What brings a schema of version `index` to `index + 1`. Only ever appended to.
-const MIGRATIONS: [fn() -> String; 3] = [first, second, third];
+const MIGRATIONS: [fn() -> String; 4] = [first, second, third, fourth];
 
 /// Many processes may wait for the one that migrates.
 const MIGRATION_TIMEOUT: Duration = Duration::from_secs(60);
@@ -139,4 +139,9 @@ fn second() -> String {
 /// Watching the user's own tables.
 fn third() -> String {
     include_str!("sql/watch.sql").to_owned()
+}
+
+/// What those who wait for a lease are told of its holder.
+fn fourth() -> String {
+    include_str!("sql/signs.sql").to_owned()
 }

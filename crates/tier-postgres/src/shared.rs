@@ -2,11 +2,12 @@
 
 use std::sync::{Arc, atomic::AtomicBool};
 
-use terrace_core::{Result, Spaces};
+use terrace_core::{Result, Spaces, waiting::Inbox};
 use tokio::sync::Notify;
 
 use crate::{
     error::{During, misses_schema, typed},
+    leases::PostgresLeases,
     log::Followers,
     once::Once,
     pool::{Pool, Session},
@@ -29,15 +30,19 @@ pub(crate) struct Shared {
     pub(crate) cleaned: AtomicBool,
     /// Who follows the outbox.
     pub(crate) followers: Followers,
+    /// The leases that this process holds and waits for.
+    pub(crate) inbox: Inbox<PostgresLeases>,
     pub(crate) spaces: Spaces,
 }
 
 impl Shared {
     pub(crate) fn new(pool: Pool, schema: &str, max_value_bytes: usize) -> Self {
         let schema = format!("\"{schema}\"");
+        let statements = Statements::new(&schema);
         Self {
+            inbox: PostgresLeases::inbox(&pool, &statements.leases),
             pool,
-            statements: Statements::new(&schema),
+            statements,
             max_value_bytes,
             schema,
             prepared: Once::new(),

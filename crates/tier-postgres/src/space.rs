@@ -37,6 +37,11 @@ impl Room {
         }
     }
 
+    /// The number of the space, if it was asked for before.
+    pub(crate) fn known_id(&self) -> Option<i32> {
+        self.id.peek()
+    }
+
     async fn entered(&self) -> Result<i32> {
         let (space, shared) = (self.space.clone(), Arc::clone(&self.shared));
         let work = || async move {

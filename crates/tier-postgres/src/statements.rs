@@ -20,9 +20,19 @@ pub(crate) struct Statements {
     pub(crate) outbox: OutboxStatements,
     pub(crate) store: RoleStatements,
     pub(crate) cache: RoleStatements,
-    /// `$1` space, then arrays: digests, keys, tokens, ttls, over.
+    /// `$1` space, then arrays: digests, keys, tokens, ttls, over, instead.
     pub(crate) lease: SqlStr,
+    pub(crate) leases: LeaseStatements,
     pub(crate) clean: CleanStatements,
+}
+
+/// What waiting for leases takes.
+#[derive(Clone)]
+pub(crate) struct LeaseStatements {
+    /// Arrays `$1` spaces, `$2` digests, `$3` tokens: the letter of each sight, in order.
+    pub(crate) look: SqlStr,
+    /// `$1` tokens, sorted, `$2` life, `$3` whether they are given back.
+    pub(crate) sign: SqlStr,
 }
 
 /// The statements on the outbox.
@@ -55,6 +65,8 @@ pub(crate) struct RoleStatements {
 pub(crate) struct CleanStatements {
     /// `$1` the most rows: deletes dead copies.
     pub(crate) copies: SqlStr,
+    /// `$1` the most rows: deletes signs of life that are over.
+    pub(crate) signs: SqlStr,
     /// `$1` the most rows: deletes old marks and records whose life ended.
     pub(crate) records: SqlStr,
     /// The spaces that were cleared: id, epoch.
@@ -122,10 +134,12 @@ impl Statements {
             },
             lease: fixed(
                 "SELECT version, state, written, fresh_until, stale_until, expires_at, body, \
-                 ord, token, next_version FROM {schema}.cache_lease($1, $2, $3, $4, $5, $6)",
+                 ord, token, next_version FROM {schema}.cache_lease($1, $2, $3, $4, $5, $6, $7)",
             ),
+            leases: LeaseStatements { look: fixed(LOOK), sign: fixed(SIGN) },
             clean: CleanStatements {
                 copies: fixed(&delete_ended("cache_entries", "")),
+                signs: fixed(&delete_ended("lease_signs", "")),
                 records: fixed(&delete_ended(
                     "records",
                     &format!(
@@ -216,3 +230,20 @@ const SERVER: &str = "SELECT (pg_control_system()).system_identifier, \
          left(pg_walfile_name(pg_current_wal_lsn()), 8), pg_postmaster_start_time()::text, \
          pg_current_snapshot()::text \
      WHERE NOT pg_is_in_recovery()";
+
+const LOOK: &str = "SELECT CASE \
+         WHEN e.token IS DISTINCT FROM u.token OR e.epoch IS DISTINCT FROM s.epoch \
+             OR e.expires_at BETWEEN 0 AND c.now_ms THEN 'C' \
+         WHEN l.given_back THEN 'F' WHEN l.token IS NOT NULL THEN 'A' ELSE 'S' END::\"char\" \
+     FROM unnest($1::integer[], $2::bytea[], $3::bigint[]) WITH ORDINALITY AS u(space, digest, token, ord) \
+     CROSS JOIN (SELECT {schema}.now_ms()) AS c(now_ms) \
+     LEFT JOIN {schema}.cache_entries e ON e.space = u.space AND e.digest = u.digest \
+     LEFT JOIN {schema}.spaces s ON s.id = u.space \
+     LEFT JOIN {schema}.lease_signs l ON l.token = u.token AND l.expires_at > c.now_ms \
+     ORDER BY u.ord";
+
+/// A sign that was under way when its lease was given back must not hide that.
+const SIGN: &str = "INSERT INTO {schema}.lease_signs AS l (token, given_back, expires_at) \
+     SELECT u.token, $3, {schema}.now_ms() + $2 FROM unnest($1::bigint[]) AS u(token) \
+     ON CONFLICT (token) DO UPDATE SET given_back = excluded.given_back, expires_at = excluded.expires_at \
+     WHERE NOT l.given_back OR excluded.given_back";

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use sqlx::postgres::PgRow;
 use terrace_core::{
     Epoch, Error, ErrorKind, Gate, GateLimits, InvalidationLog, Level, Op, Reply, Result, Role, Tier,
-    TierKey, Trip,
+    TierKey, Trip, Waits,
 };
 use tokio::time::{Instant, timeout_at};
 
@@ -31,7 +31,7 @@ const QUEUED_READS: usize = 100_000;
 
 /// One namespace in Postgres.
 pub(crate) struct PostgresTier {
-    room: Arc<Room>,
+    pub(crate) room: Arc<Room>,
     reads: Gate<Reads>,
     leases: Gate<Leases>,
     log: Log,
@@ -197,6 +197,11 @@ impl Tier for PostgresTier {
 
     fn keeps_budget(&self) -> bool {
         true
+    }
+
+    /// A store has no leases: the first to create a record wins, and everyone gets it.
+    fn waits(&self) -> Option<&dyn Waits> {
+        (self.room.space.role == Role::Cache).then_some(self)
     }
 
     /// Level `Ttl` has no log: its puts have no order that a follower could go by.

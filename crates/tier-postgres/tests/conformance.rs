@@ -32,6 +32,7 @@ async fn postgres() -> Subject {
 terrace_conformance::tier_suite!(postgres);
 terrace_conformance::tier_suite!(postgres, evict);
 terrace_conformance::tier_suite!(postgres, processes);
+terrace_conformance::tier_suite!(postgres, waits);
 
 /// A database for each case, since a loss is told to all who follow.
 async fn logged() -> Subject {

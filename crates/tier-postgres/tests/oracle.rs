@@ -150,6 +150,7 @@ fn operation(random: &mut fastrand::Rng, before: Option<&Cell>, fences: &[Fence]
             token: Token::from_u64(random.u64(1..)),
             ttl: length,
             over: random.bool().then_some(version),
+            instead: instead(random, before),
         },
         4..=6 => {
             Op::Fill { fence, version: if random.bool() { fence.version } else { version }, deadlines, body }
@@ -162,6 +163,15 @@ fn operation(random: &mut fastrand::Rng, before: Option<&Cell>, fences: &[Fence]
         13 => Op::Invalidate { version: random.bool().then_some(version), mark_ttl: length },
         14 => Op::Remove { mark_ttl: length },
         _ => Op::Expire { deadlines },
+    }
+}
+
+/// Often the token that lives, or none.
+fn instead(random: &mut fastrand::Rng, before: Option<&Cell>) -> Token {
+    match random.u8(0..4) {
+        0 => before.map_or(Token::NONE, |cell| cell.token),
+        1 => Token::from_u64(random.u64(1..)),
+        _ => Token::NONE,
     }
 }
 

@@ -110,7 +110,7 @@ async fn changes_of_copies_leave_rows_and_fills_do_not() {
     let tier = open(&url, Role::Cache);
     tier.ready().await.expect("ready");
     let mut server = connect(&url).await;
-    let lease = || Op::Lease { token: Token::random(), ttl: HOUR, over: None };
+    let lease = || Op::Lease { token: Token::random(), ttl: HOUR, over: None, instead: Token::NONE };
     let Reply::Miss(fence) = apply(&tier, 1, lease()).await else { panic!("a miss") };
     apply(&tier, 1, fill(fence)).await;
     assert_eq!(keys(&mut server).await, []);

@@ -30,7 +30,9 @@ async fn overlapping_batches_never_deadlock() {
                         0 | 1 => put("v"),
                         2 => put_if(Condition::Absent, "v"),
                         3 => Op::Remove { mark_ttl: HOUR },
-                        _ => Op::Lease { token: Token::random(), ttl: HOUR, over: None },
+                        _ => {
+                            Op::Lease { token: Token::random(), ttl: HOUR, over: None, instead: Token::NONE }
+                        }
                     };
                     let batch = numbers.into_iter().map(|number| (key(number), op.clone())).collect();
                     for reply in tier.apply_many(batch).await {
@@ -50,7 +52,7 @@ async fn of_fills_that_race_across_handles_one_wins() {
     let url = shared_postgres().await.expect("a server");
     let tiers = [open(&url, Role::Cache), open(&url, Role::Cache)];
     for number in 0..50 {
-        let lease = Op::Lease { token: Token::random(), ttl: HOUR, over: None };
+        let lease = Op::Lease { token: Token::random(), ttl: HOUR, over: None, instead: Token::NONE };
         let Ok(Reply::Miss(fence)) = tiers[0].apply(&key(number), lease).await else {
             panic!("a lease on an absent key");
         };
@@ -161,7 +163,7 @@ async fn stats_tell_what_each_namespace_keeps() {
     for number in 0..3 {
         tier.apply(&key(number), put("12345")).await.expect("a copy");
     }
-    let lease = Op::Lease { token: Token::random(), ttl: HOUR, over: None };
+    let lease = Op::Lease { token: Token::random(), ttl: HOUR, over: None, instead: Token::NONE };
     tier.apply(&key(3), lease).await.expect("a lease");
     tier.apply(&key(2), Op::Invalidate { version: None, mark_ttl: HOUR }).await.expect("an invalidation");
     let row = sqlx::query("SELECT namespace, tenant, role, entries, live, negative, leases, tombstones, bytes FROM terrace.stats")

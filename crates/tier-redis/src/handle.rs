@@ -9,10 +9,11 @@ use std::{
 
 use parking_lot::Mutex;
 use redis::Client;
-use terrace_core::{Backend, Error, ErrorKind, Gate, GateLimits, Result, Role, Space, Tier};
+use terrace_core::{Backend, Error, ErrorKind, Gate, GateLimits, Result, Role, Space, Tier, waiting::Inbox};
 
 use crate::{
-    address::Address, fault, layout, link::Link, log::Log, reads::Reads, space::States, tier::RedisTier,
+    address::Address, fault, layout, leases::RedisLeases, link::Link, log::Log, reads::Reads, space::States,
+    tier::RedisTier,
 };
 
 /// Below so many outstanding calls a GET goes out alone: from here on sharing an MGET pays (8 callers
@@ -51,6 +52,7 @@ struct Inner {
     link: Arc<Link>,
     log: Arc<Log>,
     states: Arc<Mutex<States>>,
+    inbox: Inbox<RedisLeases>,
     /// One gate for each budget in use.
     gates: Mutex<HashMap<Duration, Gate<Reads>>>,
 }
@@ -151,10 +153,11 @@ impl RedisBuilder {
         }
         let client = Client::open(address.connection_info()?)
             .map_err(|_| config(format!("{address} cannot be used as a Redis server")))?;
-        let (link, states) = (Link::new(client, self.connect_timeout), Arc::default());
+        let (link, states) = (Link::new(client.clone(), self.connect_timeout), Arc::default());
         Ok(Redis(Arc::new(Inner {
             address,
             log: Log::new(&self.prefix, Arc::clone(&link), Arc::clone(&states)),
+            inbox: RedisLeases::inbox(&link, &client, &self.prefix),
             prefix: self.prefix,
             max_value_bytes: self.max_value_bytes,
             link,
@@ -181,6 +184,7 @@ impl Backend for Redis {
             log: Arc::clone(&self.0.log),
             origin: AtomicU64::new(0),
             reads: self.0.gate(space.budget),
+            inbox: self.0.inbox.clone(),
             max_value_bytes: self.0.max_value_bytes,
         }))
     }

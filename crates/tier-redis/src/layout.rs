@@ -7,7 +7,11 @@
 //! | `{prefix}:$ttl:{namespace}[@{tenant}]:{key}` | a cell of a cache of level `Ttl` |
 //! | `{prefix}:$epoch:{namespace}[@{tenant}]` | the epoch, 8 bytes; `$ttl-epoch` for level `Ttl` |
 //! | `{prefix}:$log`, `{prefix}:$log-head` | the invalidation log: a stream, and its id and last number |
+//! | `{prefix}:$waits:{token}` | the inboxes of the processes that wait for a lease |
+//! | `{prefix}:$sign:{token}` | a lease's sign of life: `A` its holder is alive, `F` it was given back |
 //! | `{prefix}:$terms:{namespace}` | the terms of use, while a process that registered them lives |
+//!
+//! Announcements go to the channel `{prefix}:$inbox:{number}` of a process.
 //!
 //! Namespaces and tenants keep letters, digits, `_`, `-` and `.`; all else is written `%XX`, and so
 //! no part runs into the next. Keys that are short printable text stay as they are, with `%XX` for
@@ -18,7 +22,7 @@
 use std::fmt::Write as _;
 
 use bytes::Bytes;
-use terrace_core::{Level, Space, TierKey};
+use terrace_core::{Level, Space, TierKey, Token};
 
 /// Longer keys become a digest.
 const READABLE_BYTES: usize = 128;
@@ -29,7 +33,12 @@ pub(crate) struct Layout {
     cells: String,
     pub(crate) epoch: String,
     pub(crate) terms: String,
+    leases: LeaseKeys,
 }
+
+/// The keys beside the cell of a lease that is waited for, or that is worked on for long.
+#[derive(Clone, Debug)]
+pub(crate) struct LeaseKeys(String);
 
 impl Layout {
     pub(crate) fn new(prefix: &str, space: &Space) -> Self {
@@ -46,6 +55,7 @@ impl Layout {
             cells: format!("{prefix}:{cells}{owner}:"),
             epoch: format!("{prefix}:{epochs}:{owner}"),
             terms: format!("{prefix}:$terms:{namespace}"),
+            leases: LeaseKeys::new(prefix),
         }
     }
 
@@ -65,10 +75,34 @@ impl Layout {
         name.into()
     }
 
+    /// The key of the inboxes that wait for a lease.
+    pub(crate) fn waiters(&self, token: Token) -> Bytes {
+        self.leases.waiters(token)
+    }
+
     /// A glob for SCAN that matches the cells of this namespace and tenant, and no others: escaped
     /// names hold no characters of a pattern.
     pub(crate) fn cells_pattern(&self) -> String {
         format!("{}*", self.cells)
+    }
+}
+
+impl LeaseKeys {
+    pub(crate) fn new(prefix: &str) -> Self {
+        Self(prefix.to_owned())
+    }
+
+    pub(crate) fn waiters(&self, token: Token) -> Bytes {
+        format!("{}:$waits:{:016x}", self.0, token.as_u64()).into()
+    }
+
+    pub(crate) fn sign(&self, token: Token) -> Bytes {
+        format!("{}:$sign:{:016x}", self.0, token.as_u64()).into()
+    }
+
+    /// The channel of a process.
+    pub(crate) fn inbox(&self, number: u64) -> String {
+        format!("{}:$inbox:{number:016x}", self.0)
     }
 }
 

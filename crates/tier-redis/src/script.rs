@@ -16,6 +16,8 @@ pub(crate) enum Name {
     Expire,
     Clear,
     Join,
+    Look,
+    GiveBack,
     Reclaim,
     Terms,
 }
@@ -38,7 +40,7 @@ impl Source {
 }
 
 /// In the order of [`Name`].
-static SCRIPTS: LazyLock<[Source; 10]> = LazyLock::new(|| {
+static SCRIPTS: LazyLock<[Source; 12]> = LazyLock::new(|| {
     [
         scripts!("scripts/cell.lua", "scripts/lease.lua"),
         scripts!("scripts/cell.lua", "scripts/fill.lua"),
@@ -48,6 +50,8 @@ static SCRIPTS: LazyLock<[Source; 10]> = LazyLock::new(|| {
         scripts!("scripts/cell.lua", "scripts/log.lua", "scripts/expire.lua"),
         scripts!("scripts/log.lua", "scripts/clear.lua"),
         scripts!("scripts/join.lua"),
+        scripts!("scripts/cell.lua", "scripts/look.lua"),
+        scripts!("scripts/give_back.lua"),
         scripts!("scripts/reclaim.lua"),
         scripts!("scripts/terms.lua"),
     ]

@@ -70,6 +70,16 @@ pub(crate) async fn run(link: &Arc<Link>, call: &Call, effect: Effect) -> Result
     if is_unknown_script(&value) { link.send(&call.in_full(), effect).await } else { Ok(value) }
 }
 
+/// Many requests of one kind, in one round trip for each page: one reply a request, in order, which
+/// may be [`Value::ServerError`].
+pub(crate) async fn all(link: &Arc<Link>, requests: &[Request], effect: Effect) -> Result<Vec<Value>> {
+    let mut found = Vec::with_capacity(requests.len());
+    for page in requests.chunks(PIPELINE) {
+        found.extend(values(link, page, effect).await?);
+    }
+    Ok(found)
+}
+
 /// Many operations of one kind in one round trip for each page: one answer each, in order.
 pub(crate) async fn page(
     link: &Arc<Link>,

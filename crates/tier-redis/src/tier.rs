@@ -13,12 +13,13 @@ use bytes::Bytes;
 use redis::{Cmd, Value};
 use terrace_core::{
     Cell, Clock, Error, ErrorKind, Fence, Follower, Gate, InvalidationLog, Level, Op, Order, Reply, Result,
-    Space, State, Stored, Tier, TierKey, Token, Version,
+    Space, State, Stored, Tier, TierKey, Token, Version, Waits, waiting::Inbox,
 };
 use tokio::time::Instant;
 
 use crate::{
     fault::{self, Effect, NAME, error},
+    leases::RedisLeases,
     link::{Link, within},
     log::{self, Log},
     reads::{Ask, Reads},
@@ -37,6 +38,7 @@ pub(crate) struct RedisTier {
     /// The follower that this tier's writes come from; zero for none.
     pub(crate) origin: AtomicU64,
     pub(crate) reads: Gate<Reads>,
+    pub(crate) inbox: Inbox<RedisLeases>,
     pub(crate) max_value_bytes: usize,
 }
 
@@ -111,6 +113,10 @@ impl Tier for RedisTier {
 
     fn keeps_budget(&self) -> bool {
         true
+    }
+
+    fn waits(&self) -> Option<&dyn Waits> {
+        Some(self)
     }
 
     fn log(&self) -> Option<&dyn InvalidationLog> {
@@ -239,7 +245,7 @@ impl RedisTier {
     }
 
     fn plan_script(&self, key: Bytes, note: Bytes, op: Op) -> Plan {
-        match write::call(key, &self.state.layout.epoch, (&self.log.keys, note), op) {
+        match write::call(key, &self.state.layout, (&self.log.keys, note), op) {
             Some(call) => Plan::Send(Request::Script(call)),
             None => Plan::Answer(Err(error(ErrorKind::Unsupported, "a batch holds operations of one kind"))),
         }

@@ -10,6 +10,7 @@ use terrace_core::{
 
 use crate::{
     fault,
+    layout::Layout,
     log::Keys,
     script::{Call, Name},
 };
@@ -20,15 +21,19 @@ pub(crate) const FOREVER_MILLIS: u64 = 1 << 52;
 
 /// The script call for `op` on the cell `key`; `None` for [`Op::Get`], which needs no script. What
 /// changes a key tells the log, of which `logged` gives the keys and the note of this change.
-pub(crate) fn call(key: Bytes, epoch_key: &str, logged: (&Keys, Bytes), op: Op) -> Option<Call> {
+pub(crate) fn call(key: Bytes, layout: &Layout, logged: (&Keys, Bytes), op: Op) -> Option<Call> {
     let tells = !matches!(op, Op::Lease { .. } | Op::Fill { .. });
+    let mut keys = vec![key, Bytes::copy_from_slice(layout.epoch.as_bytes())];
     let (script, args) = match op {
         Op::Get => return None,
-        Op::Lease { token, ttl, over } => {
-            (Name::Lease, vec![number(token.as_u64()), millis(ttl), version_or_none(over)])
+        Op::Lease { token, ttl, over, instead } => {
+            let tokens = [token, instead].map(|token| number(token.as_u64()));
+            let [token, instead] = tokens;
+            (Name::Lease, vec![token, millis(ttl), version_or_none(over), instead])
         }
         Op::Fill { fence, version, deadlines, body } => {
             let [state, envelope] = content(body);
+            keys.push(layout.waiters(fence.token));
             let token = number(fence.token.as_u64());
             (Name::Fill, vec![token, number(version.as_u64()), deadline_bytes(&deadlines), state, envelope])
         }
@@ -44,7 +49,6 @@ pub(crate) fn call(key: Bytes, epoch_key: &str, logged: (&Keys, Bytes), op: Op) 
         Op::Remove { mark_ttl } => (Name::Remove, vec![millis(mark_ttl)]),
         Op::Expire { deadlines } => (Name::Expire, vec![deadline_bytes(&deadlines)]),
     };
-    let mut keys = vec![key, Bytes::copy_from_slice(epoch_key.as_bytes())];
     let mut args: Vec<Bytes> = std::iter::once(number(Epoch::random().as_u64())).chain(args).collect();
     if tells {
         let (log, note) = logged;

@@ -32,6 +32,7 @@ fn name(space: &Space, key: &TierKey) -> String {
 terrace_conformance::tier_suite!(redis, cache);
 terrace_conformance::tier_suite!(redis, evict);
 terrace_conformance::tier_suite!(redis, processes);
+terrace_conformance::tier_suite!(redis, waits);
 
 /// Under a prefix of its own, since a case makes away with the log.
 async fn logged() -> Subject {

@@ -22,7 +22,12 @@ async fn the_future_of_a_read_stays_small() {
     };
     let tier: Arc<dyn Tier> = redis.open(&space).unwrap();
     let key = TierKey { bytes: "k".into(), digest: [0; 16] };
-    let lease = Op::Lease { token: Token::from_u64(1), ttl: Duration::from_secs(1), over: None };
+    let lease = Op::Lease {
+        token: Token::from_u64(1),
+        ttl: Duration::from_secs(1),
+        over: None,
+        instead: Token::NONE,
+    };
     for op in [Op::Get, lease] {
         let bytes = size_of_val(&*tier.apply(&key, op));
         assert!(bytes <= AT_HAND, "{bytes} bytes");

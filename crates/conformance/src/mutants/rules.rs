@@ -28,7 +28,7 @@ fn whole_seconds(deadlines: Deadlines) -> Deadlines {
 rules! {
     accepts_a_fill_on_absence: CACHE absence_rejects_a_fill => |cell, op, moment| match (cell, op) {
         (None, Op::Fill { fence, .. }) => {
-            let lease = Op::Lease { token: fence.token, ttl: std::time::Duration::from_secs(9), over: None };
+            let lease = Op::Lease { token: fence.token, ttl: std::time::Duration::from_secs(9), over: None, instead: Token::NONE };
             let (change, _) = transition(None, &lease, moment);
             let Change::Write(lease) = change else { return transition(None, op, moment) };
             transition(Some(&lease), op, moment)
@@ -59,6 +59,20 @@ rules! {
             Op::Lease { .. } => transition(edit(cell, |cell| cell.token = Token::NONE).as_ref(), op, moment),
             _ => transition(cell, op, moment),
         }
+    };
+    replaces_no_lease: CACHE a_lease_instead_of_the_living_one_replaces_it => |cell, op, moment| match op {
+        Op::Lease { token, ttl, over, .. } => {
+            let lease = Op::Lease { token: *token, ttl: *ttl, over: *over, instead: Token::NONE };
+            transition(cell, &lease, moment)
+        }
+        _ => transition(cell, op, moment),
+    };
+    replaces_any_lease_in_the_place_of_one: CACHE a_lease_instead_of_another_one_is_shared => |cell, op, moment| match op {
+        Op::Lease { token, ttl, over, instead } if *instead != Token::NONE => {
+            let instead = cell.map_or(Token::NONE, |cell| cell.token);
+            transition(cell, &Op::Lease { token: *token, ttl: *ttl, over: *over, instead }, moment)
+        }
+        _ => transition(cell, op, moment),
     };
     lets_every_fill_of_a_lease_win: CACHE a_fence_permits_one_fill => |cell, op, moment| match op {
         Op::Fill { fence, .. } => edit_written(transition(cell, op, moment), |cell| cell.token = fence.token),
@@ -114,9 +128,9 @@ rules! {
         _ => transition(cell, op, moment),
     };
     leases_over_any_value: CACHE a_lease_over_a_value_lets_it_be_replaced => |cell, op, moment| match op {
-        Op::Lease { token, ttl, over: Some(_) } => {
+        Op::Lease { token, ttl, over: Some(_), instead } => {
             let over = cell.map(|cell| cell.version);
-            transition(cell, &Op::Lease { token: *token, ttl: *ttl, over }, moment)
+            transition(cell, &Op::Lease { token: *token, ttl: *ttl, over, instead: *instead }, moment)
         }
         _ => transition(cell, op, moment),
     };

@@ -75,7 +75,9 @@ pub(crate) async fn a_batch_of_leases_and_fills_is_fenced_key_by_key(bench: &Ben
     let keys = bench.many_keys();
     let deadlines = bench.long();
     bench.put(&keys[5], "there").await?;
-    let leases = bench.batch(&keys, |_| Op::Lease { token: Token::random(), ttl: LONG, over: None }).await?;
+    let leases = bench
+        .batch(&keys, |_| Op::Lease { token: Token::random(), ttl: LONG, over: None, instead: Token::NONE })
+        .await?;
     ensure!(matches!(leases[5], Reply::Hit(_)), "key 5 had a value\n  found    {:?}", leases[5]);
     // Some keys change before the fill.
     bench.remove(&keys[7]).await?;

@@ -119,7 +119,20 @@ impl Bench {
         ttl: Duration,
         over: Option<Version>,
     ) -> Result<Fence, Failure> {
-        let reply = self.apply(key, Op::Lease { token: Token::random(), ttl, over }).await?;
+        let reply =
+            self.apply(key, Op::Lease { token: Token::random(), ttl, over, instead: Token::NONE }).await?;
+        let Reply::Miss(fence) = reply else { return wrong("a lease must be granted", &reply) };
+        Ok(fence)
+    }
+
+    /// The fence of a lease asked for in the place of `instead`.
+    pub(crate) async fn lease_instead(
+        &self,
+        key: &TierKey,
+        over: Option<Version>,
+        instead: Token,
+    ) -> Result<Fence, Failure> {
+        let reply = self.apply(key, super::leases::lease_instead(over, instead)).await?;
         let Reply::Miss(fence) = reply else { return wrong("a lease must be granted", &reply) };
         Ok(fence)
     }

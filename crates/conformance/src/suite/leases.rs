@@ -28,7 +28,9 @@ pub(crate) async fn a_fill_over_its_lease_is_kept(bench: &Bench) -> Outcome {
 pub(crate) async fn a_lease_on_a_value_is_a_hit(bench: &Bench) -> Outcome {
     let key = bench.key("k");
     bench.put(&key, "value").await?;
-    let reply = bench.apply(&key, Op::Lease { token: Token::random(), ttl: LONG, over: None }).await?;
+    let reply = bench
+        .apply(&key, Op::Lease { token: Token::random(), ttl: LONG, over: None, instead: Token::NONE })
+        .await?;
     ensure_eq!(reply, Reply::Hit(bench.hit(&key).await?), "a lease must not hide the value");
     Ok(())
 }
@@ -181,7 +183,9 @@ pub(crate) async fn a_lease_over_a_value_lets_it_be_replaced(bench: &Bench) -> O
     let new = kept(&bench.fill(&key, fence, "new").await?)?;
     ensure!(new > old, "the new value must be newer\n  found    {new} after {old}");
     bench.reads(&key, "new").await?;
-    let reply = bench.apply(&key, Op::Lease { token: Token::random(), ttl: LONG, over: Some(old) }).await?;
+    let reply = bench
+        .apply(&key, Op::Lease { token: Token::random(), ttl: LONG, over: Some(old), instead: Token::NONE })
+        .await?;
     ensure!(matches!(reply, Reply::Hit(_)), "another version is there now: a hit\n  found    {reply:?}");
     Ok(())
 }
@@ -236,4 +240,39 @@ pub(crate) async fn a_negative_fill_needs_its_lease_too(bench: &Bench) -> Outcom
     ensure_eq!(bench.hit(&key).await?.body, None, "the negative entry is a hit");
     bench.invalidate(&key, None).await?;
     bench.misses(&key).await
+}
+
+pub(crate) async fn a_lease_instead_of_the_living_one_replaces_it(bench: &Bench) -> Outcome {
+    for (name, over) in [("k", false), ("over a value", true)] {
+        let key = bench.key(name);
+        let over = if over { Some(bench.put(&key, "old").await?) } else { None };
+        let gone = bench.lease_for(&key, LONG, over).await?;
+        let next = bench.lease_instead(&key, over, gone.token).await?;
+        ensure!(next.token != gone.token, "the new token must stand in place of the named one");
+        let reader = bench.lease_for(&key, LONG, over).await?;
+        ensure_eq!(reader.token, next.token, "readers share the new lease");
+        bench.refuses(&key, gone).await?;
+        kept(&bench.fill(&key, next, "new").await?)?;
+        bench.reads(&key, "new").await?;
+    }
+    Ok(())
+}
+
+pub(crate) async fn a_lease_instead_of_another_one_is_shared(bench: &Bench) -> Outcome {
+    let key = bench.key("k");
+    let gone = bench.lease(&key).await?;
+    let next = bench.lease_instead(&key, None, gone.token).await?;
+    let late = bench.lease_instead(&key, None, gone.token).await?;
+    ensure_eq!(late.token, next.token, "the named lease is gone: whoever comes second shares");
+    bench.invalidate(&key, None).await?;
+    let after = bench.lease_instead(&key, None, next.token).await?;
+    ensure!(after.token != next.token, "a dead lease must not come back");
+    kept(&bench.fill(&key, after, "new").await?)?;
+    let reply = bench.apply(&key, lease_instead(None, after.token)).await?;
+    ensure!(matches!(reply, Reply::Hit(_)), "a value is a hit, whatever is named\n  found    {reply:?}");
+    Ok(())
+}
+
+pub(crate) fn lease_instead(over: Option<Version>, instead: Token) -> Op {
+    Op::Lease { token: Token::random(), ttl: LONG, over, instead }
 }

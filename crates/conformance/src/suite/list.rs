@@ -4,6 +4,7 @@ use terrace_core::Role;
 
 use super::{
     Case, batch, clear, copies, evict, histories, leases, life, log, processes, races, reads, shapes, store,
+    waits,
 };
 
 /// Hands the names of a group to another macro of this crate.
@@ -33,6 +34,8 @@ macro_rules! __cases {
             leases::a_write_kills_a_lease_over_a_value,
             leases::a_fill_below_the_floor_is_refused,
             leases::a_negative_fill_needs_its_lease_too,
+            leases::a_lease_instead_of_the_living_one_replaces_it,
+            leases::a_lease_instead_of_another_one_is_shared,
             copies::a_follow_put_replaces_an_older_value,
             copies::a_follow_put_replaces_an_older_negative_entry,
             copies::a_follow_put_replaces_nothing_newer,
@@ -56,6 +59,7 @@ macro_rules! __cases {
             clear::a_fill_that_anothers_clear_overtook_is_never_read,
             batch::a_batch_of_invalidations_and_follow_puts_is_decided_key_by_key,
             races::of_racing_leases_all_get_one_token,
+            races::of_racing_leases_instead_of_one_all_get_one_token,
         }
     };
     (store, $then:ident $arguments:tt) => {
@@ -112,6 +116,17 @@ macro_rules! __cases {
         $crate::$then! {$arguments,
             processes::ready_refuses_other_terms_than_another_process_uses,
             processes::a_higher_schema_takes_the_namespace_over,
+        }
+    };
+    (waits, $then:ident $arguments:tt) => {
+        $crate::$then! {$arguments,
+            waits::who_waits_hears_of_the_fill,
+            waits::who_waits_hears_of_what_kills_the_lease,
+            waits::a_lease_that_is_over_is_not_waited_for,
+            waits::a_lease_that_was_given_back_is_free,
+            waits::a_settled_hold_gives_nothing_back,
+            waits::a_holder_at_work_is_waited_for,
+            waits::a_silent_holder_is_gone_within_two_seconds,
         }
     };
     (both, $then:ident $arguments:tt, $($more:tt)*) => {
@@ -186,13 +201,14 @@ macro_rules! __tests {
     };
 }
 
-/// Makes a test of each case, in modules `cache`, `store`, `evict`, `log`, `store_log`, `processes`.
+/// Makes a test of each case, in modules `cache`, `store`, `evict`, `log`, `store_log`, `processes`,
+/// `waits`.
 ///
 /// The first argument is the path of an `async fn() -> Subject` that is called once for each test;
 /// the second picks one group: `cache` and `store` are the two roles of a tier, `evict` needs
 /// [`Subject::evict`](crate::suite::Subject::evict), `log` and `store_log` are for tiers with an
 /// invalidation log and need [`Subject::lose_log`](crate::suite::Subject::lose_log), `processes` is for backends whose `ready` checks
-/// the terms across processes. Without a second argument the two roles are run.
+/// the terms across processes, `waits` for cache tiers whose leases can be waited for. Without a second argument the two roles are run.
 ///
 /// ```
 /// use terrace_conformance::{Fake, suite::Subject};
@@ -245,6 +261,12 @@ macro_rules! tier_suite {
             $crate::__cases!(processes, __tests($make, PROCESSES));
         }
     };
+    ($make:path, waits) => {
+        mod waits {
+            use super::*;
+            $crate::__cases!(waits, __tests($make, WAITS));
+        }
+    };
 }
 
 /// The cases of a cache tier.
@@ -264,3 +286,6 @@ pub const STORE_LOG: &[Case] = crate::__cases!(store_log, __table(Role::Store));
 
 /// The cases of a backend that checks the terms of a namespace across processes.
 pub const PROCESSES: &[Case] = crate::__cases!(processes, __table(Role::Cache));
+
+/// The cases of a cache tier whose leases can be waited for ([`Tier::waits`](terrace_core::Tier)).
+pub const WAITS: &[Case] = crate::__cases!(waits, __table(Role::Cache));

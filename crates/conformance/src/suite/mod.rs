@@ -20,9 +20,10 @@ mod run;
 mod shapes;
 mod store;
 mod subject;
+mod waits;
 
 pub(crate) use bench::Bench;
-pub use list::{CACHE, EVICT, LOG, PROCESSES, STORE, STORE_LOG};
+pub use list::{CACHE, EVICT, LOG, PROCESSES, STORE, STORE_LOG, WAITS};
 pub use oracle::{oracle, oracle_under_faults};
 pub use outcome::{Failure, Outcome};
 pub(crate) use outcome::{ensure, ensure_eq, shortened};

@@ -258,7 +258,8 @@ impl Oracle {
         match call {
             Call::Lease => {
                 let over = (cache && self.rng.bool()).then(|| self.version(slot));
-                Op::Lease { token: Token::from_u64(self.rng.u64(1..)), ttl: self.ttl(), over }
+                let instead = if self.rng.u8(..3) == 0 { self.fence(slot).token } else { Token::NONE };
+                Op::Lease { token: Token::from_u64(self.rng.u64(1..)), ttl: self.ttl(), over, instead }
             }
             Call::Fill => {
                 let fence = self.fence(slot);

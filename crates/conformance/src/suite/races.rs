@@ -10,6 +10,7 @@ use super::{
     Failure, Outcome,
     bench::{Bench, LONG, bytes, kept},
     ensure, ensure_eq,
+    leases::lease_instead,
 };
 
 const RACERS: usize = 64;
@@ -75,18 +76,31 @@ pub(crate) async fn of_racing_creators_one_wins(bench: &Bench) -> Outcome {
 
 pub(crate) async fn of_racing_leases_all_get_one_token(bench: &Bench) -> Outcome {
     for round in 0..4u8 {
-        let key = bench.key([round]);
-        let replies =
-            bench.race(&key, |_| Op::Lease { token: Token::random(), ttl: LONG, over: None }).await?;
-        let token = |reply: &Reply| match reply {
-            Reply::Miss(fence) => fence.token,
-            _ => Token::NONE,
-        };
-        let tokens: HashSet<Token> = replies.iter().map(token).collect();
-        ensure_eq!(tokens.len(), 1, "racing readers share one lease");
-        ensure!(!tokens.contains(&Token::NONE), "every racer gets a token");
+        race_for_a_lease(bench, &bench.key([round]), Token::NONE).await?;
     }
     Ok(())
+}
+
+pub(crate) async fn of_racing_leases_instead_of_one_all_get_one_token(bench: &Bench) -> Outcome {
+    for round in 0..4u8 {
+        let key = bench.key([round]);
+        let gone = bench.lease(&key).await?;
+        let token = race_for_a_lease(bench, &key, gone.token).await?;
+        ensure!(token != gone.token, "one of the racers takes the place of the lease");
+    }
+    Ok(())
+}
+
+async fn race_for_a_lease(bench: &Bench, key: &TierKey, instead: Token) -> Result<Token, Failure> {
+    let replies = bench.race(key, |_| lease_instead(None, instead)).await?;
+    let token = |reply: &Reply| match reply {
+        Reply::Miss(fence) => fence.token,
+        _ => Token::NONE,
+    };
+    let tokens: HashSet<Token> = replies.iter().map(token).collect();
+    ensure_eq!(tokens.len(), 1, "racing readers share one lease");
+    ensure!(!tokens.contains(&Token::NONE), "every racer gets a token");
+    Ok(tokens.into_iter().next().unwrap_or_default())
 }
 
 pub(crate) async fn racing_puts_get_distinct_versions_and_the_newest_stays(bench: &Bench) -> Outcome {
@@ -146,7 +160,7 @@ pub(crate) async fn ten_thousand_operations_at_once_get_their_own_answers(bench:
     }
     let op = |number: usize, body: Bytes| match number % 10 {
         0 => Op::Put { order: Order::Author(Condition::Always), deadlines, body: Some(body), mark_ttl: LONG },
-        1 => Op::Lease { token: Token::random(), ttl: LONG, over: None },
+        1 => Op::Lease { token: Token::random(), ttl: LONG, over: None, instead: Token::NONE },
         2 if number % 30 == 2 => Op::Remove { mark_ttl: LONG },
         _ => Op::Get,
     };

@@ -14,7 +14,7 @@ use super::{
     read::{panicked_error, reentrant_error},
 };
 use crate::{
-    Cached, Item, Near, Result,
+    Cached, Item, Near, Result, Token,
     flight::{Boarding, Entered, Errand, Landing},
     near::Scoped,
 };
@@ -179,7 +179,7 @@ where
             let key: Arc<Scoped<K>> = self.scoped(keys[index].clone());
             let lookup = |id| {
                 let mut seats = seats.lock();
-                seats.push(Seat { key: Arc::clone(&key), id });
+                seats.push(Seat { key: Arc::clone(&key), id, instead: Token::NONE });
                 Lookup::Grouped { group: group.clone(), index: seats.len() - 1 }
             };
             Boarded { index, ticket: self.inner.flights.board(&key, errand, how, lookup) }
@@ -206,7 +206,7 @@ where
                     missing.keys.push(ticket.key().key.clone());
                     missing.indices.push(index);
                     awaited.push((index, lead.promise(), stale, false));
-                    seats.push(LoadSeat { ticket, lead, missed: seen });
+                    seats.push(LoadSeat { held: None, ticket, lead, missed: seen });
                 }
                 Entered::Follow(promise, _) => awaited.push((index, promise, stale, true)),
                 Entered::GaveUp => answers[index] = Some(Err(panicked_error())),

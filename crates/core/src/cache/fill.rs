@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{fences::Fences, inner::Inner, open::OpenFill};
+use super::{fences::Fences, inner::Inner, open::OpenFill, wait::Held};
 use crate::{
     Error, ErrorKind, Event, Level, Near, Op, Order, Reply, Stored, TierKey, Version,
     chain::{Chain, Place},
@@ -16,9 +16,20 @@ pub(crate) struct Copy {
     pub(crate) fences: Fences,
     /// A tier has an older entry: where this one is not kept, that one must not stay.
     pub(crate) renews: bool,
+    /// The lease that others wait for: what no tier answers gives it back.
+    pub(crate) held: Option<Held>,
     pub(crate) stored: Stored,
     /// At level `Ttl`, what holds up writes of the key until the copy is dropped.
     pub(crate) open: Option<OpenFill>,
+}
+
+impl Copy {
+    /// The tier of this index has answered the fill.
+    fn settle(&self, index: usize) {
+        if let Some(held) = &self.held {
+            held.settle(index);
+        }
+    }
 }
 
 /// How far a fill came.
@@ -84,6 +95,9 @@ where
                 if matches!(&reply, Err(error) if error.kind() == ErrorKind::TooLarge) {
                     unkept.push(at);
                 }
+                if reply.is_ok() {
+                    copies[at].settle(index);
+                }
                 if matches!(&reply, Err(error) if self.is_owed(error, &copies[at])) {
                     place.owe(&copies[at].key);
                 }
@@ -139,6 +153,9 @@ where
         };
         let replies = place.call_many(unkept.iter().map(over).collect()).await;
         for (&at, reply) in unkept.iter().zip(replies) {
+            if reply.is_ok() {
+                copies[at].settle(index);
+            }
             outcomes[at] = match reply {
                 Ok(Reply::Kept(_)) => Filling::Kept,
                 Ok(_) => Filling::Refused,

@@ -57,6 +57,8 @@ pub(crate) enum Looked<V> {
 pub(crate) struct Missed<V> {
     /// What the cache tiers gave to fill over.
     pub(crate) fences: Fences,
+    /// What was proposed for the leases: a fence with another token is of another one's lease.
+    pub(crate) token: Token,
     /// The farthest tier was only read: led by a plain read, the lookup took no lease there.
     pub(crate) unleased: bool,
     /// What the lookup spent of the farthest tier's budget.
@@ -90,6 +92,7 @@ impl<V> Clone for Missed<V> {
     fn clone(&self) -> Self {
         Self {
             fences: self.fences.clone(),
+            token: self.token,
             unleased: self.unleased,
             spent: self.spent,
             renews: self.renews,
@@ -170,8 +173,13 @@ where
         Version::from_u64(last).next(micros)
     }
 
-    pub(crate) fn new_token(&self) -> Token {
-        Token::random()
+    /// A token to propose for a lease: where processes wait for each other, it says whether they are
+    /// to wait for this one.
+    pub(crate) fn new_token(&self, loads: bool) -> Token {
+        match loads && self.policies.coalesce.waits() {
+            true => Token::of_loader(),
+            false => Token::of_reader(),
+        }
     }
 
     /// The deadlines of an item written now; `None` if it is not to be kept at all.

@@ -9,6 +9,7 @@ use tracing::Instrument;
 use super::{
     fill::{Copy, Filling},
     inner::{DISTRUST, Inner, Loaded, Looked, Lookup, Missed, NEAR},
+    wait::Held,
 };
 use crate::{
     Deadlines, Entry, Error, ErrorKind, Event, Item, Level, Near, Op, Reply, Result, Source, Stored, TierKey,
@@ -26,6 +27,8 @@ pub(crate) type Load<V> = BoxFuture<'static, Result<Vec<Option<Item<V>>>>>;
 
 /// One key of a load.
 pub(crate) struct LoadSeat<K: Eq + std::hash::Hash, V> {
+    /// The lease that others wait for; given back before the lead is, where a load panics.
+    pub(crate) held: Option<Held>,
     pub(crate) ticket: CacheTicket<K, V>,
     pub(crate) lead: Lead<Loaded<V>>,
     pub(crate) missed: Missed<V>,
@@ -81,6 +84,13 @@ where
         loading: Arc<[FlightId]>,
     ) {
         let keys = self.lease_rest(chain, &mut seats).await;
+        if self.policies.coalesce.waits() {
+            // Boxed: who waits for nobody needs no room for it.
+            seats = Box::pin(self.await_others(chain, seats, &keys)).await;
+            if seats.is_empty() {
+                return;
+            }
+        }
         match self.run_loader(load, loading).await {
             Ok(Ok(items)) => self.keep_all(chain, seats, keys, items).await,
             Ok(Err(error)) => {
@@ -104,12 +114,13 @@ where
         let wanted: Vec<usize> = (0..seats.len()).filter(|&at| seats[at].missed.unleased).collect();
         let spent = wanted.iter().map(|&at| seats[at].missed.spent).max().unwrap_or_default();
         let began = tokio::time::Instant::now();
-        let lease = |at: usize, over| {
-            (keys[at].clone(), Op::Lease { token: Token::random(), ttl: self.periods.lease, over })
-        };
+        let tokens: Vec<Token> = keys.iter().map(|_| self.new_token(true)).collect();
+        let (ttl, instead) = (self.periods.lease, Token::NONE);
+        let lease = |at: usize, over| (keys[at].clone(), Op::Lease { token: tokens[at], ttl, over, instead });
         let mut renewals = Vec::new();
         let batch = wanted.iter().map(|&at| lease(at, None)).collect();
         for (at, reply) in wanted.into_iter().zip(place.call_many_after(spent, batch).await) {
+            seats[at].missed.token = tokens[at];
             let fence = match reply {
                 Ok(Reply::Miss(given)) => Some(given),
                 Ok(Reply::Hit(hit)) => {
@@ -203,6 +214,7 @@ where
             key,
             fences: seat.missed.fences.clone(),
             renews: seat.missed.renews,
+            held: None,
             stored: Stored { version, deadlines: kept_for, body },
             open: None,
         });
@@ -280,7 +292,7 @@ where
     /// air so that readers meanwhile get the value from it.
     fn answer(&self, kept: Kept<K, V>) -> Option<Filled<K, V>> {
         let Kept { seat, entry, source, copy, sure } = kept;
-        let LoadSeat { ticket, lead, .. } = seat;
+        let LoadSeat { ticket, lead, held, .. } = seat;
         let size = copy.as_ref().and_then(|copy| copy.stored.body.as_ref()).map(Bytes::len);
         let admitted = self.admits(NEAR, size);
         if sure || !admitted {
@@ -289,6 +301,7 @@ where
         let copy = copy.filter(|copy| copy.fences.any());
         match copy {
             Some(copy) => {
+                let copy = Copy { held, ..copy };
                 lead.done(Ok((Arc::clone(&entry), source)));
                 Some(Filled { ticket, entry, copy, near: !sure && admitted })
             }
@@ -345,7 +358,7 @@ fn created<K: Eq + std::hash::Hash, V>(
             place.owe(&key);
         }
     }
-    Copy { key, fences, renews: true, stored, open: None }
+    Copy { key, fences, renews: true, held: None, stored, open: None }
 }
 
 /// An answered load whose fills are under way.

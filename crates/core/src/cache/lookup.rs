@@ -23,11 +23,13 @@ use crate::{
 pub(crate) struct Seat<K> {
     pub(crate) key: Arc<Scoped<K>>,
     pub(crate) id: FlightId,
+    /// The lease whose holder is gone, and whose place is to be taken.
+    pub(crate) instead: Token,
 }
 
 impl<K> Clone for Seat<K> {
     fn clone(&self) -> Self {
-        Self { key: Arc::clone(&self.key), id: self.id }
+        Self { key: Arc::clone(&self.key), id: self.id, instead: self.instead }
     }
 }
 
@@ -74,14 +76,14 @@ where
 
     /// The way of one key, which most lookups are: it takes no memory of its own on a hit.
     async fn walk(self: &Arc<Self>, chain: &Arc<Chain>, seat: &Seat<K>, errand: Errand) -> Looked<V> {
-        let mut sought = self.seek(chain, seat.clone());
+        let mut sought = self.seek(chain, seat.clone(), errand);
         for index in 0..chain.tiers.len() {
             if sought.is_wanted_from(&chain.tiers[index]) {
                 self.ask_tier(chain, index, errand, &mut sought).await;
             }
         }
         if let (Some(store), None) = (&chain.store, &sought.found) {
-            let reply = store.call(&sought.key, self.read_op(true, None)).await;
+            let reply = store.call(&sought.key, self.read_op(&sought, true, None)).await;
             self.take_record(store, &mut sought, reply);
         }
         let (looked, copy) = self.end(chain, errand, sought);
@@ -93,7 +95,7 @@ where
         let place = &chain.tiers[index];
         let leases = self.may_fill(chain, index, errand);
         let began = Instant::now();
-        let reply = place.call(&sought.key, self.read_op(leases, None)).await;
+        let reply = place.call(&sought.key, self.read_op(sought, leases, None)).await;
         let over = self.take_reply(chain, index, errand, sought, reply);
         if sought.found.is_some() {
             return;
@@ -101,7 +103,7 @@ where
         sought.missed.spent = began.elapsed();
         if let Some(over) = over {
             // Seldom: its room is not every lookup's.
-            let lease = self.read_op(true, Some(over));
+            let lease = self.read_op(sought, true, Some(over));
             let reply = Box::pin(place.call_after(sought.missed.spent, &sought.key, lease)).await;
             sought.take_renewal(index, reply);
         }
@@ -113,9 +115,10 @@ where
         Looked::Failed(Error::new(ErrorKind::Panicked, message), None)
     }
 
-    pub(super) fn seek(&self, chain: &Chain, seat: Seat<K>) -> Sought<K, V> {
-        let (fences, spent) = (Fences::default(), Duration::ZERO);
-        let missed = Missed { fences, unleased: false, spent, renews: false, store: None, stale: None };
+    pub(super) fn seek(&self, chain: &Chain, seat: Seat<K>, errand: Errand) -> Sought<K, V> {
+        let (fences, token, spent) = (Fences::default(), self.new_token(errand.loads()), Duration::ZERO);
+        let missed =
+            Missed { fences, token, unleased: false, spent, renews: false, store: None, stale: None };
         let (key, found) = match self.tier_key(chain, &seat.key) {
             Ok(key) => (key, None),
             Err(error) => {
@@ -141,9 +144,10 @@ where
     }
 
     /// What a tier is asked for: a value, or on request a lease.
-    pub(super) fn read_op(&self, leases: bool, over: Option<Version>) -> Op {
+    pub(super) fn read_op(&self, sought: &Sought<K, V>, leases: bool, over: Option<Version>) -> Op {
+        let (token, instead) = (sought.missed.token, sought.seat.instead);
         match leases {
-            true => Op::Lease { token: self.new_token(), ttl: self.periods.lease, over },
+            true => Op::Lease { token, ttl: self.periods.lease, over, instead },
             false => Op::Get,
         }
     }
@@ -326,7 +330,7 @@ where
             _ => return None,
         };
         let (key, fences, renews) = (sought.key.clone(), sought.missed.fences.clone(), sought.missed.renews);
-        let mut copy = Copy { key, fences, renews, stored, open: None };
+        let mut copy = Copy { key, fences, renews, held: None, stored, open: None };
         self.begin_fill(&sought.seat.key, sought.seat.id, &mut copy).then_some(copy)
     }
 

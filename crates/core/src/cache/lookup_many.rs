@@ -39,7 +39,7 @@ where
         seats: &[Seat<K>],
         errand: Errand,
     ) -> Arc<[Looked<V>]> {
-        let mut keys: Vec<_> = seats.iter().map(|seat| self.seek(chain, seat.clone())).collect();
+        let mut keys: Vec<_> = seats.iter().map(|seat| self.seek(chain, seat.clone(), errand)).collect();
         for index in 0..chain.tiers.len() {
             self.ask_tier_many(chain, index, errand, &mut keys).await;
         }
@@ -61,7 +61,8 @@ where
         let place = &chain.tiers[index];
         let leases = self.may_fill(chain, index, errand);
         let asked: Vec<usize> = (0..keys.len()).filter(|&at| keys[at].is_wanted_from(place)).collect();
-        let batch = asked.iter().map(|&at| (keys[at].key.clone(), self.read_op(leases, None))).collect();
+        let batch =
+            asked.iter().map(|&at| (keys[at].key.clone(), self.read_op(&keys[at], leases, None))).collect();
         let mut renewals = Vec::new();
         let began = Instant::now();
         let replies = place.call_many(batch).await;
@@ -71,7 +72,8 @@ where
             let over = self.take_reply(chain, index, errand, &mut keys[at], reply);
             renewals.extend(over.map(|over| (at, over)));
         }
-        let lease = |&(at, over): &(usize, _)| (keys[at].key.clone(), self.read_op(true, Some(over)));
+        let lease =
+            |&(at, over): &(usize, _)| (keys[at].key.clone(), self.read_op(&keys[at], true, Some(over)));
         let batch = renewals.iter().map(lease).collect();
         for ((at, _), reply) in renewals.into_iter().zip(place.call_many_after(spent, batch).await) {
             keys[at].take_renewal(index, reply);
@@ -80,7 +82,8 @@ where
 
     async fn ask_store_many(&self, store: &Place, keys: &mut [Sought<K, V>]) {
         let asked: Vec<usize> = (0..keys.len()).filter(|&at| keys[at].found.is_none()).collect();
-        let batch = asked.iter().map(|&at| (keys[at].key.clone(), self.read_op(true, None))).collect();
+        let batch =
+            asked.iter().map(|&at| (keys[at].key.clone(), self.read_op(&keys[at], true, None))).collect();
         for (at, reply) in asked.into_iter().zip(store.call_many(batch).await) {
             self.take_record(store, &mut keys[at], reply);
         }

@@ -156,6 +156,7 @@ where
             loads: monitor.loads.sum(),
             load_errors: monitor.load_errors.sum(),
             coalesced: monitor.coalesced.sum(),
+            waits: monitor.waits.sum(),
             stale_served: monitor.stale_served.sum(),
             puts: monitor.puts.sum(),
             drops: monitor.drops.sum(),

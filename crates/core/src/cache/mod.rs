@@ -17,6 +17,7 @@ mod plan;
 mod read;
 mod tasks;
 mod tenants;
+mod wait;
 mod write;
 
 pub use batch::{Many, Missing};

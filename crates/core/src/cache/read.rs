@@ -11,7 +11,7 @@ use super::{
     lookup::Seat,
 };
 use crate::{
-    Cached, Coalesce, Entry, Error, ErrorKind, Event, Item, Near, OnStale, Result, Source,
+    Cached, Coalesce, Entry, Error, ErrorKind, Event, Item, Near, OnStale, Result, Source, Token,
     flight::{Boarding, Entered, Errand, FlightId, Landing},
     near::{Probe, Scoped},
 };
@@ -148,7 +148,12 @@ where
                     let seen = stale.clone().and_then(|entry| self.handle(entry, Source::Near, false));
                     let loading = start(Loading { stale: seen });
                     let load: Load<V> = loading.map(|item| item.map(|item| vec![Some(item)])).boxed();
-                    let seat = LoadSeat { ticket: ticket.again(), lead, missed };
+                    let mut missed = missed;
+                    if panicked > 0 {
+                        // The lease was the panicked load's: it may be another process' turn.
+                        missed.token = Token::NONE;
+                    }
+                    let seat = LoadSeat { held: None, ticket: ticket.again(), lead, missed };
                     self.inner.spawn_load(&self.chain, vec![seat], load);
                     break (promise, true);
                 }
@@ -186,7 +191,7 @@ where
             let (Looked::Missed(missed), Some(load)) = (looked, load) else { return };
             if let Entered::Lead(lead) = ticket.flight().load.enter(0) {
                 let load: Load<V> = load.map(|item| item.map(|item| vec![Some(item)])).boxed();
-                let seat = LoadSeat { ticket, lead, missed };
+                let seat = LoadSeat { held: None, ticket, lead, missed };
                 cache.inner.spawn_load(&cache.chain, vec![seat], load);
             }
         });
@@ -200,7 +205,7 @@ where
     pub(super) fn boarding(&self) -> Boarding {
         match self.inner.policies.coalesce {
             Coalesce::Nobody => Boarding::Beside,
-            Coalesce::Local => Boarding::Join,
+            Coalesce::Local | Coalesce::Lease | Coalesce::LeaseOrStale => Boarding::Join,
         }
     }
 
@@ -210,7 +215,7 @@ where
     }
 
     fn lookup_alone(&self, key: &Arc<Scoped<K>>, id: FlightId, errand: Errand) -> Lookup<V> {
-        let seat = Seat { key: Arc::clone(key), id };
+        let seat = Seat { key: Arc::clone(key), id, instead: Token::NONE };
         let lookup = Inner::look_up(Arc::clone(&self.inner), Arc::clone(&self.chain), seat, errand);
         Lookup::Alone(lookup.boxed().shared())
     }

@@ -11,6 +11,7 @@ pub(crate) struct Monitor {
     pub(crate) loads: Counter,
     pub(crate) load_errors: Counter,
     pub(crate) coalesced: Counter,
+    pub(crate) waits: Counter,
     pub(crate) stale_served: Counter,
     pub(crate) puts: Counter,
     pub(crate) drops: Counter,
@@ -36,6 +37,7 @@ impl Monitor {
             loads: Counter::default(),
             load_errors: Counter::default(),
             coalesced: Counter::default(),
+            waits: Counter::default(),
             stale_served: Counter::default(),
             puts: Counter::default(),
             drops: Counter::default(),
@@ -48,6 +50,7 @@ impl Monitor {
         match event {
             Event::StaleServed => self.stale_served.add(1),
             Event::Coalesced => self.coalesced.add(1),
+            Event::Waited { .. } => self.waits.add(1),
             Event::Put => self.puts.add(1),
             Event::Dropped => self.drops.add(1),
             Event::FillSkipped => self.fills_skipped.add(1),

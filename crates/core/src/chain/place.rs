@@ -10,7 +10,9 @@ use super::{
     monitor::{Monitor, TierCounters},
     name::interned,
 };
-use crate::{Error, ErrorKind, Event, Op, Reply, Result, Role, Space, Tier, TierKey, tier::unexpected};
+use crate::{
+    Error, ErrorKind, Event, Op, Reply, Result, Role, Space, Tier, TierKey, Waits, tier::unexpected,
+};
 
 /// What all tenants of a cache share of one tier.
 pub(crate) struct Line {
@@ -183,6 +185,11 @@ impl Place {
             return Some(call.await);
         }
         timeout(budget.saturating_sub(spent), call).await.ok()
+    }
+
+    /// Waiting for the leases of other processes, where the tier can.
+    pub(crate) fn waits(&self) -> Option<&dyn Waits> {
+        self.tier.waits()
     }
 
     /// Notes that a write of the key was not confirmed here: what is here still may come nearer.

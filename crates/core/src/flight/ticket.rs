@@ -29,6 +29,11 @@ impl<K: Eq + Hash, L, T: Clone> Ticket<K, L, T> {
         &self.key
     }
 
+    /// What its caller came for.
+    pub(crate) fn errand(&self) -> Errand {
+        self.errand
+    }
+
     /// Whether the flight was another caller's.
     pub(crate) fn joined(&self) -> bool {
         self.joined

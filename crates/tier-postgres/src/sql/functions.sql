@@ -19,7 +19,7 @@ $function$;
 -- A value or a lease for each key of a cache, as `transition` says. Hits write nothing.
 CREATE FUNCTION {schema}.cache_lease(
     p_space integer, p_digests bytea[], p_keys bytea[], p_tokens bigint[], p_ttls bigint[],
-    p_over bigint[]
+    p_over bigint[], p_instead bigint[]
 ) RETURNS TABLE (
     ord bigint, token bigint, next_version bigint, version bigint, state "char",
     written bigint, fresh_until bigint, stale_until bigint, expires_at bigint, body bytea
@@ -41,8 +41,8 @@ BEGIN
         RAISE EXCEPTION 'the namespace is not known' USING ERRCODE = 'TR001';
     END IF;
     FOR ask IN
-        SELECT * FROM unnest(p_digests, p_keys, p_tokens, p_ttls, p_over) WITH ORDINALITY
-            AS u(digest, key, token, ttl, over, ord)
+        SELECT * FROM unnest(p_digests, p_keys, p_tokens, p_ttls, p_over, p_instead) WITH ORDINALITY
+            AS u(digest, key, token, ttl, over, instead, ord)
     LOOP
         ord := ask.ord;
         locked := false;
@@ -77,7 +77,7 @@ BEGIN
                 CONTINUE;
             END IF;
             token := CASE WHEN live AND cell.state <> 'T' AND cell.token IS NOT NULL
-                THEN cell.token ELSE ask.token END;
+                AND cell.token IS DISTINCT FROM ask.instead THEN cell.token ELSE ask.token END;
             IF NOT present THEN
                 INSERT INTO {schema}.cache_entries
                     (space, digest, key, state, version, epoch, token,
@@ -97,6 +97,9 @@ BEGIN
                     SET state = 'L', epoch = epoch_now, token = cache_lease.token, written = now_ms,
                         fresh_until = lease_end, stale_until = lease_end, expires_at = lease_end,
                         body = NULL
+                    WHERE r.space = p_space AND r.digest = ask.digest;
+            ELSIF cell.token IS DISTINCT FROM cache_lease.token THEN
+                UPDATE {schema}.cache_entries r SET token = cache_lease.token
                     WHERE r.space = p_space AND r.digest = ask.digest;
             END IF;
             next_version := least(greatest(cell.version + 1, micros), 9007199254740991);

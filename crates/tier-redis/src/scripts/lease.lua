@@ -1,4 +1,5 @@
--- The value, or a lease. ARGV[2] token, [3] its life in ms, [4] grant over this version too, or ''.
+-- The value, or a lease. ARGV[2] token, [3] its life in ms, [4] grant over this version too, or '',
+-- [5] the token to replace, whose holder is gone.
 local token, ttl, over = ARGV[2], tonumber(ARGV[3]), ARGV[4]
 if entry and (over == '' or number(over, 1) ~= floor) then
   return 'H' .. epoch .. cell
@@ -7,12 +8,12 @@ if not live or state == 'T' then
   mark('L', floor, token, ttl)
 else
   local held = string.sub(cell, 18, 25)
-  if held ~= NONE then
+  if held ~= NONE and held ~= ARGV[5] then
     token = held
   end
   if state == 'L' and now + ttl > number(cell, 50) then
     mark('L', floor, token, ttl)
-  elseif held == NONE then
+  elseif held ~= token then
     redis.call('SETRANGE', KEYS[1], 17, token)
   end
 end

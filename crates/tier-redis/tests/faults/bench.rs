@@ -135,7 +135,7 @@ pub(crate) fn put(body: &str) -> Op {
 }
 
 pub(crate) fn lease() -> Op {
-    Op::Lease { token: Token::random(), ttl: LONG, over: None }
+    Op::Lease { token: Token::random(), ttl: LONG, over: None, instead: Token::NONE }
 }
 
 pub(crate) fn fill(fence: Fence, body: &str) -> Op {

@@ -1,0 +1,110 @@
+//! What one process has of a [`Fake`](crate::Fake): whether it runs, and the leases that it holds
+//! and waits for.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use terrace_core::{
+    Error, ErrorKind, Result, Token,
+    waiting::{Awaited, Inbox, Leases, Pace, Sight},
+};
+use tokio::{sync::watch, time::Instant};
+
+use crate::fake::{Address, Server};
+
+/// One handle of a fake.
+#[derive(Clone)]
+pub(crate) struct Process {
+    pub(crate) stopped: Arc<watch::Sender<bool>>,
+    pub(crate) inbox: Inbox<FakeLeases>,
+}
+
+/// The signs of life that the server keeps.
+#[derive(Default)]
+pub(crate) struct Signs(HashMap<Token, Sign>);
+
+enum Sign {
+    AliveUntil(Instant),
+    GivenBack,
+}
+
+/// The fake as those who wait use it.
+pub(crate) struct FakeLeases {
+    server: Weak<Server>,
+    stopped: Arc<watch::Sender<bool>>,
+}
+
+const PACE: Pace = Pace { shortest: Duration::from_millis(10), longest: Duration::from_millis(100) };
+
+impl Process {
+    pub(crate) fn new(server: &Arc<Server>) -> Self {
+        let stopped = Arc::new(watch::Sender::new(false));
+        let leases = FakeLeases { server: Arc::downgrade(server), stopped: Arc::clone(&stopped) };
+        Self { stopped, inbox: Inbox::new(leases, PACE) }
+    }
+
+    /// What a call goes through before it is carried out.
+    pub(crate) async fn trip(&self, server: &Server) -> Result<()> {
+        goes_on(&self.stopped).await;
+        server.trip().await
+    }
+}
+
+async fn goes_on(stopped: &watch::Sender<bool>) {
+    if *stopped.borrow() {
+        // The sender lives as long as this call.
+        let _ = stopped.subscribe().wait_for(|stopped| !stopped).await;
+    }
+}
+
+impl FakeLeases {
+    async fn reached(&self) -> Result<Arc<Server>> {
+        goes_on(&self.stopped).await;
+        let gone = || Error::new(ErrorKind::Closed, "the fake is gone");
+        let server = self.server.upgrade().ok_or_else(gone)?;
+        server.trip().await?;
+        Ok(server)
+    }
+}
+
+impl Leases for FakeLeases {
+    type Place = Address;
+
+    async fn look(&self, leases: &[Awaited<Address>]) -> Result<Vec<Sight>> {
+        let server = self.reached().await?;
+        let (data, signs) = (server.data.lock(), server.signs.lock());
+        let sight = |lease: &Awaited<Address>| {
+            let (namespace, tenant, _) = &lease.place;
+            let epoch = data.epochs.get(&(namespace.clone(), tenant.clone()));
+            let live = data
+                .cells
+                .get(&lease.place)
+                .filter(|cell| epoch == Some(&cell.epoch) && !cell.deadlines.is_expired(server.clock.now()));
+            match (live, signs.0.get(&lease.token)) {
+                (Some(cell), sign) if cell.token == lease.token => match sign {
+                    Some(Sign::GivenBack) => Sight::Free,
+                    Some(Sign::AliveUntil(end)) if Instant::now() < *end => Sight::Alive,
+                    _ => Sight::Silent,
+                },
+                _ => Sight::Changed,
+            }
+        };
+        Ok(leases.iter().map(sight).collect())
+    }
+
+    async fn sign(&self, leases: &[Awaited<Address>], life: Duration) -> Result<()> {
+        let server = self.reached().await?;
+        let alive = |lease: &Awaited<Address>| (lease.token, Sign::AliveUntil(Instant::now() + life));
+        server.signs.lock().0.extend(leases.iter().map(alive));
+        Ok(())
+    }
+
+    async fn give_back(&self, lease: &Awaited<Address>) -> Result<()> {
+        let server = self.reached().await?;
+        server.signs.lock().0.insert(lease.token, Sign::GivenBack);
+        Ok(())
+    }
+}

@@ -1,0 +1,162 @@
+//! Waiting for another process's lease. Real time passes: signs of life are the tier's own.
+
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use terrace_core::{
+    Result, TierKey, Token,
+    waiting::{Ended, Hold},
+};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::{
+    Failure, Outcome,
+    bench::{Bench, LONG, kept},
+    ensure, ensure_eq,
+};
+
+/// Whoever announces or looks has told of an end by then.
+const SOON: Duration = Duration::from_secs(1);
+/// No sign of life is due before.
+const A_WHILE: Duration = Duration::from_millis(100);
+/// By then the death of a holder has been noticed.
+const DEATH: Duration = Duration::from_secs(2);
+
+impl Bench {
+    fn wait_for(
+        &self,
+        key: &TierKey,
+        token: Token,
+    ) -> std::result::Result<BoxFuture<'static, Result<Ended>>, Failure> {
+        ensure!(self.tier.waits().is_some(), "the tier must have leases that can be waited for");
+        let waits = self.tier.waits().map(|waits| waits.wait(key, token));
+        waits.ok_or_else(|| Failure::Broken { at: "waits".to_owned(), what: "came and went".to_owned() })
+    }
+
+    fn hold(&self, key: &TierKey, token: Token) -> Option<Hold> {
+        self.tier.waits().map(|waits| waits.hold(key, token))
+    }
+}
+
+/// How the wait ends, if it does in this time.
+async fn ends_within(
+    time: Duration,
+    wait: BoxFuture<'static, Result<Ended>>,
+) -> std::result::Result<Ended, Failure> {
+    let ended = timeout(time, wait).await;
+    ensure!(ended.is_ok(), "the wait must end within {time:?}");
+    Ok(ended.unwrap_or(Ok(Ended::Changed))?)
+}
+
+pub(crate) async fn who_waits_hears_of_the_fill(bench: &Bench) -> Outcome {
+    for over in [false, true] {
+        let key = bench.key(if over { "over a value" } else { "k" });
+        let over = if over { Some(bench.put(&key, "old").await?) } else { None };
+        let fence = bench.lease_for(&key, LONG, over).await?;
+        let other = bench.through_second_handle()?;
+        let wait = tokio::spawn(other.wait_for(&key, fence.token)?);
+        sleep(A_WHILE).await;
+        ensure!(!wait.is_finished(), "nothing has happened yet");
+        kept(&bench.fill(&key, fence, "new").await?)?;
+        let joined = async { wait.await.unwrap_or(Ok(Ended::Free)) };
+        ensure_eq!(ends_within(SOON, Box::pin(joined)).await?, Ended::Changed, "it was filled");
+        other.reads(&key, "new").await?;
+    }
+    Ok(())
+}
+
+pub(crate) async fn who_waits_hears_of_what_kills_the_lease(bench: &Bench) -> Outcome {
+    for change in ["put", "invalidate", "remove", "clear"] {
+        let key = bench.key(change);
+        let fence = bench.lease(&key).await?;
+        let wait = tokio::spawn(bench.through_second_handle()?.wait_for(&key, fence.token)?);
+        sleep(A_WHILE).await;
+        match change {
+            "put" => drop(bench.put(&key, "new").await?),
+            "invalidate" => drop(bench.invalidate(&key, None).await?),
+            "remove" => drop(bench.remove(&key).await?),
+            _ => bench.tier.clear().await?,
+        }
+        let joined = async { wait.await.unwrap_or(Ok(Ended::Free)) };
+        ensure_eq!(ends_within(SOON, Box::pin(joined)).await?, Ended::Changed, "after a {change}");
+    }
+    Ok(())
+}
+
+pub(crate) async fn a_lease_that_is_over_is_not_waited_for(bench: &Bench) -> Outcome {
+    let key = bench.key("k");
+    let never = bench.wait_for(&key, Token::random())?;
+    ensure_eq!(ends_within(SOON, never).await?, Ended::Changed, "there is no lease");
+    let fence = bench.lease(&key).await?;
+    kept(&bench.fill(&key, fence, "value").await?)?;
+    let filled = bench.wait_for(&key, fence.token)?;
+    ensure_eq!(ends_within(SOON, filled).await?, Ended::Changed, "it was filled before");
+    let gone = bench.lease(&bench.key("other")).await?;
+    bench.lease_instead(&bench.key("other"), None, gone.token).await?;
+    let replaced = bench.wait_for(&bench.key("other"), gone.token)?;
+    ensure_eq!(ends_within(SOON, replaced).await?, Ended::Changed, "another one took its place");
+    Ok(())
+}
+
+pub(crate) async fn a_lease_that_was_given_back_is_free(bench: &Bench) -> Outcome {
+    let key = bench.key("k");
+    let fence = bench.lease(&key).await?;
+    let other = bench.through_second_handle()?;
+    let hold = bench.hold(&key, fence.token);
+    let waits = [
+        tokio::spawn(other.wait_for(&key, fence.token)?),
+        tokio::spawn(other.wait_for(&key, fence.token)?),
+        tokio::spawn(bench.wait_for(&key, fence.token)?),
+    ];
+    sleep(A_WHILE).await;
+    drop(hold);
+    for wait in waits {
+        let joined = async { wait.await.unwrap_or(Ok(Ended::Changed)) };
+        ensure_eq!(ends_within(SOON, Box::pin(joined)).await?, Ended::Free, "all who wait are told");
+    }
+    let late = other.wait_for(&key, fence.token)?;
+    ensure_eq!(ends_within(SOON, late).await?, Ended::Free, "who comes later is told too");
+    Ok(())
+}
+
+pub(crate) async fn a_settled_hold_gives_nothing_back(bench: &Bench) -> Outcome {
+    let key = bench.key("k");
+    let fence = bench.lease(&key).await?;
+    if let Some(hold) = bench.hold(&key, fence.token) {
+        hold.settle();
+    }
+    let wait = tokio::spawn(bench.through_second_handle()?.wait_for(&key, fence.token)?);
+    sleep(Duration::from_millis(500)).await;
+    ensure!(!wait.is_finished(), "the lease was not given back");
+    wait.abort();
+    Ok(())
+}
+
+pub(crate) async fn a_holder_at_work_is_waited_for(bench: &Bench) -> Outcome {
+    let key = bench.key("k");
+    let fence = bench.lease(&key).await?;
+    let hold = bench.hold(&key, fence.token);
+    let wait = tokio::spawn(bench.through_second_handle()?.wait_for(&key, fence.token)?);
+    sleep(DEATH * 2).await;
+    ensure!(!wait.is_finished(), "its holder shows signs of life");
+    kept(&bench.fill(&key, fence, "late").await?)?;
+    if let Some(hold) = hold {
+        hold.settle();
+    }
+    let joined = async { wait.await.unwrap_or(Ok(Ended::Free)) };
+    ensure_eq!(ends_within(SOON, Box::pin(joined)).await?, Ended::Changed, "it was filled");
+    Ok(())
+}
+
+pub(crate) async fn a_silent_holder_is_gone_within_two_seconds(bench: &Bench) -> Outcome {
+    let key = bench.key("k");
+    let fence = bench.lease(&key).await?;
+    let began = Instant::now();
+    let wait = bench.through_second_handle()?.wait_for(&key, fence.token)?;
+    ensure_eq!(ends_within(DEATH, wait).await?, Ended::Free, "nobody works on it");
+    ensure!(began.elapsed() > SOON, "a holder has time to show itself\n  found    {:?}", began.elapsed());
+    let next = bench.lease_instead(&key, None, fence.token).await?;
+    bench.refuses(&key, fence).await?;
+    kept(&bench.fill(&key, next, "new").await?)?;
+    Ok(())
+}

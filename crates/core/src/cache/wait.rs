@@ -1,0 +1,159 @@
+//! Before a load: waiting for the one that another process runs.
+
+use std::sync::Arc;
+
+use tokio::time::{Instant, timeout_at};
+
+use super::{
+    inner::{Inner, Looked, Missed},
+    load::LoadSeat,
+    lookup::Seat,
+};
+use crate::{
+    Coalesce, Entry, Event, Fence, Near, Source, TierKey, Token, Waits,
+    chain::Chain,
+    flight::Errand,
+    waiting::{Ended, Hold},
+};
+
+/// Leases of others that a load meets one after another before it runs without one: where their
+/// holders die, fail or give nothing to keep, the rest of the processes must not load in a row.
+const TURNS: usize = 3;
+
+/// The lease that a load of this process works on, in the tier where others wait for it.
+pub(crate) struct Held {
+    /// The tier.
+    index: usize,
+    hold: Hold,
+}
+
+impl Held {
+    /// The tier of this index has answered the fill.
+    pub(crate) fn settle(&self, index: usize) {
+        if self.index == index {
+            self.hold.settle();
+        }
+    }
+}
+
+/// What a key's load has waited for.
+type Answer<V> = Option<(Arc<Entry<V>>, Source)>;
+
+impl<K, V, N: Near<K, V>> Inner<K, V, N>
+where
+    K: Clone + Eq + std::hash::Hash + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+{
+    /// Waits where others load these keys. What is returned is to be loaded, under the leases that
+    /// this process holds now; the callers of the rest were answered.
+    ///
+    /// The keys of a batch have one load: it waits only if others load all of them, so that no two
+    /// batches wait for each other.
+    pub(crate) async fn await_others(
+        self: &Arc<Self>,
+        chain: &Arc<Chain>,
+        mut seats: Vec<LoadSeat<K, V>>,
+        keys: &[TierKey],
+    ) -> Vec<LoadSeat<K, V>> {
+        if !seats.iter().any(|seat| self.leads(chain, seat)) {
+            let waits = seats.iter_mut().zip(keys).map(|(seat, key)| self.await_other(chain, seat, key));
+            let answers = futures_util::future::join_all(waits).await;
+            if let Some(answers) = answers.into_iter().collect::<Option<Vec<_>>>() {
+                for (seat, answer) in seats.into_iter().zip(answers) {
+                    self.flights.land(seat.ticket.key(), seat.ticket.flight().id);
+                    seat.lead.done(Ok(answer));
+                }
+                return Vec::new();
+            }
+        }
+        for (seat, key) in seats.iter_mut().zip(keys) {
+            seat.held = self.hold(chain, &seat.missed, key);
+        }
+        seats
+    }
+
+    /// Whether there is nobody to wait for.
+    fn leads(&self, chain: &Chain, seat: &LoadSeat<K, V>) -> bool {
+        let lease = lease_of(chain, &seat.missed);
+        seat.ticket.errand() == Errand::Anew || lease.is_none_or(|lease| lease.is_of(&seat.missed))
+    }
+
+    fn hold(&self, chain: &Chain, missed: &Missed<V>, key: &TierKey) -> Option<Held> {
+        let lease = lease_of(chain, missed).filter(|lease| lease.is_of(missed))?;
+        Some(Held { index: lease.index, hold: lease.waits.hold(key, lease.token) })
+    }
+
+    /// Waits for the key's holder, and for the one that takes its place. `None` says to load, by the
+    /// fences that the seat has then.
+    async fn await_other(
+        self: &Arc<Self>,
+        chain: &Arc<Chain>,
+        seat: &mut LoadSeat<K, V>,
+        key: &TierKey,
+    ) -> Answer<V> {
+        let until = Instant::now() + self.periods.load;
+        for _ in 0..TURNS {
+            let lease = lease_of(chain, &seat.missed).filter(|lease| !lease.is_of(&seat.missed))?;
+            let (token, tier) = (lease.token, chain.tiers[lease.index].line.name);
+            let ended = if token.is_of_loader() {
+                if let Some(stale) = self.stale_instead(&seat.missed) {
+                    return Some(stale);
+                }
+                let began = Instant::now();
+                let ended = timeout_at(until, lease.waits.wait(key, token)).await;
+                self.tell(&Event::Waited { tier, elapsed: began.elapsed() });
+                ended.ok()?.ok()?
+            } else {
+                // Whoever has it does not load.
+                Ended::Free
+            };
+            let instead = if ended == Ended::Free { token } else { Token::NONE };
+            let id = seat.ticket.flight().id;
+            let again = Seat { key: Arc::clone(seat.ticket.key()), id, instead };
+            let errand = seat.ticket.errand();
+            match Arc::clone(self).look_up(Arc::clone(chain), again, errand).await {
+                Looked::Found(entry, source) if entry.value().is_some() || chain.store.is_none() => {
+                    return Some((entry, source));
+                }
+                Looked::Missed(missed) => {
+                    let stale = missed.stale.or(seat.missed.stale.take());
+                    seat.missed = Missed { stale, ..missed };
+                }
+                // The load meets the same trouble, and tells it.
+                _ => return None,
+            }
+        }
+        None
+    }
+
+    /// The stale value for who would wait, where the policy gives it.
+    fn stale_instead(&self, missed: &Missed<V>) -> Answer<V> {
+        let stale = missed.stale.as_ref().filter(|_| self.policies.coalesce == Coalesce::LeaseOrStale)?;
+        let alive = stale.value().is_some() && self.clock.now() < stale.deadlines().stale_until;
+        alive.then(|| {
+            self.tell(&Event::StaleServed);
+            (Arc::clone(stale), Source::Near)
+        })
+    }
+}
+
+/// The lease by which processes wait for each other: that of the nearest tier that can.
+struct Lease<'a> {
+    index: usize,
+    waits: &'a dyn Waits,
+    token: Token,
+}
+
+impl Lease<'_> {
+    /// Whether it is this load's own, and others wait for it.
+    fn is_of<V>(&self, missed: &Missed<V>) -> bool {
+        self.token == missed.token && self.token.is_of_loader()
+    }
+}
+
+fn lease_of<'a, V>(chain: &'a Chain, missed: &Missed<V>) -> Option<Lease<'a>> {
+    chain.tiers.iter().enumerate().find_map(|(index, place)| {
+        let Fence { token, .. } = missed.fences.get(index).filter(|fence| fence.token != Token::NONE)?;
+        place.waits().map(|waits| Lease { index, waits, token })
+    })
+}

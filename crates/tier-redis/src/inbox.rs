@@ -1,0 +1,97 @@
+//! The inbox of a process: a connection of its own on which it hears of the ends of the leases that
+//! it waits for. Looks find what it misses.
+
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use parking_lot::Mutex;
+use redis::Client;
+use terrace_core::waiting::Herald;
+use tokio::{
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
+
+use crate::leases::{RedisLeases, announced};
+
+/// A connection, or a word on it, may take so long.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Between two attempts; leases are looked at meanwhile.
+const RETRY: Duration = Duration::from_secs(1);
+/// How often it is tried whether the connection still stands, and whether anybody waits.
+const PROBE: Duration = Duration::from_secs(5);
+
+/// Listens while anybody waits, and a little longer.
+pub(crate) struct Listener {
+    client: Client,
+    channel: String,
+    herald: Herald<RedisLeases>,
+    task: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Listener {
+    pub(crate) fn new(client: Client, channel: String, herald: Herald<RedisLeases>) -> Self {
+        Self { client, channel, herald, task: Mutex::new(None) }
+    }
+
+    /// The channel that announcements are published to.
+    pub(crate) fn channel(&self) -> &str {
+        &self.channel
+    }
+
+    /// Starts to listen, if nobody does.
+    pub(crate) fn start(&self) {
+        let mut task = self.task.lock();
+        if task.as_ref().is_none_or(JoinHandle::is_finished) {
+            let (client, channel) = (self.client.clone(), self.channel.clone());
+            *task = Some(tokio::spawn(listen(client, channel, self.herald.clone())));
+        }
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        if let Some(task) = self.task.get_mut() {
+            task.abort();
+        }
+    }
+}
+
+async fn listen(client: Client, channel: String, herald: Herald<RedisLeases>) {
+    while herald.is_awaiting() {
+        if let Err(error) = hear(&client, &channel, &herald).await {
+            tracing::debug!(%error, "announcements are not heard; leases are looked at");
+            sleep(RETRY).await;
+        }
+    }
+}
+
+/// Hears until nobody waits any more.
+async fn hear(client: &Client, channel: &str, herald: &Herald<RedisLeases>) -> Result<(), redis::RedisError> {
+    let (mut sink, mut messages) = in_time(client.get_async_pubsub()).await?.split();
+    in_time(sink.subscribe(channel)).await?;
+    // What ended before was announced to nobody.
+    herald.look_at_all();
+    loop {
+        match timeout(PROBE, messages.next()).await {
+            Ok(Some(message)) => {
+                if let Some((token, ended)) = announced(message.get_payload_bytes()) {
+                    herald.tell(token, ended);
+                }
+            }
+            Ok(None) => return Err(gone()),
+            Err(_) if herald.is_awaiting() => in_time(sink.subscribe(channel)).await?,
+            Err(_) => return Ok(()),
+        }
+    }
+}
+
+async fn in_time<T>(
+    work: impl Future<Output = Result<T, redis::RedisError>>,
+) -> Result<T, redis::RedisError> {
+    timeout(PATIENCE, work).await.unwrap_or_else(|_| Err(gone()))
+}
+
+fn gone() -> redis::RedisError {
+    (redis::ErrorKind::Io, "the connection is gone").into()
+}

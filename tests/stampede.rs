@@ -1,0 +1,172 @@
+//! Many processes on one cold key, on real servers: one load, and a second where the first
+//! process is killed in the middle. `cargo test --test stampede -- --nocapture` prints the figures.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+use std::{
+    process::{Command as Program, Stdio},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use terrace::{Cache, Lease, Postgres, Redis, Result, TierSettings};
+use terrace_testbed::{shared_postgres, shared_redis, unique_name};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines},
+    process::{Child, ChildStdout, Command},
+    sync::mpsc,
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+
+const PROCESSES: usize = 4;
+const CALLERS: usize = 250;
+const LOAD: Duration = Duration::from_secs(1);
+/// From the death of a process to the notice of it.
+const DEATH: Duration = Duration::from_secs(2);
+const ALLOWANCE: Duration = Duration::from_millis(50);
+
+/// How a child of this test program is told what it shares with the others: kind, URL, name.
+const SHARED: &str = "TERRACE_TEST_STAMPEDE";
+
+#[tokio::test]
+async fn processes_that_share_redis_load_a_cold_key_once() {
+    let shared = format!("redis {} {}", shared_redis().await.unwrap(), unique_name("stampede"));
+    stampede(&shared, false).await;
+}
+
+#[tokio::test]
+async fn of_processes_that_share_redis_one_takes_the_place_of_a_killed_one() {
+    let shared = format!("redis {} {}", shared_redis().await.unwrap(), unique_name("stampede"));
+    stampede(&shared, true).await;
+}
+
+#[tokio::test]
+async fn processes_that_share_postgres_load_a_cold_key_once() {
+    let shared = format!("postgres {} {}", shared_postgres().await.unwrap(), unique_name("stampede"));
+    stampede(&shared, false).await;
+}
+
+#[tokio::test]
+async fn of_processes_that_share_postgres_one_takes_the_place_of_a_killed_one() {
+    let shared = format!("postgres {} {}", shared_postgres().await.unwrap(), unique_name("stampede"));
+    stampede(&shared, true).await;
+}
+
+/// What a process tells of itself.
+#[derive(Debug)]
+enum Word {
+    Loads,
+    /// The longest that any of its callers waited.
+    Answered(Duration),
+}
+
+async fn stampede(shared: &str, kills: bool) {
+    let (tell, mut words) = mpsc::unbounded_channel();
+    let mut processes = Vec::new();
+    for number in 0..PROCESSES {
+        let (process, lines) = start(shared).await;
+        let tell = tell.clone();
+        tokio::spawn(async move { read(number, lines, &tell).await });
+        processes.push(process);
+    }
+    drop(tell);
+    for process in &mut processes {
+        process.stdin.as_mut().unwrap().write_all(b"go\n").await.unwrap();
+    }
+    let (mut loads, mut longest, mut answered) = (0, Duration::ZERO, 0);
+    while let Some((number, word)) = timeout(Duration::from_secs(60), words.recv()).await.unwrap() {
+        match word {
+            Word::Loads => {
+                loads += 1;
+                if kills && loads == 1 {
+                    sleep(LOAD / 2).await;
+                    processes[number].kill().await.unwrap();
+                }
+            }
+            Word::Answered(waited) => (longest, answered) = (longest.max(waited), answered + 1),
+        }
+    }
+    let bound = if kills { DEATH + LOAD + ALLOWANCE } else { LOAD + ALLOWANCE * 4 };
+    let kind = shared.split(' ').next().unwrap();
+    println!(
+        "{kind}: {PROCESSES} processes x {CALLERS} callers, a load of {LOAD:?}{}: {loads} loads, \
+         the longest wait {longest:.3?} (at most {bound:?})",
+        if kills { ", its process killed halfway" } else { "" },
+    );
+    assert_eq!(answered, if kills { PROCESSES - 1 } else { PROCESSES });
+    assert_eq!(loads, if kills { 2 } else { 1 });
+    assert!(longest <= bound, "{longest:?}");
+}
+
+/// Starts a process that is ready to be told to go.
+async fn start(shared: &str) -> (Child, Lines<BufReader<ChildStdout>>) {
+    let mut program = Program::new(std::env::current_exe().unwrap());
+    program.args(["--exact", "one_of_the_processes", "--nocapture"]).env(SHARED, shared);
+    program.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut process = Command::from(program).kill_on_drop(true).spawn().unwrap();
+    let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+    let ready = async {
+        while let Some(line) = lines.next_line().await.unwrap() {
+            if line.ends_with("is ready") {
+                return true;
+            }
+        }
+        false
+    };
+    assert!(timeout(Duration::from_secs(60), ready).await.unwrap());
+    (process, lines)
+}
+
+async fn read(
+    number: usize,
+    mut lines: Lines<BufReader<ChildStdout>>,
+    tell: &mpsc::UnboundedSender<(usize, Word)>,
+) {
+    while let Ok(Some(line)) = lines.next_line().await {
+        let word = match line.split(' ').collect::<Vec<_>>()[..] {
+            ["loads"] => Word::Loads,
+            ["answered", micros] => Word::Answered(Duration::from_micros(micros.parse().unwrap())),
+            _ => continue,
+        };
+        tell.send((number, word)).unwrap();
+    }
+}
+
+/// What [`start`] starts; nothing, where it is run as a test.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_of_the_processes() {
+    let Ok(shared) = std::env::var(SHARED) else { return };
+    let cache = Arc::new(open(&shared).unwrap());
+    cache.ready().await.unwrap();
+    println!("\nis ready");
+    tokio::task::spawn_blocking(|| std::io::stdin().read_line(&mut String::new())).await.unwrap().unwrap();
+    let mut callers = JoinSet::new();
+    for _ in 0..CALLERS {
+        let cache = Arc::clone(&cache);
+        callers.spawn(async move {
+            let began = Instant::now();
+            let value = cache.get_or_load("cold", || async {
+                println!("loads");
+                sleep(LOAD).await;
+                Ok::<_, std::io::Error>("loaded".to_owned())
+            });
+            assert_eq!(*value.await.unwrap(), "loaded");
+            began.elapsed()
+        });
+    }
+    let longest = callers.join_all().await.into_iter().max().unwrap();
+    println!("answered {}", longest.as_micros());
+    // The callers have their answer; the others wait for the fill.
+    cache.settled().await;
+}
+
+fn open(shared: &str) -> Result<Cache<String, String>> {
+    let [kind, url, name] = shared.split(' ').collect::<Vec<_>>()[..] else { unreachable!() };
+    let budget = Duration::from_secs(2);
+    let builder = Cache::builder(name).stampede(Lease);
+    let builder = match kind {
+        "redis" => builder.tier(Redis::builder(url).allow_plaintext().build()?.budget(budget)),
+        _ => builder.tier(Postgres::new(url)?.budget(budget)),
+    };
+    builder.build()
+}
