@@ -62,9 +62,8 @@ impl Trip for Reads {
     type Request = [u8; 16];
     type Reply = Option<Arc<PgRow>>;
 
-    /// Boxed, so that the future of a call that joins a batch stays small.
-    fn one(&self, digest: [u8; 16]) -> impl Future<Output = Result<Option<Arc<PgRow>>>> + Send {
-        Box::pin(self.select(digest))
+    async fn one(&self, digest: [u8; 16]) -> Result<Option<Arc<PgRow>>> {
+        self.select(digest).await
     }
 
     async fn many(&self, digests: Vec<[u8; 16]>) -> Result<Vec<Option<Arc<PgRow>>>> {
@@ -89,8 +88,8 @@ impl Trip for Leases {
     type Request = Ask;
     type Reply = Arc<PgRow>;
 
-    fn one(&self, ask: Ask) -> impl Future<Output = Result<Arc<PgRow>>> + Send {
-        Box::pin(async move { self.many(vec![ask]).await?.pop().ok_or_else(missing) })
+    async fn one(&self, ask: Ask) -> Result<Arc<PgRow>> {
+        self.many(vec![ask]).await?.pop().ok_or_else(missing)
     }
 
     async fn many(&self, asks: Vec<Ask>) -> Result<Vec<Arc<PgRow>>> {
