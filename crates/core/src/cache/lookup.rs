@@ -358,3 +358,27 @@ impl<K, V> Sought<K, V> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Cache, NoNear, cache::inner::Lookup, flight::Boarding};
+
+    /// glibc keeps freed pieces of up to so many bytes at hand for each thread.
+    const AT_HAND: usize = 1032;
+
+    #[tokio::test]
+    async fn the_future_of_a_lookup_stays_small() {
+        let cache: Cache<String, String, NoNear> = Cache::builder("sizes").build().unwrap();
+        let (inner, chain) = (&cache.inner, &cache.chain);
+        let key = cache.scoped("k".to_owned());
+        let mut bytes = 0;
+        inner.flights.board(&key, Errand::Load, Boarding::Join, |id| {
+            let seat = Seat { key: Arc::clone(&key), id, instead: Token::NONE };
+            let lookup = Inner::look_up(Arc::clone(inner), Arc::clone(chain), seat, Errand::Load);
+            bytes = size_of_val(&lookup);
+            Lookup::Alone(lookup.boxed().shared())
+        });
+        assert!((1..=AT_HAND).contains(&bytes), "{bytes} bytes");
+    }
+}
