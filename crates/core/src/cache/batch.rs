@@ -1,98 +1,57 @@
-//! Many keys at once: one trip a tier, one grouped load for what is missing.
+//! Reads of many keys: one trip a tier for what near has not.
 
-use std::{hash::Hash, sync::Arc};
+use std::{
+    collections::{HashMap, hash_map},
+    hash::Hash,
+    sync::Arc,
+};
 
-use futures_util::{FutureExt, future::BoxFuture};
+use futures_util::FutureExt;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::{
     Cache,
+    grouped::StartMany,
     inner::{Inner, Looked, Lookup, Missed},
-    load::{CacheTicket, Load, LoadSeat, is_reentrant},
+    load::{CacheTicket, is_reentrant},
     lookup::Seat,
-    read::{panicked_error, reentrant_error},
+    many::Many,
+    read::{NearStale, Seen, reentrant_error},
 };
 use crate::{
-    Cached, Item, Near, Result, Token,
-    flight::{Boarding, Entered, Errand, Landing},
-    near::Scoped,
+    Cached, Near, Result, Token,
+    flight::{Boarding, Errand},
+    near::{Probe, Scoped},
 };
 
-/// The answers of a batch, one a key, in the order of the keys asked for.
-#[derive(Debug)]
-pub struct Many<V>(Vec<Result<Option<Cached<V>>>>);
-
-impl<V> Many<V> {
-    /// The answers in order.
-    pub fn iter(&self) -> impl Iterator<Item = &Result<Option<Cached<V>>>> {
-        self.0.iter()
-    }
-
-    /// The number of keys asked for.
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    /// Whether no key was asked for.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// The values in order, or the first error.
-    ///
-    /// # Errors
-    /// The first key's that failed.
-    pub fn into_values(self) -> Result<Vec<Option<Cached<V>>>> {
-        self.0.into_iter().collect()
-    }
+/// One key of a batch that near could not answer for.
+pub(super) struct Wanted<V> {
+    pub(super) index: usize,
+    stale: Seen<V>,
 }
 
-impl<V> IntoIterator for Many<V> {
-    type Item = Result<Option<Cached<V>>>;
-    type IntoIter = std::vec::IntoIter<Self::Item>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.0.into_iter()
-    }
+/// And the flight that it boarded.
+pub(super) struct Boarded<K: Eq + Hash, V> {
+    pub(super) wanted: Wanted<V>,
+    pub(super) ticket: CacheTicket<K, V>,
 }
 
-/// The keys that a grouped load is to give values for.
-#[derive(Clone, Debug)]
-pub struct Missing<K> {
-    keys: Vec<K>,
-    indices: Vec<usize>,
+/// And what its lookup did not find.
+pub(super) struct Unfound<K: Eq + Hash, V> {
+    pub(super) index: usize,
+    pub(super) ticket: CacheTicket<K, V>,
+    pub(super) missed: Missed<V>,
+    /// The load that it saw panic, else 0.
+    pub(super) panicked: u8,
 }
 
-impl<K> Missing<K> {
-    /// The keys.
-    pub fn keys(&self) -> &[K] {
-        &self.keys
-    }
-
-    /// Where each of them stood in the keys that the caller asked for.
-    pub fn indices(&self) -> &[usize] {
-        &self.indices
-    }
-
-    /// The keys with values that came in their order, as pairs to answer with.
-    pub fn zip<V>(self, values: impl IntoIterator<Item = V>) -> Vec<(K, V)> {
-        self.keys.into_iter().zip(values).collect()
-    }
+/// The answers of a batch while they come in.
+pub(super) struct Answers<V> {
+    pub(super) by_index: Vec<Option<Result<Option<Cached<V>>>>>,
+    /// Stale ones that were served, and are to be loaded anew.
+    renewed: Vec<usize>,
 }
-
-/// A key that near had not, and the flight it boarded.
-struct Boarded<K, V>
-where
-    K: Eq + Hash,
-{
-    index: usize,
-    ticket: CacheTicket<K, V>,
-}
-
-/// Starts the caller's grouped loader.
-type StartMany<'a, K, V> =
-    Box<dyn FnOnce(Missing<K>) -> BoxFuture<'static, Result<Vec<(K, Item<V>)>>> + Send + 'a>;
 
 impl<K, V, N> Cache<K, V, N>
 where
@@ -100,69 +59,133 @@ where
     V: Send + Sync + 'static,
     N: Near<K, V>,
 {
-    pub(super) async fn read_many(&self, keys: &[K]) -> Many<V> {
-        if let Some(loader) = self.inner.loader.clone() {
-            let each = move |missing: Missing<K>| -> BoxFuture<'static, _> {
-                let loads = missing.keys.into_iter().map(move |key| {
-                    let load = loader(key.clone());
-                    async move { load.await.map(|item| (key, item)) }
-                });
-                Box::pin(futures_util::future::try_join_all(loads))
-            };
-            return self.load_many(keys, Box::new(each)).await;
-        }
-        self.answer_many(keys, Errand::Read, None).await
-    }
-
-    pub(super) async fn load_many(&self, keys: &[K], start: StartMany<'_, K, V>) -> Many<V> {
-        self.answer_many(keys, Errand::Load, Some(start)).await
-    }
-
-    async fn answer_many(&self, keys: &[K], errand: Errand, start: Option<StartMany<'_, K, V>>) -> Many<V> {
+    pub(super) async fn answer_many(&self, keys: &[K], start: Option<StartMany<'_, K, V>>) -> Many<V> {
         if let Err(error) = self.inner.check_open() {
             return Many(keys.iter().map(|_| Err(error.clone())).collect());
         }
         let loads = start.is_some();
-        let mut answers: Vec<Option<Result<Option<Cached<V>>>>> =
-            keys.iter().map(|key| self.near_hit(key, loads).ok().map(Ok)).collect();
-        let mut missed = Vec::new();
-        let mut wanted: Vec<usize> = (0..keys.len()).filter(|&index| answers[index].is_none()).collect();
-        for how in [self.boarding(), Boarding::JoinLoad] {
-            let boarded = self.board_many(keys, &wanted, errand, how);
-            wanted.clear();
-            for Boarded { index, ticket } in boarded {
-                if loads && ticket.joined() && is_reentrant(ticket.flight().id) {
-                    answers[index] = Some(Err(reentrant_error()));
+        let mut answers = Answers { by_index: Vec::with_capacity(keys.len()), renewed: Vec::new() };
+        let (wanted, twins) = self.ask_near(keys, loads, &mut answers);
+        let missed = self.look_up_wanted(keys, wanted, loads, &mut answers).await;
+        let renewals = self.board_renewals(keys, &answers.renewed, loads);
+        match start {
+            Some(start) if missed.is_empty() => self.renew_many(renewals, Some(start)),
+            Some(start) => self.load_missed(missed, renewals, start, &mut answers).await,
+            None => self.renew_many(renewals, None),
+        }
+        for (index, first) in twins {
+            answers.by_index[index] = answers.by_index[first].clone();
+        }
+        Many(answers.by_index.into_iter().map(|answer| answer.unwrap_or(Ok(None))).collect())
+    }
+
+    /// What near has; else each key once, and where it stands again.
+    fn ask_near(
+        &self,
+        keys: &[K],
+        loads: bool,
+        answers: &mut Answers<V>,
+    ) -> (Vec<Wanted<V>>, Vec<(usize, usize)>) {
+        let (mut wanted, mut twins, mut known) = (Vec::new(), Vec::new(), HashMap::new());
+        for (index, key) in keys.iter().enumerate() {
+            let seen = match self.near_hit(key, loads) {
+                Ok(hit) => {
+                    answers.by_index.push(Some(Ok(hit)));
                     continue;
                 }
-                match self.lookup_of(&ticket).await {
+                Err(seen) => seen,
+            };
+            answers.by_index.push(None);
+            match known.entry(key) {
+                hash_map::Entry::Occupied(first) => twins.push((index, *first.get())),
+                hash_map::Entry::Vacant(first) => {
+                    first.insert(index);
+                    match self.near_stale(seen, loads || self.chain.store.is_some()) {
+                        NearStale::Keep(stale) => wanted.push(Wanted { index, stale }),
+                        NearStale::Serve(hit) => answers.by_index[index] = Some(Ok(Some(hit))),
+                        NearStale::Refresh(hit) => {
+                            answers.by_index[index] = Some(Ok(Some(hit)));
+                            answers.renewed.push(index);
+                        }
+                    }
+                }
+            }
+        }
+        (wanted, twins)
+    }
+
+    /// Looks up what near has not; what is to be loaded is returned.
+    async fn look_up_wanted(
+        &self,
+        keys: &[K],
+        mut wanted: Vec<Wanted<V>>,
+        loads: bool,
+        answers: &mut Answers<V>,
+    ) -> Vec<Unfound<K, V>> {
+        let errand = if loads { Errand::Load } else { Errand::Read };
+        let mut unfound = Vec::new();
+        for how in [self.boarding(), Boarding::JoinLoad] {
+            for Boarded { wanted: Wanted { index, stale }, ticket } in
+                self.board_many(keys, std::mem::take(&mut wanted), errand, how)
+            {
+                if let Some(answer) = self.answer_aboard(&keys[index], &ticket, loads) {
+                    answers.by_index[index] = Some(answer);
+                    continue;
+                }
+                let answer = match self.lookup_of(&ticket).await {
                     // A plain read's answer: this caller's loader may create the row.
                     Looked::Found(entry, _) if loads && how == Boarding::Join && self.is_no_row(&entry) => {
-                        wanted.push(index);
+                        wanted.push(Wanted { index, stale });
+                        continue;
                     }
                     Looked::Found(entry, source) => {
-                        answers[index] = Some(Ok(self.handle(entry, source, ticket.joined())));
+                        answers.renewed.extend(self.is_to_be_refreshed(&entry).then_some(index));
+                        Ok(self.share(&ticket, entry, source))
                     }
-                    Looked::Failed(error, stale) => answers[index] = Some(self.stale_or(stale, error)),
-                    Looked::Missed(seen) => missed.push((index, ticket, seen)),
-                }
+                    Looked::Failed(error, seen) => self.stale_or(seen.or(stale), error),
+                    Looked::Missed(missed) if !loads => Ok(self.loaded_meanwhile(&ticket, missed.stale)),
+                    Looked::Missed(mut missed) => {
+                        let Some(hit) = self.stale_meanwhile(&ticket, missed.stale.clone()) else {
+                            missed.stale = missed.stale.or(stale);
+                            unfound.push(Unfound { index, ticket, missed, panicked: 0 });
+                            continue;
+                        };
+                        Ok(Some(hit))
+                    }
+                };
+                answers.by_index[index] = Some(answer);
             }
         }
-        match start {
-            Some(start) => self.load_missed(missed, start, &mut answers).await,
-            None => {
-                for (index, ticket, _) in missed {
-                    let loaded = ticket.flight().load.result();
-                    answers[index] =
-                        loaded.map(|loaded| loaded.map(|(entry, source)| self.handle(entry, source, true)));
-                }
-            }
+        unfound
+    }
+
+    /// What a caller with a loader knows once it is aboard, before any lookup.
+    fn answer_aboard(
+        &self,
+        key: &K,
+        ticket: &CacheTicket<K, V>,
+        loads: bool,
+    ) -> Option<Result<Option<Cached<V>>>> {
+        if !loads {
+            return None;
         }
-        Many(answers.into_iter().map(|answer| answer.unwrap_or(Ok(None))).collect())
+        if ticket.joined() && is_reentrant(ticket.flight().id) {
+            return Some(Err(reentrant_error()));
+        }
+        // Another's load may have landed between the look at near and boarding.
+        let probe = Probe { tenant: self.chain.tenant, key };
+        let landed = self.chain.is_local() && self.inner.near.holds(&probe);
+        landed.then(|| self.near_hit(key, true).ok().map(Ok)).flatten()
     }
 
     /// Boards a flight for each key that is wanted; the new ones share one lookup.
-    fn board_many(&self, keys: &[K], wanted: &[usize], errand: Errand, how: Boarding) -> Vec<Boarded<K, V>> {
+    fn board_many(
+        &self,
+        keys: &[K],
+        wanted: Vec<Wanted<V>>,
+        errand: Errand,
+        how: Boarding,
+    ) -> Vec<Boarded<K, V>> {
         if wanted.is_empty() {
             return Vec::new();
         }
@@ -175,61 +198,27 @@ where
         };
         let group = walk.boxed().shared();
         let seats = Mutex::new(Vec::new());
-        let boarded = wanted.iter().map(|&index| {
-            let key: Arc<Scoped<K>> = self.scoped(keys[index].clone());
+        let boarded = wanted.into_iter().map(|wanted| {
+            let key: Arc<Scoped<K>> = self.scoped(keys[wanted.index].clone());
             let lookup = |id| {
                 let mut seats = seats.lock();
                 seats.push(Seat { key: Arc::clone(&key), id, instead: Token::NONE });
                 Lookup::Grouped { group: group.clone(), index: seats.len() - 1 }
             };
-            Boarded { index, ticket: self.inner.flights.board(&key, errand, how, lookup) }
+            Boarded { wanted, ticket: self.inner.flights.board(&key, errand, how, lookup) }
         });
         let boarded = boarded.collect();
         drop(send.send(seats.into_inner()));
         boarded
     }
 
-    /// One load for the keys that nobody is loading yet; the others' loads are waited for.
-    async fn load_missed(
-        &self,
-        missed: Vec<(usize, CacheTicket<K, V>, Missed<V>)>,
-        start: StartMany<'_, K, V>,
-        answers: &mut [Option<Result<Option<Cached<V>>>>],
-    ) {
-        let mut awaited = Vec::new();
-        let mut seats = Vec::new();
-        let mut missing = Missing { keys: Vec::new(), indices: Vec::new() };
-        for (index, ticket, seen) in missed {
-            let stale = seen.stale.clone();
-            match ticket.flight().load.enter(0) {
-                Entered::Lead(lead) => {
-                    missing.keys.push(ticket.key().key.clone());
-                    missing.indices.push(index);
-                    awaited.push((index, lead.promise(), stale, false));
-                    seats.push(LoadSeat { held: None, ticket, lead, missed: seen });
-                }
-                Entered::Follow(promise, _) => awaited.push((index, promise, stale, true)),
-                Entered::GaveUp => answers[index] = Some(Err(panicked_error())),
-            }
+    /// Boards the keys that are to be loaded anew and that nobody has under way.
+    fn board_renewals(&self, keys: &[K], renewed: &[usize], loads: bool) -> Vec<Boarded<K, V>> {
+        if !loads && self.chain.store.is_none() {
+            return Vec::new();
         }
-        if !seats.is_empty() {
-            let keys = missing.keys.clone();
-            let load = start(missing);
-            let load: Load<V> = load.map(move |pairs| pairs.map(move |pairs| in_order(&keys, pairs))).boxed();
-            self.inner.spawn_load(&self.chain, seats, load);
-        }
-        for (index, promise, stale, coalesced) in awaited {
-            answers[index] = Some(match promise.wait().await {
-                Landing::Done(Ok((entry, source))) => Ok(self.handle(entry, source, coalesced)),
-                Landing::Done(Err(error)) => self.stale_or(stale, error),
-                Landing::Panicked => Err(panicked_error()),
-            });
-        }
+        let idle = |&index: &usize| !self.inner.flights.is_flying(&self.scoped(keys[index].clone()));
+        let wanted = renewed.iter().copied().filter(idle).map(|index| Wanted { index, stale: None });
+        self.board_many(keys, wanted.collect(), Errand::Renew, self.boarding())
     }
-}
-
-/// What a grouped loader gave, in the order of its keys; a key that it left out is absent.
-fn in_order<K: Eq + Hash, V>(keys: &[K], pairs: Vec<(K, Item<V>)>) -> Vec<Option<Item<V>>> {
-    let mut items: std::collections::HashMap<K, Item<V>> = pairs.into_iter().collect();
-    keys.iter().map(|key| items.remove(key)).collect()
 }

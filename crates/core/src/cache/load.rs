@@ -22,8 +22,14 @@ use crate::{
 /// A caller's place on a flight of this cache.
 pub(crate) type CacheTicket<K, V> = Ticket<Scoped<K>, Lookup<V>, Loaded<V>>;
 
-/// What a loader will give: an item for each key of its job, in order; `None` is an absence.
-pub(crate) type Load<V> = BoxFuture<'static, Result<Vec<Option<Item<V>>>>>;
+/// What a loader will give: for each key of its job, in order, an item or an error; `None` is an
+/// absence.
+pub(crate) type Load<V> = BoxFuture<'static, Vec<Result<Option<Item<V>>>>>;
+
+/// The load of one key.
+pub(crate) fn alone<V: Send + 'static>(load: BoxFuture<'static, Result<Item<V>>>) -> Load<V> {
+    load.map(|item| vec![item.map(Some)]).boxed()
+}
 
 /// One key of a load.
 pub(crate) struct LoadSeat<K: Eq + std::hash::Hash, V> {
@@ -94,15 +100,17 @@ where
         match self.run_loader(load, loading).await {
             Ok(Ok(items)) => self.keep_all(chain, seats, keys, items).await,
             Ok(Err(error)) => {
-                for seat in seats {
-                    // Off the table first: whoever comes after the error starts anew.
-                    self.flights.land(seat.ticket.key(), seat.ticket.flight().id);
-                    seat.lead.done(Err(error.clone()));
-                }
+                seats.into_iter().for_each(|seat| self.fail(seat, error.clone()));
             }
             // The leads are dropped, which tells the panic; a caller with a loader takes over.
             Err(Panic) => {}
         }
+    }
+
+    fn fail(&self, seat: LoadSeat<K, V>, error: Error) {
+        // Off the table first: whoever comes after the error starts anew.
+        self.flights.land(seat.ticket.key(), seat.ticket.flight().id);
+        seat.lead.done(Err(error));
     }
 
     /// Takes the leases that the lookups did not, within what those left of the tier's budget.
@@ -150,15 +158,16 @@ where
         &self,
         load: Load<V>,
         loading: Arc<[FlightId]>,
-    ) -> Result<Result<Vec<Option<Item<V>>>>, Panic> {
+    ) -> Result<Result<Vec<Result<Option<Item<V>>>>>, Panic> {
         let began = Instant::now();
         let guarded = AssertUnwindSafe(LOADING.scope(loading, load)).catch_unwind();
         let result = match tokio::time::timeout(self.periods.load, guarded).await {
-            Ok(Ok(result)) => Ok(result),
+            Ok(Ok(items)) => Ok(Ok(items)),
             Ok(Err(_panic)) => Err(Panic),
             Err(_elapsed) => Ok(Err(Error::timeout(self.periods.load).during("load"))),
         };
-        self.tell(&Event::Loaded { elapsed: began.elapsed(), ok: matches!(result, Ok(Ok(_))) });
+        let ok = matches!(&result, Ok(Ok(items)) if items.iter().all(Result::is_ok));
+        self.tell(&Event::Loaded { elapsed: began.elapsed(), ok });
         result
     }
 
@@ -167,18 +176,18 @@ where
         chain: &Arc<Chain>,
         seats: Vec<LoadSeat<K, V>>,
         keys: Vec<TierKey>,
-        items: Vec<Option<Item<V>>>,
+        items: Vec<Result<Option<Item<V>>>>,
     ) {
         let mut fills = Vec::new();
-        let items = items.into_iter().chain(std::iter::repeat_with(|| None));
+        let items = items.into_iter().chain(std::iter::repeat_with(|| Ok(None)));
         for ((seat, key), item) in seats.into_iter().zip(keys).zip(items) {
-            let item = item.unwrap_or_else(Item::absent);
-            match self.prepare(chain, seat, key, item).await {
+            let prepared = match item {
+                Ok(item) => self.prepare(chain, seat, key, item.unwrap_or_else(Item::absent)).await,
+                Err(error) => Err((seat, error)),
+            };
+            match prepared {
                 Ok(kept) => fills.extend(self.answer(kept)),
-                Err((seat, error)) => {
-                    self.flights.land(seat.ticket.key(), seat.ticket.flight().id);
-                    seat.lead.done(Err(error));
-                }
+                Err((seat, error)) => self.fail(seat, error),
             }
         }
         self.finish_fills(chain, fills).await;

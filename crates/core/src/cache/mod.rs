@@ -7,11 +7,13 @@ mod ending;
 mod expire;
 mod fences;
 mod fill;
+mod grouped;
 mod inner;
 mod load;
 mod lookup;
 mod lookup_many;
 mod manage;
+mod many;
 mod open;
 mod plan;
 mod read;
@@ -20,8 +22,8 @@ mod tenants;
 mod wait;
 mod write;
 
-pub use batch::{Many, Missing};
 pub use builder::Builder;
+pub use many::{Many, Missing};
 pub use plan::{Placed, TierSettings};
 pub use read::Loading;
 pub use tenants::Tenants;
@@ -167,7 +169,8 @@ where
         self.load_cold(key.to_key(), seen, start).await
     }
 
-    /// The values of many keys, one answer a key, in order. A key may stand more than once.
+    /// The values of many keys, one answer a key, in order. A key may stand more than once. Runs the
+    /// loader that is bound to the cache, if one is, for 32 keys at a time.
     ///
     /// # Errors
     /// Each key has its own, as [`get`](Cache::get) has it; the others keep their answers.
@@ -182,6 +185,8 @@ where
     /// pairs; a key that it leaves out is absent.
     ///
     /// Keys that another caller is loading already are not asked for again: their load is waited for.
+    /// Keys that are served stale, and are to be renewed, are in the same load; where nothing else is
+    /// missing, it runs off the caller's path.
     ///
     /// # Errors
     /// Each key has its own, as [`get_or_load`](Cache::get_or_load) has it; a loader that fails does
@@ -214,14 +219,14 @@ where
         T: Into<Item<V>>,
         E: Into<BoxError>,
     {
-        let start = Box::new(move |missing: Missing<K>| {
+        let start = move |missing: Missing<K>| {
             let load = load(missing);
             let pairs = |result: Result<I, E>| match result {
                 Ok(pairs) => Ok(pairs.into_iter().map(|(key, value)| (key, value.into())).collect()),
                 Err(error) => Err(Error::load(error)),
             };
             load.map(pairs).boxed()
-        });
+        };
         self.load_many(keys, start).await
     }
 

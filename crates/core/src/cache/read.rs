@@ -7,7 +7,7 @@ use futures_util::{FutureExt, future::BoxFuture};
 use super::{
     Cache,
     inner::{Inner, Looked, Lookup, Missed, NEAR},
-    load::{CacheTicket, Load, LoadSeat, is_reentrant},
+    load::{CacheTicket, LoadSeat, alone, is_reentrant},
     lookup::Seat,
 };
 use crate::{
@@ -57,10 +57,7 @@ where
             match self.lookup_of(&ticket).await {
                 Looked::Found(entry, source) => Ok(self.found(&ticket, entry, source)),
                 Looked::Failed(error, seen) => self.stale_or(seen.or(stale), error),
-                Looked::Missed(missed) => match ticket.flight().load.result() {
-                    Some(loaded) => loaded.map(|(entry, source)| self.handle(entry, source, true)),
-                    None => Ok(self.stale_meanwhile(&ticket, missed.stale)),
-                },
+                Looked::Missed(missed) => Ok(self.loaded_meanwhile(&ticket, missed.stale)),
             }
         })
     }
@@ -146,8 +143,7 @@ where
                 Entered::Lead(lead) => {
                     let promise = lead.promise();
                     let seen = stale.clone().and_then(|entry| self.handle(entry, Source::Near, false));
-                    let loading = start(Loading { stale: seen });
-                    let load: Load<V> = loading.map(|item| item.map(|item| vec![Some(item)])).boxed();
+                    let load = alone(start(Loading { stale: seen }));
                     let mut missed = missed;
                     if panicked > 0 {
                         // The lease was the panicked load's: it may be another process' turn.
@@ -190,9 +186,8 @@ where
             let looked = cache.lookup_of(&ticket).await;
             let (Looked::Missed(missed), Some(load)) = (looked, load) else { return };
             if let Entered::Lead(lead) = ticket.flight().load.enter(0) {
-                let load: Load<V> = load.map(|item| item.map(|item| vec![Some(item)])).boxed();
                 let seat = LoadSeat { held: None, ticket, lead, missed };
-                cache.inner.spawn_load(&cache.chain, vec![seat], load);
+                cache.inner.spawn_load(&cache.chain, vec![seat], alone(load));
             }
         });
     }
@@ -253,14 +248,19 @@ where
         self.share(ticket, entry, source)
     }
 
-    fn share(&self, ticket: &CacheTicket<K, V>, entry: Arc<Entry<V>>, source: Source) -> Option<Cached<V>> {
+    pub(super) fn share(
+        &self,
+        ticket: &CacheTicket<K, V>,
+        entry: Arc<Entry<V>>,
+        source: Source,
+    ) -> Option<Cached<V>> {
         if ticket.joined() {
             self.inner.tell(&Event::Coalesced);
         }
         self.handle(entry, source, ticket.joined())
     }
 
-    fn is_to_be_refreshed(&self, entry: &Entry<V>) -> bool {
+    pub(super) fn is_to_be_refreshed(&self, entry: &Entry<V>) -> bool {
         let stale = !entry.is_fresh(self.inner.clock.now());
         stale && self.inner.on_stale(&entry.deadlines(), true) == OnStale::ServeAndRefresh
     }
@@ -270,8 +270,25 @@ where
         entry.value().is_none() && self.chain.store.is_some()
     }
 
+    /// What another caller has loaded since the lookup, or has stale while it loads. Its loader's error
+    /// is not a plain reader's.
+    pub(super) fn loaded_meanwhile(
+        &self,
+        ticket: &CacheTicket<K, V>,
+        stale: Option<Arc<Entry<V>>>,
+    ) -> Option<Cached<V>> {
+        match ticket.flight().load.result() {
+            Some(Ok((entry, source))) => self.handle(entry, source, true),
+            _ => self.stale_meanwhile(ticket, stale),
+        }
+    }
+
     /// The stale entry, for a reader that came upon its renewal by another and may have it so.
-    fn stale_meanwhile(&self, ticket: &CacheTicket<K, V>, stale: Option<Arc<Entry<V>>>) -> Option<Cached<V>> {
+    pub(super) fn stale_meanwhile(
+        &self,
+        ticket: &CacheTicket<K, V>,
+        stale: Option<Arc<Entry<V>>>,
+    ) -> Option<Cached<V>> {
         let entry = stale.filter(|_| ticket.joined())?;
         // A refresh passes over fresh copies too; whoever joined it may have them.
         if entry.is_fresh(self.inner.clock.now()) {
@@ -301,7 +318,7 @@ where
     }
 
     /// What to do with what the near tier has of a key, which is nothing fresh.
-    fn near_stale(&self, seen: Seen<V>, renewable: bool) -> NearStale<V> {
+    pub(super) fn near_stale(&self, seen: Seen<V>, renewable: bool) -> NearStale<V> {
         let inner = &self.inner;
         let Some(entry) = seen else {
             if inner.near.is_enabled() {
@@ -327,7 +344,7 @@ where
 }
 
 /// What to do with a stale near entry.
-enum NearStale<V> {
+pub(super) enum NearStale<V> {
     Serve(Cached<V>),
     Refresh(Cached<V>),
     /// Go on; keep it in case the renewal fails.

@@ -12,6 +12,7 @@ mod stage;
 mod table;
 mod ticket;
 
+pub(crate) use promise::Promise;
 use stage::LoadStage;
 pub(crate) use stage::{Entered, Landing, Lead};
 use table::{Aboard, Shard};
