@@ -89,6 +89,10 @@ pub struct NearSize {
 /// A near tier: an in-process map with a bound, over an engine of its own.
 ///
 /// It knows no deadline: the chain compares them on each hit. A hit must not allocate or wait.
+///
+/// Changes come under a lock of the chain's, which keeps reads and writes of a key apart. What the
+/// engine then runs of the application's (a weigher, the `Drop` of what it evicts, `Hash` and `Eq` of
+/// keys) must not call the cache: it would wait for itself.
 pub trait Near<K, V>: Send + Sync + 'static {
     /// The tier in its disabled state: it keeps nothing.
     fn off() -> Self

@@ -1,4 +1,5 @@
 //! One lookup and one load a key, whatever happens to the callers.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod support;
 
@@ -386,4 +387,31 @@ async fn callers_on_many_threads_that_race_with_a_landing_do_not_load_again() {
     };
     join_all((0..4).map(|_| caller())).await.into_iter().for_each(|done| done.unwrap());
     assert_eq!(runs.load(std::sync::atomic::Ordering::SeqCst), KEYS);
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
+}
+
+#[test]
+fn a_load_whose_runtime_has_shut_down_is_a_typed_error_for_all_who_wait() {
+    let (owner, other) = (runtime(), runtime());
+    let cache = owner.block_on(async { local() });
+    let waiting = other.spawn({
+        let cache = cache.clone();
+        async move {
+            let load = || cache.get_or_load("k", std::future::pending::<Result<u64, BoxError>>);
+            join_all([load(), load()]).await
+        }
+    });
+    while cache.stats().flights == 0 {
+        std::thread::yield_now();
+    }
+    owner.shutdown_timeout(Duration::from_secs(10));
+    for error in other.block_on(waiting).unwrap() {
+        assert_eq!(error.unwrap_err().kind(), ErrorKind::Closed);
+    }
+    let after = other.block_on(cache.get_or_load("k", || Loader::default().give(1, ms(0))));
+    assert_eq!(after.unwrap_err().kind(), ErrorKind::Closed);
+    assert_eq!(cache.stats().flights, 0);
 }

@@ -38,7 +38,8 @@ where
     }
 
     /// Keeps at most about `capacity_bytes`, by the weight in bytes that `weigh` gives an entry.
-    /// A negative entry weighs what its key does by `size_of`. No entry weighs more than 4 GiB.
+    /// A negative entry weighs what its key does by `size_of`. No entry weighs more than 4 GiB. `weigh`
+    /// must not call the cache.
     pub fn bytes(capacity_bytes: u64, weigh: impl Fn(&K, &V) -> usize + Send + Sync + 'static) -> Self {
         let weigher = move |key: &Scoped<K>, entry: &Arc<Entry<V>>| {
             let bytes = entry.value().map_or(size_of::<K>(), |value| weigh(&key.key, value));

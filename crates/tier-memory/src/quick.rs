@@ -63,7 +63,7 @@ where
     }
 
     /// Keeps at most `capacity_bytes`, by the weight in bytes that `weigh` gives an entry, in about
-    /// `expected_entries` entries.
+    /// `expected_entries` entries. `weigh` must not call the cache.
     pub fn bytes(
         expected_entries: usize,
         capacity_bytes: u64,

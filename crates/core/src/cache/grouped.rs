@@ -15,7 +15,7 @@ use super::{
     inner::{Loaded, Looked},
     load::{Load, LoadSeat},
     many::{Many, Missing},
-    read::panicked_error,
+    read::{panicked_error, shut_down_error},
 };
 use crate::{
     Entry, Event, Item, Near, Result,
@@ -170,6 +170,7 @@ where
                         continue;
                     }
                     (Landing::Panicked, _) => Err(panicked_error()),
+                    (Landing::Abandoned, _) => Err(shut_down_error()),
                     (Landing::Done(Err(error)), _) => self.stale_or(stale, error),
                     (Landing::Done(Ok((entry, source))), _) => {
                         if follows {

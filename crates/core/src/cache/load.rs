@@ -102,8 +102,8 @@ where
             Ok(Err(error)) => {
                 seats.into_iter().for_each(|seat| self.fail(seat, error.clone()));
             }
-            // The leads are dropped, which tells the panic; a caller with a loader takes over.
-            Err(Panic) => {}
+            // Told as the leads are dropped; a caller with a loader takes over.
+            Err(Panic) => seats.iter_mut().for_each(|seat| seat.lead.panicked()),
         }
     }
 

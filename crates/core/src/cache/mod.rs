@@ -8,6 +8,7 @@ mod expire;
 mod fences;
 mod fill;
 mod grouped;
+mod handle;
 mod inner;
 mod load;
 mod lookup;
@@ -28,7 +29,7 @@ pub use plan::{Placed, TierSettings};
 pub use read::Loading;
 pub use tenants::Tenants;
 
-use std::{fmt, future::Future, hash::Hash, sync::Arc};
+use std::{future::Future, hash::Hash, sync::Arc};
 
 use futures_util::FutureExt;
 
@@ -385,28 +386,4 @@ fn kept(written: Written) -> Result<Version> {
 
 fn only(results: Vec<Result<bool>>) -> Result<bool> {
     results.into_iter().next().unwrap_or(Ok(false))
-}
-
-impl<K, V, N> Cache<K, V, N> {
-    fn new(inner: Arc<Inner<K, V, N>>, chain: Arc<Chain>) -> Self {
-        let tenant = chain.tenant;
-        Self { inner, chain, tenant }
-    }
-}
-
-impl<K, V, N> Clone for Cache<K, V, N> {
-    fn clone(&self) -> Self {
-        Self::new(Arc::clone(&self.inner), Arc::clone(&self.chain))
-    }
-}
-
-impl<K, V, N> fmt::Debug for Cache<K, V, N> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let tiers: Vec<&str> = self.chain.tiers.iter().map(|place| place.line.name).collect();
-        f.debug_struct("Cache")
-            .field("namespace", &self.inner.monitor.namespace)
-            .field("tiers", &tiers)
-            .field("store", &self.chain.store.as_ref().map(|store| store.line.name))
-            .finish_non_exhaustive()
-    }
 }

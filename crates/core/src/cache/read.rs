@@ -154,8 +154,8 @@ where
                     break (promise, true);
                 }
                 Entered::Follow(promise, attempt) => match promise.wait().await {
-                    Landing::Done(_) => break (promise, false),
                     Landing::Panicked => panicked = attempt,
+                    Landing::Done(_) | Landing::Abandoned => break (promise, false),
                 },
                 Entered::GaveUp => return Err(panicked_error()),
             }
@@ -169,6 +169,7 @@ where
             }
             Landing::Done(Err(error)) => self.stale_or(stale, error),
             Landing::Panicked => Err(panicked_error()),
+            Landing::Abandoned => Err(shut_down_error()),
         }
     }
 
@@ -360,4 +361,8 @@ pub(super) fn reentrant_error() -> Error {
 
 pub(super) fn panicked_error() -> Error {
     Error::new(ErrorKind::Panicked, "the loader panicked, and so did the one that took over, if any")
+}
+
+pub(super) fn shut_down_error() -> Error {
+    Error::new(ErrorKind::Closed, "the runtime of the cache has shut down")
 }

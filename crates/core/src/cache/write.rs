@@ -8,6 +8,7 @@ use super::{
     Cache,
     ending::{Ending, Owing},
     inner::{Inner, NEAR},
+    read::shut_down_error,
 };
 use crate::{
     Condition, Copies, Deadlines, Entry, Error, ErrorKind, Event, Item, Level, Near, Op, Order, Reply,
@@ -112,7 +113,7 @@ pub(super) async fn finished<T>(task: tokio::task::JoinHandle<Result<T>>) -> Res
         Err(error) if error.is_panic() => {
             Err(Error::new(ErrorKind::Panicked, "a codec, policy or observer panicked during the write"))
         }
-        Err(_) => Err(Error::new(ErrorKind::Closed, "the runtime of the cache has shut down")),
+        Err(_) => Err(shut_down_error()),
     }
 }
 

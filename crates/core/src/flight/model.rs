@@ -56,8 +56,10 @@ impl World {
                     let promise = lead.promise();
                     let (world, ticket) = (Arc::clone(self), ticket.again());
                     future::spawn(async move {
+                        let mut lead = lead;
                         world.loads.fetch_add(1, Ordering::SeqCst);
                         if panics {
+                            lead.panicked();
                             return drop((lead, ticket));
                         }
                         let loaded = world.origin.load(Ordering::SeqCst);
@@ -73,13 +75,14 @@ impl World {
                 Entered::Follow(promise, attempt) => match promise.wait().await {
                     Landing::Done(value) => return value,
                     Landing::Panicked => panicked = attempt,
+                    Landing::Abandoned => return None,
                 },
                 Entered::GaveUp => return None,
             }
         };
         match promise.wait().await {
             Landing::Done(value) => value,
-            Landing::Panicked => None,
+            Landing::Panicked | Landing::Abandoned => None,
         }
     }
 

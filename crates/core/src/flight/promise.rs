@@ -9,20 +9,47 @@ use std::{
 
 use crate::sync::Mutex;
 
-/// Kept once, then every waiter gets a clone, those that come later too.
-///
-/// A waiter that is dropped leaves nothing behind but a waker; the number of wakers is bounded by
-/// the callers aboard.
+/// Kept once, then every waiter gets a clone, those that come later too. A waiter that is dropped
+/// leaves nothing behind.
 pub(crate) struct Promise<T>(Arc<Mutex<State<T>>>);
 
 enum State<T> {
-    Open(Vec<Waker>),
+    Open(Wakers),
     Kept(T),
+}
+
+/// The wakers of those that wait; a place that became free is used again.
+#[derive(Default)]
+struct Wakers {
+    places: Vec<Option<Waker>>,
+    free: Vec<usize>,
+}
+
+impl Wakers {
+    /// Keeps a waker, in its place if it has one; returns the one that it replaces, to be dropped once
+    /// the lock is free.
+    fn keep(&mut self, place: &mut Option<usize>, waker: &Waker) -> Option<Waker> {
+        let at = *place.get_or_insert_with(|| {
+            self.free.pop().unwrap_or_else(|| {
+                self.places.push(None);
+                self.places.len() - 1
+            })
+        });
+        match &mut self.places[at] {
+            Some(known) if known.will_wake(waker) => None,
+            kept => kept.replace(waker.clone()),
+        }
+    }
+
+    fn leave(&mut self, at: usize) -> Option<Waker> {
+        self.free.push(at);
+        self.places[at].take()
+    }
 }
 
 impl<T: Clone> Promise<T> {
     pub(crate) fn new() -> Self {
-        Self(Arc::new(Mutex::new(State::Open(Vec::new()))))
+        Self(Arc::new(Mutex::new(State::Open(Wakers::default()))))
     }
 
     /// Gives the value to all waiters. A second value is ignored.
@@ -37,7 +64,7 @@ impl<T: Clone> Promise<T> {
                 }
             }
         };
-        woken.into_iter().for_each(Waker::wake);
+        woken.places.into_iter().flatten().for_each(Waker::wake);
     }
 
     /// The value, if it is there.
@@ -50,7 +77,7 @@ impl<T: Clone> Promise<T> {
 
     /// Waits for the value.
     pub(crate) fn wait(&self) -> Wait<T> {
-        Wait(self.clone())
+        Wait { promise: self.clone(), place: None }
     }
 }
 
@@ -61,20 +88,66 @@ impl<T> Clone for Promise<T> {
 }
 
 /// The future of [`Promise::wait`].
-pub(crate) struct Wait<T>(Promise<T>);
+pub(crate) struct Wait<T> {
+    promise: Promise<T>,
+    place: Option<usize>,
+}
 
 impl<T: Clone> Future for Wait<T> {
     type Output = T;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
-        match &mut *self.0.0.lock() {
-            State::Kept(value) => Poll::Ready(value.clone()),
-            State::Open(wakers) => {
-                if !wakers.iter().any(|waker| waker.will_wake(cx.waker())) {
-                    wakers.push(cx.waker().clone());
-                }
-                Poll::Pending
-            }
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
+        let Self { promise, place } = &mut *self;
+        let mut state = promise.0.lock();
+        let replaced = match &mut *state {
+            State::Kept(value) => return Poll::Ready(value.clone()),
+            State::Open(wakers) => wakers.keep(place, cx.waker()),
+        };
+        drop(state);
+        drop(replaced);
+        Poll::Pending
+    }
+}
+
+impl<T> Drop for Wait<T> {
+    fn drop(&mut self) {
+        let Some(at) = self.place else { return };
+        let mut state = self.promise.0.lock();
+        let left = match &mut *state {
+            State::Open(wakers) => wakers.leave(at),
+            State::Kept(_) => None,
+        };
+        drop(state);
+        drop(left);
+    }
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use futures_util::poll;
+
+    use super::*;
+
+    fn wakers<T>(promise: &Promise<T>) -> usize {
+        match &*promise.0.lock() {
+            State::Open(wakers) => wakers.places.iter().flatten().count(),
+            State::Kept(_) => 0,
         }
+    }
+
+    #[tokio::test]
+    async fn a_waiter_that_is_dropped_leaves_no_waker_and_its_place_is_used_again() {
+        let promise = Promise::new();
+        let mut stays = promise.wait();
+        assert!(poll!(&mut stays).is_pending());
+        for _ in 0..1_000 {
+            let mut leaves = promise.wait();
+            assert!(poll!(&mut leaves).is_pending());
+            assert_eq!(wakers(&promise), 2);
+        }
+        assert_eq!(wakers(&promise), 1);
+        assert!(matches!(&*promise.0.lock(), State::Open(wakers) if wakers.places.len() == 2));
+        promise.keep(7);
+        assert_eq!(stays.await, 7);
     }
 }

@@ -8,8 +8,10 @@ use crate::sync::Mutex;
 pub(crate) enum Landing<T> {
     /// With a result that all callers get.
     Done(T),
-    /// With a panic, or by a runtime that shut down under it.
+    /// With a panic: another caller's loader may take over.
     Panicked,
+    /// With the runtime of the cache, which shut down under it.
+    Abandoned,
 }
 
 /// The load stage.
@@ -49,7 +51,7 @@ impl<T: Clone> LoadStage<T> {
                 running.attempt += 1;
                 let promise = Promise::new();
                 running.promise = Some(promise.clone());
-                Entered::Lead(Lead { promise, kept: false })
+                Entered::Lead(Lead { promise, kept: false, panicked: false })
             }
         }
     }
@@ -58,21 +60,27 @@ impl<T: Clone> LoadStage<T> {
     pub(crate) fn result(&self) -> Option<T> {
         match self.0.lock().promise.as_ref()?.peek()? {
             Landing::Done(value) => Some(value),
-            Landing::Panicked => None,
+            Landing::Panicked | Landing::Abandoned => None,
         }
     }
 }
 
-/// The duty to keep the promise of one load. Dropped without a result it tells a panic, so that
+/// The duty to keep the promise of one load. Dropped without a result it tells how that came, so that
 /// nobody waits for ever.
 pub(crate) struct Lead<T: Clone> {
     promise: Promise<Landing<T>>,
     kept: bool,
+    panicked: bool,
 }
 
 impl<T: Clone> Lead<T> {
     pub(crate) fn promise(&self) -> Promise<Landing<T>> {
         self.promise.clone()
+    }
+
+    /// The load's own panic was caught: to be told when this is dropped.
+    pub(crate) fn panicked(&mut self) {
+        self.panicked = true;
     }
 
     pub(crate) fn done(mut self, value: T) {
@@ -84,7 +92,8 @@ impl<T: Clone> Lead<T> {
 impl<T: Clone> Drop for Lead<T> {
     fn drop(&mut self) {
         if !self.kept {
-            self.promise.keep(Landing::Panicked);
+            let panicked = self.panicked || std::thread::panicking();
+            self.promise.keep(if panicked { Landing::Panicked } else { Landing::Abandoned });
         }
     }
 }
