@@ -288,6 +288,27 @@ async fn a_refresh_whose_value_is_not_kept_leaves_no_old_copy_in_a_tier() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_refresh_leaves_no_old_copy_readable_in_a_tier_that_it_could_not_reach() {
+    let hand = Clock::manual();
+    let (redis, postgres) = (fake("redis", &hand), fake("postgres", &hand));
+    let load = |_| Loader::default().give(2, ms(1));
+    // Whether the value cannot be kept in the nearer tier, or not in the authority either.
+    for down in [&redis, &postgres] {
+        let cache = without_near().clock(&hand).tier(redis.clone()).tier(postgres.clone()).build().unwrap();
+        cache.put("k", 1).await.unwrap();
+        assert_eq!(cache.get("k").await.unwrap().unwrap(), 1);
+        cache.settled().await;
+        down.set_down(true);
+        assert_eq!(cache.refresh("k", load).await.unwrap().unwrap(), 2);
+        cache.settled().await;
+        down.set_down(false);
+        assert_ne!(cache.get("k").await.unwrap().map(|value| *value), Some(1));
+        tokio::time::sleep(ms(5_000)).await;
+        assert_ne!(cache.get("k").await.unwrap().map(|value| *value), Some(1));
+    }
+}
+
 /// Admits to no tier of this name.
 struct NotIn(&'static str);
 

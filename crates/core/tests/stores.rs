@@ -4,6 +4,7 @@ mod support;
 
 use serde::{Deserialize, Serialize};
 use support::{Loader, builder, fake, ms, without_near};
+use terrace_conformance::{Call, Fault, Faulty};
 use terrace_core::{BoxError, Builder, Clock, ErrorKind, Item, Level, NoNear, Source};
 
 #[tokio::test(start_paused = true)]
@@ -124,6 +125,38 @@ async fn a_loader_keeps_its_lease_for_the_record_that_it_creates() {
     let tier = stats.tier("redis").unwrap();
     assert_eq!((tier.fills, tier.fills_refused), (1, 0));
     assert_eq!(cache.get("k").await.unwrap().unwrap().served().from, Source::Tier("redis"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_grouped_load_creates_its_records_in_one_trip_and_each_loser_gets_its_winner() {
+    let hand = Clock::manual();
+    let store = fake("postgres", &hand);
+    let stack = || builder().clock(&hand).store(store.another_handle()).build().unwrap();
+    let (here, there) = (stack(), stack());
+    let keys: Vec<String> = (0..20).map(|number| number.to_string()).collect();
+    let before = store.calls().trips();
+    let load = |missing: terrace_core::Missing<String>| async move {
+        there.put("7", 7).await.unwrap();
+        Ok::<_, BoxError>(missing.keys().iter().map(|key| (key.clone(), 1)).collect::<Vec<_>>())
+    };
+    let values = here.get_or_load_many(&keys, load).await.into_values().unwrap();
+    let values: Vec<u64> = values.into_iter().flatten().map(|value| *value).collect();
+    assert_eq!(values, (0..20).map(|number| if number == 7 { 7 } else { 1 }).collect::<Vec<_>>());
+    assert_eq!(store.calls().trips() - before, 3, "the lookup, the other's put, the records");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_that_may_have_been_created_is_not_hidden_by_an_absence() {
+    let hand = Clock::manual();
+    let (tier, store) = (fake("redis", &hand), Faulty::new(fake("postgres", &hand)));
+    let negative = Lasting { value: ms(60_000), absence: ms(5_000) };
+    let cache = without_near().clock(&hand).tier(tier).store(store.clone()).expire(negative).build().unwrap();
+    assert!(cache.get("k").await.unwrap().is_none());
+    cache.settled().await;
+    store.arm(Fault::lose_answer().on(Call::Fill));
+    let error = cache.get_or_load("k", || Loader::default().give(1, ms(1))).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unknown);
+    assert_eq!(cache.get("k").await.unwrap().map(|value| *value), Some(1));
 }
 
 struct Lasting {

@@ -1,6 +1,6 @@
 //! The fences of one key's lookup.
 
-use crate::Fence;
+use crate::{Fence, TierKey, chain::Chain};
 
 /// What the cache tiers gave to fill over, by their places in the chain. Takes no memory before the
 /// first: a lookup that hits at once has none.
@@ -18,6 +18,12 @@ impl Fences {
             self.0.resize(place + 1, None);
         }
         self.0[place] = fence;
+    }
+
+    /// The cache tiers that gave none owe the key: what they have of it cannot be replaced.
+    pub(crate) fn owe_others(&self, chain: &Chain, key: &TierKey) {
+        let places = chain.tiers.iter().enumerate().filter(|&(at, _)| self.get(at).is_none());
+        places.for_each(|(_, place)| place.owe(key));
     }
 
     /// Whether any tier may be filled.

@@ -75,6 +75,11 @@ where
         }
         if self.tasks.running() >= MOST_TASKS {
             self.tell(&Event::FillSkipped);
+            // What a tier has of them is older all the same.
+            for copy in copies.iter().filter(|copy| copy.renews) {
+                let places = chain.tiers.iter().enumerate().filter(|&(at, _)| copy.fences.get(at).is_some());
+                places.for_each(|(_, place)| place.owe(&copy.key));
+            }
             return;
         }
         let (inner, chain) = (Arc::clone(self), Arc::clone(chain));

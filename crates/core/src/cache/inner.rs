@@ -65,6 +65,8 @@ pub(crate) struct Missed<V> {
     pub(crate) spent: Duration,
     /// A tier has an entry that this load is to replace.
     pub(crate) renews: bool,
+    /// Whether all copies are to be replaced, fresh ones too.
+    pub(crate) anew: bool,
     /// What the store showed.
     pub(crate) store: Option<Fence>,
     /// A stale entry met on the way.
@@ -96,6 +98,7 @@ impl<V> Clone for Missed<V> {
             unleased: self.unleased,
             spent: self.spent,
             renews: self.renews,
+            anew: self.anew,
             store: self.store,
             stale: self.stale.clone(),
         }

@@ -8,12 +8,12 @@ use tracing::Instrument;
 
 use super::{
     fill::{Copy, Filling},
-    inner::{DISTRUST, Inner, Loaded, Looked, Lookup, Missed, NEAR},
+    inner::{DISTRUST, Inner, Loaded, Lookup, Missed, NEAR},
     wait::Held,
 };
 use crate::{
-    Deadlines, Entry, Error, ErrorKind, Event, Item, Level, Near, Op, Reply, Result, Source, Stored, TierKey,
-    Token, Version,
+    Deadlines, Entry, Error, Event, Item, Level, Near, Op, Reply, Result, Source, Stored, TierKey, Token,
+    Version,
     chain::Chain,
     flight::{FlightId, Lead, Ticket},
     near::Scoped,
@@ -40,15 +40,25 @@ pub(crate) struct LoadSeat<K: Eq + std::hash::Hash, V> {
     pub(crate) missed: Missed<V>,
 }
 
+/// What a loader gave for one key.
+pub(super) struct Draft<K: Eq + std::hash::Hash, V> {
+    pub(super) seat: LoadSeat<K, V>,
+    pub(super) key: TierKey,
+    pub(super) item: Item<V>,
+    /// The deadlines of its copies.
+    pub(super) deadlines: Deadlines,
+    pub(super) sealed: Result<Bytes>,
+}
+
 /// A loaded entry on its way into the tiers.
-struct Kept<K: Eq + std::hash::Hash, V> {
-    seat: LoadSeat<K, V>,
-    entry: Arc<Entry<V>>,
-    source: Source,
+pub(super) struct Kept<K: Eq + std::hash::Hash, V> {
+    pub(super) seat: LoadSeat<K, V>,
+    pub(super) entry: Arc<Entry<V>>,
+    pub(super) source: Source,
     /// The copy for the cache tiers, if any of them gave a fence.
-    copy: Option<Copy>,
+    pub(super) copy: Option<Copy>,
     /// Whether near may keep it before any fill is confirmed.
-    sure: bool,
+    pub(super) sure: bool,
 }
 
 tokio::task_local! {
@@ -107,7 +117,7 @@ where
         }
     }
 
-    fn fail(&self, seat: LoadSeat<K, V>, error: Error) {
+    pub(super) fn fail(&self, seat: LoadSeat<K, V>, error: Error) {
         // Off the table first: whoever comes after the error starts anew.
         self.flights.land(seat.ticket.key(), seat.ticket.flight().id);
         seat.lead.done(Err(error));
@@ -178,39 +188,39 @@ where
         keys: Vec<TierKey>,
         items: Vec<Result<Option<Item<V>>>>,
     ) {
-        let mut fills = Vec::new();
+        let (mut fills, mut creations) = (Vec::new(), Vec::new());
         let items = items.into_iter().chain(std::iter::repeat_with(|| Ok(None)));
         for ((seat, key), item) in seats.into_iter().zip(keys).zip(items) {
-            let prepared = match item {
-                Ok(item) => self.prepare(chain, seat, key, item.unwrap_or_else(Item::absent)).await,
-                Err(error) => Err((seat, error)),
+            let item = match item {
+                Ok(item) => item.unwrap_or_else(Item::absent),
+                Err(error) => {
+                    self.fail(seat, error);
+                    continue;
+                }
             };
-            match prepared {
-                Ok(kept) => fills.extend(self.answer(kept)),
-                Err((seat, error)) => self.fail(seat, error),
+            let draft = self.draft(seat, key, item);
+            match chain.store.is_some() && draft.item.value.is_some() {
+                true => creations.push(draft),
+                false => fills.extend(self.answer(self.copy_alone(chain, draft))),
             }
         }
+        let created = self.create(chain, creations).await;
+        fills.extend(created.into_iter().filter_map(|kept| self.answer(kept)));
         self.finish_fills(chain, fills).await;
     }
 
-    /// Makes the entry, in the store first where there is one.
-    async fn prepare(
-        &self,
-        chain: &Chain,
-        seat: LoadSeat<K, V>,
-        key: TierKey,
-        item: Item<V>,
-    ) -> Result<Kept<K, V>, (LoadSeat<K, V>, Error)> {
-        let life = self.deadlines(item.value.is_none(), item.ttl);
-        let deadlines = life.unwrap_or_else(|| Deadlines::ttl(self.clock.now(), std::time::Duration::ZERO));
+    fn draft(&self, seat: LoadSeat<K, V>, key: TierKey, item: Item<V>) -> Draft<K, V> {
+        let deadlines = self.deadlines(item.value.is_none(), item.ttl).unwrap_or_else(|| self.no_life());
         let sealed = match (&self.wire, &item.value) {
             (Some(wire), Some(value)) => wire.seal(value, key.digest),
             _ => Ok(Bytes::new()),
         };
-        if let (Some(_), Some(value)) = (&chain.store, item.value.as_ref()) {
-            let _ = value;
-            return self.create(chain, seat, key, item, deadlines, sealed).await;
-        }
+        Draft { seat, key, item, deadlines, sealed }
+    }
+
+    /// The entry and copy of what no store keeps: the origin's value, or an absence.
+    fn copy_alone(&self, chain: &Chain, draft: Draft<K, V>) -> Kept<K, V> {
+        let Draft { seat, key, item, deadlines, sealed } = draft;
         let version = self.loaded_version(chain, &seat.missed);
         let local = chain.is_local() || self.level == Level::Ttl;
         let sure = local || chain.store.is_some();
@@ -219,6 +229,11 @@ where
             // No tier keeps what cannot be encoded.
             Err(_) => (None, self.no_life()),
         };
+        if seat.missed.anew {
+            // Without a version there is no copy: no tier's can be replaced.
+            let fences = version.map(|_| seat.missed.fences.clone()).unwrap_or_default();
+            fences.owe_others(chain, &key);
+        }
         let copy = version.map(|version| Copy {
             key,
             fences: seat.missed.fences.clone(),
@@ -229,7 +244,7 @@ where
         });
         let cap = (!local && version.is_none()).then_some(DISTRUST);
         let entry = Entry::new(item.value, version.unwrap_or_default(), self.near_deadlines(deadlines, cap));
-        Ok(Kept { seat, entry: Arc::new(entry), source: Source::Loader, copy, sure: sure || cap.is_some() })
+        Kept { seat, entry: Arc::new(entry), source: Source::Loader, copy, sure: sure || cap.is_some() }
     }
 
     /// The version that a load without a store takes: issued with the authority's lease, before
@@ -242,58 +257,6 @@ where
             None => Some(self.next_version()),
             Some(_) if self.level == Level::Ttl => Some(self.next_version()),
             Some(_) => missed.fences.get(chain.tiers.len() - 1).map(|fence| fence.version),
-        }
-    }
-
-    /// Creates the record that was absent. The first to commit wins, and everyone gets the winner.
-    async fn create(
-        &self,
-        chain: &Chain,
-        seat: LoadSeat<K, V>,
-        key: TierKey,
-        item: Item<V>,
-        copy_deadlines: Deadlines,
-        sealed: Result<Bytes>,
-    ) -> Result<Kept<K, V>, (LoadSeat<K, V>, Error)> {
-        let (Some(store), Some(fence)) = (&chain.store, seat.missed.store) else {
-            let error = Error::new(ErrorKind::Unavailable, "the store was not asked before the load");
-            return Err((seat, error));
-        };
-        let body = match sealed {
-            Ok(body) => body,
-            Err(error) => return Err((seat, error)),
-        };
-        let now = self.clock.now();
-        let life = item.ttl.map_or(Deadlines::forever(now), |ttl| Deadlines::ttl(now, ttl));
-        let fill = Op::Fill { fence, version: Version::NONE, deadlines: life, body: Some(body.clone()) };
-        let kept = |seat, entry, source, copy| Kept { seat, entry, source, copy, sure: true };
-        match store.call(&key, fill).await {
-            Ok(Reply::Kept(version)) => {
-                store.line.tell(&Event::Filled { tier: store.line.name });
-                let stored = Stored { version, deadlines: copy_deadlines, body: Some(body) };
-                let entry = Entry::new(item.value, version, self.near_deadlines(copy_deadlines, None));
-                let copy = created(chain, &seat, key, stored);
-                Ok(kept(seat, Arc::new(entry), Source::Loader, Some(copy)))
-            }
-            Ok(Reply::Refused(Some(winner))) => {
-                store.line.tell(&Event::FillRefused { tier: store.line.name });
-                let winner = self.copy_of(winner);
-                match self.record(store, &key, &winner) {
-                    Looked::Found(entry, source) => {
-                        let copy = created(chain, &seat, key, winner);
-                        Ok(kept(seat, entry, source, Some(copy)))
-                    }
-                    Looked::Failed(error, _) => Err((seat, error)),
-                    Looked::Missed(_) => Err((seat, Error::new(ErrorKind::Backend, "no winner"))),
-                }
-            }
-            Ok(Reply::Refused(None)) => {
-                store.line.tell(&Event::FillRefused { tier: store.line.name });
-                let gone = Deadlines::ttl(now, std::time::Duration::ZERO);
-                Ok(kept(seat, Arc::new(Entry::new(item.value, Version::NONE, gone)), Source::Loader, None))
-            }
-            Ok(reply) => Err((seat, crate::tier::unexpected(&reply))),
-            Err(error) => Err((seat, error)),
         }
     }
 
@@ -351,23 +314,6 @@ where
             self.flights.land(ticket.key(), ticket.flight().id);
         }
     }
-}
-
-/// The copy of a record that was just created, here or elsewhere. A tier may still say that there is
-/// none: where it cannot be filled, it owes the key.
-fn created<K: Eq + std::hash::Hash, V>(
-    chain: &Chain,
-    seat: &LoadSeat<K, V>,
-    key: TierKey,
-    stored: Stored,
-) -> Copy {
-    let fences = seat.missed.fences.clone();
-    for (index, place) in chain.tiers.iter().enumerate() {
-        if fences.get(index).is_none() {
-            place.owe(&key);
-        }
-    }
-    Copy { key, fences, renews: true, held: None, stored, open: None }
 }
 
 /// An answered load whose fills are under way.

@@ -117,8 +117,8 @@ where
 
     pub(super) fn seek(&self, chain: &Chain, seat: Seat<K>, errand: Errand) -> Sought<K, V> {
         let (fences, token, spent) = (Fences::default(), self.new_token(errand.loads()), Duration::ZERO);
-        let missed =
-            Missed { fences, token, unleased: false, spent, renews: false, store: None, stale: None };
+        let (unleased, renews, anew) = (false, false, errand == Errand::Anew);
+        let missed = Missed { fences, token, unleased, spent, renews, anew, store: None, stale: None };
         let (key, found) = match self.tier_key(chain, &seat.key) {
             Ok(key) => (key, None),
             Err(error) => {
@@ -323,6 +323,9 @@ where
 
     /// What the tiers that missed are to have: what was found further, or that there is no row.
     fn copy_nearer(&self, chain: &Chain, errand: Errand, sought: &mut Sought<K, V>) -> Option<Copy> {
+        if errand == Errand::Anew && matches!(sought.found, Some(Looked::Found(..))) {
+            sought.missed.fences.owe_others(chain, &sought.key);
+        }
         let stored = match &sought.found {
             Some(Looked::Found(..)) if sought.missed.fences.any() => sought.copy.take()?,
             // A load that follows needs the leases, and replaces what the tiers have.

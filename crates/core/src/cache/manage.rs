@@ -35,7 +35,7 @@ where
         }
         let key = self.inner.tier_key(&self.chain, &self.scoped(key.to_key()))?;
         let mut failed = None;
-        for place in self.chain.far_to_near() {
+        for place in self.chain.far_to_near().filter(|place| !place.owes(&key)) {
             match place.call(&key, Op::Get).await {
                 Ok(Reply::Hit(hit)) if hit.body.is_some() => return Ok(self.remaining(&hit.deadlines)),
                 Ok(_) => return Ok(None),

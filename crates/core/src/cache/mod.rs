@@ -2,6 +2,7 @@
 
 mod batch;
 mod builder;
+mod create;
 mod drop;
 mod ending;
 mod expire;

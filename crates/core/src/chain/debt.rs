@@ -6,6 +6,7 @@
 
 use std::{
     collections::BTreeMap,
+    ops::Bound,
     panic::AssertUnwindSafe,
     sync::{
         Arc, Weak,
@@ -39,6 +40,8 @@ pub(crate) struct Debts {
 #[derive(Default)]
 struct State {
     keys: BTreeMap<[u8; 16], Debt>,
+    /// The last one that was tried: the next ones come first, whatever the tier said of it.
+    tried: [u8; 16],
     /// By tenant: each handle of one has a tier of its own, and they are one debt.
     clears: BTreeMap<Option<String>, OwedClear>,
     /// Everything is owed: the bound was passed.
@@ -116,8 +119,8 @@ impl Debts {
     /// Tries to confirm what is owed; true when nothing is left and no task is needed any more.
     async fn pay(&self) -> bool {
         let (clears, keys) = {
-            let state = self.state.lock();
-            let keys: Vec<Debt> = state.keys.values().take(BATCH).cloned().collect();
+            let mut state = self.state.lock();
+            let keys = state.next_keys();
             (state.clears.clone(), keys)
         };
         let unpaid_beyond = |key: &TierKey| self.beyond.iter().any(|debts| debts.owes(key));
@@ -178,6 +181,15 @@ const MARK_TTL: Duration = Duration::from_secs(60);
 impl State {
     fn count(&self) -> usize {
         self.keys.len() + self.clears.len() + usize::from(self.all)
+    }
+
+    /// The keys to try now, in turn.
+    fn next_keys(&mut self) -> Vec<Debt> {
+        let after = self.keys.range((Bound::Excluded(self.tried), Bound::Unbounded));
+        let turn = after.chain(self.keys.range(..=self.tried)).map(|(_, debt)| debt.clone());
+        let keys: Vec<Debt> = turn.take(BATCH).collect();
+        self.tried = keys.last().map_or(self.tried, |last| last.key.digest);
+        keys
     }
 
     fn owe_clears(&mut self, to: &Creditor) {

@@ -118,7 +118,12 @@ impl Place {
     /// Whether reads of the key may use this tier now: it is there, or due to be tried, and owes
     /// the key nothing.
     pub(crate) fn permits_read(&self, key: &TierKey) -> bool {
-        !self.line.debts.owes(key) && self.line.health.permits_read()
+        !self.owes(key) && self.line.health.permits_read()
+    }
+
+    /// Whether what is here of the key is not to be read.
+    pub(crate) fn owes(&self, key: &TierKey) -> bool {
+        self.line.debts.owes(key)
     }
 
     /// One operation on one key, within the budget.
