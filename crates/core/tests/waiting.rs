@@ -86,7 +86,7 @@ async fn who_waited_is_told_by_which_tier_it_was_served() {
     let (led, waited) = tokio::join!(lead, wait);
     assert_eq!(led.unwrap().served().from, Source::Loader);
     let waited = waited.unwrap();
-    assert_eq!((*waited, waited.served().from), (1, Source::Tier("redis".into())));
+    assert_eq!((*waited, waited.served().from), (1, Source::Tier("redis")));
 }
 
 #[tokio::test(start_paused = true)]
