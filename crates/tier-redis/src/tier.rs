@@ -208,8 +208,9 @@ impl RedisTier {
 
     pub(crate) fn plan_lease(&self, key: Bytes, op: Op) -> Plan {
         match op {
-            // No fence at this level: any fill is taken, so a miss costs no second trip.
-            Op::Lease { token, .. } if self.space.level == Level::Ttl => {
+            // No fence at this level: any fill is taken, so a miss costs no second trip, unless others
+            // are to wait for it.
+            Op::Lease { token, .. } if self.space.level == Level::Ttl && !token.is_of_loader() => {
                 Plan::Answer(Ok(Reply::Miss(Fence { token, version: version_now() })))
             }
             op => self.plan_script(key, Bytes::new(), op),

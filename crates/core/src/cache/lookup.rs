@@ -93,7 +93,7 @@ where
 
     async fn ask_tier(&self, chain: &Chain, index: usize, errand: Errand, sought: &mut Sought<K, V>) {
         let place = &chain.tiers[index];
-        let leases = self.may_fill(chain, index, errand);
+        let leases = self.may_lease(chain, index, errand);
         let began = Instant::now();
         let reply = place.call(&sought.key, self.read_op(sought, leases, None)).await;
         let over = self.take_reply(chain, index, errand, sought, reply);
@@ -141,6 +141,13 @@ where
     pub(super) fn may_fill(&self, chain: &Chain, index: usize, errand: Errand) -> bool {
         let further = index + 1 < chain.tiers.len() || chain.store.is_some();
         self.level == Level::Fenced && (further || errand.loads())
+    }
+
+    /// Whether a miss in this tier comes with a lease: for the fill's fence, or, at level `Ttl`, for
+    /// those alone who are to wait for the load.
+    pub(super) fn may_lease(&self, chain: &Chain, index: usize, errand: Errand) -> bool {
+        let awaited = self.level == Level::Ttl && errand.loads() && self.policies.coalesce.waits();
+        awaited || self.may_fill(chain, index, errand)
     }
 
     /// What a tier is asked for: a value, or on request a lease.

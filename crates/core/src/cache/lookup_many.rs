@@ -59,7 +59,7 @@ where
 
     async fn ask_tier_many(&self, chain: &Chain, index: usize, errand: Errand, keys: &mut [Sought<K, V>]) {
         let place = &chain.tiers[index];
-        let leases = self.may_fill(chain, index, errand);
+        let leases = self.may_lease(chain, index, errand);
         let asked: Vec<usize> = (0..keys.len()).filter(|&at| keys[at].is_wanted_from(place)).collect();
         let batch =
             asked.iter().map(|&at| (keys[at].key.clone(), self.read_op(&keys[at], leases, None))).collect();

@@ -135,7 +135,11 @@ pub(crate) fn put(body: &str) -> Op {
 }
 
 pub(crate) fn lease() -> Op {
-    Op::Lease { token: Token::random(), ttl: LONG, over: None, instead: Token::NONE }
+    lease_by(Token::random())
+}
+
+pub(crate) fn lease_by(token: Token) -> Op {
+    Op::Lease { token, ttl: LONG, over: None, instead: Token::NONE }
 }
 
 pub(crate) fn fill(fence: Fence, body: &str) -> Op {

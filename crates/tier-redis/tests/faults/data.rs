@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use terrace_core::{Condition, Fence, Level, Op, Order, Reply, Version};
+use terrace_core::{Condition, Fence, Level, Op, Order, Reply, Token, Version};
 use terrace_testbed::Redis;
 use tokio::time::{Instant, sleep};
 
-use crate::bench::{Bench, fill, lease, long, put};
+use crate::bench::{Bench, fill, lease, lease_by, long, put};
 
 async fn command(bench: &Bench, words: &[&str]) {
     let mut raw = bench.raw().await;
@@ -194,7 +194,8 @@ async fn level_ttl_has_keys_of_its_own_and_one_trip_on_a_miss() {
     let bench = Bench::on(&server.url(), Level::Ttl);
     bench.misses("k").await;
     let mut raw = bench.raw().await;
-    let Reply::Miss(fence) = bench.tier.apply(&bench.key("k"), lease()).await.unwrap() else { panic!() };
+    let lease = lease_by(Token::of_reader());
+    let Reply::Miss(fence) = bench.tier.apply(&bench.key("k"), lease).await.unwrap() else { panic!() };
     assert_eq!(calls_of(&mut raw, "evalsha").await, 0, "a miss needs no script");
     // The first write begins the epoch by a script; while that is fresh, plain SETs follow.
     assert!(matches!(bench.fill("k", fence, "first").await.unwrap(), Reply::Kept(_)));
@@ -211,6 +212,12 @@ async fn level_ttl_has_keys_of_its_own_and_one_trip_on_a_miss() {
     assert!((500_000..=600_000).contains(&left), "{left}");
     bench.tier.clear().await.unwrap();
     bench.misses("k").await;
+    let awaited = Token::of_loader();
+    for token in [awaited, Token::of_loader()] {
+        let reply = bench.tier.apply(&bench.key("k"), lease_by(token)).await.unwrap();
+        let Reply::Miss(fence) = reply else { panic!("{reply:?}") };
+        assert_eq!(fence.token, awaited, "others wait for the first that is to load");
+    }
 }
 
 async fn calls_of(raw: &mut redis::aio::MultiplexedConnection, command: &str) -> u64 {
