@@ -273,7 +273,7 @@ mod brute {
         let (holds, then) = match op.2 {
             Ok(value) => return (value == now).then_some(now),
             Err(Wish::Put(value)) => (true, Some(value)),
-            Err(Wish::PutIfAbsent(value)) => (now.is_none(), Some(value)),
+            Err(Wish::PutIfAbsent(value) | Wish::Create(value)) => (now.is_none(), Some(value)),
             Err(Wish::Replace(seen, value)) => (now == Some(seen), Some(value)),
             Err(Wish::Remove | Wish::Invalidate) => (true, None),
         };

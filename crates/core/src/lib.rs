@@ -17,6 +17,8 @@ pub mod policy;
 mod spaces;
 mod stats;
 mod swap;
+#[doc(hidden)]
+pub mod switch;
 mod sync;
 mod tier;
 mod time;

@@ -4,6 +4,7 @@ mod arguments;
 mod replay;
 mod report;
 mod simulations;
+mod switched;
 
 use std::process::ExitCode;
 
@@ -21,7 +22,7 @@ fn main() -> ExitCode {
         Wanted::Replay(seed) => replay::replay(seed),
         Wanted::All { time, reads } => {
             let simulated = simulations::run(arguments.from, time, reads);
-            let report = report::Report { simulated };
+            let report = report::Report { simulated, switches: switched::run() };
             if arguments.json {
                 println!("{}", report.json());
             } else {

@@ -4,15 +4,19 @@ use std::fmt;
 
 use serde_json::json;
 
-use crate::simulations::{Simulated, Tally};
+use crate::{
+    simulations::{Simulated, Tally},
+    switched::Switched,
+};
 
 pub(crate) struct Report {
     pub(crate) simulated: Simulated,
+    pub(crate) switches: Vec<Switched>,
 }
 
 impl Report {
     pub(crate) fn is_good(&self) -> bool {
-        self.total().violations == 0
+        self.total().violations == 0 && self.switches.iter().all(|switch| switch.holds && switch.caught)
     }
 
     pub(crate) fn first_failure(&self) -> Option<u64> {
@@ -41,6 +45,9 @@ impl Report {
             "first_seed": self.simulated.from,
             "seconds": self.simulated.elapsed.as_secs_f64(),
             "simulated": levels,
+            "switches": self.switches.iter().map(|switch| json!({
+                "name": switch.name, "rule": switch.rule, "holds": switch.holds, "caught": switch.caught,
+            })).collect::<Vec<_>>(),
         })
         .to_string()
     }
@@ -64,6 +71,12 @@ impl fmt::Display for Report {
                 f,
                 "| {level} | {reads} | {violations} | {seeds} | {faults} | {lost} | {late} | {failed_reads} | {undecided} |"
             )?;
+        }
+        let caught = self.switches.iter().filter(|switch| switch.holds && switch.caught).count();
+        writeln!(f, "\nswitches caught: {caught} of {}", self.switches.len())?;
+        for switch in self.switches.iter().filter(|switch| !switch.holds || !switch.caught) {
+            let what = if switch.holds { "nobody misses it" } else { "it fails while it is on" };
+            writeln!(f, "NOT CAUGHT (rule {}) {}: {what}", switch.rule, switch.name)?;
         }
         for (seed, what) in total.failures.iter().take(20) {
             writeln!(f, "\nseed {seed}: {what}")?;

@@ -15,7 +15,8 @@ use super::{
 /// 3. Where every tier confirmed a change, no process reads anything older from beyond its near
 ///    tier, unless it joined a trip that was under way.
 /// 4. A tier that confirmed a change never again shows anything older.
-/// 5. A read of the truth itself gives what was true at the call, or later.
+/// 5. A store's absence answers no read that brought a loader, which always has something to give.
+/// 6. A read of the truth itself gives what was true at the call, or later.
 ///
 /// A tier that goes back in time voids 2 to 4 for the changes that began before.
 pub fn fenced(history: &History) -> Vec<Violation> {
@@ -149,6 +150,8 @@ impl<'a> Checker<'a> {
             (Wish::Put(value) | Wish::PutIfAbsent(value) | Wish::Replace(_, value), End::Done) => {
                 self.timeline.first_number(value)
             }
+            // A load is no write: who joins an earlier lookup may still be told that nothing was there.
+            (Wish::Create(_), _) => None,
             (Wish::Remove, End::Done) if stored => {
                 let removed =
                     |(at, change): &&(At, Value)| change.is_none() && (write.call..=ret).contains(at);
@@ -193,6 +196,9 @@ impl<'a> Checker<'a> {
             Ok(number) => number?,
             Err(what) => return violation(what),
         };
+        if read.loads && read.value.is_none() && self.history.truth == Truth::Store {
+            return violation(format!("{}, and it had brought a loader", said(read)));
+        }
         if read.anew && number < self.timeline.at(read.key, read.call) {
             return violation(format!(
                 "{} of the truth itself gave what was superseded before its call",

@@ -73,6 +73,8 @@ enum Act {
 impl Op {
     fn of_write(write: &super::Write) -> Option<Self> {
         let (ret, held) = match write.ret {
+            // Its loader's value is given also where a remove came first, and nothing was created.
+            Some((_, End::Done)) if matches!(write.wish, Wish::Create(_)) => (None, None),
             Some((ret, End::Done)) => (Some(ret), Some(true)),
             Some((ret, End::Refused)) => (Some(ret), Some(false)),
             Some((_, End::Failed)) => return None,
@@ -93,7 +95,7 @@ impl Act {
         };
         let (holds, then) = match wish {
             Wish::Put(value) => (true, Some(value)),
-            Wish::PutIfAbsent(value) => (now.is_none(), Some(value)),
+            Wish::PutIfAbsent(value) | Wish::Create(value) => (now.is_none(), Some(value)),
             Wish::Replace(seen, value) => (now == Some(seen), Some(value)),
             Wish::Remove | Wish::Invalidate => (true, None),
         };

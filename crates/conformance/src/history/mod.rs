@@ -109,6 +109,8 @@ pub enum Wish {
     PutIfAbsent(u64),
     /// `replace` of the first value by the second.
     Replace(u64, u64),
+    /// A load that offered a value to the store, which may have refused it.
+    Create(u64),
     /// `remove`.
     Remove,
     /// `invalidate`, or `clear` where the write has no key.
@@ -119,7 +121,9 @@ impl Wish {
     /// The value to be written.
     pub const fn value(self) -> Option<u64> {
         match self {
-            Self::Put(value) | Self::PutIfAbsent(value) | Self::Replace(_, value) => Some(value),
+            Self::Put(value) | Self::PutIfAbsent(value) | Self::Replace(_, value) | Self::Create(value) => {
+                Some(value)
+            }
             Self::Remove | Self::Invalidate => None,
         }
     }

@@ -107,27 +107,29 @@ impl Client {
         self.recorder.writes(self.process, key, wish)
     }
 
-    /// A load; over a store alone it is also a write of what it offers, where nothing is there.
+    /// A load; over a store it is also a write of what it offers, where nothing is there.
     async fn load(&self, key: Key, pace: Pace) {
         let asked = self.ask(true);
         let offered = Arc::new(Mutex::new(None));
         let load = |_| {
             let (load, offered) = (self.loader(key, pace), Arc::clone(&offered));
-            let (recorder, process) = (Arc::clone(&self.recorder), self.process);
-            let linear = self.stack.is_linear();
+            let (recorder, process, stored) = (Arc::clone(&self.recorder), self.process, self.stack.store);
             async move {
                 let value = load.await?;
                 *offered.lock() = value
-                    .filter(|_| linear)
-                    .map(|value| (value, recorder.writes(process, Some(key), Wish::PutIfAbsent(value))));
+                    .filter(|_| stored)
+                    .map(|value| (value, recorder.writes(process, Some(key), Wish::Create(value))));
                 Ok::<_, BoxError>(value)
             }
         };
         let got = self.cache.get_or_load_with(&key, load).await;
         if let Some((value, write)) = offered.lock().take() {
-            // One that lost to a remove is given all the same, and did not happen.
-            let lost = matches!(&got, Ok(got) if got.as_ref().is_none_or(|got| **got != value));
-            self.recorder.wrote(write, if lost { End::Refused } else { End::Unknown });
+            let end = match &got {
+                Ok(Some(got)) if **got == value => End::Done,
+                Ok(_) => End::Refused,
+                Err(_) => End::Unknown,
+            };
+            self.recorder.wrote(write, end);
         }
         self.read(asked, key, got);
     }
@@ -238,7 +240,7 @@ impl Client {
                 self.cache.replace(&key, version.unwrap_or_default(), put(value)).await
             }
             Wish::Remove => self.cache.remove(&key).await.map(|_| true),
-            Wish::Invalidate => self.cache.invalidate(&key).await.map(|_| true),
+            Wish::Invalidate | Wish::Create(_) => self.cache.invalidate(&key).await.map(|_| true),
         };
         ended(held)
     }

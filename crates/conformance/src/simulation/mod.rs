@@ -23,6 +23,7 @@ mod network;
 mod plan;
 mod recorder;
 mod shrink;
+mod switches;
 mod witness;
 mod world;
 
@@ -35,8 +36,12 @@ pub use network::Way;
 pub use plan::{Act, Fault, Pace, Plan, Stack, Step, Trouble, Weather};
 pub use recorder::Counts;
 pub use shrink::shrink;
+pub use switches::{Switch, switches};
 
-use crate::history::{History, Key, Violation, fenced, linear, lives};
+use crate::{
+    fake::Hooks,
+    history::{History, Key, Violation, fenced, linear, lives},
+};
 
 /// What came of a run.
 #[derive(Debug)]
@@ -59,7 +64,11 @@ pub struct Run {
 /// # Cost
 /// A few tens of milliseconds for a plan of a virtual second.
 pub fn simulate(plan: &Plan) -> Result<Run> {
-    let (history, counts) = world::World::new(plan).run()?;
+    run_in(plan, Hooks::default, false)
+}
+
+fn run_in(plan: &Plan, rules: fn() -> Hooks, lies: bool) -> Result<Run> {
+    let (history, counts) = world::World::new(plan, rules, lies).run()?;
     let (violations, undecided) = judge(&plan.stack, &history);
     Ok(Run { history, counts, violations, undecided })
 }

@@ -36,12 +36,13 @@ struct State {
     down: Vec<bool>,
 }
 
-/// A link that loses messages until a time.
+/// A link that loses messages until a time, or makes them take longer.
 struct Cut {
     slot: usize,
     server: usize,
     way: Way,
     until: u64,
+    longer: Option<u64>,
 }
 
 /// The way of a message.
@@ -102,7 +103,11 @@ impl Network {
     }
 
     pub(super) fn cut(&self, slot: usize, server: usize, way: Way, until: u64) {
-        self.state.lock().cuts.push(Cut { slot, server, way, until });
+        self.state.lock().cuts.push(Cut { slot, server, way, until, longer: None });
+    }
+
+    pub(super) fn slow(&self, slot: usize, server: usize, way: Way, longer: u64, until: u64) {
+        self.state.lock().cuts.push(Cut { slot, server, way, until, longer: Some(longer) });
     }
 
     /// While a server is down, it refuses connections.
@@ -123,6 +128,7 @@ impl Network {
         let arrived = {
             let mut state = self.state.lock();
             state.tick = tick;
+            state.cuts.retain(|cut| tick < cut.until);
             state.messages.remove(&tick).unwrap_or_default()
         };
         for message in arrived {
@@ -155,20 +161,22 @@ impl State {
     /// so that a plan with fewer steps treats those that are left as before.
     fn delay(&self, link: Link, way: Way, of: u64) -> Option<u64> {
         let tick = self.tick;
-        let cut = |cut: &Cut| {
+        let cut = |cut: &&Cut| {
             cut.slot == link.slot && cut.server == link.server && cut.way == way && tick < cut.until
         };
-        if self.cuts.iter().any(cut) {
-            return None;
+        let mut longer = 0;
+        for cut in self.cuts.iter().filter(cut) {
+            longer += cut.longer?;
         }
         let Weather { lost, stuck, slow } = self.weather;
         let place = (link.slot * 16 + link.server) as u64 * 2 + u64::from(way == Way::Back);
         let mut rng = Rng::with_seed([place, of, tick].into_iter().fold(self.seed, mixed));
         match rng.u16(..1000) {
             chance if chance < lost => None,
-            chance if chance < lost + stuck => Some(rng.u64(40..400)),
-            chance if chance < lost + stuck + slow => Some(rng.u64(3..40)),
-            _ => Some(rng.u64(1..3)),
+            chance if chance < lost + stuck => Some(longer + rng.u64(40..400)),
+            chance if chance < lost + stuck + slow => Some(longer + rng.u64(3..40)),
+            _ if lost + stuck + slow == 0 => Some(longer + 1),
+            _ => Some(longer + rng.u64(1..3)),
         }
     }
 }
@@ -249,6 +257,8 @@ pub(super) struct Wired {
     pub(super) network: Arc<Network>,
     pub(super) link: Link,
     pub(super) server: Arc<dyn Backend>,
+    /// Writes that failed are answered as if they had not: a switch.
+    pub(super) lies: bool,
 }
 
 impl Backend for Wired {
@@ -258,7 +268,7 @@ impl Backend for Wired {
 
     fn open(&self, space: &Space) -> Result<Arc<dyn Tier>> {
         let (network, tier) = (Arc::clone(&self.network), self.server.open(space)?);
-        Ok(Arc::new(WiredTier { network, link: self.link, tier }))
+        Ok(Arc::new(WiredTier { network, link: self.link, tier, lies: self.lies }))
     }
 }
 
@@ -266,6 +276,7 @@ struct WiredTier {
     network: Arc<Network>,
     link: Link,
     tier: Arc<dyn Tier>,
+    lies: bool,
 }
 
 impl fmt::Debug for WiredTier {
@@ -307,6 +318,12 @@ impl Drop for Waiting {
 #[async_trait]
 impl Tier for WiredTier {
     async fn apply(&self, key: &TierKey, op: Op) -> Result<Reply> {
+        if self.lies && matches!(op, Op::Invalidate { .. }) {
+            // Its caller gives up; what is answered here instead comes just before.
+            let asked = tokio::time::timeout(LIE, self.ask(Ask::One(key.clone(), op))).await;
+            let lie = Reply::Done { existed: true, version: terrace_core::Version::NONE };
+            return if let Ok(Answer::One(Ok(reply))) = asked { Ok(reply) } else { Ok(lie) };
+        }
         let call = crate::Call::of(&op);
         let Answer::One(reply) = self.ask(Ask::One(key.clone(), op)).await else { return Err(garbled()) };
         witness::heard(&self.network.recorder, self.link, key, call, &reply);
@@ -337,6 +354,9 @@ impl Tier for WiredTier {
         done
     }
 }
+
+/// A little less than the budget of a cache tier.
+const LIE: std::time::Duration = std::time::Duration::from_millis(45);
 
 fn garbled() -> Error {
     Error::new(ErrorKind::Backend, "an answer to another question")

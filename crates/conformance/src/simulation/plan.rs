@@ -86,7 +86,7 @@ pub struct Weather {
 }
 
 impl Weather {
-    /// Every message takes 1 or 2 ms.
+    /// Every message takes 1 ms.
     pub const FAIR: Self = Self { lost: 0, stuck: 0, slow: 0 };
 }
 
@@ -164,6 +164,9 @@ pub enum Trouble {
     Crash(usize, u64),
     /// A process and a server lose each other's messages in one way, for so long.
     Cut(usize, usize, Way, u64),
+    /// Messages between a process and a server take so much longer in one way, those that are sent
+    /// within so long.
+    Slow(usize, usize, Way, u64, u64),
     /// A server refuses connections for so long.
     Down(usize, u64),
     /// A cache tier evicts a key, whatever the cell holds.
@@ -261,8 +264,9 @@ impl Plan {
             0..4 => Trouble::Pause(slot, rng.u64(2..400)),
             4..6 => Trouble::Crash(slot, rng.u64(1..100)),
             6..9 => Trouble::Cut(slot, server, way, rng.u64(5..300)),
-            9..11 => Trouble::Down(server, rng.u64(5..300)),
-            11..17 => Trouble::Evict(cache, rng.u64(..self.keys)),
+            9 => Trouble::Down(server, rng.u64(5..300)),
+            10..12 => Trouble::Slow(slot, server, way, rng.u64(5..200), rng.u64(1..100)),
+            12..17 => Trouble::Evict(cache, rng.u64(..self.keys)),
             17 => Trouble::Flush(cache),
             18 => Trouble::Save(cache),
             _ => Trouble::GoBack(cache),

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     Fake,
-    fake::Saved,
+    fake::{Hooks, Saved},
     history::{Fact, History, Process, Truth},
 };
 
@@ -39,6 +39,7 @@ pub(super) struct World<'a> {
     servers: Vec<Server>,
     slots: Vec<Slot>,
     lives: Process,
+    lies: bool,
 }
 
 struct Server {
@@ -66,7 +67,8 @@ struct Instance {
 }
 
 impl<'a> World<'a> {
-    pub(super) fn new(plan: &'a Plan) -> Self {
+    /// A world whose servers work as `rules` says, and whose links may lie about failed drops.
+    pub(super) fn new(plan: &'a Plan, rules: fn() -> Hooks, lies: bool) -> Self {
         // Core draws its tokens, epochs and chances from the thread's generator.
         fastrand::seed(plan.seed);
         let truth = if plan.stack.store { Truth::Store } else { Truth::Origin };
@@ -75,12 +77,12 @@ impl<'a> World<'a> {
         let hand = Clock::manual();
         let server = |number: usize| {
             let name = if number < plan.stack.tiers { format!("tier{number}") } else { "store".to_owned() };
-            Server { fake: Fake::with_clock(&name, hand.clock()), saved: None, up_again: None }
+            Server { fake: Fake::with_hooks(&name, hand.clock(), rules()), saved: None, up_again: None }
         };
         let servers: Vec<Server> = (0..plan.stack.servers()).map(server).collect();
         let network = Network::new(plan.seed, plan.weather, servers.len(), Arc::clone(&recorder));
         let slots = (0..plan.processes).map(|_| Slot { instance: None, until: 0 }).collect();
-        Self { plan, tick: 0, hand, recorder, network, servers, slots, lives: 0 }
+        Self { plan, tick: 0, hand, recorder, network, servers, slots, lives: 0, lies }
     }
 
     pub(super) fn run(mut self) -> Result<(History, Counts)> {
@@ -164,6 +166,9 @@ impl<'a> World<'a> {
                 slot.until = tick + millis;
             }
             Trouble::Cut(slot, server, way, millis) => self.network.cut(slot, server, way, tick + millis),
+            Trouble::Slow(slot, server, way, longer, millis) => {
+                self.network.slow(slot, server, way, longer, tick + millis);
+            }
             Trouble::Down(server, millis) => {
                 self.network.set_down(server, true);
                 self.servers[server].up_again = Some(tick + millis);
@@ -227,7 +232,7 @@ impl<'a> World<'a> {
             let authority = server + 1 == self.servers.len();
             let link = Link { slot, process, server, role, authority };
             let backend: Arc<dyn Backend> = Arc::new(fake.another_handle());
-            let wired = Wired { network: Arc::clone(&self.network), link, server: backend };
+            let wired = Wired { network: Arc::clone(&self.network), link, server: backend, lies: self.lies };
             builder = match role {
                 Role::Cache => builder.tier(wired),
                 Role::Store => builder.store(wired.budget(STORE_BUDGET)),

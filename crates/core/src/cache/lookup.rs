@@ -17,6 +17,7 @@ use crate::{
     codec::Undecoded,
     flight::{Errand, FlightId},
     near::Scoped,
+    switch::{Defence, stands},
 };
 
 /// One key of a lookup.
@@ -211,7 +212,9 @@ where
     ) -> Worth<V> {
         let value = match &stored.body {
             // With a store, 'no row' answers plain reads only: a loader may create the row.
-            None if chain.store.is_some() && errand.loads() => return Worth::Renew(stored.version),
+            None if chain.store.is_some() && errand.loads() && stands(Defence::NoRow) => {
+                return Worth::Renew(stored.version);
+            }
             None => None,
             Some(body) => match self.decode(place, &sought.key, body) {
                 Ok(value) => Some(value),

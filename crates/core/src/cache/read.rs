@@ -14,6 +14,7 @@ use crate::{
     Cached, Coalesce, Entry, Error, ErrorKind, Event, Item, Near, OnStale, Result, Source, Token,
     flight::{Boarding, Entered, Errand, FlightId, Landing},
     near::{Probe, Scoped},
+    switch::{Defence, stands},
 };
 
 /// What a loader may look at while it loads.
@@ -268,7 +269,7 @@ where
 
     /// Whether an entry is a store's 'no row': it answers plain reads, never a caller with a loader.
     pub(super) fn is_no_row(&self, entry: &Entry<V>) -> bool {
-        entry.value().is_none() && self.chain.store.is_some()
+        entry.value().is_none() && self.chain.store.is_some() && stands(Defence::NoRow)
     }
 
     /// What another caller has loaded since the lookup, or has stale while it loads. Its loader's error

@@ -9,7 +9,11 @@ mod place;
 pub(crate) use monitor::{Monitor, TierCounters};
 pub(crate) use place::{Line, Place};
 
-use crate::{TierKey, near::TenantId};
+use crate::{
+    TierKey,
+    near::TenantId,
+    switch::{Defence, stands},
+};
 
 /// The remote tiers as one tenant of a cache sees them.
 pub(crate) struct Chain {
@@ -30,12 +34,12 @@ impl Chain {
     /// The cache tiers that follow the authority, from far to near.
     pub(crate) fn followers(&self) -> impl Iterator<Item = &Place> {
         let count = if self.store.is_some() { self.tiers.len() } else { self.tiers.len().saturating_sub(1) };
-        self.tiers[..count].iter().rev()
+        in_order(&self.tiers[..count])
     }
 
     /// All places from far to near, the store first.
     pub(crate) fn far_to_near(&self) -> impl Iterator<Item = &Place> {
-        self.store.iter().chain(self.tiers.iter().rev())
+        self.store.iter().chain(in_order(&self.tiers))
     }
 
     pub(crate) fn is_local(&self) -> bool {
@@ -46,4 +50,10 @@ impl Chain {
         let digest = self.scope.digest(&bytes);
         TierKey { bytes, digest }
     }
+}
+
+/// Tiers in the order in which they are changed.
+fn in_order(tiers: &[Place]) -> impl Iterator<Item = &Place> {
+    let (last, reverse) = (tiers.len().saturating_sub(1), stands(Defence::FarToNear));
+    (0..tiers.len()).map(move |at| &tiers[if reverse { last - at } else { at }])
 }

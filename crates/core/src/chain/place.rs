@@ -11,7 +11,9 @@ use super::{
     name::interned,
 };
 use crate::{
-    Error, ErrorKind, Event, Op, Reply, Result, Role, Space, Tier, TierKey, Waits, tier::unexpected,
+    Error, ErrorKind, Event, Op, Reply, Result, Role, Space, Tier, TierKey, Waits,
+    switch::{Defence, stands},
+    tier::unexpected,
 };
 
 /// What all tenants of a cache share of one tier.
@@ -199,7 +201,8 @@ impl Place {
 
     /// Notes that a write of the key was not confirmed here: what is here still may come nearer.
     pub(crate) fn owe(&self, key: &TierKey) {
-        for place in self.nearer.iter().chain([self]) {
+        let nearer = self.nearer.iter().filter(|_| stands(Defence::NearerOwed));
+        for place in nearer.chain([self]) {
             if place.line.debts.add(&place.creditor(), key) {
                 place.repay();
             }

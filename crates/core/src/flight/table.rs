@@ -8,7 +8,10 @@ use std::{
 use hashbrown::HashTable;
 
 use super::{Errand, Flight, FlightId};
-use crate::sync::{Mutex, MutexGuard};
+use crate::{
+    switch::{Defence, stands},
+    sync::{Mutex, MutexGuard},
+};
 
 /// Some of the keys. Whoever holds a place in a shard holds the shard alone, whose line it has just
 /// locked: a count that all callers of the cache share would move between their cores.
@@ -78,7 +81,8 @@ impl<K: Eq + Hash, L, T> Table<K, L, T> {
     /// Whether the key's flight is still this one.
     pub(super) fn has(&self, key: &K, id: FlightId) -> bool {
         let slot = self.find(id.hash, key);
-        slot.and_then(|slot| slot.flight.as_ref()).is_some_and(|aboard| aboard.flight.id == id)
+        let has = slot.and_then(|slot| slot.flight.as_ref()).is_some_and(|aboard| aboard.flight.id == id);
+        has || !stands(Defence::Generation)
     }
 
     /// Takes the flight out, and the slot with it if nobody needs it. The flight is returned so

@@ -9,6 +9,7 @@ use super::{
     Errand, Flight,
     table::{Aboard, Shard, Table},
 };
+use crate::switch::{Defence, stands};
 
 /// A caller's place on a flight. The last one to leave takes the flight off the table, and so does
 /// the last one with a loader: without it, later readers must look again.
@@ -102,9 +103,9 @@ impl<K: Eq + Hash, L, T: Clone> WriteTicket<K, L, T> {
         let mut alone = true;
         let mut detached = None;
         if let Some(slot) = table.find_mut(self.hash, &self.key) {
-            alone = slot.changes == self.changes;
+            alone = slot.changes == self.changes || !stands(Defence::WriteOrder);
             slot.changes += 1;
-            detached = slot.take_flight();
+            detached = if stands(Defence::Detach) { slot.take_flight() } else { None };
         }
         let result = change(alone);
         drop(table);

@@ -1,0 +1,45 @@
+//! Defences that a test leaves out, to see that their absence is noticed.
+//!
+//! A switch is of one thread: the simulation runs whole processes on its own. Nothing else may set
+//! one, and no switch lies on the path of a near hit.
+
+use std::cell::Cell;
+
+/// A defence of the chain that no wrapper around a tier can take away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Defence {
+    /// A write detaches the flight of its key.
+    Detach,
+    /// Near keeps what a flight brought only if no write came between.
+    Generation,
+    /// Of two writes of a key at the same time, near keeps neither.
+    WriteOrder,
+    /// Writes and removals go from far to near.
+    FarToNear,
+    /// What a farther tier did not confirm, nearer ones are owed as well.
+    NearerOwed,
+    /// A store's 'no row' answers no caller with a loader.
+    NoRow,
+}
+
+thread_local! {
+    static LEFT_OUT: Cell<Option<Defence>> = const { Cell::new(None) };
+}
+
+/// Runs `run` without a defence of the caches that run on this thread.
+pub fn without<R>(defence: Defence, run: impl FnOnce() -> R) -> R {
+    struct Back;
+    impl Drop for Back {
+        fn drop(&mut self) {
+            LEFT_OUT.set(None);
+        }
+    }
+    LEFT_OUT.set(Some(defence));
+    let _back = Back;
+    run()
+}
+
+/// Whether a defence stands: outside of tests it does.
+pub(crate) fn stands(defence: Defence) -> bool {
+    LEFT_OUT.get() != Some(defence)
+}
