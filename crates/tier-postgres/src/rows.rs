@@ -14,17 +14,26 @@ type Result<T> = std::result::Result<T, sqlx::Error>;
 
 /// The value or negative entry of a row.
 pub(crate) fn stored(row: &PgRow) -> Result<Stored> {
-    let columns = [number(row, 2)?, number(row, 3)?, number(row, 4)?, number(row, 5)?];
+    let ends = number(row, 5)?;
+    let until = |column| Ok::<_, sqlx::Error>(optional(row, column)?.unwrap_or(ends));
+    let columns = [number(row, 2)?, until(3)?, until(4)?, ends];
     let body = row.try_get_raw(6)?;
     let body = if body.is_null() { None } else { Some(Bytes::copy_from_slice(bytes_of(&body)?)) };
     Ok(Stored { version: version(row, 0)?, deadlines: deadlines(columns), body })
 }
 
-/// A `bigint` or `timestamptz`, as it travels: a row has seven, and `try_get` checks the type of each.
 fn number(row: &PgRow, column: usize) -> Result<i64> {
+    optional(row, column)?.ok_or_else(|| sqlx::Error::Decode("a number is missing".into()))
+}
+
+/// A `bigint` or `timestamptz`, as it travels: a row has seven, and `try_get` checks the type of each.
+fn optional(row: &PgRow, column: usize) -> Result<Option<i64>> {
     let found = row.try_get_raw(column)?;
+    if found.is_null() {
+        return Ok(None);
+    }
     let bytes = bytes_of(&found)?.try_into().map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
-    Ok(i64::from_be_bytes(bytes))
+    Ok(Some(i64::from_be_bytes(bytes)))
 }
 
 fn bytes_of<'row>(value: &PgValueRef<'row>) -> Result<&'row [u8]> {
@@ -43,8 +52,10 @@ pub(crate) fn read(row: Option<&PgRow>, role: Role, op: &Op) -> Result<Reply> {
     };
     let Some(row) = row else { return Ok(Reply::Miss(Fence::default())) };
     let kept = version(row, 0)?;
-    let state: i8 = row.try_get(1)?;
-    let live = unsigned(number(row, 5)?) > clock_millis(number(row, 7)?);
+    let (state, ends): (i8, i64) = (row.try_get(1)?, number(row, 5)?);
+    // Without the clock it never ends.
+    let now = optional(row, 7)?.map(clock_millis);
+    let live = now.is_none_or(|now| unsigned(ends) > now);
     if live && matches!(state.cast_unsigned(), b'V' | b'N') && over != Some(kept) {
         return Ok(Reply::Hit(stored(row)?));
     }
