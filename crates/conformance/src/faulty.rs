@@ -5,7 +5,9 @@ use std::{fmt, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use fastrand::Rng;
 use parking_lot::Mutex;
-use terrace_core::{Backend, Error, ErrorKind, Op, Reply, Result, Space, Tier, TierKey, Waits};
+use terrace_core::{
+    Backend, Error, ErrorKind, InvalidationLog, Op, Reply, Result, Space, Tier, TierKey, Waits,
+};
 use tokio::sync::watch;
 
 use crate::calls::Call;
@@ -206,6 +208,10 @@ impl Tier for FaultyTier {
 
     async fn ready(&self) -> Result<()> {
         self.meet(Call::Ping, self.inner.ready()).await?
+    }
+
+    fn log(&self) -> Option<&dyn InvalidationLog> {
+        self.inner.log()
     }
 
     /// A delay of this tier's is not within the inner one's budget.

@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use terrace_core::{Backend, Op, Reply, Result, Space, Tier, TierKey, Waits};
+use terrace_core::{Backend, InvalidationLog, Op, Reply, Result, Space, Tier, TierKey, Waits};
 
 /// Passes every call on to `B` and records it, with its answer once there is one.
 ///
@@ -177,6 +177,10 @@ impl Tier for RecordingTier {
         let place = self.sent([Request::Ready]);
         let result = self.inner.ready().await;
         self.done(place, result)
+    }
+
+    fn log(&self) -> Option<&dyn InvalidationLog> {
+        self.inner.log()
     }
 
     fn keeps_budget(&self) -> bool {

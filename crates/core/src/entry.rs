@@ -22,14 +22,19 @@ use crate::{Deadlines, Timestamp, Version};
 #[repr(C)]
 pub struct Entry<V> {
     written: Timestamp,
-    // Atomic for `Cache::expire` alone: the value is shared, so its life is changed in place.
-    fresh_until: AtomicU64,
+    /// The end of the fresh time, or of what proves the entry where that is sooner: all that a near
+    /// hit compares.
+    good_until: AtomicU64,
     /// The latest near hit.
     read_at: AtomicU64,
     value: Option<V>,
     version: Version,
+    // Atomic for `Cache::expire` alone: the value is shared, so its life is changed in place.
+    fresh_until: AtomicU64,
     stale_until: AtomicU64,
     expires_at: AtomicU64,
+    /// When it was as new as the truth, as far as the near tier must know.
+    proven_at: AtomicU64,
 }
 
 impl<V> Entry<V> {
@@ -39,10 +44,12 @@ impl<V> Entry<V> {
             value,
             version,
             written: deadlines.written,
+            good_until: AtomicU64::new(deadlines.fresh_until.as_millis()),
             fresh_until: AtomicU64::new(deadlines.fresh_until.as_millis()),
             read_at: AtomicU64::new(deadlines.written.as_millis()),
             stale_until: AtomicU64::new(deadlines.stale_until.as_millis()),
             expires_at: AtomicU64::new(deadlines.expires_at.as_millis()),
+            proven_at: AtomicU64::new(0),
         }
     }
 
@@ -69,16 +76,40 @@ impl<V> Entry<V> {
 
     /// Gives it another life.
     pub(crate) fn expire(&self, deadlines: Deadlines) {
+        self.good_until.store(deadlines.fresh_until.as_millis(), Ordering::Relaxed);
         self.fresh_until.store(deadlines.fresh_until.as_millis(), Ordering::Relaxed);
         self.stale_until.store(deadlines.stale_until.as_millis(), Ordering::Relaxed);
         self.expires_at.store(deadlines.expires_at.as_millis(), Ordering::Relaxed);
     }
 
-    /// Fresh at `now`. One compare; a clock that went back behind the write makes it stale.
+    /// Notes when it was as new as the truth, and until when that alone is enough.
+    pub(crate) fn prove(&self, proven_at: Timestamp, good_until: Timestamp) {
+        self.proven_at.store(proven_at.as_millis(), Ordering::Relaxed);
+        let good_until = good_until.as_millis().min(self.fresh_until.load(Ordering::Relaxed));
+        self.good_until.store(good_until, Ordering::Relaxed);
+    }
+
+    pub(crate) fn proven_at(&self) -> Timestamp {
+        Timestamp::from_millis(self.proven_at.load(Ordering::Relaxed))
+    }
+
+    /// Fresh at `now`, and not past its own proof where it has no other. One compare; a clock that
+    /// went back behind the write makes it stale.
+    #[inline]
+    pub(crate) fn is_good(&self, now: Timestamp) -> bool {
+        self.is_before(now, &self.good_until)
+    }
+
+    /// Fresh at `now`.
     #[inline]
     pub(crate) fn is_fresh(&self, now: Timestamp) -> bool {
+        self.is_before(now, &self.fresh_until)
+    }
+
+    #[inline]
+    fn is_before(&self, now: Timestamp, end: &AtomicU64) -> bool {
         let written = self.written.as_millis();
-        let life = self.fresh_until.load(Ordering::Relaxed).wrapping_sub(written);
+        let life = end.load(Ordering::Relaxed).saturating_sub(written);
         now.as_millis().wrapping_sub(written) < life
     }
 }

@@ -25,7 +25,8 @@ pub enum Level {
     /// less on a miss. For immutable data (embeddings, content hashes, recorded answers).
     Ttl,
     /// A fill never overwrites or resurrects anything newer, in any shared tier, whichever process
-    /// wrote it. Near copies of other processes live on to their own end.
+    /// wrote it. Near copies of other processes go as soon as the invalidation log tells of it, and
+    /// are not believed for more than a second where it is not heard.
     #[default]
     Fenced,
 }

@@ -20,6 +20,7 @@ use super::{
     inner::{BoundLoader, Inner, Periods, Policies},
     plan::{Placed, Plan, TIER_BUDGET},
     tasks::Tasks,
+    trust::{self, Trust},
 };
 use crate::{
     Admission, BoxError, Clock, Coalesce, Copies, Error, ErrorKind, Expiry, Freshness, Item, Level, Lifetime,
@@ -129,7 +130,8 @@ where
     }
 
     /// The longest life of an entry in the near tier; never longer than the entry's own. Where other
-    /// processes change the same keys, it bounds how long this one may not notice.
+    /// processes change the same keys in tiers without an invalidation log, it bounds how long this one
+    /// may not notice.
     #[must_use]
     pub fn near_ttl(mut self, ttl: Duration) -> Self {
         self.near_ttl = Some(ttl);
@@ -269,9 +271,7 @@ where
     /// and for parts that do not fit together; the backends' own, [`ErrorKind::NamespaceInUse`]
     /// among them.
     pub fn build(self) -> Result<Cache<K, V, N>> {
-        let tenants = self.build_per_tenant()?;
-        let chain = tenants.plan.chain(None)?;
-        Ok(Cache::new(tenants.inner, Arc::new(chain)))
+        self.build_per_tenant()?.open(None)
     }
 
     /// Builds a family of caches, one a tenant. All settings and bounds are shared.
@@ -301,13 +301,16 @@ where
         };
         let plan = Plan::new(space, &self.tiers, self.store.as_ref(), &monitor, &runtime);
         // A namespace that is in use is found now, not with the first tenant.
-        plan.chain(None)?;
+        let chain = plan.chain(None)?;
         let lease = self.load_deadline.saturating_add(Duration::from_secs(1));
-        let inner = Inner {
+        let within = trust::within(&chain, self.level, self.near.is_enabled(), &self.clock);
+        let inner = Arc::new(Inner {
             near: self.near,
             near_counters: TierCounters::default(),
             observed: monitor.observer.is_some(),
             clock: self.clock,
+            trust: Trust::default(),
+            within,
             monitor,
             flights: Arc::new(Flights::new()),
             wire: self.wire,
@@ -331,8 +334,9 @@ where
             loader: self.loader,
             closed: AtomicBool::new(false),
             versions: AtomicU64::new(0),
-        };
-        Ok(Tenants { inner: Arc::new(inner), plan: Arc::new(plan) })
+        });
+        inner.listen(&chain);
+        Ok(Tenants { inner, plan: Arc::new(plan) })
     }
 
     fn check(&self) -> Result<Copies> {

@@ -50,8 +50,8 @@ where
         draft: Draft<K, V>,
         reply: Result<Reply>,
     ) -> Option<Kept<K, V>> {
-        let Draft { seat, key, item, deadlines, sealed } = draft;
-        let kept = |seat, entry, source, copy| Kept { seat, entry, source, copy, sure: true };
+        let Draft { seat, key, item, deadlines, sealed, proven_at } = draft;
+        let kept = |seat, entry, source, copy| Kept { seat, entry, source, copy, sure: true, proven_at };
         let error = match reply {
             Ok(Reply::Kept(version)) => {
                 store.line.tell(&Event::Filled { tier: store.line.name });

@@ -101,7 +101,7 @@ where
         owing.settle();
         for ending in endings {
             let key = Arc::clone(&ending.key);
-            ending.finish(|_| self.drop_near(&key));
+            ending.finish(Version::NONE, |_| self.drop_near(&key));
         }
         drops.into_iter().map(Dropping::result).collect()
     }

@@ -3,7 +3,7 @@
 use std::{hash::Hash, sync::Arc};
 
 use super::inner::{CacheFlights, Inner, Loaded, Lookup};
-use crate::{Near, TierKey, chain::Place, flight::WriteTicket, near::Scoped};
+use crate::{Near, TierKey, Version, chain::Place, flight::WriteTicket, near::Scoped};
 
 /// The last step of a write, taken also when the write fails or panics: then the near tier keeps
 /// nothing for the key.
@@ -29,9 +29,10 @@ where
         Self { inner: Arc::clone(inner), key: Arc::clone(key), ticket: Some(ticket) }
     }
 
-    pub(crate) fn finish(mut self, change: impl FnOnce(bool)) {
+    /// `change` is told whether what was written may be kept: nothing newer is known.
+    pub(crate) fn finish(mut self, version: Version, change: impl FnOnce(bool)) {
         if let Some(ticket) = self.ticket.take() {
-            ticket.finish(change);
+            ticket.finish(version.as_u64(), change);
         }
     }
 }
@@ -44,7 +45,7 @@ where
 {
     fn drop(&mut self) {
         if let Some(ticket) = self.ticket.take() {
-            ticket.finish(|_| self.inner.drop_near(&self.key));
+            ticket.finish(0, |_| self.inner.drop_near(&self.key));
         }
     }
 }

@@ -10,7 +10,12 @@ use std::{
 
 use futures_util::future::{BoxFuture, Shared};
 
-use super::{fences::Fences, open::OpenFills, tasks::Tasks};
+use super::{
+    fences::Fences,
+    open::OpenFills,
+    tasks::Tasks,
+    trust::{Trust, Within},
+};
 use crate::{
     Admission, Clock, Coalesce, Copies, Deadlines, Entry, Error, ErrorKind, Event, Expiry, Fence, Freshness,
     Item, Keeping, Level, Near, OnStale, Result, Source, StaleHit, Timestamp, Token, Version, Writing,
@@ -135,6 +140,8 @@ pub(crate) struct Inner<K, V, N> {
     /// Whether there is an observer to be told of hits.
     pub(crate) observed: bool,
     pub(crate) clock: Clock,
+    pub(crate) trust: Trust,
+    pub(crate) within: Within,
     pub(crate) monitor: Arc<Monitor>,
     pub(crate) flights: Arc<CacheFlights<K, V>>,
     pub(crate) wire: Option<Wire<K, V>>,
@@ -259,10 +266,19 @@ where
 
     /// Puts an entry into the near tier in place of what is there; one that is not to be kept
     /// drops the older one all the same. Whether it was kept. Only ever called under the key's
-    /// slot, so it tells nobody: an observer may ask the cache for its stats.
-    pub(crate) fn keep_near(&self, key: &Scoped<K>, entry: &Arc<Entry<V>>, keeps: bool) -> bool {
-        let keeps = keeps && self.near.is_enabled() && self.clock.now() < entry.deadlines().expires_at;
+    /// slot, so it tells nobody: an observer may ask the cache for its stats. At `proven_at` the
+    /// entry was as new as the truth.
+    pub(crate) fn keep_near(
+        &self,
+        key: &Scoped<K>,
+        entry: &Arc<Entry<V>>,
+        keeps: bool,
+        proven_at: Timestamp,
+    ) -> bool {
+        let now = self.clock.now();
+        let keeps = keeps && self.near.is_enabled() && now < entry.deadlines().expires_at;
         if keeps {
+            self.trust.admit(entry, proven_at, now, self.within);
             self.near.insert(key.clone(), Arc::clone(entry));
         } else {
             self.drop_near(key);

@@ -12,8 +12,8 @@ use super::{
     wait::Held,
 };
 use crate::{
-    Deadlines, Entry, Error, Event, Item, Level, Near, Op, Reply, Result, Source, Stored, TierKey, Token,
-    Version,
+    Deadlines, Entry, Error, Event, Item, Level, Near, Op, Reply, Result, Source, Stored, TierKey, Timestamp,
+    Token, Version,
     chain::Chain,
     flight::{FlightId, Lead, Ticket},
     near::Scoped,
@@ -48,6 +48,8 @@ pub(super) struct Draft<K: Eq + std::hash::Hash, V> {
     /// The deadlines of its copies.
     pub(super) deadlines: Deadlines,
     pub(super) sealed: Result<Bytes>,
+    /// When the loader gave it; the store takes it later.
+    pub(super) proven_at: Timestamp,
 }
 
 /// A loaded entry on its way into the tiers.
@@ -59,6 +61,8 @@ pub(super) struct Kept<K: Eq + std::hash::Hash, V> {
     pub(super) copy: Option<Copy>,
     /// Whether near may keep it before any fill is confirmed.
     pub(super) sure: bool,
+    /// When it was as new as the truth.
+    pub(super) proven_at: Timestamp,
 }
 
 tokio::task_local! {
@@ -215,12 +219,12 @@ where
             (Some(wire), Some(value)) => wire.seal(value, key.digest),
             _ => Ok(Bytes::new()),
         };
-        Draft { seat, key, item, deadlines, sealed }
+        Draft { seat, key, item, deadlines, sealed, proven_at: self.clock.now() }
     }
 
     /// The entry and copy of what no store keeps: the origin's value, or an absence.
     fn copy_alone(&self, chain: &Chain, draft: Draft<K, V>) -> Kept<K, V> {
-        let Draft { seat, key, item, deadlines, sealed } = draft;
+        let Draft { seat, key, item, deadlines, sealed, proven_at } = draft;
         let version = self.loaded_version(chain, &seat.missed);
         let local = chain.is_local() || self.level == Level::Ttl;
         let sure = local || chain.store.is_some();
@@ -244,7 +248,8 @@ where
         });
         let cap = (!local && version.is_none()).then_some(DISTRUST);
         let entry = Entry::new(item.value, version.unwrap_or_default(), self.near_deadlines(deadlines, cap));
-        Kept { seat, entry: Arc::new(entry), source: Source::Loader, copy, sure: sure || cap.is_some() }
+        let (entry, sure) = (Arc::new(entry), sure || cap.is_some());
+        Kept { seat, entry, source: Source::Loader, copy, sure, proven_at }
     }
 
     /// The version that a load without a store takes: issued with the authority's lease, before
@@ -263,12 +268,12 @@ where
     /// Answers the callers; what is still to be filled is returned, with its flight kept in the
     /// air so that readers meanwhile get the value from it.
     fn answer(&self, kept: Kept<K, V>) -> Option<Filled<K, V>> {
-        let Kept { seat, entry, source, copy, sure } = kept;
+        let Kept { seat, entry, source, copy, sure, proven_at } = kept;
         let LoadSeat { ticket, lead, held, .. } = seat;
         let size = copy.as_ref().and_then(|copy| copy.stored.body.as_ref()).map(Bytes::len);
         let admitted = self.admits(NEAR, size);
         if sure || !admitted {
-            self.keep_if_attached(&ticket, &entry, admitted);
+            self.keep_if_attached(&ticket, &entry, admitted, proven_at);
         }
         let copy = copy.filter(|copy| copy.fences.any());
         match copy {
@@ -286,9 +291,15 @@ where
     }
 
     /// The near tier's part of a load; what is not kept must not leave an older value there.
-    fn keep_if_attached(&self, ticket: &CacheTicket<K, V>, entry: &Arc<Entry<V>>, keeps: bool) {
+    fn keep_if_attached(
+        &self,
+        ticket: &CacheTicket<K, V>,
+        entry: &Arc<Entry<V>>,
+        keeps: bool,
+        proven_at: Timestamp,
+    ) {
         let key = ticket.key();
-        let keep = || self.keep_near(key, entry, keeps);
+        let keep = || self.keep_near(key, entry, keeps, proven_at);
         let kept = self.flights.while_attached(key, ticket.flight().id, keep);
         self.tell_kept(kept.unwrap_or_default());
     }
@@ -305,11 +316,15 @@ where
             .filter_map(|mut fill| begun(&mut fill).then_some(fill))
             .map(|Filled { ticket, entry, copy, near }| ((ticket, entry, near), copy))
             .unzip();
+        // A fill that is taken proves that nothing has happened since its lease.
+        let asked_at = self.clock.now();
         let outcomes = self.fill(chain, &copies).await;
         for ((ticket, entry, near), outcome) in tickets.into_iter().zip(outcomes) {
             match outcome {
                 _ if !near => {}
-                outcome => self.keep_if_attached(&ticket, &entry, outcome == Filling::Kept),
+                outcome => {
+                    self.keep_if_attached(&ticket, &entry, outcome == Filling::Kept, asked_at);
+                }
             }
             self.flights.land(ticket.key(), ticket.flight().id);
         }

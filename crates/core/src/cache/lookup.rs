@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     Deadlines, Entry, Error, ErrorKind, Event, Fence, Level, Near, OnStale, Op, Reply, Source, Stored,
-    TierKey, Token, Version,
+    TierKey, Timestamp, Token, Version,
     chain::{Chain, Place},
     codec::Undecoded,
     flight::{Errand, FlightId},
@@ -42,6 +42,8 @@ pub(super) struct Sought<K, V> {
     pub(super) found: Option<Looked<V>>,
     /// What is to be copied to the tiers that missed before it was found.
     copy: Option<Stored>,
+    /// Before the first tier was asked.
+    began: Timestamp,
 }
 
 /// What a tier's hit is worth to this lookup.
@@ -127,7 +129,7 @@ where
                 (none, Some(Looked::Failed(error, None)))
             }
         };
-        Sought { seat, key, missed, found, copy: None }
+        Sought { seat, key, missed, found, copy: None, began: self.clock.now() }
     }
 
     /// The key as the remote tiers of the chain see it.
@@ -315,11 +317,11 @@ where
         let size = sought.copy.as_ref().and_then(|copy| copy.body.as_ref()).map(bytes::Bytes::len);
         let copy = self.copy_nearer(chain, errand, &mut sought);
         let admitted = self.near.is_enabled() && self.admits(NEAR, size);
-        let Sought { seat, found, missed, .. } = sought;
+        let Sought { seat, found, missed, began, .. } = sought;
         let looked = found.unwrap_or(Looked::Missed(missed));
         let kept = self.flights.end_lookup(&seat.key, seat.id, looked.is_answer(), || {
             if let Looked::Found(entry, _) = &looked {
-                return self.keep_near(&seat.key, entry, admitted);
+                return self.keep_near(&seat.key, entry, admitted, began);
             }
             // What near still has of a record that the store has no more.
             if !looked.is_answer() && chain.store.is_some() {

@@ -21,6 +21,7 @@ mod plan;
 mod read;
 mod tasks;
 mod tenants;
+mod trust;
 mod wait;
 mod write;
 
@@ -357,7 +358,8 @@ where
         let inner = &*self.inner;
         let entry = inner.near.get(&Probe { tenant: self.tenant, key }).ok_or(None)?;
         let now = inner.clock.now();
-        if !entry.is_fresh(now) || (entry.value().is_none() && loads && self.chain.store.is_some()) {
+        let trusted = entry.is_good(now) && inner.trust.covers(&entry, now, inner.within);
+        if !trusted || (entry.value().is_none() && loads && self.chain.store.is_some()) {
             return Err(Some(entry));
         }
         inner.near_counters.hits.add(1);

@@ -329,8 +329,12 @@ where
             return NearStale::Keep(None);
         };
         inner.tell_near(&Event::Miss { tier: NEAR });
-        if entry.value().is_none() || entry.is_fresh(inner.clock.now()) {
+        if entry.value().is_none() {
             return NearStale::Keep(None);
+        }
+        // Fresh, but not proven: it serves where what is further down fails, if at all.
+        if entry.is_fresh(inner.clock.now()) {
+            return NearStale::Keep(Some(entry));
         }
         let verdict = inner.on_stale(&entry.deadlines(), renewable || inner.loader.is_some());
         if verdict == OnStale::Miss {

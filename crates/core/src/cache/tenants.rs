@@ -54,7 +54,12 @@ where
         if id.len() > MOST_BYTES {
             return Err(Error::new(ErrorKind::Key, "a tenant's name has at most 256 bytes"));
         }
-        let chain = self.plan.chain(Some(id))?;
+        self.open(Some(id))
+    }
+
+    pub(super) fn open(&self, tenant: Option<&str>) -> Result<Cache<K, V, N>> {
+        let chain = self.plan.chain(tenant)?;
+        self.inner.listen(&chain);
         Ok(Cache::new(Arc::clone(&self.inner), Arc::new(chain)))
     }
 }

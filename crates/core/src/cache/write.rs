@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     Condition, Copies, Deadlines, Entry, Error, ErrorKind, Event, Item, Level, Near, Op, Order, Reply,
-    Result, TierKey, Version,
+    Result, TierKey, Timestamp, Version,
     chain::{Chain, Place},
     near::{Probe, Scoped},
 };
@@ -46,6 +46,7 @@ where
     /// The deadlines of its copies.
     copies: Deadlines,
     condition: Condition,
+    began: Timestamp,
     ending: Ending<K, V, N>,
     outcome: Result<Written>,
 }
@@ -139,7 +140,8 @@ where
             }
             let version = self.next_version();
             let copies = self.deadlines(item.value.is_none(), item.ttl).unwrap_or_else(|| self.no_life());
-            let kept = self.put_near(&key, item, version, copies, self.admits(NEAR, None));
+            let entry = self.near_entry(item, version, copies);
+            let kept = self.keep_near(&key, &entry, self.admits(NEAR, None), now);
             (Written::Kept(version), kept)
         });
         self.tell_kept(kept);
@@ -193,7 +195,7 @@ where
         let copies = self.deadlines(item.value.is_none(), item.ttl).unwrap_or_else(|| self.no_life());
         let ending = Ending::begin(self, &key);
         let outcome = Ok(Written::Refused);
-        Ok(Going { key: tier_key, item, body, copies, condition, ending, outcome })
+        Ok(Going { key: tier_key, item, body, copies, condition, began: self.clock.now(), ending, outcome })
     }
 
     /// The authority takes the puts and issues their versions.
@@ -298,29 +300,20 @@ where
     }
 
     fn end_put(&self, put: Going<K, V, N>) -> Result<Written> {
-        let Going { item, body, copies, ending, outcome, .. } = put;
+        let Going { item, body, copies, began, ending, outcome, .. } = put;
         if let Ok(Written::Kept(version)) = outcome {
             let key = Arc::clone(&ending.key);
             let keeps =
                 self.policies.copies == Copies::Replace && self.admits(NEAR, body.map(|body| body.len()));
-            let mut kept = false;
-            ending.finish(|alone| kept = self.put_near(&key, item, version, copies, keeps && alone));
+            let (mut kept, entry) = (false, self.near_entry(item, version, copies));
+            ending.finish(version, |newest| kept = self.keep_near(&key, &entry, keeps && newest, began));
             self.tell_kept(kept);
         }
         outcome
     }
 
-    /// The last step of a put. Called under the key's slot.
-    fn put_near(
-        &self,
-        key: &Scoped<K>,
-        item: Item<V>,
-        version: Version,
-        copies: Deadlines,
-        keeps: bool,
-    ) -> bool {
-        let deadlines = self.near_deadlines(copies, None);
-        self.keep_near(key, &Arc::new(Entry::new(item.value, version, deadlines)), keeps)
+    fn near_entry(&self, item: Item<V>, version: Version, copies: Deadlines) -> Arc<Entry<V>> {
+        Arc::new(Entry::new(item.value, version, self.near_deadlines(copies, None)))
     }
 
     pub(crate) fn no_life(&self) -> Deadlines {

@@ -11,7 +11,7 @@ use super::{
     name::interned,
 };
 use crate::{
-    Error, ErrorKind, Event, Op, Reply, Result, Role, Space, Tier, TierKey, Waits,
+    Error, ErrorKind, Event, InvalidationLog, Op, Reply, Result, Role, Space, Tier, TierKey, Waits,
     switch::{Defence, stands},
     tier::unexpected,
 };
@@ -228,6 +228,10 @@ impl Place {
             }
         }
         result
+    }
+
+    pub(crate) fn log(&self) -> Option<&dyn InvalidationLog> {
+        self.tier.log()
     }
 
     pub(crate) async fn ping(&self) -> Result<()> {

@@ -90,7 +90,7 @@ impl World {
     fn write(&self) -> u64 {
         let ticket = self.flights.begin_write(&self.key);
         let written = self.origin.fetch_add(1, Ordering::SeqCst) + 1;
-        ticket.finish(|alone| {
+        ticket.finish(0, |alone| {
             let value = if alone { written } else { 0 };
             self.near.store(value, Ordering::SeqCst);
         });

@@ -32,6 +32,8 @@ pub(super) struct Slot<K, L, T> {
     pub(super) writers: usize,
     /// Writes that have reached the near tier since the slot was made.
     pub(super) changes: u64,
+    /// The newest version that a log has told of since then.
+    pub(super) told: u64,
 }
 
 pub(super) struct Aboard<L, T> {
@@ -63,10 +65,9 @@ impl<K: Eq + Hash, L, T> Table<K, L, T> {
     /// The key's slot, made where there is none, and a number for what begins there.
     pub(super) fn begin(&mut self, hash: u64, key: &Arc<K>) -> (u64, &mut Slot<K, L, T>) {
         self.begun += 1;
-        let slot = self
-            .slots
-            .entry(hash, |slot| slot.key == *key, |slot| slot.hash)
-            .or_insert_with(|| Slot { key: Arc::clone(key), hash, flight: None, writers: 0, changes: 0 });
+        let slot = self.slots.entry(hash, |slot| slot.key == *key, |slot| slot.hash).or_insert_with(|| {
+            Slot { key: Arc::clone(key), hash, flight: None, writers: 0, changes: 0, told: 0 }
+        });
         (self.begun, slot.into_mut())
     }
 

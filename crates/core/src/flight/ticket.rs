@@ -95,15 +95,17 @@ pub(crate) struct WriteTicket<K: Eq + Hash, L, T: Clone> {
 }
 
 impl<K: Eq + Hash, L, T: Clone> WriteTicket<K, L, T> {
-    /// The last step of a write: detaches the key's flight and runs `change` in the same breath.
-    /// `change` is told whether no other write has ended since this one began; if one has, the
-    /// order of the two is not known here and nothing may be kept.
-    pub(crate) fn finish<R>(self, change: impl FnOnce(bool) -> R) -> R {
+    /// The last step of a write of this version: detaches the key's flight and runs `change` in the
+    /// same breath. `change` is told whether no other write has ended since this one began, and no
+    /// newer one was told of; else the order of the two is not known here, or this one is not the
+    /// last, and nothing may be kept.
+    pub(crate) fn finish<R>(self, version: u64, change: impl FnOnce(bool) -> R) -> R {
         let mut table = self.shard.lock();
         let mut alone = true;
         let mut detached = None;
         if let Some(slot) = table.find_mut(self.hash, &self.key) {
-            alone = slot.changes == self.changes || !stands(Defence::WriteOrder);
+            let newest = slot.changes == self.changes && slot.told <= version;
+            alone = newest || !stands(Defence::WriteOrder);
             slot.changes += 1;
             detached = if stands(Defence::Detach) { slot.take_flight() } else { None };
         }

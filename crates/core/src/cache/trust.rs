@@ -1,0 +1,241 @@
+//! Whether copies in the near tier may still be believed: what the log of a shared tier says of them.
+//!
+//! A copy rests on the log, if that was heard when the copy was kept and lately, or on its own
+//! reading for as long. A log that is not heard so leaves a near tier of short lives.
+
+use std::{
+    hash::Hash,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use super::inner::Inner;
+use crate::{
+    Clock, Entry, Follower, InvalidationLog, Level, Near, Notice, Timestamp, Version,
+    chain::Chain,
+    key,
+    near::{Probe, Scoped, TenantId},
+};
+
+/// What is known of the log, on the cache's own clock: that one goes on while a process is stopped.
+#[derive(Debug, Default)]
+pub(crate) struct Trust {
+    /// All that had happened before was told; in milliseconds, zero for never.
+    heard_at: AtomicU64,
+    /// When it last had a gap: what was read before does not rest on it.
+    since: AtomicU64,
+    /// Whether a copy may rest on it since then.
+    rests: AtomicBool,
+}
+
+/// How long copies are good after the log was heard, or after their own reading: in milliseconds,
+/// less the lag of the clock that hits are judged by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Within(u64);
+
+impl Within {
+    /// There is no log to hear.
+    pub(crate) const FOR_EVER: Self = Self(u64::MAX);
+
+    pub(crate) fn of(bound: Duration, clock: &Clock) -> Self {
+        let millis = bound.saturating_sub(clock.granularity()).as_millis();
+        Self(u64::try_from(millis).unwrap_or(u64::MAX))
+    }
+
+    /// Whether `at` was within it before `now`. A clock that went back behind `at` says no.
+    #[inline]
+    fn reaches(self, at: u64, now: Timestamp) -> bool {
+        now.as_millis().wrapping_sub(at) < self.0
+    }
+}
+
+impl Trust {
+    /// Whether a copy is good at `now`: one load and one compare where the log is heard.
+    #[inline]
+    pub(crate) fn covers<V>(&self, entry: &Entry<V>, now: Timestamp, within: Within) -> bool {
+        within.reaches(self.heard_at.load(Ordering::Relaxed), now)
+            || within.reaches(entry.proven_at().as_millis(), now)
+    }
+
+    /// Notes that an entry was as new as the truth at `proven_at`; one that the log does not vouch
+    /// for lives on that alone. To be called under the key's slot, before the entry is kept.
+    pub(crate) fn admit<V>(&self, entry: &Entry<V>, proven_at: Timestamp, now: Timestamp, within: Within) {
+        let heard_at = self.heard_at.load(Ordering::Acquire);
+        let since = self.since.load(Ordering::Relaxed);
+        let rests = within.reaches(heard_at, now) && proven_at.as_millis() > since;
+        let own_end = Timestamp::from_millis(proven_at.as_millis().saturating_add(within.0));
+        entry.prove(proven_at, if rests { Timestamp::NEVER } else { own_end });
+    }
+
+    fn hear(&self, at: Timestamp) {
+        self.rests.store(true, Ordering::Relaxed);
+        // Who sees this sees since when the log is without a gap.
+        self.heard_at.store(at.as_millis(), Ordering::Release);
+    }
+
+    /// The log has a gap; whether copies rested on it.
+    fn lose(&self, now: Timestamp) -> bool {
+        self.heard_at.store(0, Ordering::Relaxed);
+        self.since.store(now.as_millis(), Ordering::Relaxed);
+        self.rests.swap(false, Ordering::Relaxed)
+    }
+}
+
+impl Chain {
+    /// The log that a near tier in front of this chain follows: the nearest, which is the last to
+    /// tell of a write.
+    pub(crate) fn log(&self) -> Option<&dyn InvalidationLog> {
+        self.tiers.iter().chain(&self.store).find_map(|place| place.log())
+    }
+}
+
+impl<K, V, N: Near<K, V>> Inner<K, V, N>
+where
+    K: Clone + Eq + Hash + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+{
+    /// Hears what other processes change in the tiers of `chain`, if there is a near tier to
+    /// care for.
+    pub(crate) fn listen(self: &Arc<Self>, chain: &Chain) {
+        if let Some(log) = chain.log().filter(|_| self.within != Within::FOR_EVER) {
+            let follower = Arc::downgrade(self);
+            log.follow(&self.monitor.namespace, follower as Weak<dyn Follower>);
+        }
+    }
+
+    fn tenant_of(&self, tenant: Option<&str>) -> TenantId {
+        let namespace = &self.monitor.namespace;
+        tenant.map_or(TenantId::NONE, |tenant| TenantId::of(key::key_digest(namespace, Some(tenant), b"")))
+    }
+
+    /// Drops a copy that is older than a change, and keeps what is on its way from being kept.
+    fn hear_of(&self, key: &Scoped<K>, version: Option<Version>) {
+        let probe = Probe { tenant: key.tenant, key: &key.key };
+        // What is as new came in after the change, and so did what is on its way.
+        let is_as_new = |version| self.near.get(&probe).is_some_and(|entry| entry.version() >= version);
+        match version {
+            Some(version) if is_as_new(version) => {}
+            Some(version) => self.flights.hear(key, version.as_u64(), || self.drop_near(key)),
+            None => self.flights.write_now(key, || self.drop_near(key)),
+        }
+    }
+
+    fn drop_copies(&self, tenant: Option<TenantId>) {
+        self.flights.detach_all(|key| tenant.is_none_or(|tenant| key.tenant == tenant));
+        self.near.clear(tenant);
+    }
+}
+
+impl<K, V, N> Follower for Inner<K, V, N>
+where
+    K: Clone + Eq + Hash + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+    N: Near<K, V>,
+{
+    fn notice(&self, notice: &Notice) {
+        match notice {
+            Notice::Key { tenant, key, version } => {
+                // Every key of this cache is read back from its bytes: others are not in near.
+                let key = self.wire.as_ref().and_then(|wire| wire.key_in(key).ok());
+                if let Some(key) = key {
+                    let tenant = self.tenant_of(tenant.as_deref());
+                    self.hear_of(&Scoped { tenant, key }, *version);
+                }
+            }
+            Notice::Clear { tenant } => {
+                let tenant = tenant.as_deref().map(|tenant| self.tenant_of(Some(tenant)));
+                self.drop_copies(tenant);
+            }
+            Notice::Lost => {
+                if self.trust.lose(self.clock.now()) {
+                    self.drop_copies(None);
+                }
+            }
+        }
+    }
+
+    fn heard(&self, at: Instant) {
+        let age = Instant::now().saturating_duration_since(at).as_micros().div_ceil(1000);
+        let now = self.clock.now().as_millis();
+        let age = u64::try_from(age).unwrap_or(u64::MAX);
+        self.trust.hear(Timestamp::from_millis(now.saturating_sub(age)));
+    }
+}
+
+/// How long near copies of a cache are good without a word from its log; [`Within::FOR_EVER`]
+/// where there is no log to follow.
+pub(crate) fn within(chain: &Chain, level: Level, near_is_enabled: bool, clock: &Clock) -> Within {
+    match near_is_enabled && level != Level::Ttl && chain.log().is_some() {
+        true => Within::of(super::inner::DISTRUST, clock),
+        false => Within::FOR_EVER,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Deadlines;
+
+    const WITHIN: Within = Within(1_000);
+
+    fn at(millis: u64) -> Timestamp {
+        Timestamp::from_millis(1_000_000 + millis)
+    }
+
+    fn entry() -> Entry<u8> {
+        Entry::new(Some(1), Version::NONE, Deadlines::ttl(at(0), Duration::from_secs(60)))
+    }
+
+    #[test]
+    fn a_copy_rests_on_the_log_while_that_is_heard() {
+        let (trust, entry) = (Trust::default(), entry());
+        trust.hear(at(10));
+        trust.admit(&entry, at(10), at(20), WITHIN);
+        assert!(entry.is_good(at(5_000)));
+        assert!(trust.covers(&entry, at(1_009), WITHIN));
+        assert!(!trust.covers(&entry, at(1_010), WITHIN));
+        trust.hear(at(4_500));
+        assert!(trust.covers(&entry, at(5_000), WITHIN), "heard again without a gap");
+    }
+
+    #[test]
+    fn a_copy_that_no_log_vouches_for_ends_with_its_own_proof() {
+        let (trust, entry) = (Trust::default(), entry());
+        trust.admit(&entry, at(10), at(200), WITHIN);
+        assert!(trust.covers(&entry, at(1_009), WITHIN) && entry.is_good(at(1_009)));
+        trust.hear(at(1_010));
+        assert!(!entry.is_good(at(1_010)), "the log does not know of it");
+        assert!(entry.is_fresh(at(1_010)), "its life is another matter");
+    }
+
+    #[test]
+    fn what_was_read_before_a_gap_does_not_rest_on_the_log() {
+        let (trust, entry) = (Trust::default(), entry());
+        trust.hear(at(5));
+        assert!(trust.lose(at(10)));
+        trust.hear(at(20));
+        trust.admit(&entry, at(10), at(30), WITHIN);
+        assert!(!entry.is_good(at(1_010)));
+        assert!(trust.lose(at(40)) && !trust.lose(at(50)), "copies rest on a log that was heard");
+    }
+
+    #[test]
+    fn a_clock_that_goes_back_proves_nothing() {
+        let (trust, entry) = (Trust::default(), entry());
+        trust.hear(at(500));
+        trust.admit(&entry, at(500), at(500), WITHIN);
+        assert!(!trust.covers(&entry, at(400), WITHIN));
+    }
+
+    #[test]
+    fn without_a_log_every_copy_is_good() {
+        let (trust, entry) = (Trust::default(), entry());
+        trust.admit(&entry, at(0), at(0), Within::FOR_EVER);
+        assert!(trust.covers(&entry, at(50_000), Within::FOR_EVER) && entry.is_good(at(50_000)));
+    }
+}

@@ -1,0 +1,270 @@
+//! Near tiers and the invalidation log: what others change is heard, and silence is distrusted.
+
+#![allow(clippy::unwrap_used, reason = "tests; the lint looks for the attribute on each function")]
+
+mod support;
+
+use std::time::Duration;
+
+use support::{Loader, Stack, builder, fake, ms};
+use terrace_conformance::Fake;
+use terrace_core::{Clock, Freshness, ManualClock, OnStale, Source, StaleHit};
+
+/// Two processes over one shared tier with a log.
+struct Pair {
+    hand: ManualClock,
+    redis: Fake,
+    here: Stack,
+    there: Stack,
+}
+
+fn pair() -> Pair {
+    let hand = Clock::manual();
+    let redis = fake("redis", &hand).with_log();
+    let here = builder().clock(&hand).tier(redis.clone()).build().unwrap();
+    let there = builder().clock(&hand).tier(redis.another_handle()).build().unwrap();
+    hand.advance(ms(1));
+    redis.log().beat();
+    Pair { hand, redis, here, there }
+}
+
+async fn read(cache: &Stack, key: &str) -> Option<(u64, Source)> {
+    cache.get(key).await.unwrap().map(|value| (*value, value.served().from))
+}
+
+fn tier() -> Source {
+    Source::Tier("redis".into())
+}
+
+impl Pair {
+    /// Both have the value near.
+    async fn both_read(&self, key: &str, value: u64) {
+        self.there.put(key, value).await.unwrap();
+        for cache in [&self.here, &self.there] {
+            read(cache, key).await;
+            assert_eq!(read(cache, key).await, Some((value, Source::Near)));
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_put_elsewhere_is_read_at_once() {
+    let pair = pair();
+    pair.both_read("k", 1).await;
+    pair.there.put("k", 2).await.unwrap();
+    assert_eq!(read(&pair.here, "k").await, Some((2, tier())));
+    assert_eq!(read(&pair.here, "k").await, Some((2, Source::Near)));
+    assert_eq!(read(&pair.there, "k").await, Some((2, Source::Near)), "its own copy is as new");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_invalidate_a_remove_and_a_clear_elsewhere_are_heard() {
+    let pair = pair();
+    for (round, drop) in ["invalidate", "remove", "clear", "expire"].into_iter().enumerate() {
+        let value = round as u64;
+        pair.both_read("k", value).await;
+        match drop {
+            "invalidate" => assert!(pair.there.invalidate("k").await.unwrap()),
+            "remove" => assert!(pair.there.remove("k").await.unwrap()),
+            "clear" => pair.there.clear().await.unwrap(),
+            _ => assert!(pair.there.expire("k", Duration::ZERO).await.unwrap()),
+        }
+        assert_eq!(read(&pair.here, "k").await, None, "{drop}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_of_one_key_leaves_the_others_near() {
+    let pair = pair();
+    pair.both_read("a", 1).await;
+    pair.both_read("b", 1).await;
+    pair.there.put("a", 2).await.unwrap();
+    assert_eq!(read(&pair.here, "b").await, Some((1, Source::Near)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn tenants_hear_of_their_own_changes() {
+    let hand = Clock::manual();
+    let redis = fake("redis", &hand).with_log();
+    let tenants = |redis: Fake| builder().clock(&hand).tier(redis).build_per_tenant().unwrap();
+    let (here, there) = (tenants(redis.clone()), tenants(redis.another_handle()));
+    hand.advance(ms(1));
+    redis.log().beat();
+    for name in ["ann", "bob"] {
+        there.tenant(name).unwrap().put("k", 1).await.unwrap();
+        read(&here.tenant(name).unwrap(), "k").await;
+    }
+    there.tenant("ann").unwrap().put("k", 2).await.unwrap();
+    assert_eq!(read(&here.tenant("ann").unwrap(), "k").await, Some((2, tier())));
+    assert_eq!(read(&here.tenant("bob").unwrap(), "k").await, Some((1, Source::Near)));
+    there.tenant("bob").unwrap().clear().await.unwrap();
+    assert_eq!(read(&here.tenant("bob").unwrap(), "k").await, None);
+    assert_eq!(read(&here.tenant("ann").unwrap(), "k").await, Some((2, Source::Near)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_invalidate_of_ones_own_does_not_drop_what_was_loaded_after_it() {
+    let pair = pair();
+    pair.redis.log().hold(true);
+    pair.here.invalidate("k").await.unwrap();
+    let loader = Loader::default();
+    pair.here.get_or_load("k", || loader.give(7, ms(5))).await.unwrap();
+    pair.here.settled().await;
+    pair.redis.log().hold(false);
+    assert_eq!(read(&pair.here, "k").await, Some((7, Source::Near)));
+}
+
+/// Anomaly 3: the reply was under way when the change was told.
+#[tokio::test(start_paused = true)]
+async fn a_reply_that_a_change_elsewhere_overtook_stays_out_of_near() {
+    let pair = pair();
+    pair.there.put("k", 1).await.unwrap();
+    let loader = Loader::default();
+    let here = pair.here.clone();
+    let load = tokio::spawn(async move {
+        let value = here.get_or_load("absent", || loader.give(1, ms(50))).await.unwrap();
+        *value
+    });
+    tokio::time::sleep(ms(10)).await;
+    pair.there.invalidate("absent").await.unwrap();
+    assert_eq!(load.await.unwrap(), 1);
+    pair.here.settled().await;
+    assert_eq!(read(&pair.here, "absent").await, None, "kept nowhere");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_that_is_not_heard_ends_the_trust_in_near() {
+    let pair = pair();
+    pair.both_read("k", 1).await;
+    pair.redis.log().hold(true);
+    pair.there.put("k", 2).await.unwrap();
+    pair.hand.advance(ms(900));
+    assert_eq!(read(&pair.here, "k").await, Some((1, Source::Near)), "within the bound");
+    pair.hand.advance(ms(100));
+    assert_eq!(read(&pair.here, "k").await, Some((2, tier())), "not proven any more");
+    assert_eq!(read(&pair.here, "k").await, Some((2, Source::Near)), "by its own reading, for a second");
+    pair.hand.advance(ms(1_000));
+    assert_eq!(read(&pair.here, "k").await, Some((2, tier())));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stalled_log_that_goes_on_keeps_near_warm() {
+    let pair = pair();
+    pair.both_read("k", 1).await;
+    pair.redis.log().hold(true);
+    pair.hand.advance(Duration::from_secs(5));
+    pair.redis.log().hold(false);
+    pair.redis.log().beat();
+    assert_eq!(read(&pair.here, "k").await, Some((1, Source::Near)), "nothing was missed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_kept_while_the_log_was_silent_does_not_rest_on_it_later() {
+    let pair = pair();
+    pair.there.put("k", 1).await.unwrap();
+    pair.redis.log().hold(true);
+    pair.hand.advance(Duration::from_secs(5));
+    assert_eq!(read(&pair.here, "k").await, Some((1, tier())));
+    pair.redis.log().hold(false);
+    pair.redis.log().lose();
+    pair.hand.advance(ms(1_000));
+    pair.redis.log().beat();
+    assert_eq!(read(&pair.here, "k").await, Some((1, tier())), "its second is over");
+    pair.hand.advance(ms(900));
+    pair.redis.log().beat();
+    pair.hand.advance(ms(900));
+    assert_eq!(read(&pair.here, "k").await, Some((1, Source::Near)), "now it rests on the log");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gap_in_the_log_drops_what_rested_on_it() {
+    let pair = pair();
+    pair.both_read("k", 1).await;
+    pair.redis.log().hold(true);
+    pair.there.put("k", 2).await.unwrap();
+    pair.redis.log().lose();
+    pair.redis.log().hold(false);
+    pair.hand.advance(ms(1));
+    pair.redis.log().beat();
+    assert_eq!(read(&pair.here, "k").await, Some((2, tier())), "the put is in the gap");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_on_its_way_across_a_gap_stays_out_of_near() {
+    let pair = pair();
+    let (loader, here) = (Loader::default(), pair.here.clone());
+    let load =
+        tokio::spawn(
+            async move { here.get_or_load("k", || loader.give(1, ms(50))).await.map(|value| *value) },
+        );
+    tokio::time::sleep(ms(10)).await;
+    pair.hand.advance(ms(1));
+    pair.redis.log().lose();
+    pair.redis.log().beat();
+    assert_eq!(load.await.unwrap().unwrap(), 1);
+    pair.here.settled().await;
+    assert_eq!(read(&pair.here, "k").await, None, "kept nowhere");
+}
+
+/// Serves what it has where a load fails.
+struct OnError;
+
+impl Freshness for OnError {
+    fn on_stale(&self, _: &StaleHit) -> OnStale {
+        OnStale::Miss
+    }
+
+    fn on_error(&self, _: &StaleHit) -> bool {
+        true
+    }
+}
+
+/// The clock of deadlines goes on while a process is stopped; no task has run meanwhile.
+#[tokio::test(start_paused = true)]
+async fn a_process_that_was_stopped_trusts_nothing_when_it_goes_on() {
+    let pair = pair();
+    pair.both_read("k", 1).await;
+    pair.redis.log().hold(true);
+    pair.there.put("k", 2).await.unwrap();
+    pair.hand.advance(Duration::from_secs(60));
+    assert_eq!(read(&pair.here, "k").await, Some((2, tier())));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unproven_copy_serves_where_nothing_else_answers_and_the_policy_allows_it() {
+    let hand = Clock::manual();
+    let redis = fake("redis", &hand).with_log();
+    let cache = builder().clock(&hand).tier(redis.clone()).freshness(OnError).build().unwrap();
+    hand.advance(ms(1));
+    redis.log().beat();
+    cache.put("k", 1).await.unwrap();
+    redis.log().hold(true);
+    redis.set_down(true);
+    hand.advance(Duration::from_secs(2));
+    let fails = || async { Err::<u64, _>(std::io::Error::other("the origin is away")) };
+    assert_eq!(*cache.get_or_load("k", fails).await.unwrap(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_log_near_copies_live_to_their_own_end() {
+    let hand = Clock::manual();
+    let redis = fake("redis", &hand);
+    let cache = builder().clock(&hand).tier(redis).build().unwrap();
+    cache.put("k", 1).await.unwrap();
+    hand.advance(Duration::from_secs(200));
+    assert_eq!(read(&cache, "k").await, Some((1, Source::Near)));
+}
+
+/// Another process's put may be told before one's own, that is newer, has come back.
+#[tokio::test(start_paused = true)]
+async fn puts_that_cross_leave_both_with_the_newest() {
+    let pair = pair();
+    pair.redis.set_latency(ms(5));
+    for round in 0..50_u64 {
+        let (mine, theirs) = tokio::join!(pair.here.put("k", 2 * round), pair.there.put("k", 2 * round + 1));
+        let newest = if mine.unwrap() > theirs.unwrap() { 2 * round } else { 2 * round + 1 };
+        for cache in [&pair.here, &pair.there] {
+            assert_eq!(read(cache, "k").await.unwrap().0, newest, "round {round}");
+        }
+    }
+}
