@@ -14,6 +14,7 @@ pub mod key;
 mod log;
 pub mod near;
 pub mod policy;
+mod relay;
 mod spaces;
 mod stats;
 mod swap;
@@ -35,8 +36,8 @@ pub use entry::{Cached, Entry, Item, Served, Source};
 pub use error::{BoxError, Error, ErrorKind, Result};
 pub use event::{Event, Observer};
 pub use gate::{Gate, GateLimits, Trip};
-pub use key::{Digest, EncodedKey, Lookup};
-pub use log::{Follower, InvalidationLog, Notice};
+pub use key::{Digest, EncodedKey, KeyName, Lookup};
+pub use log::{Follower, InvalidationLog, Notice, Replay};
 pub use near::{Near, NoNear};
 pub use policy::{
     Admission, Coalesce, Copies, Expiry, Freshness, Keeping, Lifetime, OnStale, StaleHit, Stampede,

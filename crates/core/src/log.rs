@@ -1,11 +1,12 @@
 //! The contract of invalidation logs: how a process hears of the changes that others make.
 
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use crate::Version;
+use crate::{Result, Version};
 
 /// What the log says has happened in a namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,4 +57,27 @@ pub trait InvalidationLog: Send + Sync {
     /// process has dropped its copies itself. Of one with a version it is told: a put may land after
     /// its writer has given it up. A cache calls this on the tiers of all its tenants, with one follower.
     fn follow(&self, namespace: &str, follower: Weak<dyn Follower>);
+
+    /// The log as a relay reads it, where it tells of the truth itself and can be read from any place.
+    /// By default it cannot.
+    fn replay(&self) -> Option<Arc<dyn Replay>> {
+        None
+    }
+}
+
+/// A log that can be read on from where another process has left it.
+#[async_trait]
+pub trait Replay: Send + Sync + 'static {
+    /// The place behind everything that has happened.
+    ///
+    /// # Errors
+    /// The server's.
+    async fn end(&self) -> Result<Bytes>;
+
+    /// What has happened in `namespace` behind `place`, and the place behind that. `None` where the
+    /// log cannot tell any more: it was cut, or it is another one.
+    ///
+    /// # Errors
+    /// The server's.
+    async fn since(&self, namespace: &str, place: &Bytes) -> Result<Option<(Vec<Notice>, Bytes)>>;
 }

@@ -69,6 +69,12 @@ pub trait Backend: Send + Sync + 'static {
     /// [`ErrorKind::Config`] where the backend cannot take the role, [`ErrorKind::NamespaceInUse`]
     /// where another cache of this handle uses the namespace on other terms.
     fn open(&self, space: &Space) -> Result<Arc<dyn Tier>>;
+
+    /// Its invalidation log, for caches that have no tier in it: see
+    /// [`changes`](crate::Builder::changes). By default it has none.
+    fn log(&self) -> Option<Arc<dyn InvalidationLog>> {
+        None
+    }
 }
 
 /// A shared tier of one namespace: bytes in, bytes out, one call for each network trip.

@@ -10,13 +10,35 @@ use crate::{
     key::{self, KeyDigest},
 };
 
+/// Keys to bytes and back.
+pub(crate) struct KeyWire<K> {
+    key: fn(&K) -> Result<Bytes>,
+    key_in: fn(&[u8]) -> Result<K>,
+}
+
 /// Keys and values to bytes and back.
 pub(crate) struct Wire<K, V> {
     key: fn(&K) -> Result<Bytes>,
-    key_in: fn(&[u8]) -> Result<K>,
     seal: fn(&V, &Settings, KeyDigest) -> Result<Bytes>,
     open: fn(&[u8], &Settings, KeyDigest) -> Result<V, Undecoded>,
     pub(crate) settings: Settings,
+}
+
+impl<K> KeyWire<K> {
+    pub(crate) fn new() -> Self
+    where
+        K: Serialize + DeserializeOwned + Eq + 'static,
+    {
+        Self { key: key::encode_key::<K>, key_in: key::decode_key::<K> }
+    }
+
+    pub(crate) fn key(&self, key: &K) -> Result<Bytes> {
+        (self.key)(key)
+    }
+
+    pub(crate) fn key_in(&self, bytes: &[u8]) -> Result<K> {
+        (self.key_in)(bytes)
+    }
 }
 
 impl<K, V> Wire<K, V> {
@@ -27,7 +49,6 @@ impl<K, V> Wire<K, V> {
     {
         Self {
             key: key::encode_key::<K>,
-            key_in: key::decode_key::<K>,
             seal: codec::seal::<V>,
             open: codec::open::<V>,
             settings: Settings::of::<V>(),
@@ -36,10 +57,6 @@ impl<K, V> Wire<K, V> {
 
     pub(crate) fn key(&self, key: &K) -> Result<Bytes> {
         (self.key)(key)
-    }
-
-    pub(crate) fn key_in(&self, bytes: &[u8]) -> Result<K> {
-        (self.key_in)(bytes)
     }
 
     pub(crate) fn seal(&self, value: &V, digest: KeyDigest) -> Result<Bytes> {

@@ -25,6 +25,7 @@
 
 mod clean;
 mod error;
+mod invalidate;
 mod leases;
 mod log;
 mod number;
@@ -33,6 +34,7 @@ mod outbox;
 mod pool;
 mod postgres;
 mod read;
+mod replay;
 mod rows;
 mod setup;
 mod shared;
@@ -42,4 +44,5 @@ mod tier;
 mod waits;
 mod write;
 
+pub use invalidate::Pending;
 pub use postgres::{Postgres, PostgresBuilder};

@@ -9,7 +9,7 @@ use std::{
 
 use parking_lot::Mutex;
 use sqlx::{Connection, PgConnection};
-use terrace_core::{Error, ErrorKind, Follower, InvalidationLog, Notice, Result};
+use terrace_core::{Error, ErrorKind, Follower, InvalidationLog, Notice, Replay, Result};
 use tokio::{
     task::JoinHandle,
     time::{Instant, sleep, sleep_until, timeout},
@@ -58,6 +58,10 @@ pub(crate) struct Log(pub(crate) Arc<Shared>);
 impl InvalidationLog for Log {
     fn follow(&self, namespace: &str, follower: Weak<dyn Follower>) {
         follow(&self.0, namespace, follower);
+    }
+
+    fn replay(&self) -> Option<Arc<dyn Replay>> {
+        Some(Arc::new(Self(Arc::clone(&self.0))))
     }
 }
 

@@ -1,5 +1,6 @@
 //! Reading the outbox: what became visible since it was last read, in whatever order it committed.
 
+use bytes::Bytes;
 use futures_util::TryStreamExt;
 use sqlx::{PgConnection, Row, postgres::PgRow};
 use terrace_core::{Notice, Result, Version};
@@ -55,6 +56,23 @@ impl Position {
             Ok(Self { server, snapshot: row.try_get(3)? })
         })
         .transpose()
+    }
+
+    /// As bytes, for another process.
+    pub(crate) fn to_bytes(&self) -> Bytes {
+        let Server { system, timeline, started_at } = &self.server;
+        format!("{system}\n{timeline}\n{started_at}\n{}", self.snapshot).into()
+    }
+
+    /// `None` for what is no position.
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let mut parts = std::str::from_utf8(bytes).ok()?.splitn(4, '\n');
+        let server = Server {
+            system: parts.next()?.parse().ok()?,
+            timeline: parts.next()?.to_owned(),
+            started_at: parts.next()?.to_owned(),
+        };
+        Some(Self { server, snapshot: parts.next()?.to_owned() })
     }
 
     /// Whether what was read up to `self` says anything of the server of `other`.

@@ -1,16 +1,11 @@
 //! The handle: one for a server, shared by many caches.
 
-use std::{
-    fmt,
-    str::FromStr,
-    sync::{Arc, Weak},
-    time::Duration,
-};
+use std::{fmt, str::FromStr, sync::Arc, time::Duration};
 
 use sqlx::{ConnectOptions, PgPool, postgres::PgConnectOptions};
-use terrace_core::{Backend, Error, ErrorKind, Follower, InvalidationLog, Result, Space, Tier};
+use terrace_core::{Backend, Error, ErrorKind, InvalidationLog, Result, Space, Tier};
 
-use crate::{log, pool::Pool, shared::Shared, space::Room, tier::PostgresTier};
+use crate::{log::Log, pool::Pool, shared::Shared, space::Room, tier::PostgresTier};
 
 /// The largest encoded copy that is kept, unless set.
 const MAX_VALUE_BYTES: usize = 1 << 20;
@@ -77,6 +72,10 @@ impl Postgres {
         Self::over(Pool::Given(pool), "terrace", MAX_VALUE_BYTES)
     }
 
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.0
+    }
+
     fn over(pool: Pool, schema: &str, max_value_bytes: usize) -> Self {
         Self(Arc::new(Shared::new(pool, schema, max_value_bytes)))
     }
@@ -140,6 +139,10 @@ impl PostgresBuilder {
 }
 
 impl Backend for Postgres {
+    fn log(&self) -> Option<Arc<dyn InvalidationLog>> {
+        Some(Arc::new(Log(Arc::clone(&self.0))))
+    }
+
     fn name(&self) -> &str {
         "postgres"
     }
@@ -151,12 +154,6 @@ impl Backend for Postgres {
         let claim = self.0.spaces.claim(space)?;
         let room = Room::new(space.clone(), Arc::clone(&self.0), claim);
         Ok(Arc::new(PostgresTier::new(room)))
-    }
-}
-
-impl InvalidationLog for Postgres {
-    fn follow(&self, namespace: &str, follower: Weak<dyn Follower>) {
-        log::follow(&self.0, namespace, follower);
     }
 }
 

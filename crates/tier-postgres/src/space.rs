@@ -98,7 +98,7 @@ async fn enter(
     }
     sqlx::query(statements.add_space.clone())
         .bind(&space.namespace)
-        .bind(tenant(space))
+        .bind(tenant_name(space.tenant.as_deref()))
         .bind(role(space.role))
         .bind(signed(Epoch::random().as_u64()))
         .bind(level(space.level))
@@ -116,7 +116,7 @@ async fn find(
 ) -> Result<Option<Found>, sqlx::Error> {
     let row = sqlx::query(statements.find_space.clone())
         .bind(&space.namespace)
-        .bind(tenant(space))
+        .bind(tenant_name(space.tenant.as_deref()))
         .bind(role(space.role))
         .fetch_optional(connection)
         .await?;
@@ -184,8 +184,8 @@ fn in_use(space: &Space, how: &str) -> Error {
 }
 
 /// Postgres text holds no NUL; no tenant and an empty one are two.
-fn tenant(space: &Space) -> String {
-    match space.tenant.as_deref() {
+pub(crate) fn tenant_name(tenant: Option<&str>) -> String {
+    match tenant {
         None => String::new(),
         Some("") => "\\e".to_owned(),
         Some(tenant) => tenant.replace('\\', "\\\\").replace('\0', "\\0"),
@@ -232,16 +232,7 @@ mod tests {
     #[test]
     fn tenants_come_back_from_their_names() {
         for tenant in [None, Some(""), Some("acme"), Some("a\\0\0\\e"), Some("\\"), Some("\\e")] {
-            let space = Space {
-                namespace: "n".to_owned(),
-                tenant: tenant.map(str::to_owned),
-                role: Role::Cache,
-                level: Level::Fenced,
-                schema: 0,
-                shape: 0,
-                budget: std::time::Duration::ZERO,
-            };
-            assert_eq!(tenant_of(&super::tenant(&space)), space.tenant);
+            assert_eq!(tenant_of(&tenant_name(tenant)), tenant.map(str::to_owned));
         }
     }
 }

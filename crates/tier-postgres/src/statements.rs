@@ -44,6 +44,8 @@ pub(crate) struct OutboxStatements {
     /// Which server this is (system identifier, timeline, start) and its snapshot; no row on a
     /// standby.
     pub(crate) server: SqlStr,
+    /// `$1` namespace, `$2` tenant, `$3` key.
+    pub(crate) add: SqlStr,
     /// `$1` the most rows: how many were deleted.
     pub(crate) trim: SqlStr,
 }
@@ -122,6 +124,7 @@ impl Statements {
             outbox: OutboxStatements {
                 read: fixed(READ_OUTBOX),
                 server: fixed(SERVER),
+                add: fixed("INSERT INTO {schema}.outbox (namespace, tenant, key) VALUES ($1, $2, $3)"),
                 trim: fixed("SELECT {schema}.trim_outbox($1)"),
             },
             store: RoleStatements {

@@ -7,7 +7,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use sqlx::{Connection, PgConnection};
 use support::{HOUR, connect, hearing::Hearing, key, open, put, run, space};
-use terrace_core::{Backend, InvalidationLog, Notice, Op, Role, Space, Tier, Version};
+use terrace_core::{Backend, Notice, Op, Role, Space, Tier, Version};
 use terrace_testbed::{Postgres as Server, Proxy, shared_postgres};
 use terrace_tier_postgres::Postgres;
 use tokio::time::Instant;
@@ -16,7 +16,7 @@ use tokio::time::Instant;
 async fn follow(url: &str) -> (Postgres, Arc<Hearing>) {
     let handle = Postgres::new(url).expect("a URL");
     let hearing = Hearing::new();
-    handle.follow("users", hearing.weak());
+    handle.log().expect("a log").follow("users", hearing.weak());
     hearing.caught_up().await;
     assert!(hearing.take().iter().all(|notice| *notice == Notice::Lost));
     (handle, hearing)
@@ -64,7 +64,7 @@ async fn a_new_follower_is_told_first_that_nothing_older_is_proven() {
     let (handle, _first) = follow(&url).await;
     let second = Hearing::new();
     for _tenant in 0..3 {
-        handle.follow("users", second.weak());
+        handle.log().expect("a log").follow("users", second.weak());
     }
     second.caught_up().await;
     assert_eq!(second.take(), [Notice::Lost]);
@@ -84,7 +84,7 @@ fn a_runtime_that_ends_does_not_end_the_log_of_others() {
     drop(first);
     let there = Hearing::new();
     others.block_on(async {
-        handle.follow("users", there.weak());
+        handle.log().expect("a log").follow("users", there.weak());
         there.caught_up().await;
         here.caught_up().await;
         assert_eq!(here.take(), [Notice::Lost], "the time between is not proven");

@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 use support::{connect, hearing::Hearing, open, run};
-use terrace_core::{InvalidationLog, Notice, Role, key::encode_key};
+use terrace_core::{Backend, Notice, Role, key::encode_key};
 use terrace_testbed::shared_postgres;
 use terrace_tier_postgres::Postgres;
 use tokio::time::Instant;
@@ -260,7 +260,7 @@ async fn an_update_by_hand_is_told_within_three_hundred_milliseconds() {
     let (url, mut server) = database(USERS).await;
     let handle = Postgres::new(&url).expect("a URL");
     let hearing: Arc<Hearing> = Hearing::new();
-    handle.follow("users", hearing.weak());
+    handle.log().expect("a log").follow("users", hearing.weak());
     hearing.caught_up().await;
     hearing.take();
     let mut lags = Vec::new();

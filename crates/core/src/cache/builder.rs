@@ -23,12 +23,13 @@ use super::{
     trust::{self, Trust},
 };
 use crate::{
-    Admission, BoxError, Clock, Coalesce, Copies, Error, ErrorKind, Expiry, Freshness, Item, Level, Lifetime,
-    Near, Observer, Result, Role, Space, Stampede, WritePlan, WritePolicy, Writing,
+    Admission, Backend, BoxError, Clock, Coalesce, Copies, Error, ErrorKind, Expiry, Freshness,
+    InvalidationLog, Item, Level, Lifetime, Near, Observer, Result, Role, Space, Stampede, WritePlan,
+    WritePolicy, Writing,
     chain::{Monitor, TierCounters},
     codec::{Codec, Compression},
     flight::Flights,
-    wire::Wire,
+    wire::{KeyWire, Wire},
 };
 
 /// What a cache is made of; from [`Cache::builder`]. What is not set has the default that its method
@@ -39,7 +40,9 @@ pub struct Builder<K, V, N> {
     near_ttl: Option<Duration>,
     tiers: Vec<Placed>,
     store: Option<Placed>,
+    changes: Changes,
     wire: Option<Wire<K, V>>,
+    keys: Option<KeyWire<K>>,
     loader: Option<BoundLoader<K, V>>,
     expiry: Arc<dyn Expiry>,
     freshness: Option<Arc<dyn Freshness>>,
@@ -52,6 +55,14 @@ pub struct Builder<K, V, N> {
     clock: Clock,
     observer: Option<Arc<dyn Observer>>,
     types: PhantomData<fn() -> (K, V)>,
+}
+
+/// Where a cache hears of changes that are made beside its chain.
+enum Changes {
+    None,
+    Of(Arc<dyn InvalidationLog>),
+    /// It was given a backend that has none.
+    NoLog,
 }
 
 #[derive(Default)]
@@ -106,7 +117,9 @@ where
             near_ttl: None,
             tiers: Vec::new(),
             store: None,
+            changes: Changes::None,
             wire: None,
+            keys: None,
             loader: None,
             expiry: Arc::new(DefaultExpiry),
             freshness: None,
@@ -147,6 +160,7 @@ where
     {
         self.tiers.push(tier.into());
         self.wire.get_or_insert_with(Wire::new);
+        self.keys.get_or_insert_with(KeyWire::new);
         self
     }
 
@@ -159,6 +173,25 @@ where
     {
         self.store = Some(store.into());
         self.wire.get_or_insert_with(Wire::new);
+        self.keys.get_or_insert_with(KeyWire::new);
+        self
+    }
+
+    /// Follows the log of a backend in which the cache has no tier, for the changes of what its loader
+    /// reads: those that are told there for this namespace make copies old. For caches without a store,
+    /// whose log is followed anyway.
+    ///
+    /// With Postgres: keys that [`terrace.watch`] or [`terrace.invalidate`] name.
+    ///
+    /// [`terrace.watch`]: https://docs.rs/terrace-tier-postgres
+    /// [`terrace.invalidate`]: https://docs.rs/terrace-tier-postgres
+    #[must_use]
+    pub fn changes(mut self, origin: &impl Backend) -> Self
+    where
+        K: Serialize + DeserializeOwned,
+    {
+        self.changes = origin.log().map_or(Changes::NoLog, Changes::Of);
+        self.keys.get_or_insert_with(KeyWire::new);
         self
     }
 
@@ -299,10 +332,15 @@ where
             shape,
             budget: TIER_BUDGET,
         };
-        let plan = Plan::new(space, &self.tiers, self.store.as_ref(), &monitor, &runtime);
+        let changes = match self.changes {
+            Changes::Of(log) => Some(log),
+            Changes::None | Changes::NoLog => None,
+        };
+        let plan = Plan::new(space, &self.tiers, self.store.as_ref(), changes, &monitor, &runtime);
         // A namespace that is in use is found now, not with the first tenant.
         let chain = plan.chain(None)?;
         let lease = self.load_deadline.saturating_add(Duration::from_secs(1));
+        let mark = lease.saturating_mul(2);
         let within = trust::within(&chain, self.level, self.near.is_enabled(), &self.clock);
         let inner = Arc::new(Inner {
             near: self.near,
@@ -314,7 +352,8 @@ where
             monitor,
             flights: Arc::new(Flights::new()),
             wire: self.wire,
-            tasks: Tasks::new(runtime),
+            keys: self.keys,
+            tasks: Tasks::new(runtime.clone()),
             open_fills: Arc::default(),
             policies: Policies {
                 freshness: self.freshness.or_else(|| self.expiry.freshness()),
@@ -327,11 +366,12 @@ where
                 near_ttl: self.near_ttl,
                 load: self.load_deadline,
                 lease,
-                mark: lease.saturating_mul(2),
+                mark,
                 removed: REMOVED_FOR,
             },
             level: self.level,
             loader: self.loader,
+            relay: plan.relay(mark, &runtime),
             closed: AtomicBool::new(false),
             versions: AtomicU64::new(0),
         });
@@ -356,7 +396,17 @@ where
                 "level Ttl is for caches without a store; immutable values belong in a tier, not in a store",
             ));
         }
-        Ok(plan.copies)
+        match &self.changes {
+            Changes::None => Ok(plan.copies),
+            Changes::NoLog => Err(config("the backend given to `changes` has no log")),
+            Changes::Of(_) if stored => {
+                Err(config("a cache with a store follows the store's own log, not another's"))
+            }
+            Changes::Of(_) if self.level == Level::Ttl => {
+                Err(config("level Ttl follows no log; `changes` needs Level::Fenced"))
+            }
+            Changes::Of(_) => Ok(plan.copies),
+        }
     }
 }
 

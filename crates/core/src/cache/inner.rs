@@ -22,7 +22,8 @@ use crate::{
     chain::{Monitor, TierCounters},
     flight::Flights,
     near::{Probe, Scoped},
-    wire::Wire,
+    relay::Wake,
+    wire::{KeyWire, Wire},
 };
 
 /// The name of the near tier in stats and events.
@@ -145,12 +146,16 @@ pub(crate) struct Inner<K, V, N> {
     pub(crate) monitor: Arc<Monitor>,
     pub(crate) flights: Arc<CacheFlights<K, V>>,
     pub(crate) wire: Option<Wire<K, V>>,
+    /// For keys that a log names; there where `wire` is, or a log beside the chain.
+    pub(crate) keys: Option<KeyWire<K>>,
     pub(crate) tasks: Tasks,
     pub(crate) open_fills: Arc<OpenFills>,
     pub(crate) policies: Policies,
     pub(crate) periods: Periods,
     pub(crate) level: Level,
     pub(crate) loader: Option<BoundLoader<K, V>>,
+    /// What relays the truth's log into the cache tiers, where it has one: lives as long as this.
+    pub(crate) relay: Option<Arc<Wake>>,
     pub(crate) closed: AtomicBool,
     pub(crate) versions: AtomicU64,
 }

@@ -4,7 +4,7 @@ use std::{hash::Hash, sync::atomic::Ordering, time::Duration};
 
 use super::{Cache, inner::NEAR, write::finished};
 use crate::{
-    Deadlines, Error, ErrorKind, Event, Level, Near, Op, Reply, Result, Stats, TierStats,
+    Deadlines, Error, ErrorKind, Event, KeyName, Level, Near, Op, Reply, Result, Stats, TierStats,
     chain::{Line, Place, TierCounters},
     key::Lookup,
     near::{Probe, TenantId},
@@ -19,6 +19,23 @@ where
     /// The name of the cache.
     pub fn namespace(&self) -> &str {
         &self.inner.monitor.namespace
+    }
+
+    /// The name under which other processes and servers know a key: for what invalidates it from
+    /// there, such as a transaction of the origin.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Key`] for a key that no server can take; [`ErrorKind::Config`] where the cache has
+    /// neither a remote tier nor a store nor a log that it follows: nobody else knows it.
+    pub fn name_of<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Result<KeyName> {
+        let Some(keys) = &self.inner.keys else {
+            return Err(Error::new(ErrorKind::Config, "nobody but this process knows this cache"));
+        };
+        Ok(KeyName {
+            namespace: self.namespace().to_owned(),
+            tenant: self.chain.tenant_name.clone(),
+            key: keys.key(&key.to_key())?,
+        })
     }
 
     /// What remains of a key's life where it is kept longest: in the store, else in the farthest
@@ -135,6 +152,11 @@ where
                     Err(error) => return Err(error),
                 }
                 pause = (pause * 2).min(Duration::from_millis(500));
+            }
+        }
+        if let Some(relay) = &self.inner.relay {
+            while !relay.begun().await {
+                self.inner.check_open()?;
             }
         }
         Ok(())

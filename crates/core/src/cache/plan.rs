@@ -1,14 +1,18 @@
 //! The remote tiers of a cache: what was given to the builder, and the chains made of it.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use tokio::runtime::Handle;
 
 use crate::{
-    Backend, Result, Role, Space,
+    Backend, InvalidationLog, Level, Result, Role, Space,
     chain::{Chain, Line, Monitor, Place},
     key,
     near::TenantId,
+    relay::{Relay, Wake},
 };
 
 /// What one request may take in a cache tier, unless set.
@@ -65,6 +69,7 @@ impl<T: Into<Placed>> TierSettings for T {}
 pub(super) struct Plan {
     space: Space,
     lines: Vec<(Arc<dyn Backend>, Arc<Line>, Duration)>,
+    changes: Option<Arc<dyn InvalidationLog>>,
 }
 
 impl Plan {
@@ -72,6 +77,7 @@ impl Plan {
         space: Space,
         tiers: &[Placed],
         store: Option<&Placed>,
+        changes: Option<Arc<dyn InvalidationLog>>,
         monitor: &Arc<Monitor>,
         runtime: &Handle,
     ) -> Self {
@@ -88,7 +94,25 @@ impl Plan {
         }
         lines.reverse();
         lines.extend(store.map(|placed| line(placed, Role::Store, STORE_BUDGET, &[])));
-        Self { space, lines }
+        Self { space, lines, changes }
+    }
+
+    /// Starts to relay what the truth's log tells into the cache tiers, if it has one and there are
+    /// any. It ends with the answer.
+    pub(super) fn relay(&self, mark_ttl: Duration, runtime: &Handle) -> Option<Arc<Wake>> {
+        let store = self.lines.iter().find(|(_, line, _)| line.role == Role::Store);
+        let log = store.map_or_else(|| self.changes.clone(), |(backend, ..)| backend.log())?;
+        let tiers = self.lines.iter().filter(|(_, line, _)| line.role == Role::Cache);
+        let tiers: Vec<_> = tiers.map(|(backend, _, budget)| (Arc::clone(backend), *budget)).collect();
+        if tiers.is_empty() || self.space.level == Level::Ttl {
+            return None;
+        }
+        let wake = Arc::new(Wake::default());
+        let relay = Relay::new(log.replay()?, self.space.clone(), tiers, mark_ttl);
+        runtime.spawn(relay.run(Arc::downgrade(&wake)));
+        let follower: Weak<Wake> = Arc::downgrade(&wake);
+        log.follow(&self.space.namespace, follower);
+        Some(wake)
     }
 
     /// The remote tiers as one tenant sees them.
@@ -111,6 +135,13 @@ impl Plan {
         }
         let id = tenant
             .map_or(TenantId::NONE, |tenant| TenantId::of(key::key_digest(namespace, Some(tenant), b"")));
-        Ok(Chain { tenant: id, scope: key::Scope::new(namespace, tenant), tiers, store })
+        Ok(Chain {
+            tenant: id,
+            scope: key::Scope::new(namespace, tenant),
+            tiers,
+            store,
+            changes: self.changes.clone(),
+            tenant_name: tenant.map(str::to_owned),
+        })
     }
 }

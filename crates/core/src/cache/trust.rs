@@ -90,7 +90,8 @@ impl Chain {
     /// The log that a near tier in front of this chain follows: the nearest, which is the last to
     /// tell of a write.
     pub(crate) fn log(&self) -> Option<&dyn InvalidationLog> {
-        self.tiers.iter().chain(&self.store).find_map(|place| place.log())
+        let log = self.tiers.iter().chain(&self.store).find_map(|place| place.log());
+        log.or(self.changes.as_deref())
     }
 }
 
@@ -141,7 +142,7 @@ where
         match notice {
             Notice::Key { tenant, key, version } => {
                 // Every key of this cache is read back from its bytes: others are not in near.
-                let key = self.wire.as_ref().and_then(|wire| wire.key_in(key).ok());
+                let key = self.keys.as_ref().and_then(|keys| keys.key_in(key).ok());
                 if let Some(key) = key {
                     let tenant = self.tenant_of(tenant.as_deref());
                     self.hear_of(&Scoped { tenant, key }, *version);

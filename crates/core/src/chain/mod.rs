@@ -9,8 +9,10 @@ mod place;
 pub(crate) use monitor::{Monitor, TierCounters};
 pub(crate) use place::{Line, Place};
 
+use std::sync::Arc;
+
 use crate::{
-    TierKey,
+    InvalidationLog, TierKey,
     near::TenantId,
     switch::{Defence, stands},
 };
@@ -23,6 +25,10 @@ pub(crate) struct Chain {
     /// From near to far.
     pub(crate) tiers: Vec<Place>,
     pub(crate) store: Option<Place>,
+    /// The log of changes that are made beside the chain, where the cache was given one.
+    pub(crate) changes: Option<Arc<dyn InvalidationLog>>,
+    /// Whose chain it is, where the cache is built per tenant.
+    pub(crate) tenant_name: Option<String>,
 }
 
 impl Chain {

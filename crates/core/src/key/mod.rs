@@ -115,6 +115,17 @@ impl fmt::Debug for EncodedKey {
     }
 }
 
+/// A key of a cache as other processes and servers know it; from [`Cache::name_of`](crate::Cache::name_of).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct KeyName {
+    /// The name of the cache.
+    pub namespace: String,
+    /// Whose key, where the cache is built per tenant.
+    pub tenant: Option<String>,
+    /// The encoded key.
+    pub key: Bytes,
+}
+
 /// Encodes `key` in the format of this module.
 ///
 /// # Errors

@@ -1,0 +1,230 @@
+//! What happens to the truth behind the cache's back: another program changes a watched table, a
+//! writer dies after its commit, a transaction of the application's own invalidates.
+#![allow(clippy::expect_used, reason = "a test that cannot be prepared fails")]
+
+use std::{
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use sqlx::PgPool;
+use terrace::{Cache, Memory, Postgres, Redis, TierSettings, Ttl};
+use terrace_testbed::{Proxy, Stall, shared_postgres, shared_redis, unique_name};
+
+/// Set in a child, which is one test of this program once more.
+const CHILD: &str = "TERRACE_TEST_ORIGIN_CHILD";
+
+/// The servers of one test: a database with a table of users, watched, and a Redis prefix.
+struct Servers {
+    database: String,
+    redis: String,
+    prefix: String,
+    pool: PgPool,
+}
+
+impl Servers {
+    async fn start() -> Self {
+        let database = shared_postgres().await.expect("a database");
+        let (redis, prefix) = (shared_redis().await.expect("a Redis"), unique_name("origin"));
+        let pool = PgPool::connect(&database).await.expect("a pool");
+        let servers = Self { database, redis, prefix, pool };
+        servers.sql("CREATE TABLE users (id bigint PRIMARY KEY, name text NOT NULL)").await;
+        servers.sql("INSERT INTO users SELECT n, 'old' FROM generate_series(1, 2000) n").await;
+        servers
+    }
+
+    async fn sql(&self, sql: &'static str) {
+        sqlx::raw_sql(sql).execute(&self.pool).await.expect(sql);
+    }
+
+    /// The same, once the library has made its schema.
+    async fn sql_in_schema(&self, sql: &'static str) {
+        let _following = self.users(false).await;
+        let made = "SELECT count(*) FROM pg_tables WHERE schemaname = 'terrace' AND tablename = 'watches'";
+        while sqlx::query_scalar::<_, i64>(made).fetch_one(&self.pool).await.expect("a count") == 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        self.sql(sql).await;
+    }
+
+    fn postgres(&self) -> Postgres {
+        Postgres::new(&self.database).expect("a URL")
+    }
+
+    fn redis(&self) -> Redis {
+        Redis::builder(&self.redis).prefix(&self.prefix).build().expect("a URL")
+    }
+
+    /// A process that caches the table: near and Redis, or near alone.
+    async fn users(&self, with_redis: bool) -> (Cache<i64, String>, Postgres) {
+        let (pool, postgres) = (self.pool.clone(), self.postgres());
+        let users = Cache::<i64, String>::builder("users")
+            .near(Memory::entries(10_000))
+            .expire(Ttl::secs(3600))
+            .changes(&postgres)
+            .loader(move |id: i64| {
+                let pool = pool.clone();
+                async move {
+                    let name = sqlx::query_scalar("SELECT name FROM users WHERE id = $1").bind(id);
+                    name.fetch_one(&pool).await.map(|name: String| name)
+                }
+            });
+        let users = if with_redis { users.tier(self.redis()).build() } else { users.build() };
+        let users = users.expect("a cache");
+        users.ready().await.expect("ready");
+        (users, postgres)
+    }
+}
+
+async fn name(users: &Cache<i64, String>, id: i64) -> String {
+    users.get(&id).await.expect("an answer").expect("a user").to_string()
+}
+
+/// Waits until a read gives `expected`, and tells how long that took.
+async fn reads(users: &Cache<i64, String>, id: i64, expected: &str) -> Duration {
+    let from = Instant::now();
+    while name(users, id).await != expected {
+        assert!(from.elapsed() < Duration::from_secs(20), "still old");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    from.elapsed()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_update_by_another_program_reaches_near_and_shared_tiers() {
+    for with_redis in [false, true] {
+        let servers = Servers::start().await;
+        let (first, postgres) = servers.users(with_redis).await;
+        let (second, _) = servers.users(with_redis).await;
+        drop(postgres);
+        servers.sql_in_schema("SELECT terrace.watch('users', 'users', '{id}')").await;
+        let mut took = Vec::new();
+        for id in 1..=50 {
+            for users in [&first, &second] {
+                reads(users, id, "old").await;
+            }
+            sqlx::query("UPDATE users SET name = 'new' WHERE id = $1")
+                .bind(id)
+                .execute(&servers.pool)
+                .await
+                .expect("an update");
+            took.push(reads(&first, id, "new").await);
+            reads(&second, id, "new").await;
+        }
+        took.sort_unstable();
+        println!("redis {with_redis}: read after p50 {:.1?}, at most {:.1?}", took[25], took[49]);
+
+        // More rows than are told one by one.
+        servers.sql("UPDATE users SET name = 'all'").await;
+        for users in [&first, &second] {
+            for id in [1, 30, 1999] {
+                reads(users, id, "all").await;
+            }
+        }
+        servers.sql("TRUNCATE users; INSERT INTO users VALUES (1, 'again')").await;
+        reads(&first, 1, "again").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transaction_of_the_application_invalidates_where_it_commits() {
+    for with_redis in [false, true] {
+        let servers = Servers::start().await;
+        let (users, postgres) = servers.users(with_redis).await;
+        let (others, _) = servers.users(with_redis).await;
+        let change = async |id: i64, name: &str| {
+            let mut transaction = servers.pool.begin().await.expect("a transaction");
+            let update = sqlx::query("UPDATE users SET name = $2 WHERE id = $1").bind(id).bind(name);
+            update.execute(&mut *transaction).await.expect("an update");
+            let pending = postgres.invalidate_in(&mut transaction, &users, &id).await.expect("a row");
+            (transaction, pending)
+        };
+        for id in [1, 2, 3] {
+            assert_eq!(
+                (name(&users, id).await, name(&others, id).await),
+                ("old".to_owned(), "old".to_owned())
+            );
+        }
+        let (transaction, pending) = change(1, "new").await;
+        transaction.commit().await.expect("a commit");
+        pending.committed().await.expect("dropped");
+        assert_eq!(name(&users, 1).await, "new", "at once");
+        reads(&others, 1, "new").await;
+
+        let (transaction, pending) = change(2, "new").await;
+        drop(pending);
+        transaction.commit().await.expect("a commit");
+        reads(&users, 2, "new").await;
+        reads(&others, 2, "new").await;
+
+        let (transaction, _pending) = change(3, "never").await;
+        transaction.rollback().await.expect("a rollback");
+        assert_eq!(name(&users, 3).await, "old");
+    }
+}
+
+/// A process with the records in Postgres and copies in Redis and near.
+fn records(database: &str, redis: &str, prefix: &str) -> Cache<i64, String> {
+    let redis = Redis::builder(redis).prefix(prefix).build().expect("a URL").budget(Duration::from_secs(30));
+    Cache::<i64, String>::builder("records")
+        .near(Memory::entries(10_000))
+        .tier(redis)
+        .store(Postgres::new(database).expect("a URL"))
+        .expire(Ttl::secs(3600))
+        .build()
+        .expect("a cache")
+}
+
+/// The child of the test below: its Redis takes nothing, so that it is killed after its commit.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_writer_that_is_killed_after_its_commit_leaves_nothing_stale() {
+    if let Ok(places) = std::env::var(CHILD) {
+        let mut places = places.split(' ');
+        let mut place = || places.next().expect("a place");
+        records(place(), place(), place()).put(&1, "new".to_owned()).await.expect("a put");
+        return;
+    }
+    let servers = Servers::start().await;
+    let reader = records(&servers.database, &servers.redis, &servers.prefix);
+    reader.ready().await.expect("ready");
+    reader.put(&1, "old".to_owned()).await.expect("a record");
+    assert_eq!(name(&reader, 1).await, "old");
+    let version = "SELECT version FROM terrace.records";
+    let before: i64 = sqlx::query_scalar(version).fetch_one(&servers.pool).await.expect("a record");
+
+    let port = servers.redis.rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port");
+    let proxy = Proxy::start(port).expect("a proxy");
+    proxy.stall(Stall::Everything);
+    let places = format!("{} redis://127.0.0.1:{} {}", servers.database, proxy.port(), servers.prefix);
+    let mut writer = Command::new(std::env::current_exe().expect("this program"))
+        .args(["--exact", "a_writer_that_is_killed_after_its_commit_leaves_nothing_stale"])
+        .env(CHILD, places)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("a writer");
+    while before == sqlx::query_scalar::<_, i64>(version).fetch_one(&servers.pool).await.expect("a record") {
+        assert!(writer.try_wait().expect("a child").is_none(), "the writer ended by itself");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    writer.kill().expect("killed");
+    writer.wait().expect("a child");
+    let took = reads(&reader, 1, "new").await;
+    println!("read {took:.1?} after the kill");
+    let fresh = records(&servers.database, &servers.redis, &servers.prefix);
+    assert_eq!(name(&fresh, 1).await, "new", "nor has Redis the old one");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_process_takes_over_from_a_relay_that_ended() {
+    let servers = Servers::start().await;
+    servers.sql_in_schema("SELECT terrace.watch('users', 'users', '{id}')").await;
+    let relay = servers.users(true).await;
+    let (others, _) = servers.users(true).await;
+    reads(&others, 1, "old").await;
+    drop(relay);
+    servers.sql("UPDATE users SET name = 'new' WHERE id = 1").await;
+    println!("read {:.1?} after the change", reads(&others, 1, "new").await);
+    servers.sql("UPDATE users SET name = 'newer' WHERE id = 1").await;
+    println!("and {:.1?}", reads(&others, 1, "newer").await);
+}
