@@ -33,7 +33,7 @@ async fn read(cache: &Stack, key: &str) -> Option<(u64, Source)> {
 }
 
 fn tier() -> Source {
-    Source::Tier("redis".into())
+    Source::Tier("redis")
 }
 
 impl Pair {
