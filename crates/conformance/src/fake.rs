@@ -88,8 +88,10 @@ pub(crate) struct Server {
     pub(crate) hooks: Hooks,
     pub(crate) data: Mutex<Data>,
     pub(crate) signs: Mutex<Signs>,
-    /// The terms that all handles agreed on in `ready`.
+    /// The terms that all handles agreed on in `ready`, schema by schema.
     agreed: Spaces,
+    /// The newest schema of each namespace: whoever has an older one is refused.
+    schemas: Mutex<HashMap<String, u32>>,
     down: AtomicBool,
     latency: Mutex<Duration>,
     hanging: watch::Sender<bool>,
@@ -128,6 +130,7 @@ impl Fake {
             data: Mutex::default(),
             signs: Mutex::default(),
             agreed: Spaces::default(),
+            schemas: Mutex::default(),
             down: AtomicBool::new(false),
             latency: Mutex::default(),
             hanging: watch::Sender::new(false),
@@ -308,8 +311,7 @@ impl Tier for FakeTier {
 
     async fn ready(&self) -> Result<()> {
         self.ping().await?;
-        let claim =
-            self.server.agreed.claim(&self.space).map_err(|error| error.at_tier(&self.server.name))?;
+        let claim = self.server.agree(&self.space).map_err(|error| error.at_tier(&self.server.name))?;
         *self.agreed.lock() = Some(claim);
         Ok(())
     }
@@ -370,6 +372,19 @@ impl FakeTier {
 }
 
 impl Server {
+    /// Agrees on the terms of a namespace: a higher schema takes it over.
+    fn agree(&self, space: &Space) -> Result<Claim> {
+        let mut schemas = self.schemas.lock();
+        let newest = schemas.entry(space.namespace.clone()).or_insert(space.schema);
+        if space.schema < *newest {
+            let message = format!("the namespace `{}` has schema {newest} by now", space.namespace);
+            return Err(Error::new(ErrorKind::NamespaceInUse, message));
+        }
+        *newest = space.schema;
+        let namespace = format!("{}, schema {newest}", space.namespace);
+        self.agreed.claim(&Space { namespace, ..space.clone() })
+    }
+
     /// What a call goes through before it is carried out.
     pub(crate) async fn trip(&self) -> Result<()> {
         let latency = *self.latency.lock();
