@@ -172,6 +172,11 @@ where
         Ok(())
     }
 
+    /// Whether what a plain read finds is kept nowhere in this process, and fenced elsewhere.
+    pub(crate) fn keeps_nothing_read(&self) -> bool {
+        !self.near.is_enabled() && self.level == Level::Fenced
+    }
+
     pub(crate) fn tell(&self, event: &Event<'_>) {
         self.monitor.tell(event);
     }

@@ -1,9 +1,6 @@
 //! The lookup stage: near to far through the remote tiers, then back with what was found.
 
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
-
-use futures_util::FutureExt;
-use tokio::time::Instant;
+use std::{sync::Arc, time::Duration};
 
 use super::{
     fences::Fences,
@@ -11,8 +8,8 @@ use super::{
     inner::{Inner, Looked, Missed, NEAR},
 };
 use crate::{
-    Deadlines, Entry, Error, ErrorKind, Event, Fence, Level, Near, OnStale, Op, Reply, Source, Stored,
-    TierKey, Timestamp, Token, Version,
+    Deadlines, Entry, Error, Event, Fence, Level, Near, OnStale, Op, Reply, Source, Stored, TierKey,
+    Timestamp, Token, Version,
     chain::{Chain, Place},
     codec::Undecoded,
     flight::{Errand, FlightId},
@@ -36,7 +33,8 @@ impl<K> Clone for Seat<K> {
 
 /// A key on its way through the tiers.
 pub(super) struct Sought<K, V> {
-    pub(super) seat: Seat<K>,
+    /// The key's place in the flight table; `None` for a read that flies past it.
+    seat: Option<Seat<K>>,
     pub(super) key: TierKey,
     pub(super) missed: Missed<V>,
     pub(super) found: Option<Looked<V>>,
@@ -62,67 +60,17 @@ where
     K: Clone + Eq + std::hash::Hash + Send + Sync + 'static,
     V: Send + Sync + 'static,
 {
-    /// Looks one key up, keeps what was found nearer, and ends the lookup stage of its flight. Where
-    /// user code panics in it, all callers get a typed error: a shared future that panicked would
-    /// wake nobody.
-    pub(crate) async fn look_up(
-        self: Arc<Self>,
-        chain: Arc<Chain>,
-        seat: Seat<K>,
+    pub(super) fn seek(
+        &self,
+        chain: &Chain,
+        key: &Scoped<K>,
+        seat: Option<Seat<K>>,
         errand: Errand,
-    ) -> Looked<V> {
-        match AssertUnwindSafe(self.walk(&chain, &seat, errand)).catch_unwind().await {
-            Ok(looked) => looked,
-            Err(_panic) => self.panicked(&seat),
-        }
-    }
-
-    /// The way of one key, which most lookups are: it takes no memory of its own on a hit.
-    async fn walk(self: &Arc<Self>, chain: &Arc<Chain>, seat: &Seat<K>, errand: Errand) -> Looked<V> {
-        let mut sought = self.seek(chain, seat.clone(), errand);
-        for index in 0..chain.tiers.len() {
-            if sought.is_wanted_from(&chain.tiers[index]) {
-                self.ask_tier(chain, index, errand, &mut sought).await;
-            }
-        }
-        if let (Some(store), None) = (&chain.store, &sought.found) {
-            let reply = store.call(&sought.key, self.read_op(&sought, true, None)).await;
-            self.take_record(store, &mut sought, reply);
-        }
-        let (looked, copy) = self.end(chain, errand, sought);
-        self.fill_later(chain, copy.into_iter().collect());
-        looked
-    }
-
-    async fn ask_tier(&self, chain: &Chain, index: usize, errand: Errand, sought: &mut Sought<K, V>) {
-        let place = &chain.tiers[index];
-        let leases = self.may_lease(chain, index, errand);
-        let began = Instant::now();
-        let reply = place.call(&sought.key, self.read_op(sought, leases, None)).await;
-        let over = self.take_reply(chain, index, errand, sought, reply);
-        if sought.found.is_some() {
-            return;
-        }
-        sought.missed.spent = began.elapsed();
-        if let Some(over) = over {
-            // Seldom: its room is not every lookup's.
-            let lease = self.read_op(sought, true, Some(over));
-            let reply = Box::pin(place.call_after(sought.missed.spent, &sought.key, lease)).await;
-            sought.take_renewal(index, reply);
-        }
-    }
-
-    pub(super) fn panicked(&self, seat: &Seat<K>) -> Looked<V> {
-        self.flights.end_lookup(&seat.key, seat.id, true, || ());
-        let message = "a codec, policy, observer or tier panicked during the lookup";
-        Looked::Failed(Error::new(ErrorKind::Panicked, message), None)
-    }
-
-    pub(super) fn seek(&self, chain: &Chain, seat: Seat<K>, errand: Errand) -> Sought<K, V> {
+    ) -> Sought<K, V> {
         let (fences, token, spent) = (Fences::default(), self.new_token(errand.loads()), Duration::ZERO);
         let (unleased, renews, anew) = (false, false, errand == Errand::Anew);
         let missed = Missed { fences, token, unleased, spent, renews, anew, store: None, stale: None };
-        let (key, found) = match self.tier_key(chain, &seat.key) {
+        let (key, found) = match self.tier_key(chain, key) {
             Ok(key) => (key, None),
             Err(error) => {
                 let none = TierKey { bytes: bytes::Bytes::new(), digest: [0; 16] };
@@ -155,7 +103,8 @@ where
 
     /// What a tier is asked for: a value, or on request a lease.
     pub(super) fn read_op(&self, sought: &Sought<K, V>, leases: bool, over: Option<Version>) -> Op {
-        let (token, instead) = (sought.missed.token, sought.seat.instead);
+        let (token, seat) = (sought.missed.token, sought.seat.as_ref());
+        let instead = seat.map_or(Token::NONE, |seat| seat.instead);
         match leases {
             true => Op::Lease { token, ttl: self.periods.lease, over, instead },
             false => Op::Get,
@@ -319,6 +268,7 @@ where
         let admitted = self.near.is_enabled() && self.admits(NEAR, size);
         let Sought { seat, found, missed, began, .. } = sought;
         let looked = found.unwrap_or(Looked::Missed(missed));
+        let Some(seat) = seat else { return (looked, copy) };
         let kept = self.flights.end_lookup(&seat.key, seat.id, looked.is_answer(), || {
             if let Looked::Found(entry, _) = &looked {
                 return self.keep_near(&seat.key, entry, admitted, began);
@@ -346,7 +296,8 @@ where
         };
         let (key, fences, renews) = (sought.key.clone(), sought.missed.fences.clone(), sought.missed.renews);
         let mut copy = Copy { key, fences, renews, held: None, stored, open: None };
-        self.begin_fill(&sought.seat.key, sought.seat.id, &mut copy).then_some(copy)
+        let begun = |seat: &Seat<K>| self.begin_fill(&seat.key, seat.id, &mut copy);
+        sought.seat.as_ref().is_none_or(begun).then_some(copy)
     }
 
     /// A plain read's 'no row' as a negative entry for the tiers that missed, where the expiry
@@ -371,29 +322,5 @@ impl<K, V> Sought<K, V> {
         if let Ok(Reply::Miss(fence)) = reply {
             self.missed.fences.set(index, Some(fence));
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{Cache, NoNear, cache::inner::Lookup, flight::Boarding};
-
-    /// glibc keeps freed pieces of up to so many bytes at hand for each thread.
-    const AT_HAND: usize = 1032;
-
-    #[tokio::test]
-    async fn the_future_of_a_lookup_stays_small() {
-        let cache: Cache<String, String, NoNear> = Cache::builder("sizes").build().unwrap();
-        let (inner, chain) = (&cache.inner, &cache.chain);
-        let key = cache.scoped("k".to_owned());
-        let mut bytes = 0;
-        inner.flights.board(&key, Errand::Load, Boarding::Join, |id| {
-            let seat = Seat { key: Arc::clone(&key), id, instead: Token::NONE };
-            let lookup = Inner::look_up(Arc::clone(inner), Arc::clone(chain), seat, Errand::Load);
-            bytes = size_of_val(&lookup);
-            Lookup::Alone(lookup.boxed().shared())
-        });
-        assert!((1..=AT_HAND).contains(&bytes), "{bytes} bytes");
     }
 }

@@ -29,7 +29,7 @@ where
     ) -> Arc<[Looked<V>]> {
         match AssertUnwindSafe(self.walk_many(&chain, &seats, errand)).catch_unwind().await {
             Ok(looked) => looked,
-            Err(_panic) => seats.iter().map(|seat| self.panicked(seat)).collect(),
+            Err(_panic) => seats.iter().map(|seat| self.panicked(Some(seat))).collect(),
         }
     }
 
@@ -39,7 +39,8 @@ where
         seats: &[Seat<K>],
         errand: Errand,
     ) -> Arc<[Looked<V>]> {
-        let mut keys: Vec<_> = seats.iter().map(|seat| self.seek(chain, seat.clone(), errand)).collect();
+        let seek = |seat: &Seat<K>| self.seek(chain, &seat.key, Some(seat.clone()), errand);
+        let mut keys: Vec<_> = seats.iter().map(seek).collect();
         for index in 0..chain.tiers.len() {
             self.ask_tier_many(chain, index, errand, &mut keys).await;
         }

@@ -23,6 +23,7 @@ mod tasks;
 mod tenants;
 mod trust;
 mod wait;
+mod walk;
 mod write;
 
 pub use builder::Builder;

@@ -43,6 +43,9 @@ where
             let owned = key.clone();
             return self.load_cold(key, seen, Box::new(move |_| loader(owned)));
         }
+        if self.inner.keeps_nothing_read() {
+            return Box::pin(self.read_past_flights(key));
+        }
         Box::pin(async move {
             self.inner.check_open()?;
             let key = self.scoped(key);
@@ -61,6 +64,23 @@ where
                 Looked::Missed(missed) => Ok(self.loaded_meanwhile(&ticket, missed.stale)),
             }
         })
+    }
+
+    /// A plain read of a cache that keeps nothing of it in this process: there is nothing to fence,
+    /// and what callers could share is a trip, which the tiers' gates share.
+    async fn read_past_flights(&self, key: K) -> Result<Option<Cached<V>>> {
+        self.inner.check_open()?;
+        let key = Scoped { tenant: self.chain.tenant, key };
+        match self.inner.look_up_past_flights(&self.chain, &key).await {
+            Looked::Found(entry, source) => {
+                if self.is_to_be_refreshed(&entry) {
+                    self.renew(Arc::new(key), None);
+                }
+                Ok(self.handle(entry, source, false))
+            }
+            Looked::Failed(error, stale) => self.stale_or(stale, error),
+            Looked::Missed(_) => Ok(None),
+        }
     }
 
     /// A read that may load.
