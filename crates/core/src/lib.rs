@@ -37,7 +37,7 @@ pub use error::{BoxError, Error, ErrorKind, Result};
 pub use event::{Event, Observer};
 pub use gate::{Gate, GateLimits, Trip};
 pub use key::{Digest, EncodedKey, KeyName, Lookup};
-pub use log::{Follower, InvalidationLog, Notice, Replay};
+pub use log::{Follower, InvalidationLog, Notice, Replay, Sent};
 pub use near::{Near, NoNear};
 pub use policy::{
     Admission, Coalesce, Copies, Expiry, Freshness, Keeping, Lifetime, OnStale, StaleHit, Stampede,

@@ -1,6 +1,9 @@
 //! The contract of invalidation logs: how a process hears of the changes that others make.
 
-use std::sync::{Arc, Weak};
+use std::{
+    sync::{Arc, Weak},
+    time::SystemTime,
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -80,4 +83,32 @@ pub trait Replay: Send + Sync + 'static {
     /// # Errors
     /// The server's.
     async fn since(&self, namespace: &str, place: &Bytes) -> Result<Option<(Vec<Notice>, Bytes)>>;
+}
+
+/// When a log's question was sent, on both clocks: the one does not stand still while a process is
+/// stopped, the other not while the machine sleeps.
+#[derive(Clone, Copy, Debug)]
+pub struct Sent {
+    at: Instant,
+    wall: SystemTime,
+}
+
+impl Sent {
+    /// Now: to be taken before the question goes out.
+    pub fn now() -> Self {
+        Self { at: Instant::now(), wall: SystemTime::now() }
+    }
+
+    /// By the clock that timers go by.
+    pub fn at(&self) -> Instant {
+        self.at
+    }
+
+    /// What a [`Follower`] is to be told of an answer that has just come: the older of what the two
+    /// clocks say.
+    pub fn heard_at(&self) -> Instant {
+        let now = Instant::now();
+        let age = self.wall.elapsed().unwrap_or_default().max(now - self.at);
+        now.checked_sub(age).unwrap_or(self.at)
+    }
 }

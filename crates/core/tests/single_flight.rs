@@ -54,7 +54,7 @@ async fn all_methods_share_one_flight() {
     let hand = Clock::manual();
     let tier = fake("fake", &hand);
     tier.set_latency(ms(5));
-    let cache = without_near().clock(&hand).tier(tier.clone()).build().unwrap();
+    let cache = builder().clock(&hand).tier(tier.clone()).build().unwrap();
     let loader = Loader::default();
     let reads = join_all((0..50).map(|_| cache.get("k")));
     let loads = join_all((0..50).map(|_| cache.get_or_load("k", || loader.give(1, ms(20)))));
@@ -105,8 +105,10 @@ async fn a_load_that_everyone_left_still_ends_in_the_cache() {
 async fn a_lookup_that_its_first_caller_left_goes_on_for_the_others() {
     let hand = Clock::manual();
     let tier = fake("fake", &hand);
-    let cache = without_near().clock(&hand).tier(tier.clone()).build().unwrap();
-    cache.put("k", 9).await.unwrap();
+    let writer = without_near().clock(&hand).tier(tier.another_handle()).build().unwrap();
+    writer.put("k", 9).await.unwrap();
+    // With a near tier: without one, plain reads share no lookup.
+    let cache = builder().clock(&hand).tier(tier.clone()).build().unwrap();
     tier.set_latency(ms(20));
     let first = tokio::spawn({
         let cache = cache.clone();
@@ -319,22 +321,34 @@ impl<'de> serde::Deserialize<'de> for Unlucky {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_value_that_panics_when_decoded_is_a_typed_error_for_all_who_wait() {
+async fn decoding_panics<N: terrace_core::Near<String, Unlucky>>(near: N) {
     let hand = Clock::manual();
-    let tier = fake("redis", &hand);
-    let builder = terrace_core::Builder::<String, Unlucky, _>::new("tests".to_owned(), terrace_core::NoNear);
-    let cache = builder.clock(&hand).tier(tier.clone()).build().unwrap();
-    cache.put("k", Unlucky(13)).await.unwrap();
+    let (tier, name) = (fake("redis", &hand), "tests".to_owned());
+    let writer = terrace_core::Builder::<String, Unlucky, _>::new(name.clone(), terrace_core::NoNear);
+    let writer = writer.clock(&hand).tier(tier.clone()).build().unwrap();
+    writer.put("k", Unlucky(13)).await.unwrap();
+    let cache = terrace_core::Builder::<String, Unlucky, _>::new(name, near);
+    let cache = cache.clock(&hand).tier(tier.another_handle()).build().unwrap();
     tier.set_latency(ms(10));
     let reads = join_all((0..3).map(|_| {
         let cache = cache.clone();
         tokio::spawn(async move { cache.get("k").await.map(|_| ()) })
     }));
-    for read in tokio::time::timeout(ms(1_000), reads).await.expect("a reader was left waiting") {
+    // The time limit: no reader is left waiting.
+    for read in tokio::time::timeout(ms(1_000), reads).await.unwrap() {
         assert_eq!(read.unwrap().unwrap_err().kind(), ErrorKind::Panicked);
     }
     assert_eq!(cache.stats().flights, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_value_that_panics_when_decoded_is_a_typed_error_for_all_who_wait() {
+    decoding_panics(terrace_tier_memory::Memory::entries(10)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_value_that_panics_when_decoded_is_a_typed_error_without_near_too() {
+    decoding_panics(terrace_core::NoNear).await;
 }
 
 struct Curious(Arc<std::sync::OnceLock<support::Stack>>);

@@ -4,12 +4,12 @@
 use std::{
     collections::BTreeSet,
     sync::{Arc, Weak},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use parking_lot::Mutex;
 use sqlx::{Connection, PgConnection};
-use terrace_core::{Error, ErrorKind, Follower, InvalidationLog, Notice, Replay, Result};
+use terrace_core::{Error, ErrorKind, Follower, InvalidationLog, Notice, Replay, Result, Sent};
 use tokio::{
     task::JoinHandle,
     time::{Instant, sleep, sleep_until, timeout},
@@ -154,7 +154,7 @@ impl Poller {
             let followers = listening.iter().filter_map(|following| following.follower.upgrade());
             followers.for_each(|follower| follower.heard(sent.heard_at()));
             drop(shared);
-            sleep_until((sent.at + POLL).max(Instant::now() + LEAST_PAUSE)).await;
+            sleep_until((sent.at() + POLL).max(Instant::now() + LEAST_PAUSE)).await;
         }
         let _closed = timeout(CONNECT_TIMEOUT, connection.close()).await;
         Ok(())
@@ -205,24 +205,5 @@ impl Poller {
             Seen::Gap => listening.iter().for_each(|following| following.tell(&Notice::Lost)),
         }
         Ok(())
-    }
-}
-
-/// When a question was sent, on both clocks: the one does not stand still while a process is
-/// stopped, the other not while the machine sleeps.
-struct Sent {
-    at: Instant,
-    wall: SystemTime,
-}
-
-impl Sent {
-    fn now() -> Self {
-        Self { at: Instant::now(), wall: SystemTime::now() }
-    }
-
-    fn heard_at(&self) -> Instant {
-        let now = Instant::now();
-        let age = self.wall.elapsed().unwrap_or_default().max(now - self.at);
-        now.checked_sub(age).unwrap_or(self.at)
     }
 }

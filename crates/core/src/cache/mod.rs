@@ -53,7 +53,7 @@ use write::Written;
 /// # Cost
 /// A near hit compares one deadline and counts one reference: no boxing, no allocation beyond the
 /// engine's own. A miss boards the key's flight, which asks each tier once until one answers (Redis
-/// takes a second trip to give a lease).
+/// takes a second trip to give a lease); a plain `get` without a near tier asks by itself.
 ///
 /// ```
 /// use terrace_core::Cache;

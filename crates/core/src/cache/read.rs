@@ -71,7 +71,7 @@ where
     async fn read_past_flights(&self, key: K) -> Result<Option<Cached<V>>> {
         self.inner.check_open()?;
         let key = Scoped { tenant: self.chain.tenant, key };
-        match self.inner.look_up_past_flights(&self.chain, &key).await {
+        match self.inner.walk_guarded(&self.chain, &key, None, Errand::Read).await {
             Looked::Found(entry, source) => {
                 if self.is_to_be_refreshed(&entry) {
                     self.renew(Arc::new(key), None);

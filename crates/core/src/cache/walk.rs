@@ -16,30 +16,28 @@ where
     K: Clone + Eq + std::hash::Hash + Send + Sync + 'static,
     V: Send + Sync + 'static,
 {
-    /// Looks one key up, keeps what was found nearer, and ends the lookup stage of its flight. Where
-    /// user code panics in it, all callers get a typed error: a shared future that panicked would
-    /// wake nobody.
+    /// Looks one key up, keeps what was found nearer, and ends the lookup stage of its flight.
     pub(crate) async fn look_up(
         self: Arc<Self>,
         chain: Arc<Chain>,
         seat: Seat<K>,
         errand: Errand,
     ) -> Looked<V> {
-        match AssertUnwindSafe(self.walk(&chain, &seat.key, Some(&seat), errand)).catch_unwind().await {
-            Ok(looked) => looked,
-            Err(_panic) => self.panicked(Some(&seat)),
-        }
+        self.walk_guarded(&chain, &seat.key, Some(&seat), errand).await
     }
 
-    /// [`look_up`](Self::look_up) past the flight table.
-    pub(super) async fn look_up_past_flights(
+    /// Walks; where user code panics on the way, all callers get a typed error: a shared future that
+    /// panicked would wake nobody. A read without a seat flies past the flight table.
+    pub(super) async fn walk_guarded(
         self: &Arc<Self>,
         chain: &Arc<Chain>,
         key: &Scoped<K>,
+        seat: Option<&Seat<K>>,
+        errand: Errand,
     ) -> Looked<V> {
-        match AssertUnwindSafe(self.walk(chain, key, None, Errand::Read)).catch_unwind().await {
+        match AssertUnwindSafe(self.walk(chain, key, seat, errand)).catch_unwind().await {
             Ok(looked) => looked,
-            Err(_panic) => self.panicked(None),
+            Err(_panic) => self.panicked(seat),
         }
     }
 

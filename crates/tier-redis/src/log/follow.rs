@@ -2,10 +2,10 @@
 
 use std::{
     sync::{Arc, Weak},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
-use terrace_core::Result;
+use terrace_core::{Result, Sent};
 use tokio::time::{Instant, sleep};
 
 use super::{
@@ -73,7 +73,7 @@ impl Reader {
             let keys = Arc::clone(&log.keys);
             drop(log);
             let sent = Sent::now();
-            let deadline = sent.at + Duration::from_millis(BLOCK_MILLIS) + ANSWER;
+            let deadline = sent.at() + Duration::from_millis(BLOCK_MILLIS) + ANSWER;
             let round = within(deadline, Effect::Read, ask(&mut live.connection, &keys, &cursor)).await?;
             let Some(log) = self.audience() else { return Ok(()) };
             self.failures = 0;
@@ -143,24 +143,5 @@ impl Reader {
 fn forget_epochs(spaces: &[Arc<SpaceState>]) {
     for space in spaces {
         space.heard.hear(None, Instant::now());
-    }
-}
-
-/// When a question was sent, on both clocks: the one does not stand still while a process is
-/// stopped, the other not while the machine sleeps.
-struct Sent {
-    at: Instant,
-    wall: SystemTime,
-}
-
-impl Sent {
-    fn now() -> Self {
-        Self { at: Instant::now(), wall: SystemTime::now() }
-    }
-
-    fn heard_at(&self) -> Instant {
-        let now = Instant::now();
-        let age = self.wall.elapsed().unwrap_or_default().max(now - self.at);
-        now.checked_sub(age).unwrap_or(self.at)
     }
 }
