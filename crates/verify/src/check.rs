@@ -1,0 +1,19 @@
+//! A recording again, and why it fails.
+
+use std::path::Path;
+
+use crate::real::{Recording, judge, story};
+
+/// Judges a recording and tells the story of the first violation. Whether it is good.
+pub(crate) fn check(file: &Path) -> Result<bool, terrace::BoxError> {
+    let recording = Recording::load(file)?;
+    let judged = judge(&recording);
+    println!("\n{}: {}, {} reads checked", file.display(), recording.plan.stack, judged.reads);
+    if let Some(first) = judged.violations.first() {
+        println!("what happened to key {}:", first.key);
+        story(&judged, first.key, first.at).iter().for_each(|line| println!("  {line}"));
+    }
+    judged.violations.iter().take(20).for_each(|violation| println!("VIOLATION {violation}"));
+    println!("{} violations, {} keys undecided", judged.violations.len(), judged.undecided.len());
+    Ok(judged.violations.is_empty())
+}
