@@ -190,21 +190,24 @@ fn known(recording: &Recording, history: &History) -> HashMap<u64, At> {
     known
 }
 
-/// The acknowledged removals of one process and key, in the order of their calls.
+/// The acknowledged removals of one process and key, from call to return.
 #[derive(Default)]
 struct Removals(Vec<(At, At)>);
 
 /// How far a trigger's time may be off, in nanoseconds.
-const OFF: u64 = 10_000_000;
+const OFF: u64 = 3_000_000;
 
 impl Removals {
-    /// When the removal that a trigger saw was acknowledged, where it was. One whose end nobody
-    /// knows may take the place of a later one, which came after it.
+    /// When the removal that a trigger saw was acknowledged, where it was: of those that were under
+    /// way then the one that returned first. It need not be that very one: changes of a row come
+    /// one after the other, so that whoever returns later found this one made.
     fn acknowledged(&mut self, since: At) -> Option<At> {
-        let place = self.0.iter().position(|(call, ret)| {
+        let under_way = |(call, ret): &(At, At)| {
             (call.0.saturating_sub(OFF)..=ret.0.saturating_add(OFF)).contains(&since.0)
-        });
-        place.map(|place| self.0.remove(place).1)
+        };
+        let removals = self.0.iter().enumerate().filter(|(_, removal)| under_way(removal));
+        let place = removals.min_by_key(|(_, (_, ret))| *ret)?.0;
+        Some(self.0.remove(place).1)
     }
 }
 
@@ -218,7 +221,6 @@ fn removals(history: &History) -> HashMap<(Process, Key), Removals> {
             removals.entry((write.process, key)).or_default().0.push((write.call, ret));
         }
     }
-    removals.values_mut().for_each(|removals| removals.0.sort_unstable());
     removals
 }
 

@@ -75,13 +75,13 @@ pub(crate) struct Strike {
     pub(crate) hold: u64,
 }
 
-/// A defence of [`terrace_core::switch`] that the workers leave out, to see that it is missed.
+/// A defence that the workers leave out, to see that it is missed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum LeftOut {
-    /// A write detaches the flight of its key.
-    Detach,
-    /// Writes go from far to near.
-    FarToNear,
+    /// Of two writes of a key at the same time, near keeps neither: by [`terrace_core::switch`].
+    WriteOrder,
+    /// Fences across processes: caches of level `Ttl`, held to `Fenced`.
+    Fences,
 }
 
 /// A round.
@@ -110,9 +110,9 @@ pub(crate) struct Plan {
 }
 
 pub(crate) const STACKS: [Stack; 4] =
-    [Stack::NearRedisStore, Stack::NearStore, Stack::NearRedisTable, Stack::RedisStore];
+    [Stack::NearRedisStore, Stack::NearRedisTable, Stack::RedisStore, Stack::NearStore];
 
-const LENGTH: u64 = 5_000;
+const LENGTH: u64 = 4_500;
 
 impl Stack {
     pub(crate) const fn has_redis(self) -> bool {
@@ -130,7 +130,7 @@ impl Stack {
 }
 
 impl Demand {
-    pub(crate) const fn level(self) -> Level {
+    const fn level(self) -> Level {
         match self {
             Self::Fenced => Level::Fenced,
         }
@@ -147,16 +147,23 @@ impl Plan {
         let durable =
             stack == [Stack::RedisStore, Stack::NearRedisStore, Stack::NearRedisTable][(block % 3) as usize];
         // All rounds of a block go through the same order, from another place each.
-        let lane = |faults: &[Fault], rng: &mut Rng| {
-            let mut faults = faults.to_vec();
-            Rng::with_seed(block).shuffle(&mut faults);
-            let first = place * faults.len() / STACKS.len();
-            faults.rotate_left(first);
-            let strike = |fault| Strike { after: rng.u64(50..500), fault, hold: rng.u64(hold_of(fault)) };
-            faults.into_iter().cycle().take(MOST_STRIKES).map(strike).collect::<Vec<_>>()
+        let lane = |first: &[Fault], then: &[Fault], peace: std::ops::Range<u64>, rng: &mut Rng| {
+            let mut then = then.to_vec();
+            Rng::with_seed(block).shuffle(&mut then);
+            let turn = place * (ASKED[1] - 2) % then.len();
+            then.rotate_left(turn);
+            let faults = first.iter().chain(then.iter().chain(first).cycle()).copied();
+            let strike =
+                |fault| Strike { after: rng.u64(peace.clone()), fault, hold: rng.u64(hold_of(fault)) };
+            faults.take(MOST_STRIKES).map(strike).collect::<Vec<_>>()
         };
-        let redis = if stack.has_redis() { redis_faults(durable) } else { Vec::new() };
-        let lanes = [lane(&WORKERS, &mut rng), lane(&redis, &mut rng), lane(&POSTGRES, &mut rng)];
+        let redis = match (stack.has_redis(), durable) {
+            (false, _) => Vec::new(),
+            (true, true) => lane(&[Fault::RedisRestarted], &REDIS, 100..800, &mut rng),
+            (true, false) => lane(&[Fault::RedisEmptied, Fault::RedisWentBack], &REDIS, 100..800, &mut rng),
+        };
+        let workers = lane(&[], &WORKERS, 300..1_500, &mut rng);
+        let lanes = [workers, redis, lane(&[], &POSTGRES, 200..1_200, &mut rng)];
         Self {
             seed,
             stack,
@@ -173,38 +180,47 @@ impl Plan {
         }
     }
 
-    /// A round in peace, of caches without a defence, whose callers crowd on few keys.
+    /// A round in peace, of caches without a defence, whose callers crowd on two keys.
     pub(crate) fn without(defence: LeftOut, seed: u64) -> Self {
-        let plan = Self::of_seed(seed - seed % STACKS.len() as u64);
+        let stack = match defence {
+            LeftOut::WriteOrder => Stack::NearStore,
+            LeftOut::Fences => Stack::NearRedisTable,
+        };
         Self {
-            stack: Stack::NearRedisStore,
+            stack,
             callers: 8,
             // A switch is of one thread.
             threads: false,
             keys: 2,
+            life: 60_000,
             length: 1_500,
             durable: false,
             lanes: Default::default(),
             left_out: Some(defence),
-            ..plan
+            ..Self::of_seed(seed)
+        }
+    }
+
+    /// What the caches are built with: what they are held to, unless that is left out.
+    pub(crate) const fn level(&self) -> Level {
+        match self.left_out {
+            Some(LeftOut::Fences) => Level::Ttl,
+            _ => self.demand.level(),
         }
     }
 
     /// The faults that the round is to have, however long they take.
     pub(crate) fn asked(&self) -> impl Iterator<Item = Fault> {
-        self.lanes.iter().flat_map(|lane| lane[..asked_of(lane)].iter().map(|strike| strike.fault))
+        self.lanes
+            .iter()
+            .zip(ASKED)
+            .flat_map(|(lane, asked)| lane.iter().take(asked))
+            .map(|strike| strike.fault)
     }
 }
 
-/// How many of a lane's faults there is time for, with some to spare.
-pub(crate) fn asked_of(lane: &[Strike]) -> usize {
-    let mut end = 0;
-    let fits = |strike: &&Strike| {
-        end += strike.after + strike.hold + 250;
-        end < LENGTH * 3 / 4
-    };
-    lane.iter().take_while(fits).count()
-}
+/// How many faults of each lane a round has at least: four rounds have all of them.
+pub(crate) const ASKED: [usize; 3] = [2, 5, 3];
 
 /// More than a round has time for.
 const MOST_STRIKES: usize = 40;
@@ -219,13 +235,16 @@ const POSTGRES: [Fault; 5] = [
     Fault::PostgresSplit,
 ];
 
-fn redis_faults(durable: bool) -> Vec<Fault> {
-    use Fault::*;
-    let killed = if durable { vec![RedisRestarted] } else { vec![RedisEmptied, RedisWentBack] };
-    let others =
-        [RedisStopped, Flushed, ScriptsFlushed, ClientsKilled, Evicted, RedisCut, RedisStalled, RedisSplit];
-    killed.into_iter().chain(others).collect()
-}
+const REDIS: [Fault; 8] = [
+    Fault::RedisStopped,
+    Fault::Flushed,
+    Fault::ScriptsFlushed,
+    Fault::ClientsKilled,
+    Fault::Evicted,
+    Fault::RedisCut,
+    Fault::RedisStalled,
+    Fault::RedisSplit,
+];
 
 /// How long a fault lasts, in milliseconds: some longer than a budget, some than the trust in a log.
 fn hold_of(fault: Fault) -> std::ops::Range<u64> {

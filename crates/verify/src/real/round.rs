@@ -9,7 +9,7 @@ use tokio::time::sleep;
 
 use super::{
     audit,
-    plan::{Fault, Plan, Strike, asked_of},
+    plan::{ASKED, Fault, Plan, Strike},
     record::{Line, Recording, now},
     servers::Servers,
     workers::{Lines, PATIENCE, Workers},
@@ -32,8 +32,8 @@ pub(crate) async fn run(plan: &Plan, postgres: &Postgres) -> Result<Recording, B
     let [of_workers, of_redis, of_postgres] = &plan.lanes;
     let struck = tokio::join!(
         strike_workers(of_workers, &mut workers, end, &lines),
-        strike_servers(of_redis, &servers, end, &lines),
-        strike_servers(of_postgres, &servers, end, &lines),
+        strike_servers((of_redis, ASKED[1]), &servers, end, &lines),
+        strike_servers((of_postgres, ASKED[2]), &servers, end, &lines),
     );
     struck.0.and(struck.1).and(struck.2)?;
     sleep(end.saturating_duration_since(Instant::now())).await;
@@ -62,7 +62,7 @@ async fn strike_workers(
 ) -> Result<(), BoxError> {
     for (number, strike) in strikes.iter().enumerate() {
         let hold = Duration::from_millis(strike.hold);
-        if !waited(strike, number < asked_of(strikes), end).await {
+        if !waited(strike, number < ASKED[0], end).await {
             break;
         }
         let (from, slot) = (now(), (number / 2 + strike.hold as usize) % workers.len());
@@ -84,13 +84,13 @@ async fn strike_workers(
 }
 
 async fn strike_servers(
-    strikes: &[Strike],
+    (strikes, asked): (&[Strike], usize),
     servers: &Servers<'_>,
     end: Instant,
     lines: &Lines,
 ) -> Result<(), BoxError> {
     for (number, strike) in strikes.iter().enumerate() {
-        if !waited(strike, number < asked_of(strikes), end).await {
+        if !waited(strike, number < asked, end).await {
             break;
         }
         let from = now();

@@ -36,12 +36,13 @@ impl Lines {
         self.lock().iter().filter(|line| matches!(line, Line::Read(_))).count()
     }
 
-    /// Waits until so many lines are of a kind.
-    fn wait_for(&self, count: usize, patience: Duration, is: fn(&Line) -> bool) -> bool {
+    /// Waits until so many lines are of a kind; false where that takes too long, or need not be
+    /// waited for.
+    fn wait_for(&self, count: usize, is: fn(&Line) -> bool, mut may_come: impl FnMut() -> bool) -> bool {
         let began = Instant::now();
         let mut lines = self.lock();
         while lines.iter().filter(|line| is(line)).count() < count {
-            if began.elapsed() > patience {
+            if began.elapsed() > PATIENCE || !may_come() {
                 return false;
             }
             let woken = self.0.1.wait_timeout(lines, Duration::from_millis(50));
@@ -88,7 +89,11 @@ impl Workers {
             let worker = workers.spawn()?;
             workers.slots.push(worker);
         }
-        let ready = workers.lines.wait_for(plan.workers, PATIENCE, |line| matches!(line, Line::Ready { .. }));
+        let slots = &mut workers.slots;
+        let may_begin =
+            || slots.iter_mut().all(|worker| worker.child.try_wait().is_ok_and(|end| end.is_none()));
+        let is_ready = |line: &Line| matches!(line, Line::Ready { .. });
+        let ready = workers.lines.wait_for(plan.workers, is_ready, may_begin);
         if ready { Ok(workers) } else { Err("the workers did not begin".into()) }
     }
 
@@ -137,7 +142,8 @@ impl Workers {
     /// Lets each read all keys once more, and waits for their end.
     pub(crate) fn finish(mut self) -> Result<(), BoxError> {
         self.slots.iter_mut().for_each(|worker| worker.tell(FINISH));
-        let done = self.lines.wait_for(self.slots.len(), PATIENCE, |line| matches!(line, Line::Done { .. }));
+        let is_done = |line: &Line| matches!(line, Line::Done { .. });
+        let done = self.lines.wait_for(self.slots.len(), is_done, || true);
         if done { Ok(()) } else { Err("a worker did not come to its end".into()) }
     }
 }

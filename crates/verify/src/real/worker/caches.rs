@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sqlx::{PgPool, postgres::PgPoolOptions};
-use terrace::{Cache, Lease, Memory, Postgres, Redis, Result, TierSettings, Ttl, Unshared};
+use terrace::{Cache, Lease, Level, Memory, Postgres, Redis, Result, TierSettings, Ttl, Unshared};
 
 use super::Place;
 use crate::real::plan::Stack;
@@ -19,7 +19,7 @@ const LOAD_DEADLINE: Duration = Duration::from_millis(1_500);
 pub(super) fn build(place: &Place) -> Result<Cache<i64, u64>> {
     let plan = &place.plan;
     let mut builder = Cache::<i64, u64>::builder(NAMESPACE)
-        .level(plan.demand.level())
+        .level(plan.level())
         .expire(Ttl::of(Duration::from_millis(plan.life)))
         .load_deadline(LOAD_DEADLINE);
     if plan.stack.has_near() {
@@ -36,6 +36,8 @@ pub(super) fn build(place: &Place) -> Result<Cache<i64, u64>> {
     }
     match plan.stack.has_store() {
         true => builder.store(postgres.budget(STORE_BUDGET)).build(),
+        // Level `Ttl` follows no log.
+        false if plan.level() == Level::Ttl => builder.build(),
         false => builder.changes(&postgres).build(),
     }
 }

@@ -54,8 +54,8 @@ impl Client {
         while !quiet.load(Ordering::Relaxed) {
             self.act(&mut rng).await;
             match rng.u8(..4) {
-                0 => tokio::task::yield_now().await,
-                _ => sleep(Duration::from_micros(rng.u64(..2_500))).await,
+                0 => sleep(Duration::from_micros(rng.u64(..3_000))).await,
+                _ => tokio::task::yield_now().await,
             }
         }
     }
@@ -64,10 +64,10 @@ impl Client {
         let any = rng.i64(0..self.plan.keys as i64);
         let to = rng.i64(any..self.plan.keys as i64) + 1;
         match rng.u16(..1_000) {
-            0..500 => self.get(any).await,
-            500..570 => self.get_many((any..to).collect()).await,
-            570..720 => self.load(any, rng.u64(..8)).await,
-            chance => self.write(any, chance, rng).await,
+            0..700 => self.get(any).await,
+            700..750 => self.get_many((any..to).collect()).await,
+            750..850 => self.load(any, rng.u64(..8)).await,
+            chance => self.write(any, chance - 850, rng).await,
         }
     }
 

@@ -49,9 +49,8 @@ pub(crate) fn run(place: &str) -> Result<(), String> {
     let runtime = runtime(&place).map_err(|error| error.to_string())?;
     let work = || runtime.block_on(work(place.clone()));
     match place.plan.left_out {
-        Some(LeftOut::Detach) => without(Defence::Detach, work),
-        Some(LeftOut::FarToNear) => without(Defence::FarToNear, work),
-        None => work(),
+        Some(LeftOut::WriteOrder) => without(Defence::WriteOrder, work),
+        Some(LeftOut::Fences) | None => work(),
     }
 }
 

@@ -14,20 +14,20 @@ struct Begun {
 }
 
 impl Client {
-    /// A random write, by a chance of 720 to 1,000.
+    /// A random write, by a chance of 150.
     pub(super) async fn write(&self, key: i64, chance: u16, rng: &mut Rng) {
         match chance {
-            990.. if rng.u8(..20) == 0 => self.clear().await,
-            960.. => self.drop_key(key, Wish::Invalidate).await,
+            148.. if rng.u8(..8) == 0 => self.clear().await,
+            130.. => self.drop_key(key, Wish::Invalidate).await,
             // Changes of the table, half of them told to the cache by the application too.
             _ if !self.plan.stack.has_store() => {
-                if chance < 850 && self.change_row(key).await && rng.bool() {
+                if chance < 60 && self.change_row(key).await && rng.bool() {
                     self.drop_key(key, Wish::Invalidate).await;
                 }
             }
-            720..840 => self.put(key, Wish::Put(self.number()), None).await,
-            840..880 => self.put(key, Wish::PutIfAbsent(self.number()), None).await,
-            880..940 => self.replace(key).await,
+            0..60 => self.put(key, Wish::Put(self.number()), None).await,
+            60..80 => self.put(key, Wish::PutIfAbsent(self.number()), None).await,
+            80..115 => self.replace(key).await,
             _ => self.drop_key(key, Wish::Remove).await,
         }
     }
