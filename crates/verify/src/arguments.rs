@@ -5,6 +5,8 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use crate::real::Until;
+
 pub(crate) const USAGE: &str = "\
 usage: cargo xtask verify [--seed N | --minutes N] [--from N] [--json]
        cargo xtask verify --real [--seed N | --rounds N | --minutes N] [--from N] [--keep FOLDER] [--json]
@@ -12,7 +14,7 @@ usage: cargo xtask verify [--seed N | --minutes N] [--from N] [--json]
 
   --seed N       replay one simulated seed; where it fails, shrink it and print what happens
   --minutes N    simulate for one half of it and run on real servers for the other, instead of two
-                 minutes each
+                 minutes each; with `--real`, all of it on real servers
   --from N       the first seed; otherwise one taken from the clock, which the table names
   --json         for machines
   --real         real servers alone; `--seed N` does what round N did, as far as time lets it
@@ -47,8 +49,6 @@ pub(crate) enum Wanted {
     Check(PathBuf),
 }
 
-use crate::real::Until;
-
 impl Arguments {
     pub(crate) fn parse(arguments: impl Iterator<Item = String>) -> Result<Self, String> {
         let mut arguments = arguments;
@@ -62,7 +62,7 @@ impl Arguments {
             };
             match name.as_str() {
                 "--seed" => seed = Some(number(text())?),
-                "--minutes" => time = Some(Duration::from_secs(number(text())?.saturating_mul(30))),
+                "--minutes" => time = Some(Duration::from_secs(number(text())?.saturating_mul(60))),
                 "--rounds" => rounds = Some(number(text())?),
                 "--from" => from = Some(number(text())?),
                 "--keep" => keep = Some(PathBuf::from(text()?)),
@@ -72,15 +72,13 @@ impl Arguments {
                 _ => return Err(format!("unknown argument `{name}`")),
             }
         }
-        let time = time.unwrap_or(TIME);
         let wanted = match (check, seed, rounds) {
             (Some(file), ..) => Wanted::Check(file),
             (None, Some(_), _) if real => Wanted::Real(Until::Rounds(1)),
             (None, Some(seed), _) => Wanted::Replay(seed),
             (None, None, Some(rounds)) => Wanted::Real(Until::Rounds(rounds)),
-            // Half of what was asked for was meant for the simulations.
-            (None, None, None) if real => Wanted::Real(Until::Time(time * 2)),
-            (None, None, None) => Wanted::All { time, reads: READS },
+            (None, None, None) if real => Wanted::Real(Until::Time(time.unwrap_or(TIME))),
+            (None, None, None) => Wanted::All { time: time.map_or(TIME, |time| time / 2), reads: READS },
         };
         let (from, keep) = (seed.or(from).unwrap_or_else(from_clock), keep.unwrap_or("target/verify".into()));
         Ok(Self { wanted, from, json, keep })
