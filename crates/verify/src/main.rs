@@ -7,6 +7,7 @@ mod real;
 mod replay;
 mod report;
 mod simulations;
+mod story;
 mod switched;
 
 use std::process::ExitCode;

@@ -8,6 +8,7 @@
 
 mod audit;
 mod judge;
+mod merge;
 mod plan;
 mod record;
 mod round;
@@ -18,7 +19,7 @@ mod workers;
 
 use std::{io, path::PathBuf};
 
-pub(crate) use judge::{Judged, judge, story};
+pub(crate) use judge::{Judged, judge};
 pub(crate) use record::Recording;
 pub(crate) use rounds::{Real, Until, run};
 pub(crate) use worker::{ARGUMENT, run as work};

@@ -98,6 +98,8 @@ pub(crate) struct Plan {
     pub(crate) threads: bool,
     /// How many keys they share, from 0.
     pub(crate) keys: u64,
+    /// How many of a hundred calls are writes.
+    pub(crate) writes: u8,
     /// How long copies live, in milliseconds.
     pub(crate) life: u64,
     /// How long it goes on, in milliseconds; then it heals, and every key is read once more.
@@ -172,6 +174,7 @@ impl Plan {
             callers: rng.usize(3..=6),
             threads: rng.bool(),
             keys: rng.u64(3..=8),
+            writes: 15,
             life: if rng.u8(..3) == 0 { rng.u64(50..800) } else { 60_000 },
             length: LENGTH,
             durable,
@@ -188,10 +191,11 @@ impl Plan {
         };
         Self {
             stack,
-            callers: 8,
+            callers: 12,
             // A switch is of one thread.
             threads: false,
             keys: 2,
+            writes: 40,
             life: 60_000,
             length: 1_500,
             durable: false,

@@ -56,7 +56,7 @@ pub(crate) struct Real {
 }
 
 /// Rounds in which a defence may be missed.
-const TRIES: u64 = 3;
+const TRIES: u64 = 6;
 
 impl Real {
     pub(crate) fn is_good(&self) -> bool {

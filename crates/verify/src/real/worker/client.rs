@@ -63,11 +63,17 @@ impl Client {
     async fn act(&self, rng: &mut Rng) {
         let any = rng.i64(0..self.plan.keys as i64);
         let to = rng.i64(any..self.plan.keys as i64) + 1;
-        match rng.u16(..1_000) {
-            0..700 => self.get(any).await,
-            700..750 => self.get_many((any..to).collect()).await,
-            750..850 => self.load(any, rng.u64(..8)).await,
-            chance => self.write(any, chance - 850, rng).await,
+        if rng.u8(..100) < self.plan.writes {
+            return self.write(any, rng).await;
+        }
+        match rng.u8(..100) {
+            0..82 => {
+                for _ in 0..4 {
+                    self.get(rng.i64(0..self.plan.keys as i64)).await;
+                }
+            }
+            82..88 => self.get_many((any..to).collect()).await,
+            _ => self.load(any, rng.u64(..8)).await,
         }
     }
 

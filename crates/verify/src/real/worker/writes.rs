@@ -14,20 +14,20 @@ struct Begun {
 }
 
 impl Client {
-    /// A random write, by a chance of 150.
-    pub(super) async fn write(&self, key: i64, chance: u16, rng: &mut Rng) {
-        match chance {
-            148.. if rng.u8(..8) == 0 => self.clear().await,
-            130.. => self.drop_key(key, Wish::Invalidate).await,
+    /// A random write.
+    pub(super) async fn write(&self, key: i64, rng: &mut Rng) {
+        match rng.u8(..100) {
+            99 if rng.u8(..8) == 0 => self.clear().await,
+            87.. => self.drop_key(key, Wish::Invalidate).await,
             // Changes of the table, half of them told to the cache by the application too.
             _ if !self.plan.stack.has_store() => {
-                if chance < 60 && self.change_row(key).await && rng.bool() {
+                if self.change_row(key).await && rng.bool() {
                     self.drop_key(key, Wish::Invalidate).await;
                 }
             }
-            0..60 => self.put(key, Wish::Put(self.number()), None).await,
-            60..80 => self.put(key, Wish::PutIfAbsent(self.number()), None).await,
-            80..115 => self.replace(key).await,
+            0..45 => self.put(key, Wish::Put(self.number()), None).await,
+            45..58 => self.put(key, Wish::PutIfAbsent(self.number()), None).await,
+            58..77 => self.replace(key).await,
             _ => self.drop_key(key, Wish::Remove).await,
         }
     }
