@@ -162,3 +162,103 @@ fn of_the_store(recording: &Recording, history: &History) -> History {
     let reads = history.reads.iter().filter(own).chain(last).copied().collect();
     History { reads, facts: Vec::new(), ..history.clone() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::real::plan::Plan;
+
+    const MS: u64 = 1_000_000;
+
+    fn recording(lines: Vec<Line>) -> Recording {
+        Recording { plan: Plan { stack: Stack::RedisStore, ..Plan::of_seed(0) }, lines }
+    }
+
+    /// Process 1 writes key 1 from one millisecond to another.
+    fn write(id: u64, wish: Wish, call: u64, ret: u64, end: End) -> [Line; 2] {
+        let (process, version) = (1, None);
+        [
+            Line::Writes { process, id, key: Some(1), call: At(call * MS), wish },
+            Line::Wrote { process, id, ret: At(ret * MS), end, confirmed: true, version },
+        ]
+    }
+
+    fn changed(since: u64, value: Option<u64>) -> Line {
+        Line::Changed { key: 1, since: At(since * MS), value, version: since, by: 1 }
+    }
+
+    fn told() -> Line {
+        Line::Told { at: At(1_000 * MS) }
+    }
+
+    fn violations(lines: Vec<Line>) -> Vec<String> {
+        judge(&recording(lines)).violations.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn an_acknowledged_record_that_the_truth_does_not_have_is_lost() {
+        let put = write(7, Wish::Put(7), 10, 20, End::Done);
+        let [writes, wrote] = put;
+        assert!(violations(vec![writes.clone(), wrote.clone(), changed(15, Some(7)), told()]).is_empty());
+        let lost = violations(vec![writes.clone(), wrote, told()]);
+        assert!(lost.iter().any(|what| what.contains("did not happen")), "{lost:?}");
+        assert!(violations(vec![writes, told()]).is_empty(), "nobody was told of it");
+    }
+
+    #[test]
+    fn a_write_that_failed_must_not_have_happened_unless_that_is_unknown() {
+        for (end, good) in [(End::Failed, false), (End::Refused, false), (End::Unknown, true)] {
+            let [writes, wrote] = write(7, Wish::PutIfAbsent(7), 10, 20, end);
+            let found = violations(vec![writes, wrote, changed(15, Some(7)), told()]);
+            assert_eq!(found.is_empty(), good, "{end:?}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn removals_that_overlap_each_have_their_change() {
+        let (long, short) =
+            (write(1, Wish::Remove, 10, 100, End::Done), write(2, Wish::Remove, 20, 40, End::Done));
+        let changes = [changed(30, None), changed(90, None), told()];
+        let lines: Vec<Line> = long.into_iter().chain(short).chain(changes).collect();
+        assert_eq!(violations(lines.clone()), Vec::<String>::new());
+        let history = judge(&recording(lines)).history;
+        assert_eq!(history.changes.iter().map(|change| change.at.millis()).collect::<Vec<_>>(), [40, 100]);
+    }
+
+    #[test]
+    fn a_version_that_does_not_grow_is_found() {
+        let Line::Changed { key, since, value, by, .. } = changed(30, Some(8)) else { return };
+        let again = Line::Changed { key, since, value, version: 20, by };
+        let found = violations(vec![changed(20, Some(7)), again, told()]);
+        assert!(found.iter().any(|what| what.contains("came after")), "{found:?}");
+    }
+
+    #[test]
+    fn a_read_of_what_was_superseded_is_found() {
+        let [first, first_done] = write(7, Wish::Put(7), 10, 20, End::Done);
+        let [second, second_done] = write(8, Wish::Put(8), 30, 40, End::Done);
+        let read = Read {
+            process: 1,
+            key: 1,
+            call: At(50 * MS),
+            ret: At(51 * MS),
+            value: Some(7),
+            from: From::Tier,
+            joined: false,
+            stale: false,
+            anew: false,
+            loads: false,
+        };
+        let changes = [changed(15, Some(7)), changed(35, Some(8)), told()];
+        let lines = [first, first_done, second, second_done].into_iter().chain(changes);
+        let lines: Vec<Line> = lines.chain([Line::Read(read)]).collect();
+        assert_eq!(violations(lines.clone()).len(), 1);
+        // Of another process: every tier had confirmed it.
+        let mut others = lines.clone();
+        others.pop();
+        others.push(Line::Read(Read { process: 2, ..read }));
+        assert_eq!(violations(others.clone()).len(), 1);
+        others.push(Line::WentBack { at: At(45 * MS) });
+        assert_eq!(violations(others).len(), 0, "a Redis that went back owes it no more");
+    }
+}
