@@ -132,9 +132,8 @@ impl InvalidationLog for RedisTier {
 
 impl RedisTier {
     async fn get(&self, key: &TierKey) -> Result<Reply> {
-        let cell = self.state.layout.cell(key);
-        let found = match self.look_up(cell.clone(), false).await? {
-            Found::Doubtful => Box::pin(self.look_up(cell, true)).await?,
+        let found = match self.look_up(key, false).await? {
+            Found::Doubtful => Box::pin(self.look_up(key, true)).await?,
             found => found,
         };
         Ok(match found {
@@ -146,13 +145,12 @@ impl RedisTier {
     /// A GET, and on a miss the script, within one budget.
     async fn lease(&self, key: &TierKey, op: Op) -> Result<Reply> {
         let deadline = Instant::now() + self.space.budget;
-        let cell = self.state.layout.cell(key);
-        if let Found::Entry(stored) = self.look_up(cell.clone(), false).await?
+        if let Found::Entry(stored) = self.look_up(key, false).await?
             && !is_asked_over(&op, stored.version)
         {
             return Ok(Reply::Hit(stored));
         }
-        match self.plan_lease(cell, op) {
+        match self.plan_lease(self.state.layout.cell(key), op) {
             Plan::Answer(answer) => answer,
             Plan::Send(request) => {
                 let sent = Box::pin(send::one(&self.link, &self.state, request, Effect::Read));
@@ -172,13 +170,13 @@ impl RedisTier {
         }
     }
 
-    async fn look_up(&self, key: Bytes, ask_epoch: bool) -> Result<Found> {
+    async fn look_up(&self, key: &TierKey, ask_epoch: bool) -> Result<Found> {
         let ask_epoch = ask_epoch || !self.state.heard.is_fresh();
         if ask_epoch {
             self.renew_terms();
         }
         let epoch_of = ask_epoch.then(|| Arc::clone(&self.state));
-        let bytes = self.reads.call(Ask { key, epoch_of }).await?;
+        let bytes = self.reads.call(Ask { key: self.state.layout.cell(key), epoch_of }).await?;
         Ok(self.judge(bytes))
     }
 
@@ -188,7 +186,7 @@ impl RedisTier {
         if self.state.heard.epoch() != Some(cell.epoch) {
             return Found::Doubtful;
         }
-        write::stored(&cell).map_or(Found::Nothing, Found::Entry)
+        write::stored(cell).map_or(Found::Nothing, Found::Entry)
     }
 
     /// What the log is told of an operation; nothing of those that change nothing for readers.
