@@ -14,6 +14,7 @@ pub mod key;
 mod log;
 pub mod near;
 pub mod policy;
+mod publish;
 mod relay;
 mod spaces;
 mod stats;
@@ -43,6 +44,7 @@ pub use policy::{
     Admission, Coalesce, Copies, Expiry, Freshness, Keeping, Lifetime, OnStale, StaleHit, Stampede,
     WritePlan, WritePolicy, Writing,
 };
+pub use publish::{Drop, Publication, Publish};
 pub use spaces::{Claim, Spaces};
 pub use stats::{Stats, TierStats};
 pub use swap::{Swap, Swapping};

@@ -56,7 +56,12 @@ where
             Ok(Reply::Kept(version)) => {
                 store.line.tell(&Event::Filled { tier: store.line.name });
                 let entry = Entry::new(item.value, version, self.near_deadlines(deadlines, None));
-                let copy = copy_of_new(chain, &seat, key, Stored { version, deadlines, body: sealed.ok() });
+                let copy = copy_of_new(
+                    chain,
+                    &seat,
+                    key,
+                    Stored { version, deadlines, body: sealed.ok(), certified: None },
+                );
                 return Some(kept(seat, Arc::new(entry), Source::Loader, Some(copy)));
             }
             Ok(Reply::Refused(Some(winner))) => {

@@ -174,7 +174,7 @@ where
 
     /// Whether what a plain read finds is kept nowhere in this process, and fenced elsewhere.
     pub(crate) fn keeps_nothing_read(&self) -> bool {
-        !self.near.is_enabled() && self.level == Level::Fenced
+        !self.near.is_enabled() && self.level.is_fenced()
     }
 
     pub(crate) fn tell(&self, event: &Event<'_>) {

@@ -243,7 +243,7 @@ where
             fences: seat.missed.fences.clone(),
             renews: seat.missed.renews,
             held: None,
-            stored: Stored { version, deadlines: kept_for, body },
+            stored: Stored { version, deadlines: kept_for, body, certified: None },
             open: None,
         });
         let cap = (!local && version.is_none()).then_some(DISTRUST);

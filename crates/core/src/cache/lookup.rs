@@ -91,7 +91,7 @@ where
     /// Whether a miss in this tier may be followed by a fill of it.
     pub(super) fn may_fill(&self, chain: &Chain, index: usize, errand: Errand) -> bool {
         let further = index + 1 < chain.tiers.len() || chain.store.is_some();
-        self.level == Level::Fenced && (further || errand.loads())
+        self.level.is_fenced() && (further || errand.loads())
     }
 
     /// Whether a miss in this tier comes with a lease: for the fill's fence, or, at level `Ttl`, for
@@ -307,7 +307,7 @@ where
         let observed = sought.missed.store?;
         let deadlines = self.deadlines(true, None);
         let deadlines = deadlines.or_else(|| sought.missed.renews.then(|| self.no_life()))?;
-        Some(Stored { version: observed.version, deadlines, body: None })
+        Some(Stored { version: observed.version, deadlines, body: None, certified: None })
     }
 }
 

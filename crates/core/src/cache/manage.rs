@@ -101,7 +101,7 @@ where
             let inner = &cache.inner;
             let _clearing = match inner.level {
                 Level::Ttl => Some(inner.open_fills.clear().await),
-                Level::Fenced => None,
+                _ => None,
             };
             for place in cache.chain.tiers.iter().rev() {
                 failed.extend(place.clear().await.err());
