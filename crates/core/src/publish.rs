@@ -31,8 +31,9 @@ pub struct Publication {
 }
 
 impl Publication {
-    /// The most drops of one step: a server does nothing else meanwhile. Who has more clears.
-    pub const MAX_DROPS: usize = 5_000;
+    /// The most drops of one step: a server does nothing else meanwhile, in Redis for about 10
+    /// microseconds a drop.
+    pub const MAX_DROPS: usize = 1_000;
 }
 
 /// One copy to drop.

@@ -28,7 +28,7 @@ use tokio::{
 use self::news::News;
 use crate::{
     Backend, Condition, Deadlines, Error, ErrorKind, Follower, Level, Mark, Notice, Op, Order, Publication,
-    Replay, Reply, Result, Space, Tier, TierKey, Timestamp, Version,
+    Publish, Replay, Reply, Result, Space, Tier, TierKey, Timestamp, Version,
 };
 
 /// So often, at least, the holder says that it is there, and the others look.
@@ -78,7 +78,7 @@ enum Place {
     /// Ours.
     Held {
         version: Version,
-        at: Bytes,
+        mark: Mark,
     },
 }
 
@@ -156,9 +156,9 @@ impl Relay {
 
     async fn step(&mut self) -> Result<()> {
         match &self.place {
-            Place::Held { version, at } => {
-                let (version, at) = (*version, at.clone());
-                self.carry_on(version, at).await
+            Place::Held { version, mark } => {
+                let (version, mark) = (*version, mark.clone());
+                self.carry_on(version, mark).await
             }
             Place::Unknown | Place::Seen { .. } => self.look().await,
         }
@@ -166,7 +166,7 @@ impl Relay {
 
     /// Looks who holds the mark, and takes it where nobody does.
     async fn look(&mut self) -> Result<()> {
-        let (tier, key) = self.mark()?;
+        let (tier, key) = self.mark_cell()?;
         let (version, body) = match tier.apply(&key, Op::Get).await? {
             Reply::Hit(stored) => (stored.version, stored.body),
             _ => (Version::NONE, None),
@@ -183,7 +183,7 @@ impl Relay {
             return Ok(());
         }
         match mark {
-            Some(mark) => self.carry_on(version, mark.place).await,
+            Some(mark) => self.carry_on(version, mark).await,
             // What an older program left, and nobody moves any more.
             None => self.begin(Condition::Version(version)).await,
         }
@@ -191,62 +191,93 @@ impl Relay {
 
     /// Nobody knows up to where copies were dropped: all are.
     async fn begin(&mut self, expected: Condition) -> Result<()> {
-        let at = self.source.end().await?;
-        self.make(expected, &News::everything(), Version::NONE, at).await
+        let (news, mark) = (News::everything(), self.mark(Version::NONE, self.source.end().await?));
+        self.drop_farther(&news).await?;
+        self.drop_near(expected, mark.clone(), &news, mark).await
     }
 
     /// Drops what changed behind the place, and moves the mark. What it proves is dated by the version
     /// that it had before the changes were read.
-    async fn carry_on(&mut self, version: Version, at: Bytes) -> Result<()> {
-        let expected = Condition::Version(version);
-        match self.source.since(&self.space.namespace, &at).await? {
-            Some((notices, next)) => self.make(expected, &News::of(&notices), version, next).await,
-            None => {
-                let end = self.source.end().await?;
-                self.make(expected, &News::everything(), version, end).await
-            }
-        }
+    async fn carry_on(&mut self, version: Version, before: Mark) -> Result<()> {
+        let (notices, next) = match self.source.since(&self.space.namespace, &before.place).await? {
+            Some(read) => read,
+            None => (vec![Notice::Lost], self.source.end().await?),
+        };
+        let (news, mark) = (News::of(&notices), self.mark(version, next));
+        self.drop_farther(&news).await?;
+        self.drop_near(Condition::Version(version), before, &news, mark).await
     }
 
-    /// Drops the news from every tier, far to near; each must confirm it before the mark moves.
-    async fn make(
-        &mut self,
-        expected: Condition,
-        news: &News<'_>,
-        certified: Version,
-        at: Bytes,
-    ) -> Result<()> {
-        let Some((nearest, farther)) = self.tiers.split_first() else { return Err(no_tier()) };
-        for tier in farther.iter().rev() {
+    /// Drops the news from all tiers but the nearest, far to near.
+    async fn drop_farther(&self, news: &News<'_>) -> Result<()> {
+        for tier in self.tiers.iter().skip(1).rev() {
             self.drop_from(tier, news).await?;
         }
+        Ok(())
+    }
+
+    /// Drops the news from the nearest tier and moves the mark there.
+    async fn drop_near(
+        &mut self,
+        expected: Condition,
+        before: Mark,
+        news: &News<'_>,
+        mark: Mark,
+    ) -> Result<()> {
+        let nearest = self.tiers.first().ok_or_else(no_tier)?;
         let tier = self.open(nearest, None)?;
-        let reply = match tier.publish() {
-            Some(publish) => {
-                let (clears, drops) = news.in_one_step(&self.space.namespace);
-                let (mark, body) = (Mark::key(&self.space.namespace), self.body(certified, &at));
-                let mark_ttl = self.mark_ttl;
-                publish.publish(Publication { mark, expected, body, drops, clears, mark_ttl }).await?
-            }
+        let (reply, mark) = match tier.publish() {
+            Some(publish) => (self.publish(publish, expected, before, news, &mark).await?, mark),
             None => {
                 self.drop_from(nearest, news).await?;
-                self.put(expected, self.body(Version::NONE, &at)).await?
+                let mark = Mark { certified: Version::NONE, ..mark };
+                (self.put(expected, mark.encode()).await?, mark)
             }
         };
         self.place = match reply {
-            Reply::Kept(version) => Place::Held { version, at },
+            Reply::Kept(version) => Place::Held { version, mark },
             _ => Place::Seen { version: Version::NONE, since: Instant::now() },
         };
         Ok(())
     }
 
-    fn body(&self, certified: Version, at: &Bytes) -> Bytes {
-        Mark { holder: self.holder, certified, place: at.clone() }.encode()
+    /// Drops and moves in one step; what is more than one step goes ahead, in steps whose mark says
+    /// what it said before.
+    async fn publish(
+        &self,
+        publish: &dyn Publish,
+        mut expected: Condition,
+        before: Mark,
+        news: &News<'_>,
+        mark: &Mark,
+    ) -> Result<Reply> {
+        let (clears, mut drops) = news.clears_and_drops(&self.space.namespace);
+        let publication = |expected, mark: &Mark, clears, drops| Publication {
+            mark: Mark::key(&self.space.namespace),
+            expected,
+            body: mark.encode(),
+            drops,
+            clears,
+            mark_ttl: self.mark_ttl,
+        };
+        let before = Mark { holder: self.holder, ..before };
+        while drops.len() > Publication::MAX_DROPS {
+            let page = drops.split_off(drops.len() - Publication::MAX_DROPS);
+            match publish.publish(publication(expected, &before, Vec::new(), page)).await? {
+                Reply::Kept(version) => expected = Condition::Version(version),
+                refused => return Ok(refused),
+            }
+        }
+        publish.publish(publication(expected, mark, clears, drops)).await
+    }
+
+    fn mark(&self, certified: Version, place: Bytes) -> Mark {
+        Mark { holder: self.holder, certified, place }
     }
 
     /// Moves the mark of a tier that cannot do so in one step with the drops: it certifies nothing.
     async fn put(&self, expected: Condition, body: Bytes) -> Result<Reply> {
-        let (tier, key) = self.mark()?;
+        let (tier, key) = self.mark_cell()?;
         let put = Op::Put {
             order: Order::Author(expected),
             deadlines: Deadlines::forever(Timestamp::default()),
@@ -282,7 +313,7 @@ impl Relay {
     }
 
     /// Where the mark is kept.
-    fn mark(&self) -> Result<(Arc<dyn Tier>, TierKey)> {
+    fn mark_cell(&self) -> Result<(Arc<dyn Tier>, TierKey)> {
         let (backend, budget) = self.tiers.first().ok_or_else(no_tier)?;
         let space = Mark::space(&Space { budget: *budget, ..self.space.clone() });
         Ok((backend.open(&space)?, Mark::key(&self.space.namespace)))

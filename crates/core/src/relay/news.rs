@@ -4,9 +4,11 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 
-use crate::{Drop, Notice, Publication, TierKey, Version, key};
+use crate::{Drop, Notice, TierKey, Version, key};
 
-/// The most bytes of keys in one step: a server reads them all before it does anything else.
+/// Of more keys than this, or more bytes of keys, all copies go: to read them again costs less than
+/// to keep the server from everything else.
+const MOST_KEYS: usize = 5_000;
 const MOST_BYTES: usize = 2 << 20;
 
 /// What is old of the copies of a namespace.
@@ -49,12 +51,12 @@ impl<'a> News<'a> {
         self.0.iter().map(|(tenant, stale)| (*tenant, stale))
     }
 
-    /// Clears and drops, as one step takes them: of more keys than it takes, all copies go.
-    pub(super) fn in_one_step(&self, namespace: &str) -> (Vec<Option<String>>, Vec<Drop>) {
+    /// Clears and drops: of too many keys, all copies go.
+    pub(super) fn clears_and_drops(&self, namespace: &str) -> (Vec<Option<String>>, Vec<Drop>) {
         let all = self.0.get(&None).is_some_and(|stale| stale.all);
         let keys = || self.0.values().filter(|stale| !stale.all).flat_map(|stale| stale.keys.keys());
         let bytes: usize = keys().map(|key| key.len()).sum();
-        if all || keys().count() > Publication::MAX_DROPS || bytes > MOST_BYTES {
+        if all || keys().count() > MOST_KEYS || bytes > MOST_BYTES {
             return (vec![None], Vec::new());
         }
         let clears = self.tenants().filter(|(_, stale)| stale.all);
@@ -90,7 +92,7 @@ mod tests {
     }
 
     fn step(notices: &[Notice]) -> (Vec<Option<String>>, Vec<Drop>) {
-        News::of(notices).in_one_step("users")
+        News::of(notices).clears_and_drops("users")
     }
 
     #[test]
@@ -119,14 +121,17 @@ mod tests {
     }
 
     #[test]
-    fn more_keys_than_a_step_takes_are_a_clear() {
-        let most = Publication::MAX_DROPS as u32;
+    fn too_many_keys_are_a_clear() {
+        let most = MOST_KEYS as u32;
         let keys: Vec<_> = (0..=most).map(|key| of_key(Some("a"), key, None)).collect();
-        assert_eq!(step(&keys[1..]).1.len(), Publication::MAX_DROPS);
+        assert_eq!(step(&keys[1..]).1.len(), MOST_KEYS);
         assert_eq!(step(&keys), (vec![None], Vec::new()));
-        let long =
-            |number: u32| Notice::Key { tenant: None, key: vec![number as u8; 4096].into(), version: None };
-        let (clears, _) = step(&(0..=256).map(long).collect::<Vec<_>>());
-        assert!(clears.is_empty(), "256 keys of 4 KiB, one of them twice");
+        let long = |key: u32| {
+            let key = key.to_be_bytes().repeat(1024).into();
+            Notice::Key { tenant: None, key, version: None }
+        };
+        let many: Vec<_> = (0..=512).map(long).collect();
+        assert_eq!(step(&many[1..]).1.len(), 512, "2 MiB");
+        assert_eq!(step(&many), (vec![None], Vec::new()));
     }
 }
