@@ -12,6 +12,7 @@ mod flight;
 mod gate;
 pub mod key;
 mod log;
+mod mark;
 pub mod near;
 pub mod policy;
 mod publish;
@@ -39,6 +40,7 @@ pub use event::{Event, Observer};
 pub use gate::{Gate, GateLimits, Trip};
 pub use key::{Digest, EncodedKey, KeyName, Lookup};
 pub use log::{Follower, InvalidationLog, Notice, Replay, Sent};
+pub use mark::Mark;
 pub use near::{Near, NoNear};
 pub use policy::{
     Admission, Coalesce, Copies, Expiry, Freshness, Keeping, Lifetime, OnStale, StaleHit, Stampede,
