@@ -162,7 +162,8 @@ async fn near_ends_its_trust_when_marks_stop_though_the_log_is_heard() {
     assert_eq!(read(&here, "k").await, Some((1, Source::Near)), "by its own reading");
     servers.unrelayed(BOUND).await;
     servers.relayed(&[]).await;
-    assert_eq!(read(&here, "k").await, Some((1, Source::Near)), "nothing was told of it meanwhile");
+    assert_eq!(read(&here, "k").await, Some((1, TIER)), "it rested on its own reading alone");
+    assert_eq!(read(&here, "k").await, Some((1, Source::Near)));
 }
 
 #[tokio::test(start_paused = true)]

@@ -153,7 +153,8 @@ where
     }
 
     /// Whether a lookup that this caller joined is none for it: what it found was not proven when the
-    /// call was made, or it looked too long before.
+    /// call was made, or it saw too long before that the store has no such record. Whoever goes on to a
+    /// load learns from that whether there is one.
     pub(super) fn came_late(
         &self,
         ticket: &CacheTicket<K, V>,
@@ -163,7 +164,10 @@ where
         ticket.joined()
             && match looked {
                 Looked::Found(entry, _) => !self.suffices(entry, oldest),
-                Looked::Missed(missed) => missed.began < oldest,
+                Looked::Missed(missed) => {
+                    let says_so = self.chain.store.is_some() && !ticket.errand().loads();
+                    says_so && missed.began < oldest
+                }
                 Looked::Failed(..) => false,
             }
     }
