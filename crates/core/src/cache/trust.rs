@@ -122,7 +122,7 @@ where
     /// Hears what other processes change in the tiers of `chain`, if there is a near tier to
     /// care for.
     pub(crate) fn listen(self: &Arc<Self>, chain: &Chain) {
-        let follows = self.near.is_enabled() && self.within != Within::FOR_EVER;
+        let follows = self.near.is_enabled() && self.level.is_fenced();
         if let Some(log) = chain.log().filter(|_| follows) {
             let follower = Arc::downgrade(self);
             log.follow(&self.monitor.namespace, follower as Weak<dyn Follower>);
