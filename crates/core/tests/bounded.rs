@@ -458,3 +458,119 @@ impl terrace_core::Expiry for Lives {
         terrace_core::Lifetime::fresh(self.0)
     }
 }
+
+/// The copy of 1 is in the tier and not proven any more; the store has 2.
+async fn with_an_old_copy(of: Builder<String, u64, Near>) -> (Servers, Stack) {
+    let mut servers = servers();
+    let here = servers.process(of);
+    for key in ["k", "l"] {
+        servers.writer.put(key, 1).await.unwrap();
+        servers.relayed(&[]).await;
+        read(&here, key).await;
+    }
+    here.settled().await;
+    servers.unrelayed(BOUND * 3).await;
+    for key in ["k", "l"] {
+        servers.writer.put(key, 2).await.unwrap();
+    }
+    (servers, here)
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_joins_a_lookup_that_asked_for_less_looks_again() {
+    let (servers, here) = with_an_old_copy(builder()).await;
+    servers.redis.set_latency(ms(10));
+    let fenced = {
+        let fenced = here.with(Level::Fenced);
+        tokio::spawn(async move { read(&fenced, "k").await })
+    };
+    tokio::task::yield_now().await;
+    let loader = Loader::default();
+    let joined = [
+        tokio::spawn({
+            let here = here.clone();
+            async move { read(&here, "k").await }
+        }),
+        tokio::spawn({
+            let (here, loader) = (here.clone(), loader.clone());
+            async move {
+                let value = here.get_or_load("k", || loader.give(9, ms(0))).await.unwrap();
+                Some((*value, value.served().from))
+            }
+        }),
+    ];
+    assert_eq!(fenced.await.unwrap(), Some((1, TIER)));
+    for joined in joined {
+        assert_eq!(joined.await.unwrap(), Some((2, STORE)));
+    }
+    assert_eq!(loader.runs(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn batches_read_past_what_is_not_proven() {
+    for of in [builder, without_near] {
+        let (mut servers, here) = with_an_old_copy(of()).await;
+        let keys = ["k".to_owned(), "absent".to_owned(), "l".to_owned(), "k".to_owned()];
+        let values = |many: terrace_core::Many<u64>| -> Vec<Option<u64>> {
+            many.into_values().unwrap().into_iter().map(|value| value.map(|value| *value)).collect()
+        };
+        assert_eq!(values(here.get_many(&keys).await), [Some(2), None, Some(2), Some(2)]);
+        servers.unrelayed(BOUND).await;
+        let load = |missing: terrace_core::Missing<String>| async move {
+            assert_eq!(missing.keys(), ["absent"]);
+            Ok::<_, std::io::Error>(missing.zip(vec![7]))
+        };
+        assert_eq!(values(here.get_or_load_many(&keys, load).await), [Some(2), Some(7), Some(2), Some(2)]);
+        servers.relayed(&["k", "l"]).await;
+        assert_eq!(values(here.get_many(&keys).await), [Some(2), Some(7), Some(2), Some(2)]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refresh_replaces_what_is_not_proven() {
+    let (mut servers, here) = with_an_old_copy(without_near()).await;
+    let loader = Loader::default();
+    let value = here.refresh("k", |_| loader.give(9, ms(0))).await.unwrap().unwrap();
+    assert_eq!((*value, loader.runs()), (2, 0));
+    here.settled().await;
+    servers.relayed(&[]).await;
+    assert_eq!(read(&here, "k").await, Some((2, TIER)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_absence_needs_proof_too() {
+    struct Absences;
+    impl terrace_core::Expiry for Absences {
+        fn lifetime(&self, _writing: &terrace_core::Writing) -> terrace_core::Lifetime {
+            terrace_core::Lifetime::fresh(ms(60_000))
+        }
+    }
+    for of in [builder, without_near] {
+        let mut servers = servers();
+        let here = servers.process(of().expire(Absences));
+        servers.relayed(&[]).await;
+        assert_eq!(read(&here, "k").await, None);
+        here.settled().await;
+        servers.writer.put("k", 1).await.unwrap();
+        assert_eq!(read(&here, "k").await, None, "nobody has told");
+        servers.unrelayed(BOUND).await;
+        assert_eq!(read(&here, "k").await, Some((1, STORE)));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_mark_proves_the_copies_of_all_tenants() {
+    let mut servers = servers();
+    let of = |redis: Fake, db: Fake| {
+        let of = without_near().clock(&servers.hand).level(LEVEL).tier(redis).store(Truth(db));
+        of.build_per_tenant().unwrap().tenant("ann").unwrap()
+    };
+    let here = of(servers.redis.another_handle(), servers.db.another_handle());
+    here.put("k", 1).await.unwrap();
+    servers.relayed(&[]).await;
+    read(&here, "k").await;
+    here.settled().await;
+    assert_eq!(read(&here, "k").await, Some((1, TIER)));
+    servers.unrelayed(BOUND).await;
+    assert_eq!(read(&here, "k").await, Some((1, STORE)));
+}
