@@ -28,7 +28,7 @@ use tokio::{
 use self::news::News;
 use crate::{
     Backend, Condition, Deadlines, Error, ErrorKind, Follower, Level, Mark, Notice, Op, Order, Publication,
-    Publish, Replay, Reply, Result, Space, Tier, TierKey, Timestamp, Version,
+    Replay, Reply, Result, Space, Tier, TierKey, Timestamp, Version,
 };
 
 /// So often, at least, the holder says that it is there, and the others look.
@@ -78,7 +78,7 @@ enum Place {
     /// Ours.
     Held {
         version: Version,
-        mark: Mark,
+        place: Bytes,
     },
 }
 
@@ -156,9 +156,9 @@ impl Relay {
 
     async fn step(&mut self) -> Result<()> {
         match &self.place {
-            Place::Held { version, mark } => {
-                let (version, mark) = (*version, mark.clone());
-                self.carry_on(version, mark).await
+            Place::Held { version, place } => {
+                let (version, place) = (*version, place.clone());
+                self.carry_on(version, &place).await
             }
             Place::Unknown | Place::Seen { .. } => self.look().await,
         }
@@ -183,7 +183,7 @@ impl Relay {
             return Ok(());
         }
         match mark {
-            Some(mark) => self.carry_on(version, mark).await,
+            Some(mark) => self.carry_on(version, &mark.place).await,
             // What an older program left, and nobody moves any more.
             None => self.begin(Condition::Version(version)).await,
         }
@@ -191,84 +191,47 @@ impl Relay {
 
     /// Nobody knows up to where copies were dropped: all are.
     async fn begin(&mut self, expected: Condition) -> Result<()> {
-        let (news, mark) = (News::everything(), self.mark(Version::NONE, self.source.end().await?));
-        self.drop_farther(&news).await?;
-        self.drop_near(expected, mark.clone(), &news, mark).await
+        let mark = self.mark(Version::NONE, self.source.end().await?);
+        self.move_to(expected, &News::everything(), mark).await
     }
 
     /// Drops what changed behind the place, and moves the mark. What it proves is dated by the version
     /// that it had before the changes were read.
-    async fn carry_on(&mut self, version: Version, before: Mark) -> Result<()> {
-        let (notices, next) = match self.source.since(&self.space.namespace, &before.place).await? {
+    async fn carry_on(&mut self, version: Version, place: &Bytes) -> Result<()> {
+        let (notices, next) = match self.source.since(&self.space.namespace, place).await? {
             Some(read) => read,
             None => (vec![Notice::Lost], self.source.end().await?),
         };
-        let (news, mark) = (News::of(&notices), self.mark(version, next));
-        self.drop_farther(&news).await?;
-        self.drop_near(Condition::Version(version), before, &news, mark).await
+        let mark = self.mark(version, next);
+        self.move_to(Condition::Version(version), &News::of(&notices), mark).await
     }
 
-    /// Drops the news from all tiers but the nearest, far to near.
-    async fn drop_farther(&self, news: &News<'_>) -> Result<()> {
-        for tier in self.tiers.iter().skip(1).rev() {
+    /// Drops the news from every tier, far to near; each must confirm it before the mark moves.
+    async fn move_to(&mut self, expected: Condition, news: &News<'_>, mark: Mark) -> Result<()> {
+        let (nearest, farther) = self.tiers.split_first().ok_or_else(no_tier)?;
+        for tier in farther.iter().rev() {
             self.drop_from(tier, news).await?;
         }
-        Ok(())
-    }
-
-    /// Drops the news from the nearest tier and moves the mark there.
-    async fn drop_near(
-        &mut self,
-        expected: Condition,
-        before: Mark,
-        news: &News<'_>,
-        mark: Mark,
-    ) -> Result<()> {
-        let nearest = self.tiers.first().ok_or_else(no_tier)?;
         let tier = self.open(nearest, None)?;
-        let (reply, mark) = match tier.publish() {
-            Some(publish) => (self.publish(publish, expected, before, news, &mark).await?, mark),
+        let (reply, place) = match tier.publish() {
+            Some(publish) => {
+                let (clears, drops) = news.in_one_step(&self.space.namespace);
+                let (key, body) = (Mark::key(&self.space.namespace), mark.encode());
+                let mark_ttl = self.mark_ttl;
+                let step = Publication { mark: key, expected, body, drops, clears, mark_ttl };
+                (publish.publish(step).await?, mark.place)
+            }
             None => {
                 self.drop_from(nearest, news).await?;
-                let mark = Mark { certified: Version::NONE, ..mark };
-                (self.put(expected, mark.encode()).await?, mark)
+                let uncertified = Mark { certified: Version::NONE, ..mark };
+                (self.put(expected, uncertified.encode()).await?, uncertified.place)
             }
         };
         self.place = match reply {
-            Reply::Kept(version) => Place::Held { version, mark },
+            Reply::Kept(version) => Place::Held { version, place },
             _ => Place::Seen { version: Version::NONE, since: Instant::now() },
         };
         Ok(())
-    }
-
-    /// Drops and moves in one step; what is more than one step goes ahead, in steps whose mark says
-    /// what it said before.
-    async fn publish(
-        &self,
-        publish: &dyn Publish,
-        mut expected: Condition,
-        before: Mark,
-        news: &News<'_>,
-        mark: &Mark,
-    ) -> Result<Reply> {
-        let (clears, mut drops) = news.clears_and_drops(&self.space.namespace);
-        let publication = |expected, mark: &Mark, clears, drops| Publication {
-            mark: Mark::key(&self.space.namespace),
-            expected,
-            body: mark.encode(),
-            drops,
-            clears,
-            mark_ttl: self.mark_ttl,
-        };
-        let before = Mark { holder: self.holder, ..before };
-        while drops.len() > Publication::MAX_DROPS {
-            let page = drops.split_off(drops.len() - Publication::MAX_DROPS);
-            match publish.publish(publication(expected, &before, Vec::new(), page)).await? {
-                Reply::Kept(version) => expected = Condition::Version(version),
-                refused => return Ok(refused),
-            }
-        }
-        publish.publish(publication(expected, mark, clears, drops)).await
     }
 
     fn mark(&self, certified: Version, place: Bytes) -> Mark {

@@ -4,11 +4,9 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 
-use crate::{Drop, Notice, TierKey, Version, key};
+use crate::{Drop, Notice, Publication, TierKey, Version, key};
 
-/// Of more keys than this, or more bytes of keys, all copies go: to read them again costs less than
-/// to keep the server from everything else.
-const MOST_KEYS: usize = 5_000;
+/// The most bytes of keys in one step: a server reads them all before it does anything else.
 const MOST_BYTES: usize = 2 << 20;
 
 /// What is old of the copies of a namespace.
@@ -51,12 +49,12 @@ impl<'a> News<'a> {
         self.0.iter().map(|(tenant, stale)| (*tenant, stale))
     }
 
-    /// Clears and drops: of too many keys, all copies go.
-    pub(super) fn clears_and_drops(&self, namespace: &str) -> (Vec<Option<String>>, Vec<Drop>) {
+    /// Clears and drops, as one step takes them: of more keys than it takes, all copies go.
+    pub(super) fn in_one_step(&self, namespace: &str) -> (Vec<Option<String>>, Vec<Drop>) {
         let all = self.0.get(&None).is_some_and(|stale| stale.all);
         let keys = || self.0.values().filter(|stale| !stale.all).flat_map(|stale| stale.keys.keys());
         let bytes: usize = keys().map(|key| key.len()).sum();
-        if all || keys().count() > MOST_KEYS || bytes > MOST_BYTES {
+        if all || keys().count() > Publication::MAX_DROPS || bytes > MOST_BYTES {
             return (vec![None], Vec::new());
         }
         let clears = self.tenants().filter(|(_, stale)| stale.all);
@@ -92,7 +90,7 @@ mod tests {
     }
 
     fn step(notices: &[Notice]) -> (Vec<Option<String>>, Vec<Drop>) {
-        News::of(notices).clears_and_drops("users")
+        News::of(notices).in_one_step("users")
     }
 
     #[test]
@@ -121,10 +119,10 @@ mod tests {
     }
 
     #[test]
-    fn too_many_keys_are_a_clear() {
-        let most = MOST_KEYS as u32;
+    fn more_keys_than_a_step_takes_are_a_clear() {
+        let most = Publication::MAX_DROPS as u32;
         let keys: Vec<_> = (0..=most).map(|key| of_key(Some("a"), key, None)).collect();
-        assert_eq!(step(&keys[1..]).1.len(), MOST_KEYS);
+        assert_eq!(step(&keys[1..]).1.len(), Publication::MAX_DROPS);
         assert_eq!(step(&keys), (vec![None], Vec::new()));
         let long = |key: u32| {
             let key = key.to_be_bytes().repeat(1024).into();

@@ -319,7 +319,7 @@ async fn a_forgotten_script_is_sent_again() {
 }
 
 #[tokio::test]
-async fn a_thousand_keys_are_one_step() {
+async fn two_thousand_keys_are_one_step() {
     let stage = Stage::new().await;
     let bench = &stage.bench;
     let keys: Vec<_> = (0..Publication::MAX_DROPS).map(|number| format!("user:{number}")).collect();
