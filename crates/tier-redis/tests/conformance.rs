@@ -51,3 +51,4 @@ async fn logged() -> Subject {
 }
 
 terrace_conformance::tier_suite!(logged, log);
+terrace_conformance::tier_suite!(logged, publish);
