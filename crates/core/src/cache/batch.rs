@@ -18,12 +18,13 @@ use super::{
     load::{CacheTicket, is_reentrant},
     lookup::Seat,
     many::Many,
-    read::{NearStale, Seen, reentrant_error},
+    read::{Seen, reentrant_error},
+    stale::NearStale,
 };
 use crate::{
     Cached, Error, ErrorKind, Near, Result, Timestamp, Token,
     flight::{Boarding, Errand},
-    near::{Probe, Scoped},
+    near::Scoped,
 };
 
 /// One key of a batch that near could not answer for.
@@ -244,10 +245,7 @@ where
         if ticket.joined() && is_reentrant(ticket.flight().id) {
             return Some(Err(reentrant_error()));
         }
-        // Another's load may have landed between the look at near and boarding.
-        let probe = Probe { tenant: self.chain.tenant, key };
-        let landed = self.chain.is_local() && self.inner.near.holds(&probe);
-        landed.then(|| self.near_hit(key, true).ok().map(Ok)).flatten()
+        self.landed(key).map(Ok)
     }
 
     /// Boards a flight for each key that is wanted; the new ones share one lookup.

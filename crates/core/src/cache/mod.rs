@@ -1,6 +1,7 @@
 //! The cache: what applications call.
 
 mod batch;
+mod board;
 mod builder;
 mod create;
 mod drop;
@@ -21,6 +22,7 @@ mod marks;
 mod open;
 mod plan;
 mod read;
+mod stale;
 mod tasks;
 mod tenants;
 mod trust;

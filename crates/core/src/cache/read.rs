@@ -2,19 +2,20 @@
 
 use std::{hash::Hash, sync::Arc};
 
-use futures_util::{FutureExt, future::BoxFuture};
+use futures_util::future::BoxFuture;
 
 use super::{
     Cache,
-    inner::{Inner, Looked, Lookup, Missed, NEAR},
+    board::Rounds,
+    inner::{Looked, Missed},
     level::Reading,
     load::{CacheTicket, LoadSeat, alone, is_reentrant},
-    lookup::Seat,
+    stale::NearStale,
 };
 use crate::{
-    Cached, Coalesce, Entry, Error, ErrorKind, Event, Item, Near, OnStale, Result, Source, Timestamp, Token,
-    flight::{Boarding, Entered, Errand, FlightId, Landing},
-    near::{Probe, Scoped},
+    Cached, Entry, Error, ErrorKind, Event, Item, Near, Result, Source, Token,
+    flight::{Boarding, Entered, Errand, Landing},
+    near::Scoped,
     switch::{Defence, stands},
 };
 
@@ -67,12 +68,10 @@ where
                 let ticket = self.board(&key, Errand::Read, rounds.how(), oldest);
                 let looked = self.lookup_of(&ticket).await;
                 if self.came_late(&ticket, &looked, oldest) {
-                    rounds.next();
-                    // What was told since may prove what near has.
-                    if let Ok(hit) = self.near_hit(&key.key, false) {
-                        return Ok(hit);
+                    match self.again(&mut rounds, &key.key, false) {
+                        Some(hit) => return Ok(hit),
+                        None => continue,
                     }
-                    continue;
                 }
                 return match looked {
                     Looked::Found(entry, source) => Ok(self.found(&ticket, entry, source)),
@@ -131,21 +130,15 @@ where
                 if ticket.joined() && is_reentrant(ticket.flight().id) {
                     return Err(reentrant_error());
                 }
-                // Another's load may have landed between the look at near and boarding; where no
-                // tier has it, it would be loaded twice.
-                if self.chain.is_local()
-                    && self.inner.near.holds(&Probe { tenant: key.tenant, key: &key.key })
-                    && let Ok(hit) = self.near_hit(&key.key, true)
-                {
+                if let Some(hit) = self.landed(&key.key) {
                     return Ok(hit);
                 }
                 let looked = self.lookup_of(&ticket).await;
                 if self.came_late(&ticket, &looked, oldest) {
-                    rounds.next();
-                    if let Ok(hit) = self.near_hit(&key.key, true) {
-                        return Ok(hit);
+                    match self.again(&mut rounds, &key.key, true) {
+                        Some(hit) => return Ok(hit),
+                        None => continue,
                     }
-                    continue;
                 }
                 let mut missed = match looked {
                     // A plain read's answer: this caller's loader may create the row.
@@ -167,8 +160,7 @@ where
                 match self.load(ticket, missed, &mut start).await {
                     // Begun too long before this call: whoever led it has an answer, and this has none.
                     Ok(loaded) if !loaded.led && !self.suffices(&loaded.entry, oldest) => {
-                        rounds.next();
-                        if let Ok(hit) = self.near_hit(&key.key, true) {
+                        if let Some(hit) = self.again(&mut rounds, &key.key, true) {
                             return Ok(hit);
                         }
                     }
@@ -264,52 +256,6 @@ where
         });
     }
 
-    pub(super) fn scoped(&self, key: K) -> Arc<Scoped<K>> {
-        Arc::new(Scoped { tenant: self.chain.tenant, key })
-    }
-
-    /// How the stampede policy has callers share a flight.
-    pub(super) fn boarding(&self) -> Boarding {
-        match self.inner.policies.coalesce {
-            Coalesce::Nobody => Boarding::Beside,
-            Coalesce::Local | Coalesce::Lease | Coalesce::LeaseOrStale => Boarding::Join,
-        }
-    }
-
-    /// Boards the key's flight, with a lookup for this key alone if it is new.
-    pub(super) fn board(
-        &self,
-        key: &Arc<Scoped<K>>,
-        errand: Errand,
-        how: Boarding,
-        oldest: Timestamp,
-    ) -> CacheTicket<K, V> {
-        self.inner.flights.board(key, errand, how, |id| self.lookup_alone(key, id, errand, oldest))
-    }
-
-    fn lookup_alone(
-        &self,
-        key: &Arc<Scoped<K>>,
-        id: FlightId,
-        errand: Errand,
-        oldest: Timestamp,
-    ) -> Lookup<V> {
-        let seat = Seat { key: Arc::clone(key), id, instead: Token::NONE };
-        let lookup = Inner::look_up(Arc::clone(&self.inner), Arc::clone(&self.chain), seat, errand, oldest);
-        Lookup::Alone(lookup.boxed().shared())
-    }
-
-    pub(super) async fn lookup_of(&self, ticket: &CacheTicket<K, V>) -> Looked<V> {
-        let (group, index) = match &ticket.flight().lookup {
-            Lookup::Alone(lookup) => return lookup.clone().await,
-            Lookup::Grouped { group, index } => (group.clone(), *index),
-        };
-        match group.await.get(index) {
-            Some(looked) => looked.clone(),
-            None => Looked::Failed(Error::new(ErrorKind::Backend, "the lookup lost a key"), None),
-        }
-    }
-
     /// What a lookup found, as this caller gets it.
     fn found(&self, ticket: &CacheTicket<K, V>, entry: Arc<Entry<V>>, source: Source) -> Option<Cached<V>> {
         if self.is_to_be_refreshed(&entry) {
@@ -344,104 +290,15 @@ where
         self.handle(entry, source, ticket.joined())
     }
 
-    pub(super) fn is_to_be_refreshed(&self, entry: &Entry<V>) -> bool {
-        let stale = !entry.is_fresh(self.inner.clock.now());
-        stale && self.inner.on_stale(&entry.deadlines(), true) == OnStale::ServeAndRefresh
-    }
-
     /// Whether an entry is a store's 'no row': it answers plain reads, never a caller with a loader.
     pub(super) fn is_no_row(&self, entry: &Entry<V>) -> bool {
         entry.value().is_none() && self.chain.store.is_some() && stands(Defence::NoRow)
-    }
-
-    /// What another caller has loaded since the lookup, or has stale while it loads. Its loader's error
-    /// is not a plain reader's.
-    pub(super) fn loaded_meanwhile(
-        &self,
-        ticket: &CacheTicket<K, V>,
-        stale: Option<Arc<Entry<V>>>,
-        oldest: Timestamp,
-    ) -> Option<Cached<V>> {
-        match ticket.flight().load.result() {
-            Some(Ok((entry, source))) if self.suffices(&entry, oldest) => self.handle(entry, source, true),
-            _ => self.stale_meanwhile(ticket, stale, oldest),
-        }
-    }
-
-    /// The stale entry, for a reader that came upon its renewal by another and may have it so.
-    pub(super) fn stale_meanwhile(
-        &self,
-        ticket: &CacheTicket<K, V>,
-        stale: Option<Arc<Entry<V>>>,
-        oldest: Timestamp,
-    ) -> Option<Cached<V>> {
-        let entry = stale.filter(|entry| ticket.joined() && self.suffices(entry, oldest))?;
-        // A refresh passes over fresh copies too; whoever joined it may have them.
-        if entry.is_fresh(self.inner.clock.now()) {
-            return self.handle(entry, Source::Near, true);
-        }
-        if self.inner.on_stale(&entry.deadlines(), true) == OnStale::Miss {
-            return None;
-        }
-        self.inner.tell(&Event::StaleServed);
-        self.handle(entry, Source::Near, true)
     }
 
     /// The handle of an entry; `None` for a negative one.
     pub(super) fn handle(&self, entry: Arc<Entry<V>>, source: Source, coalesced: bool) -> Option<Cached<V>> {
         Cached::beyond(entry, self.inner.clock.now(), source, coalesced)
     }
-
-    /// The stale entry instead of an error, where the freshness policy allows it.
-    pub(super) fn stale_or(&self, stale: Option<Arc<Entry<V>>>, error: Error) -> Result<Option<Cached<V>>> {
-        match stale {
-            Some(entry)
-                if self.reading != Reading::Truth && self.inner.serves_on_error(&entry.deadlines()) =>
-            {
-                self.inner.tell(&Event::StaleServed);
-                Ok(Cached::stale(entry, self.inner.clock.now(), false))
-            }
-            _ => Err(error),
-        }
-    }
-
-    /// What to do with what the near tier has of a key, which is nothing fresh.
-    pub(super) fn near_stale(&self, seen: Seen<V>, renewable: bool) -> NearStale<V> {
-        let inner = &self.inner;
-        let Some(entry) = seen else {
-            if inner.near.is_enabled() {
-                inner.tell_near(&Event::Miss { tier: NEAR });
-            }
-            return NearStale::Keep(None);
-        };
-        inner.tell_near(&Event::Miss { tier: NEAR });
-        if entry.value().is_none() {
-            return NearStale::Keep(None);
-        }
-        // Fresh, but not proven: it serves where what is further down fails, if at all.
-        if entry.is_fresh(inner.clock.now()) {
-            inner.tell_near(&Event::Unproven { tier: NEAR });
-            return NearStale::Keep(Some(entry));
-        }
-        let verdict = inner.on_stale(&entry.deadlines(), renewable || inner.loader.is_some());
-        if verdict == OnStale::Miss {
-            return NearStale::Keep(Some(entry));
-        }
-        inner.tell(&Event::StaleServed);
-        let Some(hit) = self.handle(entry, Source::Near, false) else { return NearStale::Keep(None) };
-        match verdict {
-            OnStale::ServeAndRefresh => NearStale::Refresh(hit),
-            _ => NearStale::Serve(hit),
-        }
-    }
-}
-
-/// What to do with a stale near entry.
-pub(super) enum NearStale<V> {
-    Serve(Cached<V>),
-    Refresh(Cached<V>),
-    /// Go on; keep it in case the renewal fails.
-    Keep(Option<Arc<Entry<V>>>),
 }
 
 /// What a load gave.
@@ -450,36 +307,6 @@ pub(super) struct Led<V> {
     pub(super) source: Source,
     /// Whether this caller led it.
     pub(super) led: bool,
-}
-
-/// How often a caller shares a flight that turns out to have begun too long before its call, until it
-/// flies alone. One that it meets later began after its call, unless others ask for less proof.
-const SHARED_ROUNDS: usize = 2;
-
-/// How a caller boards, round after round.
-pub(super) struct Rounds {
-    how: Boarding,
-    shared: usize,
-}
-
-impl Rounds {
-    pub(super) fn new(how: Boarding) -> Self {
-        Self { how, shared: 0 }
-    }
-
-    pub(super) fn how(&self) -> Boarding {
-        if self.shared < SHARED_ROUNDS { self.how } else { Boarding::Beside }
-    }
-
-    /// The flight came to nothing for this caller.
-    pub(super) fn next(&mut self) {
-        self.shared += 1;
-    }
-
-    /// From now on those alone whose lookups are made for loads.
-    pub(super) fn for_loads(&mut self) {
-        self.how = Boarding::JoinLoad;
-    }
 }
 
 pub(super) fn reentrant_error() -> Error {

@@ -23,6 +23,7 @@ use crate::{
     chain::Chain,
     key,
     near::{Probe, Scoped, TenantId},
+    switch::{Defence, stands},
 };
 
 /// What is known of the log, on the cache's own clock: that one goes on while a process is stopped.
@@ -182,14 +183,14 @@ where
 
     fn heard(&self, at: Instant) {
         match &self.grounds {
-            Grounds::None | Grounds::Log => self.trust.hear(dated(&self.clock, at)),
             // This log tells of the truth as far as a relay has carried it.
-            Grounds::Marks(marks) => {
+            Grounds::Marks(marks) if stands(Defence::Marks) => {
                 let told = marks.told();
                 if told > ANY {
                     self.trust.hear(told);
                 }
             }
+            Grounds::None | Grounds::Log | Grounds::Marks(_) => self.trust.hear(dated(&self.clock, at)),
             Grounds::Reading | Grounds::Age => {}
         }
     }
