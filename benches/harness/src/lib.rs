@@ -7,6 +7,7 @@
 pub mod callers;
 pub mod data;
 pub mod database;
+pub mod levels;
 pub mod load;
 pub mod near;
 pub mod remote;

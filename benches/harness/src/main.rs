@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use terrace_bench::{
-    Effort, Result, database, load, near, remote,
+    Effort, Result, database, levels, load, near, remote,
     report::{Report, heading, line},
 };
 use terrace_testbed::{shared_postgres, shared_redis};
@@ -69,6 +69,7 @@ async fn measure(arguments: &Arguments) -> Result<()> {
     }
     if wanted("redis") {
         remote::rows(effort, &shared_redis().await?, &mut say).await?;
+        levels::rows(effort, &shared_redis().await?, &mut say).await?;
     }
     if wanted("postgres") {
         database::rows(effort, &shared_postgres().await?, &mut say).await?;
