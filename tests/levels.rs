@@ -135,6 +135,59 @@ async fn a_redis_that_stands_still_makes_nothing_older_than_the_bound() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_watched_table_is_read_within_the_bound_with_redis_and_without() {
+    let servers = Servers::start().await;
+    let pool = sqlx::PgPool::connect(&servers.database).await.expect("a pool");
+    let sql = async |sql: &'static str| _ = sqlx::raw_sql(sql).execute(&pool).await.expect(sql);
+    sql("CREATE TABLE numbers (id bigint PRIMARY KEY, number bigint NOT NULL)").await;
+    sql("INSERT INTO numbers VALUES (1, 0)").await;
+    let mut watched = false;
+    for with_redis in [false, true] {
+        let postgres = Postgres::new(&servers.database).expect("a URL");
+        let loader = pool.clone();
+        let of = Numbers::builder("numbers").level(Level::Bounded(BOUND)).near(Memory::entries(1_000));
+        let of = of.expire(Ttl::secs(3600)).changes(&postgres).loader(move |id: u64| {
+            let pool = loader.clone();
+            async move {
+                let number = sqlx::query_scalar("SELECT number FROM numbers WHERE id = $1").bind(id as i64);
+                number.fetch_one(&pool).await.map(|number: i64| number as u64)
+            }
+        });
+        let redis = || Redis::builder(&servers.redis).prefix(&servers.prefix).build().expect("a URL");
+        let reader = if with_redis { of.tier(redis()).build() } else { of.build() }.expect("a cache");
+        reader.ready().await.expect("ready");
+        if !watched {
+            let made =
+                "SELECT count(*) FROM pg_tables WHERE schemaname = 'terrace' AND tablename = 'watches'";
+            while sqlx::query_scalar::<_, i64>(made).fetch_one(&pool).await.expect("a count") == 0 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            sql("SELECT terrace.watch('numbers', 'numbers', '{id}')").await;
+            watched = true;
+        }
+        sql("UPDATE numbers SET number = 0").await;
+        tokio::time::sleep(BOUND).await;
+        let mut took = Vec::new();
+        for number in 1..=30 {
+            sql("UPDATE numbers SET number = number + 1").await;
+            took.push(follow(&reader, number, Instant::now()).await);
+        }
+        took.sort_unstable();
+        let (loads, began) = (reader.stats().loads, Instant::now());
+        while began.elapsed() < 2 * BOUND {
+            assert_eq!(read(&reader).await.0, 30);
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let again = reader.stats().loads - loads;
+        println!(
+            "redis {with_redis}: read after p50 {:.1?}, at most {:.1?}; then {again} loads",
+            took[15], took[29]
+        );
+        assert!(again <= 5, "the log must prove near copies: {again} loads");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn strong_reads_see_every_commit_at_once() {
     let servers = Servers::start().await;
     let (reader, writer) = (servers.reader(Level::Strong).await, servers.writer(Level::Strong).await);
