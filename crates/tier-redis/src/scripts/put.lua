@@ -3,7 +3,7 @@ local order, version = ARGV[2], number(ARGV[3], 1)
 if order == 'follow' then
   -- Told also where nothing changes here: a reader may have filled the new value before.
   tell('K', version)
-  if not entry then
+  if not (entry or (live and state == 'L' and floor >= version)) then
     mark('T', math.max(floor, version), NONE, tonumber(ARGV[4]))
     return 'R' .. epoch
   end
@@ -13,7 +13,7 @@ if order == 'follow' then
 elseif order == 'open' then
   tell('K', 0)
 else
-  if (order == 'absent' and value) or (order == 'version' and not (value and floor == version)) then
+  if refuses(order, version) then
     return 'R' .. epoch .. (entry and cell or '')
   end
   version = next_version
