@@ -4,6 +4,8 @@
 //! | promise of docs/consistency.md | checked | while |
 //! |---|---|---|
 //! | `Fenced` 1 to 3, truth of reads | by `fenced` | always; a Redis that went back in time voids what began before |
+//! | `Bounded` | by `bounded`, on every read | always |
+//! | `Strong` | by `linear`, on every read | always |
 //! | records are linearizable, nothing acknowledged is lost | by `linear`, on writes and reads of the store; by `fenced` | always |
 //! | a failed write that is not `Unknown` did not happen; versions grow | here | always |
 //! | near believes a log that it does not hear for one second | by `bounded`, on near reads | the log is Postgres' own: what Redis' log may lag behind the truth is not promised |
@@ -19,7 +21,7 @@ use terrace_conformance::history::{
 
 use super::{
     merge::history,
-    plan::{Fault, Stack},
+    plan::{BOUND, Demand, Fault, Stack},
     record::{Line, Recording},
 };
 
@@ -59,6 +61,9 @@ pub(crate) fn judge(recording: &Recording) -> Judged {
     judged.violations = fenced(&history);
     judged.violations.extend(undone(&history));
     judged.violations.extend(versions(recording));
+    if recording.plan.demand == Demand::Bounded {
+        judged.violations.extend(bounded(&answers(&history), BOUND + GRAIN));
+    }
     if stack == Stack::NearStore {
         judged.violations.extend(bounded(&near, DISTRUST + GRAIN));
     }
@@ -86,6 +91,13 @@ fn counted(recording: &Recording, history: &History) -> Judged {
         }
     }
     judged
+}
+
+/// The reads that say something of the truth: without a store a cache may forget.
+fn answers(history: &History) -> History {
+    let says = |read: &&Read| read.value.is_some() || history.truth == Truth::Store;
+    let reads = history.reads.iter().filter(says).copied().collect();
+    History { reads, changes: history.changes.clone(), truth: history.truth, ..History::default() }
 }
 
 /// The longest that near served a value after it was superseded.
@@ -152,9 +164,11 @@ fn versions(recording: &Recording) -> Vec<Violation> {
     violations
 }
 
-/// What only the store can have answered, and all writes: a register a key.
+/// What only the store can have answered, at level `Strong` every answer, and all writes: a
+/// register a key.
 fn of_the_store(recording: &Recording, history: &History) -> History {
-    let own = |read: &&Read| matches!(read.from, From::Store | From::Loader) && !read.joined;
+    let strong = recording.plan.demand == Demand::Strong;
+    let own = |read: &&Read| strong || (matches!(read.from, From::Store | From::Loader) && !read.joined);
     let last = recording.lines.iter().filter_map(|line| match line {
         Line::Final(read) => Some(read),
         _ => None,

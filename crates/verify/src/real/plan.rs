@@ -1,7 +1,7 @@
 //! What a round is to do: the caches, their callers, and what goes wrong. All of it follows from a
 //! seed; when each thing happens is up to the machine.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use fastrand::Rng;
 use serde::{Deserialize, Serialize};
@@ -24,7 +24,14 @@ pub(crate) enum Stack {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) enum Demand {
     Fenced,
+    /// Nothing that was superseded more than [`BOUND`] before the call.
+    Bounded,
+    /// Linearizable: of caches with a store alone.
+    Strong,
 }
+
+/// The bound of `Bounded`.
+pub(crate) const BOUND: Duration = Duration::from_secs(1);
 
 /// What goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -135,6 +142,8 @@ impl Demand {
     const fn level(self) -> Level {
         match self {
             Self::Fenced => Level::Fenced,
+            Self::Bounded => Level::Bounded(BOUND),
+            Self::Strong => Level::Strong,
         }
     }
 }
@@ -169,7 +178,7 @@ impl Plan {
         Self {
             seed,
             stack,
-            demand: Demand::Fenced,
+            demand: demand(stack, block + place as u64),
             workers: rng.usize(3..=4),
             callers: rng.usize(3..=6),
             threads: rng.bool(),
@@ -191,6 +200,7 @@ impl Plan {
         };
         Self {
             stack,
+            demand: Demand::Fenced,
             callers: 12,
             // A switch is of one thread.
             threads: false,
@@ -220,6 +230,15 @@ impl Plan {
             .zip(ASKED)
             .flat_map(|(lane, asked)| lane.iter().take(asked))
             .map(|strike| strike.fault)
+    }
+}
+
+/// The levels take turns, with each stack.
+fn demand(stack: Stack, turn: u64) -> Demand {
+    match turn % 3 {
+        0 => Demand::Fenced,
+        2 if stack.has_store() => Demand::Strong,
+        _ => Demand::Bounded,
     }
 }
 
