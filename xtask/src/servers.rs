@@ -52,6 +52,14 @@ pub(crate) fn provide() -> Result<Plan> {
     }
 }
 
+/// The same, for what needs the server programs on this machine.
+pub(crate) fn provide_here() -> Result<()> {
+    match provide()? {
+        Plan::Here => Ok(()),
+        Plan::InContainer(_) => Err(advice(&missing())),
+    }
+}
+
 /// By the machine's own installer, where this process may use it.
 fn install(missing: &[Package]) -> Result<()> {
     if is_root() && find::find("apt-get").is_some() {

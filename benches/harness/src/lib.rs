@@ -9,6 +9,7 @@ pub mod data;
 pub mod database;
 pub mod delivery;
 pub mod latency;
+pub mod levels;
 pub mod load;
 pub mod near;
 pub mod outbox;

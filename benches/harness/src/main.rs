@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use terrace_bench::{
-    Effort, Result, database, delivery, load, near, outbox, remote,
+    Effort, Result, database, delivery, levels, load, near, outbox, remote,
     report::{Report, heading, latency_heading, latency_line, line},
 };
 use terrace_testbed::{shared_postgres, shared_redis};
@@ -81,6 +81,7 @@ async fn measure(arguments: &Arguments) -> Result<()> {
     }
     if wanted("redis") {
         remote::rows(effort, &shared_redis().await?, &mut say).await?;
+        levels::rows(effort, &shared_redis().await?, &mut say).await?;
     }
     if wanted("postgres") {
         database::rows(effort, &shared_postgres().await?, &mut say).await?;

@@ -1,7 +1,9 @@
 //! Redis through the cache, near tier off, beside the raw multiplexed client with the same codec.
 
+use std::{ops::Range, time::Duration};
+
 use redis::{AsyncCommands, aio::MultiplexedConnection};
-use terrace::{Cache, NoNear, TierSettings, Ttl};
+use terrace::{Cache, Level, NoNear, TierSettings, Ttl};
 use terrace_testbed::unique_name;
 
 use crate::{
@@ -42,12 +44,7 @@ impl Remote {
     /// # Errors
     /// The clients'.
     pub async fn connect(url: &str) -> Result<Self> {
-        let namespace = unique_name("bench");
-        let tier = terrace::Redis::builder(url).allow_plaintext().build()?;
-        // A slow turn of the machine is to be measured, not to be cut off.
-        let tier = tier.budget(std::time::Duration::from_secs(5));
-        let cache = Cache::builder(namespace).tier(tier).expire(Ttl::secs(3600)).build()?;
-        cache.ready().await?;
+        let cache = connect(url, unique_name("bench"), Level::Fenced).await?;
         Ok(Self { cache, raw: Raw::connect(url).await?, control: Raw::connect(url).await? })
     }
 
@@ -58,9 +55,7 @@ impl Remote {
     pub async fn fill(&self) -> Result<()> {
         for start in (0..KEYS).step_by(500) {
             let numbers = start..start + 500;
-            for put in self.cache.put_many(numbers.clone().map(|n| (key(n), User::new(n)))).await {
-                put?;
-            }
+            put_all(&self.cache, numbers.clone()).await?;
             for raw in [&self.raw, &self.control] {
                 let mut pipeline = redis::pipe();
                 for n in numbers.clone() {
@@ -71,6 +66,26 @@ impl Remote {
         }
         Ok(())
     }
+}
+
+pub(crate) async fn connect(
+    url: &str,
+    namespace: String,
+    level: Level,
+) -> Result<Cache<String, User, NoNear>> {
+    let tier = terrace::Redis::builder(url).allow_plaintext().build()?;
+    // A slow turn of the machine is to be measured, not to be cut off.
+    let tier = tier.budget(Duration::from_secs(5));
+    let cache = Cache::builder(namespace).tier(tier).level(level).expire(Ttl::secs(LIFE_SECS)).build()?;
+    cache.ready().await?;
+    Ok(cache)
+}
+
+pub(crate) async fn put_all(cache: &Cache<String, User, NoNear>, numbers: Range<usize>) -> Result<()> {
+    for put in cache.put_many(numbers.map(|n| (key(n), User::new(n)))).await {
+        put?;
+    }
+    Ok(())
 }
 
 impl Raw {

@@ -25,7 +25,7 @@ fn write(call: u64, ret: u64, wish: Wish, end: End) -> Write {
 }
 
 fn change(at: u64, value: Value) -> Change {
-    Change { key: 1, at: ms(at), value }
+    Change::exact(1, ms(at), value)
 }
 
 /// Value 10 from the start, 11 from 100 ms on.
@@ -162,6 +162,26 @@ fn nobody_reads_what_was_never_true_or_is_not_yet() {
     assert_eq!(fenced(&history).len(), 1, "what no store took is no copy");
     history.reads[0].from = From::Loader;
     assert!(fenced(&history).is_empty(), "but its own callers get it");
+}
+
+#[test]
+fn a_change_of_unknown_moment_is_believed_early_and_demanded_late() {
+    let mut history = two_values(Truth::Store);
+    history.changes.pop();
+    history.changes.push(Change { since: ms(100), ..change(200, Some(11)) });
+    history.writes.push(write(150, 160, Wish::Invalidate, End::Done));
+    history.reads.push(read(100, Some(11)));
+    history.reads.push(read(199, Some(10)));
+    assert!(fenced(&history).is_empty(), "it may have changed by then, and may have not");
+    assert!(bounded(&history, Duration::ZERO).is_empty());
+    history.reads.push(read(98, Some(11)));
+    assert_eq!(fenced(&history).len(), 1, "not true yet");
+    history.reads.pop();
+    history.reads.push(read(201, Some(10)));
+    assert_eq!(bounded(&history, Duration::ZERO).len(), 1, "superseded by then");
+    history.writes.push(write(200, 201, Wish::Invalidate, End::Done));
+    history.reads.push(read(202, Some(10)));
+    assert_eq!(fenced(&history).len(), 1, "and dropped");
 }
 
 #[test]

@@ -20,6 +20,12 @@ pub enum Defence {
     NearerOwed,
     /// A store's 'no row' answers no caller with a loader.
     NoRow,
+    /// At level `Bounded` a tier's copy answers only if it is proven.
+    Proof,
+    /// Who joins a flight takes its answer only if it is proven for the joiner's own call.
+    InTime,
+    /// Near over a shared tier is as new as the relay's marks say, not as the log that was heard.
+    Marks,
 }
 
 thread_local! {

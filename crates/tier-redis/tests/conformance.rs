@@ -41,7 +41,8 @@ async fn logged() -> Subject {
     let handle = || Redis::builder(&url).prefix(&prefix).allow_plaintext().build().unwrap();
     let client = redis::Client::open(url.as_str()).unwrap();
     let (first, second) = (handle(), handle());
-    Subject::new(first).second(second).lose_log(move |_| {
+    let subject = Subject::new(first).second(second).hears_within(Duration::from_millis(120));
+    subject.lose_log(move |_| {
         let (client, head) = (client.clone(), format!("{prefix}:$log-head"));
         Box::pin(async move {
             let mut connection = client.get_multiplexed_async_connection().await.unwrap();
@@ -51,3 +52,4 @@ async fn logged() -> Subject {
 }
 
 terrace_conformance::tier_suite!(logged, log);
+terrace_conformance::tier_suite!(logged, publish);

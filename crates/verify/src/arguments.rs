@@ -1,14 +1,26 @@
 //! What the user asks for.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    path::PathBuf,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use crate::real::Until;
 
 pub(crate) const USAGE: &str = "\
 usage: cargo xtask verify [--seed N | --minutes N] [--from N] [--json]
+       cargo xtask verify --real [--seed N | --rounds N | --minutes N] [--from N] [--keep FOLDER] [--json]
+       cargo xtask verify check FILE
 
-  --seed N      replay one seed; where it fails, shrink it and print what happens
-  --minutes N   simulate for so long, instead of two minutes
-  --from N      the first seed; otherwise one taken from the clock, which the table names
-  --json        for machines";
+  --seed N       replay one simulated seed; where it fails, shrink it and print what happens
+  --minutes N    simulate for one half of it and run on real servers for the other, instead of two
+                 minutes each; with `--real`, all of it on real servers
+  --from N       the first seed; otherwise one taken from the clock, which the table names
+  --json         for machines
+  --real         real servers alone; `--seed N` does what round N did, as far as time lets it
+  --rounds N     so many rounds on real servers; four have all stacks and all faults
+  --keep FOLDER  where recordings of rounds that fail are kept: target/verify unless given
+  check FILE     judge a recording again";
 
 /// Simulated reads that a run checks at least, however slow the machine.
 const READS: u64 = 10_000_000;
@@ -20,40 +32,56 @@ pub(crate) struct Arguments {
     pub(crate) wanted: Wanted,
     pub(crate) from: u64,
     pub(crate) json: bool,
+    /// Where recordings of rounds that fail are kept.
+    pub(crate) keep: PathBuf,
 }
 
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Wanted {
+    /// Simulate one seed.
     Replay(u64),
-    /// Simulate for at least so long, and at least so many reads.
-    All {
-        time: Duration,
-        reads: u64,
-    },
+    /// Simulate for at least so long, and at least so many reads; then the switches, and real
+    /// servers for so long.
+    All { time: Duration, reads: u64 },
+    /// Rounds on real servers.
+    Real(Until),
+    /// Judge a recording.
+    Check(PathBuf),
 }
 
 impl Arguments {
     pub(crate) fn parse(arguments: impl Iterator<Item = String>) -> Result<Self, String> {
         let mut arguments = arguments;
-        let wanted = Wanted::All { time: TIME, reads: READS };
-        let mut parsed = Self { wanted, from: from_clock(), json: false };
+        let (mut seed, mut time, mut rounds, mut check) = (None, None, None, None);
+        let (mut real, mut json, mut keep, mut from) = (false, false, None, None);
         while let Some(name) = arguments.next() {
-            let mut number = || -> Result<u64, String> {
-                let text = arguments.next().ok_or(format!("{name} needs a number"))?;
+            let mut text = || arguments.next().ok_or(format!("{name} needs a value"));
+            let number = |text: Result<String, String>| -> Result<u64, String> {
+                let text = text?;
                 text.parse().map_err(|_| format!("{name} needs a number, not `{text}`"))
             };
             match name.as_str() {
-                "--seed" => parsed.wanted = Wanted::Replay(number()?),
-                "--minutes" => {
-                    let time = Duration::from_secs(number()?.saturating_mul(60));
-                    parsed.wanted = Wanted::All { time, reads: READS };
-                }
-                "--from" => parsed.from = number()?,
-                "--json" => parsed.json = true,
+                "--seed" => seed = Some(number(text())?),
+                "--minutes" => time = Some(Duration::from_secs(number(text())?.saturating_mul(60))),
+                "--rounds" => rounds = Some(number(text())?),
+                "--from" => from = Some(number(text())?),
+                "--keep" => keep = Some(PathBuf::from(text()?)),
+                "check" => check = Some(PathBuf::from(text()?)),
+                "--json" => json = true,
+                "--real" => real = true,
                 _ => return Err(format!("unknown argument `{name}`")),
             }
         }
-        Ok(parsed)
+        let wanted = match (check, seed, rounds) {
+            (Some(file), ..) => Wanted::Check(file),
+            (None, Some(_), _) if real => Wanted::Real(Until::Rounds(1)),
+            (None, Some(seed), _) => Wanted::Replay(seed),
+            (None, None, Some(rounds)) => Wanted::Real(Until::Rounds(rounds)),
+            (None, None, None) if real => Wanted::Real(Until::Time(time.unwrap_or(TIME))),
+            (None, None, None) => Wanted::All { time: time.map_or(TIME, |time| time / 2), reads: READS },
+        };
+        let (from, keep) = (seed.or(from).unwrap_or_else(from_clock), keep.unwrap_or("target/verify".into()));
+        Ok(Self { wanted, from, json, keep })
     }
 }
 
@@ -71,12 +99,26 @@ mod tests {
         Arguments::parse(words.iter().map(ToString::to_string))
     }
 
+    fn wanted(words: &[&str]) -> Wanted {
+        parsed(words).unwrap().wanted
+    }
+
     #[test]
     fn a_seed_is_replayed_and_all_else_is_a_run() {
-        assert_eq!(parsed(&["--seed", "7"]).map(|a| a.wanted), Ok(Wanted::Replay(7)));
-        let minutes = Wanted::All { time: Duration::from_secs(600), reads: READS };
-        let wanted = Ok(Arguments { wanted: minutes, from: 3, json: true });
-        assert_eq!(parsed(&["--minutes", "10", "--from", "3", "--json"]), wanted);
+        assert_eq!(wanted(&["--seed", "7"]), Wanted::Replay(7));
+        let minutes = Wanted::All { time: Duration::from_secs(300), reads: READS };
+        let all = parsed(&["--minutes", "10", "--from", "3", "--json"]).unwrap();
+        assert_eq!((all.wanted, all.from, all.json), (minutes, 3, true));
         assert!(parsed(&["--seed"]).is_err() && parsed(&["--seed", "x"]).is_err() && parsed(&["7"]).is_err());
+    }
+
+    #[test]
+    fn real_servers_alone_are_a_matter_of_rounds_or_time() {
+        assert_eq!(wanted(&["--rounds", "4"]), Wanted::Real(Until::Rounds(4)));
+        let one = parsed(&["--real", "--seed", "7"]).unwrap();
+        assert_eq!((one.wanted, one.from), (Wanted::Real(Until::Rounds(1)), 7));
+        let soak = Until::Time(Duration::from_secs(600));
+        assert_eq!(wanted(&["--real", "--minutes", "10"]), Wanted::Real(soak));
+        assert_eq!(wanted(&["check", "a"]), Wanted::Check("a".into()));
     }
 }

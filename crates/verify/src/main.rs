@@ -1,16 +1,32 @@
-//! `cargo xtask verify`: simulations until enough reads were checked, every switch, and one table.
+//! `cargo xtask verify`: simulations until enough reads were checked, every switch, rounds on real
+//! servers under faults, and one table.
 
 mod arguments;
+mod check;
+mod real;
 mod replay;
 mod report;
 mod simulations;
+mod story;
 mod switched;
 
 use std::process::ExitCode;
 
 use arguments::{Arguments, Wanted};
+use real::Until;
+use report::Report;
 
 fn main() -> ExitCode {
+    let mut words = std::env::args().skip(1);
+    if let (Some(real::ARGUMENT), Some(place)) = (words.next().as_deref(), words.next()) {
+        return match real::work(&place) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("a worker: {error}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     let arguments = match Arguments::parse(std::env::args().skip(1)) {
         Ok(arguments) => arguments,
         Err(error) => {
@@ -18,22 +34,41 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let good = match arguments.wanted {
-        Wanted::Replay(seed) => replay::replay(seed),
-        Wanted::All { time, reads } => {
-            let simulated = simulations::run(arguments.from, time, reads);
-            let report = report::Report { simulated, switches: switched::run() };
-            if arguments.json {
-                println!("{}", report.json());
-            } else {
-                println!("{report}");
-            }
-            if let Some(seed) = report.first_failure() {
-                eprintln!("\nthe smallest part of seed {seed} that fails too:");
-                replay::replay(seed);
-            }
-            report.is_good()
+    match verify(&arguments) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("verify: {error}");
+            ExitCode::FAILURE
         }
-    };
-    if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    }
+}
+
+/// Whether all is good.
+fn verify(arguments: &Arguments) -> Result<bool, terrace::BoxError> {
+    let Arguments { from, keep, .. } = arguments;
+    let mut report = Report::default();
+    match &arguments.wanted {
+        Wanted::Replay(seed) => return Ok(replay::replay(*seed)),
+        Wanted::Check(file) => return check::check(file),
+        Wanted::Real(until) => report.real = Some(real::run(*from, *until, keep)?),
+        Wanted::All { time, reads } => {
+            report.simulated = Some(simulations::run(*from, *time, *reads));
+            report.switches = switched::run();
+            report.real = Some(real::run(*from, Until::Time(*time), keep)?);
+        }
+    }
+    if arguments.json {
+        println!("{}", report.json());
+    } else {
+        println!("{report}");
+    }
+    if let Some(seed) = report.first_failure() {
+        eprintln!("\nthe smallest part of seed {seed} that fails too:");
+        replay::replay(seed);
+    }
+    if let Some(file) = report.first_recording() {
+        check::check(file)?;
+    }
+    Ok(report.is_good())
 }

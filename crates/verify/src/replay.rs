@@ -1,9 +1,8 @@
 //! One seed, and why it fails.
 
-use terrace_conformance::{
-    history::{At, Fact, History, Key},
-    simulation::{Plan, shrink, simulate},
-};
+use terrace_conformance::simulation::{Plan, shrink, simulate};
+
+use crate::story::story;
 
 /// Replays a seed; one that fails is shrunk and told. Whether it is good.
 pub(crate) fn replay(seed: u64) -> bool {
@@ -22,43 +21,11 @@ pub(crate) fn replay(seed: u64) -> bool {
         Ok(run) => {
             if let Some(first) = run.violations.first() {
                 println!("\nwhat happens to key {}:", first.key);
-                tell(&run.history, first.key);
+                story(&run.history, first.key).iter().for_each(|(at, line)| println!("  {at}  {line}"));
             }
             run.violations.iter().for_each(|violation| println!("VIOLATION {violation}"));
         }
         Err(error) => println!("VIOLATION {error}"),
     }
     false
-}
-
-fn tell(history: &History, key: Key) {
-    let mut lines: Vec<(At, String)> = Vec::new();
-    for change in history.changes.iter().filter(|change| change.key == key) {
-        lines.push((change.at, format!("true from now on: {:?}", change.value)));
-    }
-    for read in history.reads.iter().filter(|read| read.key == key) {
-        let joined = if read.joined { ", joined" } else { "" };
-        let what = format!("process {} read {:?} from {:?}{joined}", read.process, read.value, read.from);
-        lines.push((read.ret, format!("{what}, called {}", read.call)));
-    }
-    for write in history.writes.iter().filter(|write| write.key.is_none_or(|of| of == key)) {
-        let what = format!("process {} {:?}", write.process, write.wish);
-        match write.ret {
-            Some((ret, end)) => lines.push((ret, format!("{what}: {end:?}, called {}", write.call))),
-            None => lines.push((write.call, format!("{what}: never returned"))),
-        }
-    }
-    for (at, fact) in &history.facts {
-        let of = match fact {
-            Fact::Shown { key, .. } | Fact::Extended { key, .. } => Some(*key),
-            Fact::Confirmed { key, .. } | Fact::Heard { key, .. } => *key,
-            Fact::WentBack => None,
-            Fact::Obtained { .. } => continue,
-        };
-        if of.is_none_or(|of| of == key) {
-            lines.push((*at, format!("{fact:?}")));
-        }
-    }
-    lines.sort();
-    lines.iter().for_each(|(at, line)| println!("  {at}  {line}"));
 }

@@ -1,35 +1,81 @@
 //! The table.
 
-use std::fmt;
+use std::{fmt, path::Path};
 
 use serde_json::json;
 
 use crate::{
+    real::Real,
     simulations::{Simulated, Tally},
     switched::Switched,
 };
 
+/// What was found; what was not asked for is not there.
+#[derive(Default)]
 pub(crate) struct Report {
-    pub(crate) simulated: Simulated,
+    pub(crate) simulated: Option<Simulated>,
     pub(crate) switches: Vec<Switched>,
+    pub(crate) real: Option<Real>,
 }
 
 impl Report {
     pub(crate) fn is_good(&self) -> bool {
-        self.total().violations == 0 && self.switches.iter().all(|switch| switch.holds && switch.caught)
+        self.simulated.as_ref().is_none_or(|simulated| simulated.total().violations == 0)
+            && self.switches.iter().all(|switch| switch.holds && switch.caught)
+            && self.real.as_ref().is_none_or(Real::is_good)
     }
 
+    /// The first simulated seed that failed.
     pub(crate) fn first_failure(&self) -> Option<u64> {
-        self.total().failures.iter().map(|(seed, _)| *seed).min()
+        self.simulated.as_ref()?.total().failures.iter().map(|(seed, _)| *seed).min()
     }
 
-    fn total(&self) -> Tally {
-        let mut total = Tally::default();
-        self.simulated.levels.values().for_each(|tally| total.add(tally.clone()));
-        total
+    /// The first recording of a round that failed.
+    pub(crate) fn first_recording(&self) -> Option<&Path> {
+        self.real.as_ref()?.failures.iter().find_map(|(.., recording)| recording.as_deref())
     }
 
     pub(crate) fn json(&self) -> String {
+        json!({
+            "good": self.is_good(),
+            "simulated": self.simulated.as_ref().map(Simulated::json),
+            "switches": self.switches.iter().map(|switch| json!({
+                "name": switch.name, "rule": switch.rule, "holds": switch.holds, "caught": switch.caught,
+            })).collect::<Vec<_>>(),
+            "real": self.real.as_ref().map(Real::json),
+        })
+        .to_string()
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(simulated) = &self.simulated {
+            writeln!(f, "{simulated}")?;
+        }
+        if !self.switches.is_empty() {
+            let caught = self.switches.iter().filter(|switch| switch.holds && switch.caught).count();
+            writeln!(f, "switches caught: {caught} of {}", self.switches.len())?;
+        }
+        for switch in self.switches.iter().filter(|switch| !switch.holds || !switch.caught) {
+            let what = if switch.holds { "nobody misses it" } else { "it fails while it is on" };
+            writeln!(f, "NOT CAUGHT (rule {}) {}: {what}", switch.rule, switch.name)?;
+        }
+        if let Some(real) = &self.real {
+            writeln!(f, "\n{real}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Simulated {
+    fn total(&self) -> Tally {
+        let mut total = Tally::default();
+        self.levels.values().for_each(|tally| total.add(tally.clone()));
+        total
+    }
+
+    fn json(&self) -> serde_json::Value {
         let row = |tally: &Tally| {
             json!({
                 "reads": tally.reads, "failed_reads": tally.failed_reads, "writes": tally.writes,
@@ -39,47 +85,97 @@ impl Report {
             })
         };
         let levels: serde_json::Map<_, _> =
-            self.simulated.levels.iter().map(|(level, tally)| (level.clone(), row(tally))).collect();
-        json!({
-            "good": self.is_good(),
-            "first_seed": self.simulated.from,
-            "seconds": self.simulated.elapsed.as_secs_f64(),
-            "simulated": levels,
-            "switches": self.switches.iter().map(|switch| json!({
-                "name": switch.name, "rule": switch.rule, "holds": switch.holds, "caught": switch.caught,
-            })).collect::<Vec<_>>(),
-        })
-        .to_string()
+            self.levels.iter().map(|(level, tally)| (level.clone(), row(tally))).collect();
+        json!({ "first_seed": self.from, "seconds": self.elapsed.as_secs_f64(), "levels": levels })
     }
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for Simulated {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Simulated { levels, from, elapsed } = &self.simulated;
         let total = self.total();
-        writeln!(f, "simulated from seed {from}, in {:.0} s\n", elapsed.as_secs_f64())?;
+        writeln!(f, "simulated from seed {}, in {:.0} s\n", self.from, self.elapsed.as_secs_f64())?;
         writeln!(
             f,
             "| level | reads checked | violations | seeds | faults | messages lost | requests late | reads failed | keys undecided |"
         )?;
         writeln!(f, "|---|---|---|---|---|---|---|---|---|")?;
-        for (level, tally) in
-            levels.iter().map(|(level, tally)| (level.as_str(), tally)).chain([("all", &total)])
-        {
+        let levels = self.levels.iter().map(|(level, tally)| (level.as_str(), tally));
+        for (level, tally) in levels.chain([("all", &total)]) {
             let Tally { reads, violations, seeds, faults, lost, late, failed_reads, undecided, .. } = tally;
             writeln!(
                 f,
                 "| {level} | {reads} | {violations} | {seeds} | {faults} | {lost} | {late} | {failed_reads} | {undecided} |"
             )?;
         }
-        let caught = self.switches.iter().filter(|switch| switch.holds && switch.caught).count();
-        writeln!(f, "\nswitches caught: {caught} of {}", self.switches.len())?;
-        for switch in self.switches.iter().filter(|switch| !switch.holds || !switch.caught) {
-            let what = if switch.holds { "nobody misses it" } else { "it fails while it is on" };
-            writeln!(f, "NOT CAUGHT (rule {}) {}: {what}", switch.rule, switch.name)?;
+        total.failures.iter().take(20).try_for_each(|(seed, what)| writeln!(f, "\nseed {seed}: {what}"))
+    }
+}
+
+impl Real {
+    fn json(&self) -> serde_json::Value {
+        let rows = self.rows.iter().map(|((stack, demand), row)| {
+            json!({
+                "stack": stack.to_string(), "level": format!("{demand:?}"), "reads": row.reads,
+                "near_reads": row.near, "failed_reads": row.failed_reads, "writes": row.writes,
+                "violations": row.violations, "undecided_keys": row.undecided, "rounds": row.rounds,
+                "processes": row.processes, "stalest_near_read_ms": row.stalest.as_millis() as u64,
+            })
+        });
+        let faults: serde_json::Map<_, _> =
+            self.faults.iter().map(|(fault, count)| (format!("{fault:?}"), (*count).into())).collect();
+        json!({
+            "first_seed": self.from,
+            "seconds": self.elapsed.as_secs_f64(),
+            "stacks": rows.collect::<Vec<_>>(),
+            "faults": faults,
+            "faults_missing": self.missing.iter().map(|fault| format!("{fault:?}")).collect::<Vec<_>>(),
+            "left_out": self.left_out.iter().map(|(defence, caught)| json!({
+                "name": format!("{defence:?}"), "caught": caught,
+            })).collect::<Vec<_>>(),
+            "failures": self.failures.iter().map(|(seed, what, recording)| json!({
+                "seed": seed, "what": what, "recording": recording,
+            })).collect::<Vec<_>>(),
+        })
+    }
+}
+
+impl fmt::Display for Real {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "real servers from seed {}, in {:.0} s\n", self.from, self.elapsed.as_secs_f64())?;
+        writeln!(
+            f,
+            "| stack | level | reads checked | violations | rounds | processes | writes | near reads | stalest near read | reads failed | keys undecided |"
+        )?;
+        writeln!(f, "|---|---|---|---|---|---|---|---|---|---|---|")?;
+        for ((stack, demand), row) in &self.rows {
+            let stalest = row.stalest.as_millis();
+            writeln!(
+                f,
+                "| {stack} | {demand:?} | {} | {} | {} | {} | {} | {} | {stalest} ms | {} | {} |",
+                row.reads,
+                row.violations,
+                row.rounds,
+                row.processes,
+                row.writes,
+                row.near,
+                row.failed_reads,
+                row.undecided
+            )?;
         }
-        for (seed, what) in total.failures.iter().take(20) {
-            writeln!(f, "\nseed {seed}: {what}")?;
+        writeln!(f, "\n| fault | times |\n|---|---|")?;
+        self.faults.iter().try_for_each(|(fault, count)| writeln!(f, "| {fault:?} | {count} |"))?;
+        for fault in &self.missing {
+            writeln!(f, "\nNEVER INJECTED {fault:?}")?;
+        }
+        for (defence, caught) in &self.left_out {
+            let what = if *caught { "missed, as it should be" } else { "NOT CAUGHT: nobody misses it" };
+            writeln!(f, "\nwithout {defence:?}, on real servers: {what}")?;
+        }
+        for (seed, what, recording) in self.failures.iter().take(20) {
+            writeln!(f, "\nround {seed}: {what}")?;
+            if let Some(recording) = recording {
+                writeln!(f, "recorded in {}", recording.display())?;
+            }
         }
         Ok(())
     }

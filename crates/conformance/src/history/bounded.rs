@@ -13,8 +13,8 @@ use super::{History, Read, Violation, timeline::Timeline};
 ///
 /// let ms = |millis: u64| At(millis * 1_000_000);
 /// let mut history = History::default();
-/// history.changes.push(Change { key: 1, at: ms(0), value: Some(10) });
-/// history.changes.push(Change { key: 1, at: ms(50), value: Some(11) });
+/// history.changes.push(Change::exact(1, ms(0), Some(10)));
+/// history.changes.push(Change::exact(1, ms(50), Some(11)));
 /// history.reads.push(Read {
 ///     process: 0, key: 1, call: ms(200), ret: ms(201), value: Some(10),
 ///     from: From::Near, joined: false, stale: false, anew: false, loads: false,

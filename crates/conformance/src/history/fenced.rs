@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::{
-    At, End, Fact, From, History, Key, Process, Read, Truth, Value, Violation, Wish, Write,
+    At, Change, End, Fact, From, History, Key, Process, Read, Truth, Violation, Wish, Write,
     timeline::Timeline,
 };
 
@@ -154,9 +154,9 @@ impl<'a> Checker<'a> {
             (Wish::Create(_), _) => None,
             (Wish::Remove, End::Done) if stored => {
                 let removed =
-                    |(at, change): &&(At, Value)| change.is_none() && (write.call..=ret).contains(at);
-                let place = self.timeline.of_key(key).iter().find(removed)?;
-                Some(self.timeline.at(key, place.0))
+                    |change: &&Change| change.value.is_none() && (write.call..=ret).contains(&change.at);
+                let removal = self.timeline.of_key(key).iter().find(removed)?;
+                Some(self.timeline.at(key, removal.at))
             }
             (Wish::Remove | Wish::Invalidate, End::Done | End::Partial) => Some(at_call),
             // A put that failed has dropped the copies all the same.

@@ -36,7 +36,7 @@ pub fn linear(history: &History) -> (Vec<Violation>, Vec<Key>) {
         let (Some(key), Some(mut op)) = (write.key, Op::of_write(write)) else { continue };
         if let (None, Some(value), false) = (op.ret, write.wish.value(), history.changes.is_empty()) {
             let Some(number) = timeline.number(value) else { continue };
-            op.ret = Some(timeline.began(key, number));
+            op.ret = Some(timeline.settled(key, number));
         }
         keys.entry(key).or_default().push(op);
     }

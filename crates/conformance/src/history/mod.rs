@@ -25,9 +25,11 @@ pub use lives::lives;
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// A moment: nanoseconds of one clock that everything in a history was read from. Of two facts
 /// the earlier has the lower number; in a simulation no two have the same.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct At(pub u64);
 
 impl At {
@@ -61,7 +63,7 @@ pub enum Truth {
 }
 
 /// Where a read was answered from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum From {
     /// The process's own near tier.
     Near,
@@ -76,7 +78,7 @@ pub enum From {
 }
 
 /// One key of a read that was answered with a value or an absence.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Read {
     /// Who read.
     pub process: Process,
@@ -101,7 +103,7 @@ pub struct Read {
 }
 
 /// What a write asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Wish {
     /// `put`.
     Put(u64),
@@ -130,7 +132,7 @@ impl Wish {
 }
 
 /// How a write ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum End {
     /// Acknowledged.
     Done,
@@ -160,14 +162,26 @@ pub struct Write {
 }
 
 /// A change of the truth.
-#[derive(Clone, Copy, Debug)]
+///
+/// A simulation knows its moment. On real servers it lies between two: the checkers hold a read
+/// against the later one, and believe it from the earlier one on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Change {
     /// The key that changed.
     pub key: Key,
-    /// When.
+    /// Before this it was not true yet.
+    pub since: At,
+    /// At the latest from now on it was true.
     pub at: At,
-    /// What is true from then on.
+    /// What was true then.
     pub value: Value,
+}
+
+impl Change {
+    /// A change of which the moment is known.
+    pub const fn exact(key: Key, at: At, value: Value) -> Self {
+        Self { key, since: at, at, value }
+    }
 }
 
 /// A fact about a shared cache tier or about what a process knows.
@@ -229,7 +243,7 @@ pub struct History {
     pub reads: Vec<Read>,
     /// In the order of their returns; those without one last.
     pub writes: Vec<Write>,
-    /// The changes of the truth.
+    /// The changes of the truth, those of a key in their order.
     pub changes: Vec<Change>,
     /// Facts about tiers and processes.
     pub facts: Vec<(At, Fact)>,

@@ -2,22 +2,22 @@
 
 use std::collections::HashMap;
 
-use super::{At, History, Key, Value};
+use super::{At, Change, History, Key};
 
 /// The changes of every key, numbered from 1 a key; 0 is before the first, where nothing is there.
 pub(super) struct Timeline {
-    keys: HashMap<Key, Vec<(At, Value)>>,
+    keys: HashMap<Key, Vec<Change>>,
     /// The first and the last number under which a value was true.
     numbers: HashMap<u64, (usize, usize)>,
 }
 
 impl Timeline {
     pub(super) fn of(history: &History) -> Self {
-        let mut keys: HashMap<Key, Vec<(At, Value)>> = HashMap::new();
+        let mut keys: HashMap<Key, Vec<Change>> = HashMap::new();
         let mut numbers = HashMap::with_capacity(history.changes.len());
         for change in &history.changes {
             let key = keys.entry(change.key).or_default();
-            key.push((change.at, change.value));
+            key.push(*change);
             if let Some(value) = change.value {
                 let number = key.len();
                 numbers.entry(value).or_insert((number, number)).1 = number;
@@ -26,7 +26,7 @@ impl Timeline {
         Self { keys, numbers }
     }
 
-    pub(super) fn of_key(&self, key: Key) -> &[(At, Value)] {
+    pub(super) fn of_key(&self, key: Key) -> &[Change] {
         self.keys.get(&key).map_or(&[], Vec::as_slice)
     }
 
@@ -40,24 +40,34 @@ impl Timeline {
         self.numbers.get(&value).map(|numbers| numbers.0)
     }
 
-    /// The number of what was true at a moment.
+    /// The number of what was true at a moment, as far as that is sure.
     pub(super) fn at(&self, key: Key, at: At) -> usize {
-        self.of_key(key).partition_point(|(changed, _)| *changed <= at)
+        self.of_key(key).partition_point(|change| change.at <= at)
     }
 
-    /// The highest number under which nothing was there, up to a moment.
+    /// The highest number under which nothing was there, up to a moment at which it may have been.
     pub(super) fn last_absence(&self, key: Key, until: At) -> usize {
-        let changes = &self.of_key(key)[..self.at(key, until)];
-        changes.iter().rposition(|(_, value)| value.is_none()).map_or(0, |at| at + 1)
+        let changes = self.of_key(key);
+        let changes = &changes[..changes.partition_point(|change| change.since <= until)];
+        changes.iter().rposition(|change| change.value.is_none()).map_or(0, |at| at + 1)
     }
 
-    /// When a number came to be.
+    /// The first moment at which a number may have been true.
     pub(super) fn began(&self, key: Key, number: usize) -> At {
-        number.checked_sub(1).and_then(|at| self.of_key(key).get(at)).map_or(At(0), |change| change.0)
+        self.change(key, number).map_or(At(0), |change| change.since)
     }
 
-    /// When a number was superseded.
+    /// The moment from which a number was true for sure.
+    pub(super) fn settled(&self, key: Key, number: usize) -> At {
+        self.change(key, number).map_or(At(0), |change| change.at)
+    }
+
+    /// When a number was superseded for sure.
     pub(super) fn ended(&self, key: Key, number: usize) -> Option<At> {
-        self.of_key(key).get(number).map(|change| change.0)
+        self.of_key(key).get(number).map(|change| change.at)
+    }
+
+    fn change(&self, key: Key, number: usize) -> Option<&Change> {
+        number.checked_sub(1).and_then(|at| self.of_key(key).get(at))
     }
 }

@@ -37,6 +37,7 @@ pub use plan::{Act, Fault, Pace, Plan, Stack, Step, Trouble, Weather};
 pub use recorder::Counts;
 pub use shrink::shrink;
 pub use switches::{Switch, switches};
+pub use witness::value_of;
 
 use crate::{
     fake::Hooks,

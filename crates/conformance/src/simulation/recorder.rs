@@ -70,14 +70,14 @@ impl Recorder {
         let value = some.then(|| log.new_value());
         log.origin[key as usize] = value;
         let at = log.now();
-        log.history.changes.push(Change { key, at, value });
+        log.history.changes.push(Change::exact(key, at, value));
         value
     }
 
     pub(super) fn changed(&self, key: Key, value: Value) {
         let mut log = self.0.lock();
         let at = log.now();
-        log.history.changes.push(Change { key, at, value });
+        log.history.changes.push(Change::exact(key, at, value));
     }
 
     pub(super) fn fact(&self, fact: Fact) {

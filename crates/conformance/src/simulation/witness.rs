@@ -1,6 +1,5 @@
 //! What servers do, as facts of the history: read off the operations alone.
 
-use bytes::Bytes;
 use terrace_core::{Op, Order, Reply, Result, Role, TierKey};
 
 use super::{network::Link, recorder::Recorder};
@@ -28,7 +27,7 @@ pub(super) fn carried_out(
     if !matches!(reply, Ok(Reply::Kept(_))) {
         return;
     }
-    let value = body.as_ref().and_then(value_of);
+    let value = body.as_deref().and_then(value_of);
     if link.role == Role::Store {
         return recorder.changed(key, value);
     }
@@ -52,7 +51,7 @@ pub(super) fn heard(recorder: &Recorder, link: Link, key: &TierKey, call: Call, 
             recorder.fact(Fact::Confirmed { tier, process, key, put });
         }
         Ok(Reply::Hit(stored) | Reply::Refused(Some(stored))) if link.role == Role::Store => {
-            if let Some(value) = stored.body.as_ref().and_then(value_of) {
+            if let Some(value) = stored.body.as_deref().and_then(value_of) {
                 recorder.fact(Fact::Obtained { value });
             }
         }
@@ -65,9 +64,9 @@ pub(super) fn key_of(key: &TierKey) -> Key {
     key.bytes.first_chunk::<8>().map_or(u64::MAX, |bytes| u64::from_be_bytes(*bytes))
 }
 
-/// The number in an envelope: at its end as a varint of postcard, behind a header whose length
-/// stands at the ninth byte.
-fn value_of(envelope: &Bytes) -> Option<u64> {
+/// The number in an envelope that a cache of numbers made, by the default codec: at its end as a
+/// varint of postcard, behind a header whose length stands at the ninth byte.
+pub fn value_of(envelope: &[u8]) -> Option<u64> {
     let header = usize::from(u16::from_be_bytes([*envelope.get(8)?, *envelope.get(9)?]));
     let digits = envelope.get(header..)?;
     let digit = |(place, byte): (usize, &u8)| u64::from(byte & 0x7f) << (7 * place);

@@ -2,18 +2,20 @@
 
 use std::{hash::Hash, sync::Arc};
 
-use futures_util::{FutureExt, future::BoxFuture};
+use futures_util::future::BoxFuture;
 
 use super::{
     Cache,
-    inner::{Inner, Looked, Lookup, Missed, NEAR},
+    board::Rounds,
+    inner::{Looked, Missed},
+    level::Reading,
     load::{CacheTicket, LoadSeat, alone, is_reentrant},
-    lookup::Seat,
+    stale::NearStale,
 };
 use crate::{
-    Cached, Coalesce, Entry, Error, ErrorKind, Event, Item, Near, OnStale, Result, Source, Token,
-    flight::{Boarding, Entered, Errand, FlightId, Landing},
-    near::{Probe, Scoped},
+    Cached, Entry, Error, ErrorKind, Event, Item, Near, Result, Source, Token,
+    flight::{Boarding, Entered, Errand, Landing},
+    near::Scoped,
     switch::{Defence, stands},
 };
 
@@ -43,11 +45,15 @@ where
             let owned = key.clone();
             return self.load_cold(key, seen, Box::new(move |_| loader(owned)));
         }
+        if self.reading == Reading::Truth {
+            return Box::pin(self.read_truth(key));
+        }
         if self.inner.keeps_nothing_read() {
             return Box::pin(self.read_past_flights(key));
         }
         Box::pin(async move {
-            self.inner.check_open()?;
+            self.check_readable()?;
+            let oldest = self.oldest();
             let key = self.scoped(key);
             let stale = match self.near_stale(seen, self.chain.store.is_some()) {
                 NearStale::Serve(hit) => return Ok(Some(hit)),
@@ -57,11 +63,21 @@ where
                 }
                 NearStale::Keep(entry) => entry,
             };
-            let ticket = self.board(&key, Errand::Read, self.boarding());
-            match self.lookup_of(&ticket).await {
-                Looked::Found(entry, source) => Ok(self.found(&ticket, entry, source)),
-                Looked::Failed(error, seen) => self.stale_or(seen.or(stale), error),
-                Looked::Missed(missed) => Ok(self.loaded_meanwhile(&ticket, missed.stale)),
+            let mut rounds = Rounds::new(self.boarding());
+            loop {
+                let ticket = self.board(&key, Errand::Read, rounds.how(), oldest);
+                let looked = self.lookup_of(&ticket).await;
+                if self.came_late(&ticket, &looked, oldest) {
+                    match self.again(&mut rounds, &key.key, false) {
+                        Some(hit) => return Ok(hit),
+                        None => continue,
+                    }
+                }
+                return match looked {
+                    Looked::Found(entry, source) => Ok(self.found(&ticket, entry, source)),
+                    Looked::Failed(error, seen) => self.stale_or(seen.or(stale), error),
+                    Looked::Missed(missed) => Ok(self.loaded_meanwhile(&ticket, missed.stale, oldest)),
+                };
             }
         })
     }
@@ -69,9 +85,9 @@ where
     /// A plain read of a cache that keeps nothing of it in this process: there is nothing to fence,
     /// and what callers could share is a trip, which the tiers' gates share.
     async fn read_past_flights(&self, key: K) -> Result<Option<Cached<V>>> {
-        self.inner.check_open()?;
-        let key = Scoped { tenant: self.chain.tenant, key };
-        match self.inner.walk_guarded(&self.chain, &key, None, Errand::Read).await {
+        self.check_readable()?;
+        let (key, oldest) = (Scoped { tenant: self.chain.tenant, key }, self.oldest());
+        match self.inner.walk_guarded(&self.chain, &key, None, Errand::Read, oldest).await {
             Looked::Found(entry, source) => {
                 if self.is_to_be_refreshed(&entry) {
                     self.renew(Arc::new(key), None);
@@ -91,8 +107,12 @@ where
         seen: Seen<V>,
         start: Start<'a, V>,
     ) -> BoxFuture<'a, Result<Option<Cached<V>>>> {
+        if self.reading == Reading::Truth {
+            return Box::pin(self.load_truth(key, start));
+        }
         Box::pin(async move {
-            self.inner.check_open()?;
+            self.check_readable()?;
+            let oldest = self.oldest();
             let key = self.scoped(key);
             let stale = match self.near_stale(seen, true) {
                 NearStale::Serve(hit) => return Ok(Some(hit)),
@@ -103,74 +123,95 @@ where
                 }
                 NearStale::Keep(entry) => entry,
             };
-            let mut how = self.boarding();
+            let (mut start, mut rounds) = (Some(start), Rounds::new(self.boarding()));
             loop {
-                let ticket = self.board(&key, Errand::Load, how);
+                let how = rounds.how();
+                let ticket = self.board(&key, Errand::Load, how, oldest);
                 if ticket.joined() && is_reentrant(ticket.flight().id) {
                     return Err(reentrant_error());
                 }
-                // Another's load may have landed between the look at near and boarding; where no
-                // tier has it, it would be loaded twice.
-                if self.chain.is_local()
-                    && self.inner.near.holds(&Probe { tenant: key.tenant, key: &key.key })
-                    && let Ok(hit) = self.near_hit(&key.key, true)
-                {
+                if let Some(hit) = self.landed(&key.key) {
                     return Ok(hit);
                 }
-                let mut missed = match self.lookup_of(&ticket).await {
+                let looked = self.lookup_of(&ticket).await;
+                if self.came_late(&ticket, &looked, oldest) {
+                    match self.again(&mut rounds, &key.key, true) {
+                        Some(hit) => return Ok(hit),
+                        None => continue,
+                    }
+                }
+                let mut missed = match looked {
                     // A plain read's answer: this caller's loader may create the row.
                     Looked::Found(entry, _) if self.is_no_row(&entry) && how == Boarding::Join => {
-                        how = Boarding::JoinLoad;
+                        rounds.for_loads();
                         continue;
                     }
                     Looked::Found(entry, source) => {
-                        return Ok(self.found_to_load(&ticket, entry, source, start));
+                        return Ok(self.found_to_load(&ticket, entry, source, start.take()));
                     }
                     Looked::Failed(error, seen) => return self.stale_or(seen.or(stale), error),
                     Looked::Missed(missed) => missed,
                 };
-                if let Some(hit) = self.stale_meanwhile(&ticket, missed.stale.clone()) {
+                if let Some(hit) = self.stale_meanwhile(&ticket, missed.stale.clone(), oldest) {
                     return Ok(Some(hit));
                 }
-                missed.stale = missed.stale.or(stale);
-                return self.load(ticket, missed, start).await;
+                missed.stale = missed.stale.or_else(|| stale.clone());
+                let seen = missed.stale.clone();
+                match self.load(ticket, missed, &mut start).await {
+                    // Begun too long before this call: whoever led it has an answer, and this has none.
+                    Ok(loaded) if !loaded.led && !self.suffices(&loaded.entry, oldest) => {
+                        if let Some(hit) = self.again(&mut rounds, &key.key, true) {
+                            return Ok(hit);
+                        }
+                    }
+                    Ok(Led { entry, source, led }) => return Ok(self.handle(entry, source, !led)),
+                    Err(error) => return self.stale_or(seen, error),
+                }
             }
         })
     }
 
     /// A read of the truth, past what the caches have.
     pub(super) async fn load_anew(&self, key: K, start: Start<'_, V>) -> Result<Option<Cached<V>>> {
-        self.inner.check_open()?;
+        self.check_readable()?;
         let key = self.scoped(key);
-        let ticket = self.board(&key, Errand::Anew, Boarding::Replace);
+        let ticket = self.board(&key, Errand::Anew, Boarding::Replace, self.oldest());
         match self.lookup_of(&ticket).await {
             Looked::Found(entry, source) => Ok(self.handle(entry, source, false)),
             Looked::Failed(error, stale) => self.stale_or(stale, error),
-            Looked::Missed(missed) => self.load(ticket, missed, start).await,
+            Looked::Missed(missed) => {
+                let stale = missed.stale.clone();
+                match self.load(ticket, missed, &mut Some(start)).await {
+                    Ok(Led { entry, source, led }) => Ok(self.handle(entry, source, !led)),
+                    Err(error) => self.stale_or(stale, error),
+                }
+            }
         }
     }
 
-    /// The load stage: leads the load, or follows another caller's.
-    async fn load(
+    /// The load stage: leads the load, with `start`, or follows another caller's, and leaves it.
+    pub(super) async fn load(
         &self,
         ticket: CacheTicket<K, V>,
         missed: Missed<V>,
-        start: Start<'_, V>,
-    ) -> Result<Option<Cached<V>>> {
-        let stale = missed.stale.clone();
+        start: &mut Option<Start<'_, V>>,
+    ) -> Result<Led<V>> {
         let mut panicked = 0;
         let (promise, led) = loop {
             match ticket.flight().load.enter(panicked) {
                 Entered::Lead(lead) => {
                     let promise = lead.promise();
-                    let seen = stale.clone().and_then(|entry| self.handle(entry, Source::Near, false));
-                    let load = alone(start(Loading { stale: seen }));
+                    let Some(start) = start.take() else { return Err(panicked_error()) };
+                    let began = self.inner.clock.now();
+                    let stale = missed.stale.clone();
+                    let stale = stale.and_then(|entry| self.handle(entry, Source::Near, false));
+                    let load = alone(start(Loading { stale }));
                     let mut missed = missed;
                     if panicked > 0 {
                         // The lease was the panicked load's: it may be another process' turn.
                         missed.token = Token::NONE;
                     }
-                    let seat = LoadSeat { held: None, ticket: ticket.again(), lead, missed };
+                    let seat = LoadSeat { held: None, ticket: ticket.again(), lead, missed, began };
                     self.inner.spawn_load(&self.chain, vec![seat], load);
                     break (promise, true);
                 }
@@ -186,9 +227,9 @@ where
                 if !led {
                     self.inner.tell(&Event::Coalesced);
                 }
-                Ok(self.handle(entry, source, !led))
+                Ok(Led { entry, source, led })
             }
-            Landing::Done(Err(error)) => self.stale_or(stale, error),
+            Landing::Done(Err(error)) => Err(error),
             Landing::Panicked => Err(panicked_error()),
             Landing::Abandoned => Err(shut_down_error()),
         }
@@ -202,50 +243,17 @@ where
         if load.is_none() && self.chain.store.is_none() {
             return;
         }
-        let ticket = self.board(&key, Errand::Renew, self.boarding());
+        let began = self.inner.clock.now();
+        let ticket = self.board(&key, Errand::Renew, self.boarding(), self.oldest());
         let cache = self.clone();
         self.inner.tasks.spawn(async move {
             let looked = cache.lookup_of(&ticket).await;
             let (Looked::Missed(missed), Some(load)) = (looked, load) else { return };
             if let Entered::Lead(lead) = ticket.flight().load.enter(0) {
-                let seat = LoadSeat { held: None, ticket, lead, missed };
+                let seat = LoadSeat { held: None, ticket, lead, missed, began };
                 cache.inner.spawn_load(&cache.chain, vec![seat], alone(load));
             }
         });
-    }
-
-    pub(super) fn scoped(&self, key: K) -> Arc<Scoped<K>> {
-        Arc::new(Scoped { tenant: self.chain.tenant, key })
-    }
-
-    /// How the stampede policy has callers share a flight.
-    pub(super) fn boarding(&self) -> Boarding {
-        match self.inner.policies.coalesce {
-            Coalesce::Nobody => Boarding::Beside,
-            Coalesce::Local | Coalesce::Lease | Coalesce::LeaseOrStale => Boarding::Join,
-        }
-    }
-
-    /// Boards the key's flight, with a lookup for this key alone if it is new.
-    pub(super) fn board(&self, key: &Arc<Scoped<K>>, errand: Errand, how: Boarding) -> CacheTicket<K, V> {
-        self.inner.flights.board(key, errand, how, |id| self.lookup_alone(key, id, errand))
-    }
-
-    fn lookup_alone(&self, key: &Arc<Scoped<K>>, id: FlightId, errand: Errand) -> Lookup<V> {
-        let seat = Seat { key: Arc::clone(key), id, instead: Token::NONE };
-        let lookup = Inner::look_up(Arc::clone(&self.inner), Arc::clone(&self.chain), seat, errand);
-        Lookup::Alone(lookup.boxed().shared())
-    }
-
-    pub(super) async fn lookup_of(&self, ticket: &CacheTicket<K, V>) -> Looked<V> {
-        let (group, index) = match &ticket.flight().lookup {
-            Lookup::Alone(lookup) => return lookup.clone().await,
-            Lookup::Grouped { group, index } => (group.clone(), *index),
-        };
-        match group.await.get(index) {
-            Some(looked) => looked.clone(),
-            None => Looked::Failed(Error::new(ErrorKind::Backend, "the lookup lost a key"), None),
-        }
     }
 
     /// What a lookup found, as this caller gets it.
@@ -261,9 +269,9 @@ where
         ticket: &CacheTicket<K, V>,
         entry: Arc<Entry<V>>,
         source: Source,
-        start: Start<'_, V>,
+        start: Option<Start<'_, V>>,
     ) -> Option<Cached<V>> {
-        if self.is_to_be_refreshed(&entry) {
+        if let Some(start) = start.filter(|_| self.is_to_be_refreshed(&entry)) {
             let stale = self.handle(Arc::clone(&entry), source, false);
             self.renew(Arc::clone(ticket.key()), Some(start(Loading { stale })));
         }
@@ -282,99 +290,23 @@ where
         self.handle(entry, source, ticket.joined())
     }
 
-    pub(super) fn is_to_be_refreshed(&self, entry: &Entry<V>) -> bool {
-        let stale = !entry.is_fresh(self.inner.clock.now());
-        stale && self.inner.on_stale(&entry.deadlines(), true) == OnStale::ServeAndRefresh
-    }
-
     /// Whether an entry is a store's 'no row': it answers plain reads, never a caller with a loader.
     pub(super) fn is_no_row(&self, entry: &Entry<V>) -> bool {
         entry.value().is_none() && self.chain.store.is_some() && stands(Defence::NoRow)
-    }
-
-    /// What another caller has loaded since the lookup, or has stale while it loads. Its loader's error
-    /// is not a plain reader's.
-    pub(super) fn loaded_meanwhile(
-        &self,
-        ticket: &CacheTicket<K, V>,
-        stale: Option<Arc<Entry<V>>>,
-    ) -> Option<Cached<V>> {
-        match ticket.flight().load.result() {
-            Some(Ok((entry, source))) => self.handle(entry, source, true),
-            _ => self.stale_meanwhile(ticket, stale),
-        }
-    }
-
-    /// The stale entry, for a reader that came upon its renewal by another and may have it so.
-    pub(super) fn stale_meanwhile(
-        &self,
-        ticket: &CacheTicket<K, V>,
-        stale: Option<Arc<Entry<V>>>,
-    ) -> Option<Cached<V>> {
-        let entry = stale.filter(|_| ticket.joined())?;
-        // A refresh passes over fresh copies too; whoever joined it may have them.
-        if entry.is_fresh(self.inner.clock.now()) {
-            return self.handle(entry, Source::Near, true);
-        }
-        if self.inner.on_stale(&entry.deadlines(), true) == OnStale::Miss {
-            return None;
-        }
-        self.inner.tell(&Event::StaleServed);
-        self.handle(entry, Source::Near, true)
     }
 
     /// The handle of an entry; `None` for a negative one.
     pub(super) fn handle(&self, entry: Arc<Entry<V>>, source: Source, coalesced: bool) -> Option<Cached<V>> {
         Cached::beyond(entry, self.inner.clock.now(), source, coalesced)
     }
-
-    /// The stale entry instead of an error, where the freshness policy allows it.
-    pub(super) fn stale_or(&self, stale: Option<Arc<Entry<V>>>, error: Error) -> Result<Option<Cached<V>>> {
-        match stale {
-            Some(entry) if self.inner.serves_on_error(&entry.deadlines()) => {
-                self.inner.tell(&Event::StaleServed);
-                Ok(self.handle(entry, Source::Near, false))
-            }
-            _ => Err(error),
-        }
-    }
-
-    /// What to do with what the near tier has of a key, which is nothing fresh.
-    pub(super) fn near_stale(&self, seen: Seen<V>, renewable: bool) -> NearStale<V> {
-        let inner = &self.inner;
-        let Some(entry) = seen else {
-            if inner.near.is_enabled() {
-                inner.tell_near(&Event::Miss { tier: NEAR });
-            }
-            return NearStale::Keep(None);
-        };
-        inner.tell_near(&Event::Miss { tier: NEAR });
-        if entry.value().is_none() {
-            return NearStale::Keep(None);
-        }
-        // Fresh, but not proven: it serves where what is further down fails, if at all.
-        if entry.is_fresh(inner.clock.now()) {
-            return NearStale::Keep(Some(entry));
-        }
-        let verdict = inner.on_stale(&entry.deadlines(), renewable || inner.loader.is_some());
-        if verdict == OnStale::Miss {
-            return NearStale::Keep(Some(entry));
-        }
-        inner.tell(&Event::StaleServed);
-        let Some(hit) = self.handle(entry, Source::Near, false) else { return NearStale::Keep(None) };
-        match verdict {
-            OnStale::ServeAndRefresh => NearStale::Refresh(hit),
-            _ => NearStale::Serve(hit),
-        }
-    }
 }
 
-/// What to do with a stale near entry.
-pub(super) enum NearStale<V> {
-    Serve(Cached<V>),
-    Refresh(Cached<V>),
-    /// Go on; keep it in case the renewal fails.
-    Keep(Option<Arc<Entry<V>>>),
+/// What a load gave.
+pub(super) struct Led<V> {
+    pub(super) entry: Arc<Entry<V>>,
+    pub(super) source: Source,
+    /// Whether this caller led it.
+    pub(super) led: bool,
 }
 
 pub(super) fn reentrant_error() -> Error {

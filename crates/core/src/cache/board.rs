@@ -1,0 +1,115 @@
+//! Boarding a key's flight, and boarding again where it began too long before the call.
+
+use std::{hash::Hash, sync::Arc};
+
+use futures_util::FutureExt;
+
+use super::{
+    Cache,
+    inner::{Inner, Looked, Lookup},
+    load::CacheTicket,
+    lookup::Seat,
+};
+use crate::{
+    Cached, Coalesce, Error, ErrorKind, Near, Timestamp, Token,
+    flight::{Boarding, Errand, FlightId},
+    near::{Probe, Scoped},
+};
+
+/// How often a caller shares a flight that turns out to have begun too long before its call, until it
+/// flies alone. One that it meets later began after its call, unless others ask for less proof.
+const SHARED_ROUNDS: usize = 2;
+
+/// How a caller boards, round after round.
+pub(super) struct Rounds {
+    how: Boarding,
+    shared: usize,
+}
+
+impl Rounds {
+    pub(super) fn new(how: Boarding) -> Self {
+        Self { how, shared: 0 }
+    }
+
+    pub(super) fn how(&self) -> Boarding {
+        if self.shared < SHARED_ROUNDS { self.how } else { Boarding::Beside }
+    }
+
+    /// The flight came to nothing for this caller.
+    pub(super) fn next(&mut self) {
+        self.shared += 1;
+    }
+
+    /// From now on those alone whose lookups are made for loads.
+    pub(super) fn for_loads(&mut self) {
+        self.how = Boarding::JoinLoad;
+    }
+}
+
+impl<K, V, N> Cache<K, V, N>
+where
+    K: Clone + Eq + Hash + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+    N: Near<K, V>,
+{
+    pub(super) fn scoped(&self, key: K) -> Arc<Scoped<K>> {
+        Arc::new(Scoped { tenant: self.chain.tenant, key })
+    }
+
+    /// How the stampede policy has callers share a flight.
+    pub(super) fn boarding(&self) -> Boarding {
+        match self.inner.policies.coalesce {
+            Coalesce::Nobody => Boarding::Beside,
+            Coalesce::Local | Coalesce::Lease | Coalesce::LeaseOrStale => Boarding::Join,
+        }
+    }
+
+    /// Boards the key's flight, with a lookup for this key alone if it is new.
+    pub(super) fn board(
+        &self,
+        key: &Arc<Scoped<K>>,
+        errand: Errand,
+        how: Boarding,
+        oldest: Timestamp,
+    ) -> CacheTicket<K, V> {
+        self.inner.flights.board(key, errand, how, |id| self.lookup_alone(key, id, errand, oldest))
+    }
+
+    fn lookup_alone(
+        &self,
+        key: &Arc<Scoped<K>>,
+        id: FlightId,
+        errand: Errand,
+        oldest: Timestamp,
+    ) -> Lookup<V> {
+        let seat = Seat { key: Arc::clone(key), id, instead: Token::NONE };
+        let lookup = Inner::look_up(Arc::clone(&self.inner), Arc::clone(&self.chain), seat, errand, oldest);
+        Lookup::Alone(lookup.boxed().shared())
+    }
+
+    pub(super) async fn lookup_of(&self, ticket: &CacheTicket<K, V>) -> Looked<V> {
+        let (group, index) = match &ticket.flight().lookup {
+            Lookup::Alone(lookup) => return lookup.clone().await,
+            Lookup::Grouped { group, index } => (group.clone(), *index),
+        };
+        match group.await.get(index) {
+            Some(looked) => looked.clone(),
+            None => Looked::Failed(Error::new(ErrorKind::Backend, "the lookup lost a key"), None),
+        }
+    }
+
+    /// What another's load left in near, if it landed between the look there and boarding: where no tier
+    /// has it, it would be loaded twice.
+    pub(super) fn landed(&self, key: &K) -> Option<Option<Cached<V>>> {
+        let probe = Probe { tenant: self.tenant, key };
+        let landed = self.chain.is_local() && self.inner.near.holds(&probe);
+        landed.then(|| self.near_hit(key, true).ok()).flatten()
+    }
+
+    /// A flight came to nothing for this call: the next round, or what near has by now. What was told
+    /// meanwhile may prove it.
+    pub(super) fn again(&self, rounds: &mut Rounds, key: &K, loads: bool) -> Option<Option<Cached<V>>> {
+        rounds.next();
+        self.near_hit(key, loads).ok()
+    }
+}

@@ -1,0 +1,29 @@
+//! A recording again, and why it fails.
+
+use std::path::Path;
+
+use crate::{
+    real::{Recording, judge},
+    story::story,
+};
+
+/// Lines of a story that are told before what is wrong, and after.
+const BEFORE: usize = 40;
+const AFTER: usize = 5;
+
+/// Judges a recording and tells the story of the first violation. Whether it is good.
+pub(crate) fn check(file: &Path) -> Result<bool, terrace::BoxError> {
+    let recording = Recording::load(file)?;
+    let judged = judge(&recording);
+    println!("\n{}: {}, {} reads checked", file.display(), recording.plan.stack, judged.reads);
+    if let Some(first) = judged.violations.first() {
+        println!("what happened to key {}:", first.key);
+        let lines = story(&judged.history, first.key);
+        let wrong = lines.partition_point(|(at, _)| *at <= first.at);
+        let told = wrong.saturating_sub(BEFORE)..lines.len().min(wrong + AFTER);
+        lines[told].iter().for_each(|(at, line)| println!("  {at}  {line}"));
+    }
+    judged.violations.iter().take(20).for_each(|violation| println!("VIOLATION {violation}"));
+    println!("{} violations, {} keys undecided", judged.violations.len(), judged.undecided.len());
+    Ok(judged.violations.is_empty())
+}

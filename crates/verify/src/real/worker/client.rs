@@ -1,0 +1,166 @@
+//! The callers of a worker: what they read.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU64, Ordering},
+};
+use std::time::Duration;
+
+use fastrand::Rng;
+use sqlx::PgPool;
+use terrace::{BoxError, Cache, Cached, Result, Source};
+use terrace_conformance::history::{At, End, From, Process, Read, Wish};
+use tokio::time::sleep;
+
+use super::{Place, caches, say};
+use crate::real::{
+    plan::Plan,
+    record::{Line, now},
+};
+
+/// What the callers of a worker share.
+pub(super) struct Client {
+    pub(super) process: Process,
+    pub(super) plan: Plan,
+    pub(super) cache: Cache<i64, u64>,
+    /// To the table behind the loader, where there is one.
+    pub(super) table: PgPool,
+    /// Values and writes, numbered; a value carries the process as well.
+    numbers: AtomicU64,
+}
+
+impl Client {
+    pub(super) fn new(place: &Place) -> std::result::Result<Self, BoxError> {
+        Ok(Self {
+            process: place.process,
+            plan: place.plan.clone(),
+            cache: caches::build(place)?,
+            table: caches::pool(place)?,
+            numbers: AtomicU64::new(0),
+        })
+    }
+
+    pub(super) async fn ready(&self) -> Result<()> {
+        self.cache.ready().await
+    }
+
+    /// A number that nobody else in the round has.
+    pub(super) fn number(&self) -> u64 {
+        u64::from(self.process) << 32 | self.numbers.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// One caller: one call after the other, until all are to be quiet.
+    pub(super) async fn call(self: Arc<Self>, mut rng: Rng, quiet: Arc<AtomicBool>) {
+        while !quiet.load(Ordering::Relaxed) {
+            self.act(&mut rng).await;
+            match rng.u8(..4) {
+                0 => sleep(Duration::from_micros(rng.u64(..3_000))).await,
+                _ => tokio::task::yield_now().await,
+            }
+        }
+    }
+
+    async fn act(&self, rng: &mut Rng) {
+        let any = rng.i64(0..self.plan.keys as i64);
+        let to = rng.i64(any..self.plan.keys as i64) + 1;
+        if rng.u8(..100) < self.plan.writes {
+            return self.write(any, rng).await;
+        }
+        match rng.u8(..100) {
+            0..82 => {
+                for _ in 0..4 {
+                    self.get(rng.i64(0..self.plan.keys as i64)).await;
+                }
+            }
+            82..88 => self.get_many((any..to).collect()).await,
+            _ => self.load(any, rng.u64(..8)).await,
+        }
+    }
+
+    pub(super) async fn get(&self, key: i64) {
+        let call = now();
+        let got = self.cache.get(&key).await;
+        self.read(call, key, false, got);
+    }
+
+    async fn get_many(&self, keys: Vec<i64>) {
+        let call = now();
+        let many = self.cache.get_many(&keys).await;
+        keys.into_iter().zip(many).for_each(|(key, got)| self.read(call, key, false, got));
+    }
+
+    /// A load that takes some milliseconds. Over a store it offers a new value, which is the record
+    /// where nothing is there; else it reads the table.
+    async fn load(&self, key: i64, pace: u64) {
+        if !self.plan.stack.has_store() {
+            return self.load_row(key, pace).await;
+        }
+        let call = now();
+        let value = self.number();
+        let offer = Arc::new(AtomicBool::new(false));
+        let (offered, process) = (Arc::clone(&offer), self.process);
+        let got = self
+            .cache
+            .get_or_load_with(&key, move |_| async move {
+                sleep(Duration::from_millis(pace)).await;
+                offered.store(true, Ordering::Relaxed);
+                let wish = Wish::Create(value);
+                say(&Line::Writes { process, id: value, key: Some(key as u64), call: now(), wish });
+                Ok::<_, BoxError>(Some(value))
+            })
+            .await;
+        if offer.load(Ordering::Relaxed) {
+            let end = match &got {
+                Ok(Some(got)) if **got == value => End::Done,
+                Ok(_) => End::Refused,
+                Err(_) => End::Unknown,
+            };
+            self.wrote(value, end, false, None);
+        }
+        self.read(call, key, true, got);
+    }
+
+    async fn load_row(&self, key: i64, pace: u64) {
+        let call = now();
+        let table = self.table.clone();
+        let load = move |_| async move {
+            let value = sqlx::query_scalar("SELECT value FROM origin WHERE id = $1").bind(key);
+            let value: i64 = value.fetch_one(&table).await?;
+            // Late: the table may have changed since.
+            sleep(Duration::from_millis(pace)).await;
+            Ok::<_, sqlx::Error>(Some(value as u64))
+        };
+        let got = self.cache.get_or_load_with(&key, load).await;
+        self.read(call, key, true, got);
+    }
+
+    fn read(&self, call: At, key: i64, loads: bool, got: Result<Option<Cached<u64>>>) {
+        let ret = now();
+        let Ok(got) = got else { return say(&Line::ReadFailed) };
+        let served = got.as_ref().map(Cached::served);
+        let from = match served.as_ref().map(|served| &served.from) {
+            Some(Source::Near) => From::Near,
+            Some(Source::Tier(_)) => From::Tier,
+            Some(Source::Store(_)) => From::Store,
+            Some(Source::Loader) => From::Loader,
+            _ => From::Unknown,
+        };
+        let joined = served.as_ref().is_none_or(|served| served.coalesced);
+        let stale = served.as_ref().is_some_and(|served| served.stale);
+        // What only the truth can have given was true at the call, or later.
+        let of_truth = match self.plan.stack.has_store() {
+            true => from == From::Store,
+            false => from == From::Loader,
+        };
+        let (process, key, value) = (self.process, key as u64, got.map(|got| *got));
+        let anew = of_truth && !joined;
+        say(&Line::Read(Read { process, key, call, ret, value, from, joined, stale, anew, loads }));
+    }
+
+    /// One more read of every key, once all is well.
+    pub(super) async fn read_all(&self) {
+        for key in 0..self.plan.keys as i64 {
+            self.get(key).await;
+        }
+    }
+}
