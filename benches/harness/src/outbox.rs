@@ -149,10 +149,12 @@ async fn is_copy(cache: &Cache<String, User, NoNear>, key: &str) -> Result<bool>
 /// # Errors
 /// The servers'; an outbox that is where it should not be, or is not where it should be.
 pub async fn rows(effort: Effort, say: &mut dyn FnMut(Row), tell: &mut dyn FnMut(Latency)) -> Result<()> {
-    // Commits wait for the disk, as an application's do.
-    let server = Server::options().durable().start().await?;
     let seconds = if effort.quick { 10 } else { 60 };
-    for (with_redis, most) in [(false, 1.25), (true, 1.5)] {
+    for (waits_for_disk, with_redis, most) in [(true, false, 1.25), (false, false, 1.25), (true, true, 1.5)] {
+        let server = match waits_for_disk {
+            true => Server::options().durable().start().await?,
+            false => Server::start().await?,
+        };
         let database = server.create_database().await?;
         let redis = if with_redis { Some(shared_redis().await?) } else { None };
         let stack = |schema| Stack {
@@ -177,7 +179,11 @@ pub async fn rows(effort: Effort, say: &mut dyn FnMut(Row), tell: &mut dyn FnMut
         if after[0] == before[0] || after[1] != before[1] {
             return Err(format!("rows of the outbox before and after: {before:?}, {after:?}").into());
         }
-        let stack = if with_redis { "near, Redis, Postgres, relay" } else { "near, Postgres" };
+        let stack = match (waits_for_disk, with_redis) {
+            (_, true) => "Redis, Postgres, relay",
+            (true, false) => "Postgres",
+            (false, false) => "Postgres, no fsync",
+        };
         let name = format!("put / without outbox, {WRITERS} writers, {stack}");
         say(Row::new("outbox", name, Unit::Micros, &rounds, Some(Target::AtMost(most))));
         if let Some(probe) = probe {

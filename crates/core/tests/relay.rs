@@ -209,6 +209,23 @@ async fn a_mark_moves_ten_times_while_a_bound_passes() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_step_that_failed_is_made_again_soon() {
+    let stage = Stage::new();
+    let _relay = stage.process(Level::Fenced);
+    stage.pass(ms(5)).await;
+    let (before, _) = stage.mark().await.unwrap();
+    stage.redis.set_down(true);
+    stage.truth.change_key(1, "k");
+    stage.truth.wake();
+    stage.pass(ms(5)).await;
+    stage.redis.set_down(false);
+    stage.pass(ms(30)).await;
+    let (after, mark) = stage.mark().await.unwrap();
+    assert!(after > before, "news waits for no tick");
+    assert_eq!(mark.place, "1");
+}
+
+#[tokio::test(start_paused = true)]
 async fn another_relay_goes_on_from_the_mark_that_it_read() {
     let stage = Stage::new();
     let first = stage.process(Level::Fenced);

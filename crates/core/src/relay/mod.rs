@@ -41,6 +41,9 @@ const SHORTEST_TICK: Duration = Duration::from_millis(20);
 /// moved by [`TICK`] could be.
 const TICKS_TO_TAKEOVER: u32 = 4;
 const SHORTEST_TAKEOVER: Duration = Duration::from_millis(400);
+/// Behind a step that failed, and twice as long behind each that follows, up to the pause of those who
+/// look: whatever it was, news waits for it.
+const RETRY: Duration = Duration::from_millis(20);
 /// What takes longer is tried anew: a tier need not keep a budget by itself.
 const STEP: Duration = Duration::from_secs(30);
 /// Keys dropped in one call, where that is not the step.
@@ -115,7 +118,7 @@ impl Relay {
 
     /// Works until the cache has gone.
     pub(crate) async fn run(mut self, wake: Weak<Wake>) {
-        let mut due = Instant::now();
+        let (mut due, mut failures) = (Instant::now(), 0);
         while let Some(waiting) = wake.upgrade() {
             let woken = timeout_at(due, waiting.changed.notified()).await.is_ok();
             drop(waiting);
@@ -128,7 +131,8 @@ impl Relay {
                 tracing::debug!(%error, cache = %self.space.namespace, "the relay could not go on; it tries again");
                 self.place = Place::Unknown;
             }
-            due = begun + self.pause();
+            failures = if step.is_err() { failures + 1 } else { 0 };
+            due = begun + self.pause(failures);
             if let (Place::Held { .. } | Place::Seen { .. }, Some(wake)) = (&self.place, wake.upgrade()) {
                 wake.begin();
             }
@@ -136,10 +140,12 @@ impl Relay {
     }
 
     /// Until the next step, if nothing happens.
-    fn pause(&self) -> Duration {
+    fn pause(&self, failures: u32) -> Duration {
+        let look = self.takeover() / TICKS_TO_TAKEOVER;
         match &self.place {
             Place::Held { .. } => self.tick(),
-            Place::Unknown | Place::Seen { .. } => self.takeover() / TICKS_TO_TAKEOVER,
+            Place::Unknown => look.min(RETRY * 2_u32.saturating_pow(failures.saturating_sub(1))),
+            Place::Seen { .. } => look,
         }
     }
 
