@@ -7,7 +7,7 @@ mod support;
 use support::{Loader, Stack, builder, fake, ms, without_near};
 use terrace_conformance::{Call, Fake};
 use terrace_core::{
-    Clock, ErrorKind, Freshness, Level, ManualClock, Missing, OnStale, Source, StaleHit, Stampede,
+    Clock, Coalesce, ErrorKind, Freshness, Level, ManualClock, Missing, OnStale, Source, StaleHit, Stampede,
 };
 
 const STORE: Source = Source::Store("db");
@@ -169,8 +169,8 @@ async fn a_bound_loader_creates_and_an_absence_stays_one() {
 async fn callers_that_share_no_loads_agree_on_the_record() {
     struct Unshared;
     impl Stampede for Unshared {
-        fn coalesce(&self) -> terrace_core::Coalesce {
-            terrace_core::Coalesce::Nobody
+        fn coalesce(&self) -> Coalesce {
+            Coalesce::Nobody
         }
     }
     let hand = Clock::manual();
@@ -200,4 +200,60 @@ async fn a_loader_that_asks_for_its_own_key_is_told() {
         .await
         .unwrap_err();
     assert!(format!("{error:?}").contains("would wait for itself"), "{error:?}");
+}
+
+/// Processes wait for each other's loads.
+struct Lease(Coalesce);
+
+impl Stampede for Lease {
+    fn coalesce(&self) -> Coalesce {
+        self.0
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn processes_that_wait_for_each_other_read_what_the_store_has() {
+    for coalesce in [Coalesce::Lease, Coalesce::LeaseOrStale] {
+        let hand = Clock::manual();
+        let (redis, db) = (fake("redis", &hand).with_log(), fake("db", &hand));
+        let process = || {
+            let of = builder().clock(&hand).level(Level::Strong).stampede(Lease(coalesce));
+            of.tier(redis.another_handle()).store(db.another_handle()).build().unwrap()
+        };
+        let (here, there) = (process(), process());
+        // A copy that no reader may have: its record is gone, and nobody told.
+        here.put("k", 0).await.unwrap();
+        here.with(Level::Fenced).get("k").await.unwrap();
+        here.settled().await;
+        let writer = without_near().clock(&hand).level(Level::Strong).store(db.another_handle());
+        writer.build().unwrap().remove("k").await.unwrap();
+        let loader = Loader::default();
+        let get = |cache: &Stack, value| {
+            let (cache, loader) = (cache.clone(), loader.clone());
+            tokio::spawn(
+                async move { *cache.get_or_load("k", || loader.give(value, ms(300))).await.unwrap() },
+            )
+        };
+        let first = get(&here, 1);
+        tokio::time::sleep(ms(20)).await;
+        let second = get(&there, 2);
+        assert_eq!(first.await.unwrap(), 1, "{coalesce:?}");
+        assert_eq!(second.await.unwrap(), 1, "{coalesce:?}: the first to create it won");
+        for cache in [&here, &there] {
+            cache.settled().await;
+            assert_eq!(*cache.get("k").await.unwrap().unwrap(), 1);
+            assert_eq!(*cache.with(Level::Fenced).get("k").await.unwrap().unwrap(), 1, "{coalesce:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refresh_reads_the_store() {
+    let Servers { here, writer, .. } = &servers();
+    here.put("k", 1).await.unwrap();
+    writer.put("k", 2).await.unwrap();
+    let loader = Loader::default();
+    let value = here.refresh("k", |_| loader.give(9, ms(0))).await.unwrap().unwrap();
+    assert_eq!((*value, loader.runs()), (2, 0));
+    assert_eq!(*here.with(Level::Fenced).get("k").await.unwrap().unwrap(), 2, "and replaces the copies");
 }
