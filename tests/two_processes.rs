@@ -1,4 +1,5 @@
-//! Two processes, each with a near tier, over one Redis: what one writes the other reads.
+//! Two processes, each with a near tier, over one Redis or one Postgres: what one writes the other
+//! reads. How soon is measured by `cargo xtask bench-report delivery`.
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
@@ -12,49 +13,57 @@ use std::{
 };
 
 use support::PATIENCE;
-use terrace::{Cache, Memory, Redis, Source, TierSettings};
-use terrace_testbed::{shared_redis, unique_name};
+use terrace::{Cache, Memory, Postgres, Redis, Source, TierSettings};
+use terrace_testbed::{shared_postgres, shared_redis, unique_name};
 use tokio::time::{Instant, sleep, sleep_until};
 
-/// Set in the child, which is this test run once more.
+/// Set in the child, which is the same test run once more.
 const CHILD: &str = "TERRACE_TEST_WRITER";
 const KEYS: u64 = 100;
 const WRITES: u64 = 3_000;
 /// From one write to the next.
 const PACE: Duration = Duration::from_millis(1);
-const BOUND_MICROS: u64 = 50_000;
+/// Near copies that no log speaks for end by themselves after a second, so that nine of ten writes
+/// would be read within 900 ms also if the log told nothing. Delivery itself takes some milliseconds.
+const UNDELIVERED_MICROS: u64 = 500_000;
 
-fn cache(url: &str, namespace: &str) -> Cache<u64, u64> {
+type Stack = Cache<u64, u64>;
+
+fn over_redis(url: &str, namespace: &str) -> Stack {
     let redis = Redis::builder(url).allow_plaintext().build().unwrap().budget(PATIENCE);
     Cache::builder(namespace).near(Memory::entries(1_000)).tier(redis).build().unwrap()
 }
 
-/// Microseconds on the clock that both processes read.
-fn micros() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros() as u64
+fn over_postgres(url: &str, namespace: &str) -> Stack {
+    let postgres = Postgres::new(url).unwrap().budget(PATIENCE);
+    Cache::builder(namespace).near(Memory::entries(1_000)).store(postgres).build().unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_write_of_one_process_is_read_by_the_other_within_50_ms() {
-    if let Ok(place) = std::env::var(CHILD) {
-        let (url, namespace) = place.split_once(' ').unwrap();
-        return write(&cache(url, namespace)).await;
-    }
-    let url = shared_redis().await.unwrap();
-    // What is measured is the slowest of every hundred, and the machine may be busy with other tests.
-    for _ in 0..5 {
-        if measure(&url).await <= BOUND_MICROS {
-            return;
-        }
-    }
-    panic!("p99 was above {BOUND_MICROS} us five times");
+async fn writes_elsewhere_are_read_in_order_and_sooner_than_near_copies_end_over_redis() {
+    let test = "writes_elsewhere_are_read_in_order_and_sooner_than_near_copies_end_over_redis";
+    both_processes(test, over_redis, shared_redis).await;
 }
 
-/// Runs a writer, prints how late its writes were read here, and returns the 99th percentile.
-async fn measure(url: &str) -> u64 {
-    let namespace = unique_name("processes");
-    let cache = cache(url, &namespace);
-    let said = start_writer(&format!("{url} {namespace}"));
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn writes_elsewhere_are_read_in_order_and_sooner_than_near_copies_end_over_postgres() {
+    let test = "writes_elsewhere_are_read_in_order_and_sooner_than_near_copies_end_over_postgres";
+    both_processes(test, over_postgres, shared_postgres).await;
+}
+
+/// In the child the writer; else the reader, which starts the child.
+async fn both_processes(
+    test: &str,
+    stack: impl Fn(&str, &str) -> Stack,
+    server: impl AsyncFn() -> terrace_testbed::Result<String>,
+) {
+    if let Ok(place) = std::env::var(CHILD) {
+        let (url, namespace) = place.split_once(' ').unwrap();
+        return write(&stack(url, namespace)).await;
+    }
+    let (url, namespace) = (server().await.unwrap(), unique_name("processes"));
+    let cache = stack(&url, &namespace);
+    let said = start_writer(test, &format!("{url} {namespace}"));
     let start = Instant::now();
     while !said.has("ready") {
         assert!(start.elapsed() < PATIENCE && !said.has("done"), "the writer did not begin");
@@ -66,21 +75,26 @@ async fn measure(url: &str) -> u64 {
     let at = |share: usize| late[(late.len() - 1) * share / 1_000];
     let took = said.took();
     println!(
-        "{} writes in {took:?}, read elsewhere after p50 {} us, p99 {} us, p99.9 {} us, at most {} us; \
+        "{} writes in {took:?}, read elsewhere after p50 {} us, p90 {} us, p99 {} us, at most {} us; \
          {near} of {reads} reads were near hits",
         late.len(),
         at(500),
+        at(900),
         at(990),
-        at(999),
         at(1_000),
     );
     assert_eq!(late.len() as u64, WRITES);
     assert!(near > reads / 2, "near must serve most reads: {near} of {reads}");
-    at(990)
+    assert!(at(900) < UNDELIVERED_MICROS, "the log does not deliver: p90 {} us", at(900));
+}
+
+/// Microseconds on the clock that both processes read.
+fn micros() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros() as u64
 }
 
 /// The child: writes growing values, and says when each was acknowledged.
-async fn write(cache: &Cache<u64, u64>) {
+async fn write(cache: &Stack) {
     for key in 0..KEYS {
         cache.put(&key, 0).await.unwrap();
     }
@@ -121,8 +135,7 @@ impl Said {
     }
 }
 
-fn start_writer(place: &str) -> Said {
-    let test = "a_write_of_one_process_is_read_by_the_other_within_50_ms";
+fn start_writer(test: &str, place: &str) -> Said {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args([test, "--exact", "--nocapture", "--test-threads=1"])
         .env(CHILD, place)
@@ -150,7 +163,7 @@ struct Seen {
 }
 
 /// Reads all keys, in one trip where near has them not, until the writer is done, and a little longer.
-async fn watch(cache: &Cache<u64, u64>, said: &Said) -> Seen {
+async fn watch(cache: &Stack, said: &Said) -> Seen {
     let mut seen = Seen { first: vec![Vec::new(); KEYS as usize], near: 0, reads: 0 };
     let keys: Vec<u64> = (0..KEYS).collect();
     let mut last_round = false;

@@ -94,17 +94,17 @@ async fn together<A: Work, B: Work>(
     rounds: usize,
 ) -> Result<Vec<Round>> {
     let mut measured = Vec::with_capacity(rounds);
-    turn(ours, callers, 0).await?;
-    turn(raw, callers, 0).await?;
-    turn(control, callers, 0).await?;
+    turn(ours, callers, 0, TURN).await?;
+    turn(raw, callers, 0, TURN).await?;
+    turn(control, callers, 0, TURN).await?;
     for round in 0..rounds {
         let mut spent = [0.0; 3];
         for side in ORDERS[round % ORDERS.len()] {
             let start = (3 * round + side) * 1_000_003;
             spent[side] = match side {
-                0 => turn(ours, callers, start).await?,
-                1 => turn(raw, callers, start).await?,
-                _ => turn(control, callers, start).await?,
+                0 => turn(ours, callers, start, TURN).await?,
+                1 => turn(raw, callers, start, TURN).await?,
+                _ => turn(control, callers, start, TURN).await?,
             };
         }
         let [ours, raw, control] = spent;
@@ -114,7 +114,7 @@ async fn together<A: Work, B: Work>(
 }
 
 /// One side's turn: microseconds an operation, as a caller sees it on average.
-async fn turn<W: Work>(work: &W, callers: usize, start: usize) -> Result<f64> {
+pub(crate) async fn turn<W: Work>(work: &W, callers: usize, start: usize, length: Duration) -> Result<f64> {
     let began = Instant::now();
     let mut tasks = JoinSet::new();
     for caller in 0..callers {
@@ -122,7 +122,7 @@ async fn turn<W: Work>(work: &W, callers: usize, start: usize) -> Result<f64> {
         tasks.spawn(async move {
             let mut n = start + caller * 9_973;
             let mut done = 0usize;
-            while began.elapsed() < TURN {
+            while began.elapsed() < length {
                 work.run(n).await?;
                 n += 1;
                 done += 1;

@@ -7,9 +7,12 @@
 pub mod callers;
 pub mod data;
 pub mod database;
+pub mod delivery;
+pub mod latency;
 pub mod levels;
 pub mod load;
 pub mod near;
+pub mod outbox;
 pub mod remote;
 pub mod report;
 pub mod row;

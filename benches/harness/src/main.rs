@@ -3,13 +3,14 @@
 use std::process::ExitCode;
 
 use terrace_bench::{
-    Effort, Result, database, levels, load, near, remote,
-    report::{Report, heading, line},
+    Effort, Result, database, delivery, levels, load, near, outbox, remote,
+    report::{Report, heading, latency_heading, latency_line, line},
 };
 use terrace_testbed::{shared_postgres, shared_redis};
 
-const GROUPS: [&str; 4] = ["near", "redis", "postgres", "load"];
-const USAGE: &str = "usage: cargo xtask bench-report [--json] [--quick] [near] [redis] [postgres] [load]";
+const GROUPS: [&str; 6] = ["near", "redis", "postgres", "load", "outbox", "delivery"];
+const USAGE: &str =
+    "usage: cargo xtask bench-report [--json] [--quick] [near] [redis] [postgres] [load] [outbox] [delivery]";
 
 struct Arguments {
     json: bool,
@@ -18,11 +19,18 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    let Some(arguments) = parse(std::env::args().skip(1)) else {
-        eprintln!("{USAGE}");
-        return ExitCode::from(2);
+    let given: Vec<String> = std::env::args().skip(1).collect();
+    let outcome = match given.split_first() {
+        Some((first, words)) if first == delivery::WRITER => run(delivery::write(words)),
+        _ => match parse(given.into_iter()) {
+            Some(arguments) => run(measure(&arguments)),
+            None => {
+                eprintln!("{USAGE}");
+                return ExitCode::from(2);
+            }
+        },
     };
-    match run(&arguments) {
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("bench-report: {error}");
@@ -44,25 +52,29 @@ fn parse(given: impl Iterator<Item = String>) -> Option<Arguments> {
     Some(arguments)
 }
 
-fn run(arguments: &Arguments) -> Result<()> {
+fn run(work: impl Future<Output = Result<()>>) -> Result<()> {
     // Two workers, whatever the machine has: the same figures mean the same thing elsewhere.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(measure(arguments))
+    runtime.block_on(work)
 }
 
 async fn measure(arguments: &Arguments) -> Result<()> {
     let effort = Effort { quick: arguments.quick };
     let wanted =
         |group: &str| arguments.groups.is_empty() || arguments.groups.iter().any(|name| name == group);
-    let mut rows = Vec::new();
-    let mut say = |row| {
+    let print = |text: String| {
         if !arguments.json {
-            println!("{}", line(&row));
+            println!("{text}");
         }
+    };
+    let (mut rows, mut latencies) = (Vec::new(), Vec::new());
+    let mut say = |row| {
+        print(line(&row));
         rows.push(row);
     };
-    if !arguments.json {
-        println!("{}", heading());
+    let mut tell = |row| latencies.push(row);
+    if GROUPS[..5].iter().any(|group| wanted(group)) {
+        print(heading());
     }
     if wanted("near") {
         near::rows(effort, &mut say).await?;
@@ -77,9 +89,20 @@ async fn measure(arguments: &Arguments) -> Result<()> {
     if wanted("load") {
         load::rows(effort, &shared_redis().await?, &mut say).await?;
     }
+    if wanted("outbox") {
+        outbox::rows(effort, &mut say, &mut tell).await?;
+    }
+    if wanted("delivery") {
+        delivery::rows(effort, &mut tell).await?;
+    }
+    if !latencies.is_empty() {
+        print(latency_heading());
+        latencies.iter().for_each(|row| print(latency_line(row)));
+    }
     if arguments.json {
         let processors = std::thread::available_parallelism()?.get();
-        println!("{}", serde_json::to_string_pretty(&Report { quick: arguments.quick, processors, rows })?);
+        let report = Report { quick: arguments.quick, processors, rows, latencies };
+        println!("{}", serde_json::to_string_pretty(&report)?);
     }
     Ok(())
 }

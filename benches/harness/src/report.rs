@@ -2,7 +2,10 @@
 
 use serde::Serialize;
 
-use crate::row::{Row, Spread, Target};
+use crate::{
+    latency::{Bound, Latency},
+    row::{Row, Spread, Target},
+};
 
 /// All that a run measured.
 #[derive(Debug, Serialize)]
@@ -11,19 +14,54 @@ pub struct Report {
     pub quick: bool,
     /// The processors that it could use.
     pub processors: usize,
-    /// The rows.
+    /// The rows beside raw clients and engines.
     pub rows: Vec<Row>,
+    /// The rows of times by themselves.
+    pub latencies: Vec<Latency>,
 }
 
 /// What stands over the columns.
 #[must_use]
 pub fn heading() -> String {
-    let names = format!(
+    ruled(&format!(
         "{:<8} {:<58} {:>11} {:>11}     {:>6} {:<13} {:<13} {:>7}  {}",
         "", "", "ours", "raw", "ratio", "(quartiles)", "raw / raw", "target", "met"
-    );
+    ))
+}
+
+/// What stands over the columns of times by themselves.
+#[must_use]
+pub fn latency_heading() -> String {
+    ruled(&format!(
+        "{:<8} {:<58} {:>8} {:>9} {:>9} {:>9} {:>9}     {:>13}  {}",
+        "", "", "count", "p50", "p99", "p99.9", "most", "target", "met"
+    ))
+}
+
+fn ruled(names: &str) -> String {
     let rule = "-".repeat(names.chars().count());
     format!("{names}\n{rule}")
+}
+
+/// One line of the table of times by themselves.
+#[must_use]
+pub fn latency_line(row: &Latency) -> String {
+    let target = match row.target {
+        Bound::P99(bound) => format!("p99 <= {bound:.0}"),
+        Bound::Most(bound) => format!("most <= {bound:.0}"),
+    };
+    format!(
+        "{:<8} {:<58} {:>8} {:>9.1} {:>9.1} {:>9.1} {:>9.1} ms  {:>13}  {}",
+        row.group,
+        row.name,
+        row.count,
+        row.p50_ms,
+        row.p99_ms,
+        row.p999_ms,
+        row.most_ms,
+        target,
+        if row.met { "yes" } else { "NO" }
+    )
 }
 
 /// One line of the table.

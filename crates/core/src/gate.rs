@@ -19,9 +19,6 @@ use tokio::{
 
 use crate::{Error, ErrorKind, Result};
 
-/// One batch travels while the next one fills.
-const DRAINS: usize = 2;
-
 /// What a [`Gate`] sends: one request alone, or many in one round trip.
 pub trait Trip: Send + Sync + 'static {
     /// What a caller asks.
@@ -43,6 +40,9 @@ pub struct GateLimits {
     pub direct: usize,
     /// The most requests of one batch.
     pub batch: usize,
+    /// So many batches travel at a time: two, and one fills while the other is under way; more, where
+    /// the server takes them one behind the other on one connection.
+    pub drains: usize,
     /// The most requests in the queue; beyond, a call is [`ErrorKind::Busy`].
     pub queue: usize,
     /// How long one call may take, its time in the queue included.
@@ -52,7 +52,7 @@ pub struct GateLimits {
 /// Lets concurrent calls share round trips.
 ///
 /// While few calls are outstanding, each goes straight out in its caller's task. Above that, and
-/// until no more come, they join a queue that at most two drain tasks empty. A drain yields once, so that every caller that
+/// until no more come, they join a queue that a few drain tasks empty. A drain yields once, so that every caller that
 /// is ready now joins, then makes one batched call under one timer. Callers may be cancelled at
 /// any point. All calls of a gate have one budget: so the queue is in the order of the deadlines,
 /// and a drain is always back in time to answer who is late.
@@ -88,7 +88,7 @@ pub struct GateLimits {
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<()> {
-/// let limits = GateLimits { direct: 4, batch: 512, queue: 10_000, budget: Duration::from_millis(50) };
+/// let limits = GateLimits { direct: 4, batch: 512, drains: 2, queue: 10_000, budget: Duration::from_millis(50) };
 /// let gate = Gate::new(Double, limits);
 /// assert_eq!(gate.call(21).await?, 42);
 /// # Ok(())
@@ -183,7 +183,7 @@ impl<T: Trip> Inner<T> {
             return Err(Error::new(ErrorKind::Busy, "too many calls wait for this server"));
         }
         queue.waiting.push_back((request, caller));
-        let seat = (queue.drains < DRAINS).then(|| {
+        let seat = (queue.drains < self.limits.drains).then(|| {
             queue.drains += 1;
             self.draining.store(true, Ordering::Relaxed);
             Seat { gate: Arc::clone(self), held: true }
@@ -204,7 +204,7 @@ impl<T: Trip> Inner<T> {
 /// Requests and, in the same order, who waits for their replies.
 type Batch<T> = (Vec<<T as Trip>::Request>, VecDeque<Caller<<T as Trip>::Reply>>);
 
-/// A drain's place among the [`DRAINS`].
+/// A drain's place among the few.
 struct Seat<T: Trip> {
     gate: Arc<Inner<T>>,
     held: bool,
@@ -300,7 +300,7 @@ mod tests {
     use super::*;
 
     const BUDGET: Duration = Duration::from_millis(50);
-    const LIMITS: GateLimits = GateLimits { direct: 2, batch: 8, queue: 100, budget: BUDGET };
+    const LIMITS: GateLimits = GateLimits { direct: 2, batch: 8, drains: 2, queue: 100, budget: BUDGET };
 
     /// Answers each request with itself after `delay`, and keeps what it was asked.
     struct Echo {
@@ -472,7 +472,7 @@ mod tests {
         let waiting = || gate.0.queue.lock().waiting.len();
         // Both drains run on the runtime that ends; a caller of the other one waits for them.
         let _lost = doomed.block_on(async { start(&gate, 0..2) });
-        while batches(&gate).len() < DRAINS {
+        while batches(&gate).len() < LIMITS.drains {
             std::thread::yield_now();
         }
         let left = other.block_on(async { start(&gate, 5..6) });

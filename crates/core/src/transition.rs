@@ -61,7 +61,8 @@ pub enum Order {
     /// This tier issues the version: it is the cache's authority.
     Author(Condition),
     /// The authority issued this version: only an older value is replaced; where there is none, a
-    /// tombstone is left, since a late put must not bring an old value back (anomaly 26).
+    /// tombstone is left, since a late put must not bring an old value back (anomaly 26). A lease
+    /// that was given when the tier knew of this version already stays.
     Follow(Version),
     /// No order, the last one wins: caches of level `Ttl`.
     Open(Version),
@@ -75,7 +76,8 @@ pub enum Op {
     /// The value, or a miss with a fence that permits one fill.
     ///
     /// The lease is a fence, not a lock: while one lives, every reader gets the same token, and
-    /// the first fill wins. Any write or invalidation kills it. Source: Nishtala et al., Scaling
+    /// the first fill wins. Any write or invalidation kills it, but for news of a version that the
+    /// tier knew of when it gave it. Source: Nishtala et al., Scaling
     /// Memcache at Facebook, NSDI 2013, section 3.2.1 (leases).
     Lease {
         /// The token to set where no lease lives.
@@ -110,9 +112,9 @@ pub enum Op {
         /// How long a tombstone lives, where one is left instead.
         mark_ttl: Duration,
     },
-    /// Drops the copy and kills any lease.
+    /// Drops the copy and kills the lease.
     Invalidate {
-        /// Keep what is at least as new; `None` drops whatever is there.
+        /// Keep what is at least as new, a lease too; `None` drops whatever is there.
         version: Option<Version>,
         /// How long the tombstone lives.
         mark_ttl: Duration,
@@ -332,6 +334,13 @@ impl<'a> Key<'a> {
         token != Token::NONE && self.live().is_some_and(|cell| cell.token == token)
     }
 
+    /// Whether nothing is here but a lease that was given when the tier knew of `version`, or of a
+    /// later one: whoever holds it looked further after that had happened, and what it fills is no
+    /// older, so that late news of it tells nothing new. A lease's version never grows.
+    fn is_leased_knowing(&self, version: Version) -> bool {
+        self.live().is_some_and(|cell| cell.state == State::Lease && cell.version >= version)
+    }
+
     fn put(
         &self,
         order: Order,
@@ -346,6 +355,7 @@ impl<'a> Key<'a> {
             Order::Follow(version) => match self.entry() {
                 Some(cell) if cell.version < version => version,
                 Some(_) => return (Change::Keep, Reply::Refused(self.hit())),
+                None if self.is_leased_knowing(version) => return (Change::Keep, Reply::Refused(None)),
                 None => {
                     let mark = self.tombstone(self.floor().max(version), mark_ttl);
                     return (Change::Write(mark), Reply::Refused(None));
@@ -364,10 +374,12 @@ impl<'a> Key<'a> {
     }
 
     fn invalidate(&self, version: Option<Version>, mark_ttl: Duration) -> (Change, Reply) {
-        if let (Some(version), Some(entry)) = (version, self.entry())
-            && entry.version >= version
-        {
-            return (Change::Keep, Reply::Done { existed: false, version: entry.version });
+        let is_known = |version| match self.entry() {
+            Some(entry) => entry.version >= version,
+            None => self.is_leased_knowing(version),
+        };
+        if version.is_some_and(is_known) {
+            return (Change::Keep, Reply::Done { existed: false, version: self.floor() });
         }
         let version = self.floor().max(version.unwrap_or(Version::NONE));
         let done = Reply::Done { existed: self.value().is_some(), version };

@@ -24,6 +24,8 @@ use crate::{
 const DIRECT_READS: usize = 4;
 /// The most keys of one statement.
 const BATCH_KEYS: usize = 1000;
+/// So many shared statements at a time: each takes a connection and a process of the server.
+const BATCHES: usize = 3;
 /// The most bytes of values in one statement, one value excepted.
 const BATCH_BYTES: usize = 16 * 1024 * 1024;
 /// The most single reads that wait.
@@ -44,6 +46,7 @@ impl PostgresTier {
         let limits = GateLimits {
             direct: DIRECT_READS,
             batch: BATCH_KEYS,
+            drains: BATCHES,
             queue: QUEUED_READS,
             budget: room.space.budget,
         };

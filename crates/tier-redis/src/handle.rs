@@ -16,10 +16,12 @@ use crate::{
     tier::RedisTier,
 };
 
-/// Below so many outstanding calls a GET goes out alone: from here on sharing an MGET pays (8 callers
-/// 1.1 to 1.2 times the throughput of the raw client, 32 callers 1.6 times; alone 0.95 times).
-const DIRECT_READS: usize = 4;
+/// Below so many outstanding calls a GET goes out alone: from here on sharing an MGET pays.
+const DIRECT_READS: usize = 2;
 const READ_BATCH: usize = 512;
+/// So many MGETs under way at a time, so that the server always has one before it: with two it waits
+/// for the callers of the last (`cargo xtask bench-report redis`: 64 and 256 callers gain a tenth).
+const READ_BATCHES: usize = 8;
 const READ_QUEUE: usize = 16_384;
 
 /// One Redis server, shared by any number of caches: one connection, made at first use.
@@ -192,7 +194,8 @@ impl Backend for Redis {
 
 impl Inner {
     fn gate(&self, budget: Duration) -> Gate<Reads> {
-        let limits = GateLimits { direct: DIRECT_READS, batch: READ_BATCH, queue: READ_QUEUE, budget };
+        let (direct, batch, drains, queue) = (DIRECT_READS, READ_BATCH, READ_BATCHES, READ_QUEUE);
+        let limits = GateLimits { direct, batch, drains, queue, budget };
         let new = || Gate::new(Reads(Arc::clone(&self.link)), limits);
         self.gates.lock().entry(budget).or_insert_with(new).clone()
     }

@@ -72,9 +72,11 @@ impl Layout {
 
     /// The Redis key of a cell.
     pub(crate) fn cell(&self, key: &TierKey) -> Bytes {
-        let mut name = String::with_capacity(self.cells.len() + key.bytes.len().clamp(33, READABLE_BYTES));
+        let text = readable(&key.bytes);
+        // Exact for plain text: bytes without room to spare take one piece of memory, not two.
+        let mut name = String::with_capacity(self.cells.len() + text.map_or(33, str::len));
         name.push_str(&self.cells);
-        match readable(&key.bytes) {
+        match text {
             Some(text) => push_escaped(&mut name, text, is_plain_in_key),
             None => {
                 name.push('#');

@@ -137,9 +137,8 @@ impl InvalidationLog for RedisTier {
 
 impl RedisTier {
     async fn get(&self, key: &TierKey) -> Result<Reply> {
-        let cell = self.state.layout.cell(key);
-        let found = match self.look_up(cell.clone(), false).await? {
-            Found::Doubtful => Box::pin(self.look_up(cell, true)).await?,
+        let found = match self.look_up(key, false).await? {
+            Found::Doubtful => Box::pin(self.look_up(key, true)).await?,
             found => found,
         };
         Ok(match found {
@@ -151,13 +150,12 @@ impl RedisTier {
     /// A GET, and on a miss the script, within one budget.
     async fn lease(&self, key: &TierKey, op: Op) -> Result<Reply> {
         let deadline = Instant::now() + self.space.budget;
-        let cell = self.state.layout.cell(key);
-        if let Found::Entry(stored) = self.look_up(cell.clone(), false).await?
+        if let Found::Entry(stored) = self.look_up(key, false).await?
             && !is_asked_over(&op, stored.version)
         {
             return Ok(Reply::Hit(stored));
         }
-        match self.plan_lease(cell, op) {
+        match self.plan_lease(self.state.layout.cell(key), op) {
             Plan::Answer(answer) => answer,
             Plan::Send(request) => {
                 let sent = Box::pin(send::one(&self.link, &self.state, request, Effect::Read));
@@ -177,7 +175,7 @@ impl RedisTier {
         }
     }
 
-    async fn look_up(&self, key: Bytes, ask_epoch: bool) -> Result<Found> {
+    async fn look_up(&self, key: &TierKey, ask_epoch: bool) -> Result<Found> {
         let ask_epoch = ask_epoch || !self.state.heard.is_fresh();
         if ask_epoch {
             self.renew_terms();
@@ -185,7 +183,7 @@ impl RedisTier {
         // A copy of another epoch is not certified, however fresh the hearing is.
         let ask = ask_epoch || self.state.layout.mark.is_some();
         let about = ask.then(|| Arc::clone(&self.state));
-        let seen = self.reads.call(Ask { key, about }).await?;
+        let seen = self.reads.call(Ask { key: self.state.layout.cell(key), about }).await?;
         Ok(self.judge(seen))
     }
 
@@ -197,7 +195,7 @@ impl RedisTier {
             return if told.is_some() { Found::Nothing } else { Found::Doubtful };
         }
         let certified = seen.about.and_then(|about| about.certified);
-        write::stored(&cell).map_or(Found::Nothing, |stored| Found::Entry(Stored { certified, ..stored }))
+        write::stored(cell).map_or(Found::Nothing, |stored| Found::Entry(Stored { certified, ..stored }))
     }
 
     /// What the log is told of an operation; nothing of those that change nothing for readers.

@@ -68,11 +68,11 @@ fn read_answer(reply: &Bytes) -> Option<(Epoch, Reply)> {
     let epoch = Epoch::from_u64(number_at(reply, 1)?);
     let version = |at| number_at(reply, at).map(Version::from_u64);
     let answer = match reply.first()? {
-        b'H' => Reply::Hit(stored(&Cell::decode(reply.slice(9..))?)?),
+        b'H' => Reply::Hit(stored(Cell::decode(reply.slice(9..))?)?),
         b'M' => Reply::Miss(Fence { token: Token::from_u64(number_at(reply, 9)?), version: version(17)? }),
         b'K' => Reply::Kept(version(9)?),
         b'R' if reply.len() == 9 => Reply::Refused(None),
-        b'R' => Reply::Refused(Some(stored(&Cell::decode(reply.slice(9..))?)?)),
+        b'R' => Reply::Refused(Some(stored(Cell::decode(reply.slice(9..))?)?)),
         b'D' => Reply::Done { existed: *reply.get(9)? == b'1', version: version(10)? },
         _ => return None,
     };
@@ -81,9 +81,9 @@ fn read_answer(reply: &Bytes) -> Option<(Epoch, Reply)> {
 
 /// The value or negative entry in a cell, not certified: a hit that a script answers is none that a
 /// plain read found a moment before, so seldom that it is not worth a key in every call.
-pub(crate) fn stored(cell: &Cell) -> Option<Stored> {
+pub(crate) fn stored(cell: Cell) -> Option<Stored> {
     let body = match cell.state {
-        State::Value => Some(cell.bytes.clone()),
+        State::Value => Some(cell.bytes),
         State::Negative => None,
         State::Lease | State::Tombstone => return None,
     };

@@ -25,7 +25,8 @@ struct Writes(Arc<Room>);
 impl SqliteTier {
     pub(crate) fn new(room: Room) -> Self {
         let room = Arc::new(room);
-        let limits = GateLimits { direct: 1, batch: BATCH, queue: QUEUE, budget: room.space.budget };
+        let limits =
+            GateLimits { direct: 1, batch: BATCH, drains: 2, queue: QUEUE, budget: room.space.budget };
         Self { writes: Gate::new(Writes(Arc::clone(&room)), limits), room }
     }
 

@@ -91,10 +91,33 @@ rules! {
             {
                 (Change::Keep, transition(cell, op, moment).1)
             }
-            (Some(lease), Op::Invalidate { version: Some(version), .. })
-                if lease.state == State::Lease && *version < lease.version =>
+            _ => transition(cell, op, moment),
+        }
+    };
+    kills_a_lease_by_an_invalidation_that_it_knew_of: CACHE late_news_spares_a_lease_that_knew_of_it => |cell, op, moment| {
+        match (transition(cell, op, moment), op) {
+            ((Change::Keep, reply), Op::Invalidate { mark_ttl, .. }) if cell.is_some_and(|cell| cell.state == State::Lease) => {
+                let (change, _) = transition(cell, &Op::Invalidate { version: None, mark_ttl: *mark_ttl }, moment);
+                (change, reply)
+            }
+            (outcome, _) => outcome,
+        }
+    };
+    kills_a_lease_by_a_follow_put_that_it_knew_of: CACHE late_news_spares_a_lease_that_knew_of_it => |cell, op, moment| {
+        match (transition(cell, op, moment), op) {
+            ((Change::Keep, reply), Op::Put { order: Order::Follow(_), mark_ttl, .. }) if cell.is_some_and(|cell| cell.state == State::Lease) => {
+                let (change, _) = transition(cell, &Op::Invalidate { version: None, mark_ttl: *mark_ttl }, moment);
+                (change, reply)
+            }
+            (outcome, _) => outcome,
+        }
+    };
+    spares_a_lease_from_what_it_could_not_know: CACHE late_news_spares_a_lease_that_knew_of_it => |cell, op, moment| {
+        match (cell, op) {
+            (Some(lease), Op::Put { order: Order::Follow(version), .. })
+                if lease.state == State::Lease && lease.version != Version::NONE && *version > lease.version =>
             {
-                (Change::Keep, transition(cell, op, moment).1)
+                (Change::Keep, Reply::Refused(None))
             }
             _ => transition(cell, op, moment),
         }

@@ -100,10 +100,51 @@ pub(crate) async fn an_invalidation_kills_the_lease(bench: &Bench) -> Outcome {
 pub(crate) async fn a_versioned_invalidation_kills_the_lease(bench: &Bench) -> Outcome {
     let key = bench.key("k");
     let fence = bench.lease(&key).await?;
-    // Even one of an old version: nobody knows what the lease's holder has read.
+    // Even one of an old version: the tier knew of none when it gave the lease.
     bench.invalidate(&key, Some(Version::from_u64(1))).await?;
     bench.refuses(&key, fence).await?;
     bench.misses(&key).await
+}
+
+/// A tombstone, or a value that went, was there before the lease: its holder looked further after that
+/// version had been committed.
+pub(crate) async fn late_news_spares_a_lease_that_knew_of_it(bench: &Bench) -> Outcome {
+    for news in ["follow", "invalidate"] {
+        let key = bench.key(news);
+        let put = bench.put(&key, "old").await?;
+        let (_, known) = bench.invalidate(&key, Some(put.next(0))).await?;
+        let tell = async |version: Version| -> Outcome {
+            match news {
+                "follow" => {
+                    let reply = bench.follow(&key, version, "late").await?;
+                    ensure_eq!(reply, Reply::Refused(None), "there is no older value to be replaced");
+                }
+                _ => {
+                    let done = bench.invalidate(&key, Some(version)).await?;
+                    ensure_eq!(done, (false, known), "no value was there");
+                }
+            }
+            bench.misses(&key).await
+        };
+        let fence = bench.lease(&key).await?;
+        tell(known).await?;
+        tell(put).await?;
+        tell(Version::from_u64(1)).await?;
+        ensure_eq!(bench.fill(&key, fence, "new").await?, Reply::Kept(fence.version), "the lease lives");
+        bench.reads(&key, "new").await?;
+
+        let (_, known) = bench.remove(&key).await?;
+        let fence = bench.lease(&key).await?;
+        let newer = known.next(0);
+        let reply = match news {
+            "follow" => bench.follow(&key, newer, "newer").await.map(drop),
+            _ => bench.invalidate(&key, Some(newer)).await.map(drop),
+        };
+        reply?;
+        let reply = bench.fill_version(&key, fence, Version::MAX, "must be refused").await?;
+        ensure!(matches!(reply, Reply::Refused(_)), "news of a later version kills it\n  found    {reply:?}");
+    }
+    Ok(())
 }
 
 pub(crate) async fn a_put_kills_the_lease(bench: &Bench) -> Outcome {

@@ -23,6 +23,7 @@ macro_rules! __cases {
             leases::a_lease_permits_no_fill_of_another_key,
             leases::an_invalidation_kills_the_lease,
             leases::a_versioned_invalidation_kills_the_lease,
+            leases::late_news_spares_a_lease_that_knew_of_it,
             leases::a_put_kills_the_lease,
             leases::a_follow_put_kills_the_lease,
             leases::an_open_put_kills_the_lease,

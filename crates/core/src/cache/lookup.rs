@@ -292,10 +292,10 @@ where
     ) -> (Looked<V>, Option<Copy>) {
         let size = sought.copy.as_ref().and_then(|copy| copy.body.as_ref()).map(bytes::Bytes::len);
         let copy = self.copy_nearer(chain, errand, &mut sought);
-        let admitted = self.near.is_enabled() && self.admits(NEAR, size);
         let Sought { seat, found, missed, .. } = sought;
-        let looked = found.unwrap_or(Looked::Missed(missed));
+        let looked = found.unwrap_or_else(|| Looked::Missed(missed));
         let Some(seat) = seat else { return (looked, copy) };
+        let admitted = self.near.is_enabled() && self.admits(NEAR, size);
         let kept = self.flights.end_lookup(&seat.key, seat.id, looked.is_answer(), || {
             if let Looked::Found(entry, _) = &looked {
                 return self.keep_near(&seat.key, entry, admitted, entry.proven_at());

@@ -28,6 +28,7 @@ DECLARE
     live boolean;
     entry boolean;
     is_value boolean;
+    leased boolean;
     act text;
     logged_keys bytea[] := '{}';
     logged_versions bigint[] := '{}';
@@ -58,6 +59,7 @@ BEGIN
                 AND (cell.expires_at < 0 OR cell.expires_at > now_ms);
             entry := live AND cell.state IN ('V', 'N');
             is_value := live AND cell.state = 'V';
+            leased := live AND cell.state = 'L';
 
             act := 'keep';
             applied := false;
@@ -88,7 +90,7 @@ BEGIN
                         decided := issued;
                     END IF;
                 WHEN 'put_follow' THEN
-                    IF NOT entry THEN
+                    IF NOT (entry OR (leased AND floor_version >= ask.version)) THEN
                         act := 'mark';
                         decided := greatest(floor_version, ask.version);
                     ELSIF cell.version < ask.version THEN
@@ -99,7 +101,7 @@ BEGIN
                     act := 'write';
                     decided := ask.version;
                 WHEN 'invalidate' THEN
-                    IF ask.seen IS NOT NULL AND entry AND cell.version >= ask.seen THEN
+                    IF ask.seen IS NOT NULL AND (entry OR leased) AND floor_version >= ask.seen THEN
                         existed := false;
                     ELSE
                         act := 'mark';

@@ -3,7 +3,7 @@ local order, version = ARGV[2], number(ARGV[3], 1)
 if order == 'follow' then
   -- Told also where nothing changes here: a reader may have filled the new value before.
   tell('K', version)
-  if not entry then
+  if not (entry or (live and state == 'L' and floor >= version)) then
     mark('T', math.max(floor, version), NONE, tonumber(ARGV[4]))
     return 'R' .. epoch
   end

@@ -1,0 +1,67 @@
+//! The servers, and the table.
+
+use std::{error::Error, time::Duration};
+
+use sqlx::{PgPool, postgres::PgPoolOptions};
+
+const NAMES: &str = "INSERT INTO public.users SELECT n, 'User ' || n FROM generate_series(1, 1000) n";
+
+pub(crate) enum Servers {
+    /// Those that the environment names.
+    Given { redis: String, database: String },
+    /// Started for this run; they end with it.
+    Private { redis: terrace_testbed::Redis, postgres: terrace_testbed::Postgres },
+}
+
+impl Servers {
+    /// With a table of a thousand users.
+    pub(crate) async fn find() -> Result<Self, Box<dyn Error>> {
+        let set = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let servers = match (set("REDIS_URL"), set("DATABASE_URL")) {
+            (Some(redis), Some(database)) => Self::Given { redis, database },
+            _ => Self::Private {
+                redis: terrace_testbed::Redis::start().await?,
+                postgres: terrace_testbed::Postgres::options().durable().start().await?,
+            },
+        };
+        let pool = servers.pool().await?;
+        let table = "CREATE TABLE public.users (id bigint PRIMARY KEY, name text NOT NULL)";
+        sqlx::query(table).execute(&pool).await?;
+        sqlx::query(NAMES).execute(&pool).await?;
+        Ok(servers)
+    }
+
+    pub(crate) fn redis(&self) -> String {
+        match self {
+            Self::Given { redis, .. } => redis.clone(),
+            Self::Private { redis, .. } => redis.url(),
+        }
+    }
+
+    pub(crate) fn database(&self) -> String {
+        match self {
+            Self::Given { database, .. } => database.clone(),
+            Self::Private { postgres, .. } => postgres.url(),
+        }
+    }
+
+    /// Apart from what others keep in this Redis.
+    pub(crate) fn prefix(&self) -> String {
+        format!("axum-users-{}", std::process::id())
+    }
+
+    /// The application's own pool. It gives a server up that is away before its clients do.
+    pub(crate) async fn pool(&self) -> sqlx::Result<PgPool> {
+        let pool = PgPoolOptions::new().acquire_timeout(Duration::from_millis(500));
+        pool.connect(&self.database()).await
+    }
+
+    /// Takes the table away from a database that stays.
+    pub(crate) async fn tidy(&self, pool: &PgPool) -> Result<(), Box<dyn Error>> {
+        if let Self::Given { .. } = self {
+            sqlx::query("SELECT terrace.unwatch('public.users', 'users')").execute(pool).await?;
+            sqlx::query("DROP TABLE public.users").execute(pool).await?;
+        }
+        Ok(())
+    }
+}
