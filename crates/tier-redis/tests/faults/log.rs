@@ -136,6 +136,24 @@ async fn a_server_that_went_back_in_time_is_a_lost_log_and_its_cells_are_dead() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_went_back_keeps_no_cells_of_tenants_that_nobody_uses() {
+    let server = Redis::start().await.unwrap();
+    let (bench, mut raw) = (Bench::new(&server.url()), raw(&server.url()).await);
+    let follower = bench.tenant("follows");
+    let ears = Ears::on(&follower).await;
+    let unknown = |bench: &Bench| bench.other_process().tenant("unknown");
+    let other = unknown(&bench);
+    other.put("k", "old").await.unwrap();
+    ears.hears().await;
+    let past = dump(&mut raw).await;
+    other.put("k", "new").await.unwrap();
+    ears.hears().await;
+    go_back(&mut raw, &past).await;
+    ears.is_lost().await;
+    unknown(&bench).misses("k").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_went_back_and_came_as_far_again_is_found_out() {
     let server = Redis::start().await.unwrap();
     let mut raw = raw(&server.url()).await;
