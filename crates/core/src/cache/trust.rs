@@ -120,8 +120,10 @@ where
         // What is as new came in after the change, and so did what is on its way.
         let is_as_new = |version| self.near.get(&probe).is_some_and(|entry| entry.version() >= version);
         match version {
-            Some(version) if is_as_new(version) => {}
-            Some(version) => self.flights.hear(key, version.as_u64(), || self.drop_near(key)),
+            Some(version) => {
+                let outdated = || !is_as_new(version);
+                self.flights.hear(key, version.as_u64(), outdated, || self.drop_near(key));
+            }
             None => self.flights.write_now(key, || self.drop_near(key)),
         }
     }
