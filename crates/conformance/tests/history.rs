@@ -35,7 +35,7 @@ fn two_values(truth: Truth) -> History {
 }
 
 fn confirmed(at: u64, tier: usize, process: u32) -> (At, Fact) {
-    (ms(at), Fact::Confirmed { tier, process, key: Some(1), put: false })
+    (ms(at), Fact::Confirmed { tier, process, key: Some(1), put: false, covers: None })
 }
 
 #[test]

@@ -25,6 +25,9 @@ pub(crate) struct Tally {
     pub(crate) faults: u64,
     pub(crate) lost: u64,
     pub(crate) late: u64,
+    pub(crate) notices: u64,
+    pub(crate) gaps: u64,
+    pub(crate) renewals: u64,
     /// The seeds that failed, with what they failed by.
     pub(crate) failures: Vec<(u64, String)>,
 }
@@ -89,6 +92,9 @@ impl Tally {
             faults: run.counts.faults,
             lost: run.counts.lost,
             late: run.counts.late,
+            notices: run.counts.notices,
+            gaps: run.counts.gaps,
+            renewals: run.counts.renewals,
             failures: failures.into_iter().collect(),
         }
     }
@@ -103,6 +109,9 @@ impl Tally {
         self.faults += other.faults;
         self.lost += other.lost;
         self.late += other.late;
+        self.notices += other.notices;
+        self.gaps += other.gaps;
+        self.renewals += other.renewals;
         self.failures.extend(other.failures);
     }
 }

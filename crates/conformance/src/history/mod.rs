@@ -23,7 +23,7 @@ pub use fenced::fenced;
 pub use linear::linear;
 pub use lives::lives;
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 /// A moment: nanoseconds of one clock that everything in a history was read from. Of two facts
 /// the earlier has the lower number; in a simulation no two have the same.
@@ -192,6 +192,9 @@ pub enum Fact {
         key: Option<Key>,
         /// It was a put.
         put: bool,
+        /// Up to when changes of the truth were confirmed by it, where that is known: a drop of
+        /// whatever is there confirms all.
+        covers: Option<At>,
     },
     /// A tier went back in time: what was promised of earlier changes is void.
     WentBack,
@@ -216,6 +219,23 @@ pub enum Fact {
         /// What was changed earlier must not be served from now on.
         since: At,
     },
+    /// A process was told all that was in its log before `until`.
+    Followed {
+        /// Who.
+        process: Process,
+        /// When its question was sent.
+        until: At,
+    },
+    /// A process was told that its log had a gap.
+    Gap {
+        /// Who.
+        process: Process,
+    },
+    /// A tier was found to have lost its data or gone back in time, and its copies were made dead.
+    Renewed {
+        /// The number of the tier.
+        tier: usize,
+    },
 }
 
 /// Everything that a run did. Each list is in the order of time.
@@ -225,6 +245,9 @@ pub struct History {
     pub truth: Truth,
     /// How many shared cache tiers there are.
     pub tiers: usize,
+    /// How long near copies may be believed without a word of the log that they rest on; `None` where
+    /// there is no log.
+    pub distrust: Option<Duration>,
     /// In the order of their returns.
     pub reads: Vec<Read>,
     /// In the order of their returns; those without one last.

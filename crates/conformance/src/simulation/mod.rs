@@ -17,13 +17,17 @@
 //! # Ok::<_, terrace_core::Error>(())
 //! ```
 
+mod call;
 mod client;
+mod follow;
+mod log;
 mod near;
 mod network;
 mod plan;
 mod recorder;
 mod shrink;
 mod switches;
+mod wired;
 mod witness;
 mod world;
 

@@ -39,6 +39,8 @@ pub struct Stack {
     pub tiers: usize,
     /// With a store; else an origin behind the loaders is the truth.
     pub store: bool,
+    /// The nearest server keeps an invalidation log, which near tiers follow.
+    pub log: bool,
     /// Every caller looks and loads for itself.
     pub alone: bool,
     /// How long copies live.
@@ -68,6 +70,7 @@ impl fmt::Display for Stack {
             self.near.then(|| "near".to_owned()),
             (self.tiers > 0).then(|| format!("{} tier{}", self.tiers, if self.tiers > 1 { "s" } else { "" })),
             self.store.then(|| "store".to_owned()),
+            self.log.then(|| "log".to_owned()),
         ];
         let parts: Vec<String> = parts.into_iter().flatten().collect();
         write!(f, "{:?}: {}", self.level, parts.join(" + "))
@@ -175,8 +178,12 @@ pub enum Trouble {
     Flush(usize),
     /// A cache tier is saved.
     Save(usize),
-    /// A cache tier goes back to what was saved last, if anything was.
+    /// A cache tier goes back to what was saved last, if anything was, and its log with it.
     GoBack(usize),
+    /// A process loses the connection on which it follows a server's log, for so long.
+    Deafen(usize, usize, u64),
+    /// A server forgets the entries of its log.
+    Trim(usize),
 }
 
 impl Plan {
@@ -195,7 +202,7 @@ impl Plan {
     fn random(seed: u64, stack: Stack, rng: &mut Rng) -> Self {
         let processes = rng.usize(2..=3);
         let keys = rng.u64(2..=6);
-        let length = rng.u64(300..1_500);
+        let length = if stack.log { rng.u64(300..2_500) } else { rng.u64(300..1_500) };
         let weather = match rng.u8(..4) {
             0 => Weather::FAIR,
             1 => Weather { lost: 0, stuck: 0, slow: 300 },
@@ -260,7 +267,10 @@ impl Plan {
         let server = rng.usize(..self.stack.servers());
         let cache = server.min(self.stack.tiers.saturating_sub(1));
         let way = if rng.bool() { Way::There } else { Way::Back };
-        let what = match rng.u8(..20) {
+        let what = match rng.u8(..if self.stack.log { 26 } else { 20 }) {
+            20..24 => Trouble::Deafen(slot, 0, rng.u64(20..2_000)),
+            24 => Trouble::Trim(0),
+            25 => Trouble::Save(0),
             0..4 => Trouble::Pause(slot, rng.u64(2..400)),
             4..6 => Trouble::Crash(slot, rng.u64(1..100)),
             6..9 => Trouble::Cut(slot, server, way, rng.u64(5..300)),
@@ -287,8 +297,10 @@ fn random_stack(rng: &mut Rng) -> Stack {
     };
     let level = if !store && rng.u8(..5) == 0 { Level::Ttl } else { Level::Fenced };
     let short = |rng: &mut Rng| Duration::from_millis(rng.u64(50..2_000));
+    let log = level != Level::Ttl && rng.u8(..3) > 0;
     Stack {
         level,
+        log,
         near: rng.u8(..4) > 0 && !(store && tiers == 0 && rng.bool()),
         tiers,
         store,

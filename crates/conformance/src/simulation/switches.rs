@@ -59,6 +59,7 @@ const COPY: Stack = Stack {
     near: false,
     tiers: 1,
     store: false,
+    log: false,
     alone: false,
     life: Duration::from_secs(60),
     near_life: None,

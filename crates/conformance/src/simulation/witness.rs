@@ -1,13 +1,10 @@
 //! What servers do, as facts of the history: read off the operations alone.
 
 use bytes::Bytes;
-use terrace_core::{Op, Order, Reply, Result, Role, TierKey};
+use terrace_core::{Op, Order, Reply, Result, Role, TierKey, Version};
 
-use super::{network::Link, recorder::Recorder};
-use crate::{
-    Call,
-    history::{Fact, Key},
-};
+use super::{call::Link, recorder::Recorder};
+use crate::history::{At, Fact, Key};
 
 /// A server has carried out an operation.
 pub(super) fn carried_out(
@@ -20,17 +17,15 @@ pub(super) fn carried_out(
 ) {
     let key = key_of(key);
     let (Op::Put { body, .. } | Op::Fill { body, .. }) = op else {
-        if link.role == Role::Store && matches!((op, reply), (Op::Remove { .. }, Ok(_))) {
-            recorder.changed(key, None);
+        if let (Role::Store, Op::Remove { .. }, Ok(Reply::Done { version, .. })) = (link.role, op, reply) {
+            recorder.committed(key, None, *version);
         }
         return;
     };
-    if !matches!(reply, Ok(Reply::Kept(_))) {
-        return;
-    }
+    let Ok(Reply::Kept(version)) = reply else { return };
     let value = body.as_ref().and_then(value_of);
     if link.role == Role::Store {
-        return recorder.changed(key, value);
+        return recorder.committed(key, value, *version);
     }
     // A put that its caller was told nothing of: it may happen at any time, and does now.
     if late && link.authority && matches!(op, Op::Put { order: Order::Author(_), .. }) {
@@ -42,14 +37,42 @@ pub(super) fn carried_out(
     }
 }
 
+/// Up to when changes of the truth are known to whoever knows that this change was carried out; `None`
+/// where it says nothing of them.
+pub(super) fn covered(
+    recorder: &Recorder,
+    link: Link,
+    key: &TierKey,
+    op: &Op,
+    version: Option<Version>,
+) -> Option<At> {
+    match (op, version) {
+        (Op::Put { order: Order::Author(_), body, .. }, _) if link.role == Role::Cache => {
+            body.as_ref().and_then(value_of).and_then(|value| recorder.changed_at(value))
+        }
+        (Op::Invalidate { version: None, .. }, _) => Some(recorder.now()),
+        (Op::Put { .. } | Op::Fill { .. } | Op::Invalidate { .. } | Op::Remove { .. }, Some(version)) => {
+            recorder.committed_at(key_of(key), version)
+        }
+        _ => None,
+    }
+}
+
 /// A process has got the answer to an operation.
-pub(super) fn heard(recorder: &Recorder, link: Link, key: &TierKey, call: Call, reply: &Result<Reply>) {
-    let writes = matches!(call, Call::Put | Call::Invalidate | Call::Remove);
+pub(super) fn heard(recorder: &Recorder, link: Link, key: &TierKey, op: &Op, reply: &Result<Reply>) {
+    let ordered = match op {
+        Op::Put { order: Order::Follow(version) | Order::Open(version), .. } => Some(*version),
+        Op::Invalidate { version, .. } => *version,
+        _ => None,
+    };
+    let writes = matches!(op, Op::Put { .. } | Op::Invalidate { .. } | Op::Remove { .. });
     match reply {
         Ok(_) if writes && link.role == Role::Cache => {
             let Link { process, server: tier, .. } = link;
-            let (key, put) = (Some(key_of(key)), call == Call::Put);
-            recorder.fact(Fact::Confirmed { tier, process, key, put });
+            let put = matches!(op, Op::Put { .. });
+            let covers = covered(recorder, link, key, op, ordered);
+            let key = Some(key_of(key));
+            recorder.fact(Fact::Confirmed { tier, process, key, put, covers });
         }
         Ok(Reply::Hit(stored) | Reply::Refused(Some(stored))) if link.role == Role::Store => {
             if let Some(value) = stored.body.as_ref().and_then(value_of) {

@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use terrace_core::{
-    Backend, Builder, Clock, Coalesce, Expiry, Lifetime, ManualClock, Result, Role, Stampede, TierSettings,
-    Writing,
+    Backend, Builder, Clock, Coalesce, Expiry, Level, Lifetime, ManualClock, Result, Role, Stampede,
+    TierSettings, Writing,
 };
 use tokio::{
     runtime::Runtime,
@@ -12,11 +12,15 @@ use tokio::{
 };
 
 use super::{
+    call::Link,
     client::{Client, Stacked},
+    follow::Hub,
+    log::{Logbook, Stream as SavedLog},
     near::PlainNear,
-    network::{Link, Network, Wired},
+    network::Network,
     plan::{Act, Plan, Stack, Trouble},
     recorder::{Counts, Recorder},
+    wired::Wired,
 };
 use crate::{
     Fake,
@@ -26,6 +30,9 @@ use crate::{
 
 /// How long a run goes on once it has healed: debts are repaid, lost tiers found again.
 const AFTERWARDS: u64 = 1_500;
+
+/// How long a near copy may be believed without a word of the log.
+const DISTRUST: Duration = Duration::from_secs(1);
 
 /// The budget of a store: short, so that a plan of a second sees it pass.
 const STORE_BUDGET: Duration = Duration::from_millis(150);
@@ -44,7 +51,8 @@ pub(super) struct World<'a> {
 
 struct Server {
     fake: Fake,
-    saved: Option<Saved>,
+    log: Arc<Logbook>,
+    saved: Option<(Saved, SavedLog)>,
     up_again: Option<u64>,
 }
 
@@ -72,12 +80,20 @@ impl<'a> World<'a> {
         // Core draws its tokens, epochs and chances from the thread's generator.
         fastrand::seed(plan.seed);
         let truth = if plan.stack.store { Truth::Store } else { Truth::Origin };
-        let history = History { truth, tiers: plan.stack.tiers, ..History::default() };
+        let follows = plan.stack.log && plan.stack.level != Level::Ttl;
+        let distrust = follows.then_some(DISTRUST);
+        let history = History { truth, tiers: plan.stack.tiers, distrust, ..History::default() };
         let recorder = Arc::new(Recorder::new(history, plan.keys));
         let hand = Clock::manual();
         let server = |number: usize| {
             let name = if number < plan.stack.tiers { format!("tier{number}") } else { "store".to_owned() };
-            Server { fake: Fake::with_hooks(&name, hand.clock(), rules()), saved: None, up_again: None }
+            let hooks = rules();
+            let told = hooks.told;
+            let fake = Fake::with_hooks(&name, hand.clock(), hooks);
+            // Near tiers follow the nearest log there is.
+            let (kept, complete) = (plan.stack.log && number == 0, plan.stack.tiers < 2);
+            let log = Logbook::new(fake.clone(), number, told, kept, complete);
+            Server { fake, log, saved: None, up_again: None }
         };
         let servers: Vec<Server> = (0..plan.stack.servers()).map(server).collect();
         let network = Network::new(plan.seed, plan.weather, servers.len(), Arc::clone(&recorder));
@@ -174,15 +190,26 @@ impl<'a> World<'a> {
                 self.servers[server].up_again = Some(tick + millis);
             }
             Trouble::Evict(tier, key) => _ = self.servers[tier].fake.evict(NAMESPACE, &key.to_be_bytes()),
-            Trouble::Flush(tier) => self.servers[tier].fake.lose_everything(),
-            Trouble::Save(tier) => self.servers[tier].saved = Some(self.servers[tier].fake.save()),
+            Trouble::Flush(tier) => {
+                let server = &self.servers[tier];
+                server.fake.lose_everything();
+                server.log.go_back(&SavedLog::default());
+            }
+            Trouble::Save(tier) => {
+                let server = &mut self.servers[tier];
+                server.saved = Some((server.fake.save(), server.log.save()));
+            }
             Trouble::GoBack(tier) => {
                 let server = &self.servers[tier];
-                if let Some(saved) = &server.saved {
+                if let Some((saved, log)) = &server.saved {
                     server.fake.go_back(saved);
+                    server.log.go_back(log);
+                    self.network.restart(tier);
                     self.recorder.fact(Fact::WentBack);
                 }
             }
+            Trouble::Deafen(slot, server, millis) => self.network.deafen(slot, server, tick + millis),
+            Trouble::Trim(server) => self.servers[server].log.trim(),
         }
     }
 
@@ -227,12 +254,13 @@ impl<'a> World<'a> {
         if stack.alone {
             builder = builder.stampede(Alone);
         }
-        for (server, Server { fake, .. }) in self.servers.iter().enumerate() {
+        for (server, Server { fake, log, .. }) in self.servers.iter().enumerate() {
             let role = if server < stack.tiers { Role::Cache } else { Role::Store };
             let authority = server + 1 == self.servers.len();
             let link = Link { slot, process, server, role, authority };
             let backend: Arc<dyn Backend> = Arc::new(fake.another_handle());
-            let wired = Wired { network: Arc::clone(&self.network), link, server: backend, lies: self.lies };
+            let hub = Hub::new(Arc::clone(&self.network), link, Arc::clone(log));
+            let wired = Wired { hub, server: backend, lies: self.lies };
             builder = match role {
                 Role::Cache => builder.tier(wired),
                 Role::Store => builder.store(wired.budget(STORE_BUDGET)),
