@@ -170,6 +170,14 @@ impl<'a> Checker<'a> {
                 }
             }
         }
+        // What a refresh gave has taken the place of all copies.
+        for read in history.reads.iter().filter(|read| read.anew && !read.joined) {
+            let Some(number) = read.value.and_then(|value| self.timeline.number(value)) else { continue };
+            let era = self.era(read.call);
+            if era == self.era(read.ret) && matches!(read.from, From::Store | From::Loader) {
+                self.own.entry((era, read.process, read.key)).or_default().raise(read.ret, number);
+            }
+        }
         for (at, fact) in &history.facts {
             let Fact::Heard { process, key, since } = *fact else { continue };
             let era = self.era(since);

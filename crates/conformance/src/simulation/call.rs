@@ -31,6 +31,8 @@ pub(super) struct Link {
     pub(super) role: Role,
     /// The server issues the versions of a cache without a store.
     pub(super) authority: bool,
+    /// The server takes no value that is a multiple of 3.
+    pub(super) fussy: bool,
 }
 
 /// One call: it is settled once, if at all.
@@ -142,17 +144,10 @@ impl Call {
             recorder.count(|counts| counts.late += 1);
         }
         Some(match &self.ask {
-            Ask::One(target, key, op) => {
-                let reply = at_once(target.tier.apply(key, op.clone()));
-                self.wrote(recorder, late, target, key, op, &reply);
-                Answer::One(reply)
-            }
+            Ask::One(target, key, op) => Answer::One(self.apply(recorder, late, target, key, op)),
             Ask::Many(target, batch) => {
-                let replies = target.tier.apply_many(batch.clone()).now_or_never().unwrap_or_default();
-                for ((key, op), reply) in batch.iter().zip(&replies) {
-                    self.wrote(recorder, late, target, key, op, reply);
-                }
-                Answer::Many(replies)
+                let apply = |(key, op): &(TierKey, Op)| self.apply(recorder, late, target, key, op);
+                Answer::Many(batch.iter().map(apply).collect())
             }
             Ask::Clear(target) => {
                 let cleared = at_once(target.tier.clear());
@@ -167,19 +162,23 @@ impl Call {
         })
     }
 
-    fn wrote(
+    fn apply(
         &self,
         recorder: &Recorder,
         late: bool,
         target: &Target,
         key: &TierKey,
         op: &Op,
-        reply: &Result<Reply>,
-    ) {
-        witness::carried_out(recorder, self.link, late, key, op, reply);
-        if let Ok(reply) = reply {
+    ) -> Result<Reply> {
+        if self.link.fussy && witness::value_in(op).is_some_and(|value| value % 3 == 0) {
+            return Err(Error::new(ErrorKind::TooLarge, "a multiple of 3"));
+        }
+        let reply = at_once(target.tier.apply(key, op.clone()));
+        witness::carried_out(recorder, self.link, late, key, op, &reply);
+        if let Ok(reply) = &reply {
             target.log.append(target, self.link, key, op, reply, recorder);
         }
+        reply
     }
 }
 

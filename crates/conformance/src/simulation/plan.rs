@@ -41,6 +41,10 @@ pub struct Stack {
     pub store: bool,
     /// The nearest server keeps an invalidation log, which near tiers follow.
     pub log: bool,
+    /// The nearest cache tier takes no value that is a multiple of 3: `TooLarge`.
+    pub fussy: bool,
+    /// The admission policy keeps a quarter of all values out of a tier, by chance.
+    pub picky: bool,
     /// Every caller looks and loads for itself.
     pub alone: bool,
     /// How long copies live.
@@ -304,6 +308,8 @@ fn random_stack(rng: &mut Rng) -> Stack {
         near: rng.u8(..4) > 0 && !(store && tiers == 0 && rng.bool()),
         tiers,
         store,
+        fussy: rng.u8(..6) == 0,
+        picky: rng.u8(..6) == 0,
         alone: (store && tiers == 0) || rng.u8(..8) == 0,
         life: short(rng),
         near_life: rng.bool().then(|| short(rng)),

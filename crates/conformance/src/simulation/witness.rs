@@ -16,14 +16,14 @@ pub(super) fn carried_out(
     reply: &Result<Reply>,
 ) {
     let key = key_of(key);
-    let (Op::Put { body, .. } | Op::Fill { body, .. }) = op else {
+    if !matches!(op, Op::Put { .. } | Op::Fill { .. }) {
         if let (Role::Store, Op::Remove { .. }, Ok(Reply::Done { version, .. })) = (link.role, op, reply) {
             recorder.committed(key, None, *version);
         }
         return;
-    };
+    }
     let Ok(Reply::Kept(version)) = reply else { return };
-    let value = body.as_ref().and_then(value_of);
+    let value = value_in(op);
     if link.role == Role::Store {
         return recorder.committed(key, value, *version);
     }
@@ -47,8 +47,8 @@ pub(super) fn covered(
     version: Option<Version>,
 ) -> Option<At> {
     match (op, version) {
-        (Op::Put { order: Order::Author(_), body, .. }, _) if link.role == Role::Cache => {
-            body.as_ref().and_then(value_of).and_then(|value| recorder.changed_at(value))
+        (Op::Put { order: Order::Author(_), .. }, _) if link.role == Role::Cache => {
+            value_in(op).and_then(|value| recorder.changed_at(value))
         }
         (Op::Invalidate { version: None, .. }, _) => Some(recorder.now()),
         (Op::Put { .. } | Op::Fill { .. } | Op::Invalidate { .. } | Op::Remove { .. }, Some(version)) => {
@@ -86,6 +86,14 @@ pub(super) fn heard(recorder: &Recorder, link: Link, key: &TierKey, op: &Op, rep
 /// Keys are encoded as 8 bytes, big-endian.
 pub(super) fn key_of(key: &TierKey) -> Key {
     key.bytes.first_chunk::<8>().map_or(u64::MAX, |bytes| u64::from_be_bytes(*bytes))
+}
+
+/// The value that an operation brings.
+pub(super) fn value_in(op: &Op) -> Option<u64> {
+    match op {
+        Op::Put { body, .. } | Op::Fill { body, .. } => body.as_ref().and_then(value_of),
+        _ => None,
+    }
 }
 
 /// The number in an envelope: at its end as a varint of postcard, behind a header whose length

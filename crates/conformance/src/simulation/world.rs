@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use terrace_core::{
-    Backend, Builder, Clock, Coalesce, Expiry, Level, Lifetime, ManualClock, Result, Role, Stampede,
-    TierSettings, Writing,
+    Admission, Backend, Builder, Clock, Coalesce, Expiry, Keeping, Level, Lifetime, ManualClock, Result,
+    Role, Stampede, TierSettings, Writing,
 };
 use tokio::{
     runtime::Runtime,
@@ -251,13 +251,17 @@ impl<'a> World<'a> {
         if let Some(life) = stack.near_life {
             builder = builder.near_ttl(life);
         }
+        if stack.picky {
+            builder = builder.admit(Picky);
+        }
         if stack.alone {
             builder = builder.stampede(Alone);
         }
         for (server, Server { fake, log, .. }) in self.servers.iter().enumerate() {
             let role = if server < stack.tiers { Role::Cache } else { Role::Store };
             let authority = server + 1 == self.servers.len();
-            let link = Link { slot, process, server, role, authority };
+            let fussy = stack.fussy && server == 0 && role == Role::Cache;
+            let link = Link { slot, process, server, role, authority, fussy };
             let backend: Arc<dyn Backend> = Arc::new(fake.another_handle());
             let hub = Hub::new(Arc::clone(&self.network), link, Arc::clone(log));
             let wired = Wired { hub, server: backend, lies: self.lies };
@@ -308,5 +312,13 @@ struct Alone;
 impl Stampede for Alone {
     fn coalesce(&self) -> Coalesce {
         Coalesce::Nobody
+    }
+}
+
+struct Picky;
+
+impl Admission for Picky {
+    fn admits(&self, _keeping: &Keeping<'_>) -> bool {
+        fastrand::u8(..4) > 0
     }
 }

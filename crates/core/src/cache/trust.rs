@@ -20,6 +20,7 @@ use crate::{
     chain::Chain,
     key,
     near::{Probe, Scoped, TenantId},
+    switch::{Defence, stands},
 };
 
 /// What is known of the log, on the cache's own clock: that one goes on while a process is stopped.
@@ -67,7 +68,8 @@ impl Trust {
     pub(crate) fn admit<V>(&self, entry: &Entry<V>, proven_at: Timestamp, now: Timestamp, within: Within) {
         let heard_at = self.heard_at.load(Ordering::Acquire);
         let since = self.since.load(Ordering::Relaxed);
-        let rests = within.reaches(heard_at, now) && proven_at.as_millis() > since;
+        let gapless = proven_at.as_millis() > since || !stands(Defence::BeforeGap);
+        let rests = (within.reaches(heard_at, now) && gapless) || !stands(Defence::OwnEnd);
         let own_end = Timestamp::from_millis(proven_at.as_millis().saturating_add(within.0));
         entry.prove(proven_at, if rests { Timestamp::NEVER } else { own_end });
     }
@@ -145,7 +147,7 @@ where
             Notice::Key { tenant, key, version } => {
                 // Every key of this cache is read back from its bytes: others are not in near.
                 let key = self.keys.as_ref().and_then(|keys| keys.key_in(key).ok());
-                if let Some(key) = key {
+                if let Some(key) = key.filter(|_| stands(Defence::Notice)) {
                     let tenant = self.tenant_of(tenant.as_deref());
                     self.hear_of(&Scoped { tenant, key }, *version);
                 }
@@ -155,7 +157,7 @@ where
                 self.drop_copies(tenant);
             }
             Notice::Lost => {
-                if self.trust.lose(self.clock.now()) {
+                if self.trust.lose(self.clock.now()) && stands(Defence::Gap) {
                     self.drop_copies(None);
                 }
             }
@@ -163,6 +165,7 @@ where
     }
 
     fn heard(&self, at: Instant) {
+        let at = if stands(Defence::Dating) { at } else { Instant::now() };
         let age = Instant::now().saturating_duration_since(at).as_micros().div_ceil(1000);
         let now = self.clock.now().as_millis();
         let age = u64::try_from(age).unwrap_or(u64::MAX);
@@ -174,6 +177,7 @@ where
 /// where there is no log to follow.
 pub(crate) fn within(chain: &Chain, level: Level, near_is_enabled: bool, clock: &Clock) -> Within {
     match near_is_enabled && level != Level::Ttl && chain.log().is_some() {
+        true if !stands(Defence::Distrust) => Within(u64::MAX - 1),
         true => Within::of(super::inner::DISTRUST, clock),
         false => Within::FOR_EVER,
     }

@@ -15,6 +15,7 @@ use crate::{
     Result, TierKey, Timestamp, Version,
     chain::{Chain, Place},
     near::{Probe, Scoped},
+    switch::{Defence, stands},
 };
 
 /// A put on its way.
@@ -241,7 +242,9 @@ where
             let batch = group.iter().map(|(put, op)| (put.key.clone(), op.clone())).collect();
             let replies = place.call_many(batch).await;
             for ((put, _), mut reply) in group.into_iter().zip(replies) {
-                if matches!(&reply, Err(error) if error.kind() == ErrorKind::TooLarge) {
+                if matches!(&reply, Err(error) if error.kind() == ErrorKind::TooLarge)
+                    && stands(Defence::Refused)
+                {
                     reply = place.call(&put.key, self.drop_copy(None)).await;
                 }
                 if reply.is_err() {

@@ -25,6 +25,8 @@ use std::{
 
 use hashbrown::DefaultHashBuilder;
 
+use crate::switch::{Defence, stands};
+
 /// Names one flight in its process, and says where its key is in the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FlightId {
@@ -206,13 +208,13 @@ impl<K: Eq + Hash, L, T: Clone> Flights<K, L, T> {
     pub(crate) fn hear(&self, key: &K, version: u64, outdated: impl FnOnce() -> bool, change: impl FnOnce()) {
         let (hash, shard) = self.shard(key);
         let mut table = shard.lock();
-        if let Some(slot) = table.find_mut(hash, key) {
+        if let Some(slot) = table.find_mut(hash, key).filter(|_| stands(Defence::Told)) {
             slot.told = slot.told.max(version);
         }
         if !outdated() {
             return;
         }
-        let detached = table.detach_if(hash, key, |_| true);
+        let detached = table.detach_if(hash, key, |_| stands(Defence::Hear));
         change();
         drop(table);
         drop(detached);
