@@ -6,14 +6,14 @@ pub(crate) const USAGE: &str = "\
 usage: cargo xtask verify [--seed N | --minutes N] [--from N] [--json]
 
   --seed N      replay one seed; where it fails, shrink it and print what happens
-  --minutes N   simulate for so long, instead of two minutes
+  --minutes N   simulate for so long, instead of half a minute
   --from N      the first seed; otherwise one taken from the clock, which the table names
   --json        for machines";
 
 /// Simulated reads that a run checks at least, however slow the machine.
 const READS: u64 = 10_000_000;
 
-const TIME: Duration = Duration::from_secs(120);
+const TIME: Duration = Duration::from_secs(30);
 
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Arguments {

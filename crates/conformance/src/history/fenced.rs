@@ -26,6 +26,8 @@ use super::{
 /// 8. Once a tier's copies were made dead because it had gone back in time, nothing older than what was
 ///    true then is read from beyond near where it is the only cache tier, nor from near after
 ///    [`History::distrust`].
+/// 9. Where nothing interferes any more ([`History::calm_from`]), a process reads nothing older than what
+///    it got by a refresh.
 ///
 /// A tier that goes back in time voids 2 to 4 and 7 for the changes that began before.
 pub fn fenced(history: &History) -> Vec<Violation> {
@@ -170,8 +172,8 @@ impl<'a> Checker<'a> {
                 }
             }
         }
-        // What a refresh gave has taken the place of all copies.
-        for read in history.reads.iter().filter(|read| read.anew && !read.joined) {
+        // Where nothing interferes, what a refresh gave has taken the place of all copies.
+        for read in history.reads.iter().filter(|read| read.anew && read.call >= history.calm_from) {
             let Some(number) = read.value.and_then(|value| self.timeline.number(value)) else { continue };
             let era = self.era(read.call);
             if era == self.era(read.ret) && matches!(read.from, From::Store | From::Loader) {

@@ -239,7 +239,7 @@ pub enum Fact {
 }
 
 /// Everything that a run did. Each list is in the order of time.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct History {
     /// What the values are ordered by.
     pub truth: Truth,
@@ -248,6 +248,8 @@ pub struct History {
     /// How long near copies may be believed without a word of the log that they rest on; `None` where
     /// there is no log.
     pub distrust: Option<Duration>,
+    /// From when on nobody writes and nothing fails.
+    pub calm_from: At,
     /// In the order of their returns.
     pub reads: Vec<Read>,
     /// In the order of their returns; those without one last.
@@ -258,6 +260,22 @@ pub struct History {
     pub facts: Vec<(At, Fact)>,
     /// Values that loaders offered to a store, which may have refused them.
     pub offered: Vec<u64>,
+}
+
+impl Default for History {
+    fn default() -> Self {
+        Self {
+            truth: Truth::Store,
+            tiers: 0,
+            distrust: None,
+            calm_from: At(u64::MAX),
+            reads: Vec::new(),
+            writes: Vec::new(),
+            changes: Vec::new(),
+            facts: Vec::new(),
+            offered: Vec::new(),
+        }
+    }
 }
 
 /// Something that was not to be.

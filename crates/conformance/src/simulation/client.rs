@@ -269,6 +269,7 @@ impl Client {
             Arc::clone(&self).act(Act::Get(key)).await;
             if !self.stack.is_linear() {
                 Arc::clone(&self).act(Act::Refresh(key, Pace::Late(0))).await;
+                Arc::clone(&self).act(Act::Get(key)).await;
             }
         }
     }

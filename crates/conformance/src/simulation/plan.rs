@@ -26,6 +26,8 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// What goes wrong, in order.
     pub faults: Vec<Fault>,
+    /// From which millisecond on nobody writes and nothing fails, where that is before the end.
+    pub calm_from: Option<u64>,
 }
 
 /// The caches of a run; all processes have the same.
@@ -213,7 +215,8 @@ impl Plan {
             2 => Weather { lost: 5, stuck: 20, slow: 200 },
             _ => Weather { lost: 30, stuck: 60, slow: 200 },
         };
-        let mut plan = Self { seed, stack, processes, keys, length, weather, steps: vec![], faults: vec![] };
+        let (steps, faults) = (vec![], vec![]);
+        let mut plan = Self { seed, stack, processes, keys, length, weather, steps, faults, calm_from: None };
         let density = if stack.is_linear() { 0 } else { rng.u64(3..12) };
         for at in 0..length {
             for _ in 0..rng.u64(0..=(density * processes as u64).max(1)) {

@@ -83,6 +83,7 @@ fn script(stack: Stack, steps: &[(u64, usize, Act)], faults: &[(u64, Trouble)]) 
         weather: Weather::FAIR,
         steps: steps.iter().map(|&(at, slot, act)| Step { at, slot, act }).collect(),
         faults: faults.iter().map(|&(at, what)| Fault { at, what }).collect(),
+        calm_from: None,
     }
 }
 
@@ -94,6 +95,7 @@ const fn rules(transition: fn(Option<&Cell>, &Op, &Moment) -> (Change, Reply)) -
 pub fn switches() -> Vec<Switch> {
     let mut all = of_the_chain();
     all.extend(of_the_log());
+    all.extend(of_refreshes());
     all
 }
 
@@ -235,6 +237,44 @@ fn of_the_log() -> Vec<Switch> {
         core("the authority is asked about what it does not keep", "3", Defence::Confirm, || Plan {
             seed: 7,
             ..slow_load(1, Stack { picky: true, ..LOGGED })
+        }),
+    ]
+}
+
+/// The owner of the key reaches this server no more.
+fn cut(server: usize) -> Trouble {
+    Trouble::Cut(0, server, Way::There, 500)
+}
+
+/// What takes the place of copies that a refresh has outdated. The origin has changed, and its writer
+/// could tell nobody.
+fn of_refreshes() -> Vec<Switch> {
+    use Act::{Get, Put, Refresh};
+    let core = |name, rule, defence, plan| Switch { name, rule, plan, off: Off::Core(defence) };
+    vec![
+        core("a refused fill replaces what is older", "2", Defence::Outdate, || {
+            let steps = [
+                (0, 0, Put(0)),
+                (12, 0, Put(0)),
+                (20, 1, Get(0)),
+                (25, 1, Refresh(0, Pace::Late(0))),
+                (100, 1, Get(0)),
+            ];
+            // The copy that was found before comes to the nearer tier first, over the same lease.
+            let slow = (24, Trouble::Slow(1, 0, Way::There, 6, 1));
+            let plan = script(TWO, &steps, &[(10, cut(0)), (10, cut(1)), (18, Trouble::Evict(0, 0)), slow]);
+            Plan { calm_from: Some(25), ..plan }
+        }),
+        core("what a tier is not to keep leaves nothing older", "7", Defence::DropReplaced, || {
+            let steps = [
+                (0, 0, Put(0)),
+                (5, 1, Get(0)),
+                (12, 0, Put(0)),
+                (25, 1, Refresh(0, Pace::Late(0))),
+                (100, 1, Get(0)),
+            ];
+            let plan = script(Stack { picky: true, ..STORED }, &steps, &[(10, cut(0))]);
+            Plan { seed: 9, calm_from: Some(25), ..plan }
         }),
     ]
 }

@@ -25,7 +25,7 @@ use super::{
 use crate::{
     Fake,
     fake::{Hooks, Saved},
-    history::{Fact, History, Process, Truth},
+    history::{At, Fact, History, Process, Truth},
 };
 
 /// How long a run goes on once it has healed: debts are repaid, lost tiers found again.
@@ -82,7 +82,8 @@ impl<'a> World<'a> {
         let truth = if plan.stack.store { Truth::Store } else { Truth::Origin };
         let follows = plan.stack.log && plan.stack.level != Level::Ttl;
         let distrust = follows.then_some(DISTRUST);
-        let history = History { truth, tiers: plan.stack.tiers, distrust, ..History::default() };
+        let calm_from = At(plan.calm_from.unwrap_or(plan.length + AFTERWARDS) * 1_000_000);
+        let history = History { truth, tiers: plan.stack.tiers, distrust, calm_from, ..History::default() };
         let recorder = Arc::new(Recorder::new(history, plan.keys));
         let hand = Clock::manual();
         let server = |number: usize| {

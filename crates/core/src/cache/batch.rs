@@ -145,7 +145,7 @@ where
                     Looked::Failed(error, seen) => self.stale_or(seen.or(stale), error),
                     Looked::Missed(missed) if !loads => Ok(self.loaded_meanwhile(&ticket, missed.stale)),
                     Looked::Missed(mut missed) => {
-                        let Some(hit) = self.stale_meanwhile(&ticket, missed.stale.clone()) else {
+                        let Some(hit) = self.loaded_meanwhile(&ticket, missed.stale.clone()) else {
                             missed.stale = missed.stale.or(stale);
                             unfound.push(Unfound { index, ticket, missed, panicked: 0 });
                             continue;
