@@ -25,6 +25,8 @@ pub enum Call {
     Clear,
     /// [`Tier::ping`](terrace_core::Tier::ping).
     Ping,
+    /// [`Publish::publish`](terrace_core::Publish::publish).
+    Publish,
 }
 
 impl Call {
@@ -51,7 +53,7 @@ impl Call {
 /// trip.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Calls {
-    by_kind: [u64; 9],
+    by_kind: [u64; 10],
     trips: u64,
 }
 
@@ -74,7 +76,7 @@ impl Calls {
 
 #[derive(Default)]
 pub(crate) struct Counters {
-    by_kind: [AtomicU64; 9],
+    by_kind: [AtomicU64; 10],
     trips: AtomicU64,
 }
 
@@ -88,7 +90,7 @@ impl Counters {
     }
 
     pub(crate) fn read(&self) -> Calls {
-        let mut by_kind = [0; 9];
+        let mut by_kind = [0; 10];
         for (number, counter) in by_kind.iter_mut().zip(&self.by_kind) {
             *number = counter.load(Ordering::Relaxed);
         }

@@ -16,7 +16,8 @@ use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use terrace_core::{
     Backend, Cell, Change, Claim, Clock, Epoch, Error, ErrorKind, Follower, InvalidationLog, Level, Moment,
-    Op, Reply, Result, Role, Space, Spaces, Tier, TierKey, Timestamp, Token, Version, Waits, transition,
+    Op, Publish, Reply, Result, Role, Space, Spaces, Tier, TierKey, Timestamp, Token, Version, Waits,
+    transition,
     waiting::{Awaited, Ended, Hold},
 };
 use tokio::sync::watch;
@@ -24,7 +25,7 @@ use tokio::sync::watch;
 use crate::{
     FakeLog,
     calls::{Call, Calls, Counters},
-    fake_log,
+    fake_log, fake_marks,
     process::{Process, Signs},
 };
 
@@ -60,6 +61,8 @@ pub(crate) struct Hooks {
     pub(crate) clear: fn(&mut Data, &Space),
     pub(crate) batch: fn(Vec<Result<Reply>>) -> Vec<Result<Reply>>,
     pub(crate) told: fn(&Op, &Reply) -> Option<Option<Version>>,
+    /// Whether a publication whose mark is not as expected is refused.
+    pub(crate) refuses: bool,
 }
 
 /// Where a cell is: namespace, tenant, key.
@@ -95,8 +98,8 @@ pub(crate) struct Server {
     down: AtomicBool,
     latency: Mutex<Duration>,
     hanging: watch::Sender<bool>,
-    counters: Counters,
-    log: FakeLog,
+    pub(crate) counters: Counters,
+    pub(crate) log: FakeLog,
     logged: AtomicBool,
 }
 
@@ -160,6 +163,15 @@ impl Fake {
     pub fn with_log(self) -> Self {
         self.server.logged.store(true, Ordering::SeqCst);
         self
+    }
+
+    /// Moves the mark of a namespace as a relay does that has found nothing to drop: what is here is
+    /// proven as of the move before. Says the new version.
+    ///
+    /// # Panics
+    /// Where it has no log.
+    pub fn move_mark(&self, namespace: &str) -> Version {
+        fake_marks::move_mark(&self.server, namespace)
     }
 
     /// The log, to be stalled, heard and lost by a test.
@@ -248,10 +260,10 @@ impl Backend for Fake {
     }
 }
 
-struct FakeTier {
-    server: Arc<Server>,
-    space: Space,
-    process: Process,
+pub(crate) struct FakeTier {
+    pub(crate) server: Arc<Server>,
+    pub(crate) space: Space,
+    pub(crate) process: Process,
     claim: Claim,
     agreed: Mutex<Option<Claim>>,
     /// The follower that its writes come from; zero for none.
@@ -322,8 +334,12 @@ impl Tier for FakeTier {
     }
 
     fn log(&self) -> Option<&dyn InvalidationLog> {
-        let logged = self.server.logged.load(Ordering::SeqCst) && self.space.level != Level::Ttl;
-        if logged { Some(self) } else { None }
+        if self.server.has_log(&self.space) { Some(self) } else { None }
+    }
+
+    fn publish(&self) -> Option<&dyn Publish> {
+        let keeps_marks = self.space.role == Role::Cache && self.server.has_log(&self.space);
+        if keeps_marks { Some(self) } else { None }
     }
 
     fn waits(&self) -> Option<&dyn Waits> {
@@ -353,30 +369,42 @@ impl FakeTier {
     }
 
     fn step(&self, key: &TierKey, op: &Op) -> Reply {
-        let hooks = &self.server.hooks;
-        let address = (hooks.address)(&self.space, key);
         let mut data = self.server.data.lock();
-        let scope = scope(&self.space);
-        let epoch = match self.space.role {
-            Role::Cache => *data.epochs.entry(scope).or_insert_with(Epoch::random),
-            Role::Store => Epoch::default(),
-        };
-        let clock = &self.server.clock;
-        let moment = Moment { role: self.space.role, now: clock.now(), micros: clock.micros(), epoch };
-        let (change, reply) = (hooks.transition)(data.cells.get(&address), op, &moment);
-        if let Change::Write(cell) = change {
-            data.cells.insert(address, cell);
+        let origin = self.origin.load(Ordering::SeqCst);
+        let reply = self.server.step(&mut data, &self.space, origin, key, op);
+        match reply {
+            Reply::Hit(stored) => Reply::Hit(self.server.certify(&mut data, &self.space, stored)),
+            reply => reply,
         }
-        if self.log().is_some()
-            && let Some(version) = (hooks.told)(op, &reply)
-        {
-            self.server.log.append(self.origin.load(Ordering::SeqCst), &self.space, key, version);
-        }
-        reply
     }
 }
 
 impl Server {
+    pub(crate) fn has_log(&self, space: &Space) -> bool {
+        self.logged.load(Ordering::SeqCst) && space.level != Level::Ttl
+    }
+
+    /// One operation on one key, and its entry in the log.
+    pub(crate) fn step(&self, data: &mut Data, space: &Space, origin: u64, key: &TierKey, op: &Op) -> Reply {
+        let address = (self.hooks.address)(space, key);
+        let epoch = match space.role {
+            Role::Cache => *data.epochs.entry(scope(space)).or_insert_with(Epoch::random),
+            Role::Store => Epoch::default(),
+        };
+        let clock = &self.clock;
+        let moment = Moment { role: space.role, now: clock.now(), micros: clock.micros(), epoch };
+        let (change, reply) = (self.hooks.transition)(data.cells.get(&address), op, &moment);
+        if let Change::Write(cell) = change {
+            data.cells.insert(address, cell);
+        }
+        if self.has_log(space)
+            && let Some(version) = (self.hooks.told)(op, &reply)
+        {
+            self.log.append(origin, space, key, version);
+        }
+        reply
+    }
+
     /// Agrees on the terms of a namespace: a higher schema takes it over.
     fn agree(&self, space: &Space) -> Result<Claim> {
         let mut schemas = self.schemas.lock();
@@ -417,6 +445,7 @@ impl Hooks {
         },
         batch: |replies| replies,
         told: fake_log::told_version,
+        refuses: true,
     };
 }
 

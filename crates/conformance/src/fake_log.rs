@@ -77,7 +77,10 @@ impl FakeLog {
     pub(crate) fn follow(&self, namespace: &str, follower: Weak<dyn Follower>) -> u64 {
         let _delivery = self.delivery.lock();
         let mut state = self.state.lock();
-        let known = state.followers.iter().find(|(_, _, known)| Weak::ptr_eq(known, &follower));
+        let is_known = |(_, of, known): &&(u64, String, Weak<dyn Follower>)| {
+            of == namespace && Weak::ptr_eq(known, &follower)
+        };
+        let known = state.followers.iter().find(is_known);
         if let Some((origin, ..)) = known {
             return *origin;
         }

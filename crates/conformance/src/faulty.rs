@@ -6,7 +6,8 @@ use async_trait::async_trait;
 use fastrand::Rng;
 use parking_lot::Mutex;
 use terrace_core::{
-    Backend, Error, ErrorKind, InvalidationLog, Op, Reply, Result, Space, Tier, TierKey, Waits,
+    Backend, Error, ErrorKind, InvalidationLog, Op, Publication, Publish, Reply, Result, Space, Tier,
+    TierKey, Waits,
 };
 use tokio::sync::watch;
 
@@ -219,9 +220,23 @@ impl Tier for FaultyTier {
         false
     }
 
+    fn publish(&self) -> Option<&dyn Publish> {
+        self.inner.publish().map(|_| self as &dyn Publish)
+    }
+
     /// The inner one's: no fault meets it.
     fn waits(&self) -> Option<&dyn Waits> {
         self.inner.waits()
+    }
+}
+
+#[async_trait]
+impl Publish for FaultyTier {
+    async fn publish(&self, publication: Publication) -> Result<Reply> {
+        match self.inner.publish() {
+            Some(inner) => self.meet(Call::Publish, inner.publish(publication)).await?,
+            None => Err(self.error(ErrorKind::Unsupported, "the inner tier keeps no mark")),
+        }
     }
 }
 

@@ -14,6 +14,7 @@
 mod calls;
 mod fake;
 mod fake_log;
+mod fake_marks;
 mod faulty;
 pub mod history;
 #[cfg(test)]

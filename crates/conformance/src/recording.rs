@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use terrace_core::{Backend, InvalidationLog, Op, Reply, Result, Space, Tier, TierKey, Waits};
+use terrace_core::{Backend, InvalidationLog, Op, Publish, Reply, Result, Space, Tier, TierKey, Waits};
 
 /// Passes every call on to `B` and records it, with its answer once there is one.
 ///
@@ -181,6 +181,11 @@ impl Tier for RecordingTier {
 
     fn log(&self) -> Option<&dyn InvalidationLog> {
         self.inner.log()
+    }
+
+    /// The inner one's: a relay's steps are not written down.
+    fn publish(&self) -> Option<&dyn Publish> {
+        self.inner.publish()
     }
 
     fn keeps_budget(&self) -> bool {

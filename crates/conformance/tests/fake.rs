@@ -36,6 +36,7 @@ async fn logged() -> Subject {
 
 terrace_conformance::tier_suite!(logged, log);
 terrace_conformance::tier_suite!(logged, store_log);
+terrace_conformance::tier_suite!(logged, publish);
 
 /// On a clock turned by hand: nothing waits, and the random histories are full of expiries.
 mod virtual_time {

@@ -5,7 +5,7 @@ use std::{
     ops::Deref,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -33,8 +33,10 @@ pub struct Entry<V> {
     fresh_until: AtomicU64,
     stale_until: AtomicU64,
     expires_at: AtomicU64,
-    /// When it was as new as the truth, as far as the near tier must know.
+    /// When it was as new as the truth, as far as the cache must know.
     proven_at: AtomicU64,
+    /// Whether, in the near tier, it rests on what the log tells.
+    rests: AtomicBool,
 }
 
 impl<V> Entry<V> {
@@ -50,6 +52,7 @@ impl<V> Entry<V> {
             stale_until: AtomicU64::new(deadlines.stale_until.as_millis()),
             expires_at: AtomicU64::new(deadlines.expires_at.as_millis()),
             proven_at: AtomicU64::new(0),
+            rests: AtomicBool::new(false),
         }
     }
 
@@ -82,15 +85,26 @@ impl<V> Entry<V> {
         self.expires_at.store(deadlines.expires_at.as_millis(), Ordering::Relaxed);
     }
 
-    /// Notes when it was as new as the truth, and until when that alone is enough.
-    pub(crate) fn prove(&self, proven_at: Timestamp, good_until: Timestamp) {
+    /// With the moment at which it was as new as the truth.
+    pub(crate) fn vouched(self, proven_at: Timestamp) -> Self {
+        Self { proven_at: AtomicU64::new(proven_at.as_millis()), ..self }
+    }
+
+    /// Notes when it was as new as the truth, and until when that alone is enough: for ever, where
+    /// it `rests` on the log.
+    pub(crate) fn prove(&self, proven_at: Timestamp, good_until: Timestamp, rests: bool) {
         self.proven_at.store(proven_at.as_millis(), Ordering::Relaxed);
+        self.rests.store(rests, Ordering::Relaxed);
         let good_until = good_until.as_millis().min(self.fresh_until.load(Ordering::Relaxed));
         self.good_until.store(good_until, Ordering::Relaxed);
     }
 
     pub(crate) fn proven_at(&self) -> Timestamp {
         Timestamp::from_millis(self.proven_at.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn rests(&self) -> bool {
+        self.rests.load(Ordering::Relaxed)
     }
 
     /// Fresh at `now`, and not past its own proof where it has no other. One compare; a clock that
@@ -136,7 +150,8 @@ pub struct Served {
     pub from: Source,
     /// The time from the write of the value to the read; of a near hit, to the latest one of the entry.
     pub age: Duration,
-    /// Past its fresh time, and served because the freshness policy allows it.
+    /// Past its fresh time, or not proven as its level asks, and served because the freshness policy
+    /// allows it.
     pub stale: bool,
     /// The version of the value: what [`Cache::replace`](crate::Cache::replace) takes.
     pub version: Version,
@@ -165,6 +180,8 @@ struct Beyond<V> {
     read_at: Timestamp,
     from: Source,
     coalesced: bool,
+    /// Served for want of a better one, whatever its life.
+    stale: bool,
 }
 
 impl<V> Cached<V> {
@@ -183,8 +200,17 @@ impl<V> Cached<V> {
         from: Source,
         coalesced: bool,
     ) -> Option<Self> {
-        let has_value = entry.value.is_some();
-        has_value.then(|| Self(Handle::Beyond(Arc::new(Beyond { entry, read_at, from, coalesced }))))
+        Self::of(Beyond { entry, read_at, from, coalesced, stale: false })
+    }
+
+    /// The handle of a read that is answered for want of a better answer.
+    pub(crate) fn stale(entry: Arc<Entry<V>>, read_at: Timestamp, coalesced: bool) -> Option<Self> {
+        Self::of(Beyond { entry, read_at, from: Source::Near, coalesced, stale: true })
+    }
+
+    fn of(read: Beyond<V>) -> Option<Self> {
+        let has_value = read.entry.value.is_some();
+        has_value.then(|| Self(Handle::Beyond(Arc::new(read))))
     }
 
     #[inline]
@@ -197,17 +223,17 @@ impl<V> Cached<V> {
 
     /// How this read was served: tier, age, freshness, version, coalesced or not.
     pub fn served(&self) -> Served {
-        let (entry, read_at, from, coalesced) = match &self.0 {
+        let (entry, read_at, from, coalesced, stale) = match &self.0 {
             Handle::Near(entry) => {
                 let read_at = Timestamp::from_millis(entry.read_at.load(Ordering::Relaxed));
-                (entry, read_at, Source::Near, false)
+                (entry, read_at, Source::Near, false, false)
             }
-            Handle::Beyond(read) => (&read.entry, read.read_at, read.from, read.coalesced),
+            Handle::Beyond(read) => (&read.entry, read.read_at, read.from, read.coalesced, read.stale),
         };
         Served {
             from,
             age: read_at.since(entry.written),
-            stale: !entry.is_fresh(read_at),
+            stale: stale || !entry.is_fresh(read_at),
             version: entry.version,
             coalesced,
         }

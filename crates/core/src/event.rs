@@ -18,6 +18,12 @@ pub enum Event<'a> {
         /// The tier.
         tier: &'a str,
     },
+    /// A copy within its life was read past: that it was as new as the truth could not be proven as the
+    /// level asks.
+    Unproven {
+        /// The tier.
+        tier: &'a str,
+    },
     /// A stale entry was served.
     StaleServed,
     /// A caller shared another's trip or load.

@@ -12,8 +12,10 @@ mod flight;
 mod gate;
 pub mod key;
 mod log;
+mod mark;
 pub mod near;
 pub mod policy;
+mod publish;
 mod relay;
 mod spaces;
 mod stats;
@@ -38,11 +40,13 @@ pub use event::{Event, Observer};
 pub use gate::{Gate, GateLimits, Trip};
 pub use key::{Digest, EncodedKey, KeyName, Lookup};
 pub use log::{Follower, InvalidationLog, Notice, Replay, Sent};
+pub use mark::Mark;
 pub use near::{Near, NoNear};
 pub use policy::{
     Admission, Coalesce, Copies, Expiry, Freshness, Keeping, Lifetime, OnStale, StaleHit, Stampede,
     WritePlan, WritePolicy, Writing,
 };
+pub use publish::{Drop, Publication, Publish};
 pub use spaces::{Claim, Spaces};
 pub use stats::{Stats, TierStats};
 pub use swap::{Swap, Swapping};

@@ -8,7 +8,7 @@ use std::{
 
 use parking_lot::Mutex;
 
-use crate::{Error, ErrorKind, Level, Result, Role, Space};
+use crate::{Error, ErrorKind, Result, Role, Space};
 
 /// The namespaces that the caches of one backend handle use, each on one set of terms: two caches
 /// that took the same bytes for different types would read each other's values.
@@ -38,7 +38,8 @@ pub struct Claim(Arc<Terms>);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Terms {
     role: Role,
-    level: Level,
+    /// By name: each cache has a bound of its own.
+    level: &'static str,
     schema: u32,
     shape: u64,
 }
@@ -50,7 +51,7 @@ impl Spaces {
     /// [`ErrorKind::NamespaceInUse`] where a claim on other terms is alive.
     pub fn claim(&self, space: &Space) -> Result<Claim> {
         let Space { role, level, schema, shape, .. } = *space;
-        let wanted = Terms { role, level, schema, shape };
+        let wanted = Terms { role, level: level.name(), schema, shape };
         let mut spaces = self.0.lock();
         if let Some(held) = spaces.get(&space.namespace).and_then(Weak::upgrade) {
             return if *held == wanted { Ok(Claim(held)) } else { Err(in_use(space, &held, &wanted)) };

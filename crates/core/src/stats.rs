@@ -21,6 +21,8 @@ pub struct TierStats {
     pub fills_refused: u64,
     /// Operations that failed.
     pub errors: u64,
+    /// Copies within their life that were read past, because they were not proven as the level asks.
+    pub unproven: u64,
     /// Stored bytes that could not be read.
     pub undecodable: u64,
     /// Whether it is lost at the moment.

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 
-use crate::{Error, ErrorKind, InvalidationLog, Op, Reply, Result, Role, Waits};
+use crate::{Error, ErrorKind, InvalidationLog, Op, Publish, Reply, Result, Role, Waits};
 
 /// A key as remote tiers see it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -29,6 +29,29 @@ pub enum Level {
     /// are not believed for more than a second where it is not heard.
     #[default]
     Fenced,
+    /// No value that was superseded more than this long before the call, whatever crashes, pauses,
+    /// parts or goes back in time: what cannot be proven is read from further down.
+    Bounded(Duration),
+    /// Linearizable for each key: every read asks the store, in a request sent after the call.
+    Strong,
+}
+
+impl Level {
+    /// Whether fills and writes are fenced across processes, and told in the log: at all levels but
+    /// [`Ttl`](Self::Ttl).
+    pub const fn is_fenced(self) -> bool {
+        !matches!(self, Self::Ttl)
+    }
+
+    /// Its name, as tiers keep it: `ttl`, `fenced`, `bounded` (whatever the bound), `strong`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ttl => "ttl",
+            Self::Fenced => "fenced",
+            Self::Bounded(_) => "bounded",
+            Self::Strong => "strong",
+        }
+    }
 }
 
 /// What one cache asks of a backend: a namespace and the terms of its use.
@@ -145,6 +168,12 @@ pub trait Tier: fmt::Debug + Send + Sync + 'static {
     /// Waiting for the leases that other processes hold here, where the tier can. By default it
     /// cannot: every process then loads for itself.
     fn waits(&self) -> Option<&dyn Waits> {
+        None
+    }
+
+    /// The steps of a relay, where the tier can make them atomic. By default it cannot: no copy in it
+    /// is then proven by a relay's mark.
+    fn publish(&self) -> Option<&dyn Publish> {
         None
     }
 }

@@ -27,6 +27,10 @@ pub struct Stored {
     pub deadlines: Deadlines,
     /// The value's envelope; `None` for a negative entry.
     pub body: Option<Bytes>,
+    /// The version of the relay's mark before whose move every change of the truth has reached this
+    /// copy (see [`Publish`](crate::Publish)). `None` from a tier that keeps no mark, from one that was
+    /// not opened at level `Bounded`, and where no mark was there.
+    pub certified: Option<Version>,
 }
 
 /// What a reader that missed must show to fill: the lease's token, and the version that the fill
@@ -258,6 +262,7 @@ impl<'a> Key<'a> {
             version: cell.version,
             deadlines: cell.deadlines,
             body: (cell.state == State::Value).then(|| cell.bytes.clone()),
+            certified: None,
         })
     }
 

@@ -19,7 +19,7 @@ pub(crate) fn stored(row: &PgRow) -> Result<Stored> {
     let columns = [number(row, 2)?, until(3)?, until(4)?, ends];
     let body = row.try_get_raw(6)?;
     let body = if body.is_null() { None } else { Some(Bytes::copy_from_slice(bytes_of(&body)?)) };
-    Ok(Stored { version: version(row, 0)?, deadlines: deadlines(columns), body })
+    Ok(Stored { version: version(row, 0)?, deadlines: deadlines(columns), body, certified: None })
 }
 
 fn number(row: &PgRow, column: usize) -> Result<i64> {

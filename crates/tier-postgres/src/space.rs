@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use sqlx::{PgConnection, Row};
-use terrace_core::{Claim, Epoch, Error, ErrorKind, Level, Result, Role, Space};
+use terrace_core::{Claim, Epoch, Error, ErrorKind, Result, Role, Space};
 
 use crate::{
     clean,
@@ -101,7 +101,7 @@ async fn enter(
         .bind(tenant_name(space.tenant.as_deref()))
         .bind(role(space.role))
         .bind(signed(Epoch::random().as_u64()))
-        .bind(level(space.level))
+        .bind(space.level.name())
         .bind(i64::from(space.schema))
         .bind(signed(space.shape))
         .execute(&mut *connection)
@@ -152,7 +152,7 @@ async fn agree(
     };
     let schema = i64::from(space.schema);
     let differs = match (found.level.as_deref(), found.schema, found.shape) {
-        (Some(kept), _, _) if kept != level(space.level) => Some("with another level"),
+        (Some(kept), _, _) if kept != space.level.name() => Some("with another level"),
         (Some(_), Some(kept), _) if kept > schema => Some("with a higher schema number, by a newer program"),
         (Some(_), Some(kept), Some(shape)) if kept == schema && shape != signed(space.shape) => {
             Some("with another value type of the same schema number")
@@ -165,7 +165,7 @@ async fn agree(
     }
     sqlx::query(statements.set_terms.clone())
         .bind(id)
-        .bind(level(space.level))
+        .bind(space.level.name())
         .bind(schema)
         .bind(signed(space.shape))
         .execute(connection)
@@ -215,13 +215,6 @@ const fn role(role: Role) -> &'static str {
     match role {
         Role::Cache => "cache",
         Role::Store => "store",
-    }
-}
-
-fn level(level: Level) -> &'static str {
-    match level {
-        Level::Ttl => "ttl",
-        _ => "fenced",
     }
 }
 

@@ -45,7 +45,7 @@ impl RedisTier {
 
 async fn register(link: &Arc<Link>, state: &SpaceState, space: &Space) -> Result<()> {
     let Space { namespace, role, level, schema, shape, .. } = space;
-    let terms = format!("role={role:?} level={level:?} schema={schema} shape={shape:016x}");
+    let terms = format!("role={role:?} level={} schema={schema} shape={shape:016x}", level.name());
     let keys = vec![Bytes::copy_from_slice(state.layout.terms.as_bytes())];
     let args = vec![terms.clone().into(), HOLD.as_millis().to_string().into()];
     let call = Call { script: Name::Terms, keys, args };

@@ -85,7 +85,7 @@ pub(crate) fn stored(cell: &Cell) -> Option<Stored> {
         State::Negative => None,
         State::Lease | State::Tombstone => return None,
     };
-    Some(Stored { version: cell.version, deadlines: cell.deadlines, body })
+    Some(Stored { version: cell.version, deadlines: cell.deadlines, body, certified: None })
 }
 
 /// The bytes of an envelope that an operation carries.

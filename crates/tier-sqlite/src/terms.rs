@@ -1,7 +1,7 @@
 //! The terms on which a namespace is used, as earlier runs of the program left them in the file.
 
 use sqlx::{Row, SqliteConnection};
-use terrace_core::{Error, ErrorKind, Level, Result, Role, Space};
+use terrace_core::{Error, ErrorKind, Result, Role, Space};
 
 /// Takes the terms of `space` for its row `id`, or tells what is against it. A higher schema number
 /// is a declared change of the type, and takes over; anything else that differs is another use of the
@@ -28,7 +28,7 @@ pub(crate) async fn agree(
     let (kept_level, kept_schema, kept_shape): (Option<String>, Option<i64>, Option<i64>) =
         (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
     let (schema, shape) = (i64::from(space.schema), space.shape.cast_signed());
-    if kept_level.is_some_and(|kept| kept != level(space.level)) {
+    if kept_level.is_some_and(|kept| kept != space.level.name()) {
         return Ok(Err(in_use(space, "with another level")));
     }
     if kept_schema.is_some_and(|kept| kept > schema) {
@@ -38,7 +38,7 @@ pub(crate) async fn agree(
         return Ok(Err(in_use(space, "with another value type of the same schema number")));
     }
     sqlx::query("UPDATE spaces SET level = ?, value_schema = ?, value_shape = ? WHERE id = ?")
-        .bind(level(space.level))
+        .bind(space.level.name())
         .bind(schema)
         .bind(shape)
         .bind(id)
@@ -61,12 +61,5 @@ pub(crate) const fn role(role: Role) -> &'static str {
     match role {
         Role::Cache => "cache",
         Role::Store => "store",
-    }
-}
-
-const fn level(level: Level) -> &'static str {
-    match level {
-        Level::Ttl => "ttl",
-        _ => "fenced",
     }
 }

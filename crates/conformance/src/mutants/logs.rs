@@ -86,3 +86,10 @@ async fn does_not_know_that_it_was_lost() {
     let broken = logged(Hooks::default(), |fake| fake.log().beat());
     caught(LOG, "a_log_that_was_lost_is_told_as_lost", broken).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn publishes_whatever_the_mark_is() {
+    let broken = || logged(Hooks { refuses: false, ..Hooks::default() }, |fake| fake.log().beat());
+    caught(PUBLISH, "a_step_whose_mark_is_not_as_expected_does_nothing", broken()).await;
+    caught(PUBLISH, "a_step_expects_the_mark_that_is_there_and_not_one_that_was", broken()).await;
+}

@@ -13,7 +13,7 @@ use terrace_core::{
 use crate::{
     Fake,
     fake::{Data, Hooks},
-    suite::{CACHE, Case, EVICT, Failure, LOG, PROCESSES, STORE, STORE_LOG, Subject, oracle},
+    suite::{CACHE, Case, EVICT, Failure, LOG, PROCESSES, PUBLISH, STORE, STORE_LOG, Subject, oracle},
 };
 
 type Rule = fn(Option<&Cell>, &Op, &Moment) -> (Change, Reply);

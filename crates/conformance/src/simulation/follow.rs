@@ -52,7 +52,10 @@ impl Hub {
     /// Adds a follower, unless it is one already.
     pub(super) fn follow(self: &Arc<Self>, namespace: &str, follower: Weak<dyn Follower>) {
         let mut listeners = self.listeners.lock();
-        if listeners.iter().any(|listener| Weak::ptr_eq(&listener.follower, &follower)) {
+        let known = |listener: &Listener| {
+            listener.namespace == namespace && Weak::ptr_eq(&listener.follower, &follower)
+        };
+        if listeners.iter().any(known) {
             return;
         }
         listeners.push(Listener { namespace: namespace.to_owned(), follower, begun: false });

@@ -59,7 +59,7 @@ pub(crate) async fn batches_answer_in_order_with_hits_and_misses_mixed(bench: &B
     for (number, reply) in replies.iter().enumerate() {
         let expected = if number % 3 == 0 {
             let version = kept(&versions[number / 3])?;
-            Reply::Hit(Stored { version, deadlines, body: Some(body(number)) })
+            Reply::Hit(Stored { version, deadlines, body: Some(body(number)), certified: None })
         } else {
             Reply::Miss(Fence::default())
         };

@@ -3,8 +3,8 @@
 use terrace_core::Role;
 
 use super::{
-    Case, batch, clear, copies, evict, histories, leases, life, log, processes, races, reads, shapes, store,
-    waits,
+    Case, batch, clear, copies, evict, histories, leases, life, log, processes, publish, races, reads,
+    shapes, store, waits,
 };
 
 /// Hands the names of a group to another macro of this crate.
@@ -93,6 +93,20 @@ macro_rules! __cases {
             log::fills_and_leases_are_not_told,
             log::a_put_of_its_own_is_told_and_a_drop_need_not_be,
             log::a_clear_of_one_tenant_is_told_as_such,
+        }
+    };
+    (publish, $then:ident $arguments:tt) => {
+        $crate::$then! {$arguments,
+            publish::a_step_drops_what_it_names_and_moves_the_mark,
+            publish::a_step_whose_mark_is_not_as_expected_does_nothing,
+            publish::a_step_expects_the_mark_that_is_there_and_not_one_that_was,
+            publish::a_step_spares_what_is_as_new_and_kills_leases,
+            publish::a_step_reaches_the_tenants_that_it_names,
+            publish::a_clear_of_a_step_makes_the_copies_dead,
+            publish::a_step_is_told_before_the_mark_that_ends_it,
+            publish::a_hit_at_level_bounded_says_what_the_mark_certifies,
+            publish::a_mark_that_is_gone_certifies_nothing,
+            publish::marks_are_of_one_namespace_each,
         }
     };
     (store_log, $then:ident $arguments:tt) => {
@@ -201,14 +215,14 @@ macro_rules! __tests {
     };
 }
 
-/// Makes a test of each case, in modules `cache`, `store`, `evict`, `log`, `store_log`, `processes`,
-/// `waits`.
+/// Makes a test of each case, in modules `cache`, `store`, `evict`, `log`, `store_log`, `publish`,
+/// `processes`, `waits`.
 ///
 /// The first argument is the path of an `async fn() -> Subject` that is called once for each test;
 /// the second picks one group: `cache` and `store` are the two roles of a tier, `evict` needs
 /// [`Subject::evict`](crate::suite::Subject::evict), `log` and `store_log` are for tiers with an
 /// invalidation log and need [`Subject::lose_log`](crate::suite::Subject::lose_log), `processes` is for backends whose `ready` checks
-/// the terms across processes, `waits` for cache tiers whose leases can be waited for. Without a second argument the two roles are run.
+/// the terms across processes, `waits` for cache tiers whose leases can be waited for, `publish` for those that keep a relay's mark. Without a second argument the two roles are run.
 ///
 /// ```
 /// use terrace_conformance::{Fake, suite::Subject};
@@ -255,6 +269,12 @@ macro_rules! tier_suite {
             $crate::__cases!(store_log, __tests($make, STORE_LOG));
         }
     };
+    ($make:path, publish) => {
+        mod publish {
+            use super::*;
+            $crate::__cases!(publish, __tests($make, PUBLISH));
+        }
+    };
     ($make:path, processes) => {
         mod processes {
             use super::*;
@@ -283,6 +303,9 @@ pub const LOG: &[Case] = crate::__cases!(log, __table(Role::Cache));
 
 /// The cases of a store with an invalidation log.
 pub const STORE_LOG: &[Case] = crate::__cases!(store_log, __table(Role::Store));
+
+/// The cases of a cache tier that keeps a relay's mark ([`Tier::publish`](terrace_core::Tier)).
+pub const PUBLISH: &[Case] = crate::__cases!(publish, __table(Role::Cache));
 
 /// The cases of a backend that checks the terms of a namespace across processes.
 pub const PROCESSES: &[Case] = crate::__cases!(processes, __table(Role::Cache));

@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Writes down what it is told.
 #[derive(Default)]
-struct Ears {
+pub(crate) struct Ears {
     said: Mutex<Vec<Said>>,
     changed: Notify,
 }
@@ -61,7 +61,7 @@ impl Ears {
     }
 
     /// What was told but for the first `Lost`, heartbeats left out.
-    fn notices(&self) -> Vec<Notice> {
+    pub(crate) fn notices(&self) -> Vec<Notice> {
         let notices = self.said().into_iter().filter_map(|said| match said {
             Said::Notice(notice) => Some(notice),
             Said::Heard { .. } => None,
@@ -69,7 +69,7 @@ impl Ears {
         notices.skip(1).collect()
     }
 
-    async fn wait_until(&self, what: &str, is_so: impl Fn(&Self) -> bool) -> Outcome {
+    pub(crate) async fn wait_until(&self, what: &str, is_so: impl Fn(&Self) -> bool) -> Outcome {
         let end = Instant::now() + PATIENCE;
         while Instant::now() < end {
             let changed = self.changed.notified();
@@ -89,7 +89,7 @@ impl Ears {
     }
 
     /// Until all that happened before `since` was told.
-    async fn wait_heard(&self, since: Instant) -> Outcome {
+    pub(crate) async fn wait_heard(&self, since: Instant) -> Outcome {
         let heard = |said: &Said| matches!(said, Said::Heard { at, .. } if *at >= since);
         self.wait_until("the log must be heard", |ears| ears.said().iter().any(heard)).await
     }
@@ -104,7 +104,7 @@ impl Bench {
         Ok(ears)
     }
 
-    fn followed_by(&self, ears: &Arc<Ears>) -> Outcome {
+    pub(crate) fn followed_by(&self, ears: &Arc<Ears>) -> Outcome {
         let follower: Arc<dyn Follower> = Arc::clone(ears) as Arc<dyn Follower>;
         let follower: Weak<dyn Follower> = Arc::downgrade(&follower);
         match self.tier.log() {
@@ -114,7 +114,7 @@ impl Bench {
         Ok(())
     }
 
-    fn told(&self, key: &TierKey, version: impl Into<Option<Version>>) -> Notice {
+    pub(crate) fn told(&self, key: &TierKey, version: impl Into<Option<Version>>) -> Notice {
         let (tenant, key, version) = (self.space.tenant.clone(), key.bytes.clone(), version.into());
         Notice::Key { tenant, key, version }
     }

@@ -14,6 +14,7 @@ mod model;
 mod oracle;
 mod outcome;
 mod processes;
+mod publish;
 mod races;
 mod reads;
 mod run;
@@ -23,7 +24,7 @@ mod subject;
 mod waits;
 
 pub(crate) use bench::Bench;
-pub use list::{CACHE, EVICT, LOG, PROCESSES, STORE, STORE_LOG, WAITS};
+pub use list::{CACHE, EVICT, LOG, PROCESSES, PUBLISH, STORE, STORE_LOG, WAITS};
 pub use oracle::{oracle, oracle_under_faults};
 pub use outcome::{Failure, Outcome};
 pub(crate) use outcome::{ensure, ensure_eq, shortened};

@@ -14,13 +14,14 @@ use super::{
     Cache,
     grouped::StartMany,
     inner::{Inner, Looked, Lookup, Missed},
+    level::Reading,
     load::{CacheTicket, is_reentrant},
     lookup::Seat,
     many::Many,
     read::{NearStale, Seen, reentrant_error},
 };
 use crate::{
-    Cached, Near, Result, Token,
+    Cached, Error, ErrorKind, Near, Result, Timestamp, Token,
     flight::{Boarding, Errand},
     near::{Probe, Scoped},
 };
@@ -28,7 +29,7 @@ use crate::{
 /// One key of a batch that near could not answer for.
 pub(super) struct Wanted<V> {
     pub(super) index: usize,
-    stale: Seen<V>,
+    pub(super) stale: Seen<V>,
 }
 
 /// And the flight that it boarded.
@@ -50,7 +51,7 @@ pub(super) struct Unfound<K: Eq + Hash, V> {
 pub(super) struct Answers<V> {
     pub(super) by_index: Vec<Option<Result<Option<Cached<V>>>>>,
     /// Stale ones that were served, and are to be loaded anew.
-    renewed: Vec<usize>,
+    pub(super) renewed: Vec<usize>,
 }
 
 impl<K, V, N> Cache<K, V, N>
@@ -60,18 +61,23 @@ where
     N: Near<K, V>,
 {
     pub(super) async fn answer_many(&self, keys: &[K], start: Option<StartMany<'_, K, V>>) -> Many<V> {
-        if let Err(error) = self.inner.check_open() {
+        if let Err(error) = self.check_readable() {
             return Many(keys.iter().map(|_| Err(error.clone())).collect());
         }
-        let loads = start.is_some();
+        if self.reading == Reading::Truth {
+            return self.answer_truth(keys, start).await;
+        }
+        let (loads, oldest) = (start.is_some(), self.oldest());
         let mut answers = Answers { by_index: Vec::with_capacity(keys.len()), renewed: Vec::new() };
         let (wanted, twins) = self.ask_near(keys, loads, &mut answers);
-        let missed = self.look_up_wanted(keys, wanted, loads, &mut answers).await;
+        let missed = self.look_up_wanted(keys, wanted, loads, oldest, &mut answers).await;
         let renewals = self.board_renewals(keys, &answers.renewed, loads);
-        match start {
-            Some(start) if missed.is_empty() => self.renew_many(renewals, Some(start)),
-            Some(start) => self.load_missed(missed, renewals, start, &mut answers).await,
-            None => self.renew_many(renewals, None),
+        let mut start = start;
+        if missed.is_empty() || !loads {
+            self.renew_many(renewals, start);
+        } else {
+            let late = self.load_missed(missed, renewals, &mut start, oldest, &mut answers).await;
+            self.answer_late(keys, late, start, oldest, &mut answers).await;
         }
         for (index, first) in twins {
             answers.by_index[index] = answers.by_index[first].clone();
@@ -114,25 +120,88 @@ where
         (wanted, twins)
     }
 
+    /// The keys whose loads, by others, had begun too long before this call. What those brought is in the
+    /// tiers or the store by now; what is not, this caller loads, if its loader has not run yet.
+    async fn answer_late(
+        &self,
+        keys: &[K],
+        late: Vec<Wanted<V>>,
+        mut start: Option<StartMany<'_, K, V>>,
+        oldest: Timestamp,
+        answers: &mut Answers<V>,
+    ) {
+        let mut wanted = Vec::with_capacity(late.len());
+        for one in late {
+            match self.near_hit(&keys[one.index], true) {
+                Ok(hit) => answers.by_index[one.index] = Some(Ok(hit)),
+                Err(_) => wanted.push(one),
+            }
+        }
+        let unfound = self.look_up_alone(keys, wanted, oldest, answers).await;
+        if start.is_some() {
+            self.load_missed(unfound, Vec::new(), &mut start, oldest, answers).await;
+            return;
+        }
+        for Unfound { index, missed, .. } in unfound {
+            answers.by_index[index] = Some(match self.chain.store {
+                Some(_) => Ok(None),
+                None => self.stale_or(missed.stale, late_error()),
+            });
+        }
+    }
+
+    /// Looks keys up in flights of their own.
+    async fn look_up_alone(
+        &self,
+        keys: &[K],
+        wanted: Vec<Wanted<V>>,
+        oldest: Timestamp,
+        answers: &mut Answers<V>,
+    ) -> Vec<Unfound<K, V>> {
+        let mut unfound = Vec::new();
+        for Boarded { wanted: Wanted { index, stale }, ticket } in
+            self.board_many(keys, wanted, Errand::Load, Boarding::Beside, oldest)
+        {
+            let answer = match self.lookup_of(&ticket).await {
+                Looked::Found(entry, source) => Ok(self.handle(entry, source, false)),
+                Looked::Failed(error, seen) => self.stale_or(seen.or(stale), error),
+                Looked::Missed(mut missed) => {
+                    missed.stale = missed.stale.or(stale);
+                    unfound.push(Unfound { index, ticket, missed, panicked: 0 });
+                    continue;
+                }
+            };
+            answers.by_index[index] = Some(answer);
+        }
+        unfound
+    }
+
     /// Looks up what near has not; what is to be loaded is returned.
     async fn look_up_wanted(
         &self,
         keys: &[K],
         mut wanted: Vec<Wanted<V>>,
         loads: bool,
+        oldest: Timestamp,
         answers: &mut Answers<V>,
     ) -> Vec<Unfound<K, V>> {
         let errand = if loads { Errand::Load } else { Errand::Read };
+        let again = if loads { Boarding::JoinLoad } else { self.boarding() };
         let mut unfound = Vec::new();
-        for how in [self.boarding(), Boarding::JoinLoad] {
+        for how in [self.boarding(), again, Boarding::Beside] {
             for Boarded { wanted: Wanted { index, stale }, ticket } in
-                self.board_many(keys, std::mem::take(&mut wanted), errand, how)
+                self.board_many(keys, std::mem::take(&mut wanted), errand, how, oldest)
             {
                 if let Some(answer) = self.answer_aboard(&keys[index], &ticket, loads) {
                     answers.by_index[index] = Some(answer);
                     continue;
                 }
-                let answer = match self.lookup_of(&ticket).await {
+                let looked = self.lookup_of(&ticket).await;
+                if self.came_late(&ticket, &looked, oldest) {
+                    wanted.push(Wanted { index, stale });
+                    continue;
+                }
+                let answer = match looked {
                     // A plain read's answer: this caller's loader may create the row.
                     Looked::Found(entry, _) if loads && how == Boarding::Join && self.is_no_row(&entry) => {
                         wanted.push(Wanted { index, stale });
@@ -143,9 +212,12 @@ where
                         Ok(self.share(&ticket, entry, source))
                     }
                     Looked::Failed(error, seen) => self.stale_or(seen.or(stale), error),
-                    Looked::Missed(missed) if !loads => Ok(self.loaded_meanwhile(&ticket, missed.stale)),
+                    Looked::Missed(missed) if !loads => {
+                        Ok(self.loaded_meanwhile(&ticket, missed.stale, oldest))
+                    }
                     Looked::Missed(mut missed) => {
-                        let Some(hit) = self.loaded_meanwhile(&ticket, missed.stale.clone()) else {
+                        let seen = missed.stale.clone();
+                        let Some(hit) = self.loaded_meanwhile(&ticket, seen, oldest) else {
                             missed.stale = missed.stale.or(stale);
                             unfound.push(Unfound { index, ticket, missed, panicked: 0 });
                             continue;
@@ -179,12 +251,13 @@ where
     }
 
     /// Boards a flight for each key that is wanted; the new ones share one lookup.
-    fn board_many(
+    pub(super) fn board_many(
         &self,
         keys: &[K],
         wanted: Vec<Wanted<V>>,
         errand: Errand,
         how: Boarding,
+        oldest: Timestamp,
     ) -> Vec<Boarded<K, V>> {
         if wanted.is_empty() {
             return Vec::new();
@@ -194,7 +267,7 @@ where
         // Others may join a key of this group, and poll its lookup, before all keys have boarded.
         let walk = async move {
             let seats = receive.await.unwrap_or_default();
-            Inner::look_up_many(inner, chain, seats, errand).await
+            Inner::look_up_many(inner, chain, seats, errand, oldest).await
         };
         let group = walk.boxed().shared();
         let seats = Mutex::new(Vec::new());
@@ -219,6 +292,12 @@ where
         }
         let idle = |&index: &usize| !self.inner.flights.is_flying(&self.scoped(keys[index].clone()));
         let wanted = renewed.iter().copied().filter(idle).map(|index| Wanted { index, stale: None });
-        self.board_many(keys, wanted.collect(), Errand::Renew, self.boarding())
+        self.board_many(keys, wanted.collect(), Errand::Renew, self.boarding(), self.oldest())
     }
+}
+
+fn late_error() -> Error {
+    let message =
+        "another caller's load had begun too long before this call, and nothing proves what it gave";
+    Error::new(ErrorKind::Unavailable, message)
 }

@@ -18,6 +18,7 @@ use tokio::runtime::Handle;
 use super::{
     Cache, Tenants,
     inner::{BoundLoader, Inner, Periods, Policies},
+    level::Grounds,
     plan::{Placed, Plan, TIER_BUDGET},
     tasks::Tasks,
     trust::{self, Trust},
@@ -246,7 +247,13 @@ where
         self
     }
 
-    /// How consistent the cache is: [`Level::Fenced`] unless set.
+    /// How consistent the cache is: [`Level::Fenced`] unless set. A handle for reads of another level
+    /// is [`Cache::with`].
+    ///
+    /// What [`build`](Builder::build) refuses: `Ttl` with a store; `Strong` without one; `Bounded` where
+    /// nothing proves a copy, which is without a store, without [`changes`](Builder::changes) and with
+    /// lives longer than the bound, with a cache tier whose copies no relay certifies, with two cache
+    /// tiers, and below 100 ms.
     #[must_use]
     pub fn level(mut self, level: Level) -> Self {
         self.level = level;
@@ -332,6 +339,7 @@ where
             shape,
             budget: TIER_BUDGET,
         };
+        let ages = self.ages();
         let changes = match self.changes {
             Changes::Of(log) => Some(log),
             Changes::None | Changes::NoLog => None,
@@ -341,6 +349,7 @@ where
         let chain = plan.chain(None)?;
         let lease = self.load_deadline.saturating_add(Duration::from_secs(1));
         let mark = lease.saturating_mul(2);
+        let grounds = plan.grounds(&chain, ages, &self.clock)?;
         let within = trust::within(&chain, self.level, self.near.is_enabled(), &self.clock);
         let inner = Arc::new(Inner {
             near: self.near,
@@ -349,6 +358,7 @@ where
             clock: self.clock,
             trust: Trust::default(),
             within,
+            grounds,
             monitor,
             flights: Arc::new(Flights::new()),
             wire: self.wire,
@@ -376,7 +386,19 @@ where
             versions: AtomicU64::new(0),
         });
         inner.listen(&chain);
+        if let Grounds::Marks(marks) = &inner.grounds {
+            marks.follow();
+        }
         Ok(Tenants { inner, plan: Arc::new(plan) })
+    }
+
+    /// Whether the expiry policy lets no copy live longer than the bound of the level.
+    fn ages(&self) -> bool {
+        let Level::Bounded(bound) = self.level else { return false };
+        let lives = [false, true].into_iter().flat_map(|negative| {
+            [0.0, 0.5, 1.0 - f64::EPSILON].map(|chance| Writing { negative, ttl: None, chance })
+        });
+        lives.into_iter().all(|writing| self.expiry.lifetime(&writing).fresh <= bound)
     }
 
     fn check(&self) -> Result<Copies> {
@@ -396,6 +418,9 @@ where
                 "level Ttl is for caches without a store; immutable values belong in a tier, not in a store",
             ));
         }
+        if !stored && self.level == Level::Strong {
+            return Err(config("level Strong asks the store: add one"));
+        }
         match &self.changes {
             Changes::None => Ok(plan.copies),
             Changes::NoLog => Err(config("the backend given to `changes` has no log")),
@@ -410,6 +435,6 @@ where
     }
 }
 
-fn config(message: &str) -> Error {
+pub(super) fn config(message: &str) -> Error {
     Error::new(ErrorKind::Config, message)
 }

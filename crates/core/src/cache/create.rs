@@ -55,14 +55,20 @@ where
         let error = match reply {
             Ok(Reply::Kept(version)) => {
                 store.line.tell(&Event::Filled { tier: store.line.name });
-                let entry = Entry::new(item.value, version, self.near_deadlines(deadlines, None));
-                let copy = copy_of_new(chain, &seat, key, Stored { version, deadlines, body: sealed.ok() });
+                let entry =
+                    Entry::new(item.value, version, self.near_deadlines(deadlines, None)).vouched(proven_at);
+                let copy = copy_of_new(
+                    chain,
+                    &seat,
+                    key,
+                    Stored { version, deadlines, body: sealed.ok(), certified: None },
+                );
                 return Some(kept(seat, Arc::new(entry), Source::Loader, Some(copy)));
             }
             Ok(Reply::Refused(Some(winner))) => {
                 store.line.tell(&Event::FillRefused { tier: store.line.name });
                 let winner = self.copy_of(winner);
-                match self.record(store, &key, &winner) {
+                match self.record(store, &key, &winner, proven_at) {
                     Looked::Found(entry, source) => {
                         let copy = copy_of_new(chain, &seat, key, winner);
                         return Some(kept(seat, entry, source, Some(copy)));
@@ -73,7 +79,7 @@ where
             }
             Ok(Reply::Refused(None)) => {
                 store.line.tell(&Event::FillRefused { tier: store.line.name });
-                let entry = Entry::new(item.value, Version::NONE, self.no_life());
+                let entry = Entry::new(item.value, Version::NONE, self.no_life()).vouched(proven_at);
                 return Some(kept(seat, Arc::new(entry), Source::Loader, None));
             }
             Ok(reply) => crate::tier::unexpected(&reply),

@@ -55,7 +55,7 @@ where
     /// Whether a copy that a flight found or made may be sent. At level `Fenced` the tiers decide
     /// that, by their leases.
     pub(crate) fn begin_fill(&self, key: &Scoped<K>, flight: FlightId, copy: &mut Copy) -> bool {
-        if self.level == Level::Fenced {
+        if self.level.is_fenced() {
             return true;
         }
         copy.open = self.open_fills.begin(&copy.key);
@@ -109,13 +109,13 @@ where
                 }
                 outcomes[at] = self.take_fill(place, authority, &reply);
             }
-            if authority && self.level == Level::Fenced && stands(Defence::Confirm) {
+            if authority && self.level.is_fenced() && stands(Defence::Confirm) {
                 self.confirm(place, index, copies, &unkept, &mut outcomes).await;
             }
             if stands(Defence::DropReplaced) {
                 self.drop_replaced(place, copies, &unkept).await;
             }
-            if !authority && self.level == Level::Fenced && stands(Defence::Outdate) {
+            if !authority && self.level.is_fenced() && stands(Defence::Outdate) {
                 self.outdate(place, copies, &wanted, &mut outcomes).await;
             }
         }
@@ -128,7 +128,7 @@ where
         let refused: Vec<usize> =
             wanted.iter().copied().filter(|&at| outcomes[at] == Filling::Refused).collect();
         let batch = refused.iter().map(|&at| {
-            let Stored { version, deadlines, body } = copies[at].stored.clone();
+            let Stored { version, deadlines, body, .. } = copies[at].stored.clone();
             let deadlines = self.copy_deadlines(deadlines, place.line.ttl);
             let (order, mark_ttl) = (Order::Follow(version), self.periods.mark);
             (copies[at].key.clone(), Op::Put { order, deadlines, body, mark_ttl })
@@ -177,7 +177,7 @@ where
         let replaced: Vec<&Copy> = unkept.iter().map(|&at| &copies[at]).filter(|copy| copy.renews).collect();
         let batch = replaced.iter().map(|copy| {
             // A record that never was has no version, and neither has anything at level `Ttl`.
-            let known = self.level == Level::Fenced && copy.stored.version != Version::NONE;
+            let known = self.level.is_fenced() && copy.stored.version != Version::NONE;
             let version = known.then_some(copy.stored.version);
             (copy.key.clone(), Op::Invalidate { version, mark_ttl: self.periods.mark })
         });
@@ -203,10 +203,10 @@ where
     }
 
     fn fill_of(&self, place: &Place, index: usize, copy: &Copy) -> (TierKey, Op) {
-        let Stored { version, deadlines, body } = copy.stored.clone();
+        let Stored { version, deadlines, body, .. } = copy.stored.clone();
         let deadlines = self.copy_deadlines(deadlines, place.line.ttl);
         let op = match (self.level, copy.fences.get(index)) {
-            (Level::Fenced, Some(fence)) => Op::Fill { fence, version, deadlines, body },
+            (level, Some(fence)) if level.is_fenced() => Op::Fill { fence, version, deadlines, body },
             _ => Op::Put { order: Order::Open(version), deadlines, body, mark_ttl: self.periods.mark },
         };
         (copy.key.clone(), op)
@@ -223,7 +223,7 @@ where
                 place.line.tell(&Event::FillRefused { tier });
                 Filling::Refused
             }
-            Err(_) if authority && self.level == Level::Fenced => Filling::Unconfirmed,
+            Err(_) if authority && self.level.is_fenced() => Filling::Unconfirmed,
             Err(_) => Filling::Kept,
         }
     }

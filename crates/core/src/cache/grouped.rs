@@ -11,14 +11,14 @@ use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream};
 
 use super::{
     Cache,
-    batch::{Answers, Boarded, Unfound},
+    batch::{Answers, Boarded, Unfound, Wanted},
     inner::{Loaded, Looked},
     load::{Load, LoadSeat},
     many::{Many, Missing},
     read::{panicked_error, shut_down_error},
 };
 use crate::{
-    Entry, Event, Item, Near, Result,
+    Entry, Event, Item, Near, Result, Timestamp,
     flight::{Entered, Landing, Promise},
 };
 
@@ -32,6 +32,8 @@ pub(super) type StartMany<'a, K, V> = Box<dyn FnOnce(Missing<K>) -> Load<V> + Se
 struct Led<K: Eq + Hash, V> {
     missing: Missing<K>,
     seats: Vec<LoadSeat<K, V>>,
+    /// Before any of them was asked for.
+    began: Timestamp,
 }
 
 /// A load that this caller waits for.
@@ -44,8 +46,8 @@ struct Wait<K: Eq + Hash, V> {
 }
 
 impl<K: Clone + Eq + Hash, V> Led<K, V> {
-    fn new() -> Self {
-        Self { missing: Missing { keys: Vec::new(), indices: Vec::new() }, seats: Vec::new() }
+    fn new(began: Timestamp) -> Self {
+        Self { missing: Missing { keys: Vec::new(), indices: Vec::new() }, seats: Vec::new(), began }
     }
 
     /// Enters the load stage of one key; `None` where two loads have panicked.
@@ -56,7 +58,8 @@ impl<K: Clone + Eq + Hash, V> Led<K, V> {
                 let promise = lead.promise();
                 self.missing.keys.push(one.ticket.key().key.clone());
                 self.missing.indices.push(index);
-                self.seats.push(LoadSeat { held: None, ticket: one.ticket, lead, missed: one.missed });
+                let (ticket, missed, began) = (one.ticket, one.missed, self.began);
+                self.seats.push(LoadSeat { held: None, ticket, lead, missed, began });
                 (promise, None)
             }
             Entered::Follow(promise, panicked) => (promise, Some(Unfound { panicked, ..one })),
@@ -106,12 +109,13 @@ where
         }
         let keys = renewals.iter().map(|one| one.ticket.key().key.clone()).collect();
         let indices: Vec<usize> = renewals.iter().map(|one| one.wanted.index).collect();
+        let began = self.inner.clock.now();
         let load = start.map(|start| start(Missing { keys, indices: indices.clone() }));
         let cache = self.clone();
         self.inner.tasks.spawn(async move {
             let unfound = cache.look_up_renewals(renewals).await;
             let Some(load) = load else { return };
-            let mut led = Led::new();
+            let mut led = Led::new(began);
             unfound.into_iter().for_each(|one| _ = led.enter(one));
             // Another process may have renewed some of them.
             let wanted: HashSet<usize> = led.missing.indices.into_iter().collect();
@@ -139,17 +143,19 @@ where
 
     /// One load for the keys that nobody is loading yet, and for those to be renewed; the others'
     /// loads are waited for. Where one of those panics, this caller's loader takes over, if it has not
-    /// been used.
+    /// been used. What another's load gave, and is not proven from `oldest` on, is no answer: those keys
+    /// are returned.
     pub(super) async fn load_missed(
         &self,
         mut missed: Vec<Unfound<K, V>>,
         renewals: Vec<Boarded<K, V>>,
-        start: StartMany<'_, K, V>,
+        start: &mut Option<StartMany<'_, K, V>>,
+        oldest: Timestamp,
         answers: &mut Answers<V>,
-    ) {
-        let (mut start, mut renewals) = (Some(start), self.look_up_renewals(renewals).await);
+    ) -> Vec<Wanted<V>> {
+        let (mut late, mut renewals) = (Vec::new(), self.look_up_renewals(renewals).await);
         while !missed.is_empty() {
-            let (mut waits, mut led) = (Vec::new(), Led::new());
+            let (mut waits, mut led) = (Vec::new(), Led::new(self.inner.clock.now()));
             for one in missed.drain(..) {
                 let index = one.index;
                 match led.enter(one) {
@@ -172,6 +178,10 @@ where
                     (Landing::Panicked, _) => Err(panicked_error()),
                     (Landing::Abandoned, _) => Err(shut_down_error()),
                     (Landing::Done(Err(error)), _) => self.stale_or(stale, error),
+                    (Landing::Done(Ok((entry, _))), _) if follows && !self.suffices(&entry, oldest) => {
+                        late.push(Wanted { index, stale });
+                        continue;
+                    }
                     (Landing::Done(Ok((entry, source))), _) => {
                         if follows {
                             self.inner.tell(&Event::Coalesced);
@@ -181,6 +191,7 @@ where
                 });
             }
         }
+        late
     }
 }
 

@@ -2,19 +2,34 @@
 
 use std::{fmt, sync::Arc};
 
-use super::{Cache, inner::Inner};
-use crate::chain::Chain;
+use super::{Cache, inner::Inner, level::Reading, trust::Within};
+use crate::{Level, chain::Chain};
 
 impl<K, V, N> Cache<K, V, N> {
+    /// The cache at the level that it was built at.
     pub(super) fn new(inner: Arc<Inner<K, V, N>>, chain: Arc<Chain>) -> Self {
-        let tenant = chain.tenant;
-        Self { inner, chain, tenant }
+        let level = inner.level;
+        Self::at_level(inner, chain, level)
+    }
+
+    pub(super) fn at_level(inner: Arc<Inner<K, V, N>>, chain: Arc<Chain>, level: Level) -> Self {
+        let (tenant, stored) = (chain.tenant, chain.store.is_some());
+        let reading = Reading::of(inner.level, level, inner.within, stored, &inner.clock);
+        let as_built = level == inner.level && reading != Reading::Truth;
+        let within = if as_built { inner.within } else { Within::NEVER };
+        Self { inner, chain, tenant, reading, within }
     }
 }
 
 impl<K, V, N> Clone for Cache<K, V, N> {
     fn clone(&self) -> Self {
-        Self::new(Arc::clone(&self.inner), Arc::clone(&self.chain))
+        Self {
+            inner: Arc::clone(&self.inner),
+            chain: Arc::clone(&self.chain),
+            tenant: self.tenant,
+            reading: self.reading,
+            within: self.within,
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use futures_util::future::{BoxFuture, Shared};
 
 use super::{
     fences::Fences,
+    level::Grounds,
     open::OpenFills,
     tasks::Tasks,
     trust::{Trust, Within},
@@ -67,6 +68,10 @@ pub(crate) struct Missed<V> {
     pub(crate) token: Token,
     /// The farthest tier was only read: led by a plain read, the lookup took no lease there.
     pub(crate) unleased: bool,
+    /// From when on the proof of a copy had to be to answer.
+    pub(crate) oldest: Timestamp,
+    /// Before the first tier was asked: so old is the proof that there is nothing.
+    pub(crate) began: Timestamp,
     /// What the lookup spent of the farthest tier's budget.
     pub(crate) spent: Duration,
     /// A tier has an entry that this load is to replace.
@@ -102,6 +107,8 @@ impl<V> Clone for Missed<V> {
             fences: self.fences.clone(),
             token: self.token,
             unleased: self.unleased,
+            oldest: self.oldest,
+            began: self.began,
             spent: self.spent,
             renews: self.renews,
             anew: self.anew,
@@ -143,6 +150,8 @@ pub(crate) struct Inner<K, V, N> {
     pub(crate) clock: Clock,
     pub(crate) trust: Trust,
     pub(crate) within: Within,
+    /// What proves a copy, where the level asks for proof.
+    pub(crate) grounds: Grounds,
     pub(crate) monitor: Arc<Monitor>,
     pub(crate) flights: Arc<CacheFlights<K, V>>,
     pub(crate) wire: Option<Wire<K, V>>,
@@ -174,7 +183,7 @@ where
 
     /// Whether what a plain read finds is kept nowhere in this process, and fenced elsewhere.
     pub(crate) fn keeps_nothing_read(&self) -> bool {
-        !self.near.is_enabled() && self.level == Level::Fenced
+        !self.near.is_enabled() && self.level.is_fenced()
     }
 
     pub(crate) fn tell(&self, event: &Event<'_>) {
@@ -204,9 +213,19 @@ where
 
     /// The deadlines of an item written now; `None` if it is not to be kept at all.
     pub(crate) fn deadlines(&self, negative: bool, ttl: Option<Duration>) -> Option<Deadlines> {
+        self.deadlines_from(self.clock.now(), negative, ttl)
+    }
+
+    /// The deadlines of an item written at `written`.
+    pub(crate) fn deadlines_from(
+        &self,
+        written: Timestamp,
+        negative: bool,
+        ttl: Option<Duration>,
+    ) -> Option<Deadlines> {
         let writing = Writing { negative, ttl, chance: fastrand::f64() };
         let life = self.policies.expiry.lifetime(&writing);
-        (life.fresh > Duration::ZERO).then(|| life.deadlines(self.clock.now()))
+        (life.fresh > Duration::ZERO).then(|| life.deadlines(written))
     }
 
     /// The deadlines of a copy in a tier with a longest life of its own.

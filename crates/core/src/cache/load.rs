@@ -9,6 +9,7 @@ use tracing::Instrument;
 use super::{
     fill::{Copy, Filling},
     inner::{DISTRUST, Inner, Loaded, Lookup, Missed, NEAR},
+    level::Grounds,
     wait::Held,
 };
 use crate::{
@@ -39,6 +40,8 @@ pub(crate) struct LoadSeat<K: Eq + std::hash::Hash, V> {
     pub(crate) ticket: CacheTicket<K, V>,
     pub(crate) lead: Lead<Loaded<V>>,
     pub(crate) missed: Missed<V>,
+    /// Before the loader was started.
+    pub(crate) began: Timestamp,
 }
 
 /// What a loader gave for one key.
@@ -49,7 +52,7 @@ pub(super) struct Draft<K: Eq + std::hash::Hash, V> {
     /// The deadlines of its copies.
     pub(super) deadlines: Deadlines,
     pub(super) sealed: Result<Bytes>,
-    /// When the loader gave it; the store takes it later.
+    /// When it was as new as the truth: the store takes it later.
     pub(super) proven_at: Timestamp,
 }
 
@@ -203,8 +206,8 @@ where
                     continue;
                 }
             };
-            let draft = self.draft(seat, key, item);
-            match chain.store.is_some() && draft.item.value.is_some() {
+            let draft = self.draft(chain, seat, key, item);
+            match self.is_created(chain, &draft.item) {
                 true => creations.push(draft),
                 false => fills.extend(self.answer(self.copy_alone(chain, draft))),
             }
@@ -214,13 +217,23 @@ where
         self.finish_fills(chain, fills).await;
     }
 
-    fn draft(&self, seat: LoadSeat<K, V>, key: TierKey, item: Item<V>) -> Draft<K, V> {
-        let deadlines = self.deadlines(item.value.is_none(), item.ttl).unwrap_or_else(|| self.no_life());
+    /// Whether it becomes a record: it is the truth from then on.
+    fn is_created(&self, chain: &Chain, item: &Item<V>) -> bool {
+        chain.store.is_some() && item.value.is_some()
+    }
+
+    fn draft(&self, chain: &Chain, seat: LoadSeat<K, V>, key: TierKey, item: Item<V>) -> Draft<K, V> {
+        let created = self.is_created(chain, &item);
+        let proven_at = if created { self.clock.now() } else { self.proof_of_load(seat.began) };
+        // Where nothing but its age proves a copy, it lives from its question on.
+        let written = if matches!(self.grounds, Grounds::Age) { seat.began } else { self.clock.now() };
+        let deadlines = self.deadlines_from(written, item.value.is_none(), item.ttl);
+        let deadlines = deadlines.unwrap_or_else(|| self.no_life());
         let sealed = match (&self.wire, &item.value) {
             (Some(wire), Some(value)) => wire.seal(value, key.digest),
             _ => Ok(Bytes::new()),
         };
-        Draft { seat, key, item, deadlines, sealed, proven_at: self.clock.now() }
+        Draft { seat, key, item, deadlines, sealed, proven_at }
     }
 
     /// The entry and copy of what no store keeps: the origin's value, or an absence.
@@ -244,12 +257,12 @@ where
             fences: seat.missed.fences.clone(),
             renews: seat.missed.renews,
             held: None,
-            stored: Stored { version, deadlines: kept_for, body },
+            stored: Stored { version, deadlines: kept_for, body, certified: None },
             open: None,
         });
         let cap = (!local && version.is_none()).then_some(DISTRUST);
         let entry = Entry::new(item.value, version.unwrap_or_default(), self.near_deadlines(deadlines, cap));
-        let (entry, sure) = (Arc::new(entry), sure || cap.is_some());
+        let (entry, sure) = (Arc::new(entry.vouched(proven_at)), sure || cap.is_some());
         Kept { seat, entry, source: Source::Loader, copy, sure, proven_at }
     }
 
@@ -317,14 +330,19 @@ where
             .filter_map(|mut fill| begun(&mut fill).then_some(fill))
             .map(|Filled { ticket, entry, copy, near }| ((ticket, entry, near), copy))
             .unzip();
-        // A fill that is taken proves that nothing has happened since its lease.
+        // A fill that is taken shows that the tier was told of nothing since its lease.
         let asked_at = self.clock.now();
+        let proof = |entry: &Entry<V>| match self.grounds {
+            Grounds::None => asked_at,
+            _ => entry.proven_at(),
+        };
         let outcomes = self.fill(chain, &copies).await;
         for ((ticket, entry, near), outcome) in tickets.into_iter().zip(outcomes) {
             match outcome {
                 _ if !near => {}
                 outcome => {
-                    self.keep_if_attached(&ticket, &entry, outcome == Filling::Kept, asked_at);
+                    let proven_at = proof(&entry);
+                    self.keep_if_attached(&ticket, &entry, outcome == Filling::Kept, proven_at);
                 }
             }
             self.flights.land(ticket.key(), ticket.flight().id);

@@ -40,8 +40,6 @@ pub(super) struct Sought<K, V> {
     pub(super) found: Option<Looked<V>>,
     /// What is to be copied to the tiers that missed before it was found.
     copy: Option<Stored>,
-    /// Before the first tier was asked.
-    began: Timestamp,
 }
 
 /// What a tier's hit is worth to this lookup.
@@ -66,10 +64,20 @@ where
         key: &Scoped<K>,
         seat: Option<Seat<K>>,
         errand: Errand,
+        oldest: Timestamp,
     ) -> Sought<K, V> {
-        let (fences, token, spent) = (Fences::default(), self.new_token(errand.loads()), Duration::ZERO);
-        let (unleased, renews, anew) = (false, false, errand == Errand::Anew);
-        let missed = Missed { fences, token, unleased, spent, renews, anew, store: None, stale: None };
+        let missed = Missed {
+            fences: Fences::default(),
+            token: self.new_token(errand.loads()),
+            unleased: false,
+            oldest,
+            began: self.clock.now(),
+            spent: Duration::ZERO,
+            renews: false,
+            anew: errand == Errand::Anew,
+            store: None,
+            stale: None,
+        };
         let (key, found) = match self.tier_key(chain, key) {
             Ok(key) => (key, None),
             Err(error) => {
@@ -77,7 +85,7 @@ where
                 (none, Some(Looked::Failed(error, None)))
             }
         };
-        Sought { seat, key, missed, found, copy: None, began: self.clock.now() }
+        Sought { seat, key, missed, found, copy: None }
     }
 
     /// The key as the remote tiers of the chain see it.
@@ -91,7 +99,7 @@ where
     /// Whether a miss in this tier may be followed by a fill of it.
     pub(super) fn may_fill(&self, chain: &Chain, index: usize, errand: Errand) -> bool {
         let further = index + 1 < chain.tiers.len() || chain.store.is_some();
-        self.level == Level::Fenced && (further || errand.loads())
+        self.level.is_fenced() && (further || errand.loads())
     }
 
     /// Whether a miss in this tier comes with a lease: for the fill's fence, or, at level `Ttl`, for
@@ -173,8 +181,21 @@ where
                 Err(_) => return Worth::Renew(stored.version),
             },
         };
-        let entry = Arc::new(Entry::new(value, stored.version, self.near_deadlines(stored.deadlines, None)));
-        if self.clock.now() < stored.deadlines.fresh_until && errand != Errand::Anew {
+        let proven_at = self.proof_of(stored, sought.missed.began);
+        let fresh = self.clock.now() < stored.deadlines.fresh_until;
+        let proven = proven_at >= sought.missed.oldest;
+        let mut deadlines = self.near_deadlines(stored.deadlines, None);
+        if fresh && !proven {
+            // For want of a better one it may be served, and never as a fresh one.
+            deadlines.fresh_until = deadlines.written;
+        }
+        let entry = Arc::new(Entry::new(value, stored.version, deadlines).vouched(proven_at));
+        if fresh && !proven && !matches!(errand, Errand::Renew | Errand::Anew) {
+            place.line.tell(&Event::Unproven { tier: place.line.name });
+            sought.missed.stale = Some(entry).filter(|entry| entry.value().is_some());
+            return Worth::Nothing;
+        }
+        if fresh && proven && errand != Errand::Anew {
             return Worth::Answer(entry);
         }
         let renewable = errand.loads() || chain.store.is_some() || self.loader.is_some();
@@ -207,7 +228,7 @@ where
             Ok(Reply::Hit(stored)) => {
                 store.line.tell(&Event::Hit { tier });
                 let copy = self.copy_of(stored);
-                let found = self.record(store, &sought.key, &copy);
+                let found = self.record(store, &sought.key, &copy, sought.missed.began);
                 sought.copy = matches!(found, Looked::Found(..)).then_some(copy);
                 sought.found = Some(found);
                 return;
@@ -224,8 +245,14 @@ where
     }
 
     /// A record's copy as a reader gets it: bytes that cannot be read are a typed error, since a
-    /// record is nobody's copy.
-    pub(crate) fn record(&self, store: &Place, key: &TierKey, copy: &Stored) -> Looked<V> {
+    /// record is nobody's copy. At `proven_at` it was the record.
+    pub(crate) fn record(
+        &self,
+        store: &Place,
+        key: &TierKey,
+        copy: &Stored,
+        proven_at: Timestamp,
+    ) -> Looked<V> {
         let value = match &copy.body {
             Some(body) => self.decode(store, key, body).map(Some),
             None => Ok(None),
@@ -233,7 +260,7 @@ where
         match value {
             Ok(value) => {
                 let deadlines = self.near_deadlines(copy.deadlines, None);
-                let entry = Arc::new(Entry::new(value, copy.version, deadlines));
+                let entry = Arc::new(Entry::new(value, copy.version, deadlines).vouched(proven_at));
                 Looked::Found(entry, Source::Store(store.line.name))
             }
             Err(reason) => Looked::Failed(Error::from(reason).at_tier(store.line.name).during("get"), None),
@@ -266,12 +293,12 @@ where
         let size = sought.copy.as_ref().and_then(|copy| copy.body.as_ref()).map(bytes::Bytes::len);
         let copy = self.copy_nearer(chain, errand, &mut sought);
         let admitted = self.near.is_enabled() && self.admits(NEAR, size);
-        let Sought { seat, found, missed, began, .. } = sought;
+        let Sought { seat, found, missed, .. } = sought;
         let looked = found.unwrap_or(Looked::Missed(missed));
         let Some(seat) = seat else { return (looked, copy) };
         let kept = self.flights.end_lookup(&seat.key, seat.id, looked.is_answer(), || {
             if let Looked::Found(entry, _) = &looked {
-                return self.keep_near(&seat.key, entry, admitted, began);
+                return self.keep_near(&seat.key, entry, admitted, entry.proven_at());
             }
             // What near still has of a record that the store has no more.
             if !looked.is_answer() && chain.store.is_some() {
@@ -307,7 +334,7 @@ where
         let observed = sought.missed.store?;
         let deadlines = self.deadlines(true, None);
         let deadlines = deadlines.or_else(|| sought.missed.renews.then(|| self.no_life()))?;
-        Some(Stored { version: observed.version, deadlines, body: None })
+        Some(Stored { version: observed.version, deadlines, body: None, certified: None })
     }
 }
 

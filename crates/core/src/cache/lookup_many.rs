@@ -10,7 +10,7 @@ use super::{
     lookup::{Seat, Sought},
 };
 use crate::{
-    Near,
+    Near, Timestamp,
     chain::{Chain, Place},
     flight::Errand,
 };
@@ -26,8 +26,9 @@ where
         chain: Arc<Chain>,
         seats: Vec<Seat<K>>,
         errand: Errand,
+        oldest: Timestamp,
     ) -> Arc<[Looked<V>]> {
-        match AssertUnwindSafe(self.walk_many(&chain, &seats, errand)).catch_unwind().await {
+        match AssertUnwindSafe(self.walk_many(&chain, &seats, errand, oldest)).catch_unwind().await {
             Ok(looked) => looked,
             Err(_panic) => seats.iter().map(|seat| self.panicked(Some(seat))).collect(),
         }
@@ -38,8 +39,9 @@ where
         chain: &Arc<Chain>,
         seats: &[Seat<K>],
         errand: Errand,
+        oldest: Timestamp,
     ) -> Arc<[Looked<V>]> {
-        let seek = |seat: &Seat<K>| self.seek(chain, &seat.key, Some(seat.clone()), errand);
+        let seek = |seat: &Seat<K>| self.seek(chain, &seat.key, Some(seat.clone()), errand, oldest);
         let mut keys: Vec<_> = seats.iter().map(seek).collect();
         for index in 0..chain.tiers.len() {
             self.ask_tier_many(chain, index, errand, &mut keys).await;
@@ -81,7 +83,7 @@ where
         }
     }
 
-    async fn ask_store_many(&self, store: &Place, keys: &mut [Sought<K, V>]) {
+    pub(super) async fn ask_store_many(&self, store: &Place, keys: &mut [Sought<K, V>]) {
         let asked: Vec<usize> = (0..keys.len()).filter(|&at| keys[at].found.is_none()).collect();
         let batch =
             asked.iter().map(|&at| (keys[at].key.clone(), self.read_op(&keys[at], true, None))).collect();

@@ -2,9 +2,15 @@
 
 use std::{hash::Hash, sync::atomic::Ordering, time::Duration};
 
-use super::{Cache, inner::NEAR, write::finished};
+use super::{
+    Cache,
+    inner::NEAR,
+    level::{ANY, Grounds, NONE},
+    write::finished,
+};
 use crate::{
-    Deadlines, Error, ErrorKind, Event, KeyName, Level, Near, Op, Reply, Result, Stats, TierStats,
+    Deadlines, Entry, Error, ErrorKind, Event, KeyName, Level, Near, Op, Reply, Result, Role, Stats,
+    TierStats,
     chain::{Line, Place, TierCounters},
     key::Lookup,
     near::{Probe, TenantId},
@@ -41,20 +47,31 @@ where
     /// What remains of a key's life where it is kept longest: in the store, else in the farthest
     /// tier that answers. `None` if there is no value; [`Duration::MAX`] if it lives for ever.
     ///
+    /// At level `Bounded` a copy that is not proven has none, and at `Strong` the store alone is asked.
+    ///
     /// # Errors
     /// The last tier's, where none answers.
     pub async fn ttl<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Result<Option<Duration>> {
-        self.inner.check_open()?;
+        self.check_readable()?;
+        let oldest = self.oldest();
         if self.chain.is_local() {
             let entry = self.inner.near.get(&Probe { tenant: self.chain.tenant, key });
-            let entry = entry.filter(|entry| entry.value().is_some());
+            let is_good = |entry: &Entry<V>| oldest == ANY || self.trusts(entry, self.inner.clock.now());
+            let entry = entry.filter(|entry| entry.value().is_some() && is_good(entry));
             return Ok(entry.and_then(|entry| self.remaining(&entry.deadlines())));
         }
         let key = self.inner.tier_key(&self.chain, &self.scoped(key.to_key()))?;
         let mut failed = None;
         for place in self.chain.far_to_near().filter(|place| !place.owes(&key)) {
+            if oldest == NONE && place.line.role == Role::Cache {
+                break;
+            }
+            let began = self.inner.clock.now();
             match place.call(&key, Op::Get).await {
-                Ok(Reply::Hit(hit)) if hit.body.is_some() => return Ok(self.remaining(&hit.deadlines)),
+                Ok(Reply::Hit(hit)) if hit.body.is_some() => {
+                    let proven = place.line.role == Role::Store || self.inner.proof_of(&hit, began) >= oldest;
+                    return Ok(self.remaining(&hit.deadlines).filter(|_| proven));
+                }
                 Ok(_) => return Ok(None),
                 Err(error) => failed = Some(error),
             }
@@ -74,9 +91,15 @@ where
     /// Whether a value was there.
     ///
     /// # Errors
-    /// The authority's; [`ErrorKind::Partial`] where a copy could not be changed.
+    /// The authority's; [`ErrorKind::Partial`] where a copy could not be changed;
+    /// [`ErrorKind::Unsupported`] at level `Bounded` without a truth to ask: nothing but the life of a
+    /// copy says there how old it may be.
     pub async fn expire<Q: Lookup<K> + ?Sized>(&self, key: &Q, ttl: Duration) -> Result<bool> {
         self.inner.check_open()?;
+        if matches!(self.inner.grounds, Grounds::Age) {
+            let message = "at level Bounded without a truth to ask, a longer life is a new put";
+            return Err(Error::new(ErrorKind::Unsupported, message));
+        }
         let deadlines = Deadlines::ttl(self.inner.clock.now(), ttl);
         let scoped = self.scoped(key.to_key());
         if self.chain.is_local() {
@@ -101,7 +124,7 @@ where
             let inner = &cache.inner;
             let _clearing = match inner.level {
                 Level::Ttl => Some(inner.open_fills.clear().await),
-                Level::Fenced => None,
+                _ => None,
             };
             for place in cache.chain.tiers.iter().rev() {
                 failed.extend(place.clear().await.err());
@@ -217,6 +240,7 @@ fn tier_stats(name: &str, counters: &TierCounters, lost: bool) -> TierStats {
         fills: counters.fills.sum(),
         fills_refused: counters.fills_refused.sum(),
         errors: counters.errors.sum(),
+        unproven: counters.unproven.sum(),
         undecodable: counters.undecodable.sum(),
         lost,
     }

@@ -11,17 +11,20 @@ mod fill;
 mod grouped;
 mod handle;
 mod inner;
+mod level;
 mod load;
 mod lookup;
 mod lookup_many;
 mod manage;
 mod many;
+mod marks;
 mod open;
 mod plan;
 mod read;
 mod tasks;
 mod tenants;
 mod trust;
+mod truth;
 mod wait;
 mod walk;
 mod write;
@@ -43,7 +46,9 @@ use crate::{
     near::{Probe, TenantId},
 };
 use inner::{Inner, NEAR};
+use level::Reading;
 use read::Seen;
+use trust::Within;
 use write::Written;
 
 /// A cache of values `V` by keys `K`: a near tier `N`, and remote tiers behind it.
@@ -79,6 +84,10 @@ pub struct Cache<K, V, N> {
     chain: Arc<Chain>,
     /// The chain's, at hand for hits.
     tenant: TenantId,
+    /// How the level of this handle has its reads answered.
+    reading: Reading,
+    /// How long near copies are good for a hit; for another level than the cache's own, never.
+    within: Within,
 }
 
 impl<K, V, N> Cache<K, V, N>
@@ -350,7 +359,7 @@ where
     }
 
     /// The near tier's answer, `Ok(None)` for a negative entry, or what it has that is no answer.
-    /// One compare and one reference count.
+    /// One compare and one reference count, at the level that the cache was built at.
     ///
     /// The engine is asked once: a miss counts as a use of the key in its eviction, and two for one
     /// read cost more than a point of the hit ratio (measured).
@@ -359,8 +368,10 @@ where
         let inner = &*self.inner;
         let entry = inner.near.get(&Probe { tenant: self.tenant, key }).ok_or(None)?;
         let now = inner.clock.now();
-        let trusted = entry.is_good(now) && inner.trust.covers(&entry, now, inner.within);
-        if !trusted || (entry.value().is_none() && loads && self.chain.store.is_some()) {
+        let trusted = entry.is_good(now) && inner.trust.covers(&entry, now, self.within);
+        if !(trusted || self.trusts(&entry, now))
+            || (entry.value().is_none() && loads && self.chain.store.is_some())
+        {
             return Err(Some(entry));
         }
         inner.near_counters.hits.add(1);

@@ -7,8 +7,13 @@ use std::{
 
 use tokio::runtime::Handle;
 
+use super::{
+    builder::config,
+    level::{Grounds, LEAST_BOUND},
+    marks::Marks,
+};
 use crate::{
-    Backend, InvalidationLog, Level, Result, Role, Space,
+    Backend, Clock, InvalidationLog, Level, Result, Role, Space,
     chain::{Chain, Line, Monitor, Place},
     key,
     near::TenantId,
@@ -65,6 +70,11 @@ pub trait TierSettings: Into<Placed> + Sized {
 
 impl<T: Into<Placed>> TierSettings for T {}
 
+const NO_TRUTH: &str = "Level::Bounded needs a store, or `changes`, or an expiry policy whose lives are no longer \
+    than the bound: nothing else says that a value is old";
+const NO_MARKS: &str = "Level::Bounded with a cache tier needs a truth whose log can be relayed (Postgres) and a tier \
+    that keeps the relay's mark (Redis): nothing else proves its copies";
+
 /// How the chain of each tenant is made.
 pub(super) struct Plan {
     space: Space,
@@ -97,11 +107,43 @@ impl Plan {
         Self { space, lines, changes }
     }
 
+    /// The log that tells of the truth: the store's, else the one beside the chain.
+    fn truth_log(&self) -> Option<Arc<dyn InvalidationLog>> {
+        let store = self.lines.iter().find(|(_, line, _)| line.role == Role::Store);
+        store.map_or_else(|| self.changes.clone(), |(backend, ..)| backend.log())
+    }
+
+    /// What proves copies at level `Bounded`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] where nothing does.
+    pub(super) fn grounds(&self, chain: &Chain, ages: bool, clock: &Clock) -> Result<Grounds> {
+        let Level::Bounded(bound) = self.space.level else { return Ok(Grounds::None) };
+        if bound < LEAST_BOUND {
+            return Err(config("the bound of Level::Bounded is at least 100 ms"));
+        }
+        if chain.store.is_none() && self.changes.is_none() {
+            return if ages { Ok(Grounds::Age) } else { Err(config(NO_TRUTH)) };
+        }
+        match (&chain.tiers[..], self.lines.first()) {
+            ([], _) => Ok(if chain.log().is_some() { Grounds::Log } else { Grounds::Reading }),
+            ([tier], Some((backend, _, budget))) => {
+                let replays = self.truth_log().is_some_and(|log| log.replay().is_some());
+                if !(tier.publishes() && tier.log().is_some() && replays) {
+                    return Err(config(NO_MARKS));
+                }
+                let space = Space { budget: *budget, ..self.space.clone() };
+                let marks = Marks::new(&**backend, &space, clock.clone())?;
+                Ok(Grounds::Marks(marks))
+            }
+            _ => Err(config("Level::Bounded takes one cache tier: no relay proves the copies of a second")),
+        }
+    }
+
     /// Starts to relay what the truth's log tells into the cache tiers, if it has one and there are
     /// any. It ends with the answer.
     pub(super) fn relay(&self, mark_ttl: Duration, runtime: &Handle) -> Option<Arc<Wake>> {
-        let store = self.lines.iter().find(|(_, line, _)| line.role == Role::Store);
-        let log = store.map_or_else(|| self.changes.clone(), |(backend, ..)| backend.log())?;
+        let log = self.truth_log()?;
         let tiers = self.lines.iter().filter(|(_, line, _)| line.role == Role::Cache);
         let tiers: Vec<_> = tiers.map(|(backend, _, budget)| (Arc::clone(backend), *budget)).collect();
         if tiers.is_empty() || self.space.level == Level::Ttl {

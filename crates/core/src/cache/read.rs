@@ -7,11 +7,12 @@ use futures_util::{FutureExt, future::BoxFuture};
 use super::{
     Cache,
     inner::{Inner, Looked, Lookup, Missed, NEAR},
+    level::Reading,
     load::{CacheTicket, LoadSeat, alone, is_reentrant},
     lookup::Seat,
 };
 use crate::{
-    Cached, Coalesce, Entry, Error, ErrorKind, Event, Item, Near, OnStale, Result, Source, Token,
+    Cached, Coalesce, Entry, Error, ErrorKind, Event, Item, Near, OnStale, Result, Source, Timestamp, Token,
     flight::{Boarding, Entered, Errand, FlightId, Landing},
     near::{Probe, Scoped},
     switch::{Defence, stands},
@@ -43,11 +44,15 @@ where
             let owned = key.clone();
             return self.load_cold(key, seen, Box::new(move |_| loader(owned)));
         }
+        if self.reading == Reading::Truth {
+            return Box::pin(self.read_truth(key));
+        }
         if self.inner.keeps_nothing_read() {
             return Box::pin(self.read_past_flights(key));
         }
         Box::pin(async move {
-            self.inner.check_open()?;
+            self.check_readable()?;
+            let oldest = self.oldest();
             let key = self.scoped(key);
             let stale = match self.near_stale(seen, self.chain.store.is_some()) {
                 NearStale::Serve(hit) => return Ok(Some(hit)),
@@ -57,11 +62,23 @@ where
                 }
                 NearStale::Keep(entry) => entry,
             };
-            let ticket = self.board(&key, Errand::Read, self.boarding());
-            match self.lookup_of(&ticket).await {
-                Looked::Found(entry, source) => Ok(self.found(&ticket, entry, source)),
-                Looked::Failed(error, seen) => self.stale_or(seen.or(stale), error),
-                Looked::Missed(missed) => Ok(self.loaded_meanwhile(&ticket, missed.stale)),
+            let mut rounds = Rounds::new(self.boarding());
+            loop {
+                let ticket = self.board(&key, Errand::Read, rounds.how(), oldest);
+                let looked = self.lookup_of(&ticket).await;
+                if self.came_late(&ticket, &looked, oldest) {
+                    rounds.next();
+                    // What was told since may prove what near has.
+                    if let Ok(hit) = self.near_hit(&key.key, false) {
+                        return Ok(hit);
+                    }
+                    continue;
+                }
+                return match looked {
+                    Looked::Found(entry, source) => Ok(self.found(&ticket, entry, source)),
+                    Looked::Failed(error, seen) => self.stale_or(seen.or(stale), error),
+                    Looked::Missed(missed) => Ok(self.loaded_meanwhile(&ticket, missed.stale, oldest)),
+                };
             }
         })
     }
@@ -69,9 +86,9 @@ where
     /// A plain read of a cache that keeps nothing of it in this process: there is nothing to fence,
     /// and what callers could share is a trip, which the tiers' gates share.
     async fn read_past_flights(&self, key: K) -> Result<Option<Cached<V>>> {
-        self.inner.check_open()?;
-        let key = Scoped { tenant: self.chain.tenant, key };
-        match self.inner.walk_guarded(&self.chain, &key, None, Errand::Read).await {
+        self.check_readable()?;
+        let (key, oldest) = (Scoped { tenant: self.chain.tenant, key }, self.oldest());
+        match self.inner.walk_guarded(&self.chain, &key, None, Errand::Read, oldest).await {
             Looked::Found(entry, source) => {
                 if self.is_to_be_refreshed(&entry) {
                     self.renew(Arc::new(key), None);
@@ -91,8 +108,12 @@ where
         seen: Seen<V>,
         start: Start<'a, V>,
     ) -> BoxFuture<'a, Result<Option<Cached<V>>>> {
+        if self.reading == Reading::Truth {
+            return Box::pin(self.load_truth(key, start));
+        }
         Box::pin(async move {
-            self.inner.check_open()?;
+            self.check_readable()?;
+            let oldest = self.oldest();
             let key = self.scoped(key);
             let stale = match self.near_stale(seen, true) {
                 NearStale::Serve(hit) => return Ok(Some(hit)),
@@ -103,9 +124,10 @@ where
                 }
                 NearStale::Keep(entry) => entry,
             };
-            let mut how = self.boarding();
+            let (mut start, mut rounds) = (Some(start), Rounds::new(self.boarding()));
             loop {
-                let ticket = self.board(&key, Errand::Load, how);
+                let how = rounds.how();
+                let ticket = self.board(&key, Errand::Load, how, oldest);
                 if ticket.joined() && is_reentrant(ticket.flight().id) {
                     return Err(reentrant_error());
                 }
@@ -117,60 +139,87 @@ where
                 {
                     return Ok(hit);
                 }
-                let mut missed = match self.lookup_of(&ticket).await {
+                let looked = self.lookup_of(&ticket).await;
+                if self.came_late(&ticket, &looked, oldest) {
+                    rounds.next();
+                    if let Ok(hit) = self.near_hit(&key.key, true) {
+                        return Ok(hit);
+                    }
+                    continue;
+                }
+                let mut missed = match looked {
                     // A plain read's answer: this caller's loader may create the row.
                     Looked::Found(entry, _) if self.is_no_row(&entry) && how == Boarding::Join => {
-                        how = Boarding::JoinLoad;
+                        rounds.for_loads();
                         continue;
                     }
                     Looked::Found(entry, source) => {
-                        return Ok(self.found_to_load(&ticket, entry, source, start));
+                        return Ok(self.found_to_load(&ticket, entry, source, start.take()));
                     }
                     Looked::Failed(error, seen) => return self.stale_or(seen.or(stale), error),
                     Looked::Missed(missed) => missed,
                 };
-                if let Some(hit) = self.loaded_meanwhile(&ticket, missed.stale.clone()) {
+                if let Some(hit) = self.loaded_meanwhile(&ticket, missed.stale.clone(), oldest) {
                     return Ok(Some(hit));
                 }
-                missed.stale = missed.stale.or(stale);
-                return self.load(ticket, missed, start).await;
+                missed.stale = missed.stale.or_else(|| stale.clone());
+                let seen = missed.stale.clone();
+                match self.load(ticket, missed, &mut start).await {
+                    // Begun too long before this call: whoever led it has an answer, and this has none.
+                    Ok(loaded) if !loaded.led && !self.suffices(&loaded.entry, oldest) => {
+                        rounds.next();
+                        if let Ok(hit) = self.near_hit(&key.key, true) {
+                            return Ok(hit);
+                        }
+                    }
+                    Ok(Led { entry, source, led }) => return Ok(self.handle(entry, source, !led)),
+                    Err(error) => return self.stale_or(seen, error),
+                }
             }
         })
     }
 
     /// A read of the truth, past what the caches have.
     pub(super) async fn load_anew(&self, key: K, start: Start<'_, V>) -> Result<Option<Cached<V>>> {
-        self.inner.check_open()?;
+        self.check_readable()?;
         let key = self.scoped(key);
-        let ticket = self.board(&key, Errand::Anew, Boarding::Replace);
+        let ticket = self.board(&key, Errand::Anew, Boarding::Replace, self.oldest());
         match self.lookup_of(&ticket).await {
             Looked::Found(entry, source) => Ok(self.handle(entry, source, false)),
             Looked::Failed(error, stale) => self.stale_or(stale, error),
-            Looked::Missed(missed) => self.load(ticket, missed, start).await,
+            Looked::Missed(missed) => {
+                let stale = missed.stale.clone();
+                match self.load(ticket, missed, &mut Some(start)).await {
+                    Ok(Led { entry, source, led }) => Ok(self.handle(entry, source, !led)),
+                    Err(error) => self.stale_or(stale, error),
+                }
+            }
         }
     }
 
-    /// The load stage: leads the load, or follows another caller's.
-    async fn load(
+    /// The load stage: leads the load, with `start`, or follows another caller's, and leaves it.
+    pub(super) async fn load(
         &self,
         ticket: CacheTicket<K, V>,
         missed: Missed<V>,
-        start: Start<'_, V>,
-    ) -> Result<Option<Cached<V>>> {
-        let stale = missed.stale.clone();
+        start: &mut Option<Start<'_, V>>,
+    ) -> Result<Led<V>> {
         let mut panicked = 0;
         let (promise, led) = loop {
             match ticket.flight().load.enter(panicked) {
                 Entered::Lead(lead) => {
                     let promise = lead.promise();
-                    let seen = stale.clone().and_then(|entry| self.handle(entry, Source::Near, false));
-                    let load = alone(start(Loading { stale: seen }));
+                    let Some(start) = start.take() else { return Err(panicked_error()) };
+                    let began = self.inner.clock.now();
+                    let stale = missed.stale.clone();
+                    let stale = stale.and_then(|entry| self.handle(entry, Source::Near, false));
+                    let load = alone(start(Loading { stale }));
                     let mut missed = missed;
                     if panicked > 0 {
                         // The lease was the panicked load's: it may be another process' turn.
                         missed.token = Token::NONE;
                     }
-                    let seat = LoadSeat { held: None, ticket: ticket.again(), lead, missed };
+                    let seat = LoadSeat { held: None, ticket: ticket.again(), lead, missed, began };
                     self.inner.spawn_load(&self.chain, vec![seat], load);
                     break (promise, true);
                 }
@@ -186,9 +235,9 @@ where
                 if !led {
                     self.inner.tell(&Event::Coalesced);
                 }
-                Ok(self.handle(entry, source, !led))
+                Ok(Led { entry, source, led })
             }
-            Landing::Done(Err(error)) => self.stale_or(stale, error),
+            Landing::Done(Err(error)) => Err(error),
             Landing::Panicked => Err(panicked_error()),
             Landing::Abandoned => Err(shut_down_error()),
         }
@@ -202,13 +251,14 @@ where
         if load.is_none() && self.chain.store.is_none() {
             return;
         }
-        let ticket = self.board(&key, Errand::Renew, self.boarding());
+        let began = self.inner.clock.now();
+        let ticket = self.board(&key, Errand::Renew, self.boarding(), self.oldest());
         let cache = self.clone();
         self.inner.tasks.spawn(async move {
             let looked = cache.lookup_of(&ticket).await;
             let (Looked::Missed(missed), Some(load)) = (looked, load) else { return };
             if let Entered::Lead(lead) = ticket.flight().load.enter(0) {
-                let seat = LoadSeat { held: None, ticket, lead, missed };
+                let seat = LoadSeat { held: None, ticket, lead, missed, began };
                 cache.inner.spawn_load(&cache.chain, vec![seat], alone(load));
             }
         });
@@ -227,13 +277,25 @@ where
     }
 
     /// Boards the key's flight, with a lookup for this key alone if it is new.
-    pub(super) fn board(&self, key: &Arc<Scoped<K>>, errand: Errand, how: Boarding) -> CacheTicket<K, V> {
-        self.inner.flights.board(key, errand, how, |id| self.lookup_alone(key, id, errand))
+    pub(super) fn board(
+        &self,
+        key: &Arc<Scoped<K>>,
+        errand: Errand,
+        how: Boarding,
+        oldest: Timestamp,
+    ) -> CacheTicket<K, V> {
+        self.inner.flights.board(key, errand, how, |id| self.lookup_alone(key, id, errand, oldest))
     }
 
-    fn lookup_alone(&self, key: &Arc<Scoped<K>>, id: FlightId, errand: Errand) -> Lookup<V> {
+    fn lookup_alone(
+        &self,
+        key: &Arc<Scoped<K>>,
+        id: FlightId,
+        errand: Errand,
+        oldest: Timestamp,
+    ) -> Lookup<V> {
         let seat = Seat { key: Arc::clone(key), id, instead: Token::NONE };
-        let lookup = Inner::look_up(Arc::clone(&self.inner), Arc::clone(&self.chain), seat, errand);
+        let lookup = Inner::look_up(Arc::clone(&self.inner), Arc::clone(&self.chain), seat, errand, oldest);
         Lookup::Alone(lookup.boxed().shared())
     }
 
@@ -261,9 +323,9 @@ where
         ticket: &CacheTicket<K, V>,
         entry: Arc<Entry<V>>,
         source: Source,
-        start: Start<'_, V>,
+        start: Option<Start<'_, V>>,
     ) -> Option<Cached<V>> {
-        if self.is_to_be_refreshed(&entry) {
+        if let Some(start) = start.filter(|_| self.is_to_be_refreshed(&entry)) {
             let stale = self.handle(Arc::clone(&entry), source, false);
             self.renew(Arc::clone(ticket.key()), Some(start(Loading { stale })));
         }
@@ -298,10 +360,11 @@ where
         &self,
         ticket: &CacheTicket<K, V>,
         stale: Option<Arc<Entry<V>>>,
+        oldest: Timestamp,
     ) -> Option<Cached<V>> {
         match ticket.flight().load.result() {
-            Some(Ok((entry, source))) => self.handle(entry, source, true),
-            _ => self.stale_meanwhile(ticket, stale),
+            Some(Ok((entry, source))) if self.suffices(&entry, oldest) => self.handle(entry, source, true),
+            _ => self.stale_meanwhile(ticket, stale, oldest),
         }
     }
 
@@ -310,8 +373,9 @@ where
         &self,
         ticket: &CacheTicket<K, V>,
         stale: Option<Arc<Entry<V>>>,
+        oldest: Timestamp,
     ) -> Option<Cached<V>> {
-        let entry = stale.filter(|_| ticket.joined())?;
+        let entry = stale.filter(|entry| ticket.joined() && self.suffices(entry, oldest))?;
         // A refresh passes over fresh copies too; whoever joined it may have them.
         if entry.is_fresh(self.inner.clock.now()) {
             return self.handle(entry, Source::Near, true);
@@ -331,9 +395,11 @@ where
     /// The stale entry instead of an error, where the freshness policy allows it.
     pub(super) fn stale_or(&self, stale: Option<Arc<Entry<V>>>, error: Error) -> Result<Option<Cached<V>>> {
         match stale {
-            Some(entry) if self.inner.serves_on_error(&entry.deadlines()) => {
+            Some(entry)
+                if self.reading != Reading::Truth && self.inner.serves_on_error(&entry.deadlines()) =>
+            {
                 self.inner.tell(&Event::StaleServed);
-                Ok(self.handle(entry, Source::Near, false))
+                Ok(Cached::stale(entry, self.inner.clock.now(), false))
             }
             _ => Err(error),
         }
@@ -354,6 +420,7 @@ where
         }
         // Fresh, but not proven: it serves where what is further down fails, if at all.
         if entry.is_fresh(inner.clock.now()) {
+            inner.tell_near(&Event::Unproven { tier: NEAR });
             return NearStale::Keep(Some(entry));
         }
         let verdict = inner.on_stale(&entry.deadlines(), renewable || inner.loader.is_some());
@@ -375,6 +442,44 @@ pub(super) enum NearStale<V> {
     Refresh(Cached<V>),
     /// Go on; keep it in case the renewal fails.
     Keep(Option<Arc<Entry<V>>>),
+}
+
+/// What a load gave.
+pub(super) struct Led<V> {
+    pub(super) entry: Arc<Entry<V>>,
+    pub(super) source: Source,
+    /// Whether this caller led it.
+    pub(super) led: bool,
+}
+
+/// How often a caller shares a flight that turns out to have begun too long before its call, until it
+/// flies alone. One that it meets later began after its call, unless others ask for less proof.
+const SHARED_ROUNDS: usize = 2;
+
+/// How a caller boards, round after round.
+pub(super) struct Rounds {
+    how: Boarding,
+    shared: usize,
+}
+
+impl Rounds {
+    pub(super) fn new(how: Boarding) -> Self {
+        Self { how, shared: 0 }
+    }
+
+    pub(super) fn how(&self) -> Boarding {
+        if self.shared < SHARED_ROUNDS { self.how } else { Boarding::Beside }
+    }
+
+    /// The flight came to nothing for this caller.
+    pub(super) fn next(&mut self) {
+        self.shared += 1;
+    }
+
+    /// From now on those alone whose lookups are made for loads.
+    pub(super) fn for_loads(&mut self) {
+        self.how = Boarding::JoinLoad;
+    }
 }
 
 pub(super) fn reentrant_error() -> Error {

@@ -14,7 +14,10 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::inner::Inner;
+use super::{
+    inner::{DISTRUST, Inner},
+    level::{ANY, Grounds, NONE},
+};
 use crate::{
     Clock, Entry, Follower, InvalidationLog, Level, Near, Notice, Timestamp, Version,
     chain::Chain,
@@ -42,10 +45,20 @@ pub(crate) struct Within(u64);
 impl Within {
     /// There is no log to hear.
     pub(crate) const FOR_EVER: Self = Self(u64::MAX);
+    /// No copy is good.
+    pub(crate) const NEVER: Self = Self(0);
 
     pub(crate) fn of(bound: Duration, clock: &Clock) -> Self {
         let millis = bound.saturating_sub(clock.granularity()).as_millis();
         Self(u64::try_from(millis).unwrap_or(u64::MAX))
+    }
+
+    /// The first moment that is within it before `now`.
+    pub(crate) fn oldest(self, now: Timestamp) -> Timestamp {
+        match self {
+            Self::NEVER => NONE,
+            Self(millis) => Timestamp::from_millis(now.as_millis().saturating_sub(millis - 1)),
+        }
     }
 
     /// Whether `at` was within it before `now`. A clock that went back behind `at` says no.
@@ -63,6 +76,12 @@ impl Trust {
             || within.reaches(entry.proven_at().as_millis(), now)
     }
 
+    /// Whether a copy is good at `now` within another time than the one that it was admitted for.
+    pub(crate) fn proves<V>(&self, entry: &Entry<V>, now: Timestamp, within: Within) -> bool {
+        let heard = || within.reaches(self.heard_at.load(Ordering::Relaxed), now);
+        within.reaches(entry.proven_at().as_millis(), now) || (entry.rests() && heard())
+    }
+
     /// Notes that an entry was as new as the truth at `proven_at`; one that the log does not vouch
     /// for lives on that alone. To be called under the key's slot, before the entry is kept.
     pub(crate) fn admit<V>(&self, entry: &Entry<V>, proven_at: Timestamp, now: Timestamp, within: Within) {
@@ -71,7 +90,7 @@ impl Trust {
         let gapless = proven_at.as_millis() > since || !stands(Defence::BeforeGap);
         let rests = (within.reaches(heard_at, now) && gapless) || !stands(Defence::OwnEnd);
         let own_end = Timestamp::from_millis(proven_at.as_millis().saturating_add(within.0));
-        entry.prove(proven_at, if rests { Timestamp::NEVER } else { own_end });
+        entry.prove(proven_at, if rests { Timestamp::NEVER } else { own_end }, rests);
     }
 
     fn hear(&self, at: Timestamp) {
@@ -105,7 +124,8 @@ where
     /// Hears what other processes change in the tiers of `chain`, if there is a near tier to
     /// care for.
     pub(crate) fn listen(self: &Arc<Self>, chain: &Chain) {
-        if let Some(log) = chain.log().filter(|_| self.within != Within::FOR_EVER) {
+        let follows = self.near.is_enabled() && self.level.is_fenced();
+        if let Some(log) = chain.log().filter(|_| follows) {
             let follower = Arc::downgrade(self);
             log.follow(&self.monitor.namespace, follower as Weak<dyn Follower>);
         }
@@ -166,20 +186,37 @@ where
 
     fn heard(&self, at: Instant) {
         let at = if stands(Defence::Dating) { at } else { Instant::now() };
-        let age = Instant::now().saturating_duration_since(at).as_micros().div_ceil(1000);
-        let now = self.clock.now().as_millis();
-        let age = u64::try_from(age).unwrap_or(u64::MAX);
-        self.trust.hear(Timestamp::from_millis(now.saturating_sub(age)));
+        match &self.grounds {
+            Grounds::None | Grounds::Log => self.trust.hear(dated(&self.clock, at)),
+            // This log tells of the truth as far as a relay has carried it.
+            Grounds::Marks(marks) => {
+                let told = marks.told();
+                if told > ANY {
+                    self.trust.hear(told);
+                }
+            }
+            Grounds::Reading | Grounds::Age => {}
+        }
     }
 }
 
+/// A moment on a cache's own clock; earlier rather than later.
+pub(super) fn dated(clock: &Clock, at: Instant) -> Timestamp {
+    let age = Instant::now().saturating_duration_since(at).as_micros().div_ceil(1000);
+    let age = u64::try_from(age).unwrap_or(u64::MAX);
+    Timestamp::from_millis(clock.now().as_millis().saturating_sub(age))
+}
+
 /// How long near copies of a cache are good without a word from its log; [`Within::FOR_EVER`]
-/// where there is no log to follow.
+/// where there is no log to follow, and nothing to prove.
 pub(crate) fn within(chain: &Chain, level: Level, near_is_enabled: bool, clock: &Clock) -> Within {
-    match near_is_enabled && level != Level::Ttl && chain.log().is_some() {
-        true if !stands(Defence::Distrust) => Within(u64::MAX - 1),
-        true => Within::of(super::inner::DISTRUST, clock),
-        false => Within::FOR_EVER,
+    match level {
+        Level::Bounded(bound) => Within::of(bound, clock),
+        Level::Fenced | Level::Strong if near_is_enabled && chain.log().is_some() => {
+            let day = Duration::from_secs(86_400);
+            Within::of(if stands(Defence::Distrust) { DISTRUST } else { day }, clock)
+        }
+        Level::Ttl | Level::Fenced | Level::Strong => Within::FOR_EVER,
     }
 }
 

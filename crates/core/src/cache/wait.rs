@@ -6,6 +6,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{
     inner::{Inner, Looked, Missed},
+    level::{ANY, NONE},
     load::LoadSeat,
     lookup::Seat,
 };
@@ -111,7 +112,8 @@ where
             let id = seat.ticket.flight().id;
             let again = Seat { key: Arc::clone(seat.ticket.key()), id, instead };
             let errand = seat.ticket.errand();
-            match Arc::clone(self).look_up(Arc::clone(chain), again, errand).await {
+            let oldest = seat.missed.oldest;
+            match Arc::clone(self).look_up(Arc::clone(chain), again, errand, oldest).await {
                 Looked::Found(entry, source) if entry.value().is_some() || chain.store.is_none() => {
                     return Some((entry, source));
                 }
@@ -129,7 +131,14 @@ where
     /// The stale value for who would wait, where the policy gives it.
     fn stale_instead(&self, missed: &Missed<V>) -> Answer<V> {
         let stale = missed.stale.as_ref().filter(|_| self.policies.coalesce == Coalesce::LeaseOrStale)?;
-        let alive = stale.value().is_some() && self.clock.now() < stale.deadlines().stale_until;
+        let now = self.clock.now();
+        // A fresh one that is only not proven would not be told from an answer.
+        let marked = match missed.oldest {
+            ANY => true,
+            NONE => false,
+            _ => !stale.is_fresh(now),
+        };
+        let alive = stale.value().is_some() && marked && now < stale.deadlines().stale_until;
         alive.then(|| {
             self.tell(&Event::StaleServed);
             (Arc::clone(stale), Source::Near)

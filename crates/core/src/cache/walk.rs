@@ -9,21 +9,23 @@ use super::{
     inner::{Inner, Looked},
     lookup::{Seat, Sought},
 };
-use crate::{Error, ErrorKind, Near, chain::Chain, flight::Errand, near::Scoped};
+use crate::{Error, ErrorKind, Near, Timestamp, chain::Chain, flight::Errand, near::Scoped};
 
 impl<K, V, N: Near<K, V>> Inner<K, V, N>
 where
     K: Clone + Eq + std::hash::Hash + Send + Sync + 'static,
     V: Send + Sync + 'static,
 {
-    /// Looks one key up, keeps what was found nearer, and ends the lookup stage of its flight.
+    /// Looks one key up, keeps what was found nearer, and ends the lookup stage of its flight. A copy
+    /// answers if it is proven from `oldest` on.
     pub(crate) async fn look_up(
         self: Arc<Self>,
         chain: Arc<Chain>,
         seat: Seat<K>,
         errand: Errand,
+        oldest: Timestamp,
     ) -> Looked<V> {
-        self.walk_guarded(&chain, &seat.key, Some(&seat), errand).await
+        self.walk_guarded(&chain, &seat.key, Some(&seat), errand, oldest).await
     }
 
     /// Walks; where user code panics on the way, all callers get a typed error: a shared future that
@@ -34,8 +36,9 @@ where
         key: &Scoped<K>,
         seat: Option<&Seat<K>>,
         errand: Errand,
+        oldest: Timestamp,
     ) -> Looked<V> {
-        match AssertUnwindSafe(self.walk(chain, key, seat, errand)).catch_unwind().await {
+        match AssertUnwindSafe(self.walk(chain, key, seat, errand, oldest)).catch_unwind().await {
             Ok(looked) => looked,
             Err(_panic) => self.panicked(seat),
         }
@@ -48,8 +51,9 @@ where
         key: &Scoped<K>,
         seat: Option<&Seat<K>>,
         errand: Errand,
+        oldest: Timestamp,
     ) -> Looked<V> {
-        let mut sought = self.seek(chain, key, seat.cloned(), errand);
+        let mut sought = self.seek(chain, key, seat.cloned(), errand, oldest);
         for index in 0..chain.tiers.len() {
             if sought.is_wanted_from(&chain.tiers[index]) {
                 self.ask_tier(chain, index, errand, &mut sought).await;
@@ -94,7 +98,11 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Cache, NoNear, Token, cache::inner::Lookup, flight::Boarding};
+    use crate::{
+        Cache, NoNear, Token,
+        cache::{inner::Lookup, level::ANY},
+        flight::Boarding,
+    };
 
     /// glibc keeps freed pieces of up to so many bytes at hand for each thread.
     const AT_HAND: usize = 1032;
@@ -107,7 +115,7 @@ mod tests {
         let mut bytes = 0;
         inner.flights.board(&key, Errand::Load, Boarding::Join, |id| {
             let seat = Seat { key: Arc::clone(&key), id, instead: Token::NONE };
-            let lookup = Inner::look_up(Arc::clone(inner), Arc::clone(chain), seat, Errand::Load);
+            let lookup = Inner::look_up(Arc::clone(inner), Arc::clone(chain), seat, Errand::Load, ANY);
             bytes = size_of_val(&lookup);
             Lookup::Alone(lookup.boxed().shared())
         });

@@ -165,7 +165,7 @@ where
         let keys = going.iter().map(|put| put.key.clone());
         let owing = match self.level {
             Level::Ttl => Owing::new(chain.far_to_near(), keys),
-            Level::Fenced => Owing::new(chain.followers(), keys),
+            _ => Owing::new(chain.followers(), keys),
         };
         if self.level == Level::Ttl {
             self.put_open(chain, &mut going).await;

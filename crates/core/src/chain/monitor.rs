@@ -26,6 +26,7 @@ pub(crate) struct TierCounters {
     pub(crate) fills: Counter,
     pub(crate) fills_refused: Counter,
     pub(crate) errors: Counter,
+    pub(crate) unproven: Counter,
     pub(crate) undecodable: Counter,
 }
 
@@ -70,6 +71,7 @@ impl Monitor {
             Event::Miss { .. } => counters.misses.add(1),
             Event::Filled { .. } => counters.fills.add(1),
             Event::FillRefused { .. } => counters.fills_refused.add(1),
+            Event::Unproven { .. } => counters.unproven.add(1),
             Event::Failed { .. } => counters.errors.add(1),
             Event::Undecodable { tier, error } => {
                 counters.undecodable.add(1);

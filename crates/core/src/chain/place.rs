@@ -234,6 +234,11 @@ impl Place {
         self.tier.log()
     }
 
+    /// Whether a relay's mark is kept here.
+    pub(crate) fn publishes(&self) -> bool {
+        self.tier.publish().is_some()
+    }
+
     pub(crate) async fn ping(&self) -> Result<()> {
         self.within_budget(self.tier.ping(), "ping").await
     }

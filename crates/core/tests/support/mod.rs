@@ -4,14 +4,19 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
+use async_trait::async_trait;
+use bytes::Bytes;
 use terrace_conformance::Fake;
-use terrace_core::{BoxError, Builder, Cache, ManualClock};
+use terrace_core::{
+    Backend, BoxError, Builder, Cache, Follower, InvalidationLog, ManualClock, Notice, Replay, Result, Space,
+    Tier,
+};
 use terrace_tier_memory::Memory;
 
 pub(crate) type Near = Memory<String, u64>;
@@ -51,7 +56,7 @@ impl Loader {
         &self,
         value: u64,
         pause: Duration,
-    ) -> impl Future<Output = Result<u64, BoxError>> + Send + 'static + use<> {
+    ) -> impl Future<Output = std::result::Result<u64, BoxError>> + Send + 'static + use<> {
         let runs = Arc::clone(&self.0);
         async move {
             runs.fetch_add(1, Ordering::SeqCst);
@@ -64,7 +69,7 @@ impl Loader {
     pub(crate) fn panic(
         &self,
         pause: Duration,
-    ) -> impl Future<Output = Result<u64, BoxError>> + Send + 'static + use<> {
+    ) -> impl Future<Output = std::result::Result<u64, BoxError>> + Send + 'static + use<> {
         let runs = Arc::clone(&self.0);
         async move {
             runs.fetch_add(1, Ordering::SeqCst);
@@ -77,7 +82,7 @@ impl Loader {
     pub(crate) fn fail(
         &self,
         pause: Duration,
-    ) -> impl Future<Output = Result<u64, BoxError>> + Send + 'static + use<> {
+    ) -> impl Future<Output = std::result::Result<u64, BoxError>> + Send + 'static + use<> {
         let runs = Arc::clone(&self.0);
         async move {
             runs.fetch_add(1, Ordering::SeqCst);
@@ -89,4 +94,50 @@ impl Loader {
 
 pub(crate) fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
+}
+
+/// A store whose log can be relayed, and is not: tests are the relay.
+#[derive(Clone)]
+pub(crate) struct Truth(pub(crate) Fake);
+
+impl Backend for Truth {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    fn open(&self, space: &Space) -> Result<Arc<dyn Tier>> {
+        self.0.open(space)
+    }
+
+    fn log(&self) -> Option<Arc<dyn InvalidationLog>> {
+        Some(Arc::new(Unread))
+    }
+}
+
+/// A log that answers no relay.
+struct Unread;
+
+impl InvalidationLog for Unread {
+    fn follow(&self, _namespace: &str, _follower: Weak<dyn Follower>) {}
+
+    fn replay(&self) -> Option<Arc<dyn Replay>> {
+        Some(Arc::new(Self))
+    }
+}
+
+#[async_trait]
+impl Replay for Unread {
+    async fn end(&self) -> Result<Bytes> {
+        std::future::pending().await
+    }
+
+    async fn since(&self, _namespace: &str, _place: &Bytes) -> Result<Option<(Vec<Notice>, Bytes)>> {
+        std::future::pending().await
+    }
+}
+
+/// Time on both clocks.
+pub(crate) async fn pass(hand: &ManualClock, time: Duration) {
+    tokio::time::advance(time).await;
+    hand.advance(time);
 }

@@ -1,0 +1,120 @@
+//! The relay's marks in a fake.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use terrace_core::{
+    Condition, Deadlines, Drop, Level, Mark, Op, Order, Publication, Publish, Reply, Result, Role, Space,
+    State, Stored, Timestamp, Version,
+};
+
+use crate::{
+    calls::Call,
+    fake::{Data, FakeTier, Server},
+};
+
+#[async_trait]
+impl Publish for FakeTier {
+    async fn publish(&self, publication: Publication) -> Result<Reply> {
+        self.process.trip(&self.server).await?;
+        self.server.counters.add(Call::Publish);
+        self.server.counters.trip();
+        let reply = self.server.publish(&mut self.server.data.lock(), &self.space, publication);
+        self.server.log.deliver();
+        Ok(reply)
+    }
+}
+
+impl Server {
+    /// What an answer says of the mark, of which it is part.
+    pub(crate) fn certify(&self, data: &mut Data, space: &Space, stored: Stored) -> Stored {
+        if !matches!(space.level, Level::Bounded(_)) || space.role == Role::Store {
+            return stored;
+        }
+        let certified = self.mark(data, space).and_then(|(_, body)| Mark::certified_in(&body));
+        Stored { certified, ..stored }
+    }
+
+    /// The mark of a namespace: its version and bytes.
+    fn mark(&self, data: &mut Data, space: &Space) -> Option<(Version, Bytes)> {
+        let address = (self.hooks.address)(&Mark::space(space), &Mark::key(&space.namespace));
+        let epoch = data.epochs.get(&(address.0.clone(), None)).copied();
+        let cell = data.cells.get(&address).filter(|cell| Some(cell.epoch) == epoch)?;
+        let alive = cell.state == State::Value && !cell.deadlines.is_expired(self.clock.now());
+        alive.then(|| (cell.version, cell.bytes.clone()))
+    }
+
+    fn publish(&self, data: &mut Data, space: &Space, publication: Publication) -> Reply {
+        let Publication { mark, expected, body, drops, clears, mark_ttl } = publication;
+        let found = self.mark(data, space).map(|(version, _)| version);
+        let as_expected = match expected {
+            Condition::Always => true,
+            Condition::Absent => found.is_none(),
+            Condition::Version(version) => found == Some(version),
+        };
+        if !as_expected && self.hooks.refuses {
+            return Reply::Refused(None);
+        }
+        for tenant in clears {
+            self.clear_all(data, &Space { tenant, ..space.clone() });
+        }
+        for Drop { tenant, key, version } in drops {
+            let space = Space { tenant, ..space.clone() };
+            self.step(data, &space, NOBODY, &key, &Op::Invalidate { version, mark_ttl });
+        }
+        let put = Op::Put {
+            order: Order::Author(Condition::Always),
+            deadlines: Deadlines::forever(Timestamp::default()),
+            body: Some(body),
+            mark_ttl,
+        };
+        self.step(data, &Mark::space(space), NOBODY, &mark, &put)
+    }
+
+    /// Clears one tenant's copies, or those of all.
+    fn clear_all(&self, data: &mut Data, space: &Space) {
+        let tenants: Vec<Option<String>> = match &space.tenant {
+            Some(tenant) => vec![Some(tenant.clone())],
+            None => {
+                let of_this = data.epochs.keys().filter(|(namespace, _)| *namespace == space.namespace);
+                of_this.map(|(_, tenant)| tenant.clone()).collect()
+            }
+        };
+        for tenant in tenants {
+            (self.hooks.clear)(data, &Space { tenant, ..space.clone() });
+        }
+        self.log.append_clear(NOBODY, space);
+    }
+}
+
+/// The origin of what all followers are to be told of.
+const NOBODY: u64 = 0;
+
+pub(crate) fn move_mark(server: &Server, namespace: &str) -> Version {
+    let space = Space {
+        namespace: namespace.to_owned(),
+        tenant: None,
+        role: Role::Cache,
+        level: Level::Fenced,
+        schema: 0,
+        shape: 0,
+        budget: std::time::Duration::ZERO,
+    };
+    let mut data = server.data.lock();
+    let before = server.mark(&mut data, &space).map(|(version, _)| version);
+    let certified = before.unwrap_or(Version::NONE);
+    let publication = Publication {
+        mark: Mark::key(namespace),
+        expected: before.map_or(Condition::Absent, Condition::Version),
+        body: Mark { holder: 1, certified, place: Bytes::new() }.encode(),
+        drops: Vec::new(),
+        clears: if before.is_none() { vec![None] } else { Vec::new() },
+        mark_ttl: std::time::Duration::from_secs(60),
+    };
+    let reply = server.publish(&mut data, &space, publication);
+    drop(data);
+    server.log.deliver();
+    match reply {
+        Reply::Kept(version) => version,
+        other => panic!("the mark was not moved: {other:?}"),
+    }
+}

@@ -1,0 +1,204 @@
+//! What a handle's level asks of an answer.
+
+use std::{hash::Hash, sync::Arc, time::Duration};
+
+use super::{
+    Cache,
+    inner::{DISTRUST, Inner, Looked},
+    load::CacheTicket,
+    marks::Marks,
+    trust::Within,
+};
+use crate::{Clock, Entry, Error, ErrorKind, Level, Near, OnStale, Result, Stored, Timestamp};
+
+/// The least bound of level `Bounded`: below, the steps by which a copy is proven take longer.
+pub(crate) const LEAST_BOUND: Duration = Duration::from_millis(100);
+
+/// What proves to a cache of level `Bounded` that a copy was as new as the truth.
+pub(crate) enum Grounds {
+    /// The cache is of another level: nothing is to be proven.
+    None,
+    /// The moment of its reading alone: no log tells of the truth.
+    Reading,
+    /// The truth's own log, which near follows. There are no shared copies.
+    Log,
+    /// The marks of a relay.
+    Marks(Arc<Marks>),
+    /// The moment at which its load or put began: no copy lives longer than the bound.
+    Age,
+}
+
+/// How the reads of one handle are answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reading {
+    /// By any copy within its life.
+    Life,
+    /// By near where the log vouches for it, by any copy of a tier.
+    Heard(Within),
+    /// By what was as new as the truth within so long before the call.
+    Proven(Within),
+    /// By the store alone, in a request sent after the call.
+    Truth,
+    /// Not at all: there is no truth to ask.
+    Refused,
+}
+
+/// What may answer, whatever its age.
+pub(crate) const ANY: Timestamp = Timestamp::from_millis(0);
+
+/// What no copy can be: as new as that.
+pub(crate) const NONE: Timestamp = Timestamp::NEVER;
+
+impl Reading {
+    /// How handles of level `asked` read in a cache that was built at `built`.
+    pub(super) fn of(built: Level, asked: Level, within: Within, stored: bool, clock: &Clock) -> Self {
+        match (built, asked) {
+            (Level::Ttl, Level::Ttl) | (Level::Fenced | Level::Strong, Level::Fenced) => Self::Heard(within),
+            (Level::Ttl, _) => Self::Refused,
+            (_, Level::Ttl) => Self::Life,
+            (Level::Bounded(_), Level::Fenced) => Self::Heard(Within::of(DISTRUST, clock)),
+            (Level::Bounded(_), Level::Bounded(bound)) => Self::Proven(Within::of(bound, clock)),
+            // Nothing keeps the proofs that a bound would need.
+            (_, Level::Bounded(_) | Level::Strong) if stored => Self::Truth,
+            (_, Level::Bounded(_) | Level::Strong) => Self::Refused,
+        }
+    }
+
+    /// From when on the proof of a copy must be that answers a call made now.
+    fn oldest(self, clock: &Clock) -> Timestamp {
+        match self {
+            Self::Proven(within) => within.oldest(clock.now()),
+            Self::Truth => NONE,
+            Self::Life | Self::Heard(_) | Self::Refused => ANY,
+        }
+    }
+}
+
+impl<K, V, N> Cache<K, V, N>
+where
+    K: Clone + Eq + Hash + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+    N: Near<K, V>,
+{
+    /// This cache with another level for the reads that are made through the handle: stricter, or less
+    /// strict. Writes are the same at all levels.
+    ///
+    /// | built at | `Ttl` | `Fenced` | `Bounded(d)` | `Strong` |
+    /// |---|---|---|---|---|
+    /// | `Ttl` | as built | error | error | error |
+    /// | `Fenced` | any copy within its life | as built | the store | the store |
+    /// | `Bounded` | any copy within its life | what was heard of within a second | what is proven within `d` | the store |
+    /// | `Strong` | any copy within its life | what was heard of within a second | the store | as built |
+    ///
+    /// # Errors
+    /// None here. Where the table says error, and where it says the store and there is none, reads are
+    /// [`ErrorKind::Unsupported`]: there is no truth to ask.
+    ///
+    /// # Cost
+    /// Two counts of references, no trip. A near hit costs a few comparisons more than at the level
+    /// that the cache was built at.
+    ///
+    /// ```
+    /// # use terrace_core::{Cache, Level, NoNear, Result};
+    /// # async fn example(accounts: &Cache<u64, i64, NoNear>) -> Result<()> {
+    /// let shown = accounts.get(&7).await?; // as the cache was built
+    /// let exact = accounts.with(Level::Strong).get(&7).await?; // as the store has it now
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn with(&self, level: Level) -> Self {
+        Self::at_level(Arc::clone(&self.inner), Arc::clone(&self.chain), level)
+    }
+
+    /// From when on the proof of a copy must be that answers a call made now.
+    pub(super) fn oldest(&self) -> Timestamp {
+        self.reading.oldest(&self.inner.clock)
+    }
+
+    /// Whether reads can be answered at this level, by a cache that is not closed.
+    pub(super) fn check_readable(&self) -> Result<()> {
+        self.inner.check_open()?;
+        match self.reading {
+            Reading::Refused => Err(Error::new(
+                ErrorKind::Unsupported,
+                "this level asks the truth, and the cache has no store to ask",
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether near may answer with this entry: for handles whose level is not the one that near was
+    /// built for.
+    #[cold]
+    pub(super) fn trusts(&self, entry: &Entry<V>, now: Timestamp) -> bool {
+        entry.is_fresh(now)
+            && match self.reading {
+                Reading::Life => true,
+                Reading::Heard(within) | Reading::Proven(within) => {
+                    self.inner.trust.proves(entry, now, within)
+                }
+                Reading::Truth | Reading::Refused => false,
+            }
+    }
+
+    /// Whether an entry that another caller's trip or load brought may answer a call that needs proof
+    /// from `oldest` on.
+    pub(super) fn suffices(&self, entry: &Entry<V>, oldest: Timestamp) -> bool {
+        let stale = || {
+            let allowed = || self.inner.on_stale(&entry.deadlines(), true) != OnStale::Miss;
+            oldest != NONE && !entry.is_fresh(self.inner.clock.now()) && allowed()
+        };
+        entry.proven_at() >= oldest || stale()
+    }
+
+    /// Whether a lookup that this caller joined is none for it: what it found was not proven when the
+    /// call was made, or it saw too long before that the store has no such record. Whoever goes on to a
+    /// load learns from that whether there is one.
+    pub(super) fn came_late(
+        &self,
+        ticket: &CacheTicket<K, V>,
+        looked: &Looked<V>,
+        oldest: Timestamp,
+    ) -> bool {
+        ticket.joined()
+            && match looked {
+                Looked::Found(entry, _) => !self.suffices(entry, oldest),
+                Looked::Missed(missed) => {
+                    let says_so = self.chain.store.is_some() && !ticket.errand().loads();
+                    says_so && missed.began < oldest
+                }
+                Looked::Failed(..) => false,
+            }
+    }
+}
+
+impl<K, V, N: Near<K, V>> Inner<K, V, N>
+where
+    K: Clone + Eq + Hash + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+{
+    /// When a copy of a cache tier was as new as the truth, as far as this cache must know.
+    pub(super) fn proof_of(&self, stored: &Stored, began: Timestamp) -> Timestamp {
+        let now = self.clock.now();
+        match &self.grounds {
+            Grounds::None => began,
+            Grounds::Marks(marks) => {
+                let moved = stored.certified.and_then(|version| marks.moved_at(version, now));
+                moved.unwrap_or(ANY)
+            }
+            // Another host's clock may be ahead.
+            Grounds::Age if stored.deadlines.written <= now => stored.deadlines.written,
+            Grounds::Age | Grounds::Log | Grounds::Reading => ANY,
+        }
+    }
+
+    /// When a load that began at `began` and has just given a value was as new as the truth: where
+    /// proof is asked for, what the origin said may be as old as its question.
+    pub(super) fn proof_of_load(&self, began: Timestamp) -> Timestamp {
+        match self.grounds {
+            Grounds::None => self.clock.now(),
+            _ => began,
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! The marks of a relay: since when copies of a shared tier, and those in near, are proven.
+//!
+//! A relay drops what has changed in the truth and moves its mark, in one step, at least every tenth
+//! of the bound. The mark says which mark was there before the relay looked: all that the truth had
+//! committed when *that* one was moved has been dropped. When it was moved, this process knows from
+//! the log alone: after the last time that the log was heard without telling of it. No server's clock
+//! has a say, and what goes back in time takes its mark with it.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use super::trust;
+use crate::{
+    Backend, Clock, Error, ErrorKind, Follower, Mark, Notice, Result, Space, Tier, Timestamp, Version,
+};
+
+/// Moves that are remembered: at ten in a bound, those of several bounds.
+const MOST: usize = 64;
+
+/// What is known of the moves of one cache's mark.
+pub(crate) struct Marks {
+    namespace: String,
+    /// The namespace of the marks.
+    of_marks: String,
+    clock: Clock,
+    moves: Mutex<Moves>,
+    /// Where the marks are: told of as long as this lives.
+    tier: Arc<dyn Tier>,
+}
+
+#[derive(Default)]
+struct Moves {
+    /// The log was heard, and had told of everything before; `None` since it had a gap.
+    heard_at: Option<Timestamp>,
+    /// Each version with a moment before which the mark had not moved to it; oldest first.
+    known: VecDeque<(Version, Timestamp)>,
+    /// The moment of the latest move; `None` where it is not known, or a gap came between.
+    latest: Option<Timestamp>,
+    /// All that the truth had committed before was told in the log.
+    told: Timestamp,
+}
+
+impl Marks {
+    /// The marks of the cache of `space`, in the backend of its nearest tier.
+    ///
+    /// # Errors
+    /// The backend's; [`ErrorKind::Config`] where it has no log.
+    pub(crate) fn new(backend: &dyn Backend, space: &Space, clock: Clock) -> Result<Arc<Self>> {
+        let of_marks = Mark::space(space);
+        let tier = backend.open(&of_marks)?;
+        if tier.log().is_none() {
+            return Err(Error::new(ErrorKind::Config, "marks are told in a log, and the tier has none"));
+        }
+        let (namespace, of_marks) = (space.namespace.clone(), of_marks.namespace);
+        Ok(Arc::new(Self { namespace, of_marks, clock, moves: Mutex::default(), tier }))
+    }
+
+    /// Begins to hear of moves.
+    pub(crate) fn follow(self: &Arc<Self>) {
+        if let Some(log) = self.tier.log() {
+            let follower = Arc::downgrade(self);
+            log.follow(&self.of_marks, follower);
+        }
+    }
+
+    /// A moment before which the mark had not moved to `version`. `None` where that is not known, and
+    /// where the clock has gone back behind it.
+    pub(crate) fn moved_at(&self, version: Version, now: Timestamp) -> Option<Timestamp> {
+        let moves = self.moves.lock();
+        let (_, at) = moves.known.iter().rev().find(|(known, _)| *known == version)?;
+        Some(*at).filter(|at| *at <= now)
+    }
+
+    /// All that the truth had committed before was told in the log.
+    pub(crate) fn told(&self) -> Timestamp {
+        self.moves.lock().told
+    }
+}
+
+impl Follower for Marks {
+    fn notice(&self, notice: &Notice) {
+        match notice {
+            Notice::Key { tenant: None, key, version } if *key == self.namespace.as_bytes() => {
+                self.moves.lock().go_to(*version);
+            }
+            Notice::Key { .. } => {}
+            Notice::Clear { .. } => self.moves.lock().latest = None,
+            Notice::Lost => *self.moves.lock() = Moves::default(),
+        }
+    }
+
+    fn heard(&self, at: Instant) {
+        let at = trust::dated(&self.clock, at);
+        let mut moves = self.moves.lock();
+        moves.heard_at = moves.heard_at.max(Some(at));
+    }
+}
+
+impl Moves {
+    /// The log has told of a move; `None` of one that was no relay's.
+    fn go_to(&mut self, version: Option<Version>) {
+        // The relay looked after the move before this one, and told of what it found before it moved.
+        if let (Some(before), Some(_)) = (self.latest, version) {
+            self.told = self.told.max(before);
+        }
+        let moved = version.zip(self.heard_at);
+        self.latest = moved.map(|(_, at)| at);
+        let Some(moved) = moved else { return };
+        if self.known.len() == MOST {
+            self.known.pop_front();
+        }
+        self.known.push_back(moved);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(millis: u64) -> Timestamp {
+        Timestamp::from_millis(millis)
+    }
+
+    fn version(number: u64) -> Option<Version> {
+        Some(Version::from_u64(number))
+    }
+
+    #[test]
+    fn a_mark_certifies_the_move_before_it() {
+        let mut moves = Moves { heard_at: Some(at(10)), ..Moves::default() };
+        moves.go_to(version(1));
+        assert_eq!(moves.told, at(0), "nothing is known of what was before");
+        moves.heard_at = Some(at(20));
+        moves.go_to(version(2));
+        assert_eq!(moves.told, at(10));
+        moves.go_to(version(3));
+        assert_eq!(moves.told, at(20), "the second was moved after 20");
+    }
+
+    #[test]
+    fn a_mark_that_was_told_before_the_log_was_heard_has_no_moment() {
+        let mut moves = Moves::default();
+        moves.go_to(version(1));
+        moves.heard_at = Some(at(10));
+        moves.go_to(version(2));
+        assert_eq!((moves.told, moves.known.len()), (at(0), 1));
+    }
+
+    #[test]
+    fn a_mark_that_was_dropped_breaks_the_chain() {
+        let mut moves = Moves { heard_at: Some(at(10)), ..Moves::default() };
+        for step in [version(1), None, version(2)] {
+            moves.go_to(step);
+        }
+        assert_eq!(moves.told, at(0));
+        moves.go_to(version(3));
+        assert_eq!(moves.told, at(10));
+    }
+
+    #[test]
+    fn the_moves_that_are_remembered_have_a_bound() {
+        let mut moves = Moves { heard_at: Some(at(10)), ..Moves::default() };
+        (1..=1_000).for_each(|number| moves.go_to(version(number)));
+        assert_eq!(moves.known.len(), MOST);
+        assert_eq!(moves.known.back().map(|(version, _)| version.as_u64()), Some(1_000));
+    }
+}

@@ -1,0 +1,203 @@
+//! Reads of level `Strong`: the store alone answers, in a request sent after the call.
+//!
+//! A flight that began before the call proves nothing to it: whoever shared one reads again.
+
+use std::{collections::HashMap, hash::Hash, panic::AssertUnwindSafe, sync::Arc};
+
+use futures_util::FutureExt;
+
+use super::{
+    Cache,
+    batch::{Answers, Boarded, Unfound, Wanted},
+    grouped::StartMany,
+    inner::{Inner, Looked},
+    level::NONE,
+    load::is_reentrant,
+    many::Many,
+    read::{Led, Start, reentrant_error},
+};
+use crate::{
+    Cached, Error, ErrorKind, Near, Result,
+    chain::Chain,
+    flight::{Boarding, Errand},
+    near::Scoped,
+};
+
+/// Rounds of reading and loading. From the third on a caller shares no flight; a further one is needed
+/// only where what was created is removed before it could be read.
+const ROUNDS: usize = 8;
+const SHARED_ROUNDS: usize = 2;
+
+impl<K, V, N: Near<K, V>> Inner<K, V, N>
+where
+    K: Clone + Eq + Hash + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+{
+    /// What the store has of each key, in order: one trip. It is kept nowhere, and so needs no fence.
+    async fn ask_truth(&self, chain: &Chain, keys: &[Arc<Scoped<K>>]) -> Vec<Looked<V>> {
+        let Some(store) = &chain.store else {
+            let error = || Error::new(ErrorKind::Unsupported, "the cache has no store to ask");
+            return keys.iter().map(|_| Looked::Failed(error(), None)).collect();
+        };
+        let ask = async {
+            let seek = |key: &Arc<Scoped<K>>| self.seek(chain, key, None, Errand::Read, NONE);
+            let mut sought: Vec<_> = keys.iter().map(seek).collect();
+            self.ask_store_many(store, &mut sought).await;
+            sought.into_iter().map(|one| one.found.unwrap_or(Looked::Missed(one.missed))).collect()
+        };
+        match AssertUnwindSafe(ask).catch_unwind().await {
+            Ok(looked) => looked,
+            Err(_panic) => keys.iter().map(|_| self.panicked(None)).collect(),
+        }
+    }
+}
+
+impl<K, V, N> Cache<K, V, N>
+where
+    K: Clone + Eq + Hash + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+    N: Near<K, V>,
+{
+    pub(super) async fn read_truth(&self, key: K) -> Result<Option<Cached<V>>> {
+        self.check_readable()?;
+        match self.ask_truth(&self.scoped(key)).await {
+            Looked::Found(entry, source) => Ok(self.handle(entry, source, false)),
+            Looked::Failed(error, _) => Err(error),
+            Looked::Missed(_) => Ok(None),
+        }
+    }
+
+    async fn ask_truth(&self, key: &Arc<Scoped<K>>) -> Looked<V> {
+        let looked = self.inner.ask_truth(&self.chain, std::slice::from_ref(key)).await;
+        let missing = || Looked::Failed(Error::new(ErrorKind::Backend, "the store lost a key"), None);
+        looked.into_iter().next().unwrap_or_else(missing)
+    }
+
+    /// One load for all callers; whoever shared it reads what it made.
+    pub(super) async fn load_truth(&self, key: K, start: Start<'_, V>) -> Result<Option<Cached<V>>> {
+        self.check_readable()?;
+        let (key, mut start) = (self.scoped(key), Some(start));
+        let mut shared = false;
+        for round in 0..ROUNDS {
+            match self.ask_truth(&key).await {
+                Looked::Found(entry, source) => return Ok(self.handle(entry, source, shared)),
+                Looked::Failed(error, _) => return Err(error),
+                Looked::Missed(_) => {}
+            }
+            let ticket = self.board(&key, Errand::Load, self.boarding_anew(round), NONE);
+            if ticket.joined() && is_reentrant(ticket.flight().id) {
+                return Err(reentrant_error());
+            }
+            let missed = match self.lookup_of(&ticket).await {
+                Looked::Missed(missed) => missed,
+                _ if ticket.joined() => continue,
+                Looked::Found(entry, source) => return Ok(self.handle(entry, source, false)),
+                Looked::Failed(error, _) => return Err(error),
+            };
+            let Led { entry, source, led } = self.load(ticket, missed, &mut start).await?;
+            if led {
+                return Ok(self.handle(entry, source, false));
+            }
+            shared = true;
+            if entry.value().is_none() {
+                // The origin has none either, said one who asked it meanwhile: the store decides.
+                return self.read_truth(key.key.clone()).await;
+            }
+        }
+        Err(unsettled_error())
+    }
+
+    /// How a caller boards that shares another's load, and not its lookup.
+    fn boarding_anew(&self, round: usize) -> Boarding {
+        match self.boarding() {
+            Boarding::Join if round < SHARED_ROUNDS => Boarding::JoinLoad,
+            _ => Boarding::Beside,
+        }
+    }
+
+    pub(super) async fn answer_truth(&self, keys: &[K], mut start: Option<StartMany<'_, K, V>>) -> Many<V> {
+        let loads = start.is_some();
+        let (mut answers, mut open, twins) = distinct(keys);
+        for round in 0..ROUNDS {
+            let scoped: Vec<_> = open.iter().map(|&index| self.scoped(keys[index].clone())).collect();
+            let looked = self.inner.ask_truth(&self.chain, &scoped).await;
+            let mut absent = Vec::new();
+            for (&index, looked) in open.iter().zip(looked) {
+                answers.by_index[index] = match looked {
+                    Looked::Found(entry, source) => Some(Ok(self.handle(entry, source, round > 0))),
+                    Looked::Failed(error, _) => Some(Err(error)),
+                    // Whoever has loaded once, or cannot, has no more to say than the store.
+                    Looked::Missed(_) if start.is_none() => Some(Ok(None)),
+                    Looked::Missed(_) => {
+                        absent.push(index);
+                        None
+                    }
+                };
+            }
+            if loads && !absent.is_empty() {
+                self.load_absent(keys, &absent, &mut start, round, &mut answers).await;
+            }
+            open = absent.into_iter().filter(|&index| answers.by_index[index].is_none()).collect();
+            if open.is_empty() {
+                break;
+            }
+        }
+        open.into_iter().for_each(|index| answers.by_index[index] = Some(Err(unsettled_error())));
+        for (index, first) in twins {
+            answers.by_index[index] = answers.by_index[first].clone();
+        }
+        Many(answers.by_index.into_iter().map(|answer| answer.unwrap_or(Ok(None))).collect())
+    }
+
+    /// One load for the keys that nobody loads; what others load is waited for, and left open.
+    async fn load_absent(
+        &self,
+        keys: &[K],
+        absent: &[usize],
+        start: &mut Option<StartMany<'_, K, V>>,
+        round: usize,
+        answers: &mut Answers<V>,
+    ) {
+        let wanted = absent.iter().map(|&index| Wanted { index, stale: None }).collect();
+        let mut unfound = Vec::new();
+        for Boarded { wanted: Wanted { index, .. }, ticket } in
+            self.board_many(keys, wanted, Errand::Load, self.boarding_anew(round), NONE)
+        {
+            if ticket.joined() && is_reentrant(ticket.flight().id) {
+                answers.by_index[index] = Some(Err(reentrant_error()));
+                continue;
+            }
+            answers.by_index[index] = match self.lookup_of(&ticket).await {
+                Looked::Missed(missed) => {
+                    unfound.push(Unfound { index, ticket, missed, panicked: 0 });
+                    None
+                }
+                _ if ticket.joined() => None,
+                Looked::Found(entry, source) => Some(Ok(self.handle(entry, source, false))),
+                Looked::Failed(error, _) => Some(Err(error)),
+            };
+        }
+        self.load_missed(unfound, Vec::new(), start, NONE, answers).await;
+    }
+}
+
+/// Each key once, and where it stands again.
+fn distinct<K: Eq + Hash, V>(keys: &[K]) -> (Answers<V>, Vec<usize>, Vec<(usize, usize)>) {
+    let (mut known, mut open, mut twins) = (HashMap::new(), Vec::new(), Vec::new());
+    for (index, key) in keys.iter().enumerate() {
+        match known.get(key) {
+            Some(&first) => twins.push((index, first)),
+            None => {
+                known.insert(key, index);
+                open.push(index);
+            }
+        }
+    }
+    let by_index = keys.iter().map(|_| None).collect();
+    (Answers { by_index, renewed: Vec::new() }, open, twins)
+}
+
+fn unsettled_error() -> Error {
+    let message = format!("the record was created and removed by others {ROUNDS} times during the read");
+    Error::new(ErrorKind::Busy, message)
+}

@@ -1,0 +1,203 @@
+//! Level `Strong`: the store alone answers, in a request sent after the call.
+
+#![allow(clippy::unwrap_used, reason = "tests; the lint looks for the attribute on each function")]
+
+mod support;
+
+use support::{Loader, Stack, builder, fake, ms, without_near};
+use terrace_conformance::{Call, Fake};
+use terrace_core::{
+    Clock, ErrorKind, Freshness, Level, ManualClock, Missing, OnStale, Source, StaleHit, Stampede,
+};
+
+const STORE: Source = Source::Store("db");
+
+struct Servers {
+    hand: ManualClock,
+    redis: Fake,
+    db: Fake,
+    here: Stack,
+    /// Another process, which tells nobody.
+    writer: Stack,
+}
+
+fn servers() -> Servers {
+    let hand = Clock::manual();
+    let (redis, db) = (fake("redis", &hand).with_log(), fake("db", &hand));
+    let here = builder().clock(&hand).level(Level::Strong);
+    let here = here.tier(redis.clone()).store(db.clone()).build().unwrap();
+    let writer = without_near().clock(&hand).level(Level::Strong).store(db.another_handle()).build().unwrap();
+    Servers { hand, redis, db, here, writer }
+}
+
+fn keys(names: &[&str]) -> Vec<String> {
+    names.iter().map(|&name| name.to_owned()).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_commit_of_another_process_is_seen_at_once_by_every_method() {
+    let Servers { redis, here, writer, .. } = &servers();
+    redis.log().beat();
+    here.put("k", 0).await.unwrap();
+    let weak = here.with(Level::Fenced);
+    assert_eq!(*weak.get("k").await.unwrap().unwrap(), 0);
+    for value in 1..5 {
+        writer.put("k", value).await.unwrap();
+        assert_eq!(*weak.get("k").await.unwrap().unwrap(), 0, "near and Redis have the old one");
+        let loader = Loader::default();
+        let got = match value {
+            1 => here.get("k").await.unwrap().unwrap(),
+            2 => here.get_or_load("k", || loader.give(9, ms(0))).await.unwrap(),
+            3 => here.get_many(&keys(&["k"])).await.into_values().unwrap()[0].clone().unwrap(),
+            _ => {
+                let load = |missing: Missing<String>| async move {
+                    Ok::<_, std::io::Error>(
+                        missing.keys().iter().map(|key| (key.clone(), 9)).collect::<Vec<_>>(),
+                    )
+                };
+                here.get_or_load_many(&keys(&["k"]), load).await.into_values().unwrap()[0].clone().unwrap()
+            }
+        };
+        assert_eq!((*got, got.served().from, loader.runs()), (value, STORE, 0));
+    }
+    writer.remove("k").await.unwrap();
+    assert!(weak.contains("k").await.unwrap());
+    assert!(!here.contains("k").await.unwrap());
+    assert_eq!(here.ttl("k").await.unwrap(), None);
+    assert!(here.get_many(&keys(&["k"])).await.into_values().unwrap()[0].is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_thousand_callers_load_once() {
+    let Servers { db, here, .. } = &servers();
+    let loader = Loader::default();
+    let callers = (0..1_000).map(|_| {
+        let (here, loader) = (here.clone(), loader.clone());
+        tokio::spawn(async move { *here.get_or_load("k", || loader.give(1, ms(50))).await.unwrap() })
+    });
+    for caller in callers.collect::<Vec<_>>() {
+        assert_eq!(caller.await.unwrap(), 1);
+    }
+    assert_eq!(loader.runs(), 1);
+    assert_eq!(db.calls().of(Call::Fill), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_thousand_batches_load_once() {
+    let Servers { here, .. } = &servers();
+    let loader = Loader::default();
+    let callers = (0..1_000).map(|_| {
+        let (here, loader) = (here.clone(), loader.clone());
+        tokio::spawn(async move {
+            let load = |missing: Missing<String>| {
+                let (load, count) = (loader.give(1, ms(50)), missing.keys().len());
+                async move { load.await.map(|value| missing.zip(vec![value; count])) }
+            };
+            let values = here.get_or_load_many(&keys(&["a", "b", "a"]), load).await.into_values().unwrap();
+            values.into_iter().flatten().map(|value| *value).sum::<u64>()
+        })
+    });
+    for caller in callers.collect::<Vec<_>>() {
+        assert_eq!(caller.await.unwrap(), 3);
+    }
+    assert_eq!(loader.runs(), 1);
+}
+
+/// Anomaly 29: what another's load created may have been replaced before this call.
+#[tokio::test(start_paused = true)]
+async fn whoever_shared_a_load_reads_what_the_store_has_then() {
+    let Servers { here, writer, redis, .. } = &servers();
+    let loader = Loader::default();
+    let get = |here: Stack, loader: Loader| async move {
+        *here.get_or_load("k", || loader.give(1, ms(50))).await.unwrap()
+    };
+    let first = tokio::spawn(get(here.clone(), loader.clone()));
+    tokio::time::sleep(ms(10)).await;
+    let second = tokio::spawn(get(here.clone(), loader.clone()));
+    // The fill of the tier holds the flight's landing up, after its callers were answered.
+    redis.set_latency(ms(40));
+    tokio::time::sleep(ms(45)).await;
+    writer.put("k", 2).await.unwrap();
+    assert_eq!(first.await.unwrap(), 1);
+    assert!(second.await.unwrap() >= 1);
+    let third = get(here.clone(), loader.clone()).await;
+    assert_eq!((third, loader.runs()), (2, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failing_store_is_an_error_and_never_a_stale_value() {
+    struct Serve;
+    impl Freshness for Serve {
+        fn on_stale(&self, _hit: &StaleHit) -> OnStale {
+            OnStale::Serve
+        }
+        fn on_error(&self, _hit: &StaleHit) -> bool {
+            true
+        }
+    }
+    let Servers { hand, redis, db, .. } = &servers();
+    let of = builder().clock(hand).level(Level::Strong).freshness(Serve).tier(redis.another_handle());
+    let here = of.store(db.another_handle()).build().unwrap();
+    here.put("k", 1).await.unwrap();
+    db.set_down(true);
+    let loader = Loader::default();
+    let load = |missing: Missing<String>| async move { Ok::<_, std::io::Error>(missing.zip(vec![1])) };
+    assert_eq!(here.get("k").await.unwrap_err().kind(), ErrorKind::Unavailable);
+    let error = here.get_or_load("k", || loader.give(1, ms(0))).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    for many in [here.get_many(&keys(&["k"])).await, here.get_or_load_many(&keys(&["k"]), load).await] {
+        assert_eq!(many.into_values().unwrap_err().kind(), ErrorKind::Unavailable);
+    }
+    assert_eq!(here.ttl("k").await.unwrap_err().kind(), ErrorKind::Unavailable);
+    assert_eq!(loader.runs(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bound_loader_creates_and_an_absence_stays_one() {
+    let hand = Clock::manual();
+    let db = fake("db", &hand);
+    let load = |key: String| async move { Ok::<_, std::io::Error>((key == "here").then_some(7)) };
+    let of = builder().clock(&hand).level(Level::Strong).store(db.clone()).loader(load);
+    let cache = of.build().unwrap();
+    assert_eq!(*cache.get("here").await.unwrap().unwrap(), 7);
+    assert!(cache.get("gone").await.unwrap().is_none());
+    let many = cache.get_many(&keys(&["gone", "here"])).await.into_values().unwrap();
+    assert!(many[0].is_none() && many[1].as_deref() == Some(&7));
+}
+
+#[tokio::test(start_paused = true)]
+async fn callers_that_share_no_loads_agree_on_the_record() {
+    struct Unshared;
+    impl Stampede for Unshared {
+        fn coalesce(&self) -> terrace_core::Coalesce {
+            terrace_core::Coalesce::Nobody
+        }
+    }
+    let hand = Clock::manual();
+    let of = builder().clock(&hand).level(Level::Strong).store(fake("db", &hand)).stampede(Unshared);
+    let cache = of.build().unwrap();
+    let loader = Loader::default();
+    let callers = (0..10).map(|value| {
+        let (cache, loader) = (cache.clone(), loader.clone());
+        tokio::spawn(async move { *cache.get_or_load("k", || loader.give(value, ms(5))).await.unwrap() })
+    });
+    let mut values = Vec::new();
+    for caller in callers.collect::<Vec<_>>() {
+        values.push(caller.await.unwrap());
+    }
+    assert!(values.windows(2).all(|pair| pair[0] == pair[1]), "{values:?}");
+    assert_eq!(loader.runs(), 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_loader_that_asks_for_its_own_key_is_told() {
+    let Servers { here, .. } = &servers();
+    let inner = here.clone();
+    let error = here
+        .get_or_load("k", || async move {
+            inner.get_or_load("k", || async { Ok::<_, std::io::Error>(1) }).await.map(|value| *value)
+        })
+        .await
+        .unwrap_err();
+    assert!(format!("{error:?}").contains("would wait for itself"), "{error:?}");
+}
