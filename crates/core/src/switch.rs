@@ -28,8 +28,6 @@ pub enum Defence {
     Confirm,
     /// The older entry of a copy that a tier is not to keep is dropped there.
     DropReplaced,
-    /// A write that a tier refuses leaves a tombstone there.
-    Refused,
     /// Near copies are not believed for more than a second after the log was heard.
     Distrust,
     /// A copy that was kept while the log was not heard lives for a second after its reading.
@@ -46,6 +44,12 @@ pub enum Defence {
     Hear,
     /// A write under way is told of a newer one by the log.
     Told,
+    /// At level `Bounded` a tier's copy answers only if it is proven.
+    Proof,
+    /// Who joins a flight takes its answer only if it is proven for the joiner's own call.
+    InTime,
+    /// Near over a shared tier is as new as the relay's marks say, not as the log that was heard.
+    Marks,
 }
 
 thread_local! {

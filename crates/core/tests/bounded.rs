@@ -12,6 +12,7 @@ use terrace_conformance::{Fake, Saved};
 use terrace_core::{
     Backend, Builder, Clock, Condition, Drop, Freshness, Level, ManualClock, Mark, OnStale, Publication,
     Reply, Role, Source, Space, StaleHit, Tier, TierKey, Version,
+    switch::{Defence, without},
 };
 
 const BOUND: Duration = Duration::from_millis(500);
@@ -573,4 +574,50 @@ async fn one_mark_proves_the_copies_of_all_tenants() {
     assert_eq!(read(&here, "k").await, Some((1, TIER)));
     servers.unrelayed(BOUND).await;
     assert_eq!(read(&here, "k").await, Some((1, STORE)));
+}
+
+/// Whether a run reads nothing that is older than the bound: it must, and must not without the defence.
+fn is_missed<F: Future<Output = bool>>(defence: Defence, run: fn() -> F) {
+    let keeps = || {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        runtime.enable_all().start_paused(true).build().unwrap().block_on(run())
+    };
+    assert!(keeps(), "with {defence:?}");
+    assert!(!without(defence, keeps), "without {defence:?}");
+}
+
+#[test]
+fn proofs_of_copies_are_missed_where_nobody_asks_for_them() {
+    is_missed(Defence::Proof, || async {
+        let (_servers, here) = with_an_old_copy(without_near()).await;
+        read(&here, "k").await == Some((2, STORE))
+    });
+}
+
+#[test]
+fn the_time_of_the_call_is_missed_where_joiners_do_not_look_at_it() {
+    is_missed(Defence::InTime, || async {
+        let (servers, here) = with_an_old_copy(builder()).await;
+        servers.redis.set_latency(ms(10));
+        let fenced = here.with(Level::Fenced);
+        let first = tokio::spawn(async move { read(&fenced, "k").await });
+        tokio::task::yield_now().await;
+        let joined = read(&here, "k").await;
+        first.await.unwrap();
+        joined == Some((2, STORE))
+    });
+}
+
+#[test]
+fn marks_are_missed_where_near_goes_by_the_log_that_it_hears() {
+    is_missed(Defence::Marks, || async {
+        let mut servers = servers();
+        let here = servers.process(builder());
+        servers.writer.put("k", 1).await.unwrap();
+        servers.relayed(&[]).await;
+        read(&here, "k").await;
+        servers.writer.put("k", 2).await.unwrap();
+        servers.unrelayed(BOUND).await;
+        read(&here, "k").await == Some((2, STORE))
+    });
 }

@@ -9,7 +9,10 @@ use super::{
     marks::Marks,
     trust::Within,
 };
-use crate::{Clock, Entry, Error, ErrorKind, Level, Near, OnStale, Result, Stored, Timestamp};
+use crate::{
+    Clock, Entry, Error, ErrorKind, Level, Near, OnStale, Result, Stored, Timestamp,
+    switch::{Defence, stands},
+};
 
 /// The least bound of level `Bounded`: below, the steps by which a copy is proven take longer.
 pub(crate) const LEAST_BOUND: Duration = Duration::from_millis(100);
@@ -149,7 +152,7 @@ where
             let allowed = || self.inner.on_stale(&entry.deadlines(), true) != OnStale::Miss;
             oldest != NONE && !entry.is_fresh(self.inner.clock.now()) && allowed()
         };
-        entry.proven_at() >= oldest || stale()
+        entry.proven_at() >= oldest || !stands(Defence::InTime) || stale()
     }
 
     /// Whether a lookup that this caller joined is none for it: what it found was not proven when the
@@ -162,6 +165,7 @@ where
         oldest: Timestamp,
     ) -> bool {
         ticket.joined()
+            && stands(Defence::InTime)
             && match looked {
                 Looked::Found(entry, _) => !self.suffices(entry, oldest),
                 Looked::Missed(missed) => {

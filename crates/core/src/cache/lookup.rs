@@ -183,7 +183,7 @@ where
         };
         let proven_at = self.proof_of(stored, sought.missed.began);
         let fresh = self.clock.now() < stored.deadlines.fresh_until;
-        let proven = proven_at >= sought.missed.oldest;
+        let proven = proven_at >= sought.missed.oldest || !stands(Defence::Proof);
         let mut deadlines = self.near_deadlines(stored.deadlines, None);
         if fresh && !proven {
             // For want of a better one it may be served, and never as a fresh one.

@@ -187,14 +187,14 @@ where
     fn heard(&self, at: Instant) {
         let at = if stands(Defence::Dating) { at } else { Instant::now() };
         match &self.grounds {
-            Grounds::None | Grounds::Log => self.trust.hear(dated(&self.clock, at)),
             // This log tells of the truth as far as a relay has carried it.
-            Grounds::Marks(marks) => {
+            Grounds::Marks(marks) if stands(Defence::Marks) => {
                 let told = marks.told();
                 if told > ANY {
                     self.trust.hear(told);
                 }
             }
+            Grounds::None | Grounds::Log | Grounds::Marks(_) => self.trust.hear(dated(&self.clock, at)),
             Grounds::Reading | Grounds::Age => {}
         }
     }

@@ -33,11 +33,25 @@ where
     K: Clone + Eq + Hash + Send + Sync + 'static,
     V: Send + Sync + 'static,
 {
-    /// What the store has of each key, in order: one trip. It is kept nowhere, and so needs no fence.
-    async fn ask_truth(&self, chain: &Chain, keys: &[Arc<Scoped<K>>]) -> Vec<Looked<V>> {
+    /// What the store has of a key. It is kept nowhere, and so needs no fence.
+    async fn ask_truth(&self, chain: &Chain, key: &Scoped<K>) -> Looked<V> {
+        let Some(store) = &chain.store else { return Looked::Failed(no_store_error(), None) };
+        let ask = async {
+            let mut sought = self.seek(chain, key, None, Errand::Read, NONE);
+            if sought.found.is_none() {
+                let reply = store.call(&sought.key, self.read_op(&sought, true, None)).await;
+                self.take_record(store, &mut sought, reply);
+            }
+            sought.found.unwrap_or(Looked::Missed(sought.missed))
+        };
+        let looked = AssertUnwindSafe(ask).catch_unwind().await;
+        looked.unwrap_or_else(|_panic| self.panicked(None))
+    }
+
+    /// [`ask_truth`](Self::ask_truth) for many keys, in order: one trip.
+    async fn ask_truth_many(&self, chain: &Chain, keys: &[Arc<Scoped<K>>]) -> Vec<Looked<V>> {
         let Some(store) = &chain.store else {
-            let error = || Error::new(ErrorKind::Unsupported, "the cache has no store to ask");
-            return keys.iter().map(|_| Looked::Failed(error(), None)).collect();
+            return keys.iter().map(|_| Looked::Failed(no_store_error(), None)).collect();
         };
         let ask = async {
             let seek = |key: &Arc<Scoped<K>>| self.seek(chain, key, None, Errand::Read, NONE);
@@ -60,17 +74,15 @@ where
 {
     pub(super) async fn read_truth(&self, key: K) -> Result<Option<Cached<V>>> {
         self.check_readable()?;
-        match self.ask_truth(&self.scoped(key)).await {
+        self.read_record(&Scoped { tenant: self.chain.tenant, key }).await
+    }
+
+    async fn read_record(&self, key: &Scoped<K>) -> Result<Option<Cached<V>>> {
+        match self.inner.ask_truth(&self.chain, key).await {
             Looked::Found(entry, source) => Ok(self.handle(entry, source, false)),
             Looked::Failed(error, _) => Err(error),
             Looked::Missed(_) => Ok(None),
         }
-    }
-
-    async fn ask_truth(&self, key: &Arc<Scoped<K>>) -> Looked<V> {
-        let looked = self.inner.ask_truth(&self.chain, std::slice::from_ref(key)).await;
-        let missing = || Looked::Failed(Error::new(ErrorKind::Backend, "the store lost a key"), None);
-        looked.into_iter().next().unwrap_or_else(missing)
     }
 
     /// One load for all callers; whoever shared it reads what it made.
@@ -79,7 +91,7 @@ where
         let (key, mut start) = (self.scoped(key), Some(start));
         let mut shared = false;
         for round in 0..ROUNDS {
-            match self.ask_truth(&key).await {
+            match self.inner.ask_truth(&self.chain, &key).await {
                 Looked::Found(entry, source) => return Ok(self.handle(entry, source, shared)),
                 Looked::Failed(error, _) => return Err(error),
                 Looked::Missed(_) => {}
@@ -101,7 +113,7 @@ where
             shared = true;
             if entry.value().is_none() {
                 // The origin has none either, said one who asked it meanwhile: the store decides.
-                return self.read_truth(key.key.clone()).await;
+                return self.read_record(&key).await;
             }
         }
         Err(unsettled_error())
@@ -120,7 +132,7 @@ where
         let (mut answers, mut open, twins) = distinct(keys);
         for round in 0..ROUNDS {
             let scoped: Vec<_> = open.iter().map(|&index| self.scoped(keys[index].clone())).collect();
-            let looked = self.inner.ask_truth(&self.chain, &scoped).await;
+            let looked = self.inner.ask_truth_many(&self.chain, &scoped).await;
             let mut absent = Vec::new();
             for (&index, looked) in open.iter().zip(looked) {
                 answers.by_index[index] = match looked {
@@ -195,6 +207,10 @@ fn distinct<K: Eq + Hash, V>(keys: &[K]) -> (Answers<V>, Vec<usize>, Vec<(usize,
     }
     let by_index = keys.iter().map(|_| None).collect();
     (Answers { by_index, renewed: Vec::new() }, open, twins)
+}
+
+fn no_store_error() -> Error {
+    Error::new(ErrorKind::Unsupported, "the cache has no store to ask")
 }
 
 fn unsettled_error() -> Error {

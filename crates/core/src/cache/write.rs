@@ -15,7 +15,6 @@ use crate::{
     Result, TierKey, Timestamp, Version,
     chain::{Chain, Place},
     near::{Probe, Scoped},
-    switch::{Defence, stands},
 };
 
 /// A put on its way.
