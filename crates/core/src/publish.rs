@@ -10,7 +10,7 @@ use crate::{Condition, Reply, Result, TierKey, Version};
 /// One step of a relay in one tier.
 ///
 /// The *mark* is a cell of the namespace `terrace.relay` whose key is the cache's namespace and whose
-/// value is `holder: u64 | certified: u64 | place`, big-endian. `certified` is the version that the mark
+/// value is a [`Mark`](crate::Mark). Its `certified` is the version that the mark
 /// had before the relay read the changes that this step drops. So a mark says: all that the truth had
 /// committed before the mark moved to the version `certified` has been dropped here. It is lost and
 /// goes back in time together with the copies, whatever the server's clock says.
@@ -28,6 +28,12 @@ pub struct Publication {
     pub clears: Vec<Option<String>>,
     /// How long tombstones live.
     pub mark_ttl: Duration,
+}
+
+impl Publication {
+    /// The most drops of one step: a server does nothing else meanwhile, in Redis for about 10
+    /// microseconds a drop.
+    pub const MAX_DROPS: usize = 1_000;
 }
 
 /// One copy to drop.
@@ -53,6 +59,7 @@ pub trait Publish: Send + Sync {
     /// as of a put in its namespace.
     ///
     /// # Errors
-    /// As [`Tier::apply`](crate::Tier::apply).
+    /// As [`Tier::apply`](crate::Tier::apply); [`ErrorKind::TooLarge`](crate::ErrorKind::TooLarge) for
+    /// more than [`Publication::MAX_DROPS`].
     async fn publish(&self, publication: Publication) -> Result<Reply>;
 }

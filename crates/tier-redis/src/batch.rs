@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use crate::{
     fault::{self, Effect, error},
     link::within,
-    reads::read_many,
+    reads::read_page,
     send::{self, Request},
     tier::{Found, Plan, RedisTier, is_asked_over},
     write,
@@ -23,9 +23,9 @@ impl RedisTier {
         let keys: Vec<Bytes> = batch.iter().map(|(key, _)| self.state.layout.cell(key)).collect();
         let mut found = Vec::with_capacity(keys.len());
         for page in keys.chunks(send::PIPELINE) {
-            let read = read_many(&self.link, page, std::slice::from_ref(&self.state));
+            let read = read_page(&self.link, page, &self.state);
             match within(deadline, Effect::Read, read).await {
-                Ok(cells) => found.extend(cells.into_iter().map(|cell| Ok(self.judge(cell)))),
+                Ok(seen) => found.extend(seen.into_iter().map(|seen| Ok(self.judge(seen)))),
                 Err(error) => found.extend(page.iter().map(|_| Err(error.clone()))),
             }
         }

@@ -41,23 +41,16 @@ impl Heard {
             return;
         }
         *last = Some(asked_at);
-        self.store(epoch, asked_at);
-    }
-
-    /// Takes the epoch that this process has set itself. What was asked before now may still answer
-    /// with the one before, and changes nothing.
-    pub(crate) fn set(&self, epoch: Epoch, asked_at: Instant) {
-        let mut last = self.asked_at.lock();
-        *last = Some(Instant::now());
-        self.store(Some(epoch), asked_at);
-    }
-
-    /// Under the writers' lock.
-    fn store(&self, epoch: Option<Epoch>, asked_at: Instant) {
         let fresh_until = epoch.map_or(0, |_| self.nanos(asked_at + TRUST));
         // In this order: who sees the later date sees the epoch that belongs to it.
         self.epoch.store(epoch.map_or(0, Epoch::as_u64), Ordering::Relaxed);
         self.fresh_until.store(fresh_until, Ordering::Release);
+    }
+
+    /// It was changed by this process. What was asked before now may still answer with the one before,
+    /// and changes nothing.
+    pub(crate) fn forget(&self) {
+        self.hear(None, Instant::now());
     }
 
     /// The last epoch heard, however old.
@@ -104,18 +97,17 @@ mod tests {
         assert_eq!(heard.epoch(), None);
         assert!(!heard.is_fresh());
     }
+
     #[tokio::test(start_paused = true)]
-    async fn an_epoch_set_here_is_not_undone_by_what_was_asked_before() {
+    async fn an_epoch_changed_here_is_not_brought_back_by_what_was_asked_before() {
         let heard = Heard::new();
-        let set_at = Instant::now();
-        tokio::time::advance(Duration::from_millis(1)).await;
         // Asked after the clear was sent, answered by the server before it.
         let asked_at = Instant::now();
         heard.hear(Some(Epoch::from_u64(1)), asked_at);
         tokio::time::advance(Duration::from_millis(1)).await;
-        heard.set(Epoch::from_u64(2), set_at);
-        assert_eq!(heard.epoch(), Some(Epoch::from_u64(2)));
+        heard.forget();
+        assert_eq!(heard.epoch(), None);
         heard.hear(Some(Epoch::from_u64(1)), asked_at);
-        assert_eq!(heard.epoch(), Some(Epoch::from_u64(2)));
+        assert_eq!(heard.epoch(), None);
     }
 }

@@ -6,9 +6,11 @@
 //! | `{prefix}:{namespace}@{tenant}:{key}` | a cell of a tenant |
 //! | `{prefix}:$ttl:{namespace}[@{tenant}]:{key}` | a cell of a cache of level `Ttl` |
 //! | `{prefix}:$epoch:{namespace}[@{tenant}]` | the epoch, 8 bytes; `$ttl-epoch` for level `Ttl` |
+//! | `{prefix}:$epoch:{namespace}@*` | that of all tenants: a tenant's cells carry the exclusive or of both |
 //! | `{prefix}:$log`, `{prefix}:$log-head` | the invalidation log: a stream, and its id and last number |
 //! | `{prefix}:$waits:{token}` | the inboxes of the processes that wait for a lease |
 //! | `{prefix}:$sign:{token}` | a lease's sign of life: `A` its holder is alive, `F` it was given back |
+//! | `{prefix}:terrace.relay:{namespace}` | the relay's mark: a cell |
 //! | `{prefix}:$terms:{namespace}` | the terms of use, while a process that registered them lives |
 //!
 //! Announcements go to the channel `{prefix}:$inbox:{number}` of a process.
@@ -22,7 +24,7 @@
 use std::fmt::Write as _;
 
 use bytes::Bytes;
-use terrace_core::{Level, Space, TierKey, Token};
+use terrace_core::{Level, Mark, Space, TierKey, Token};
 
 /// Longer keys become a digest.
 const READABLE_BYTES: usize = 128;
@@ -31,7 +33,12 @@ const READABLE_BYTES: usize = 128;
 #[derive(Debug)]
 pub(crate) struct Layout {
     cells: String,
+    /// The epoch of this namespace and tenant.
     pub(crate) epoch: String,
+    /// The epoch of all tenants, where there is one.
+    pub(crate) common: Option<String>,
+    /// The relay's mark, at the level that asks for it.
+    pub(crate) mark: Option<Bytes>,
     pub(crate) terms: String,
     leases: LeaseKeys,
 }
@@ -51,9 +58,13 @@ impl Layout {
             Level::Ttl => ("$ttl:", "$ttl-epoch"),
             _ => ("", "$epoch"),
         };
+        let marked = matches!(space.level, Level::Bounded(_));
+        let mark = marked.then(|| mark(prefix, space));
         Self {
             cells: format!("{prefix}:{cells}{owner}:"),
             epoch: format!("{prefix}:{epochs}:{owner}"),
+            common: space.tenant.is_some().then(|| format!("{prefix}:{epochs}:{namespace}@*")),
+            mark,
             terms: format!("{prefix}:$terms:{namespace}"),
             leases: LeaseKeys::new(prefix),
         }
@@ -73,6 +84,18 @@ impl Layout {
             }
         }
         name.into()
+    }
+
+    /// The same for another namespace or tenant.
+    pub(crate) fn of(&self, space: &Space) -> Self {
+        Self::new(&self.leases.0, space)
+    }
+
+    /// What scripts are given of epochs: the owner's, and that of all tenants or again the owner's.
+    pub(crate) fn epochs(&self) -> [Bytes; 2] {
+        let own = Bytes::copy_from_slice(self.epoch.as_bytes());
+        let common = self.common.as_ref().map(|common| Bytes::copy_from_slice(common.as_bytes()));
+        [own.clone(), common.unwrap_or(own)]
     }
 
     /// The key of the inboxes that wait for a lease.
@@ -104,6 +127,10 @@ impl LeaseKeys {
     pub(crate) fn inbox(&self, number: u64) -> String {
         format!("{}:$inbox:{number:016x}", self.0)
     }
+}
+
+fn mark(prefix: &str, space: &Space) -> Bytes {
+    Layout::new(prefix, &Mark::space(space)).cell(&Mark::key(&space.namespace))
 }
 
 /// Whether `prefix` keeps the parts of a key apart.

@@ -32,11 +32,11 @@ const WAITS_FOR: Duration = Duration::from_secs(1);
 /// For so long a lease is said to be given back; then it is silent.
 const GIVEN_BACK_FOR: Duration = Duration::from_secs(60);
 
-/// Where a lease is: its cell and the epoch of its namespace.
+/// Where a lease is: its cell and the epochs of its namespace.
 #[derive(Clone)]
 pub(crate) struct Place {
     cell: Bytes,
-    epoch: Bytes,
+    epochs: [Bytes; 2],
 }
 
 /// The server as those who wait use it.
@@ -57,12 +57,12 @@ impl RedisLeases {
     }
 
     fn look_at(&self, lease: &Awaited<Place>) -> Call {
-        let Place { cell, epoch } = lease.place.clone();
+        let Place { cell, epochs: [own, common] } = lease.place.clone();
         let seed = Bytes::copy_from_slice(&Epoch::random().as_u64().to_be_bytes());
         let inbox = Bytes::copy_from_slice(self.listener.channel().as_bytes());
         Call {
             script: Name::Look,
-            keys: vec![cell, epoch, self.keys.waiters(lease.token), self.keys.sign(lease.token)],
+            keys: vec![cell, own, common, self.keys.waiters(lease.token), self.keys.sign(lease.token)],
             args: vec![seed, bytes_of(lease.token), inbox, millis(WAITS_FOR)],
         }
     }
@@ -113,7 +113,7 @@ impl Waits for RedisTier {
 impl RedisTier {
     fn place(&self, key: &TierKey) -> Place {
         let layout = &self.state.layout;
-        Place { cell: layout.cell(key), epoch: Bytes::copy_from_slice(layout.epoch.as_bytes()) }
+        Place { cell: layout.cell(key), epochs: layout.epochs() }
     }
 }
 

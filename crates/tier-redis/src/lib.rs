@@ -20,6 +20,7 @@ mod leases;
 mod link;
 mod live;
 mod log;
+mod publish;
 mod reads;
 mod reclaim;
 mod script;

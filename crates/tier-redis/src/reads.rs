@@ -1,10 +1,11 @@
-//! The read path: GET alone, MGET for many, the epoch with it where the last hearing is old.
+//! The read path: GET alone, MGET for many; with them the epoch where the last hearing is old, and at
+//! level `Bounded` always the epoch and the relay's mark, so that all three are of one moment.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use redis::{Cmd, Value};
-use terrace_core::{Epoch, Error, Result, Trip};
+use terrace_core::{Cell, Epoch, Error, Mark, Result, State, Trip, Version};
 use tokio::time::Instant;
 
 use crate::{
@@ -16,64 +17,143 @@ use crate::{
 /// One cell to be read.
 pub(crate) struct Ask {
     pub(crate) key: Bytes,
-    /// Ask for the epoch of this one too.
-    pub(crate) epoch_of: Option<Arc<SpaceState>>,
+    /// Ask about this one too.
+    pub(crate) about: Option<Arc<SpaceState>>,
 }
 
-/// What the gate sends: the bytes of cells, and on the way the epochs of their namespaces.
+/// What the server said.
+pub(crate) struct Seen {
+    pub(crate) cell: Option<Bytes>,
+    /// What it said of the namespace in the same breath, if it was asked.
+    pub(crate) about: Option<About>,
+}
+
+/// What the server says of a namespace and tenant.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct About {
+    pub(crate) epoch: Option<Epoch>,
+    /// What the relay's mark proves. Its own epoch is not asked for: what was dropped stays so.
+    pub(crate) certified: Option<Version>,
+}
+
+/// What the gate sends: the bytes of cells, and on the way what is asked about their namespaces.
 pub(crate) struct Reads(pub(crate) Arc<Link>);
 
 impl Trip for Reads {
     type Request = Ask;
-    type Reply = Option<Bytes>;
+    type Reply = Seen;
 
-    async fn one(&self, ask: Ask) -> Result<Option<Bytes>> {
-        if let Some(space) = ask.epoch_of {
-            let mut found = Box::pin(read_many(&self.0, &[ask.key], &[space])).await?;
-            return found.pop().ok_or_else(fault::unreadable);
+    async fn one(&self, ask: Ask) -> Result<Seen> {
+        if let Some(space) = ask.about {
+            let spaces = std::slice::from_ref(&space);
+            let question = Question::new(std::iter::once(&ask.key), spaces);
+            let (mut cells, about) = Box::pin(question.ask(&self.0)).await?;
+            return Ok(Seen { cell: cells.pop().flatten(), about: about.first().copied() });
         }
         let mut get = Cmd::with_capacity(2, ask.key.len() + 3);
         get.arg("GET").arg(ask.key.as_ref());
-        cell_in(self.0.send(&get, Effect::Read).await?)
+        Ok(Seen { cell: cell_in(self.0.send(&get, Effect::Read).await?)?, about: None })
     }
 
-    async fn many(&self, asks: Vec<Ask>) -> Result<Vec<Option<Bytes>>> {
+    async fn many(&self, asks: Vec<Ask>) -> Result<Vec<Seen>> {
         let mut spaces: Vec<Arc<SpaceState>> = Vec::new();
-        let mut keys = Vec::with_capacity(asks.len());
-        for ask in asks {
-            keys.push(ask.key);
-            let known = |space: &Arc<SpaceState>| spaces.iter().any(|known| Arc::ptr_eq(known, space));
-            spaces.extend(ask.epoch_of.filter(|space| !known(space)));
+        for space in asks.iter().filter_map(|ask| ask.about.as_ref()) {
+            if place_of(space, &spaces).is_none() {
+                spaces.push(Arc::clone(space));
+            }
         }
-        read_many(&self.0, &keys, &spaces).await
+        let question = Question::new(asks.iter().map(|ask| &ask.key), &spaces);
+        let (cells, about) = question.ask(&self.0).await?;
+        let about_of = |ask: &Ask| about.get(place_of(ask.about.as_ref()?, &spaces)?).copied();
+        Ok(cells.into_iter().zip(&asks).map(|(cell, ask)| Seen { cell, about: about_of(ask) }).collect())
     }
 }
 
-/// One MGET of `keys` and of the epochs of `spaces`, which hear them: one answer a key.
-pub(crate) async fn read_many(
+/// One MGET of the cells of a namespace and tenant, and about it.
+pub(crate) async fn read_page(
     link: &Arc<Link>,
-    keys: &[Bytes],
-    spaces: &[Arc<SpaceState>],
-) -> Result<Vec<Option<Bytes>>> {
-    let bytes: usize = keys.iter().map(Bytes::len).sum();
-    let mut mget = Cmd::with_capacity(1 + keys.len() + spaces.len(), bytes + 4 + 64 * spaces.len());
-    mget.arg("MGET");
-    for key in keys {
-        mget.arg(key.as_ref());
+    page: &[Bytes],
+    space: &Arc<SpaceState>,
+) -> Result<Vec<Seen>> {
+    let (cells, about) = Question::new(page.iter(), std::slice::from_ref(space)).ask(link).await?;
+    let about = about.first().copied();
+    Ok(cells.into_iter().map(|cell| Seen { cell, about }).collect())
+}
+
+/// One MGET: cells, then the epoch of each space, then what spaces have in common.
+struct Question<'a> {
+    spaces: &'a [Arc<SpaceState>],
+    /// Marks, and the epochs of all tenants.
+    common: Vec<&'a [u8]>,
+    cells: usize,
+    mget: Cmd,
+}
+
+impl<'a> Question<'a> {
+    fn new<'k>(keys: impl Iterator<Item = &'k Bytes> + Clone, spaces: &'a [Arc<SpaceState>]) -> Self {
+        let (cells, bytes) = keys.clone().fold((0, 0), |(count, sum), key| (count + 1, sum + key.len()));
+        let mut common = Vec::new();
+        for name in spaces.iter().flat_map(|space| [common_epoch(space), mark(space)]).flatten() {
+            if !common.contains(&name) {
+                common.push(name);
+            }
+        }
+        let others = spaces.len() + common.len();
+        let mut mget = Cmd::with_capacity(1 + cells + others, bytes + 4 + 64 * others);
+        mget.arg("MGET");
+        keys.for_each(|key| {
+            mget.arg(key.as_ref());
+        });
+        spaces.iter().for_each(|space| {
+            mget.arg(&space.layout.epoch);
+        });
+        mget.arg(&common);
+        Self { spaces, common, cells, mget }
     }
-    for space in spaces {
-        mget.arg(&space.layout.epoch);
+
+    /// The cells, and what is said about each space, which hears it.
+    async fn ask(self, link: &Arc<Link>) -> Result<(Vec<Option<Bytes>>, Vec<About>)> {
+        let expected = self.cells + self.spaces.len() + self.common.len();
+        let asked_at = Instant::now();
+        let mut values = match link.send(&self.mget, Effect::Read).await? {
+            Value::Array(values) if values.len() == expected => values,
+            Value::ServerError(answer) => return Err(fault::of_server(&answer)),
+            _ => return Err(fault::unreadable()),
+        };
+        let others = values.split_off(self.cells);
+        let (epochs, common) = others.split_at(self.spaces.len());
+        let about = self.spaces.iter().zip(epochs).map(|(space, epoch)| {
+            let about = self.about(space, epoch, common);
+            space.heard.hear(about.epoch, asked_at);
+            about
+        });
+        let about = about.collect();
+        Ok((values.into_iter().map(cell_in).collect::<Result<_>>()?, about))
     }
-    let asked_at = Instant::now();
-    let mut values = match link.send(&mget, Effect::Read).await? {
-        Value::Array(values) if values.len() == keys.len() + spaces.len() => values,
-        Value::ServerError(answer) => return Err(fault::of_server(&answer)),
-        _ => return Err(fault::unreadable()),
-    };
-    for (space, epoch) in spaces.iter().zip(values.drain(keys.len()..)) {
-        space.heard.hear(epoch_in(&epoch), asked_at);
+
+    fn about(&self, space: &SpaceState, own: &Value, common: &[Value]) -> About {
+        let said = |name| common.get(self.common.iter().position(|known| *known == name)?);
+        let epoch = match common_epoch(space) {
+            None => epoch_in(own),
+            Some(name) => {
+                let both = epoch_in(own).zip(said(name).and_then(epoch_in));
+                both.map(|(own, common)| Epoch::from_u64(own.as_u64() ^ common.as_u64()))
+            }
+        };
+        About { epoch, certified: mark(space).and_then(said).and_then(certified_in) }
     }
-    values.into_iter().map(cell_in).collect()
+}
+
+fn common_epoch(space: &SpaceState) -> Option<&[u8]> {
+    space.layout.common.as_ref().map(String::as_bytes)
+}
+
+fn mark(space: &SpaceState) -> Option<&[u8]> {
+    space.layout.mark.as_deref()
+}
+
+fn place_of(space: &Arc<SpaceState>, among: &[Arc<SpaceState>]) -> Option<usize> {
+    among.iter().position(|known| Arc::ptr_eq(known, space))
 }
 
 /// Nothing, and a value of another type, is a miss.
@@ -94,4 +174,10 @@ fn epoch_in(value: &Value) -> Option<Epoch> {
         }
         _ => None,
     }
+}
+
+fn certified_in(value: &Value) -> Option<Version> {
+    let Value::BulkString(bytes) = value else { return None };
+    let cell = Cell::decode(Bytes::copy_from_slice(bytes))?;
+    (cell.state == State::Value).then(|| Mark::certified_in(&cell.bytes)).flatten()
 }

@@ -83,7 +83,7 @@ async fn free_page(link: &Arc<Link>, space: &SpaceState, cursor: u64) -> Result<
         page => redis::from_redis_value(page).map_err(|_| fault::unreadable())?,
     };
     if !keys.is_empty() {
-        let mut names = vec![space.layout.epoch.clone().into()];
+        let mut names = space.layout.epochs().to_vec();
         names.extend(keys.into_iter().map(bytes::Bytes::from));
         let call = Call { script: Name::Reclaim, keys: names, args: Vec::new() };
         within(deadline, Effect::Read, send::run(link, &call, Effect::Read)).await?;

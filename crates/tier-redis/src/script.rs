@@ -4,8 +4,8 @@ use std::sync::LazyLock;
 
 use redis::{Cmd, Script};
 
-/// One script of this tier. Those on a cell share the head `cell.lua`, those that tell of what they
-/// change `log.lua`.
+/// One script of this tier. Those on a cell begin with `head.lua` and `cell.lua`, those that tell of
+/// what they change have `log.lua`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Name {
     Lease,
@@ -15,6 +15,7 @@ pub(crate) enum Name {
     Remove,
     Expire,
     Clear,
+    Publish,
     Join,
     Look,
     GiveBack,
@@ -24,7 +25,18 @@ pub(crate) enum Name {
 
 macro_rules! scripts {
     ($($file:literal),*) => {
-        Source::new(concat!($(include_str!($file)),*))
+        Source::new(concat!($(include_str!(concat!("scripts/", $file, ".lua"))),*))
+    };
+}
+
+/// A script as a Lua function of what it takes for its KEYS and ARGV.
+macro_rules! function {
+    ($name:literal: $($file:literal),*) => {
+        concat!(
+            "local function ", $name, "(KEYS, ARGV)\n",
+            $(include_str!(concat!("scripts/", $file, ".lua"))),*,
+            "end\n"
+        )
     };
 }
 
@@ -40,20 +52,28 @@ impl Source {
 }
 
 /// In the order of [`Name`].
-static SCRIPTS: LazyLock<[Source; 12]> = LazyLock::new(|| {
+static SCRIPTS: LazyLock<[Source; 13]> = LazyLock::new(|| {
     [
-        scripts!("scripts/cell.lua", "scripts/lease.lua"),
-        scripts!("scripts/cell.lua", "scripts/fill.lua"),
-        scripts!("scripts/cell.lua", "scripts/log.lua", "scripts/put.lua"),
-        scripts!("scripts/cell.lua", "scripts/log.lua", "scripts/invalidate.lua"),
-        scripts!("scripts/cell.lua", "scripts/log.lua", "scripts/remove.lua"),
-        scripts!("scripts/cell.lua", "scripts/log.lua", "scripts/expire.lua"),
-        scripts!("scripts/log.lua", "scripts/clear.lua"),
-        scripts!("scripts/join.lua"),
-        scripts!("scripts/cell.lua", "scripts/look.lua"),
-        scripts!("scripts/give_back.lua"),
-        scripts!("scripts/reclaim.lua"),
-        scripts!("scripts/terms.lua"),
+        scripts!("head", "cell", "lease"),
+        scripts!("head", "cell", "fill"),
+        scripts!("head", "cell", "log", "put"),
+        scripts!("head", "cell", "log", "invalidate"),
+        scripts!("head", "cell", "log", "remove"),
+        scripts!("head", "cell", "log", "expire"),
+        scripts!("log", "clear"),
+        Source::new(concat!(
+            include_str!("scripts/head.lua"),
+            function!("clear": "log", "clear"),
+            function!("invalidate": "cell", "log", "invalidate"),
+            function!("put": "cell", "log", "put"),
+            include_str!("scripts/cell.lua"),
+            include_str!("scripts/publish.lua"),
+        )),
+        scripts!("join"),
+        scripts!("head", "cell", "look"),
+        scripts!("give_back"),
+        scripts!("head", "reclaim"),
+        scripts!("terms"),
     ]
 });
 

@@ -27,6 +27,13 @@ pub(crate) struct SpaceState {
     _claim: Claim,
 }
 
+impl SpaceState {
+    /// The epoch that makes dead what is older of all tenants, those too that nobody uses now.
+    pub(crate) fn widest_epoch(&self) -> &str {
+        self.layout.common.as_deref().unwrap_or(&self.layout.epoch)
+    }
+}
+
 /// The namespaces and tenants that a handle's tiers use now.
 #[derive(Debug, Default)]
 pub(crate) struct States {
@@ -63,6 +70,15 @@ impl States {
     /// Those in use whose copies the log vouches for.
     pub(crate) fn fenced(&self) -> Vec<Arc<SpaceState>> {
         self.states.values().filter_map(Weak::upgrade).filter(|state| state.fenced).collect()
+    }
+
+    /// Those in use of a namespace whose copies these clears make dead.
+    pub(crate) fn cleared(&self, namespace: &str, clears: &[Option<String>]) -> Vec<Arc<SpaceState>> {
+        let all = clears.contains(&None);
+        let states = self.states.iter();
+        let meant =
+            states.filter(|((name, tenant), _)| name == namespace && (all || clears.contains(tenant)));
+        meant.filter_map(|(_, state)| state.upgrade()).collect()
     }
 
     /// Forgets what nobody holds, each time the map has doubled.

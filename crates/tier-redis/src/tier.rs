@@ -12,8 +12,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use redis::{Cmd, Value};
 use terrace_core::{
-    Cell, Clock, Error, ErrorKind, Fence, Follower, Gate, InvalidationLog, Level, Op, Order, Reply, Result,
-    Space, State, Stored, Tier, TierKey, Token, Version, Waits, waiting::Inbox,
+    Cell, Clock, Error, ErrorKind, Fence, Follower, Gate, InvalidationLog, Level, Op, Order, Publish, Reply,
+    Result, Space, State, Stored, Tier, TierKey, Token, Version, Waits, waiting::Inbox,
 };
 use tokio::time::Instant;
 
@@ -22,7 +22,7 @@ use crate::{
     leases::RedisLeases,
     link::{Link, within},
     log::{self, Log},
-    reads::{Ask, Reads},
+    reads::{Ask, Reads, Seen},
     reclaim,
     send::{self, Request},
     space::SpaceState,
@@ -47,7 +47,8 @@ pub(crate) enum Found {
     /// A live value or negative entry.
     Entry(Stored),
     Nothing,
-    /// A cell of another epoch than the one heard before: one of the two is out of date.
+    /// A cell of another epoch than the one heard before: one of the two is out of date. Not where the
+    /// epoch came with the cell.
     Doubtful,
 }
 
@@ -89,7 +90,7 @@ impl Tier for RedisTier {
             Ok(_) => return Err(located(fault::unreadable(), "clear")),
             Err(error) => return Err(located(error, "clear")),
         }
-        self.state.heard.set(epoch, asked_at);
+        self.state.heard.forget();
         reclaim::start(&self.link, &self.state);
         Ok(())
     }
@@ -120,6 +121,10 @@ impl Tier for RedisTier {
     }
 
     fn log(&self) -> Option<&dyn InvalidationLog> {
+        if self.space.level == Level::Ttl { None } else { Some(self) }
+    }
+
+    fn publish(&self) -> Option<&dyn Publish> {
         if self.space.level == Level::Ttl { None } else { Some(self) }
     }
 }
@@ -177,18 +182,22 @@ impl RedisTier {
         if ask_epoch {
             self.renew_terms();
         }
-        let epoch_of = ask_epoch.then(|| Arc::clone(&self.state));
-        let bytes = self.reads.call(Ask { key, epoch_of }).await?;
-        Ok(self.judge(bytes))
+        // A copy of another epoch is not certified, however fresh the hearing is.
+        let ask = ask_epoch || self.state.layout.mark.is_some();
+        let about = ask.then(|| Arc::clone(&self.state));
+        let seen = self.reads.call(Ask { key, about }).await?;
+        Ok(self.judge(seen))
     }
 
     /// The server's own expiry has removed what is over; the epoch is compared here.
-    pub(crate) fn judge(&self, bytes: Option<Bytes>) -> Found {
-        let Some(cell) = bytes.and_then(Cell::decode) else { return Found::Nothing };
-        if self.state.heard.epoch() != Some(cell.epoch) {
-            return Found::Doubtful;
+    pub(crate) fn judge(&self, seen: Seen) -> Found {
+        let Some(cell) = seen.cell.and_then(Cell::decode) else { return Found::Nothing };
+        let told = seen.about.map(|about| about.epoch);
+        if told.unwrap_or_else(|| self.state.heard.epoch()) != Some(cell.epoch) {
+            return if told.is_some() { Found::Nothing } else { Found::Doubtful };
         }
-        write::stored(&cell).map_or(Found::Nothing, Found::Entry)
+        let certified = seen.about.and_then(|about| about.certified);
+        write::stored(&cell).map_or(Found::Nothing, |stored| Found::Entry(Stored { certified, ..stored }))
     }
 
     /// What the log is told of an operation; nothing of those that change nothing for readers.
@@ -289,7 +298,7 @@ fn version_now() -> Version {
     Version::NONE.next(Clock::system().micros())
 }
 
-fn located(error: Error, operation: &'static str) -> Error {
+pub(crate) fn located(error: Error, operation: &'static str) -> Error {
     let error = if error.tier().is_none() { error.at_tier(NAME) } else { error };
     if error.operation().is_none() { error.during(operation) } else { error }
 }

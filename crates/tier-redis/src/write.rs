@@ -23,7 +23,8 @@ pub(crate) const FOREVER_MILLIS: u64 = 1 << 52;
 /// changes a key tells the log, of which `logged` gives the keys and the note of this change.
 pub(crate) fn call(key: Bytes, layout: &Layout, logged: (&Keys, Bytes), op: Op) -> Option<Call> {
     let tells = !matches!(op, Op::Lease { .. } | Op::Fill { .. });
-    let mut keys = vec![key, Bytes::copy_from_slice(layout.epoch.as_bytes())];
+    let [epoch, common] = layout.epochs();
+    let mut keys = vec![key, epoch, common];
     let (script, args) = match op {
         Op::Get => return None,
         Op::Lease { token, ttl, over, instead } => {
@@ -78,7 +79,8 @@ fn read_answer(reply: &Bytes) -> Option<(Epoch, Reply)> {
     Some((epoch, answer))
 }
 
-/// The value or negative entry in a cell.
+/// The value or negative entry in a cell, not certified: a hit that a script answers is none that a
+/// plain read found a moment before, so seldom that it is not worth a key in every call.
 pub(crate) fn stored(cell: &Cell) -> Option<Stored> {
     let body = match cell.state {
         State::Value => Some(cell.bytes.clone()),
@@ -107,20 +109,20 @@ pub(crate) fn clear(epoch: Epoch, epoch_key: &str, log: &Keys, note: Bytes) -> C
     Call { script: Name::Clear, keys, args }
 }
 
-fn number(number: u64) -> Bytes {
+pub(crate) fn number(number: u64) -> Bytes {
     Bytes::copy_from_slice(&number.to_be_bytes())
 }
 
-fn version_or_none(version: Option<Version>) -> Bytes {
+pub(crate) fn version_or_none(version: Option<Version>) -> Bytes {
     version.map_or_else(Bytes::new, |version| number(version.as_u64()))
 }
 
-fn millis(ttl: Duration) -> Bytes {
+pub(crate) fn millis(ttl: Duration) -> Bytes {
     let millis = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).min(FOREVER_MILLIS);
     millis.to_string().into()
 }
 
-fn deadline_bytes(deadlines: &Deadlines) -> Bytes {
+pub(crate) fn deadline_bytes(deadlines: &Deadlines) -> Bytes {
     let Deadlines { written, fresh_until, stale_until, expires_at } = *deadlines;
     let mut bytes = BytesMut::with_capacity(32);
     for point in [written, fresh_until, stale_until, expires_at] {
@@ -136,7 +138,7 @@ fn content(body: Option<Bytes>) -> [Bytes; 2] {
     }
 }
 
-fn order_words(order: Order) -> (&'static str, Version) {
+pub(crate) fn order_words(order: Order) -> (&'static str, Version) {
     match order {
         Order::Author(Condition::Always) => ("always", Version::NONE),
         Order::Author(Condition::Absent) => ("absent", Version::NONE),

@@ -1,6 +1,7 @@
 //! The task that reads the log, for all followers of a handle.
 
 use std::{
+    collections::BTreeSet,
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -108,7 +109,8 @@ impl Reader {
         let Some(log) = self.audience() else { return Ok(None) };
         let (keys, spaces) = (Arc::clone(&log.keys), log.states.lock().fenced());
         drop(log);
-        let epochs: Vec<&str> = spaces.iter().map(|space| &*space.layout.epoch).collect();
+        let epochs: BTreeSet<&str> = spaces.iter().map(|space| space.widest_epoch()).collect();
+        let epochs: Vec<&str> = epochs.into_iter().collect();
         let mut pages = epochs.chunks(PAGE);
         let known = self.known.as_ref();
         let mut call = async |page: &[&str]| {
@@ -142,6 +144,6 @@ impl Reader {
 /// They were renewed behind the tiers' back.
 fn forget_epochs(spaces: &[Arc<SpaceState>]) {
     for space in spaces {
-        space.heard.hear(None, Instant::now());
+        space.heard.forget();
     }
 }

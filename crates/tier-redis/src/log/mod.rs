@@ -18,7 +18,10 @@ use tokio::{task::JoinHandle, time::Instant};
 use entry::Entry;
 pub(crate) use entry::note;
 
-use crate::{link::Link, space::States};
+use crate::{
+    link::Link,
+    space::{SpaceState, States},
+};
 
 /// The keys of the log.
 #[derive(Debug)]
@@ -83,6 +86,11 @@ impl Log {
             audience.reader = Some(tokio::spawn(follow::run(Arc::downgrade(self))));
         }
         origin
+    }
+
+    /// Those in use of a namespace whose copies these clears make dead.
+    pub(crate) fn cleared(&self, namespace: &str, clears: &[Option<String>]) -> Vec<Arc<SpaceState>> {
+        self.states.lock().cleared(namespace, clears)
     }
 
     /// Whether nobody follows any more: the task then ends, and the next follower starts another.

@@ -1,35 +1,8 @@
--- The head of every script: the clock, the epoch and the key's cell (byte table: core's cell.rs).
--- KEYS[1] the cell, KEYS[2] the epoch; ARGV[1] the epoch to begin where none is kept.
--- Versions and times are numbers below 2^53; epochs and tokens are compared as strings.
+-- A script's cell and epoch (byte table: core's cell.rs).
+-- KEYS[1] the cell, [2] the epoch of its owner, [3] that of all tenants, or again [2]; ARGV[1] the
+-- epoch to begin where none is kept.
 -- A reply is one string: what happened (1 byte), the epoch (8), the answer.
-local LAST = 2 ^ 53 - 1
-local FOREVER = 2 ^ 52
-local NONE = string.rep('\0', 8)
-
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local micros = time[1] * 1000000 + time[2]
-
--- A value of another type under our key counts as nothing.
-local function read(key)
-  local found = redis.pcall('GET', key)
-  return type(found) == 'string' and found or nil
-end
-
-local function number(bytes, at)
-  return math.min((struct.unpack('>I8', bytes, at)), LAST)
-end
-
-local function pack(number)
-  return struct.pack('>I8', number)
-end
-
-local epoch = read(KEYS[2])
-if not epoch or #epoch ~= 8 then
-  epoch = ARGV[1]
-  redis.call('SET', KEYS[2], epoch)
-end
-
+local epoch = epoch_of(KEYS[2], KEYS[3], ARGV[1])
 local cell = read(KEYS[1])
 if cell and not (#cell >= 57 and string.find(cell, '^[VNLT]')) then
   cell = nil
@@ -61,4 +34,9 @@ local function mark(tag, version, token, ttl)
   local ends = now + ttl
   local at = ends < FOREVER and pack(ends) or string.rep('\255', 8)
   write(tag .. pack(version) .. epoch .. token .. pack(now) .. at .. at .. at, ends)
+end
+
+-- Whether an authority's put fails its condition.
+local function refuses(order, seen)
+  return (order == 'absent' and value) or (order == 'version' and not (value and floor == seen))
 end

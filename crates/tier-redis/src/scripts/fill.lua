@@ -4,8 +4,8 @@ local held = live and string.sub(cell, 18, 25)
 if ARGV[2] == NONE or held ~= ARGV[2] or version < floor then
   return 'R' .. epoch
 end
--- KEYS[3] the inboxes of those who wait for it. One that may not publish is found out by a look.
-for _, inbox in ipairs(redis.pcall('SMEMBERS', KEYS[3])) do
+-- KEYS[4] the inboxes of those who wait for it. One that may not publish is found out by a look.
+for _, inbox in ipairs(redis.pcall('SMEMBERS', KEYS[4])) do
   redis.pcall('PUBLISH', inbox, 'C' .. held)
 end
 keep(ARGV[5], version, ARGV[4], ARGV[6])

@@ -13,7 +13,7 @@ if order == 'follow' then
 elseif order == 'open' then
   tell('K', 0)
 else
-  if (order == 'absent' and value) or (order == 'version' and not (value and floor == version)) then
+  if refuses(order, version) then
     return 'R' .. epoch .. (entry and cell or '')
   end
   version = next_version

@@ -58,6 +58,12 @@ impl Bench {
         Self::open(Redis::new(url).unwrap(), other.space.clone(), url)
     }
 
+    /// The same namespace for a tenant, in the same process.
+    pub(crate) fn tenant(&self, tenant: &str) -> Self {
+        let space = Space { tenant: Some(tenant.to_owned()), ..self.space.clone() };
+        Self::open(self.handle.clone(), space, &self.url)
+    }
+
     fn open(handle: Redis, space: Space, url: &str) -> Self {
         let tier = handle.open(&space).unwrap();
         let hasty = handle.open(&Space { budget: BUDGET, ..space.clone() }).unwrap();

@@ -72,7 +72,7 @@ impl Ears {
 }
 
 /// All that a server keeps.
-async fn dump(connection: &mut MultiplexedConnection) -> Vec<(Vec<u8>, Vec<u8>)> {
+pub(crate) async fn dump(connection: &mut MultiplexedConnection) -> Vec<(Vec<u8>, Vec<u8>)> {
     let keys: Vec<Vec<u8>> = redis::cmd("KEYS").arg("*").query_async(connection).await.unwrap();
     let mut dump = Vec::new();
     for key in keys {
@@ -82,7 +82,7 @@ async fn dump(connection: &mut MultiplexedConnection) -> Vec<(Vec<u8>, Vec<u8>)>
 }
 
 /// The server goes back to what it was, in one step.
-async fn go_back(connection: &mut MultiplexedConnection, dump: &[(Vec<u8>, Vec<u8>)]) {
+pub(crate) async fn go_back(connection: &mut MultiplexedConnection, dump: &[(Vec<u8>, Vec<u8>)]) {
     let mut commands = redis::pipe();
     commands.atomic().cmd("FLUSHALL").ignore();
     for (key, bytes) in dump {

@@ -7,4 +7,5 @@ mod data;
 mod load;
 mod log;
 mod outage;
+mod publish;
 mod refused;

@@ -1,0 +1,137 @@
+//! What is old, as the truth's log tells it.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+
+use crate::{Drop, Notice, TierKey, Version, key};
+
+/// Of more keys than this, or more bytes of keys, all copies go: to read them again costs less than
+/// to keep the server from everything else.
+const MOST_KEYS: usize = 5_000;
+const MOST_BYTES: usize = 2 << 20;
+
+/// What is old of the copies of a namespace.
+#[derive(Debug, Default)]
+pub(super) struct News<'a>(HashMap<Option<&'a str>, Stale<'a>>);
+
+/// What is old of one tenant's copies.
+#[derive(Debug, Default)]
+pub(super) struct Stale<'a> {
+    pub(super) all: bool,
+    /// Each with the version from which on copies may stay.
+    keys: HashMap<&'a Bytes, Option<Version>>,
+}
+
+impl<'a> News<'a> {
+    /// All copies of all tenants.
+    pub(super) fn everything() -> Self {
+        Self::of(&[Notice::Clear { tenant: None }])
+    }
+
+    pub(super) fn of(notices: &'a [Notice]) -> Self {
+        let mut tenants: HashMap<Option<&str>, Stale<'_>> = HashMap::new();
+        for notice in notices {
+            match notice {
+                Notice::Key { tenant, key, version } => {
+                    let keys = &mut tenants.entry(tenant.as_deref()).or_default().keys;
+                    // The newest version; none is newer than any.
+                    keys.entry(key)
+                        .and_modify(|known| *known = known.zip(*version).map(|(known, new)| known.max(new)))
+                        .or_insert(*version);
+                }
+                Notice::Clear { tenant } => tenants.entry(tenant.as_deref()).or_default().all = true,
+                Notice::Lost => tenants.entry(None).or_default().all = true,
+            }
+        }
+        Self(tenants)
+    }
+
+    pub(super) fn tenants(&self) -> impl Iterator<Item = (Option<&'a str>, &Stale<'a>)> {
+        self.0.iter().map(|(tenant, stale)| (*tenant, stale))
+    }
+
+    /// Clears and drops: of too many keys, all copies go.
+    pub(super) fn clears_and_drops(&self, namespace: &str) -> (Vec<Option<String>>, Vec<Drop>) {
+        let all = self.0.get(&None).is_some_and(|stale| stale.all);
+        let keys = || self.0.values().filter(|stale| !stale.all).flat_map(|stale| stale.keys.keys());
+        let bytes: usize = keys().map(|key| key.len()).sum();
+        if all || keys().count() > MOST_KEYS || bytes > MOST_BYTES {
+            return (vec![None], Vec::new());
+        }
+        let clears = self.tenants().filter(|(_, stale)| stale.all);
+        let drops = self.tenants().filter(|(_, stale)| !stale.all).flat_map(|(tenant, stale)| {
+            let drop = move |(key, version)| Drop { tenant: tenant.map(str::to_owned), key, version };
+            stale.drops(namespace, tenant).map(drop)
+        });
+        (clears.map(|(tenant, _)| tenant.map(str::to_owned)).collect(), drops.collect())
+    }
+}
+
+impl Stale<'_> {
+    /// The keys, each with the version from which on copies may stay.
+    pub(super) fn drops(
+        &self,
+        namespace: &str,
+        tenant: Option<&str>,
+    ) -> impl Iterator<Item = (TierKey, Option<Version>)> {
+        let scope = key::Scope::new(namespace, tenant);
+        self.keys.iter().map(move |(&bytes, &version)| {
+            (TierKey { digest: scope.digest(bytes), bytes: bytes.clone() }, version)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of_key(tenant: Option<&str>, key: u32, version: Option<u64>) -> Notice {
+        let key = Bytes::copy_from_slice(&key.to_be_bytes());
+        Notice::Key { tenant: tenant.map(str::to_owned), key, version: version.map(Version::from_u64) }
+    }
+
+    fn step(notices: &[Notice]) -> (Vec<Option<String>>, Vec<Drop>) {
+        News::of(notices).clears_and_drops("users")
+    }
+
+    #[test]
+    fn a_key_is_dropped_once_for_its_newest_version() {
+        for (versions, newest) in
+            [([Some(2), Some(3)], Some(3)), ([Some(3), None], None), ([None, Some(3)], None)]
+        {
+            let notices = versions.map(|version| of_key(None, 1, version));
+            let (clears, drops) = step(&notices);
+            assert!(clears.is_empty());
+            let versions: Vec<_> = drops.iter().map(|drop| drop.version).collect();
+            assert_eq!(versions, [newest.map(Version::from_u64)]);
+        }
+    }
+
+    #[test]
+    fn a_clear_takes_the_place_of_drops() {
+        let clear = |tenant: Option<&str>| Notice::Clear { tenant: tenant.map(str::to_owned) };
+        let notices = [of_key(Some("a"), 1, None), of_key(Some("b"), 1, None), clear(Some("a"))];
+        let (clears, drops) = step(&notices);
+        assert_eq!(clears, [Some("a".to_owned())]);
+        assert_eq!(drops.iter().map(|drop| drop.tenant.as_deref()).collect::<Vec<_>>(), [Some("b")]);
+        for everyone in [clear(None), Notice::Lost] {
+            assert_eq!(step(&[notices.as_slice(), &[everyone]].concat()), (vec![None], Vec::new()));
+        }
+    }
+
+    #[test]
+    fn too_many_keys_are_a_clear() {
+        let most = MOST_KEYS as u32;
+        let keys: Vec<_> = (0..=most).map(|key| of_key(Some("a"), key, None)).collect();
+        assert_eq!(step(&keys[1..]).1.len(), MOST_KEYS);
+        assert_eq!(step(&keys), (vec![None], Vec::new()));
+        let long = |key: u32| {
+            let key = key.to_be_bytes().repeat(1024).into();
+            Notice::Key { tenant: None, key, version: None }
+        };
+        let many: Vec<_> = (0..=512).map(long).collect();
+        assert_eq!(step(&many[1..]).1.len(), 512, "2 MiB");
+        assert_eq!(step(&many), (vec![None], Vec::new()));
+    }
+}
