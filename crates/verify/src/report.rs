@@ -36,6 +36,7 @@ impl Report {
                 "violations": tally.violations, "undecided_keys": tally.undecided, "seeds": tally.seeds,
                 "faults": tally.faults, "messages_lost": tally.lost, "requests_late": tally.late,
                 "notices_heard": tally.notices, "gaps": tally.gaps, "rollbacks_found": tally.renewals,
+                "relay_steps": tally.steps,
                 "failed_seeds": tally.failures.iter().map(|(seed, _)| seed).collect::<Vec<_>>(),
             })
         };
@@ -61,17 +62,17 @@ impl fmt::Display for Report {
         writeln!(f, "simulated from seed {from}, in {:.0} s\n", elapsed.as_secs_f64())?;
         writeln!(
             f,
-            "| level | reads checked | violations | seeds | faults | messages lost | requests late | notices heard | gaps | rollbacks found | reads failed | keys undecided |"
+            "| level | reads checked | violations | seeds | faults | messages lost | requests late | notices heard | gaps | rollbacks found | relay steps | reads failed | keys undecided |"
         )?;
-        writeln!(f, "|---|---|---|---|---|---|---|---|---|---|---|---|")?;
+        writeln!(f, "|---|---|---|---|---|---|---|---|---|---|---|---|---|")?;
         for (level, tally) in
             levels.iter().map(|(level, tally)| (level.as_str(), tally)).chain([("all", &total)])
         {
             let Tally { reads, violations, seeds, faults, lost, late, notices, gaps, renewals, .. } = tally;
-            let Tally { failed_reads, undecided, .. } = tally;
+            let Tally { steps, failed_reads, undecided, .. } = tally;
             writeln!(
                 f,
-                "| {level} | {reads} | {violations} | {seeds} | {faults} | {lost} | {late} | {notices} | {gaps} | {renewals} | {failed_reads} | {undecided} |"
+                "| {level} | {reads} | {violations} | {seeds} | {faults} | {lost} | {late} | {notices} | {gaps} | {renewals} | {steps} | {failed_reads} | {undecided} |"
             )?;
         }
         let caught = self.switches.iter().filter(|switch| switch.holds && switch.caught).count();

@@ -27,7 +27,7 @@ use super::{
 ///    true then is read from beyond near where it is the only cache tier, nor from near after
 ///    [`History::distrust`].
 /// 9. Where nothing interferes any more ([`History::calm_from`]), a process reads nothing older than what
-///    it got by a refresh.
+///    it got by a refresh 50 ms ago.
 ///
 /// A tier that goes back in time voids 2 to 4 and 7 for the changes that began before.
 pub fn fenced(history: &History) -> Vec<Violation> {
@@ -39,6 +39,9 @@ pub fn fenced(history: &History) -> Vec<Violation> {
     let lost = history.writes.iter().filter_map(|write| checker.judge_write(write));
     reads.chain(shown).chain(lost).collect()
 }
+
+/// The copies of what a refresh gave are filled off the caller's path.
+const FILLED_WITHIN: u64 = 50_000_000;
 
 /// Clocks of caches count in milliseconds.
 const GRAIN: u64 = 2_000_000;
@@ -177,7 +180,10 @@ impl<'a> Checker<'a> {
             let Some(number) = read.value.and_then(|value| self.timeline.number(value)) else { continue };
             let era = self.era(read.call);
             if era == self.era(read.ret) && matches!(read.from, From::Store | From::Loader) {
-                self.own.entry((era, read.process, read.key)).or_default().raise(read.ret, number);
+                self.own
+                    .entry((era, read.process, read.key))
+                    .or_default()
+                    .raise(At(read.ret.0 + FILLED_WITHIN), number);
             }
         }
         for (at, fact) in &history.facts {

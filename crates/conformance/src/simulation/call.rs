@@ -9,9 +9,10 @@ use std::{
     task::{Poll, Waker},
 };
 
+use bytes::Bytes;
 use futures_util::FutureExt;
 use parking_lot::Mutex;
-use terrace_core::{Error, ErrorKind, Op, Reply, Result, Role, Space, Tier, TierKey};
+use terrace_core::{Error, ErrorKind, Notice, Op, Publication, Reply, Result, Role, Space, Tier, TierKey};
 
 use super::{
     log::{Cursor, Logbook, Round},
@@ -49,6 +50,12 @@ pub(super) enum Ask {
     Many(Target, Vec<(TierKey, Op)>),
     Clear(Target),
     Ping(Target),
+    /// A relay's step.
+    Publish(Target, Publication),
+    /// A relay asks for the end of the truth's log.
+    End(Arc<Logbook>),
+    /// A relay asks what has happened in a namespace behind a place.
+    Since(Arc<Logbook>, String, Bytes),
     /// A follower asks where to begin, or whether it may go on.
     Join(Arc<Logbook>, Option<Cursor>),
     /// A follower asks what was appended; the server holds the answer back for a while.
@@ -70,6 +77,8 @@ pub(super) enum Answer {
     One(Result<Reply>),
     Many(Vec<Result<Reply>>),
     Done(Result<()>),
+    Place(Result<Bytes>),
+    News(Result<Option<(Vec<Notice>, Bytes)>>),
     Joined(Result<Cursor>),
     Read(Result<Round>),
 }
@@ -77,7 +86,9 @@ pub(super) enum Answer {
 impl Ask {
     /// A number for what is asked: its kind, and the first key.
     pub(super) fn name(&self) -> u64 {
-        let of = |key: &TierKey, op: &Op| witness::key_of(key) * 16 + crate::Call::of(op) as u64;
+        let of = |key: &TierKey, op: &Op| {
+            witness::key_of(key).wrapping_mul(16).wrapping_add(crate::Call::of(op) as u64)
+        };
         match self {
             Self::One(_, key, op) => of(key, op),
             Self::Many(_, batch) => batch.first().map_or(0, |(key, op)| of(key, op)),
@@ -85,6 +96,9 @@ impl Ask {
             Self::Ping(_) => u64::MAX - 1,
             Self::Join(..) => u64::MAX - 2,
             Self::Follow(..) => u64::MAX - 3,
+            Self::Publish(..) => u64::MAX - 4,
+            Self::End(_) => u64::MAX - 5,
+            Self::Since(..) => u64::MAX - 6,
         }
     }
 
@@ -129,7 +143,9 @@ impl Call {
     pub(super) fn refused(&self) -> Answer {
         let error = || Error::new(ErrorKind::Unavailable, "the server is down");
         match &self.ask {
-            Ask::One(..) => Answer::One(Err(error())),
+            Ask::One(..) | Ask::Publish(..) => Answer::One(Err(error())),
+            Ask::End(_) => Answer::Place(Err(error())),
+            Ask::Since(..) => Answer::News(Err(error())),
             Ask::Many(_, batch) => Answer::Many(batch.iter().map(|_| Err(error())).collect()),
             Ask::Clear(_) | Ask::Ping(_) => Answer::Done(Err(error())),
             Ask::Join(..) => Answer::Joined(Err(error())),
@@ -157,6 +173,11 @@ impl Call {
                 Answer::Done(cleared)
             }
             Ask::Ping(target) => Answer::Done(at_once(target.tier.ping())),
+            Ask::Publish(target, publication) => {
+                Answer::One(publish(recorder, self.link, target, publication))
+            }
+            Ask::End(log) => Answer::Place(Ok(log.end())),
+            Ask::Since(log, namespace, place) => Answer::News(Ok(log.since(namespace, place))),
             Ask::Join(log, known) => Answer::Joined(Ok(log.join(known.as_ref(), recorder))),
             Ask::Follow(..) => return None,
         })
@@ -180,6 +201,16 @@ impl Call {
         }
         reply
     }
+}
+
+fn publish(recorder: &Recorder, link: Link, target: &Target, publication: &Publication) -> Result<Reply> {
+    let none = || Error::new(ErrorKind::Unsupported, "the server keeps no marks");
+    let tier = target.tier.publish().ok_or_else(none)?;
+    let reply = at_once(tier.publish(publication.clone()));
+    if let Ok(Reply::Kept(version)) = &reply {
+        target.log.append_step(target, link, publication, *version, recorder);
+    }
+    reply
 }
 
 /// What a server of this process answers: it never waits.

@@ -3,8 +3,9 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
+use bytes::Bytes;
 use parking_lot::Mutex;
-use terrace_core::{Notice, Op, Reply, TierKey, Version};
+use terrace_core::{Drop, Mark, Notice, Op, Publication, Reply, TierKey, Version};
 
 use super::{
     call::{Link, Target},
@@ -131,6 +132,53 @@ impl Logbook {
         self.push(target, Notice::Clear { tenant: target.space.tenant.clone() }, covers);
     }
 
+    /// Appends what a relay's step dropped, and then its mark.
+    pub(super) fn append_step(
+        &self,
+        target: &Target,
+        link: Link,
+        publication: &Publication,
+        version: Version,
+        recorder: &Recorder,
+    ) {
+        for tenant in &publication.clears {
+            self.push(target, Notice::Clear { tenant: tenant.clone() }, Some((None, recorder.now())));
+        }
+        for Drop { tenant, key, version } in &publication.drops {
+            let op = Op::Invalidate { version: *version, mark_ttl: publication.mark_ttl };
+            let covers = witness::covered(recorder, link, key, &op, *version);
+            let covers = covers.map(|at| (Some(witness::key_of(key)), at));
+            let notice = Notice::Key { tenant: tenant.clone(), key: key.bytes.clone(), version: *version };
+            self.push(target, notice, covers);
+        }
+        let marks = Target { space: Arc::new(Mark::space(&target.space)), ..target.clone() };
+        let (tenant, key, version) = (None, publication.mark.bytes.clone(), Some(version));
+        self.push(&marks, Notice::Key { tenant, key, version }, None);
+        recorder.count(|counts| counts.steps += 1);
+    }
+
+    /// The place behind the last entry.
+    pub(super) fn end(&self) -> Bytes {
+        let mut stream = self.stream.lock();
+        if stream.id == 0 {
+            stream.begin();
+        }
+        place(stream.id, stream.sequence)
+    }
+
+    /// What has happened in a namespace behind a place; `None` where that is not known any more.
+    pub(super) fn since(&self, namespace: &str, from: &Bytes) -> Option<(Vec<Notice>, Bytes)> {
+        let stream = self.stream.lock();
+        let (id, last) = (number_in(from, 0)?, number_in(from, 8)?);
+        let kept = stream.sequence - stream.entries.len() as u64;
+        if id != stream.id || last > stream.sequence || last < kept {
+            return None;
+        }
+        let behind = stream.entries.iter().filter(|(at, entry)| *at > last && entry.namespace == namespace);
+        let notices = behind.map(|(_, entry)| entry.notice.clone()).collect();
+        Some((notices, place(stream.id, stream.sequence)))
+    }
+
     fn push(&self, target: &Target, notice: Notice, covers: Option<(Option<Key>, At)>) {
         if !self.kept {
             return;
@@ -227,4 +275,12 @@ impl Round {
     pub(super) fn into_entries(self) -> impl Iterator<Item = Entry> {
         self.entries.into_iter().map(|(_, entry)| entry)
     }
+}
+
+fn place(id: u64, sequence: u64) -> Bytes {
+    Bytes::from([id.to_be_bytes(), sequence.to_be_bytes()].concat())
+}
+
+fn number_in(place: &Bytes, at: usize) -> Option<u64> {
+    place.get(at..)?.first_chunk::<8>().map(|bytes| u64::from_be_bytes(*bytes))
 }

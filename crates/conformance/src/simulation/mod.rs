@@ -44,7 +44,7 @@ pub use switches::{Switch, switches};
 
 use crate::{
     fake::Hooks,
-    history::{History, Key, Violation, fenced, linear, lives},
+    history::{History, Key, Violation, bounded, fenced, linear, lives},
 };
 
 /// What came of a run.
@@ -84,6 +84,9 @@ fn judge(stack: &Stack, history: &History) -> (Vec<Violation>, Vec<Key>) {
     let mut violations = lives(history, stack.life + GRAIN);
     if stack.level != Level::Ttl {
         violations.extend(fenced(history));
+    }
+    if let Level::Bounded(bound) = stack.level {
+        violations.extend(bounded(history, bound + GRAIN));
     }
     if !stack.is_linear() {
         return (violations, Vec::new());

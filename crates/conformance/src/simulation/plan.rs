@@ -43,6 +43,8 @@ pub struct Stack {
     pub store: bool,
     /// The nearest server keeps an invalidation log, which near tiers follow.
     pub log: bool,
+    /// The store has a log too, which a relay carries into the cache tiers.
+    pub outbox: bool,
     /// The nearest cache tier takes no value that is a multiple of 3: `TooLarge`.
     pub fussy: bool,
     /// The admission policy keeps a quarter of all values out of a tier, by chance.
@@ -58,10 +60,11 @@ pub struct Stack {
 }
 
 impl Stack {
-    /// Whether every read and write is one of a linearizable register: a store alone, read by each
-    /// caller for itself.
+    /// Whether every read and write is one of a linearizable register: at level `Strong`, and with a
+    /// store alone that each caller reads for itself.
     pub fn is_linear(&self) -> bool {
-        self.store && self.tiers == 0 && !self.near && self.alone
+        let alone = self.tiers == 0 && !self.near && self.alone;
+        self.store && (alone || self.level == Level::Strong)
     }
 
     /// The number of servers: the tiers from near to far, then the store.
@@ -77,6 +80,7 @@ impl fmt::Display for Stack {
             (self.tiers > 0).then(|| format!("{} tier{}", self.tiers, if self.tiers > 1 { "s" } else { "" })),
             self.store.then(|| "store".to_owned()),
             self.log.then(|| "log".to_owned()),
+            (self.outbox && self.tiers > 0).then(|| "relay".to_owned()),
         ];
         let parts: Vec<String> = parts.into_iter().flatten().collect();
         write!(f, "{:?}: {}", self.level, parts.join(" + "))
@@ -190,6 +194,8 @@ pub enum Trouble {
     Deafen(usize, usize, u64),
     /// A server forgets the entries of its log.
     Trim(usize),
+    /// Another program deletes a record in the store, and tells nobody.
+    Foreign(u64),
 }
 
 impl Plan {
@@ -255,7 +261,7 @@ impl Plan {
                 16..18 => Act::Remove(key),
                 18 if !linear => Act::InvalidateMany(any, to),
                 _ if !linear && rng.u8(..4) == 0 => Act::Clear,
-                _ if !linear && rng.u8(..2) == 0 => Act::Expire(any, rng.u64(20..2_000)),
+                _ if !linear && !self.ages() && rng.u8(..2) == 0 => Act::Expire(any, rng.u64(20..2_000)),
                 _ => Act::Put(key),
             },
             400..600 if linear => Act::Load(any, pace),
@@ -269,12 +275,20 @@ impl Plan {
         }
     }
 
+    /// Whether it is the age of copies alone that proves them.
+    fn ages(&self) -> bool {
+        matches!(self.stack.level, Level::Bounded(_)) && !self.stack.store
+    }
+
     fn random_fault(&self, at: u64, rng: &mut Rng) -> Option<Fault> {
         let slot = rng.usize(..self.processes);
         let server = rng.usize(..self.stack.servers());
         let cache = server.min(self.stack.tiers.saturating_sub(1));
         let way = if rng.bool() { Way::There } else { Way::Back };
-        let what = match rng.u8(..if self.stack.log { 26 } else { 20 }) {
+        let kinds = 20 + if self.stack.log { 6 } else { 0 };
+        let foreign = self.stack.outbox && rng.u8(..8) == 0;
+        let what = match rng.u8(..kinds) {
+            _ if foreign => Trouble::Foreign(rng.u64(..self.keys)),
             20..24 => Trouble::Deafen(slot, 0, rng.u64(20..2_000)),
             24 => Trouble::Trim(0),
             25 => Trouble::Save(0),
@@ -302,20 +316,30 @@ fn random_stack(rng: &mut Rng) -> Stack {
         8 => (true, 2),
         _ => (true, 0),
     };
-    let level = if !store && rng.u8(..5) == 0 { Level::Ttl } else { Level::Fenced };
     let short = |rng: &mut Rng| Duration::from_millis(rng.u64(50..2_000));
-    let log = level != Level::Ttl && rng.u8(..3) > 0;
+    let (life, bound) = (short(rng), Duration::from_millis(rng.u64(100..1_200)));
+    let level = match (store, tiers, rng.u8(..10)) {
+        (false, _, 0..2) => Level::Ttl,
+        (false, _, 2) => Level::Bounded(life.max(Duration::from_millis(100))),
+        (true, _, 0) => Level::Strong,
+        (true, 0 | 1, 1..4) => Level::Bounded(bound),
+        _ => Level::Fenced,
+    };
+    let (relayed, log) = (rng.bool(), level != Level::Ttl && rng.u8(..3) > 0);
+    // What a relay certifies proves the copies of a cache tier.
+    let proven = matches!(level, Level::Bounded(_)) && store && tiers > 0;
     Stack {
         level,
-        log,
+        outbox: store && (relayed || proven),
+        log: log || proven,
         near: rng.u8(..4) > 0 && !(store && tiers == 0 && rng.bool()),
         tiers,
         store,
         fussy: rng.u8(..6) == 0,
         picky: rng.u8(..6) == 0,
         alone: (store && tiers == 0) || rng.u8(..8) == 0,
-        life: short(rng),
+        life,
         near_life: rng.bool().then(|| short(rng)),
-        negative: if rng.bool() { Duration::ZERO } else { Duration::from_millis(rng.u64(10..300)) },
+        negative: if rng.bool() { Duration::ZERO } else { Duration::from_millis(rng.u64(10..100)) },
     }
 }

@@ -36,6 +36,8 @@ pub struct Counts {
     pub faults: u64,
     /// Changes that followers were told of.
     pub notices: u64,
+    /// Steps of relays that were made.
+    pub steps: u64,
     /// Gaps that followers were told of.
     pub gaps: u64,
     /// Servers found to have lost their data or gone back in time, whose copies were made dead.

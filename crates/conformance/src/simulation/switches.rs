@@ -60,6 +60,7 @@ const COPY: Stack = Stack {
     tiers: 1,
     store: false,
     log: false,
+    outbox: false,
     fussy: false,
     picky: false,
     alone: false,

@@ -15,6 +15,9 @@ pub(super) fn carried_out(
     op: &Op,
     reply: &Result<Reply>,
 ) {
+    if key.bytes.len() != 8 {
+        return;
+    }
     let key = key_of(key);
     if !matches!(op, Op::Put { .. } | Op::Fill { .. }) {
         if let (Role::Store, Op::Remove { .. }, Ok(Reply::Done { version, .. })) = (link.role, op, reply) {
@@ -52,7 +55,8 @@ pub(super) fn covered(
         }
         (Op::Invalidate { version: None, .. }, _) => Some(recorder.now()),
         (Op::Put { .. } | Op::Fill { .. } | Op::Invalidate { .. } | Op::Remove { .. }, Some(version)) => {
-            recorder.committed_at(key_of(key), version)
+            let committed = recorder.committed_at(key_of(key), version);
+            committed.or_else(|| value_in(op).and_then(|value| recorder.changed_at(value)))
         }
         _ => None,
     }
@@ -60,6 +64,9 @@ pub(super) fn covered(
 
 /// A process has got the answer to an operation.
 pub(super) fn heard(recorder: &Recorder, link: Link, key: &TierKey, op: &Op, reply: &Result<Reply>) {
+    if key.bytes.len() != 8 {
+        return;
+    }
     let ordered = match op {
         Op::Put { order: Order::Follow(version) | Order::Open(version), .. } => Some(*version),
         Op::Invalidate { version, .. } => *version,
@@ -83,7 +90,7 @@ pub(super) fn heard(recorder: &Recorder, link: Link, key: &TierKey, op: &Op, rep
     }
 }
 
-/// Keys are encoded as 8 bytes, big-endian.
+/// Keys are encoded as 8 bytes, big-endian; those of a relay's marks are longer or shorter.
 pub(super) fn key_of(key: &TierKey) -> Key {
     key.bytes.first_chunk::<8>().map_or(u64::MAX, |bytes| u64::from_be_bytes(*bytes))
 }

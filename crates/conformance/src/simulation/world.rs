@@ -2,9 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures_util::FutureExt;
 use terrace_core::{
-    Admission, Backend, Builder, Clock, Coalesce, Expiry, Keeping, Level, Lifetime, ManualClock, Result,
-    Role, Stampede, TierSettings, Writing,
+    Admission, Backend, Builder, Clock, Coalesce, Expiry, Keeping, Level, Lifetime, ManualClock, Op, Result,
+    Role, Space, Stampede, TierKey, TierSettings, Writing,
 };
 use tokio::{
     runtime::Runtime,
@@ -12,7 +13,7 @@ use tokio::{
 };
 
 use super::{
-    call::Link,
+    call::{Link, Target},
     client::{Client, Stacked},
     follow::Hub,
     log::{Logbook, Stream as SavedLog},
@@ -21,11 +22,12 @@ use super::{
     plan::{Act, Plan, Stack, Trouble},
     recorder::{Counts, Recorder},
     wired::Wired,
+    witness,
 };
 use crate::{
     Fake,
     fake::{Hooks, Saved},
-    history::{At, Fact, History, Process, Truth},
+    history::{At, End, Fact, History, Process, Truth, Wish},
 };
 
 /// How long a run goes on once it has healed: debts are repaid, lost tiers found again.
@@ -80,7 +82,7 @@ impl<'a> World<'a> {
         // Core draws its tokens, epochs and chances from the thread's generator.
         fastrand::seed(plan.seed);
         let truth = if plan.stack.store { Truth::Store } else { Truth::Origin };
-        let follows = plan.stack.log && plan.stack.level != Level::Ttl;
+        let follows = plan.stack.log && plan.stack.level == Level::Fenced;
         let distrust = follows.then_some(DISTRUST);
         let calm_from = At(plan.calm_from.unwrap_or(plan.length + AFTERWARDS) * 1_000_000);
         let history = History { truth, tiers: plan.stack.tiers, distrust, calm_from, ..History::default() };
@@ -92,7 +94,10 @@ impl<'a> World<'a> {
             let told = hooks.told;
             let fake = Fake::with_hooks(&name, hand.clock(), hooks);
             // Near tiers follow the nearest log there is.
-            let (kept, complete) = (plan.stack.log && number == 0, plan.stack.tiers < 2);
+            let (nearest, store) = (number == 0, number == plan.stack.tiers);
+            let kept = (plan.stack.log && nearest) || (plan.stack.outbox && store);
+            let fake = if kept { fake.with_log() } else { fake };
+            let complete = plan.stack.tiers < 2;
             let log = Logbook::new(fake.clone(), number, told, kept, complete);
             Server { fake, log, saved: None, up_again: None }
         };
@@ -210,8 +215,35 @@ impl<'a> World<'a> {
                 }
             }
             Trouble::Deafen(slot, server, millis) => self.network.deafen(slot, server, tick + millis),
+            Trouble::Foreign(key) => self.remove(key),
             Trouble::Trim(server) => self.servers[server].log.trim(),
         }
+    }
+
+    /// Another program deletes a record.
+    fn remove(&self, key: u64) {
+        let Some(Server { fake, log, .. }) = self.servers.get(self.plan.stack.tiers) else { return };
+        let space = Space {
+            namespace: NAMESPACE.to_owned(),
+            tenant: None,
+            role: Role::Store,
+            level: self.plan.stack.level,
+            schema: 0,
+            shape: 0,
+            budget: STORE_BUDGET,
+        };
+        let Ok(tier) = fake.another_handle().open(&space) else { return };
+        let (bytes, op) = (key.to_be_bytes().to_vec(), Op::Remove { mark_ttl: Duration::from_secs(60) });
+        let key = TierKey { bytes: bytes.into(), digest: [0; 16] };
+        let write = self.recorder.writes(0, Some(witness::key_of(&key)), Wish::Remove);
+        let reply = tier.apply(&key, op.clone()).now_or_never();
+        let Some(Ok(reply)) = reply else { return };
+        let (slot, server, role, authority) = (0, self.plan.stack.tiers, Role::Store, true);
+        let link = Link { slot, process: 0, server, role, authority, fussy: false };
+        witness::carried_out(&self.recorder, link, false, &key, &op, &Ok(reply.clone()));
+        let target = Target { tier, space: Arc::new(space), log: Arc::clone(log), origin: 0 };
+        log.append(&target, link, &key, &op, &reply, &self.recorder);
+        self.recorder.wrote(write, End::Done);
     }
 
     fn start(&mut self, slot: usize) -> Result<Instance> {

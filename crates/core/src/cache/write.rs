@@ -241,9 +241,7 @@ where
             let batch = group.iter().map(|(put, op)| (put.key.clone(), op.clone())).collect();
             let replies = place.call_many(batch).await;
             for ((put, _), mut reply) in group.into_iter().zip(replies) {
-                if matches!(&reply, Err(error) if error.kind() == ErrorKind::TooLarge)
-                    && stands(Defence::Refused)
-                {
+                if matches!(&reply, Err(error) if error.kind() == ErrorKind::TooLarge) {
                     reply = place.call(&put.key, self.drop_copy(None)).await;
                 }
                 if reply.is_err() {
