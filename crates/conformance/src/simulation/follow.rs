@@ -79,6 +79,11 @@ impl Hub {
         ears
     }
 
+    /// Whether near follows it: a log further down only wakes a relay.
+    fn is_nearest(&self) -> bool {
+        self.link.server == 0
+    }
+
     fn is_deserted(&self) -> bool {
         self.listeners.lock().iter().all(|listener| listener.follower.strong_count() == 0)
     }
@@ -95,14 +100,16 @@ impl Hub {
             }
         }
         self.network.recorder.count(|counts| counts.notices += 1);
-        if let Some((key, since)) = entry.covers {
+        if let Some((key, since)) = entry.covers.filter(|_| self.is_nearest()) {
             self.network.recorder.fact(Fact::Heard { process, key, since });
         }
     }
 
     fn lost(&self) {
         self.ears().iter().for_each(|(_, follower)| follower.notice(&Notice::Lost));
-        self.network.recorder.fact(Fact::Gap { process: self.link.process });
+        if self.is_nearest() {
+            self.network.recorder.fact(Fact::Gap { process: self.link.process });
+        }
         self.network.recorder.count(|counts| counts.gaps += 1);
     }
 }
@@ -155,8 +162,10 @@ impl Reader {
                     round.into_entries().for_each(|entry| hub.tell(&entry));
                     if complete {
                         hub.ears().iter().for_each(|(_, follower)| follower.heard(sent));
-                        let process = hub.link.process;
-                        hub.network.recorder.fact(Fact::Followed { process, until: at });
+                        if hub.is_nearest() {
+                            let process = hub.link.process;
+                            hub.network.recorder.fact(Fact::Followed { process, until: at });
+                        }
                     }
                 }
             }
