@@ -94,11 +94,12 @@ impl Hub {
         if entry.origin == process && !versioned {
             return;
         }
-        for (namespace, follower) in self.ears() {
-            if namespace == entry.namespace {
-                follower.notice(&entry.notice);
-            }
+        let ears = self.ears();
+        let concerned: Vec<_> = ears.iter().filter(|(namespace, _)| *namespace == entry.namespace).collect();
+        if concerned.is_empty() {
+            return;
         }
+        concerned.iter().for_each(|(_, follower)| follower.notice(&entry.notice));
         self.network.recorder.count(|counts| counts.notices += 1);
         if let Some((key, since)) = entry.covers.filter(|_| self.is_nearest()) {
             self.network.recorder.fact(Fact::Heard { process, key, since });

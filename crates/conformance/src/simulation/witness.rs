@@ -107,7 +107,8 @@ pub(super) fn value_in(op: &Op) -> Option<u64> {
 /// stands at the ninth byte.
 fn value_of(envelope: &Bytes) -> Option<u64> {
     let header = usize::from(u16::from_be_bytes([*envelope.get(8)?, *envelope.get(9)?]));
-    let digits = envelope.get(header..)?;
+    // A relay's mark is no envelope.
+    let digits = envelope.get(header..).filter(|digits| digits.len() < 10)?;
     let digit = |(place, byte): (usize, &u8)| u64::from(byte & 0x7f) << (7 * place);
     Some(digits.iter().enumerate().map(digit).sum())
 }
