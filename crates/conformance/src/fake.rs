@@ -219,6 +219,11 @@ impl Fake {
         *self.server.data.lock() = saved.0.clone();
     }
 
+    /// All copies are dead from now on: they are of an epoch that is over.
+    pub(crate) fn renew_epochs(&self) {
+        self.server.data.lock().epochs.clear();
+    }
+
     /// The calls that were carried out since the start.
     pub fn calls(&self) -> Calls {
         self.server.counters.read()

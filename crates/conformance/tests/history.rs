@@ -35,7 +35,7 @@ fn two_values(truth: Truth) -> History {
 }
 
 fn confirmed(at: u64, tier: usize, process: u32) -> (At, Fact) {
-    (ms(at), Fact::Confirmed { tier, process, key: Some(1), put: false })
+    (ms(at), Fact::Confirmed { tier, process, key: Some(1), put: false, covers: None })
 }
 
 #[test]
@@ -104,6 +104,85 @@ fn beyond_near_nobody_reads_what_every_tier_confirmed_to_be_old() {
     history.reads.clear();
     history.reads.extend([other(120, From::Near, false), other(120, From::Tier, true)]);
     assert!(fenced(&history).is_empty(), "near lags, and a trip may have begun before");
+}
+
+/// The change at 100 ms was confirmed everywhere by 110 ms; near of process 2 follows a log.
+fn followed() -> History {
+    let mut history = two_values(Truth::Origin);
+    history.distrust = Some(Duration::from_secs(1));
+    history.writes.push(write(101, 110, Wish::Invalidate, End::Done));
+    history.facts.push(confirmed(105, 0, 1));
+    history
+}
+
+#[test]
+fn near_lags_no_longer_than_it_may_trust_its_log() {
+    let mut history = followed();
+    history.reads.push(Read { process: 2, ..read(1_110, Some(10)) });
+    assert!(fenced(&history).is_empty());
+    history.reads.push(Read { process: 2, ..read(1_113, Some(10)) });
+    assert_eq!(fenced(&history).len(), 1);
+}
+
+#[test]
+fn near_lags_no_longer_than_its_log_has_not_been_heard() {
+    let heard = |at: u64| (ms(at), Fact::Followed { process: 2, until: ms(at - 1) });
+    let old = |at| Read { process: 2, ..read(at, Some(10)) };
+    let mut history = followed();
+    history.changes[1].at = ms(3_000);
+    history.writes[0] = write(3_001, 3_010, Wish::Invalidate, End::Done);
+    history.facts = vec![heard(1_000), heard(1_900), heard(2_800), confirmed(3_005, 0, 1), heard(3_050)];
+    history.reads = vec![old(3_040)];
+    assert!(fenced(&history).is_empty());
+    history.reads.push(old(3_060));
+    assert_eq!(fenced(&history).len(), 1);
+    history.facts.insert(3, (ms(2_900), Fact::Gap { process: 2 }));
+    assert!(fenced(&history).is_empty(), "what was read since the gap lives on its own");
+    history.facts.remove(3);
+    history.facts.remove(1);
+    assert!(fenced(&history).is_empty(), "nor was it heard all the time");
+}
+
+#[test]
+fn copies_that_died_are_not_read_again() {
+    let mut history = followed();
+    history.writes.clear();
+    history.facts = vec![(ms(90), Fact::WentBack), (ms(120), Fact::Renewed { tier: 0 })];
+    let old = |at, from| Read { process: 2, from, ..read(at, Some(10)) };
+    history.reads = vec![old(119, From::Tier), old(1_121, From::Near)];
+    assert!(fenced(&history).is_empty());
+    for read in [old(121, From::Tier), old(1_123, From::Near)] {
+        let history = History { reads: vec![read], ..history.clone() };
+        assert_eq!(fenced(&history).len(), 1);
+    }
+    history.reads = vec![old(130, From::Tier)];
+    history.facts.push((ms(125), Fact::WentBack));
+    assert!(fenced(&history).is_empty(), "it went back behind that too");
+}
+
+#[test]
+fn where_nothing_interferes_a_refresh_replaces_what_there_was() {
+    let mut history = two_values(Truth::Origin);
+    let refresh = Read { from: From::Loader, anew: true, loads: true, ..read(110, Some(11)) };
+    let old = |at| Read { from: From::Tier, ..read(at, Some(10)) };
+    history.reads = vec![refresh, old(200)];
+    assert!(fenced(&history).is_empty(), "another writer's copy may be in the way");
+    history.calm_from = ms(105);
+    assert_eq!(fenced(&history).len(), 1);
+    history.reads[1] = old(150);
+    assert!(fenced(&history).is_empty(), "it is filled off the caller's path");
+}
+
+#[test]
+fn a_confirmation_of_something_older_confirms_nothing() {
+    let mut history = two_values(Truth::Store);
+    history.writes.push(write(90, 110, Wish::Put(11), End::Done));
+    history.reads.push(Read { process: 2, from: From::Tier, ..read(120, Some(10)) });
+    let put = |covers| (ms(105), Fact::Confirmed { tier: 0, process: 1, key: Some(1), put: true, covers });
+    history.facts = vec![put(Some(ms(0)))];
+    assert!(fenced(&history).is_empty(), "it was of a fill that outdated another");
+    history.facts = vec![put(Some(ms(100)))];
+    assert_eq!(fenced(&history).len(), 1);
 }
 
 #[test]

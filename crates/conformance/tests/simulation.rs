@@ -5,7 +5,7 @@ use terrace_conformance::simulation::{Act, Plan, Trouble, shrink, simulate};
 
 #[test]
 fn no_history_of_a_random_plan_breaks_a_promise() {
-    for seed in 0..25 {
+    for seed in 0..16 {
         let plan = Plan::of_seed(seed);
         let run = simulate(&plan).unwrap();
         assert!(run.violations.is_empty(), "seed {seed}, {}: {}", plan.stack, run.violations[0]);
@@ -24,12 +24,12 @@ fn a_plan_always_gives_the_same_history() {
 #[test]
 fn random_plans_ask_for_everything_and_let_everything_go_wrong() {
     let (mut acts, mut troubles) = (std::collections::HashSet::new(), std::collections::HashSet::new());
-    for seed in 0..40 {
+    for seed in 0..80 {
         let plan = Plan::of_seed(seed);
         acts.extend(plan.steps.iter().map(|step| std::mem::discriminant(&step.act)));
         troubles.extend(plan.faults.iter().map(|fault| std::mem::discriminant(&fault.what)));
     }
-    assert_eq!((acts.len(), troubles.len()), (14, 9));
+    assert_eq!((acts.len(), troubles.len()), (14, 12));
 }
 
 #[test]

@@ -20,6 +20,30 @@ pub enum Defence {
     NearerOwed,
     /// A store's 'no row' answers no caller with a loader.
     NoRow,
+    /// Near keeps a load only once the authority has taken its fill.
+    Accepted,
+    /// A fill that is refused replaces what is older than it all the same.
+    Outdate,
+    /// The authority is asked about what it is not to keep.
+    Confirm,
+    /// The older entry of a copy that a tier is not to keep is dropped there.
+    DropReplaced,
+    /// Near copies are not believed for more than a second after the log was heard.
+    Distrust,
+    /// A copy that was kept while the log was not heard lives for a second after its reading.
+    OwnEnd,
+    /// What was read before a gap in the log does not rest on it.
+    BeforeGap,
+    /// A gap in the log drops what rested on it.
+    Gap,
+    /// The log is dated by when its question was sent.
+    Dating,
+    /// What the log tells of is dropped from near.
+    Notice,
+    /// What the log tells of detaches the flight of its key.
+    Hear,
+    /// A write under way is told of a newer one by the log.
+    Told,
     /// At level `Bounded` a tier's copy answers only if it is proven.
     Proof,
     /// Who joins a flight takes its answer only if it is proven for the joiner's own call.

@@ -7,7 +7,7 @@ mod support;
 use std::time::Duration;
 
 use support::{Loader, Stack, builder, fake, ms};
-use terrace_conformance::Fake;
+use terrace_conformance::{Call, Fake, Fault, Faulty};
 use terrace_core::{Clock, Freshness, ManualClock, OnStale, Source, StaleHit};
 
 /// Two processes over one shared tier with a log.
@@ -267,4 +267,34 @@ async fn puts_that_cross_leave_both_with_the_newest() {
             assert_eq!(read(cache, "k").await.unwrap().0, newest, "round {round}");
         }
     }
+}
+
+/// The newer one was read meanwhile, and told while near had it: near has nothing to drop then, and
+/// the older one's writer has still to learn that it is not the last.
+#[tokio::test(start_paused = true)]
+async fn a_put_that_was_overtaken_and_heard_of_it_does_not_replace_the_newer_copy() {
+    let hand = Clock::manual();
+    let (store, redis) = (fake("store", &hand), fake("redis", &hand).with_log());
+    let near_redis = Faulty::new(redis.clone());
+    let here = builder().clock(&hand).tier(near_redis.clone()).store(store.clone()).build().unwrap();
+    let there = builder().clock(&hand).tier(redis.another_handle()).store(store.another_handle());
+    let there = there.build().unwrap();
+    hand.advance(ms(1));
+    redis.log().beat();
+    // The put has its version, and is on its way to Redis.
+    near_redis.arm(Fault::delay(ms(20)).on(Call::Put));
+    let late = tokio::spawn({
+        let here = here.clone();
+        async move { here.put("k", 1).await }
+    });
+    tokio::time::sleep(ms(1)).await;
+    redis.log().hold(true);
+    assert_eq!(read(&there, "k").await, Some((1, Source::Store("store"))));
+    there.settled().await;
+    there.put("k", 2).await.unwrap();
+    assert_eq!(read(&here, "k").await, Some((2, tier())));
+    redis.log().hold(false);
+    assert_eq!(read(&here, "k").await, Some((2, Source::Near)));
+    late.await.unwrap().unwrap();
+    assert_eq!(read(&here, "k").await.unwrap().0, 2);
 }

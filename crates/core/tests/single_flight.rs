@@ -7,6 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
 use support::{Loader, builder, fake, local, ms, without_near};
+use terrace_conformance::{Call, Fault, Faulty};
 use terrace_core::{BoxError, Clock, ErrorKind, Item, Source};
 use tokio::time::Instant;
 
@@ -428,4 +429,24 @@ fn a_load_whose_runtime_has_shut_down_is_a_typed_error_for_all_who_wait() {
     let after = other.block_on(cache.get_or_load("k", || Loader::default().give(1, ms(0))));
     assert_eq!(after.unwrap_err().kind(), ErrorKind::Closed);
     assert_eq!(cache.stats().flights, 0);
+}
+
+/// The copies are filled off the caller's path; until then their tiers have the old value.
+#[tokio::test(start_paused = true)]
+async fn what_a_refresh_gave_is_read_while_it_is_filled() {
+    let hand = Clock::manual();
+    let redis = Faulty::new(fake("redis", &hand));
+    let cache = without_near().clock(&hand).tier(redis.clone()).build().unwrap();
+    let loader = Loader::default();
+    cache.put("k", 1).await.unwrap();
+    redis.arm(Fault::delay(ms(20)).on(Call::Fill));
+    assert_eq!(cache.refresh("k", |_| loader.give(2, ms(1))).await.unwrap().map(|value| *value), Some(2));
+    assert_eq!(*cache.get_or_load("k", || loader.give(3, ms(1))).await.unwrap(), 2);
+    let nothing = |_| async { Ok::<Vec<(String, u64)>, BoxError>(vec![]) };
+    let many = cache.get_or_load_many(&["k".to_owned()], nothing).await.into_values().unwrap();
+    let many: Vec<_> = many.into_iter().map(|value| value.map(|value| *value)).collect();
+    assert_eq!(many, [Some(2)]);
+    cache.settled().await;
+    assert_eq!(cache.get("k").await.unwrap().map(|value| *value), Some(2));
+    assert_eq!(loader.runs(), 1);
 }

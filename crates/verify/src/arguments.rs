@@ -25,7 +25,7 @@ usage: cargo xtask verify [--seed N | --minutes N] [--from N] [--json]
 /// Simulated reads that a run checks at least, however slow the machine.
 const READS: u64 = 10_000_000;
 
-const TIME: Duration = Duration::from_secs(120);
+const TIME: Duration = Duration::from_secs(30);
 
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Arguments {

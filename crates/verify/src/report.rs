@@ -81,6 +81,8 @@ impl Simulated {
                 "reads": tally.reads, "failed_reads": tally.failed_reads, "writes": tally.writes,
                 "violations": tally.violations, "undecided_keys": tally.undecided, "seeds": tally.seeds,
                 "faults": tally.faults, "messages_lost": tally.lost, "requests_late": tally.late,
+                "notices_heard": tally.notices, "gaps": tally.gaps, "rollbacks_found": tally.renewals,
+                "relay_steps": tally.steps,
                 "failed_seeds": tally.failures.iter().map(|(seed, _)| seed).collect::<Vec<_>>(),
             })
         };
@@ -96,15 +98,16 @@ impl fmt::Display for Simulated {
         writeln!(f, "simulated from seed {}, in {:.0} s\n", self.from, self.elapsed.as_secs_f64())?;
         writeln!(
             f,
-            "| level | reads checked | violations | seeds | faults | messages lost | requests late | reads failed | keys undecided |"
+            "| level | reads checked | violations | seeds | faults | messages lost | requests late | notices heard | gaps | rollbacks found | relay steps | reads failed | keys undecided |"
         )?;
-        writeln!(f, "|---|---|---|---|---|---|---|---|---|")?;
+        writeln!(f, "|---|---|---|---|---|---|---|---|---|---|---|---|---|")?;
         let levels = self.levels.iter().map(|(level, tally)| (level.as_str(), tally));
         for (level, tally) in levels.chain([("all", &total)]) {
-            let Tally { reads, violations, seeds, faults, lost, late, failed_reads, undecided, .. } = tally;
+            let Tally { reads, violations, seeds, faults, lost, late, notices, gaps, renewals, .. } = tally;
+            let Tally { steps, failed_reads, undecided, .. } = tally;
             writeln!(
                 f,
-                "| {level} | {reads} | {violations} | {seeds} | {faults} | {lost} | {late} | {failed_reads} | {undecided} |"
+                "| {level} | {reads} | {violations} | {seeds} | {faults} | {lost} | {late} | {notices} | {gaps} | {renewals} | {steps} | {failed_reads} | {undecided} |"
             )?;
         }
         total.failures.iter().take(20).try_for_each(|(seed, what)| writeln!(f, "\nseed {seed}: {what}"))

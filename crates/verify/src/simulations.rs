@@ -25,6 +25,10 @@ pub(crate) struct Tally {
     pub(crate) faults: u64,
     pub(crate) lost: u64,
     pub(crate) late: u64,
+    pub(crate) notices: u64,
+    pub(crate) gaps: u64,
+    pub(crate) steps: u64,
+    pub(crate) renewals: u64,
     /// The seeds that failed, with what they failed by.
     pub(crate) failures: Vec<(u64, String)>,
 }
@@ -65,7 +69,11 @@ pub(crate) fn run(from: u64, time: Duration, reads: u64) -> Simulated {
 fn level_of(plan: &Plan) -> String {
     match plan.stack.level {
         Level::Fenced if plan.stack.is_linear() => "Fenced, a store alone: linearizable".to_owned(),
-        level => format!("{level:?}"),
+        Level::Ttl => "Ttl".to_owned(),
+        Level::Fenced => "Fenced".to_owned(),
+        Level::Bounded(_) => "Bounded".to_owned(),
+        Level::Strong => "Strong: linearizable".to_owned(),
+        other => other.name().to_owned(),
     }
 }
 
@@ -89,6 +97,10 @@ impl Tally {
             faults: run.counts.faults,
             lost: run.counts.lost,
             late: run.counts.late,
+            notices: run.counts.notices,
+            gaps: run.counts.gaps,
+            steps: run.counts.steps,
+            renewals: run.counts.renewals,
             failures: failures.into_iter().collect(),
         }
     }
@@ -103,6 +115,10 @@ impl Tally {
         self.faults += other.faults;
         self.lost += other.lost;
         self.late += other.late;
+        self.notices += other.notices;
+        self.gaps += other.gaps;
+        self.steps += other.steps;
+        self.renewals += other.renewals;
         self.failures.extend(other.failures);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{History, Read, Violation, timeline::Timeline};
+use super::{History, Read, Truth, Violation, timeline::Timeline};
 
 /// Holds every read that is not marked stale to `bound`: what it gave was still true at some moment
 /// of the `bound` before its call, or later.
@@ -25,7 +25,7 @@ use super::{History, Read, Violation, timeline::Timeline};
 pub fn bounded(history: &History, bound: Duration) -> Vec<Violation> {
     let timeline = Timeline::of(history);
     let bound = u64::try_from(bound.as_nanos()).unwrap_or(u64::MAX);
-    let late = |read: &&Read| !read.stale && is_older(&timeline, read, bound);
+    let late = |read: &&Read| !read.stale && is_older(history.truth, &timeline, read, bound);
     let tell = |read: &Read| Violation {
         at: read.call,
         key: read.key,
@@ -39,9 +39,11 @@ pub fn bounded(history: &History, bound: Duration) -> Vec<Violation> {
     history.reads.iter().filter(late).map(tell).collect()
 }
 
-fn is_older(timeline: &Timeline, read: &Read, bound: u64) -> bool {
+fn is_older(truth: Truth, timeline: &Timeline, read: &Read, bound: u64) -> bool {
     let number = match read.value {
         Some(value) => timeline.number(value),
+        // A cache may forget what an origin has.
+        None if truth == Truth::Origin => None,
         None => Some(timeline.last_absence(read.key, read.ret)),
     };
     // What never was true is judged by other checkers.

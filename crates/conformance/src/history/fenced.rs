@@ -1,6 +1,9 @@
 //! The promise of level `Fenced`.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use super::{
     At, Change, End, Fact, From, History, Key, Process, Read, Truth, Violation, Wish, Write,
@@ -17,8 +20,16 @@ use super::{
 /// 4. A tier that confirmed a change never again shows anything older.
 /// 5. A store's absence answers no read that brought a loader, which always has something to give.
 /// 6. A read of the truth itself gives what was true at the call, or later.
+/// 7. Where near tiers follow a log, near gives nothing older than what every tier had confirmed
+///    [`History::distrust`] before the call; and in a process that has heard the log for as long without
+///    a gap, nothing older than what they had when it last did.
+/// 8. Once a tier's copies were made dead because it had gone back in time, nothing older than what was
+///    true then is read from beyond near where it is the only cache tier, nor from near after
+///    [`History::distrust`].
+/// 9. Where nothing interferes any more ([`History::calm_from`]), a process reads nothing older than what
+///    it got by a refresh 50 ms ago.
 ///
-/// A tier that goes back in time voids 2 to 4 for the changes that began before.
+/// A tier that goes back in time voids 2 to 4 and 7 for the changes that began before.
 pub fn fenced(history: &History) -> Vec<Violation> {
     let mut checker = Checker::new(history);
     checker.read_facts();
@@ -28,6 +39,12 @@ pub fn fenced(history: &History) -> Vec<Violation> {
     let lost = history.writes.iter().filter_map(|write| checker.judge_write(write));
     reads.chain(shown).chain(lost).collect()
 }
+
+/// The copies of what a refresh gave are filled off the caller's path.
+const FILLED_WITHIN: u64 = 50_000_000;
+
+/// Clocks of caches count in milliseconds.
+const GRAIN: u64 = 2_000_000;
 
 /// The lowest number that may be read from each moment on; it only rises.
 #[derive(Default)]
@@ -50,8 +67,17 @@ impl Floor {
     }
 }
 
-/// By process, tier and key: when, and whether it was of a put.
-type Confirmations = HashMap<(Process, usize, Option<Key>), Vec<(At, bool)>>;
+/// By process, tier and key: when, whether it was of a put, and up to when it confirms changes.
+type Confirmations = HashMap<(Process, usize, Option<Key>), Vec<(At, bool, Option<At>)>>;
+
+/// A moment in which a process was told all of its log.
+struct Followed {
+    at: At,
+    /// Up to when.
+    until: At,
+    /// Since when it has been told so, without a gap or a silence.
+    since: At,
+}
 
 /// A write by its place, and when it ended.
 type UnderWay = (usize, At);
@@ -68,6 +94,9 @@ struct Checker<'a> {
     everywhere: HashMap<(usize, Key), Floor>,
     of_tier: HashMap<(usize, usize, Key), Floor>,
     keys: HashSet<Key>,
+    followed: HashMap<Process, Vec<Followed>>,
+    /// When the copies of the only cache tier were made dead.
+    renewed: Vec<At>,
 }
 
 impl<'a> Checker<'a> {
@@ -83,6 +112,8 @@ impl<'a> Checker<'a> {
             everywhere: HashMap::new(),
             of_tier: HashMap::new(),
             keys: keys.collect(),
+            followed: HashMap::new(),
+            renewed: Vec::new(),
         }
     }
 
@@ -90,9 +121,23 @@ impl<'a> Checker<'a> {
         for (at, fact) in &self.history.facts {
             match *fact {
                 Fact::WentBack => self.returns.push(*at),
-                Fact::Confirmed { tier, process, key, put } => {
-                    self.confirmed.entry((process, tier, key)).or_default().push((*at, put));
+                Fact::Confirmed { tier, process, key, put, covers } => {
+                    self.confirmed.entry((process, tier, key)).or_default().push((*at, put, covers));
                 }
+                Fact::Followed { process, until } => {
+                    let distrust = self.history.distrust.map_or(0, nanos);
+                    let followed = self.followed.entry(process).or_default();
+                    let unbroken = |last: &&Followed| {
+                        last.until > At::default() && at.0.saturating_sub(last.until.0) + GRAIN < distrust
+                    };
+                    let since = followed.last().filter(unbroken).map_or(*at, |last| last.since);
+                    followed.push(Followed { at: *at, until, since });
+                }
+                Fact::Gap { process } => {
+                    let gap = Followed { at: *at, until: At::default(), since: At(u64::MAX) };
+                    self.followed.entry(process).or_default().push(gap);
+                }
+                Fact::Renewed { .. } if self.history.tiers == 1 => self.renewed.push(*at),
                 _ => {}
             }
         }
@@ -117,14 +162,28 @@ impl<'a> Checker<'a> {
             for key in keys {
                 let Some(floor) = self.floor_of(write, key, ret, end) else { continue };
                 self.own.entry((era, write.process, key)).or_default().raise(ret, floor);
-                let confirmed =
-                    if crowded.contains(&place) { Vec::new() } else { self.confirmed(write, key, ret) };
+                let confirmed = if crowded.contains(&place) {
+                    Vec::new()
+                } else {
+                    self.confirmed(write, key, ret, floor)
+                };
                 for &tier in &confirmed {
                     self.of_tier.entry((era, tier, key)).or_default().raise(ret, floor);
                 }
                 if end == End::Done && confirmed.len() == history.tiers {
                     self.everywhere.entry((era, key)).or_default().raise(ret, floor);
                 }
+            }
+        }
+        // Where nothing interferes, what a refresh gave has taken the place of all copies.
+        for read in history.reads.iter().filter(|read| read.anew && read.call >= history.calm_from) {
+            let Some(number) = read.value.and_then(|value| self.timeline.number(value)) else { continue };
+            let era = self.era(read.call);
+            if era == self.era(read.ret) && matches!(read.from, From::Store | From::Loader) {
+                self.own
+                    .entry((era, read.process, read.key))
+                    .or_default()
+                    .raise(At(read.ret.0 + FILLED_WITHIN), number);
             }
         }
         for (at, fact) in &history.facts {
@@ -166,7 +225,7 @@ impl<'a> Checker<'a> {
 
     /// The tiers that confirmed a write, from far to near: each after the truth had it, and after
     /// the tier beyond.
-    fn confirmed(&self, write: &Write, key: Key, ret: At) -> Vec<usize> {
+    fn confirmed(&self, write: &Write, key: Key, ret: At, floor: usize) -> Vec<usize> {
         let stored = self.history.truth == Truth::Store;
         let committed = || write.wish.value().and_then(|value| self.timeline.first_number(value));
         let mut since = write.call;
@@ -177,9 +236,14 @@ impl<'a> Checker<'a> {
         for tier in (0..self.history.tiers).rev() {
             let decides = !stored && tier + 1 == self.history.tiers && write.wish.value().is_some();
             let times = self.confirmed.get(&(write.process, tier, write.key)).map_or(&[][..], Vec::as_slice);
-            let first = times.partition_point(|(at, _)| *at < since);
-            match times[first..].iter().find(|(_, put)| *put || !decides) {
-                Some((at, _)) if *at <= ret => {
+            let first = times.partition_point(|(at, ..)| *at < since);
+            // What it says may be of another write than this: of a fill that outdates, say.
+            let wanted = self.timeline.began(key, floor);
+            let confirms = |(_, put, covers): &&(At, bool, Option<At>)| {
+                (*put || !decides) && covers.is_none_or(|covers| covers >= wanted)
+            };
+            match times[first..].iter().find(confirms) {
+                Some((at, ..)) if *at <= ret => {
                     confirmed.push(tier);
                     since = *at;
                 }
@@ -205,6 +269,9 @@ impl<'a> Checker<'a> {
                 said(read)
             ));
         }
+        if let Some(what) = self.judge_renewed(read, number) {
+            return violation(what);
+        }
         let era = self.era(read.call);
         if era != self.era(read.ret) {
             return None;
@@ -216,8 +283,11 @@ impl<'a> Checker<'a> {
                 said(read)
             ));
         }
-        if matches!(read.from, From::Near) || read.joined || read.value.is_none() {
+        if read.joined || read.value.is_none() {
             return None;
+        }
+        if read.from == From::Near {
+            return self.judge_near(read, number, era).and_then(violation);
         }
         let all = self.everywhere.get(&(era, read.key)).map_or(0, |floor| floor.at(read.call));
         if number < all {
@@ -227,6 +297,43 @@ impl<'a> Checker<'a> {
             ));
         }
         None
+    }
+
+    /// What near may give rests on the log.
+    fn judge_near(&self, read: &Read, number: usize, era: usize) -> Option<String> {
+        let distrust = self.distrust()?;
+        let followed = self.followed.get(&read.process).map_or(&[][..], Vec::as_slice);
+        let heard = followed[..followed.partition_point(|followed| followed.at < read.call)].last();
+        let long_ago = At(read.call.0.saturating_sub(distrust));
+        // What was kept before the log was heard lives on its own.
+        let rests = heard.filter(|heard| heard.since < long_ago);
+        let since = rests.map_or(long_ago, |heard| heard.until.max(long_ago));
+        let all = self.everywhere.get(&(era, read.key)).map_or(0, |floor| floor.at(since));
+        (number < all).then(|| {
+            format!("{}, older than number {all}, which every tier had confirmed by {since}", said(read))
+        })
+    }
+
+    /// What may be read after copies were made dead.
+    fn judge_renewed(&self, read: &Read, number: usize) -> Option<String> {
+        if read.joined || read.value.is_none() {
+            return None;
+        }
+        let near = if read.from == From::Near { self.distrust()? } else { 0 };
+        let before = self.renewed.partition_point(|at| at.0.saturating_add(near) < read.call.0);
+        let renewed = *self.renewed.get(before.checked_sub(1)?)?;
+        if self.era(renewed) != self.era(read.ret) {
+            return None;
+        }
+        let then = self.timeline.at(read.key, renewed);
+        (number < then).then(|| {
+            format!("{}, older than number {then}, which was true when copies died at {renewed}", said(read))
+        })
+    }
+
+    /// In nanoseconds, with the grain of the clocks.
+    fn distrust(&self) -> Option<u64> {
+        self.history.distrust.map(|distrust| nanos(distrust).saturating_add(GRAIN))
     }
 
     /// The number of what was read: `None` where an answer says nothing about the order.
@@ -291,6 +398,10 @@ fn crowded(history: &History) -> HashSet<usize> {
         under_way.push((place, write.ret.map_or(At(u64::MAX), |(ret, _)| ret)));
     }
     crowded
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn said(read: &Read) -> String {

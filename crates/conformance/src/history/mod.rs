@@ -23,7 +23,7 @@ pub use fenced::fenced;
 pub use linear::linear;
 pub use lives::lives;
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -206,6 +206,9 @@ pub enum Fact {
         key: Option<Key>,
         /// It was a put.
         put: bool,
+        /// Up to when changes of the truth were confirmed by it, where that is known: a drop of
+        /// whatever is there confirms all.
+        covers: Option<At>,
     },
     /// A tier went back in time: what was promised of earlier changes is void.
     WentBack,
@@ -230,15 +233,37 @@ pub enum Fact {
         /// What was changed earlier must not be served from now on.
         since: At,
     },
+    /// A process was told all that was in its log before `until`.
+    Followed {
+        /// Who.
+        process: Process,
+        /// When its question was sent.
+        until: At,
+    },
+    /// A process was told that its log had a gap.
+    Gap {
+        /// Who.
+        process: Process,
+    },
+    /// A tier was found to have lost its data or gone back in time, and its copies were made dead.
+    Renewed {
+        /// The number of the tier.
+        tier: usize,
+    },
 }
 
 /// Everything that a run did. Each list is in the order of time.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct History {
     /// What the values are ordered by.
     pub truth: Truth,
     /// How many shared cache tiers there are.
     pub tiers: usize,
+    /// How long near copies may be believed without a word of the log that they rest on; `None` where
+    /// there is no log.
+    pub distrust: Option<Duration>,
+    /// From when on nobody writes and nothing fails.
+    pub calm_from: At,
     /// In the order of their returns.
     pub reads: Vec<Read>,
     /// In the order of their returns; those without one last.
@@ -249,6 +274,22 @@ pub struct History {
     pub facts: Vec<(At, Fact)>,
     /// Values that loaders offered to a store, which may have refused them.
     pub offered: Vec<u64>,
+}
+
+impl Default for History {
+    fn default() -> Self {
+        Self {
+            truth: Truth::Store,
+            tiers: 0,
+            distrust: None,
+            calm_from: At(u64::MAX),
+            reads: Vec::new(),
+            writes: Vec::new(),
+            changes: Vec::new(),
+            facts: Vec::new(),
+            offered: Vec::new(),
+        }
+    }
 }
 
 /// Something that was not to be.

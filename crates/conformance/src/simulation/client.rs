@@ -263,7 +263,7 @@ impl Client {
         let _ = self.cache.expire(&key, Duration::from_millis(millis)).await;
     }
 
-    /// One more read of every key, once all is well.
+    /// One more read of every key, once all is well, and another one after a refresh.
     pub(super) async fn read_all(self: Arc<Self>) {
         for key in 0..self.keys {
             Arc::clone(&self).act(Act::Get(key)).await;
@@ -271,8 +271,18 @@ impl Client {
                 Arc::clone(&self).act(Act::Refresh(key, Pace::Late(0))).await;
             }
         }
+        if !self.stack.is_linear() {
+            // Copies are filled off the caller's path.
+            pause(FILLED_WITHIN).await;
+            for key in 0..self.keys {
+                Arc::clone(&self).act(Act::Get(key)).await;
+            }
+        }
     }
 }
+
+/// How long the fills of a refresh take, in milliseconds.
+const FILLED_WITHIN: u64 = 60;
 
 async fn pause(millis: u64) {
     if millis > 0 {

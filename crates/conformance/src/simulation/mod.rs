@@ -17,13 +17,17 @@
 //! # Ok::<_, terrace_core::Error>(())
 //! ```
 
+mod call;
 mod client;
+mod follow;
+mod log;
 mod near;
 mod network;
 mod plan;
 mod recorder;
 mod shrink;
 mod switches;
+mod wired;
 mod witness;
 mod world;
 
@@ -41,7 +45,7 @@ pub use witness::value_of;
 
 use crate::{
     fake::Hooks,
-    history::{History, Key, Violation, fenced, linear, lives},
+    history::{History, Key, Violation, bounded, fenced, linear, lives},
 };
 
 /// What came of a run.
@@ -81,6 +85,9 @@ fn judge(stack: &Stack, history: &History) -> (Vec<Violation>, Vec<Key>) {
     let mut violations = lives(history, stack.life + GRAIN);
     if stack.level != Level::Ttl {
         violations.extend(fenced(history));
+    }
+    if let Level::Bounded(bound) = stack.level {
+        violations.extend(bounded(history, bound + GRAIN));
     }
     if !stack.is_linear() {
         return (violations, Vec::new());

@@ -1,29 +1,20 @@
 //! The network between processes and servers: it delays, reorders and loses, as a plan has it.
 
-use std::{
-    collections::BTreeMap,
-    fmt,
-    future::poll_fn,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    task::{Poll, Waker},
-};
+use std::{collections::BTreeMap, sync::Arc};
 
-use async_trait::async_trait;
 use fastrand::Rng;
-use futures_util::FutureExt;
 use parking_lot::Mutex;
-use terrace_core::{Backend, Error, ErrorKind, Op, Reply, Result, Role, Space, Tier, TierKey};
 
-use super::{plan::Weather, recorder::Recorder, witness};
-use crate::history::{Fact, Process};
+use super::{
+    call::{Answer, Ask, Call, Link},
+    plan::Weather,
+    recorder::Recorder,
+};
 
 /// All messages on their way.
 pub(super) struct Network {
     state: Mutex<State>,
-    recorder: Arc<Recorder>,
+    pub(super) recorder: Arc<Recorder>,
 }
 
 struct State {
@@ -32,6 +23,8 @@ struct State {
     weather: Weather,
     /// By the millisecond in which they arrive.
     messages: BTreeMap<u64, Vec<Message>>,
+    /// Questions of followers whose answers are held back.
+    parked: Vec<Parked>,
     cuts: Vec<Cut>,
     down: Vec<bool>,
 }
@@ -40,9 +33,18 @@ struct State {
 struct Cut {
     slot: usize,
     server: usize,
-    way: Way,
+    ways: Ways,
     until: u64,
     longer: Option<u64>,
+}
+
+/// Which messages a cut is about.
+#[derive(PartialEq, Eq)]
+enum Ways {
+    /// All in one way.
+    One(Way),
+    /// Those of the follower's connection, both ways.
+    Log,
 }
 
 /// The way of a message.
@@ -54,65 +56,59 @@ pub enum Way {
     Back,
 }
 
-enum Message {
-    Request(Arc<Call>),
-    Answer(Arc<Call>, Answer),
+struct Message {
+    call: Arc<Call>,
+    /// `None` on its way there.
+    answer: Option<Answer>,
 }
 
-/// One call of a process on its way there and back.
-struct Call {
-    link: Link,
-    tier: Arc<dyn Tier>,
-    ask: Ask,
-    /// Its caller has given up, or is dead.
-    gone: AtomicBool,
-    settled: Mutex<(Option<Answer>, Option<Waker>)>,
+struct Parked {
+    call: Arc<Call>,
+    /// What the log's head said when the question came.
+    head: super::log::Head,
+    until: u64,
 }
 
-#[derive(Clone)]
-enum Ask {
-    One(TierKey, Op),
-    Many(Vec<(TierKey, Op)>),
-    Clear,
-    Ping,
-}
-
-enum Answer {
-    One(Result<Reply>),
-    Many(Vec<Result<Reply>>),
-    Done(Result<()>),
-}
-
-/// Who talks to which server, and what that is to it.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Link {
-    /// The place of the process, whichever life it is in.
-    pub(super) slot: usize,
-    pub(super) process: Process,
-    pub(super) server: usize,
-    pub(super) role: Role,
-    /// The server issues the versions of a cache without a store.
-    pub(super) authority: bool,
-}
+/// How long a server holds an answer back while nothing is appended.
+const HELD_BACK: u64 = 100;
 
 impl Network {
     pub(super) fn new(seed: u64, weather: Weather, servers: usize, recorder: Arc<Recorder>) -> Arc<Self> {
-        let (messages, cuts, down) = (BTreeMap::new(), Vec::new(), vec![false; servers]);
-        let state = Mutex::new(State { tick: 0, seed, weather, messages, cuts, down });
+        let (messages, parked, cuts, down) = (BTreeMap::new(), vec![], vec![], vec![false; servers]);
+        let state = Mutex::new(State { tick: 0, seed, weather, messages, parked, cuts, down });
         Arc::new(Self { state, recorder })
     }
 
     pub(super) fn cut(&self, slot: usize, server: usize, way: Way, until: u64) {
-        self.state.lock().cuts.push(Cut { slot, server, way, until, longer: None });
+        self.state.lock().cuts.push(Cut { slot, server, ways: Ways::One(way), until, longer: None });
     }
 
     pub(super) fn slow(&self, slot: usize, server: usize, way: Way, longer: u64, until: u64) {
-        self.state.lock().cuts.push(Cut { slot, server, way, until, longer: Some(longer) });
+        let (ways, longer) = (Ways::One(way), Some(longer));
+        self.state.lock().cuts.push(Cut { slot, server, ways, until, longer });
+    }
+
+    /// The connection of a process's follower is cut.
+    pub(super) fn deafen(&self, slot: usize, server: usize, until: u64) {
+        self.state.lock().cuts.push(Cut { slot, server, ways: Ways::Log, until, longer: None });
     }
 
     /// While a server is down, it refuses connections.
     pub(super) fn set_down(&self, server: usize, down: bool) {
         self.state.lock().down[server] = down;
+        if down {
+            self.restart(server);
+        }
+    }
+
+    /// A server ends its connections.
+    pub(super) fn restart(&self, server: usize) {
+        let of_server = |parked: &mut Parked| parked.call.link.server == server;
+        let ended: Vec<Parked> = self.state.lock().parked.extract_if(.., of_server).collect();
+        for Parked { call, .. } in ended {
+            let answer = call.refused();
+            self.send(Way::Back, call, Some(answer));
+        }
     }
 
     /// From now on every message arrives, and soon.
@@ -131,25 +127,48 @@ impl Network {
             state.cuts.retain(|cut| tick < cut.until);
             state.messages.remove(&tick).unwrap_or_default()
         };
-        for message in arrived {
-            match message {
-                Message::Answer(call, answer) => call.settle(answer),
-                Message::Request(call) => {
-                    let down = self.state.lock().down[call.link.server];
-                    let answer = if down { call.refused() } else { call.carry_out(&self.recorder) };
-                    let (link, of) = (call.link, call.ask.name());
-                    self.send(link, Way::Back, of, Message::Answer(call, answer));
-                }
+        for Message { call, answer } in arrived {
+            match answer {
+                Some(answer) => call.settle(answer),
+                None => self.arrive(call),
             }
+        }
+        self.answer_parked(tick);
+    }
+
+    fn arrive(&self, call: Arc<Call>) {
+        let down = self.state.lock().down[call.link.server];
+        let answer = if down { Some(call.refused()) } else { call.carry_out(&self.recorder) };
+        match (answer, &call.ask) {
+            (None, Ask::Follow(log, _)) => {
+                let head = log.head();
+                let mut state = self.state.lock();
+                let until = state.tick + HELD_BACK;
+                state.parked.push(Parked { call, head, until });
+            }
+            (answer, _) => self.send(Way::Back, call, answer),
         }
     }
 
-    fn send(&self, link: Link, way: Way, of: u64, message: Message) {
+    fn answer_parked(&self, tick: u64) {
+        let due = |parked: &mut Parked| match &parked.call.ask {
+            Ask::Follow(log, cursor) => parked.until <= tick || log.goes_on_behind(cursor),
+            _ => true,
+        };
+        let due: Vec<Parked> = self.state.lock().parked.extract_if(.., due).collect();
+        for Parked { call, head, .. } in due {
+            let Ask::Follow(log, cursor) = &call.ask else { continue };
+            let answer = Answer::Read(Ok(log.read(head, cursor)));
+            self.send(Way::Back, call, Some(answer));
+        }
+    }
+
+    pub(super) fn send(&self, way: Way, call: Arc<Call>, answer: Option<Answer>) {
         let mut state = self.state.lock();
-        match state.delay(link, way, of) {
+        match state.delay(call.link, way, &call.ask) {
             Some(delay) => {
                 let due = state.tick + delay;
-                state.messages.entry(due).or_default().push(message);
+                state.messages.entry(due).or_default().push(Message { call, answer });
             }
             None => self.recorder.count(|counts| counts.lost += 1),
         }
@@ -159,10 +178,11 @@ impl Network {
 impl State {
     /// How many milliseconds a message takes; `None` loses it. That depends on the message alone,
     /// so that a plan with fewer steps treats those that are left as before.
-    fn delay(&self, link: Link, way: Way, of: u64) -> Option<u64> {
+    fn delay(&self, link: Link, way: Way, ask: &Ask) -> Option<u64> {
         let tick = self.tick;
         let cut = |cut: &&Cut| {
-            cut.slot == link.slot && cut.server == link.server && cut.way == way && tick < cut.until
+            let concerned = cut.ways == Ways::One(way) || (cut.ways == Ways::Log && ask.is_of_log());
+            concerned && cut.slot == link.slot && cut.server == link.server && tick < cut.until
         };
         let mut longer = 0;
         for cut in self.cuts.iter().filter(cut) {
@@ -170,7 +190,7 @@ impl State {
         }
         let Weather { lost, stuck, slow } = self.weather;
         let place = (link.slot * 16 + link.server) as u64 * 2 + u64::from(way == Way::Back);
-        let mut rng = Rng::with_seed([place, of, tick].into_iter().fold(self.seed, mixed));
+        let mut rng = Rng::with_seed([place, ask.name(), tick].into_iter().fold(self.seed, mixed));
         match rng.u16(..1000) {
             chance if chance < lost => None,
             chance if chance < lost + stuck => Some(longer + rng.u64(40..400)),
@@ -187,177 +207,4 @@ fn mixed(state: u64, number: u64) -> u64 {
     bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     bits ^ (bits >> 31)
-}
-
-impl Ask {
-    /// A number for what is asked: its kind, and the first key.
-    fn name(&self) -> u64 {
-        let of = |key: &TierKey, op: &Op| witness::key_of(key) * 16 + crate::Call::of(op) as u64;
-        match self {
-            Self::One(key, op) => of(key, op),
-            Self::Many(batch) => batch.first().map_or(0, |(key, op)| of(key, op)),
-            Self::Clear => u64::MAX,
-            Self::Ping => u64::MAX - 1,
-        }
-    }
-}
-
-impl Call {
-    fn settle(&self, answer: Answer) {
-        let waker = {
-            let mut settled = self.settled.lock();
-            settled.0 = Some(answer);
-            settled.1.take()
-        };
-        if let Some(waker) = waker {
-            waker.wake();
-        }
-    }
-
-    fn refused(&self) -> Answer {
-        let error = || Error::new(ErrorKind::Unavailable, "the server is down");
-        match &self.ask {
-            Ask::One(..) => Answer::One(Err(error())),
-            Ask::Many(batch) => Answer::Many(batch.iter().map(|_| Err(error())).collect()),
-            Ask::Clear | Ask::Ping => Answer::Done(Err(error())),
-        }
-    }
-
-    fn carry_out(&self, recorder: &Recorder) -> Answer {
-        let late = self.gone.load(Ordering::Relaxed);
-        if late {
-            recorder.count(|counts| counts.late += 1);
-        }
-        match self.ask.clone() {
-            Ask::One(key, op) => {
-                let reply = at_once(self.tier.apply(&key, op.clone()));
-                witness::carried_out(recorder, self.link, late, &key, &op, &reply);
-                Answer::One(reply)
-            }
-            Ask::Many(batch) => {
-                let replies = self.tier.apply_many(batch.clone()).now_or_never().unwrap_or_default();
-                for ((key, op), reply) in batch.iter().zip(&replies) {
-                    witness::carried_out(recorder, self.link, late, key, op, reply);
-                }
-                Answer::Many(replies)
-            }
-            Ask::Clear => Answer::Done(at_once(self.tier.clear())),
-            Ask::Ping => Answer::Done(at_once(self.tier.ping())),
-        }
-    }
-}
-
-/// What a server of this process answers: it never waits.
-fn at_once<T>(call: impl Future<Output = Result<T>>) -> Result<T> {
-    call.now_or_never().unwrap_or_else(|| Err(Error::new(ErrorKind::Timeout, "the server hangs")))
-}
-
-/// A server as one process sees it, at the other end of the network.
-pub(super) struct Wired {
-    pub(super) network: Arc<Network>,
-    pub(super) link: Link,
-    pub(super) server: Arc<dyn Backend>,
-    /// Writes that failed are answered as if they had not: a switch.
-    pub(super) lies: bool,
-}
-
-impl Backend for Wired {
-    fn name(&self) -> &str {
-        self.server.name()
-    }
-
-    fn open(&self, space: &Space) -> Result<Arc<dyn Tier>> {
-        let (network, tier) = (Arc::clone(&self.network), self.server.open(space)?);
-        Ok(Arc::new(WiredTier { network, link: self.link, tier, lies: self.lies }))
-    }
-}
-
-struct WiredTier {
-    network: Arc<Network>,
-    link: Link,
-    tier: Arc<dyn Tier>,
-    lies: bool,
-}
-
-impl fmt::Debug for WiredTier {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("WiredTier").field("link", &self.link).finish_non_exhaustive()
-    }
-}
-
-impl WiredTier {
-    async fn ask(&self, ask: Ask) -> Answer {
-        let (gone, settled) = (AtomicBool::new(false), Mutex::default());
-        let call = Arc::new(Call { link: self.link, tier: Arc::clone(&self.tier), ask, gone, settled });
-        let of = call.ask.name();
-        self.network.send(self.link, Way::There, of, Message::Request(Arc::clone(&call)));
-        let waiting = Waiting(call);
-        poll_fn(|context| {
-            let mut settled = waiting.0.settled.lock();
-            match settled.0.take() {
-                Some(answer) => Poll::Ready(answer),
-                None => {
-                    settled.1 = Some(context.waker().clone());
-                    Poll::Pending
-                }
-            }
-        })
-        .await
-    }
-}
-
-/// Tells the call when its caller goes away.
-struct Waiting(Arc<Call>);
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        self.0.gone.store(true, Ordering::Relaxed);
-    }
-}
-
-#[async_trait]
-impl Tier for WiredTier {
-    async fn apply(&self, key: &TierKey, op: Op) -> Result<Reply> {
-        if self.lies && matches!(op, Op::Invalidate { .. }) {
-            // Its caller gives up; what is answered here instead comes just before.
-            let asked = tokio::time::timeout(LIE, self.ask(Ask::One(key.clone(), op))).await;
-            let lie = Reply::Done { existed: true, version: terrace_core::Version::NONE };
-            return if let Ok(Answer::One(Ok(reply))) = asked { Ok(reply) } else { Ok(lie) };
-        }
-        let call = crate::Call::of(&op);
-        let Answer::One(reply) = self.ask(Ask::One(key.clone(), op)).await else { return Err(garbled()) };
-        witness::heard(&self.network.recorder, self.link, key, call, &reply);
-        reply
-    }
-
-    async fn apply_many(&self, batch: Vec<(TierKey, Op)>) -> Vec<Result<Reply>> {
-        let keys: Vec<(TierKey, crate::Call)> =
-            batch.iter().map(|(key, op)| (key.clone(), crate::Call::of(op))).collect();
-        let Answer::Many(replies) = self.ask(Ask::Many(batch)).await else { return Vec::new() };
-        for ((key, call), reply) in keys.iter().zip(&replies) {
-            witness::heard(&self.network.recorder, self.link, key, *call, reply);
-        }
-        replies
-    }
-
-    async fn clear(&self) -> Result<()> {
-        let Answer::Done(done) = self.ask(Ask::Clear).await else { return Err(garbled()) };
-        if done.is_ok() {
-            let Link { process, server: tier, .. } = self.link;
-            self.network.recorder.fact(Fact::Confirmed { tier, process, key: None, put: false });
-        }
-        done
-    }
-
-    async fn ping(&self) -> Result<()> {
-        let Answer::Done(done) = self.ask(Ask::Ping).await else { return Err(garbled()) };
-        done
-    }
-}
-
-/// A little less than the budget of a cache tier.
-const LIE: std::time::Duration = std::time::Duration::from_millis(45);
-
-fn garbled() -> Error {
-    Error::new(ErrorKind::Backend, "an answer to another question")
 }

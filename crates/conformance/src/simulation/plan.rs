@@ -26,6 +26,8 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// What goes wrong, in order.
     pub faults: Vec<Fault>,
+    /// From which millisecond on nobody writes and nothing fails, where that is before the end.
+    pub calm_from: Option<u64>,
 }
 
 /// The caches of a run; all processes have the same.
@@ -39,6 +41,14 @@ pub struct Stack {
     pub tiers: usize,
     /// With a store; else an origin behind the loaders is the truth.
     pub store: bool,
+    /// The nearest server keeps an invalidation log, which near tiers follow.
+    pub log: bool,
+    /// The store has a log too, which a relay carries into the cache tiers.
+    pub outbox: bool,
+    /// The nearest cache tier takes no value that is a multiple of 3: `TooLarge`.
+    pub fussy: bool,
+    /// The admission policy keeps a quarter of all values out of a tier, by chance.
+    pub picky: bool,
     /// Every caller looks and loads for itself.
     pub alone: bool,
     /// How long copies live.
@@ -50,10 +60,11 @@ pub struct Stack {
 }
 
 impl Stack {
-    /// Whether every read and write is one of a linearizable register: a store alone, read by each
-    /// caller for itself.
+    /// Whether every read and write is one of a linearizable register: at level `Strong`, and with a
+    /// store alone that each caller reads for itself.
     pub fn is_linear(&self) -> bool {
-        self.store && self.tiers == 0 && !self.near && self.alone
+        let alone = self.tiers == 0 && !self.near && self.alone;
+        self.store && (alone || self.level == Level::Strong)
     }
 
     /// The number of servers: the tiers from near to far, then the store.
@@ -68,6 +79,8 @@ impl fmt::Display for Stack {
             self.near.then(|| "near".to_owned()),
             (self.tiers > 0).then(|| format!("{} tier{}", self.tiers, if self.tiers > 1 { "s" } else { "" })),
             self.store.then(|| "store".to_owned()),
+            self.log.then(|| "log".to_owned()),
+            (self.outbox && self.tiers > 0).then(|| "relay".to_owned()),
         ];
         let parts: Vec<String> = parts.into_iter().flatten().collect();
         write!(f, "{:?}: {}", self.level, parts.join(" + "))
@@ -175,8 +188,14 @@ pub enum Trouble {
     Flush(usize),
     /// A cache tier is saved.
     Save(usize),
-    /// A cache tier goes back to what was saved last, if anything was.
+    /// A cache tier goes back to what was saved last, if anything was, and its log with it.
     GoBack(usize),
+    /// A process loses the connection on which it follows a server's log, for so long.
+    Deafen(usize, usize, u64),
+    /// A server forgets the entries of its log.
+    Trim(usize),
+    /// Another program deletes a record in the store, and tells nobody.
+    Foreign(u64),
 }
 
 impl Plan {
@@ -195,14 +214,15 @@ impl Plan {
     fn random(seed: u64, stack: Stack, rng: &mut Rng) -> Self {
         let processes = rng.usize(2..=3);
         let keys = rng.u64(2..=6);
-        let length = rng.u64(300..1_500);
+        let length = if stack.log { rng.u64(300..2_500) } else { rng.u64(300..1_500) };
         let weather = match rng.u8(..4) {
             0 => Weather::FAIR,
             1 => Weather { lost: 0, stuck: 0, slow: 300 },
             2 => Weather { lost: 5, stuck: 20, slow: 200 },
             _ => Weather { lost: 30, stuck: 60, slow: 200 },
         };
-        let mut plan = Self { seed, stack, processes, keys, length, weather, steps: vec![], faults: vec![] };
+        let (steps, faults) = (vec![], vec![]);
+        let mut plan = Self { seed, stack, processes, keys, length, weather, steps, faults, calm_from: None };
         let density = if stack.is_linear() { 0 } else { rng.u64(3..12) };
         for at in 0..length {
             for _ in 0..rng.u64(0..=(density * processes as u64).max(1)) {
@@ -241,7 +261,7 @@ impl Plan {
                 16..18 => Act::Remove(key),
                 18 if !linear => Act::InvalidateMany(any, to),
                 _ if !linear && rng.u8(..4) == 0 => Act::Clear,
-                _ if !linear && rng.u8(..2) == 0 => Act::Expire(any, rng.u64(20..2_000)),
+                _ if !linear && !self.ages() && rng.u8(..2) == 0 => Act::Expire(any, rng.u64(20..2_000)),
                 _ => Act::Put(key),
             },
             400..600 if linear => Act::Load(any, pace),
@@ -255,12 +275,23 @@ impl Plan {
         }
     }
 
+    /// Whether it is the age of copies alone that proves them.
+    fn ages(&self) -> bool {
+        matches!(self.stack.level, Level::Bounded(_)) && !self.stack.store
+    }
+
     fn random_fault(&self, at: u64, rng: &mut Rng) -> Option<Fault> {
         let slot = rng.usize(..self.processes);
         let server = rng.usize(..self.stack.servers());
         let cache = server.min(self.stack.tiers.saturating_sub(1));
         let way = if rng.bool() { Way::There } else { Way::Back };
-        let what = match rng.u8(..20) {
+        let kinds = 20 + if self.stack.log { 6 } else { 0 };
+        let foreign = self.stack.outbox && rng.u8(..8) == 0;
+        let what = match rng.u8(..kinds) {
+            _ if foreign => Trouble::Foreign(rng.u64(..self.keys)),
+            20..24 => Trouble::Deafen(slot, 0, rng.u64(20..2_000)),
+            24 => Trouble::Trim(0),
+            25 => Trouble::Save(0),
             0..4 => Trouble::Pause(slot, rng.u64(2..400)),
             4..6 => Trouble::Crash(slot, rng.u64(1..100)),
             6..9 => Trouble::Cut(slot, server, way, rng.u64(5..300)),
@@ -285,16 +316,30 @@ fn random_stack(rng: &mut Rng) -> Stack {
         8 => (true, 2),
         _ => (true, 0),
     };
-    let level = if !store && rng.u8(..5) == 0 { Level::Ttl } else { Level::Fenced };
     let short = |rng: &mut Rng| Duration::from_millis(rng.u64(50..2_000));
+    let (life, bound) = (short(rng), Duration::from_millis(rng.u64(100..1_200)));
+    let level = match (store, tiers, rng.u8(..10)) {
+        (false, _, 0..2) => Level::Ttl,
+        (false, _, 2) => Level::Bounded(life.max(Duration::from_millis(100))),
+        (true, _, 0) => Level::Strong,
+        (true, 0 | 1, 1..4) => Level::Bounded(bound),
+        _ => Level::Fenced,
+    };
+    let (relayed, log) = (rng.bool(), level != Level::Ttl && rng.u8(..3) > 0);
+    // What a relay certifies proves the copies of a cache tier.
+    let proven = matches!(level, Level::Bounded(_)) && store && tiers > 0;
     Stack {
         level,
+        outbox: store && (relayed || proven),
+        log: log || proven,
         near: rng.u8(..4) > 0 && !(store && tiers == 0 && rng.bool()),
         tiers,
         store,
+        fussy: rng.u8(..6) == 0,
+        picky: rng.u8(..6) == 0,
         alone: (store && tiers == 0) || rng.u8(..8) == 0,
-        life: short(rng),
+        life,
         near_life: rng.bool().then(|| short(rng)),
-        negative: if rng.bool() { Duration::ZERO } else { Duration::from_millis(rng.u64(10..300)) },
+        negative: if rng.bool() { Duration::ZERO } else { Duration::from_millis(rng.u64(10..100)) },
     }
 }

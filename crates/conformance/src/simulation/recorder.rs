@@ -1,6 +1,9 @@
 //! Writes down what a run does, in the order in which it happens.
 
+use std::collections::HashMap;
+
 use parking_lot::Mutex;
+use terrace_core::Version;
 
 use crate::history::{At, Change, End, Fact, History, Key, Process, Read, Value, Wish, Write};
 
@@ -12,6 +15,10 @@ struct Log {
     order: u64,
     values: u64,
     origin: Vec<Value>,
+    /// When a value was made the truth for the last time.
+    changed_at: HashMap<u64, At>,
+    /// When the store took a version.
+    committed_at: HashMap<(Key, Version), At>,
     history: History,
     counts: Counts,
 }
@@ -27,13 +34,22 @@ pub struct Counts {
     pub late: u64,
     /// Faults that struck a process or server.
     pub faults: u64,
+    /// Changes that followers were told of.
+    pub notices: u64,
+    /// Steps of relays that were made.
+    pub steps: u64,
+    /// Gaps that followers were told of.
+    pub gaps: u64,
+    /// Servers found to have lost their data or gone back in time, whose copies were made dead.
+    pub renewals: u64,
 }
 
 impl Recorder {
     pub(super) fn new(history: History, keys: u64) -> Self {
         let origin = vec![None; usize::try_from(keys).unwrap_or_default()];
-        let counts = Counts::default();
-        Self(Mutex::new(Log { tick: 0, order: 0, values: 0, origin, history, counts }))
+        let (changed_at, committed_at) = (HashMap::new(), HashMap::new());
+        let (tick, order, values, counts) = (0, 0, 0, Counts::default());
+        Self(Mutex::new(Log { tick, order, values, origin, changed_at, committed_at, history, counts }))
     }
 
     /// Begins the next millisecond.
@@ -69,15 +85,27 @@ impl Recorder {
         let mut log = self.0.lock();
         let value = some.then(|| log.new_value());
         log.origin[key as usize] = value;
-        let at = log.now();
-        log.history.changes.push(Change::exact(key, at, value));
+        log.changed(key, value);
         value
     }
 
     pub(super) fn changed(&self, key: Key, value: Value) {
+        self.0.lock().changed(key, value);
+    }
+
+    /// A store has taken a version.
+    pub(super) fn committed(&self, key: Key, value: Value, version: Version) {
         let mut log = self.0.lock();
-        let at = log.now();
-        log.history.changes.push(Change::exact(key, at, value));
+        let at = log.changed(key, value);
+        log.committed_at.insert((key, version), at);
+    }
+
+    pub(super) fn changed_at(&self, value: u64) -> Option<At> {
+        self.0.lock().changed_at.get(&value).copied()
+    }
+
+    pub(super) fn committed_at(&self, key: Key, version: Version) -> Option<At> {
+        self.0.lock().committed_at.get(&(key, version)).copied()
     }
 
     pub(super) fn fact(&self, fact: Fact) {
@@ -125,6 +153,15 @@ impl Log {
     fn now(&mut self) -> At {
         self.order += 1;
         At(self.tick * 1_000_000 + self.order)
+    }
+
+    fn changed(&mut self, key: Key, value: Value) -> At {
+        let at = self.now();
+        self.history.changes.push(Change::exact(key, at, value));
+        if let Some(value) = value {
+            self.changed_at.insert(value, at);
+        }
+        at
     }
 
     fn new_value(&mut self) -> u64 {

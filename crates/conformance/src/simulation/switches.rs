@@ -59,11 +59,16 @@ const COPY: Stack = Stack {
     near: false,
     tiers: 1,
     store: false,
+    log: false,
+    outbox: false,
+    fussy: false,
+    picky: false,
     alone: false,
     life: Duration::from_secs(60),
     near_life: None,
     negative: Duration::ZERO,
 };
+const LOGGED: Stack = Stack { near: true, log: true, ..COPY };
 const TWO: Stack = Stack { tiers: 2, ..COPY };
 const STORED: Stack = Stack { store: true, ..COPY };
 
@@ -79,6 +84,7 @@ fn script(stack: Stack, steps: &[(u64, usize, Act)], faults: &[(u64, Trouble)]) 
         weather: Weather::FAIR,
         steps: steps.iter().map(|&(at, slot, act)| Step { at, slot, act }).collect(),
         faults: faults.iter().map(|&(at, what)| Fault { at, what }).collect(),
+        calm_from: None,
     }
 }
 
@@ -87,8 +93,15 @@ const fn rules(transition: fn(Option<&Cell>, &Op, &Moment) -> (Change, Reply)) -
 }
 
 /// All switches.
-#[allow(clippy::too_many_lines, reason = "a list, of which each entry is read alone")]
 pub fn switches() -> Vec<Switch> {
+    let mut all = of_the_chain();
+    all.extend(of_the_log());
+    all.extend(of_refreshes());
+    all
+}
+
+#[allow(clippy::too_many_lines, reason = "a list, of which each entry is read alone")]
+fn of_the_chain() -> Vec<Switch> {
     use Act::{Clear, Get, Invalidate, Load, Put};
     let switch = |name, rule, off, plan| Switch { name, rule, plan, off };
     vec![
@@ -154,6 +167,134 @@ pub fn switches() -> Vec<Switch> {
             script(stack, &[(0, 0, Put(0)), (90, 1, Get(0)), (150, 1, Get(0))], &[])
         }),
     ]
+}
+
+/// The defences of a near tier that follows a log.
+fn of_the_log() -> Vec<Switch> {
+    use Act::{Forget, Get, Invalidate, Put};
+    let core = |name, rule, defence, plan| Switch { name, rule, plan, off: Off::Core(defence) };
+    vec![
+        core("what the log tells of leaves near", "trust", Defence::Notice, || {
+            script(LOGGED, &[(10, 0, Put(0)), (20, 1, Get(0)), (30, 0, Put(0)), (60, 1, Get(0))], &[])
+        }),
+        core("what the log tells of detaches the flight", "3", Defence::Hear, || {
+            let steps = [(10, 0, Put(0)), (20, 1, Get(0)), (24, 0, Put(0)), (200, 1, Get(0))];
+            script(LOGGED, &steps, &[(21, Trouble::Slow(1, 0, Way::Back, 30, 1))])
+        }),
+        core("a put under way hears of a newer one", "3", Defence::Told, || {
+            let steps = [(10, 1, Put(0)), (16, 0, Put(0)), (60, 1, Get(0))];
+            let stack = Stack { store: true, ..LOGGED };
+            script(stack, &steps, &[(12, Trouble::Slow(1, 0, Way::There, 30, 1))])
+        }),
+        core("a log that is not heard ends the trust in near", "5", Defence::Distrust, || {
+            let steps = [(10, 0, Put(0)), (20, 1, Get(0)), (40, 0, Put(0)), (1_300, 1, Get(0))];
+            script(LOGGED, &steps, &[(30, Trouble::Deafen(1, 0, 5_000))])
+        }),
+        core("what was kept unheard lives on its own", "5", Defence::OwnEnd, || {
+            let steps = [(10, 0, Put(0)), (20, 1, Get(0)), (40, 0, Put(0)), (1_300, 1, Get(0))];
+            script(LOGGED, &steps, &[(0, Trouble::Deafen(1, 0, 100))])
+        }),
+        core("what was read before a gap lives on its own", "9", Defence::BeforeGap, || {
+            // The log is joined behind the second put, and heard by what comes next.
+            let steps = [
+                (10, 0, Put(0)),
+                (20, 1, Get(0)),
+                (24, 0, Put(0)),
+                (35, 0, Invalidate(1)),
+                (1_300, 1, Get(0)),
+            ];
+            let late = (0, Trouble::Slow(1, 0, Way::There, 27, 1));
+            let plan = script(LOGGED, &steps, &[late, (21, Trouble::Slow(1, 0, Way::Back, 38, 1))]);
+            Plan { keys: 2, ..plan }
+        }),
+        core("a gap in the log empties near", "9", Defence::Gap, || {
+            let steps = [(10, 0, Put(0)), (20, 1, Get(0)), (40, 0, Put(0)), (1_500, 1, Get(0))];
+            script(LOGGED, &steps, &[(30, Trouble::Deafen(1, 0, 100)), (50, Trouble::Trim(0))])
+        }),
+        core("the log is dated by its question", "10", Defence::Dating, || {
+            // What was answered before the pause is read after it.
+            let steps = [(10, 0, Put(0)), (20, 1, Get(0)), (300, 0, Put(0)), (1_600, 1, Get(0))];
+            script(LOGGED, &steps, &[(100, Trouble::Pause(1, 1_500))])
+        }),
+        Switch {
+            name: "a change that changes no cell is logged too",
+            rule: "5",
+            plan: || {
+                // The writer itself has read the new value before its put comes to the tier.
+                let steps = [
+                    (0, 0, Put(0)),
+                    (210, 1, Get(0)),
+                    (220, 0, Put(0)),
+                    (223, 0, Forget(0)),
+                    (224, 0, Get(0)),
+                    (1_400, 1, Get(0)),
+                ];
+                let faults = [(222, Trouble::Slow(0, 0, Way::There, 20, 1)), (223, Trouble::Evict(0, 0))];
+                script(Stack { store: true, ..LOGGED }, &steps, &faults)
+            },
+            off: Off::Rules(|| Hooks { told: only_what_changed, ..Hooks::TRUE }),
+        },
+        core("near keeps only a load whose fill was taken", "3", Defence::Accepted, || slow_load(1, LOGGED)),
+        core("the authority is asked about what it does not keep", "3", Defence::Confirm, || Plan {
+            seed: 7,
+            ..slow_load(1, Stack { picky: true, ..LOGGED })
+        }),
+    ]
+}
+
+/// The owner of the key reaches this server no more.
+fn cut(server: usize) -> Trouble {
+    Trouble::Cut(0, server, Way::There, 500)
+}
+
+/// What takes the place of copies that a refresh has outdated. The origin has changed, and its writer
+/// could tell nobody.
+fn of_refreshes() -> Vec<Switch> {
+    use Act::{Get, Put, Refresh};
+    let core = |name, rule, defence, plan| Switch { name, rule, plan, off: Off::Core(defence) };
+    vec![
+        core("a refused fill replaces what is older", "2", Defence::Outdate, || {
+            let steps = [
+                (0, 0, Put(0)),
+                (12, 0, Put(0)),
+                (20, 1, Get(0)),
+                (25, 1, Refresh(0, Pace::Late(0))),
+                (100, 1, Get(0)),
+            ];
+            // The copy that was found before comes to the nearer tier first, over the same lease.
+            let slow = (24, Trouble::Slow(1, 0, Way::There, 6, 1));
+            let plan = script(TWO, &steps, &[(10, cut(0)), (10, cut(1)), (18, Trouble::Evict(0, 0)), slow]);
+            Plan { calm_from: Some(25), ..plan }
+        }),
+        core("what a tier is not to keep leaves nothing older", "7", Defence::DropReplaced, || {
+            let steps = [
+                (0, 0, Put(0)),
+                (5, 1, Get(0)),
+                (12, 0, Put(0)),
+                (25, 1, Refresh(0, Pace::Late(0))),
+                (100, 1, Get(0)),
+            ];
+            let plan = script(Stack { picky: true, ..STORED }, &steps, &[(10, cut(0))]);
+            Plan { seed: 9, calm_from: Some(25), ..plan }
+        }),
+    ]
+}
+
+/// A process that hears nothing loads the second or third key, which the other changes meanwhile.
+fn slow_load(key: u64, stack: Stack) -> Plan {
+    use Act::{Get, Load, Put};
+    let (owner, loader) = ((key % 2) as usize, 1 - (key % 2) as usize);
+    let steps = [(20, loader, Load(key, Pace::Early(250))), (30, owner, Put(key)), (1_200, loader, Get(key))];
+    let plan = script(stack, &steps, &[(0, Trouble::Deafen(loader, 0, 5_000))]);
+    Plan { keys: 3, ..plan }
+}
+
+/// Followers are told of what changed a cell alone.
+fn only_what_changed(op: &Op, reply: &Reply) -> Option<Option<terrace_core::Version>> {
+    match reply {
+        Reply::Refused(_) | Reply::Done { existed: false, .. } => None,
+        _ => (Hooks::TRUE.told)(op, reply),
+    }
 }
 
 /// The answer to a read of the second process comes after another's put and its own invalidation.
@@ -263,10 +404,14 @@ mod tests {
 
     #[test]
     fn every_defence_is_missed_where_it_is_switched_off() {
+        let mut missing = Vec::new();
         for switch in switches() {
             let on = switch.on().unwrap();
             assert!(on.violations.is_empty(), "{} is on: {}", switch.name, on.violations[0]);
-            assert!(!switch.off().unwrap().violations.is_empty(), "nobody misses: {}", switch.name);
+            if switch.off().unwrap().violations.is_empty() {
+                missing.push(switch.name);
+            }
         }
+        assert!(missing.is_empty(), "nobody misses: {missing:?}");
     }
 }

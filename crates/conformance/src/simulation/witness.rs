@@ -1,12 +1,9 @@
 //! What servers do, as facts of the history: read off the operations alone.
 
-use terrace_core::{Op, Order, Reply, Result, Role, TierKey};
+use terrace_core::{Op, Order, Reply, Result, Role, TierKey, Version};
 
-use super::{network::Link, recorder::Recorder};
-use crate::{
-    Call,
-    history::{Fact, Key},
-};
+use super::{call::Link, recorder::Recorder};
+use crate::history::{At, Fact, Key};
 
 /// A server has carried out an operation.
 pub(super) fn carried_out(
@@ -17,19 +14,20 @@ pub(super) fn carried_out(
     op: &Op,
     reply: &Result<Reply>,
 ) {
-    let key = key_of(key);
-    let (Op::Put { body, .. } | Op::Fill { body, .. }) = op else {
-        if link.role == Role::Store && matches!((op, reply), (Op::Remove { .. }, Ok(_))) {
-            recorder.changed(key, None);
-        }
-        return;
-    };
-    if !matches!(reply, Ok(Reply::Kept(_))) {
+    if key.bytes.len() != 8 {
         return;
     }
-    let value = body.as_deref().and_then(value_of);
+    let key = key_of(key);
+    if !matches!(op, Op::Put { .. } | Op::Fill { .. }) {
+        if let (Role::Store, Op::Remove { .. }, Ok(Reply::Done { version, .. })) = (link.role, op, reply) {
+            recorder.committed(key, None, *version);
+        }
+        return;
+    }
+    let Ok(Reply::Kept(version)) = reply else { return };
+    let value = value_in(op);
     if link.role == Role::Store {
-        return recorder.changed(key, value);
+        return recorder.committed(key, value, *version);
     }
     // A put that its caller was told nothing of: it may happen at any time, and does now.
     if late && link.authority && matches!(op, Op::Put { order: Order::Author(_), .. }) {
@@ -41,14 +39,46 @@ pub(super) fn carried_out(
     }
 }
 
+/// Up to when changes of the truth are known to whoever knows that this change was carried out; `None`
+/// where it says nothing of them.
+pub(super) fn covered(
+    recorder: &Recorder,
+    link: Link,
+    key: &TierKey,
+    op: &Op,
+    version: Option<Version>,
+) -> Option<At> {
+    match (op, version) {
+        (Op::Put { order: Order::Author(_), .. }, _) if link.role == Role::Cache => {
+            value_in(op).and_then(|value| recorder.changed_at(value))
+        }
+        (Op::Invalidate { version: None, .. }, _) => Some(recorder.now()),
+        (Op::Put { .. } | Op::Fill { .. } | Op::Invalidate { .. } | Op::Remove { .. }, Some(version)) => {
+            let committed = recorder.committed_at(key_of(key), version);
+            committed.or_else(|| value_in(op).and_then(|value| recorder.changed_at(value)))
+        }
+        _ => None,
+    }
+}
+
 /// A process has got the answer to an operation.
-pub(super) fn heard(recorder: &Recorder, link: Link, key: &TierKey, call: Call, reply: &Result<Reply>) {
-    let writes = matches!(call, Call::Put | Call::Invalidate | Call::Remove);
+pub(super) fn heard(recorder: &Recorder, link: Link, key: &TierKey, op: &Op, reply: &Result<Reply>) {
+    if key.bytes.len() != 8 {
+        return;
+    }
+    let ordered = match op {
+        Op::Put { order: Order::Follow(version) | Order::Open(version), .. } => Some(*version),
+        Op::Invalidate { version, .. } => *version,
+        _ => None,
+    };
+    let writes = matches!(op, Op::Put { .. } | Op::Invalidate { .. } | Op::Remove { .. });
     match reply {
         Ok(_) if writes && link.role == Role::Cache => {
             let Link { process, server: tier, .. } = link;
-            let (key, put) = (Some(key_of(key)), call == Call::Put);
-            recorder.fact(Fact::Confirmed { tier, process, key, put });
+            let put = matches!(op, Op::Put { .. });
+            let covers = covered(recorder, link, key, op, ordered);
+            let key = Some(key_of(key));
+            recorder.fact(Fact::Confirmed { tier, process, key, put, covers });
         }
         Ok(Reply::Hit(stored) | Reply::Refused(Some(stored))) if link.role == Role::Store => {
             if let Some(value) = stored.body.as_deref().and_then(value_of) {
@@ -59,16 +89,25 @@ pub(super) fn heard(recorder: &Recorder, link: Link, key: &TierKey, call: Call, 
     }
 }
 
-/// Keys are encoded as 8 bytes, big-endian.
+/// Keys are encoded as 8 bytes, big-endian; those of a relay's marks are longer or shorter.
 pub(super) fn key_of(key: &TierKey) -> Key {
     key.bytes.first_chunk::<8>().map_or(u64::MAX, |bytes| u64::from_be_bytes(*bytes))
+}
+
+/// The value that an operation brings.
+pub(super) fn value_in(op: &Op) -> Option<u64> {
+    match op {
+        Op::Put { body, .. } | Op::Fill { body, .. } => body.as_deref().and_then(value_of),
+        _ => None,
+    }
 }
 
 /// The number in an envelope that a cache of numbers made, by the default codec: at its end as a
 /// varint of postcard, behind a header whose length stands at the ninth byte.
 pub fn value_of(envelope: &[u8]) -> Option<u64> {
     let header = usize::from(u16::from_be_bytes([*envelope.get(8)?, *envelope.get(9)?]));
-    let digits = envelope.get(header..)?;
+    // A relay's mark is no envelope.
+    let digits = envelope.get(header..).filter(|digits| digits.len() < 10)?;
     let digit = |(place, byte): (usize, &u8)| u64::from(byte & 0x7f) << (7 * place);
     Some(digits.iter().enumerate().map(digit).sum())
 }

@@ -2,9 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures_util::FutureExt;
 use terrace_core::{
-    Backend, Builder, Clock, Coalesce, Expiry, Lifetime, ManualClock, Result, Role, Stampede, TierSettings,
-    Writing,
+    Admission, Backend, Builder, Clock, Coalesce, Expiry, Keeping, Level, Lifetime, ManualClock, Op, Result,
+    Role, Space, Stampede, TierKey, TierSettings, Writing,
 };
 use tokio::{
     runtime::Runtime,
@@ -12,20 +13,28 @@ use tokio::{
 };
 
 use super::{
+    call::{Link, Target},
     client::{Client, Stacked},
+    follow::Hub,
+    log::{Logbook, Stream as SavedLog},
     near::PlainNear,
-    network::{Link, Network, Wired},
+    network::Network,
     plan::{Act, Plan, Stack, Trouble},
     recorder::{Counts, Recorder},
+    wired::Wired,
+    witness,
 };
 use crate::{
     Fake,
     fake::{Hooks, Saved},
-    history::{Fact, History, Process, Truth},
+    history::{At, End, Fact, History, Process, Truth, Wish},
 };
 
 /// How long a run goes on once it has healed: debts are repaid, lost tiers found again.
 const AFTERWARDS: u64 = 1_500;
+
+/// How long a near copy may be believed without a word of the log.
+const DISTRUST: Duration = Duration::from_secs(1);
 
 /// The budget of a store: short, so that a plan of a second sees it pass.
 const STORE_BUDGET: Duration = Duration::from_millis(150);
@@ -44,7 +53,8 @@ pub(super) struct World<'a> {
 
 struct Server {
     fake: Fake,
-    saved: Option<Saved>,
+    log: Arc<Logbook>,
+    saved: Option<(Saved, SavedLog)>,
     up_again: Option<u64>,
 }
 
@@ -72,12 +82,24 @@ impl<'a> World<'a> {
         // Core draws its tokens, epochs and chances from the thread's generator.
         fastrand::seed(plan.seed);
         let truth = if plan.stack.store { Truth::Store } else { Truth::Origin };
-        let history = History { truth, tiers: plan.stack.tiers, ..History::default() };
+        let follows = plan.stack.log && plan.stack.level == Level::Fenced;
+        let distrust = follows.then_some(DISTRUST);
+        let calm_from = At(plan.calm_from.unwrap_or(plan.length + AFTERWARDS) * 1_000_000);
+        let history = History { truth, tiers: plan.stack.tiers, distrust, calm_from, ..History::default() };
         let recorder = Arc::new(Recorder::new(history, plan.keys));
         let hand = Clock::manual();
         let server = |number: usize| {
             let name = if number < plan.stack.tiers { format!("tier{number}") } else { "store".to_owned() };
-            Server { fake: Fake::with_hooks(&name, hand.clock(), rules()), saved: None, up_again: None }
+            let hooks = rules();
+            let told = hooks.told;
+            let fake = Fake::with_hooks(&name, hand.clock(), hooks);
+            // Near tiers follow the nearest log there is.
+            let (nearest, store) = (number == 0, number == plan.stack.tiers);
+            let kept = (plan.stack.log && nearest) || (plan.stack.outbox && store);
+            let fake = if kept { fake.with_log() } else { fake };
+            let complete = plan.stack.tiers < 2;
+            let log = Logbook::new(fake.clone(), number, told, kept, complete);
+            Server { fake, log, saved: None, up_again: None }
         };
         let servers: Vec<Server> = (0..plan.stack.servers()).map(server).collect();
         let network = Network::new(plan.seed, plan.weather, servers.len(), Arc::clone(&recorder));
@@ -174,16 +196,54 @@ impl<'a> World<'a> {
                 self.servers[server].up_again = Some(tick + millis);
             }
             Trouble::Evict(tier, key) => _ = self.servers[tier].fake.evict(NAMESPACE, &key.to_be_bytes()),
-            Trouble::Flush(tier) => self.servers[tier].fake.lose_everything(),
-            Trouble::Save(tier) => self.servers[tier].saved = Some(self.servers[tier].fake.save()),
+            Trouble::Flush(tier) => {
+                let server = &self.servers[tier];
+                server.fake.lose_everything();
+                server.log.go_back(&SavedLog::default());
+            }
+            Trouble::Save(tier) => {
+                let server = &mut self.servers[tier];
+                server.saved = Some((server.fake.save(), server.log.save()));
+            }
             Trouble::GoBack(tier) => {
                 let server = &self.servers[tier];
-                if let Some(saved) = &server.saved {
+                if let Some((saved, log)) = &server.saved {
                     server.fake.go_back(saved);
+                    server.log.go_back(log);
+                    self.network.restart(tier);
                     self.recorder.fact(Fact::WentBack);
                 }
             }
+            Trouble::Deafen(slot, server, millis) => self.network.deafen(slot, server, tick + millis),
+            Trouble::Foreign(key) => self.remove(key),
+            Trouble::Trim(server) => self.servers[server].log.trim(),
         }
+    }
+
+    /// Another program deletes a record.
+    fn remove(&self, key: u64) {
+        let Some(Server { fake, log, .. }) = self.servers.get(self.plan.stack.tiers) else { return };
+        let space = Space {
+            namespace: NAMESPACE.to_owned(),
+            tenant: None,
+            role: Role::Store,
+            level: self.plan.stack.level,
+            schema: 0,
+            shape: 0,
+            budget: STORE_BUDGET,
+        };
+        let Ok(tier) = fake.another_handle().open(&space) else { return };
+        let (bytes, op) = (key.to_be_bytes().to_vec(), Op::Remove { mark_ttl: Duration::from_secs(60) });
+        let key = TierKey { bytes: bytes.into(), digest: [0; 16] };
+        let write = self.recorder.writes(0, Some(witness::key_of(&key)), Wish::Remove);
+        let reply = tier.apply(&key, op.clone()).now_or_never();
+        let Some(Ok(reply)) = reply else { return };
+        let (slot, server, role, authority) = (0, self.plan.stack.tiers, Role::Store, true);
+        let link = Link { slot, process: 0, server, role, authority, fussy: false };
+        witness::carried_out(&self.recorder, link, false, &key, &op, &Ok(reply.clone()));
+        let target = Target { tier, space: Arc::new(space), log: Arc::clone(log), origin: 0 };
+        log.append(&target, link, &key, &op, &reply, &self.recorder);
+        self.recorder.wrote(write, End::Done);
     }
 
     fn start(&mut self, slot: usize) -> Result<Instance> {
@@ -224,15 +284,20 @@ impl<'a> World<'a> {
         if let Some(life) = stack.near_life {
             builder = builder.near_ttl(life);
         }
+        if stack.picky {
+            builder = builder.admit(Picky);
+        }
         if stack.alone {
             builder = builder.stampede(Alone);
         }
-        for (server, Server { fake, .. }) in self.servers.iter().enumerate() {
+        for (server, Server { fake, log, .. }) in self.servers.iter().enumerate() {
             let role = if server < stack.tiers { Role::Cache } else { Role::Store };
             let authority = server + 1 == self.servers.len();
-            let link = Link { slot, process, server, role, authority };
+            let fussy = stack.fussy && server == 0 && role == Role::Cache;
+            let link = Link { slot, process, server, role, authority, fussy };
             let backend: Arc<dyn Backend> = Arc::new(fake.another_handle());
-            let wired = Wired { network: Arc::clone(&self.network), link, server: backend, lies: self.lies };
+            let hub = Hub::new(Arc::clone(&self.network), link, Arc::clone(log));
+            let wired = Wired { hub, server: backend, lies: self.lies };
             builder = match role {
                 Role::Cache => builder.tier(wired),
                 Role::Store => builder.store(wired.budget(STORE_BUDGET)),
@@ -280,5 +345,13 @@ struct Alone;
 impl Stampede for Alone {
     fn coalesce(&self) -> Coalesce {
         Coalesce::Nobody
+    }
+}
+
+struct Picky;
+
+impl Admission for Picky {
+    fn admits(&self, _keeping: &Keeping<'_>) -> bool {
+        fastrand::u8(..4) > 0
     }
 }

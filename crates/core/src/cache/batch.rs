@@ -218,7 +218,7 @@ where
                     }
                     Looked::Missed(mut missed) => {
                         let seen = missed.stale.clone();
-                        let Some(hit) = self.stale_meanwhile(&ticket, seen, oldest) else {
+                        let Some(hit) = self.loaded_meanwhile(&ticket, seen, oldest) else {
                             missed.stale = missed.stale.or(stale);
                             unfound.push(Unfound { index, ticket, missed, panicked: 0 });
                             continue;

@@ -8,6 +8,7 @@ use crate::{
     chain::{Chain, Place},
     flight::FlightId,
     near::Scoped,
+    switch::{Defence, stands},
 };
 
 /// A copy to be kept in the tiers that gave a fence for it.
@@ -108,11 +109,13 @@ where
                 }
                 outcomes[at] = self.take_fill(place, authority, &reply);
             }
-            if authority && self.level.is_fenced() {
+            if authority && self.level.is_fenced() && stands(Defence::Confirm) {
                 self.confirm(place, index, copies, &unkept, &mut outcomes).await;
             }
-            self.drop_replaced(place, copies, &unkept).await;
-            if !authority && self.level.is_fenced() {
+            if stands(Defence::DropReplaced) {
+                self.drop_replaced(place, copies, &unkept).await;
+            }
+            if !authority && self.level.is_fenced() && stands(Defence::Outdate) {
                 self.outdate(place, copies, &wanted, &mut outcomes).await;
             }
         }

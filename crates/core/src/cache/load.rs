@@ -18,6 +18,7 @@ use crate::{
     chain::Chain,
     flight::{FlightId, Lead, Ticket},
     near::Scoped,
+    switch::{Defence, stands},
 };
 
 /// A caller's place on a flight of this cache.
@@ -240,7 +241,7 @@ where
         let Draft { seat, key, item, deadlines, sealed, proven_at } = draft;
         let version = self.loaded_version(chain, &seat.missed);
         let local = chain.is_local() || self.level == Level::Ttl;
-        let sure = local || chain.store.is_some();
+        let sure = local || chain.store.is_some() || !stands(Defence::Accepted);
         let (body, kept_for) = match sealed {
             Ok(body) => (item.value.is_some().then_some(body), deadlines),
             // No tier keeps what cannot be encoded.

@@ -152,7 +152,7 @@ where
                     Looked::Failed(error, seen) => return self.stale_or(seen.or(stale), error),
                     Looked::Missed(missed) => missed,
                 };
-                if let Some(hit) = self.stale_meanwhile(&ticket, missed.stale.clone(), oldest) {
+                if let Some(hit) = self.loaded_meanwhile(&ticket, missed.stale.clone(), oldest) {
                     return Ok(Some(hit));
                 }
                 missed.stale = missed.stale.or_else(|| stale.clone());

@@ -15,7 +15,7 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
-    inner::Inner,
+    inner::{DISTRUST, Inner},
     level::{ANY, Grounds, NONE},
 };
 use crate::{
@@ -87,7 +87,8 @@ impl Trust {
     pub(crate) fn admit<V>(&self, entry: &Entry<V>, proven_at: Timestamp, now: Timestamp, within: Within) {
         let heard_at = self.heard_at.load(Ordering::Acquire);
         let since = self.since.load(Ordering::Relaxed);
-        let rests = within.reaches(heard_at, now) && proven_at.as_millis() > since;
+        let gapless = proven_at.as_millis() > since || !stands(Defence::BeforeGap);
+        let rests = (within.reaches(heard_at, now) && gapless) || !stands(Defence::OwnEnd);
         let own_end = Timestamp::from_millis(proven_at.as_millis().saturating_add(within.0));
         entry.prove(proven_at, if rests { Timestamp::NEVER } else { own_end }, rests);
     }
@@ -141,8 +142,10 @@ where
         // What is as new came in after the change, and so did what is on its way.
         let is_as_new = |version| self.near.get(&probe).is_some_and(|entry| entry.version() >= version);
         match version {
-            Some(version) if is_as_new(version) => {}
-            Some(version) => self.flights.hear(key, version.as_u64(), || self.drop_near(key)),
+            Some(version) => {
+                let outdated = || !is_as_new(version);
+                self.flights.hear(key, version.as_u64(), outdated, || self.drop_near(key));
+            }
             None => self.flights.write_now(key, || self.drop_near(key)),
         }
     }
@@ -164,7 +167,7 @@ where
             Notice::Key { tenant, key, version } => {
                 // Every key of this cache is read back from its bytes: others are not in near.
                 let key = self.keys.as_ref().and_then(|keys| keys.key_in(key).ok());
-                if let Some(key) = key {
+                if let Some(key) = key.filter(|_| stands(Defence::Notice)) {
                     let tenant = self.tenant_of(tenant.as_deref());
                     self.hear_of(&Scoped { tenant, key }, *version);
                 }
@@ -174,7 +177,7 @@ where
                 self.drop_copies(tenant);
             }
             Notice::Lost => {
-                if self.trust.lose(self.clock.now()) {
+                if self.trust.lose(self.clock.now()) && stands(Defence::Gap) {
                     self.drop_copies(None);
                 }
             }
@@ -182,6 +185,7 @@ where
     }
 
     fn heard(&self, at: Instant) {
+        let at = if stands(Defence::Dating) { at } else { Instant::now() };
         match &self.grounds {
             // This log tells of the truth as far as a relay has carried it.
             Grounds::Marks(marks) if stands(Defence::Marks) => {
@@ -209,7 +213,8 @@ pub(crate) fn within(chain: &Chain, level: Level, near_is_enabled: bool, clock: 
     match level {
         Level::Bounded(bound) => Within::of(bound, clock),
         Level::Fenced | Level::Strong if near_is_enabled && chain.log().is_some() => {
-            Within::of(super::inner::DISTRUST, clock)
+            let day = Duration::from_secs(86_400);
+            Within::of(if stands(Defence::Distrust) { DISTRUST } else { day }, clock)
         }
         Level::Ttl | Level::Fenced | Level::Strong => Within::FOR_EVER,
     }

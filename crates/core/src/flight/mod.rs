@@ -25,6 +25,8 @@ use std::{
 
 use hashbrown::DefaultHashBuilder;
 
+use crate::switch::{Defence, stands};
+
 /// Names one flight in its process, and says where its key is in the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FlightId {
@@ -200,19 +202,22 @@ impl<K: Eq + Hash, L, T: Clone> Flights<K, L, T> {
         result
     }
 
-    /// Detaches the key's flight and runs `change` in the same breath: a log has told of a write
-    /// elsewhere of this version. A write under way keeps its value if that is as new.
-    pub(crate) fn hear<R>(&self, key: &K, version: u64, change: impl FnOnce() -> R) -> R {
+    /// A log has told of a write elsewhere of this version: a write under way keeps its value only if
+    /// that is as new. Where `outdated` says so, detaches the key's flight and runs `change` in the same
+    /// breath.
+    pub(crate) fn hear(&self, key: &K, version: u64, outdated: impl FnOnce() -> bool, change: impl FnOnce()) {
         let (hash, shard) = self.shard(key);
         let mut table = shard.lock();
-        if let Some(slot) = table.find_mut(hash, key) {
+        if let Some(slot) = table.find_mut(hash, key).filter(|_| stands(Defence::Told)) {
             slot.told = slot.told.max(version);
         }
-        let detached = table.detach_if(hash, key, |_| true);
-        let result = change();
+        if !outdated() {
+            return;
+        }
+        let detached = table.detach_if(hash, key, |_| stands(Defence::Hear));
+        change();
         drop(table);
         drop(detached);
-        result
     }
 
     /// Detaches all flights of the keys that `of` picks and makes the writes under way keep

@@ -31,7 +31,7 @@ pub(super) fn history(recording: &Recording) -> History {
             history.offered.push(value);
         } else if let Some((ret, End::Done, true)) = ended {
             let put = wish.value().is_some();
-            let confirmed = |tier| (*ret, Fact::Confirmed { tier, process, key, put });
+            let confirmed = |tier| (*ret, Fact::Confirmed { tier, process, key, put, covers: None });
             history.facts.extend((0..history.tiers).map(confirmed));
         }
     }

@@ -1,0 +1,286 @@
+//! The invalidation log of a simulated server: numbered without a gap, of a bounded length, lost and
+//! gone back in time together with the data. Works as the one of Redis does.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use terrace_core::{Drop, Mark, Notice, Op, Publication, Reply, TierKey, Version};
+
+use super::{
+    call::{Link, Target},
+    recorder::Recorder,
+    witness,
+};
+use crate::{
+    Fake,
+    history::{At, Fact, Key, Process},
+};
+
+/// Entries that are kept; followers that are further behind have a gap.
+const ENTRIES: usize = 256;
+
+/// Entries in one answer.
+const ROUND: usize = 64;
+
+/// The log beside a server's data.
+pub(super) struct Logbook {
+    fake: Fake,
+    /// The number of the server.
+    server: usize,
+    /// Which operations are told, and with which version.
+    told: fn(&Op, &Reply) -> Option<Option<Version>>,
+    /// Whether there is a log at all.
+    kept: bool,
+    /// Whether what it tells has reached all cache tiers: what one beyond did not confirm, others may
+    /// still read there.
+    complete: bool,
+    stream: Mutex<Stream>,
+}
+
+/// What there is of the log: goes back in time with the data.
+#[derive(Clone, Default)]
+pub(super) struct Stream {
+    /// Tells logs apart; zero where there is none.
+    id: u64,
+    sequence: u64,
+    entries: VecDeque<(u64, Entry)>,
+    /// Cells that are as old as the log before this one were made dead.
+    renewed: bool,
+}
+
+/// One change.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    /// Tells it from another one of the same number.
+    stamp: u64,
+    pub(super) origin: Process,
+    pub(super) namespace: String,
+    pub(super) notice: Notice,
+    /// The key, and up to when changes of it are known to whoever is told of this one.
+    pub(super) covers: Option<(Option<Key>, At)>,
+}
+
+/// How far a follower has read.
+#[derive(Clone, Debug)]
+pub(super) struct Cursor {
+    id: u64,
+    sequence: u64,
+    last: Option<u64>,
+}
+
+/// Id and last number; `None` where there is no log.
+pub(super) type Head = Option<(u64, u64)>;
+
+/// One answer: the head as it was when the question came, then what was appended behind the cursor.
+pub(super) struct Round {
+    head: Head,
+    entries: Vec<(u64, Entry)>,
+}
+
+/// The log has a hole, ended, or is another one.
+pub(super) struct Gap;
+
+impl Logbook {
+    pub(super) fn new(
+        fake: Fake,
+        server: usize,
+        told: fn(&Op, &Reply) -> Option<Option<Version>>,
+        kept: bool,
+        complete: bool,
+    ) -> Arc<Self> {
+        Arc::new(Self { fake, server, told, kept, complete, stream: Mutex::default() })
+    }
+
+    pub(super) fn is_kept(&self) -> bool {
+        self.kept
+    }
+
+    /// What there is of it now, to go back to.
+    pub(super) fn save(&self) -> Stream {
+        self.stream.lock().clone()
+    }
+
+    pub(super) fn go_back(&self, saved: &Stream) {
+        *self.stream.lock() = saved.clone();
+    }
+
+    /// Forgets what was appended, as a log that has grown does.
+    pub(super) fn trim(&self) {
+        self.stream.lock().entries.clear();
+    }
+
+    /// Appends what an operation did, whether or not it changed the cell.
+    pub(super) fn append(
+        &self,
+        target: &Target,
+        link: Link,
+        key: &TierKey,
+        op: &Op,
+        reply: &Reply,
+        recorder: &Recorder,
+    ) {
+        let Some(version) = (self.told)(op, reply) else { return };
+        let covers = witness::covered(recorder, link, key, op, version);
+        let covers = covers.map(|at| (Some(witness::key_of(key)), at));
+        let (tenant, key) = (target.space.tenant.clone(), key.bytes.clone());
+        self.push(target, Notice::Key { tenant, key, version }, covers);
+    }
+
+    pub(super) fn append_clear(&self, target: &Target, recorder: &Recorder) {
+        let covers = Some((None, recorder.now()));
+        self.push(target, Notice::Clear { tenant: target.space.tenant.clone() }, covers);
+    }
+
+    /// Appends what a relay's step dropped, and then its mark.
+    pub(super) fn append_step(
+        &self,
+        target: &Target,
+        link: Link,
+        publication: &Publication,
+        version: Version,
+        recorder: &Recorder,
+    ) {
+        for tenant in &publication.clears {
+            self.push(target, Notice::Clear { tenant: tenant.clone() }, Some((None, recorder.now())));
+        }
+        for Drop { tenant, key, version } in &publication.drops {
+            let op = Op::Invalidate { version: *version, mark_ttl: publication.mark_ttl };
+            let covers = witness::covered(recorder, link, key, &op, *version);
+            let covers = covers.map(|at| (Some(witness::key_of(key)), at));
+            let notice = Notice::Key { tenant: tenant.clone(), key: key.bytes.clone(), version: *version };
+            self.push(target, notice, covers);
+        }
+        let marks = Target { space: Arc::new(Mark::space(&target.space)), ..target.clone() };
+        let (tenant, key, version) = (None, publication.mark.bytes.clone(), Some(version));
+        self.push(&marks, Notice::Key { tenant, key, version }, None);
+        recorder.count(|counts| counts.steps += 1);
+    }
+
+    /// The place behind the last entry.
+    pub(super) fn end(&self) -> Bytes {
+        let mut stream = self.stream.lock();
+        if stream.id == 0 {
+            stream.begin();
+        }
+        place(stream.id, stream.sequence)
+    }
+
+    /// What has happened in a namespace behind a place; `None` where that is not known any more.
+    pub(super) fn since(&self, namespace: &str, from: &Bytes) -> Option<(Vec<Notice>, Bytes)> {
+        let stream = self.stream.lock();
+        let (id, last) = (number_in(from, 0)?, number_in(from, 8)?);
+        let kept = stream.sequence - stream.entries.len() as u64;
+        if id != stream.id || last > stream.sequence || last < kept {
+            return None;
+        }
+        let behind = stream.entries.iter().filter(|(at, entry)| *at > last && entry.namespace == namespace);
+        let notices = behind.map(|(_, entry)| entry.notice.clone()).collect();
+        Some((notices, place(stream.id, stream.sequence)))
+    }
+
+    fn push(&self, target: &Target, notice: Notice, covers: Option<(Option<Key>, At)>) {
+        if !self.kept {
+            return;
+        }
+        let covers = covers.filter(|_| self.complete);
+        let mut stream = self.stream.lock();
+        if stream.id == 0 {
+            stream.begin();
+        }
+        stream.sequence += 1;
+        let sequence = stream.sequence;
+        let (namespace, origin) = (target.space.namespace.clone(), target.origin);
+        let entry = Entry { stamp: fastrand::u64(1..), origin, namespace, notice, covers };
+        stream.entries.push_back((sequence, entry));
+        if stream.entries.len() > ENTRIES {
+            stream.entries.pop_front();
+        }
+    }
+
+    /// Where a follower begins: where it was, if the log is still what it has read, else at the end.
+    /// A log that went back ends, and with it all cells that are as old.
+    pub(super) fn join(&self, known: Option<&Cursor>, recorder: &Recorder) -> Cursor {
+        let mut stream = self.stream.lock();
+        let went_back = known.is_some_and(|known| {
+            let differs = || stream.stamp_at(known.sequence).is_some_and(|now| Some(now) != known.last);
+            stream.id == known.id && (stream.sequence < known.sequence || differs())
+        });
+        if stream.id == 0 || went_back {
+            stream.begin();
+        }
+        if known.is_some_and(|known| known.id != stream.id) && !stream.renewed {
+            stream.renewed = true;
+            self.fake.renew_epochs();
+            recorder.fact(Fact::Renewed { tier: self.server });
+            recorder.count(|counts| counts.renewals += 1);
+        }
+        Cursor { id: stream.id, sequence: stream.sequence, last: stream.stamp_at(stream.sequence) }
+    }
+
+    pub(super) fn head(&self) -> Head {
+        let stream = self.stream.lock();
+        (stream.id != 0).then_some((stream.id, stream.sequence))
+    }
+
+    /// Whether there is something behind the cursor.
+    pub(super) fn goes_on_behind(&self, cursor: &Cursor) -> bool {
+        self.stream.lock().entries.back().is_some_and(|(sequence, _)| *sequence > cursor.sequence)
+    }
+
+    pub(super) fn read(&self, head: Head, cursor: &Cursor) -> Round {
+        let stream = self.stream.lock();
+        let behind = stream.entries.iter().filter(|(sequence, _)| *sequence > cursor.sequence);
+        Round { head, entries: behind.take(ROUND).cloned().collect() }
+    }
+}
+
+impl Stream {
+    fn begin(&mut self) {
+        *self = Self { id: fastrand::u64(1..), sequence: 1, ..Self::default() };
+    }
+
+    fn stamp_at(&self, sequence: u64) -> Option<u64> {
+        let at = self.entries.iter().find(|(number, _)| *number == sequence);
+        at.map(|(_, entry)| entry.stamp)
+    }
+}
+
+impl Cursor {
+    pub(super) fn is_of_the_log_of(&self, other: &Self) -> bool {
+        self.id == other.id
+    }
+
+    /// Goes on to the last entry of a round. Whether all was read that its head counts.
+    pub(super) fn advance(&mut self, round: &Round) -> Result<bool, Gap> {
+        let (id, newest) = round.head.ok_or(Gap)?;
+        if id != self.id || newest < self.sequence {
+            return Err(Gap);
+        }
+        for (sequence, entry) in &round.entries {
+            if *sequence != self.sequence + 1 {
+                return Err(Gap);
+            }
+            (self.sequence, self.last) = (*sequence, Some(entry.stamp));
+        }
+        match self.sequence >= newest {
+            true => Ok(true),
+            false if round.entries.len() == ROUND => Ok(false),
+            false => Err(Gap),
+        }
+    }
+}
+
+impl Round {
+    pub(super) fn into_entries(self) -> impl Iterator<Item = Entry> {
+        self.entries.into_iter().map(|(_, entry)| entry)
+    }
+}
+
+fn place(id: u64, sequence: u64) -> Bytes {
+    Bytes::from([id.to_be_bytes(), sequence.to_be_bytes()].concat())
+}
+
+fn number_in(place: &Bytes, at: usize) -> Option<u64> {
+    place.get(at..)?.first_chunk::<8>().map(|bytes| u64::from_be_bytes(*bytes))
+}
