@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use terrace_core::{
-    Condition, Deadlines, Drop, Level, Mark, Op, Order, Publication, Publish, Reply, Result, Role, Space,
+    Condition, Deadlines, Dropped, Level, Mark, Op, Order, Publication, Publish, Reply, Result, Role, Space,
     State, Stored, Timestamp, Version,
 };
 
@@ -57,7 +57,7 @@ impl Server {
         for tenant in clears {
             self.clear_all(data, &Space { tenant, ..space.clone() });
         }
-        for Drop { tenant, key, version } in drops {
+        for Dropped { tenant, key, version } in drops {
             let space = Space { tenant, ..space.clone() };
             self.step(data, &space, NOBODY, &key, &Op::Invalidate { version, mark_ttl });
         }

@@ -46,7 +46,7 @@ pub use policy::{
     Admission, Coalesce, Copies, Expiry, Freshness, Keeping, Lifetime, OnStale, StaleHit, Stampede,
     WritePlan, WritePolicy, Writing,
 };
-pub use publish::{Drop, Publication, Publish};
+pub use publish::{Dropped, Publication, Publish};
 pub use spaces::{Claim, Spaces};
 pub use stats::{Stats, TierStats};
 pub use swap::{Swap, Swapping};

@@ -23,7 +23,7 @@ pub struct Publication {
     /// The mark's new value.
     pub body: Bytes,
     /// The copies to drop, of the tier's own namespace.
-    pub drops: Vec<Drop>,
+    pub drops: Vec<Dropped>,
     /// Whose copies are all to be dropped; `None` for those of all tenants.
     pub clears: Vec<Option<String>>,
     /// How long tombstones live.
@@ -38,7 +38,7 @@ impl Publication {
 
 /// One copy to drop.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Drop {
+pub struct Dropped {
     /// Whose, where the cache is built per tenant.
     pub tenant: Option<String>,
     /// Its key.

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use support::{Loader, Near, Stack, Truth, builder, fake, ms, pass, without_near};
 use terrace_conformance::{Fake, Saved};
 use terrace_core::{
-    Backend, Builder, Clock, Condition, Drop, Freshness, Level, ManualClock, Mark, OnStale, Publication,
+    Backend, Builder, Clock, Condition, Dropped, Freshness, Level, ManualClock, Mark, OnStale, Publication,
     Reply, Role, Source, Space, StaleHit, Tier, TierKey, Version,
     switch::{Defence, without},
 };
@@ -52,7 +52,7 @@ impl Relay {
     async fn publish(&mut self, keys: &[&str]) -> bool {
         let drops = keys.iter().map(|key| {
             let bytes = Bytes::copy_from_slice(key.as_bytes());
-            Drop { tenant: None, key: TierKey { bytes, digest: [0; 16] }, version: None }
+            Dropped { tenant: None, key: TierKey { bytes, digest: [0; 16] }, version: None }
         });
         let certified = self.mark.unwrap_or(Version::NONE);
         let publication = Publication {

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use terrace_core::{Drop, Mark, Notice, Op, Publication, Reply, TierKey, Version};
+use terrace_core::{Dropped, Mark, Notice, Op, Publication, Reply, TierKey, Version};
 
 use super::{
     call::{Link, Target},
@@ -144,7 +144,7 @@ impl Logbook {
         for tenant in &publication.clears {
             self.push(target, Notice::Clear { tenant: tenant.clone() }, Some((None, recorder.now())));
         }
-        for Drop { tenant, key, version } in &publication.drops {
+        for Dropped { tenant, key, version } in &publication.drops {
             let op = Op::Invalidate { version: *version, mark_ttl: publication.mark_ttl };
             let covers = witness::covered(recorder, link, key, &op, *version);
             let covers = covers.map(|at| (Some(witness::key_of(key)), at));

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use terrace_core::{
-    Condition, Drop, Level, Mark, Notice, Op, Publication, Reply, Stored, Tier, TierKey, Token, Version,
+    Condition, Dropped, Level, Mark, Notice, Op, Publication, Reply, Stored, Tier, TierKey, Token, Version,
 };
 
 use super::{
@@ -31,7 +31,7 @@ impl Bench {
     }
 
     async fn publish(&self, expected: Option<Version>, step: Step<'_>) -> Result<Reply, Failure> {
-        let drops = step.drops.iter().map(|(tenant, key, version)| Drop {
+        let drops = step.drops.iter().map(|(tenant, key, version)| Dropped {
             tenant: tenant.map(str::to_owned),
             key: key.clone(),
             version: *version,

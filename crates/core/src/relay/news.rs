@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 
-use crate::{Drop, Notice, Publication, TierKey, Version, key};
+use crate::{Dropped, Notice, Publication, TierKey, Version, key};
 
 /// The most bytes of keys in one step: a server reads them all before it does anything else.
 const MOST_BYTES: usize = 2 << 20;
@@ -50,7 +50,7 @@ impl<'a> News<'a> {
     }
 
     /// Clears and drops, as one step takes them: of more keys than it takes, all copies go.
-    pub(super) fn in_one_step(&self, namespace: &str) -> (Vec<Option<String>>, Vec<Drop>) {
+    pub(super) fn in_one_step(&self, namespace: &str) -> (Vec<Option<String>>, Vec<Dropped>) {
         let all = self.0.get(&None).is_some_and(|stale| stale.all);
         let keys = || self.0.values().filter(|stale| !stale.all).flat_map(|stale| stale.keys.keys());
         let bytes: usize = keys().map(|key| key.len()).sum();
@@ -59,7 +59,7 @@ impl<'a> News<'a> {
         }
         let clears = self.tenants().filter(|(_, stale)| stale.all);
         let drops = self.tenants().filter(|(_, stale)| !stale.all).flat_map(|(tenant, stale)| {
-            let drop = move |(key, version)| Drop { tenant: tenant.map(str::to_owned), key, version };
+            let drop = move |(key, version)| Dropped { tenant: tenant.map(str::to_owned), key, version };
             stale.drops(namespace, tenant).map(drop)
         });
         (clears.map(|(tenant, _)| tenant.map(str::to_owned)).collect(), drops.collect())
@@ -89,7 +89,7 @@ mod tests {
         Notice::Key { tenant: tenant.map(str::to_owned), key, version: version.map(Version::from_u64) }
     }
 
-    fn step(notices: &[Notice]) -> (Vec<Option<String>>, Vec<Drop>) {
+    fn step(notices: &[Notice]) -> (Vec<Option<String>>, Vec<Dropped>) {
         News::of(notices).in_one_step("users")
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use redis::aio::MultiplexedConnection;
 use terrace_core::{
-    Condition, Drop, ErrorKind, Fence, Level, Mark, Op, Publication, Reply, Result, TierKey, Version,
+    Condition, Dropped, ErrorKind, Fence, Level, Mark, Op, Publication, Reply, Result, TierKey, Version,
 };
 use terrace_testbed::Redis;
 use tokio::time::Instant;
@@ -73,7 +73,7 @@ fn step<'a>(
 ) -> Publication {
     let drop = |(tenant, key): (Option<&str>, TierKey)| {
         let tenant = tenant.map(str::to_owned);
-        Drop { tenant, key, version: None }
+        Dropped { tenant, key, version: None }
     };
     let mark =
         Mark { holder: 7, certified: Version::from_u64(certified), place: Bytes::from_static(b"here") };
