@@ -32,7 +32,7 @@ pub struct Publication {
 
 impl Publication {
     /// The most drops of one step; who has more clears. A server does nothing else meanwhile: Redis for
-    /// about 10 microseconds a drop.
+    /// about 13 microseconds a drop.
     pub const MAX_DROPS: usize = 2_000;
 }
 

@@ -35,6 +35,14 @@ struct Shared {
     /// Changes before this one are told no more.
     cut: AtomicUsize,
     followers: Mutex<Vec<Weak<dyn Follower>>>,
+    trouble: Mutex<Option<Trouble>>,
+}
+
+/// What the log does instead of answering.
+#[derive(Clone, Copy)]
+enum Trouble {
+    Denies,
+    Panics,
 }
 
 impl Truth {
@@ -93,6 +101,11 @@ impl InvalidationLog for Truth {
 #[async_trait]
 impl Replay for Truth {
     async fn end(&self) -> Result<Bytes> {
+        match *self.0.trouble.lock() {
+            Some(Trouble::Denies) => return Err(Error::new(ErrorKind::Denied, "wrong password")),
+            Some(Trouble::Panics) => panic!("asked to"),
+            None => {}
+        }
         Ok(self.0.changes.lock().len().to_string().into())
     }
 
@@ -223,6 +236,27 @@ async fn a_step_that_failed_is_made_again_soon() {
     let (after, mark) = stage.mark().await.unwrap();
     assert!(after > before, "news waits for no tick");
     assert_eq!(mark.place, "1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_keeps_the_relay_from_beginning_is_told_by_ready() {
+    let stage = Stage::new();
+    *stage.truth.0.trouble.lock() = Some(Trouble::Denies);
+    let cache = stage.process(Level::Fenced);
+    assert_eq!(cache.ready().await.unwrap_err().kind(), ErrorKind::Denied);
+    *stage.truth.0.trouble.lock() = None;
+    cache.ready().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_that_panics_ends_no_relay() {
+    let stage = Stage::new();
+    *stage.truth.0.trouble.lock() = Some(Trouble::Panics);
+    let cache = stage.process(Level::Fenced);
+    assert_eq!(cache.ready().await.unwrap_err().kind(), ErrorKind::Panicked);
+    *stage.truth.0.trouble.lock() = None;
+    cache.ready().await.unwrap();
+    assert!(stage.mark().await.is_some());
 }
 
 #[tokio::test(start_paused = true)]

@@ -178,7 +178,7 @@ where
             }
         }
         if let Some(relay) = &self.inner.relay {
-            while !relay.begun().await {
+            while !relay.begun().await? {
                 self.inner.check_open()?;
             }
         }

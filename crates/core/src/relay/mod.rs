@@ -12,6 +12,7 @@
 mod news;
 
 use std::{
+    panic::AssertUnwindSafe,
     sync::{
         Arc, Weak,
         atomic::{AtomicBool, Ordering},
@@ -20,6 +21,8 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures_util::FutureExt;
+use parking_lot::Mutex;
 use tokio::{
     sync::Notify,
     time::{Instant, timeout, timeout_at},
@@ -55,6 +58,8 @@ pub(crate) struct Wake {
     changed: Notify,
     begun: AtomicBool,
     has_begun: Notify,
+    /// Why the last step failed, where waiting does not heal it.
+    failed: Mutex<Option<Error>>,
 }
 
 /// What a relay works on.
@@ -95,9 +100,25 @@ impl Follower for Wake {
 
 impl Wake {
     /// Waits, for a while, until somebody relays; whether that is so.
-    pub(crate) async fn begun(&self) -> bool {
+    ///
+    /// # Errors
+    /// Why this process could not, where waiting does not heal it.
+    pub(crate) async fn begun(&self) -> Result<bool> {
         let begun = self.has_begun.notified();
-        self.begun.load(Ordering::Acquire) || timeout(TICK, begun).await.is_ok()
+        if self.begun.load(Ordering::Acquire) || timeout(TICK, begun).await.is_ok() {
+            return Ok(true);
+        }
+        self.failed.lock().clone().map_or(Ok(false), Err)
+    }
+
+    /// Notes why the last step failed, if waiting does not heal it; what is new is said once.
+    fn note(&self, step: &Result<()>, namespace: &str) {
+        let lasting = step.as_ref().err().filter(|error| !error.is_transient());
+        let mut failed = self.failed.lock();
+        if let (Some(error), None) = (lasting, &*failed) {
+            tracing::warn!(%error, cache = %namespace, "the relay cannot go on; it tries again");
+        }
+        *failed = lasting.cloned();
     }
 
     fn begin(&self) {
@@ -126,14 +147,16 @@ impl Relay {
             if woken && begun < due && !matches!(self.place, Place::Held { .. }) {
                 continue;
             }
-            let step = timeout(STEP, self.step()).await.unwrap_or_else(|_| Err(Error::timeout(STEP)));
+            let step = self.guarded_step().await;
             if let Err(error) = &step {
-                tracing::debug!(%error, cache = %self.space.namespace, "the relay could not go on; it tries again");
+                tracing::debug!(%error, cache = %self.space.namespace, "a step of the relay failed");
                 self.place = Place::Unknown;
             }
             failures = if step.is_err() { failures + 1 } else { 0 };
             due = begun + self.pause(failures);
-            if let (Place::Held { .. } | Place::Seen { .. }, Some(wake)) = (&self.place, wake.upgrade()) {
+            let Some(wake) = wake.upgrade() else { return };
+            wake.note(&step, &self.space.namespace);
+            if !matches!(self.place, Place::Unknown) {
                 wake.begin();
             }
         }
@@ -158,6 +181,15 @@ impl Relay {
 
     fn takeover(&self) -> Duration {
         (self.tick() * TICKS_TO_TAKEOVER).max(SHORTEST_TAKEOVER)
+    }
+
+    /// A step that ends: a tier may hang or panic, and the relay goes on.
+    async fn guarded_step(&mut self) -> Result<()> {
+        match timeout(STEP, AssertUnwindSafe(self.step()).catch_unwind()).await {
+            Ok(Ok(step)) => step,
+            Ok(Err(_panic)) => Err(Error::new(ErrorKind::Panicked, "a tier or a log panicked in a step of the relay")),
+            Err(_) => Err(Error::timeout(STEP)),
+        }
     }
 
     async fn step(&mut self) -> Result<()> {
