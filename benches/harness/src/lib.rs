@@ -12,6 +12,7 @@ pub mod latency;
 pub mod levels;
 pub mod load;
 pub mod near;
+pub mod near_levels;
 pub mod outbox;
 pub mod remote;
 pub mod report;

@@ -3,14 +3,13 @@
 use std::process::ExitCode;
 
 use terrace_bench::{
-    Effort, Result, database, delivery, levels, load, near, outbox, remote,
+    Effort, Result, database, delivery, levels, load, near, near_levels, outbox, remote,
     report::{Report, heading, latency_heading, latency_line, line},
 };
 use terrace_testbed::{shared_postgres, shared_redis};
 
-const GROUPS: [&str; 6] = ["near", "redis", "postgres", "load", "outbox", "delivery"];
-const USAGE: &str =
-    "usage: cargo xtask bench-report [--json] [--quick] [near] [redis] [postgres] [load] [outbox] [delivery]";
+const GROUPS: [&str; 7] = ["near", "levels", "redis", "postgres", "load", "outbox", "delivery"];
+const USAGE: &str = "usage: cargo xtask bench-report [--json] [--quick] [near] [levels] [redis] [postgres] [load] [outbox] [delivery]";
 
 struct Arguments {
     json: bool,
@@ -73,7 +72,7 @@ async fn measure(arguments: &Arguments) -> Result<()> {
         rows.push(row);
     };
     let mut tell = |row| latencies.push(row);
-    if GROUPS[..5].iter().any(|group| wanted(group)) {
+    if GROUPS[..6].iter().any(|group| wanted(group)) {
         print(heading());
     }
     if wanted("near") {
@@ -81,7 +80,10 @@ async fn measure(arguments: &Arguments) -> Result<()> {
     }
     if wanted("redis") {
         remote::rows(effort, &shared_redis().await?, &mut say).await?;
+    }
+    if wanted("levels") {
         levels::rows(effort, &shared_redis().await?, &mut say).await?;
+        near_levels::rows(effort, &shared_redis().await?, &shared_postgres().await?, &mut say).await?;
     }
     if wanted("postgres") {
         database::rows(effort, &shared_postgres().await?, &mut say).await?;

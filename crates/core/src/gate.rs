@@ -225,9 +225,9 @@ impl<T: Trip> Seat<T> {
     fn take(&mut self) -> Option<Batch<T>> {
         let now = Instant::now();
         let mut late = Vec::new();
-        let mut requests = Vec::new();
-        let mut callers = VecDeque::new();
         let mut queue = self.gate.queue.lock();
+        let most = queue.waiting.len().min(self.gate.limits.batch);
+        let (mut requests, mut callers) = (Vec::with_capacity(most), VecDeque::with_capacity(most));
         while requests.len() < self.gate.limits.batch
             && let Some((request, caller)) = queue.waiting.pop_front()
         {

@@ -187,7 +187,9 @@ impl Relay {
     async fn guarded_step(&mut self) -> Result<()> {
         match timeout(STEP, AssertUnwindSafe(self.step()).catch_unwind()).await {
             Ok(Ok(step)) => step,
-            Ok(Err(_panic)) => Err(Error::new(ErrorKind::Panicked, "a tier or a log panicked in a step of the relay")),
+            Ok(Err(_panic)) => {
+                Err(Error::new(ErrorKind::Panicked, "a tier or a log panicked in a step of the relay"))
+            }
             Err(_) => Err(Error::timeout(STEP)),
         }
     }
