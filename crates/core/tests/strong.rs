@@ -4,10 +4,11 @@
 
 mod support;
 
-use support::{Loader, Stack, builder, fake, ms, without_near};
+use support::{Loader, Stack, builder, fake, ms, pass, without_near};
 use terrace_conformance::{Call, Fake};
 use terrace_core::{
-    Clock, Coalesce, ErrorKind, Freshness, Level, ManualClock, Missing, OnStale, Source, StaleHit, Stampede,
+    Clock, Coalesce, ErrorKind, Expiry, Freshness, Level, Lifetime, ManualClock, Missing, OnStale, Source,
+    StaleHit, Stampede, Writing,
 };
 
 const STORE: Source = Source::Store("db");
@@ -150,6 +151,42 @@ async fn a_failing_store_is_an_error_and_never_a_stale_value() {
     }
     assert_eq!(here.ttl("k").await.unwrap_err().kind(), ErrorKind::Unavailable);
     assert_eq!(loader.runs(), 0);
+}
+
+/// A freshness policy answers with a copy past its time: never a call that asks the store.
+#[tokio::test(start_paused = true)]
+async fn a_stale_copy_of_a_removed_record_is_no_answer() {
+    struct Renewing(OnStale);
+    impl Freshness for Renewing {
+        fn on_stale(&self, _hit: &StaleHit) -> OnStale {
+            self.0
+        }
+    }
+    struct Brief;
+    impl Expiry for Brief {
+        fn lifetime(&self, _writing: &Writing) -> Lifetime {
+            Lifetime { fresh: ms(1_000), stale: ms(60_000) }
+        }
+    }
+    for policy in [OnStale::Serve, OnStale::ServeAndRefresh] {
+        let Servers { hand, redis, db, writer, .. } = &servers();
+        let of = without_near().clock(hand).level(Level::Strong).freshness(Renewing(policy)).expire(Brief);
+        let here = of.tier(redis.another_handle()).store(db.another_handle()).build().unwrap();
+        for key in ["k", "l"] {
+            writer.put(key, 1).await.unwrap();
+            here.with(Level::Fenced).get(key).await.unwrap();
+            here.settled().await;
+            writer.remove(key).await.unwrap();
+        }
+        let copy = here.with(Level::Fenced).get("k").await.unwrap().unwrap();
+        assert_eq!(copy.served().from, Source::Tier("redis"));
+        pass(hand, ms(2_000)).await;
+        let loader = Loader::default();
+        assert_eq!(*here.get_or_load("k", || loader.give(9, ms(0))).await.unwrap(), 9, "{policy:?}");
+        let load = |missing: Missing<String>| async move { Ok::<_, std::io::Error>(missing.zip(vec![9])) };
+        let many = here.get_or_load_many(&keys(&["l"]), load).await.into_values().unwrap();
+        assert!(many[0].as_deref() == Some(&9), "{policy:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
