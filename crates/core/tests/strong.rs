@@ -104,6 +104,32 @@ async fn a_thousand_batches_load_once() {
     assert_eq!(loader.runs(), 1);
 }
 
+/// A late notice tells of no more than that something has changed: whoever comes after it begins anew.
+#[tokio::test(start_paused = true)]
+async fn a_removal_heard_of_late_has_a_load_begin_again_and_all_agree() {
+    let Servers { hand, here, redis, db, .. } = &servers();
+    let there = without_near().clock(hand).level(Level::Strong).tier(redis.another_handle());
+    let there = there.store(db.another_handle()).build().unwrap();
+    redis.log().beat();
+    there.put("k", 0).await.unwrap();
+    redis.log().hold(true);
+    there.remove("k").await.unwrap();
+    let loader = Loader::default();
+    let get = |value| {
+        let (here, loader) = (here.clone(), loader.clone());
+        tokio::spawn(async move { *here.get_or_load("k", || loader.give(value, ms(50))).await.unwrap() })
+    };
+    let first = [get(1), get(1)];
+    tokio::time::sleep(ms(10)).await;
+    redis.log().hold(false);
+    redis.log().beat();
+    let later = [get(2), get(2)];
+    for value in first.into_iter().chain(later) {
+        assert_eq!(value.await.unwrap(), 1, "the first to create the record won");
+    }
+    assert_eq!(loader.runs(), 2, "one before the notice, one after");
+}
+
 /// Anomaly 29: what another's load created may have been replaced before this call.
 #[tokio::test(start_paused = true)]
 async fn whoever_shared_a_load_reads_what_the_store_has_then() {
