@@ -77,9 +77,11 @@ impl<V> Entry<V> {
         }
     }
 
-    /// Gives it another life.
-    pub(crate) fn expire(&self, deadlines: Deadlines) {
-        self.good_until.store(deadlines.fresh_until.as_millis(), Ordering::Relaxed);
+    /// Gives it another life, and lets it be good until `good_until` at most: a longer life proves
+    /// nothing.
+    pub(crate) fn expire(&self, deadlines: Deadlines, good_until: Timestamp) {
+        let good_until = good_until.min(deadlines.fresh_until);
+        self.good_until.store(good_until.as_millis(), Ordering::Relaxed);
         self.fresh_until.store(deadlines.fresh_until.as_millis(), Ordering::Relaxed);
         self.stale_until.store(deadlines.stale_until.as_millis(), Ordering::Relaxed);
         self.expires_at.store(deadlines.expires_at.as_millis(), Ordering::Relaxed);

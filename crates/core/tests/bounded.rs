@@ -319,6 +319,50 @@ async fn what_is_not_proven_is_an_error_or_marked_stale_where_the_store_is_away(
     }
 }
 
+/// Serves what is past its time.
+struct Serve;
+
+impl Freshness for Serve {
+    fn on_stale(&self, _hit: &StaleHit) -> OnStale {
+        OnStale::Serve
+    }
+}
+
+/// A second, and a minute in which it may be served; absences too.
+struct Brief;
+
+impl terrace_core::Expiry for Brief {
+    fn lifetime(&self, _writing: &terrace_core::Writing) -> terrace_core::Lifetime {
+        terrace_core::Lifetime { fresh: ms(1_000), stale: ms(60_000) }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_policy_serves_past_its_time_is_marked_and_an_absence_cannot_be() {
+    for of in [builder, without_near] {
+        let mut servers = servers();
+        let here = servers.process(of().freshness(Serve).expire(Brief));
+        servers.writer.put("k", 1).await.unwrap();
+        servers.relayed(&[]).await;
+        assert_eq!(read(&here, "k").await, Some((1, STORE)));
+        assert_eq!(read(&here, "absent").await, None);
+        here.settled().await;
+        servers.unrelayed(ms(2_000)).await;
+        for key in ["k", "absent"] {
+            servers.writer.put(key, 2).await.unwrap();
+        }
+        let keys = ["k".to_owned(), "absent".to_owned()];
+        let many = here.get_many(&keys).await.into_values().unwrap();
+        for (k, absent) in [
+            (here.get("k").await.unwrap(), here.get("absent").await.unwrap()),
+            (many[0].clone(), many[1].clone()),
+        ] {
+            assert!(k.is_some_and(|k| *k == 1 && k.served().stale));
+            assert!(absent.is_some_and(|absent| *absent == 2 && !absent.served().stale));
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_store_of_its_own_log_needs_no_marks() {
     let hand = Clock::manual();

@@ -4,10 +4,11 @@
 
 mod support;
 
-use support::{Loader, Stack, builder, fake, ms, without_near};
+use support::{Loader, Stack, builder, fake, ms, pass, without_near};
 use terrace_conformance::{Call, Fake};
 use terrace_core::{
-    Clock, Coalesce, ErrorKind, Freshness, Level, ManualClock, Missing, OnStale, Source, StaleHit, Stampede,
+    Clock, Coalesce, ErrorKind, Expiry, Freshness, Level, Lifetime, ManualClock, Missing, OnStale, Source,
+    StaleHit, Stampede, Writing,
 };
 
 const STORE: Source = Source::Store("db");
@@ -103,6 +104,32 @@ async fn a_thousand_batches_load_once() {
     assert_eq!(loader.runs(), 1);
 }
 
+/// A late notice tells of no more than that something has changed: whoever comes after it begins anew.
+#[tokio::test(start_paused = true)]
+async fn a_removal_heard_of_late_has_a_load_begin_again_and_all_agree() {
+    let Servers { hand, here, redis, db, .. } = &servers();
+    let there = without_near().clock(hand).level(Level::Strong).tier(redis.another_handle());
+    let there = there.store(db.another_handle()).build().unwrap();
+    redis.log().beat();
+    there.put("k", 0).await.unwrap();
+    redis.log().hold(true);
+    there.remove("k").await.unwrap();
+    let loader = Loader::default();
+    let get = |value| {
+        let (here, loader) = (here.clone(), loader.clone());
+        tokio::spawn(async move { *here.get_or_load("k", || loader.give(value, ms(50))).await.unwrap() })
+    };
+    let first = [get(1), get(1)];
+    tokio::time::sleep(ms(10)).await;
+    redis.log().hold(false);
+    redis.log().beat();
+    let later = [get(2), get(2)];
+    for value in first.into_iter().chain(later) {
+        assert_eq!(value.await.unwrap(), 1, "the first to create the record won");
+    }
+    assert_eq!(loader.runs(), 2, "one before the notice, one after");
+}
+
 /// Anomaly 29: what another's load created may have been replaced before this call.
 #[tokio::test(start_paused = true)]
 async fn whoever_shared_a_load_reads_what_the_store_has_then() {
@@ -150,6 +177,42 @@ async fn a_failing_store_is_an_error_and_never_a_stale_value() {
     }
     assert_eq!(here.ttl("k").await.unwrap_err().kind(), ErrorKind::Unavailable);
     assert_eq!(loader.runs(), 0);
+}
+
+/// A freshness policy answers with a copy past its time: never a call that asks the store.
+#[tokio::test(start_paused = true)]
+async fn a_stale_copy_of_a_removed_record_is_no_answer() {
+    struct Renewing(OnStale);
+    impl Freshness for Renewing {
+        fn on_stale(&self, _hit: &StaleHit) -> OnStale {
+            self.0
+        }
+    }
+    struct Brief;
+    impl Expiry for Brief {
+        fn lifetime(&self, _writing: &Writing) -> Lifetime {
+            Lifetime { fresh: ms(1_000), stale: ms(60_000) }
+        }
+    }
+    for policy in [OnStale::Serve, OnStale::ServeAndRefresh] {
+        let Servers { hand, redis, db, writer, .. } = &servers();
+        let of = without_near().clock(hand).level(Level::Strong).freshness(Renewing(policy)).expire(Brief);
+        let here = of.tier(redis.another_handle()).store(db.another_handle()).build().unwrap();
+        for key in ["k", "l"] {
+            writer.put(key, 1).await.unwrap();
+            here.with(Level::Fenced).get(key).await.unwrap();
+            here.settled().await;
+            writer.remove(key).await.unwrap();
+        }
+        let copy = here.with(Level::Fenced).get("k").await.unwrap().unwrap();
+        assert_eq!(copy.served().from, Source::Tier("redis"));
+        pass(hand, ms(2_000)).await;
+        let loader = Loader::default();
+        assert_eq!(*here.get_or_load("k", || loader.give(9, ms(0))).await.unwrap(), 9, "{policy:?}");
+        let load = |missing: Missing<String>| async move { Ok::<_, std::io::Error>(missing.zip(vec![9])) };
+        let many = here.get_or_load_many(&keys(&["l"]), load).await.into_values().unwrap();
+        assert!(many[0].as_deref() == Some(&9), "{policy:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

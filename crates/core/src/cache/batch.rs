@@ -219,6 +219,8 @@ where
                     Looked::Missed(mut missed) => {
                         let seen = missed.stale.clone();
                         let Some(hit) = self.loaded_meanwhile(&ticket, seen, oldest) else {
+                            // The lookup may have been another's, made for less.
+                            missed.oldest = oldest;
                             missed.stale = missed.stale.or(stale);
                             unfound.push(Unfound { index, ticket, missed, panicked: 0 });
                             continue;

@@ -25,7 +25,8 @@ where
             if !entry.is_fresh(self.clock.now()) {
                 return false;
             }
-            entry.expire(self.near_deadlines(deadlines, None));
+            let good_until = self.within.end(entry.proven_at(), entry.rests());
+            entry.expire(self.near_deadlines(deadlines, None), good_until);
             true
         })
     }

@@ -68,7 +68,7 @@ pub(crate) struct Missed<V> {
     pub(crate) token: Token,
     /// The farthest tier was only read: led by a plain read, the lookup took no lease there.
     pub(crate) unleased: bool,
-    /// From when on the proof of a copy had to be to answer.
+    /// From when on the proof of a copy has to be to answer: for the lookup; then, for who leads the load.
     pub(crate) oldest: Timestamp,
     /// Before the first tier was asked: so old is the proof that there is nothing.
     pub(crate) began: Timestamp,

@@ -150,7 +150,8 @@ where
     pub(super) fn suffices(&self, entry: &Entry<V>, oldest: Timestamp) -> bool {
         let stale = || {
             let allowed = || self.inner.on_stale(&entry.deadlines(), true) != OnStale::Miss;
-            oldest != NONE && !entry.is_fresh(self.inner.clock.now()) && allowed()
+            let past_its_time = entry.value().is_some() && !entry.is_fresh(self.inner.clock.now());
+            oldest != NONE && past_its_time && allowed()
         };
         entry.proven_at() >= oldest || !stands(Defence::InTime) || stale()
     }

@@ -6,6 +6,7 @@ use super::{
     fences::Fences,
     fill::Copy,
     inner::{Inner, Looked, Missed, NEAR},
+    level::NONE,
 };
 use crate::{
     Deadlines, Entry, Error, Event, Fence, Level, Near, OnStale, Op, Reply, Source, Stored, TierKey,
@@ -190,7 +191,7 @@ where
             deadlines.fresh_until = deadlines.written;
         }
         let entry = Arc::new(Entry::new(value, stored.version, deadlines).vouched(proven_at));
-        if fresh && !proven && !matches!(errand, Errand::Renew | Errand::Anew) {
+        if fresh && !proven && !errand.renews() {
             place.line.tell(&Event::Unproven { tier: place.line.name });
             sought.missed.stale = Some(entry).filter(|entry| entry.value().is_some());
             return Worth::Nothing;
@@ -199,14 +200,15 @@ where
             return Worth::Answer(entry);
         }
         let renewable = errand.loads() || chain.store.is_some() || self.loader.is_some();
+        // Served past its time, a value is marked. An absence cannot be, and who asks the truth alone
+        // takes neither.
+        let is_servable = entry.value().is_some() && sought.missed.oldest != NONE;
         match self.on_stale(&stored.deadlines, renewable) {
-            _ if matches!(errand, Errand::Renew | Errand::Anew) => {
-                sought.missed.stale = Some(entry);
-                Worth::Renew(stored.version)
+            OnStale::Serve | OnStale::ServeAndRefresh if is_servable && !errand.renews() => {
+                Worth::Answer(entry)
             }
-            OnStale::Serve | OnStale::ServeAndRefresh => Worth::Answer(entry),
-            OnStale::Miss => {
-                sought.missed.stale = Some(entry);
+            _ => {
+                sought.missed.stale = Some(entry).filter(|entry| entry.value().is_some());
                 Worth::Renew(stored.version)
             }
         }

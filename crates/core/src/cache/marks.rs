@@ -65,12 +65,11 @@ impl Marks {
         }
     }
 
-    /// A moment before which the mark had not moved to `version`. `None` where that is not known, and
-    /// where the clock has gone back behind it.
+    /// A moment before which the mark had not moved to `version`: the first, where a server that went
+    /// back in time has given the version twice. `None` where that is not known, and where the clock
+    /// has gone back behind it.
     pub(crate) fn moved_at(&self, version: Version, now: Timestamp) -> Option<Timestamp> {
-        let moves = self.moves.lock();
-        let (_, at) = moves.known.iter().rev().find(|(known, _)| *known == version)?;
-        Some(*at).filter(|at| *at <= now)
+        self.moves.lock().first_to(version).filter(|at| *at <= now)
     }
 
     /// All that the truth had committed before was told in the log.
@@ -99,6 +98,11 @@ impl Follower for Marks {
 }
 
 impl Moves {
+    /// When the mark first moved to `version`.
+    fn first_to(&self, version: Version) -> Option<Timestamp> {
+        self.known.iter().find(|(known, _)| *known == version).map(|(_, at)| *at)
+    }
+
     /// The log has told of a move; `None` of one that was no relay's.
     fn go_to(&mut self, version: Option<Version>) {
         // The relay looked after the move before this one, and told of what it found before it moved.
@@ -157,6 +161,17 @@ mod tests {
         assert_eq!(moves.told, at(0));
         moves.go_to(version(3));
         assert_eq!(moves.told, at(10));
+    }
+
+    #[test]
+    fn a_version_that_comes_twice_proves_no_more_than_its_first_move() {
+        let mut moves = Moves::default();
+        for (heard_at, number) in [(10, 1), (20, 2), (30, 1)] {
+            moves.heard_at = Some(at(heard_at));
+            moves.go_to(version(number));
+        }
+        assert_eq!(moves.first_to(Version::from_u64(1)), Some(at(10)));
+        assert_eq!(moves.first_to(Version::from_u64(3)), None);
     }
 
     #[test]

@@ -155,6 +155,8 @@ where
                 if let Some(hit) = self.loaded_meanwhile(&ticket, missed.stale.clone(), oldest) {
                     return Ok(Some(hit));
                 }
+                // The lookup may have been another's, made for less.
+                missed.oldest = oldest;
                 missed.stale = missed.stale.or_else(|| stale.clone());
                 let seen = missed.stale.clone();
                 match self.load(ticket, missed, &mut start).await {

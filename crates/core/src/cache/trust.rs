@@ -61,6 +61,14 @@ impl Within {
         }
     }
 
+    /// Until when a proof of `proven_at` is enough: for ever, where the copy `rests` on the log.
+    pub(crate) fn end(self, proven_at: Timestamp, rests: bool) -> Timestamp {
+        match rests {
+            true => Timestamp::NEVER,
+            false => Timestamp::from_millis(proven_at.as_millis().saturating_add(self.0)),
+        }
+    }
+
     /// Whether `at` was within it before `now`. A clock that went back behind `at` says no.
     #[inline]
     fn reaches(self, at: u64, now: Timestamp) -> bool {
@@ -89,8 +97,7 @@ impl Trust {
         let since = self.since.load(Ordering::Relaxed);
         let gapless = proven_at.as_millis() > since || !stands(Defence::BeforeGap);
         let rests = (within.reaches(heard_at, now) && gapless) || !stands(Defence::OwnEnd);
-        let own_end = Timestamp::from_millis(proven_at.as_millis().saturating_add(within.0));
-        entry.prove(proven_at, if rests { Timestamp::NEVER } else { own_end }, rests);
+        entry.prove(proven_at, within.end(proven_at, rests), rests);
     }
 
     fn hear(&self, at: Timestamp) {
@@ -255,6 +262,20 @@ mod tests {
         trust.hear(at(1_010));
         assert!(!entry.is_good(at(1_010)), "the log does not know of it");
         assert!(entry.is_fresh(at(1_010)), "its life is another matter");
+    }
+
+    #[test]
+    fn a_longer_life_proves_nothing() {
+        let (trust, entry) = (Trust::default(), entry());
+        let longer = Deadlines::ttl(at(0), Duration::from_secs(3_600));
+        trust.admit(&entry, at(10), at(200), WITHIN);
+        entry.expire(longer, WITHIN.end(entry.proven_at(), entry.rests()));
+        trust.hear(at(1_010));
+        assert!(entry.is_good(at(1_009)) && !entry.is_good(at(1_010)), "the log does not know of it");
+        assert!(entry.is_fresh(at(3_599_999)));
+        trust.admit(&entry, at(1_010), at(1_020), WITHIN);
+        entry.expire(longer, WITHIN.end(entry.proven_at(), entry.rests()));
+        assert!(entry.is_good(at(3_599_999)), "now it does");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::{
     Cache,
     batch::{Answers, Boarded, Unfound, Wanted},
     grouped::StartMany,
-    inner::{Inner, Looked},
+    inner::{Inner, Looked, Missed},
     level::NONE,
     load::is_reentrant,
     many::Many,
@@ -101,7 +101,7 @@ where
                 return Err(reentrant_error());
             }
             let missed = match self.lookup_of(&ticket).await {
-                Looked::Missed(missed) => missed,
+                Looked::Missed(missed) => Missed { oldest: NONE, ..missed },
                 _ if ticket.joined() => continue,
                 Looked::Found(entry, source) => return Ok(self.handle(entry, source, false)),
                 Looked::Failed(error, _) => return Err(error),
@@ -181,6 +181,7 @@ where
             }
             answers.by_index[index] = match self.lookup_of(&ticket).await {
                 Looked::Missed(missed) => {
+                    let missed = Missed { oldest: NONE, ..missed };
                     unfound.push(Unfound { index, ticket, missed, panicked: 0 });
                     None
                 }

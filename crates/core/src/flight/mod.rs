@@ -62,6 +62,11 @@ impl Errand {
     pub(crate) fn loads(self) -> bool {
         self != Self::Read
     }
+
+    /// Whether it is to replace what a tier has.
+    pub(crate) fn renews(self) -> bool {
+        matches!(self, Self::Renew | Self::Anew)
+    }
 }
 
 /// Which flight a caller gets where one of its key is under way.
