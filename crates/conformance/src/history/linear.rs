@@ -10,6 +10,17 @@ const MOST_OPEN: usize = 128;
 /// Ways to explain a key's history that are followed at the same time.
 const MOST_WAYS: usize = 100_000;
 
+/// What came of [`linear`].
+#[derive(Clone, Debug, Default)]
+pub struct Linear {
+    /// What no order explains.
+    pub violations: Vec<Violation>,
+    /// How many keys there were to judge.
+    pub keys: usize,
+    /// Those that were not decided: their absence from the violations says nothing.
+    pub undecided: Vec<Key>,
+}
+
 /// Holds the reads and writes of each key to linearizability: each took effect at one moment
 /// between its call and its return, and every answer fits that order. A write whose end is not
 /// known may take effect at any moment after its call, or never; where the history has the changes
@@ -18,9 +29,8 @@ const MOST_WAYS: usize = 100_000;
 /// Follows all explanations through the history, event by event, as in Lowe, Testing for
 /// Linearizability, Concurrency and Computation 29(4), 2017 (just-in-time linearization).
 ///
-/// Gives the violations, and the keys that were not decided: those with more than 128 operations
-/// open at the same time or 100,000 explanations.
-pub fn linear(history: &History) -> (Vec<Violation>, Vec<Key>) {
+/// Not decided are keys with more than 128 operations open at the same time or 100,000 explanations.
+pub fn linear(history: &History) -> Linear {
     let timeline = Timeline::of(history);
     let mut keys: HashMap<Key, Vec<Op>> = HashMap::new();
     for read in &history.reads {
@@ -42,18 +52,18 @@ pub fn linear(history: &History) -> (Vec<Violation>, Vec<Key>) {
     }
     let mut keys: Vec<(Key, Vec<Op>)> = keys.into_iter().collect();
     keys.sort_by_key(|(key, _)| *key);
-    let (mut violations, mut undecided) = (Vec::new(), Vec::new());
+    let mut linear = Linear { keys: keys.len(), ..Linear::default() };
     for (key, ops) in keys {
         match explain(&ops) {
             Verdict::Linear => {}
-            Verdict::Undecided => undecided.push(key),
+            Verdict::Undecided => linear.undecided.push(key),
             Verdict::Broken(op) => {
                 let what = format!("no order of the operations explains {:?} of {}", op.act, op.call);
-                violations.push(Violation { at: op.ret.unwrap_or(op.call), key, what });
+                linear.violations.push(Violation { at: op.ret.unwrap_or(op.call), key, what });
             }
         }
     }
-    (violations, undecided)
+    linear
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -20,7 +20,7 @@ mod timeline;
 
 pub use bounded::bounded;
 pub use fenced::fenced;
-pub use linear::linear;
+pub use linear::{Linear, linear};
 pub use lives::lives;
 
 use std::{fmt, time::Duration};
