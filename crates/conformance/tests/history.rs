@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use terrace_conformance::history::{
-    At, Change, End, Fact, From, History, Linear, Read, Truth, Value, Wish, Write, bounded, fenced, linear,
-    lives,
+    At, Change, End, Fact, From, History, Linear, Newness, Read, Truth, Value, Wish, Write, bounded, fenced,
+    linear, lives,
 };
 
 fn ms(millis: u64) -> At {
@@ -17,7 +17,7 @@ fn ms(millis: u64) -> At {
 fn read(at: u64, value: Value) -> Read {
     let (call, ret) = (ms(at), ms(at + 1));
     let (from, joined, stale, anew, loads) = (From::Near, false, false, false, false);
-    Read { process: 1, key: 1, call, ret, value, from, joined, stale, anew, loads }
+    Read { process: 1, key: 1, call, ret, value, from, joined, stale, anew, loads, asked: Newness::Built }
 }
 
 /// Process 1 writes key 1.

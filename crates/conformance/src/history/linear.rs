@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{At, End, From, History, Key, Value, Violation, Wish, timeline::Timeline};
+use super::{At, End, From, History, Key, Newness, Read, Value, Violation, Wish, timeline::Timeline};
 
 /// Operations of one key that may be open at the same time, those included whose end nobody knows.
 const MOST_OPEN: usize = 128;
@@ -24,7 +24,8 @@ pub struct Linear {
 /// Holds the reads and writes of each key to linearizability: each took effect at one moment
 /// between its call and its return, and every answer fits that order. A write whose end is not
 /// known may take effect at any moment after its call, or never; where the history has the changes
-/// of the truth, they say whether and until when. What a loader gave and no store kept is no read.
+/// of the truth, they say whether and until when. What a loader gave and no store kept is no read,
+/// nor is one that asked for less than the truth.
 ///
 /// Follows all explanations through the history, event by event, as in Lowe, Testing for
 /// Linearizability, Concurrency and Computation 29(4), 2017 (just-in-time linearization).
@@ -33,7 +34,8 @@ pub struct Linear {
 pub fn linear(history: &History) -> Linear {
     let timeline = Timeline::of(history);
     let mut keys: HashMap<Key, Vec<Op>> = HashMap::new();
-    for read in &history.reads {
+    let asks = |read: &&Read| matches!(read.asked, Newness::Built | Newness::Truth);
+    for read in history.reads.iter().filter(asks) {
         let known =
             history.changes.is_empty() || read.value.is_none_or(|value| timeline.number(value).is_some());
         if read.from == From::Loader && !known {

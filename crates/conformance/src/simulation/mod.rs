@@ -37,7 +37,7 @@ use terrace_core::{Level, Result};
 
 pub use near::PlainNear;
 pub use network::Way;
-pub use plan::{Act, Fault, Pace, Plan, Stack, Step, Trouble, Weather};
+pub use plan::{Act, Fault, Pace, Plan, Stack, Staleness, Step, Trouble, Weather};
 pub use recorder::Counts;
 pub use shrink::shrink;
 pub use switches::{Switch, switches};

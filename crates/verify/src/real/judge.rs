@@ -181,6 +181,8 @@ fn of_the_store(recording: &Recording, history: &History) -> History {
 
 #[cfg(test)]
 mod tests {
+    use terrace_conformance::history::Newness;
+
     use super::*;
     use crate::real::plan::Plan;
 
@@ -207,7 +209,19 @@ mod tests {
     fn read_of(value: Option<u64>) -> Line {
         let (process, key, from, call, ret) = (1, 1, From::Store, At(50 * MS), At(51 * MS));
         let (joined, stale, anew, loads) = (false, false, false, false);
-        Line::Read(Read { process, key, call, ret, value, from, joined, stale, anew, loads })
+        Line::Read(Read {
+            process,
+            key,
+            call,
+            ret,
+            value,
+            from,
+            joined,
+            stale,
+            anew,
+            loads,
+            asked: Newness::Built,
+        })
     }
 
     fn told() -> Line {
