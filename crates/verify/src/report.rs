@@ -82,7 +82,8 @@ impl Simulated {
     fn json(&self) -> serde_json::Value {
         let row = |tally: &Tally| {
             json!({
-                "reads": tally.reads, "failed_reads": tally.failed_reads, "writes": tally.writes,
+                "reads": tally.reads, "failed_reads": tally.failed_reads, "stale_reads": tally.stale,
+                "reads_at_other_levels": tally.other_levels, "writes": tally.writes,
                 "violations": tally.violations, "keys_judged_linear": tally.decided.keys,
                 "undecided_keys": tally.decided.undecided, "seeds": tally.seeds,
                 "faults": tally.faults, "messages_lost": tally.lost, "requests_late": tally.late,
@@ -103,16 +104,16 @@ impl fmt::Display for Simulated {
         writeln!(f, "simulated from seed {}, in {:.0} s\n", self.from, self.elapsed.as_secs_f64())?;
         writeln!(
             f,
-            "| level | reads checked | violations | seeds | faults | messages lost | requests late | notices heard | gaps | rollbacks found | relay steps | reads failed | keys undecided of those judged linear |"
+            "| level | reads checked | violations | seeds | faults | messages lost | requests late | notices heard | gaps | rollbacks found | relay steps | reads failed | marked stale | at other levels | keys undecided of those judged linear |"
         )?;
-        writeln!(f, "|---|---|---|---|---|---|---|---|---|---|---|---|---|")?;
+        writeln!(f, "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|")?;
         let levels = self.levels.iter().map(|(level, tally)| (level.as_str(), tally));
         for (level, tally) in levels.chain([("all", &total)]) {
             let Tally { reads, violations, seeds, faults, lost, late, notices, gaps, renewals, .. } = tally;
-            let Tally { steps, failed_reads, decided, .. } = tally;
+            let Tally { steps, failed_reads, stale, other_levels, decided, .. } = tally;
             writeln!(
                 f,
-                "| {level} | {reads} | {violations} | {seeds} | {faults} | {lost} | {late} | {notices} | {gaps} | {renewals} | {steps} | {failed_reads} | {decided} |"
+                "| {level} | {reads} | {violations} | {seeds} | {faults} | {lost} | {late} | {notices} | {gaps} | {renewals} | {steps} | {failed_reads} | {stale} | {other_levels} | {decided} |"
             )?;
         }
         for (level, tally) in &self.levels {

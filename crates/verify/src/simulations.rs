@@ -20,6 +20,8 @@ use crate::decided::Decided;
 pub(crate) struct Tally {
     pub(crate) reads: u64,
     pub(crate) failed_reads: u64,
+    pub(crate) stale: u64,
+    pub(crate) other_levels: u64,
     pub(crate) writes: u64,
     pub(crate) violations: u64,
     pub(crate) decided: Decided,
@@ -96,6 +98,8 @@ impl Tally {
         Self {
             reads: run.history.reads.len() as u64,
             failed_reads: run.counts.failed_reads,
+            stale: run.counts.stale_reads,
+            other_levels: run.counts.other_levels,
             writes: run.history.writes.len() as u64,
             violations: run.violations.len() as u64,
             decided,
@@ -114,6 +118,8 @@ impl Tally {
     pub(crate) fn add(&mut self, other: Self) {
         self.reads += other.reads;
         self.failed_reads += other.failed_reads;
+        self.stale += other.stale;
+        self.other_levels += other.other_levels;
         self.writes += other.writes;
         self.violations += other.violations;
         self.decided.add(other.decided);

@@ -117,7 +117,7 @@ impl Client {
         let stale = served.as_ref().is_some_and(|served| served.stale);
         self.recorder.count(|counts| {
             counts.stale_reads += u64::from(stale);
-            counts.levelled_reads += u64::from(asked != Newness::Built);
+            counts.other_levels += u64::from(asked != Newness::Built);
         });
         let (process, value) = (self.process, got.map(|got| *got));
         let read = |ret| Read { process, key, call, ret, value, from, joined, stale, anew, loads, asked };

@@ -344,7 +344,10 @@ fn random_stack(rng: &mut Rng) -> Stack {
         _ => (true, 0),
     };
     let short = |rng: &mut Rng| Duration::from_millis(rng.u64(50..2_000));
-    let (life, bound) = (short(rng), Duration::from_millis(rng.u64(100..1_200)));
+    // Lives that end within a plan, so that there is something stale.
+    let stale = if rng.bool() { Duration::ZERO } else { short(rng) };
+    let life = if stale.is_zero() { short(rng) } else { Duration::from_millis(rng.u64(10..300)) };
+    let bound = Duration::from_millis(rng.u64(100..1_200));
     let level = match (store, tiers, rng.u8(..10)) {
         (false, _, 0..2) => Level::Ttl,
         (false, _, 2) => Level::Bounded(life.max(Duration::from_millis(100))),
@@ -367,7 +370,7 @@ fn random_stack(rng: &mut Rng) -> Stack {
         alone: (store && tiers == 0) || rng.u8(..8) == 0,
         life,
         near_life: rng.bool().then(|| short(rng)),
-        stale: if rng.bool() { Duration::ZERO } else { short(rng) },
+        stale,
         freshness: Staleness { while_revalidate: rng.bool(), if_error: rng.bool() },
         negative: if rng.bool() { Duration::ZERO } else { Duration::from_millis(rng.u64(10..100)) },
     }

@@ -31,7 +31,7 @@ pub struct Counts {
     /// Reads that were answered with a value marked stale, and held to little.
     pub stale_reads: u64,
     /// Reads at another level than that of their cache.
-    pub levelled_reads: u64,
+    pub other_levels: u64,
     /// Messages that were lost on their way.
     pub lost: u64,
     /// Requests that were carried out after their caller had given up.
