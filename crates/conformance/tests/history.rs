@@ -5,7 +5,8 @@
 use std::time::Duration;
 
 use terrace_conformance::history::{
-    At, Change, End, Fact, From, History, Read, Truth, Value, Wish, Write, bounded, fenced, linear, lives,
+    At, Change, End, Fact, From, History, Linear, Newness, Read, Truth, Value, Wish, Write, bounded, fenced,
+    linear, lives,
 };
 
 fn ms(millis: u64) -> At {
@@ -16,7 +17,7 @@ fn ms(millis: u64) -> At {
 fn read(at: u64, value: Value) -> Read {
     let (call, ret) = (ms(at), ms(at + 1));
     let (from, joined, stale, anew, loads) = (From::Near, false, false, false, false);
-    Read { process: 1, key: 1, call, ret, value, from, joined, stale, anew, loads }
+    Read { process: 1, key: 1, call, ret, value, from, joined, stale, anew, loads, asked: Newness::Built }
 }
 
 /// Process 1 writes key 1.
@@ -319,7 +320,7 @@ fn a_copy_is_served_for_its_life_from_the_last_time_it_was_obtained() {
 
 fn is_linear(reads: &[Read], writes: &[Write]) -> bool {
     let history = History { reads: reads.to_vec(), writes: writes.to_vec(), ..History::default() };
-    let (violations, undecided) = linear(&history);
+    let Linear { violations, undecided, .. } = linear(&history);
     assert!(undecided.is_empty());
     violations.is_empty()
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::{
+    decided::Decided,
     real::{Recording, judge},
     story::story,
 };
@@ -24,6 +25,7 @@ pub(crate) fn check(file: &Path) -> Result<bool, terrace::BoxError> {
         lines[told].iter().for_each(|(at, line)| println!("  {at}  {line}"));
     }
     judged.violations.iter().take(20).for_each(|violation| println!("VIOLATION {violation}"));
-    println!("{} violations, {} keys undecided", judged.violations.len(), judged.undecided.len());
-    Ok(judged.violations.is_empty())
+    let decided = judged.decided.unwrap_or_default();
+    println!("{} violations, {decided} keys undecided", judged.violations.len());
+    Ok(judged.violations.is_empty() && !judged.decided.is_some_and(Decided::is_nothing))
 }

@@ -3,6 +3,7 @@
 
 mod arguments;
 mod check;
+mod decided;
 mod real;
 mod replay;
 mod report;

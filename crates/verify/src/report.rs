@@ -20,7 +20,7 @@ pub(crate) struct Report {
 
 impl Report {
     pub(crate) fn is_good(&self) -> bool {
-        self.simulated.as_ref().is_none_or(|simulated| simulated.total().violations == 0)
+        self.simulated.as_ref().is_none_or(|simulated| simulated.is_good())
             && self.switches.iter().all(|switch| switch.holds && switch.caught)
             && self.real.as_ref().is_none_or(Real::is_good)
     }
@@ -69,6 +69,10 @@ impl fmt::Display for Report {
 }
 
 impl Simulated {
+    fn is_good(&self) -> bool {
+        self.total().failures.is_empty() && !self.levels.values().any(|tally| tally.decided.is_too_little())
+    }
+
     fn total(&self) -> Tally {
         let mut total = Tally::default();
         self.levels.values().for_each(|tally| total.add(tally.clone()));
@@ -78,8 +82,10 @@ impl Simulated {
     fn json(&self) -> serde_json::Value {
         let row = |tally: &Tally| {
             json!({
-                "reads": tally.reads, "failed_reads": tally.failed_reads, "writes": tally.writes,
-                "violations": tally.violations, "undecided_keys": tally.undecided, "seeds": tally.seeds,
+                "reads": tally.reads, "failed_reads": tally.failed_reads, "stale_reads": tally.stale,
+                "reads_at_other_levels": tally.other_levels, "writes": tally.writes,
+                "violations": tally.violations, "keys_judged_linear": tally.decided.keys,
+                "undecided_keys": tally.decided.undecided, "seeds": tally.seeds,
                 "faults": tally.faults, "messages_lost": tally.lost, "requests_late": tally.late,
                 "notices_heard": tally.notices, "gaps": tally.gaps, "rollbacks_found": tally.renewals,
                 "relay_steps": tally.steps,
@@ -98,17 +104,20 @@ impl fmt::Display for Simulated {
         writeln!(f, "simulated from seed {}, in {:.0} s\n", self.from, self.elapsed.as_secs_f64())?;
         writeln!(
             f,
-            "| level | reads checked | violations | seeds | faults | messages lost | requests late | notices heard | gaps | rollbacks found | relay steps | reads failed | keys undecided |"
+            "| level | reads checked | violations | seeds | faults | messages lost | requests late | notices heard | gaps | rollbacks found | relay steps | reads failed | marked stale | at other levels | keys undecided of those judged linear |"
         )?;
-        writeln!(f, "|---|---|---|---|---|---|---|---|---|---|---|---|---|")?;
+        writeln!(f, "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|")?;
         let levels = self.levels.iter().map(|(level, tally)| (level.as_str(), tally));
         for (level, tally) in levels.chain([("all", &total)]) {
             let Tally { reads, violations, seeds, faults, lost, late, notices, gaps, renewals, .. } = tally;
-            let Tally { steps, failed_reads, undecided, .. } = tally;
+            let Tally { steps, failed_reads, stale, other_levels, decided, .. } = tally;
             writeln!(
                 f,
-                "| {level} | {reads} | {violations} | {seeds} | {faults} | {lost} | {late} | {notices} | {gaps} | {renewals} | {steps} | {failed_reads} | {undecided} |"
+                "| {level} | {reads} | {violations} | {seeds} | {faults} | {lost} | {late} | {notices} | {gaps} | {renewals} | {steps} | {failed_reads} | {stale} | {other_levels} | {decided} |"
             )?;
+        }
+        for (level, tally) in &self.levels {
+            tally.decided.complaint().iter().try_for_each(|what| writeln!(f, "\n{level}: {what}"))?;
         }
         total.failures.iter().take(20).try_for_each(|(seed, what)| writeln!(f, "\nseed {seed}: {what}"))
     }
@@ -120,7 +129,8 @@ impl Real {
             json!({
                 "stack": stack.to_string(), "level": format!("{demand:?}"), "reads": row.reads,
                 "near_reads": row.near, "failed_reads": row.failed_reads, "writes": row.writes,
-                "violations": row.violations, "undecided_keys": row.undecided, "rounds": row.rounds,
+                "violations": row.violations, "keys_judged_linear": row.decided.keys,
+                "undecided_keys": row.decided.undecided, "rounds": row.rounds,
                 "processes": row.processes, "stalest_near_read_ms": row.stalest.as_millis() as u64,
             })
         });
@@ -147,7 +157,7 @@ impl fmt::Display for Real {
         writeln!(f, "real servers from seed {}, in {:.0} s\n", self.from, self.elapsed.as_secs_f64())?;
         writeln!(
             f,
-            "| stack | level | reads checked | violations | rounds | processes | writes | near reads | stalest near read | reads failed | keys undecided |"
+            "| stack | level | reads checked | violations | rounds | processes | writes | near reads | stalest near read | reads failed | keys undecided of those judged linear |"
         )?;
         writeln!(f, "|---|---|---|---|---|---|---|---|---|---|---|")?;
         for ((stack, demand), row) in &self.rows {
@@ -162,8 +172,14 @@ impl fmt::Display for Real {
                 row.writes,
                 row.near,
                 row.failed_reads,
-                row.undecided
+                row.decided
             )?;
+        }
+        for ((stack, demand), row) in &self.rows {
+            row.decided
+                .complaint()
+                .iter()
+                .try_for_each(|what| writeln!(f, "\n{stack}, {demand:?}: {what}"))?;
         }
         writeln!(f, "\n| fault | times |\n|---|---|")?;
         self.faults.iter().try_for_each(|(fault, count)| writeln!(f, "| {fault:?} | {count} |"))?;
@@ -181,5 +197,31 @@ impl fmt::Display for Real {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{
+        decided::Decided,
+        real::{Demand, Row, Stack},
+    };
+
+    #[test]
+    fn what_was_hardly_decided_is_not_good() {
+        for (undecided, good) in [(0, true), (5, true), (6, false)] {
+            let decided = Decided::new(100, undecided);
+            let rows = [((Stack::RedisStore, Demand::Strong), Row { decided, ..Row::default() })];
+            let real = Some(Real { rows: rows.into(), ..Real::default() });
+            let levels = [("Strong".to_owned(), Tally { decided, ..Tally::default() })].into();
+            let simulated = Some(Simulated { levels, from: 0, elapsed: Duration::ZERO });
+            for report in [Report { real, ..Report::default() }, Report { simulated, ..Report::default() }] {
+                assert_eq!(report.is_good(), good, "{undecided} of 100");
+                assert_eq!(report.to_string().contains("TOO LITTLE DECIDED"), !good);
+            }
+        }
     }
 }

@@ -13,14 +13,18 @@ use std::{
 use terrace_conformance::simulation::{Plan, Run, simulate};
 use terrace_core::Level;
 
+use crate::decided::Decided;
+
 /// What the simulations of one level came to.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tally {
     pub(crate) reads: u64,
     pub(crate) failed_reads: u64,
+    pub(crate) stale: u64,
+    pub(crate) other_levels: u64,
     pub(crate) writes: u64,
     pub(crate) violations: u64,
-    pub(crate) undecided: u64,
+    pub(crate) decided: Decided,
     pub(crate) seeds: u64,
     pub(crate) faults: u64,
     pub(crate) lost: u64,
@@ -86,13 +90,19 @@ impl Tally {
                 return Self { violations: 1, seeds: 1, failures, ..Self::default() };
             }
         };
-        let failures = run.violations.first().map(|first| (seed, format!("{}: {first}", plan.stack)));
+        let decided = Decided::new(run.keys, run.undecided.len());
+        let nothing =
+            || (plan.stack.is_linear() && decided.is_nothing()).then(|| "no key was decided".to_owned());
+        let what = run.violations.first().map(ToString::to_string).or_else(nothing);
+        let failures = what.map(|what| (seed, format!("{}: {what}", plan.stack)));
         Self {
             reads: run.history.reads.len() as u64,
             failed_reads: run.counts.failed_reads,
+            stale: run.counts.stale_reads,
+            other_levels: run.counts.other_levels,
             writes: run.history.writes.len() as u64,
             violations: run.violations.len() as u64,
-            undecided: run.undecided.len() as u64,
+            decided,
             seeds: 1,
             faults: run.counts.faults,
             lost: run.counts.lost,
@@ -108,9 +118,11 @@ impl Tally {
     pub(crate) fn add(&mut self, other: Self) {
         self.reads += other.reads;
         self.failed_reads += other.failed_reads;
+        self.stale += other.stale;
+        self.other_levels += other.other_levels;
         self.writes += other.writes;
         self.violations += other.violations;
-        self.undecided += other.undecided;
+        self.decided.add(other.decided);
         self.seeds += other.seeds;
         self.faults += other.faults;
         self.lost += other.lost;

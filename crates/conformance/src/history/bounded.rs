@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use super::{History, Read, Truth, Violation, timeline::Timeline};
+use super::{History, Newness, Read, Truth, Violation, timeline::Timeline};
 
-/// Holds every read that is not marked stale to `bound`: what it gave was still true at some moment
-/// of the `bound` before its call, or later.
+/// Holds every read that is not marked stale to `bound`, or to the one that it asked for: what it gave
+/// was still true at some moment of the bound before its call, or later. Reads that asked for less are
+/// left out.
 ///
 /// ```
 /// use std::time::Duration;
-/// use terrace_conformance::history::{At, Change, From, History, Read, bounded};
+/// use terrace_conformance::history::{At, Change, From, History, Newness, Read, bounded};
 ///
 /// let ms = |millis: u64| At(millis * 1_000_000);
 /// let mut history = History::default();
@@ -18,14 +19,21 @@ use super::{History, Read, Truth, Violation, timeline::Timeline};
 /// history.reads.push(Read {
 ///     process: 0, key: 1, call: ms(200), ret: ms(201), value: Some(10),
 ///     from: From::Near, joined: false, stale: false, anew: false, loads: false,
+///     asked: Newness::Built,
 /// });
 /// assert!(bounded(&history, Duration::from_millis(150)).is_empty());
 /// assert_eq!(bounded(&history, Duration::from_millis(100)).len(), 1);
 /// ```
 pub fn bounded(history: &History, bound: Duration) -> Vec<Violation> {
     let timeline = Timeline::of(history);
-    let bound = u64::try_from(bound.as_nanos()).unwrap_or(u64::MAX);
-    let late = |read: &&Read| !read.stale && is_older(history.truth, &timeline, read, bound);
+    let nanos = |bound: Duration| u64::try_from(bound.as_nanos()).unwrap_or(u64::MAX);
+    let bound_of = |read: &Read| match read.asked {
+        Newness::Built => nanos(bound),
+        Newness::Within(bound) => nanos(bound),
+        Newness::Truth => 0,
+        Newness::Life | Newness::Heard => u64::MAX,
+    };
+    let late = |read: &&Read| !read.is_excused() && is_older(history.truth, &timeline, read, bound_of(read));
     let tell = |read: &Read| Violation {
         at: read.call,
         key: read.key,
@@ -33,7 +41,7 @@ pub fn bounded(history: &History, bound: Duration) -> Vec<Violation> {
             "process {} read {:?}, which was superseded more than {} ms before its call",
             read.process,
             read.value,
-            bound / 1_000_000
+            bound_of(read) / 1_000_000
         ),
     };
     history.reads.iter().filter(late).map(tell).collect()

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    At, Change, End, Fact, From, History, Key, Process, Read, Truth, Violation, Wish, Write,
+    At, Change, End, Fact, From, History, Key, Newness, Process, Read, Truth, Violation, Wish, Write,
     timeline::Timeline,
 };
 
@@ -28,8 +28,10 @@ use super::{
 ///    [`History::distrust`].
 /// 9. Where nothing interferes any more ([`History::calm_from`]), a process reads nothing older than what
 ///    it got by a refresh 50 ms ago.
+/// 10. Any read of a process that asked for the truth is one of 6.
 ///
-/// A tier that goes back in time voids 2 to 4 and 7 for the changes that began before.
+/// Reads that are marked stale, and those that asked for any copy within its life, are held to 1 alone
+/// (the latter to 5 and 6 as well). A tier that goes back in time voids 2 to 4 and 7 for the changes that began before.
 pub fn fenced(history: &History) -> Vec<Violation> {
     let mut checker = Checker::new(history);
     checker.read_facts();
@@ -260,14 +262,20 @@ impl<'a> Checker<'a> {
             Ok(number) => number?,
             Err(what) => return violation(what),
         };
+        if read.is_excused() {
+            return None;
+        }
         if read.loads && read.value.is_none() && self.history.truth == Truth::Store {
             return violation(format!("{}, and it had brought a loader", said(read)));
         }
-        if read.anew && number < self.timeline.at(read.key, read.call) {
+        if (read.anew || read.asked == Newness::Truth) && number < self.timeline.at(read.key, read.call) {
             return violation(format!(
                 "{} of the truth itself gave what was superseded before its call",
                 said(read)
             ));
+        }
+        if read.asked == Newness::Life {
+            return None;
         }
         if let Some(what) = self.judge_renewed(read, number) {
             return violation(what);

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{At, End, From, History, Key, Value, Violation, Wish, timeline::Timeline};
+use super::{At, End, From, History, Key, Newness, Read, Value, Violation, Wish, timeline::Timeline};
 
 /// Operations of one key that may be open at the same time, those included whose end nobody knows.
 const MOST_OPEN: usize = 128;
@@ -10,20 +10,32 @@ const MOST_OPEN: usize = 128;
 /// Ways to explain a key's history that are followed at the same time.
 const MOST_WAYS: usize = 100_000;
 
+/// What came of [`linear`].
+#[derive(Clone, Debug, Default)]
+pub struct Linear {
+    /// What no order explains.
+    pub violations: Vec<Violation>,
+    /// How many keys there were to judge.
+    pub keys: usize,
+    /// Those that were not decided: their absence from the violations says nothing.
+    pub undecided: Vec<Key>,
+}
+
 /// Holds the reads and writes of each key to linearizability: each took effect at one moment
 /// between its call and its return, and every answer fits that order. A write whose end is not
 /// known may take effect at any moment after its call, or never; where the history has the changes
-/// of the truth, they say whether and until when. What a loader gave and no store kept is no read.
+/// of the truth, they say whether and until when. What a loader gave and no store kept is no read,
+/// nor is one that asked for less than the truth.
 ///
 /// Follows all explanations through the history, event by event, as in Lowe, Testing for
 /// Linearizability, Concurrency and Computation 29(4), 2017 (just-in-time linearization).
 ///
-/// Gives the violations, and the keys that were not decided: those with more than 128 operations
-/// open at the same time or 100,000 explanations.
-pub fn linear(history: &History) -> (Vec<Violation>, Vec<Key>) {
+/// Not decided are keys with more than 128 operations open at the same time or 100,000 explanations.
+pub fn linear(history: &History) -> Linear {
     let timeline = Timeline::of(history);
     let mut keys: HashMap<Key, Vec<Op>> = HashMap::new();
-    for read in &history.reads {
+    let asks = |read: &&Read| matches!(read.asked, Newness::Built | Newness::Truth);
+    for read in history.reads.iter().filter(asks) {
         let known =
             history.changes.is_empty() || read.value.is_none_or(|value| timeline.number(value).is_some());
         if read.from == From::Loader && !known {
@@ -42,18 +54,18 @@ pub fn linear(history: &History) -> (Vec<Violation>, Vec<Key>) {
     }
     let mut keys: Vec<(Key, Vec<Op>)> = keys.into_iter().collect();
     keys.sort_by_key(|(key, _)| *key);
-    let (mut violations, mut undecided) = (Vec::new(), Vec::new());
+    let mut linear = Linear { keys: keys.len(), ..Linear::default() };
     for (key, ops) in keys {
         match explain(&ops) {
             Verdict::Linear => {}
-            Verdict::Undecided => undecided.push(key),
+            Verdict::Undecided => linear.undecided.push(key),
             Verdict::Broken(op) => {
                 let what = format!("no order of the operations explains {:?} of {}", op.act, op.call);
-                violations.push(Violation { at: op.ret.unwrap_or(op.call), key, what });
+                linear.violations.push(Violation { at: op.ret.unwrap_or(op.call), key, what });
             }
         }
     }
-    (violations, undecided)
+    linear
 }
 
 #[derive(Clone, Copy, Debug)]

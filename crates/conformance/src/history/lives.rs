@@ -18,7 +18,7 @@ pub fn lives(history: &History, life: Duration) -> Vec<Violation> {
         }
     }
     let mut violations = Vec::new();
-    for read in history.reads.iter().filter(|read| !read.stale) {
+    for read in history.reads.iter().filter(|read| !read.is_excused()) {
         let Some(value) = read.value else { continue };
         let times = obtained.get(&value).map_or(&[][..], Vec::as_slice);
         let before = times.partition_point(|at| *at <= read.ret);

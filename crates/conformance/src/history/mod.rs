@@ -20,7 +20,7 @@ mod timeline;
 
 pub use bounded::bounded;
 pub use fenced::fenced;
-pub use linear::linear;
+pub use linear::{Linear, linear};
 pub use lives::lives;
 
 use std::{fmt, time::Duration};
@@ -94,12 +94,39 @@ pub struct Read {
     pub from: From,
     /// It shared a trip or load that may have begun before the call.
     pub joined: bool,
-    /// It was marked stale.
+    /// It was marked stale: what it may be held to is said by [`Newness`].
     pub stale: bool,
-    /// It asked the truth anew (`refresh`), or was read at level `Strong`.
+    /// It asked the truth anew (`refresh`).
     pub anew: bool,
     /// It brought a loader.
     pub loads: bool,
+    /// How new the answer was to be.
+    #[serde(default)]
+    pub asked: Newness,
+}
+
+/// How new the answer to a read was to be. One that is marked stale may be older, but for
+/// [`Newness::Truth`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Newness {
+    /// As the cache promises.
+    #[default]
+    Built,
+    /// Any copy within its life: level `Ttl`.
+    Life,
+    /// As its process has heard: level `Fenced`.
+    Heard,
+    /// True so long before the call, or later: level `Bounded`.
+    Within(Duration),
+    /// True at the call, or later: level `Strong` in a cache of another one.
+    Truth,
+}
+
+impl Read {
+    /// Whether it says of itself that it may be old.
+    pub(crate) fn is_excused(&self) -> bool {
+        self.stale && self.asked != Newness::Truth
+    }
 }
 
 /// What a write asked for.

@@ -9,15 +9,16 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use terrace_core::{BoxError, Cache, Cached, Error, ErrorKind, Missing, Result, Source, Version};
+use terrace_core::{BoxError, Cache, Cached, Error, ErrorKind, Level, Missing, Result, Source, Version};
 use tokio::time::sleep;
 
 use super::{
+    GRAIN,
     near::PlainNear,
     plan::{Act, Pace, Stack},
     recorder::Recorder,
 };
-use crate::history::{At, End, Fact, From, Key, Process, Read, Wish};
+use crate::history::{At, End, Fact, From, Key, Newness, Process, Read, Wish};
 
 /// The caches that a run is about.
 pub(super) type Stacked = Cache<u64, u64, PlainNear>;
@@ -42,28 +43,36 @@ struct Asked {
     call: At,
     loads: bool,
     anew: bool,
+    newness: Newness,
+}
+
+/// The handle by which a step reads, and what that asks for.
+struct Via {
+    cache: Stacked,
+    newness: Newness,
 }
 
 impl Client {
-    pub(super) async fn act(self: Arc<Self>, act: Act) {
+    pub(super) async fn act(self: Arc<Self>, act: Act, level: Option<Level>) {
+        let via = self.via(level);
         match act {
             Act::Get(key) => {
-                let asked = self.ask(false);
-                let got = self.cache.get(&key).await;
+                let asked = self.ask(&via, false);
+                let got = via.cache.get(&key).await;
                 self.read(asked, key, got);
             }
-            Act::Load(key, pace) => self.load(key, pace).await,
+            Act::Load(key, pace) => self.load(&via, key, pace).await,
             Act::Refresh(key, pace) => {
-                let asked = Asked { anew: true, ..self.ask(true) };
-                let got = self.cache.refresh(&key, |_| self.loader(key, pace)).await;
+                let asked = Asked { anew: true, ..self.ask(&via, true) };
+                let got = via.cache.refresh(&key, |_| self.loader(key, pace)).await;
                 self.read(asked, key, got);
             }
             Act::GetMany(from, to) => {
-                let (asked, keys) = (self.ask(false), (from..to).collect::<Vec<_>>());
-                let many = self.cache.get_many(&keys).await;
+                let (asked, keys) = (self.ask(&via, false), (from..to).collect::<Vec<_>>());
+                let many = via.cache.get_many(&keys).await;
                 keys.into_iter().zip(many).for_each(|(key, got)| self.read(asked, key, got));
             }
-            Act::LoadMany(from, to, pace) => self.load_many(from, to, pace).await,
+            Act::LoadMany(from, to, pace) => self.load_many(&via, from, to, pace).await,
             Act::Put(key) => self.change(key, Wish::Put(0)).await,
             Act::PutIfAbsent(key) => self.change(key, Wish::PutIfAbsent(0)).await,
             Act::Replace(key) => self.change(key, Wish::Replace(0, 0)).await,
@@ -80,15 +89,22 @@ impl Client {
         }
     }
 
-    fn ask(&self, loads: bool) -> Asked {
-        Asked { call: self.recorder.now(), loads, anew: false }
+    fn via(&self, level: Option<Level>) -> Via {
+        let Some(level) = level else {
+            return Via { cache: self.cache.clone(), newness: Newness::Built };
+        };
+        Via { cache: self.cache.with(level), newness: newness(self.stack.level, level) }
+    }
+
+    fn ask(&self, via: &Via, loads: bool) -> Asked {
+        Asked { call: self.recorder.now(), loads, anew: false, newness: via.newness }
     }
 
     fn read(&self, asked: Asked, key: Key, got: Result<Option<Cached<u64>>>) {
         let Ok(got) = got else {
             return self.recorder.count(|counts| counts.failed_reads += 1);
         };
-        let Asked { call, loads, anew } = asked;
+        let Asked { call, loads, anew, newness: asked } = asked;
         let served = got.as_ref().map(Cached::served);
         let from = match served.as_ref().map(|served| &served.from) {
             Some(Source::Near) => From::Near,
@@ -99,8 +115,13 @@ impl Client {
         };
         let joined = served.as_ref().is_none_or(|served| served.coalesced);
         let stale = served.as_ref().is_some_and(|served| served.stale);
+        self.recorder.count(|counts| {
+            counts.stale_reads += u64::from(stale);
+            counts.other_levels += u64::from(asked != Newness::Built);
+        });
         let (process, value) = (self.process, got.map(|got| *got));
-        self.recorder.read(|ret| Read { process, key, call, ret, value, from, joined, stale, anew, loads });
+        let read = |ret| Read { process, key, call, ret, value, from, joined, stale, anew, loads, asked };
+        self.recorder.read(read);
     }
 
     fn writes(&self, key: Option<Key>, wish: Wish) -> usize {
@@ -108,8 +129,8 @@ impl Client {
     }
 
     /// A load; over a store it is also a write of what it offers, where nothing is there.
-    async fn load(&self, key: Key, pace: Pace) {
-        let asked = self.ask(true);
+    async fn load(&self, via: &Via, key: Key, pace: Pace) {
+        let asked = self.ask(via, true);
         let offered = Arc::new(Mutex::new(None));
         let load = |_| {
             let (load, offered) = (self.loader(key, pace), Arc::clone(&offered));
@@ -122,7 +143,7 @@ impl Client {
                 Ok::<_, BoxError>(value)
             }
         };
-        let got = self.cache.get_or_load_with(&key, load).await;
+        let got = via.cache.get_or_load_with(&key, load).await;
         if let Some((value, write)) = offered.lock().take() {
             let end = match &got {
                 Ok(Some(got)) if **got == value => End::Done,
@@ -165,8 +186,8 @@ impl Client {
         }
     }
 
-    async fn load_many(&self, from: u64, to: u64, pace: Pace) {
-        let (asked, keys) = (self.ask(true), (from..to).collect::<Vec<_>>());
+    async fn load_many(&self, via: &Via, from: u64, to: u64, pace: Pace) {
+        let (asked, keys) = (self.ask(via, true), (from..to).collect::<Vec<_>>());
         let load = |missing: Missing<u64>| {
             let loads = missing.keys().iter().map(|&key| {
                 let load = self.loader(key, pace);
@@ -174,7 +195,7 @@ impl Client {
             });
             futures_util::future::try_join_all(loads.collect::<Vec<_>>())
         };
-        let many = self.cache.get_or_load_many(&keys, load).await;
+        let many = via.cache.get_or_load_many(&keys, load).await;
         keys.into_iter().zip(many).for_each(|(key, got)| self.read(asked, key, got));
     }
 
@@ -201,7 +222,7 @@ impl Client {
         // A conditional put begins with a read, which is a read of its own.
         let seen = match wish {
             Wish::Replace(..) => {
-                let asked = self.ask(false);
+                let asked = self.ask(&self.via(None), false);
                 let got = self.cache.get(&key).await;
                 let seen =
                     got.as_ref().ok().and_then(Option::as_ref).map(|got| (**got, got.served().version));
@@ -266,18 +287,29 @@ impl Client {
     /// One more read of every key, once all is well, and another one after a refresh.
     pub(super) async fn read_all(self: Arc<Self>) {
         for key in 0..self.keys {
-            Arc::clone(&self).act(Act::Get(key)).await;
+            Arc::clone(&self).act(Act::Get(key), None).await;
             if !self.stack.is_linear() {
-                Arc::clone(&self).act(Act::Refresh(key, Pace::Late(0))).await;
+                Arc::clone(&self).act(Act::Refresh(key, Pace::Late(0)), None).await;
             }
         }
         if !self.stack.is_linear() {
             // Copies are filled off the caller's path.
             pause(FILLED_WITHIN).await;
             for key in 0..self.keys {
-                Arc::clone(&self).act(Act::Get(key)).await;
+                Arc::clone(&self).act(Act::Get(key), None).await;
             }
         }
+    }
+}
+
+/// What docs/consistency.md promises of reads at a level in a cache that was built at another; reads
+/// that are refused are held to whatever is the most.
+fn newness(built: Level, asked: Level) -> Newness {
+    match (built, asked) {
+        (_, Level::Ttl) => Newness::Life,
+        (_, Level::Fenced) => Newness::Heard,
+        (Level::Bounded(_), Level::Bounded(bound)) => Newness::Within(bound + GRAIN),
+        _ => Newness::Truth,
     }
 }
 

@@ -37,7 +37,7 @@ use terrace_core::{Level, Result};
 
 pub use near::PlainNear;
 pub use network::Way;
-pub use plan::{Act, Fault, Pace, Plan, Stack, Step, Trouble, Weather};
+pub use plan::{Act, Fault, Pace, Plan, Stack, Staleness, Step, Trouble, Weather};
 pub use recorder::Counts;
 pub use shrink::shrink;
 pub use switches::{Switch, switches};
@@ -45,7 +45,7 @@ pub use witness::value_of;
 
 use crate::{
     fake::Hooks,
-    history::{History, Key, Violation, bounded, fenced, linear, lives},
+    history::{History, Key, Linear, Violation, bounded, fenced, linear, lives},
 };
 
 /// What came of a run.
@@ -57,7 +57,9 @@ pub struct Run {
     pub counts: Counts,
     /// What was not to happen.
     pub violations: Vec<Violation>,
-    /// Keys whose order was too hard to decide.
+    /// How many keys were held to one linearizable register each.
+    pub keys: usize,
+    /// Those of them whose order was too hard to decide.
     pub undecided: Vec<Key>,
 }
 
@@ -74,14 +76,14 @@ pub fn simulate(plan: &Plan) -> Result<Run> {
 
 fn run_in(plan: &Plan, rules: fn() -> Hooks, lies: bool) -> Result<Run> {
     let (history, counts) = world::World::new(plan, rules, lies).run()?;
-    let (violations, undecided) = judge(&plan.stack, &history);
-    Ok(Run { history, counts, violations, undecided })
+    let Linear { violations, keys, undecided } = judge(&plan.stack, &history);
+    Ok(Run { history, counts, violations, keys, undecided })
 }
 
 /// Clocks count in milliseconds, and an answer may be served in the one in which it ends.
 const GRAIN: Duration = Duration::from_millis(2);
 
-fn judge(stack: &Stack, history: &History) -> (Vec<Violation>, Vec<Key>) {
+fn judge(stack: &Stack, history: &History) -> Linear {
     let mut violations = lives(history, stack.life + GRAIN);
     if stack.level != Level::Ttl {
         violations.extend(fenced(history));
@@ -89,10 +91,7 @@ fn judge(stack: &Stack, history: &History) -> (Vec<Violation>, Vec<Key>) {
     if let Level::Bounded(bound) = stack.level {
         violations.extend(bounded(history, bound + GRAIN));
     }
-    if !stack.is_linear() {
-        return (violations, Vec::new());
-    }
-    let (broken, undecided) = linear(history);
-    violations.extend(broken);
-    (violations, undecided)
+    let mut judged = if stack.is_linear() { linear(history) } else { Linear::default() };
+    judged.violations.extend(violations);
+    judged
 }

@@ -57,6 +57,19 @@ pub struct Stack {
     pub near_life: Option<Duration>,
     /// How long absences live; zero keeps none.
     pub negative: Duration,
+    /// How long copies may be served stale where the life that `life` gives them has ended.
+    pub stale: Duration,
+    /// What becomes of them then.
+    pub freshness: Staleness,
+}
+
+/// The freshness policy of a stack.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Staleness {
+    /// A stale copy is served and renewed behind its reader's back.
+    pub while_revalidate: bool,
+    /// It is served where renewing it failed.
+    pub if_error: bool,
 }
 
 impl Stack {
@@ -112,6 +125,8 @@ pub struct Step {
     pub slot: usize,
     /// What it calls.
     pub act: Act,
+    /// The level of the handle by which it reads; `None` is the cache as built.
+    pub level: Option<Level>,
 }
 
 /// A call of a cache. Where there is an origin, only the process that owns the key changes it: the
@@ -228,7 +243,8 @@ impl Plan {
             for _ in 0..rng.u64(0..=(density * processes as u64).max(1)) {
                 let slot = rng.usize(..processes);
                 let act = plan.random_act(slot, rng);
-                plan.steps.push(Step { at, slot, act });
+                let level = plan.random_level(rng);
+                plan.steps.push(Step { at, slot, act, level });
             }
         }
         let troubles = if rng.u8(..5) == 0 { 0 } else { length / rng.u64(20..200) };
@@ -275,6 +291,17 @@ impl Plan {
         }
     }
 
+    /// One read in eight goes by a handle of a level of its own.
+    fn random_level(&self, rng: &mut Rng) -> Option<Level> {
+        let other = rng.u8(..8) == 0;
+        other.then(|| match rng.u8(..4) {
+            0 => Level::Ttl,
+            1 => Level::Fenced,
+            2 => Level::Bounded(Duration::from_millis(rng.u64(100..1_200))),
+            _ => Level::Strong,
+        })
+    }
+
     /// Whether it is the age of copies alone that proves them.
     fn ages(&self) -> bool {
         matches!(self.stack.level, Level::Bounded(_)) && !self.stack.store
@@ -317,7 +344,10 @@ fn random_stack(rng: &mut Rng) -> Stack {
         _ => (true, 0),
     };
     let short = |rng: &mut Rng| Duration::from_millis(rng.u64(50..2_000));
-    let (life, bound) = (short(rng), Duration::from_millis(rng.u64(100..1_200)));
+    // Lives that end within a plan, so that there is something stale.
+    let stale = if rng.bool() { Duration::ZERO } else { short(rng) };
+    let life = if stale.is_zero() { short(rng) } else { Duration::from_millis(rng.u64(10..300)) };
+    let bound = Duration::from_millis(rng.u64(100..1_200));
     let level = match (store, tiers, rng.u8(..10)) {
         (false, _, 0..2) => Level::Ttl,
         (false, _, 2) => Level::Bounded(life.max(Duration::from_millis(100))),
@@ -340,6 +370,8 @@ fn random_stack(rng: &mut Rng) -> Stack {
         alone: (store && tiers == 0) || rng.u8(..8) == 0,
         life,
         near_life: rng.bool().then(|| short(rng)),
+        stale,
+        freshness: Staleness { while_revalidate: rng.bool(), if_error: rng.bool() },
         negative: if rng.bool() { Duration::ZERO } else { Duration::from_millis(rng.u64(10..100)) },
     }
 }

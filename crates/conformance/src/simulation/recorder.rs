@@ -28,6 +28,10 @@ struct Log {
 pub struct Counts {
     /// Reads that failed with a typed error, which is no answer.
     pub failed_reads: u64,
+    /// Reads that were answered with a value marked stale, and held to little.
+    pub stale_reads: u64,
+    /// Reads at another level than that of their cache.
+    pub other_levels: u64,
     /// Messages that were lost on their way.
     pub lost: u64,
     /// Requests that were carried out after their caller had given up.

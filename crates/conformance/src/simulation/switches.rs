@@ -8,7 +8,7 @@ use terrace_core::{
     transition,
 };
 
-use super::{Act, Fault, Pace, Plan, Run, Stack, Step, Trouble, Way, Weather, run_in, simulate};
+use super::{Act, Fault, Pace, Plan, Run, Stack, Staleness, Step, Trouble, Way, Weather, run_in, simulate};
 use crate::fake::Hooks;
 
 /// A defence, and the interleaving in which its absence shows.
@@ -67,6 +67,8 @@ const COPY: Stack = Stack {
     life: Duration::from_secs(60),
     near_life: None,
     negative: Duration::ZERO,
+    stale: Duration::ZERO,
+    freshness: Staleness { while_revalidate: false, if_error: false },
 };
 const LOGGED: Stack = Stack { near: true, log: true, ..COPY };
 const TWO: Stack = Stack { tiers: 2, ..COPY };
@@ -82,7 +84,7 @@ fn script(stack: Stack, steps: &[(u64, usize, Act)], faults: &[(u64, Trouble)]) 
         keys: 1,
         length,
         weather: Weather::FAIR,
-        steps: steps.iter().map(|&(at, slot, act)| Step { at, slot, act }).collect(),
+        steps: steps.iter().map(|&(at, slot, act)| Step { at, slot, act, level: None }).collect(),
         faults: faults.iter().map(|&(at, what)| Fault { at, what }).collect(),
         calm_from: None,
     }

@@ -87,7 +87,7 @@ impl Tier for WiredTier {
             let lie = Reply::Done { existed: true, version: Version::NONE };
             return if let Ok(Answer::One(Ok(reply))) = asked { Ok(reply) } else { Ok(lie) };
         }
-        let Answer::One(reply) = ask(op.clone()).await else { return Err(garbled()) };
+        let reply = one(ask(op.clone()).await);
         witness::heard(&self.hub.network.recorder, self.hub.link, key, &op, &reply);
         reply
     }
@@ -137,10 +137,7 @@ impl InvalidationLog for WiredTier {
 #[async_trait]
 impl Publish for WiredTier {
     async fn publish(&self, publication: Publication) -> Result<Reply> {
-        let Answer::One(reply) = self.ask(|target| Ask::Publish(target, publication)).await else {
-            return Err(garbled());
-        };
-        reply
+        one(self.ask(|target| Ask::Publish(target, publication)).await)
     }
 }
 
@@ -188,6 +185,15 @@ const LOOK: Duration = Duration::from_millis(200);
 
 /// A little less than the budget of a cache tier.
 const LIE: Duration = Duration::from_millis(45);
+
+/// The answer to one operation; that none came leaves open whether it was carried out.
+fn one(answer: Answer) -> Result<Reply> {
+    match answer {
+        Answer::One(reply) => reply,
+        Answer::Done(Err(error)) => Err(error),
+        _ => Err(garbled()),
+    }
+}
 
 fn garbled() -> Error {
     Error::new(ErrorKind::Backend, "an answer to another question")

@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
 use terrace_core::{
-    Admission, Backend, Builder, Clock, Coalesce, Expiry, Keeping, Level, Lifetime, ManualClock, Op, Result,
-    Role, Space, Stampede, TierKey, TierSettings, Writing,
+    Admission, Backend, Builder, Clock, Coalesce, Expiry, Freshness, Keeping, Level, Lifetime, ManualClock,
+    OnStale, Op, Result, Role, Space, StaleHit, Stampede, TierKey, TierSettings, Writing,
 };
 use tokio::{
     runtime::Runtime,
@@ -19,7 +19,7 @@ use super::{
     log::{Logbook, Stream as SavedLog},
     near::PlainNear,
     network::Network,
-    plan::{Act, Plan, Stack, Trouble},
+    plan::{Plan, Stack, Staleness, Step, Trouble},
     recorder::{Counts, Recorder},
     wired::Wired,
     witness,
@@ -112,14 +112,14 @@ impl<'a> World<'a> {
             (0..self.plan.keys).for_each(|key| _ = self.recorder.change_origin(key, true));
         }
         let (mut steps, mut faults) = (self.plan.steps.iter().peekable(), self.plan.faults.iter().peekable());
-        let mut acts: Vec<Vec<Act>> = vec![Vec::new(); self.plan.processes];
+        let mut acts: Vec<Vec<Step>> = vec![Vec::new(); self.plan.processes];
         for tick in 0..self.plan.length {
             self.recorder.begin(tick);
             while let Some(fault) = faults.next_if(|fault| fault.at <= tick) {
                 self.strike(fault.what);
             }
             while let Some(step) = steps.next_if(|step| step.at <= tick) {
-                acts[step.slot].push(step.act);
+                acts[step.slot].push(*step);
             }
             self.pass(&mut acts)?;
         }
@@ -137,7 +137,7 @@ impl<'a> World<'a> {
     }
 
     /// One millisecond of everything.
-    fn pass(&mut self, acts: &mut [Vec<Act>]) -> Result<()> {
+    fn pass(&mut self, acts: &mut [Vec<Step>]) -> Result<()> {
         let tick = self.tick;
         for (number, server) in self.servers.iter_mut().enumerate() {
             if server.up_again.take_if(|up| *up <= tick).is_some() {
@@ -280,6 +280,7 @@ impl<'a> World<'a> {
             .clock(&self.hand)
             .level(stack.level)
             .expire(Lives(stack))
+            .freshness(stack.freshness)
             .load_deadline(Duration::from_millis(300));
         if let Some(life) = stack.near_life {
             builder = builder.near_ttl(life);
@@ -311,7 +312,7 @@ const NAMESPACE: &str = "sim";
 
 impl Instance {
     /// Runs everything that is ready in this millisecond, beginning with `acts`.
-    fn pass(&mut self, tick: u64, acts: impl Iterator<Item = Act>) {
+    fn pass(&mut self, tick: u64, acts: impl Iterator<Item = Step>) {
         let behind = tick - self.reached;
         let next = self.began + Duration::from_millis(tick + 1 - self.first);
         let client = &self.client;
@@ -320,8 +321,8 @@ impl Instance {
                 // All at once, as after SIGCONT: what was due meanwhile is late.
                 advance(Duration::from_millis(behind)).await;
             }
-            for act in acts {
-                tokio::spawn(Arc::clone(client).act(act));
+            for Step { act, level, .. } in acts {
+                tokio::spawn(Arc::clone(client).act(act, level));
             }
             // The clock goes on by itself once nothing is left to run.
             sleep_until(next).await;
@@ -336,7 +337,22 @@ struct Lives(Stack);
 impl Expiry for Lives {
     fn lifetime(&self, writing: &Writing) -> Lifetime {
         let default = if writing.negative { self.0.negative } else { self.0.life };
-        Lifetime::fresh(writing.ttl.unwrap_or(default))
+        let stale = if writing.negative { Duration::ZERO } else { self.0.stale };
+        Lifetime { fresh: writing.ttl.unwrap_or(default), stale }
+    }
+}
+
+impl Freshness for Staleness {
+    fn on_stale(&self, hit: &StaleHit) -> OnStale {
+        match (self.while_revalidate, hit.renewable) {
+            (false, _) => OnStale::Miss,
+            (true, true) => OnStale::ServeAndRefresh,
+            (true, false) => OnStale::Serve,
+        }
+    }
+
+    fn on_error(&self, _hit: &StaleHit) -> bool {
+        self.if_error
     }
 }
 

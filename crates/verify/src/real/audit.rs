@@ -4,7 +4,7 @@
 use sqlx::{Connection, Executor, PgConnection, Row};
 use terrace::{BoxError, Cache, Postgres};
 use terrace_conformance::{
-    history::{At, From, Read},
+    history::{At, From, Newness, Read},
     simulation::value_of,
 };
 
@@ -107,6 +107,7 @@ pub(crate) async fn tell(database: &str, plan: &Plan, ahead: u64) -> Result<Vec<
                 stale,
                 anew,
                 loads,
+                asked: Newness::Built,
             }));
         }
     }

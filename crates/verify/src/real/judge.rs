@@ -16,7 +16,7 @@ use std::{
 };
 
 use terrace_conformance::history::{
-    At, End, From, History, Key, Read, Truth, Violation, Wish, bounded, fenced, linear,
+    At, End, From, History, Linear, Read, Truth, Violation, Wish, bounded, fenced, linear,
 };
 
 use super::{
@@ -24,12 +24,14 @@ use super::{
     plan::{BOUND, Demand, Fault, Stack},
     record::{Line, Recording},
 };
+use crate::decided::Decided;
 
 /// What a round came to.
 #[derive(Debug, Default)]
 pub(crate) struct Judged {
     pub(crate) violations: Vec<Violation>,
-    pub(crate) undecided: Vec<Key>,
+    /// What the checker of linearizability decided; `None` where there are no records.
+    pub(crate) decided: Option<Decided>,
     pub(crate) reads: u64,
     pub(crate) near: u64,
     pub(crate) failed_reads: u64,
@@ -68,9 +70,9 @@ pub(crate) fn judge(recording: &Recording) -> Judged {
         judged.violations.extend(bounded(&near, DISTRUST + GRAIN));
     }
     if stack.has_store() {
-        let (broken, undecided) = linear(&of_the_store(recording, &history));
-        judged.violations.extend(broken);
-        judged.undecided = undecided;
+        let Linear { violations, keys, undecided } = linear(&of_the_store(recording, &history));
+        judged.violations.extend(violations);
+        judged.decided = Some(Decided::new(keys, undecided.len()));
     }
     judged.history = history;
     judged
@@ -179,6 +181,8 @@ fn of_the_store(recording: &Recording, history: &History) -> History {
 
 #[cfg(test)]
 mod tests {
+    use terrace_conformance::history::Newness;
+
     use super::*;
     use crate::real::plan::Plan;
 
@@ -199,6 +203,25 @@ mod tests {
 
     fn changed(since: u64, value: Option<u64>) -> Line {
         Line::Changed { key: 1, since: At(since * MS), value, version: since, by: 1 }
+    }
+
+    /// Process 1 reads key 1 in the store.
+    fn read_of(value: Option<u64>) -> Line {
+        let (process, key, from, call, ret) = (1, 1, From::Store, At(50 * MS), At(51 * MS));
+        let (joined, stale, anew, loads) = (false, false, false, false);
+        Line::Read(Read {
+            process,
+            key,
+            call,
+            ret,
+            value,
+            from,
+            joined,
+            stale,
+            anew,
+            loads,
+            asked: Newness::Built,
+        })
     }
 
     fn told() -> Line {
@@ -240,6 +263,15 @@ mod tests {
     }
 
     #[test]
+    fn a_key_with_too_many_open_writes_is_not_called_good() {
+        let open = (0..=128).flat_map(|id| write(id, Wish::Remove, 10 + id, 1_000, End::Unknown));
+        let read = read_of(None);
+        let decided = |lines| judge(&recording(lines)).decided;
+        assert_eq!(decided(open.chain([read.clone()]).collect()), Some(Decided::new(1, 1)));
+        assert_eq!(decided(vec![read]), Some(Decided::new(1, 0)));
+    }
+
+    #[test]
     fn a_version_that_does_not_grow_is_found() {
         let Line::Changed { key, since, value, by, .. } = changed(30, Some(8)) else { return };
         let again = Line::Changed { key, since, value, version: 20, by };
@@ -251,18 +283,8 @@ mod tests {
     fn a_read_of_what_was_superseded_is_found() {
         let [first, first_done] = write(7, Wish::Put(7), 10, 20, End::Done);
         let [second, second_done] = write(8, Wish::Put(8), 30, 40, End::Done);
-        let read = Read {
-            process: 1,
-            key: 1,
-            call: At(50 * MS),
-            ret: At(51 * MS),
-            value: Some(7),
-            from: From::Tier,
-            joined: false,
-            stale: false,
-            anew: false,
-            loads: false,
-        };
+        let Line::Read(read) = read_of(Some(7)) else { return };
+        let read = Read { from: From::Tier, ..read };
         let changes = [changed(15, Some(7)), changed(35, Some(8)), told()];
         let lines = [first, first_done, second, second_done].into_iter().chain(changes);
         let lines: Vec<Line> = lines.chain([Line::Read(read)]).collect();

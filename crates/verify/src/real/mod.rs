@@ -20,7 +20,11 @@ mod workers;
 use std::{io, path::PathBuf};
 
 pub(crate) use judge::{Judged, judge};
+#[cfg(test)]
+pub(crate) use plan::{Demand, Stack};
 pub(crate) use record::Recording;
+#[cfg(test)]
+pub(crate) use rounds::Row;
 pub(crate) use rounds::{Real, Until, run};
 pub(crate) use worker::{ARGUMENT, run as work};
 

@@ -16,6 +16,7 @@ use super::{
     record::Recording,
     round,
 };
+use crate::decided::Decided;
 
 /// How much is to be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +37,7 @@ pub(crate) struct Row {
     pub(crate) writes: u64,
     pub(crate) processes: u64,
     pub(crate) violations: u64,
-    pub(crate) undecided: u64,
+    pub(crate) decided: Decided,
     pub(crate) stalest: Duration,
 }
 
@@ -60,7 +61,10 @@ const TRIES: u64 = 6;
 
 impl Real {
     pub(crate) fn is_good(&self) -> bool {
-        self.failures.is_empty() && self.missing.is_empty() && self.left_out.iter().all(|(_, caught)| *caught)
+        self.failures.is_empty()
+            && self.missing.is_empty()
+            && !self.rows.values().any(|row| row.decided.is_too_little())
+            && self.left_out.iter().all(|(_, caught)| *caught)
     }
 }
 
@@ -133,7 +137,9 @@ impl Real {
         }
         let few = (judged.reads < round::FEWEST_READS as u64)
             .then(|| format!("{} reads mean nothing", judged.reads));
-        let what = judged.violations.first().map(ToString::to_string).or(few);
+        let nothing =
+            judged.decided.is_some_and(Decided::is_nothing).then(|| "no key was decided".to_owned());
+        let what = judged.violations.first().map(ToString::to_string).or(few).or(nothing);
         if let Some(what) = what {
             let kept = save(&recording, keep).ok();
             self.failures.push((plan.seed, format!("{}: {what}", plan.stack), kept));
@@ -149,7 +155,7 @@ impl Row {
         self.writes += judged.writes;
         self.processes += judged.processes;
         self.violations += judged.violations.len() as u64;
-        self.undecided += judged.undecided.len() as u64;
+        self.decided.add(judged.decided.unwrap_or_default());
         self.stalest = self.stalest.max(judged.stalest);
     }
 }

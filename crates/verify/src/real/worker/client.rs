@@ -9,7 +9,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use sqlx::PgPool;
 use terrace::{BoxError, Cache, Cached, Result, Source};
-use terrace_conformance::history::{At, End, From, Process, Read, Wish};
+use terrace_conformance::history::{At, End, From, Newness, Process, Read, Wish};
 use tokio::time::sleep;
 
 use super::{Place, caches, say};
@@ -154,7 +154,19 @@ impl Client {
         };
         let (process, key, value) = (self.process, key as u64, got.map(|got| *got));
         let anew = of_truth && !joined;
-        say(&Line::Read(Read { process, key, call, ret, value, from, joined, stale, anew, loads }));
+        say(&Line::Read(Read {
+            process,
+            key,
+            call,
+            ret,
+            value,
+            from,
+            joined,
+            stale,
+            anew,
+            loads,
+            asked: Newness::Built,
+        }));
     }
 
     /// One more read of every key, once all is well.
