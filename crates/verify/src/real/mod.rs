@@ -4,7 +4,7 @@
 //! A round follows a [`plan`]. Its [`workers`] are this program again, as processes that are
 //! killed and stopped; its [`servers`] are killed, stopped, emptied and set back, and their
 //! traffic is cut, stalled and split. Each process writes down what it does on one common clock;
-//! a trigger in Postgres writes the truth down. [`judge`] reads all of it.
+//! a trigger in Postgres writes the truth down. [`judge`](mod@judge) reads all of it.
 
 mod audit;
 mod judge;
