@@ -88,6 +88,8 @@ impl Op {
             // Its loader's value is given also where a remove came first, and nothing was created.
             Some((_, End::Done)) if matches!(write.wish, Wish::Create(_)) => (None, None),
             Some((ret, End::Done)) => (Some(ret), Some(true)),
+            // The store has removed it; a copy was not confirmed.
+            Some((ret, End::Partial)) if write.wish == Wish::Remove => (Some(ret), Some(true)),
             Some((ret, End::Refused)) => (Some(ret), Some(false)),
             Some((_, End::Failed)) => return None,
             // It may take effect later still.
@@ -181,7 +183,8 @@ fn effects(
 }
 
 /// Leaves out the ways that differ from another in more effects of writes without an end: what
-/// those may still do, the other may do as well, and it need not.
+/// those may still do, the other may do as well, and it need not. Of removals without an end, which
+/// may all come at any time, the number of those that came is all that counts.
 fn without_waste(ops: &[Op], open: &[Option<usize>; MOST_OPEN], ways: HashSet<Way>) -> HashSet<Way> {
     let endless = |(at, op): (usize, &Option<usize>)| {
         op.is_some_and(|op| ops[op].ret.is_none()).then_some(1_u128 << at)
@@ -190,8 +193,17 @@ fn without_waste(ops: &[Op], open: &[Option<usize>; MOST_OPEN], ways: HashSet<Wa
     if endless == 0 {
         return ways;
     }
+    let is_removal = |(_, op): &(usize, &Option<usize>)| {
+        op.is_some_and(|op| ops[op].ret.is_none() && matches!(ops[op].act, Act::Write(Wish::Remove, _)))
+    };
+    let removals: Vec<u128> = open.iter().enumerate().filter(is_removal).map(|(at, _)| 1 << at).collect();
+    let all: u128 = removals.iter().sum();
+    let alike = |(value, taken): Way| {
+        let came = (taken & all).count_ones() as usize;
+        (value, taken & !all | removals[..came].iter().sum::<u128>())
+    };
     let mut least: HashMap<Way, Vec<u128>> = HashMap::new();
-    let mut ways: Vec<Way> = ways.into_iter().collect();
+    let mut ways: Vec<Way> = ways.into_iter().map(alike).collect();
     ways.sort_unstable_by_key(|(_, taken)| (taken & endless).count_ones());
     for (value, taken) in ways {
         let kept = least.entry((value, taken & !endless)).or_default();

@@ -138,8 +138,9 @@ where
                 answers.by_index[index] = match looked {
                     Looked::Found(entry, source) => Some(Ok(self.handle(entry, source, round > 0))),
                     Looked::Failed(error, _) => Some(Err(error)),
-                    // Whoever has loaded once, or cannot, has no more to say than the store.
-                    Looked::Missed(_) if start.is_none() => Some(Ok(None)),
+                    Looked::Missed(_) if !loads => Some(Ok(None)),
+                    // Others created the record and removed it; the one load of this call is spent.
+                    Looked::Missed(_) if start.is_none() => Some(Err(unsettled_error())),
                     Looked::Missed(_) => {
                         absent.push(index);
                         None
@@ -215,6 +216,6 @@ fn no_store_error() -> Error {
 }
 
 fn unsettled_error() -> Error {
-    let message = format!("the record was created and removed by others {ROUNDS} times during the read");
+    let message = "others created the record and removed it again during the read; it may be tried again";
     Error::new(ErrorKind::Busy, message)
 }
