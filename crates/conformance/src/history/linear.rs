@@ -8,7 +8,7 @@ use super::{At, End, From, History, Key, Newness, Read, Value, Violation, Wish, 
 const MOST_OPEN: usize = 128;
 
 /// Ways to explain a key's history that are followed at the same time.
-const MOST_WAYS: usize = 100_000;
+const MOST_WAYS: usize = 1_000_000;
 
 /// What came of [`linear`].
 #[derive(Clone, Debug, Default)]
@@ -30,7 +30,7 @@ pub struct Linear {
 /// Follows all explanations through the history, event by event, as in Lowe, Testing for
 /// Linearizability, Concurrency and Computation 29(4), 2017 (just-in-time linearization).
 ///
-/// Not decided are keys with more than 128 operations open at the same time or 100,000 explanations.
+/// Not decided are keys with more than 128 operations open at the same time or a million explanations.
 pub fn linear(history: &History) -> Linear {
     let timeline = Timeline::of(history);
     let mut keys: HashMap<Key, Vec<Op>> = HashMap::new();
@@ -159,6 +159,20 @@ fn effects(
     slot: usize,
 ) -> Option<HashSet<Way>> {
     let bit = |slot: usize| 1_u128 << slot;
+    let reads: Vec<(u128, Value)> = open
+        .iter()
+        .enumerate()
+        .filter_map(|(at, op)| match ops[(*op)?].act {
+            Act::Read(value) => Some((bit(at), value)),
+            Act::Write(..) => None,
+        })
+        .collect();
+    // A read that fits has read: it changes nothing, so waiting could only cost it its answer.
+    let read = |(now, taken): Way| {
+        let fitting = reads.iter().filter(|(_, value)| *value == now);
+        (now, fitting.fold(taken, |taken, (bit, _)| taken | bit))
+    };
+    let ways: HashSet<Way> = ways.into_iter().map(read).collect();
     let mut done = HashSet::new();
     let mut seen = ways.clone();
     let mut left: Vec<Way> = ways.into_iter().collect();
@@ -170,7 +184,7 @@ fn effects(
         for (at, op) in open.iter().enumerate() {
             let Some(op) = op.filter(|_| taken & bit(at) == 0) else { continue };
             let Some(after) = ops[op].act.apply(value) else { continue };
-            let way = (after, taken | bit(at));
+            let way = read((after, taken | bit(at)));
             if seen.insert(way) {
                 left.push(way);
             }
