@@ -89,6 +89,8 @@ impl Server {
 /// The origin of what all followers are to be told of.
 const NOBODY: u64 = 0;
 
+/// # Panics
+/// Where the fake itself is broken: nobody else is at the mark under its lock.
 pub(crate) fn move_mark(server: &Server, namespace: &str) -> Version {
     let space = Space {
         namespace: namespace.to_owned(),

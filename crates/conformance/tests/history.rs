@@ -318,6 +318,19 @@ fn a_copy_is_served_for_its_life_from_the_last_time_it_was_obtained() {
     assert!(lives(&history, life).is_empty());
 }
 
+/// Each would double the ways to explain what comes after it, were they not alike.
+#[test]
+fn a_crowd_of_open_reads_and_removals_of_unknown_end_is_decided() {
+    let put = write(1, 10, Wish::Put(1), End::Done);
+    let removals = (0..40).map(|at| write(20 + at, 21 + at, Wish::Remove, End::Unknown));
+    let writes: Vec<Write> = [put].into_iter().chain(removals).collect();
+    let reads: Vec<Read> =
+        (0..60).map(|at| slow_read(100 + at, 400 - at, (at % 2 == 0).then_some(1))).collect();
+    assert!(is_linear(&reads, &writes), "the removals may all come in the middle");
+    let again = slow_read(500, 501, Some(2));
+    assert!(!is_linear(&[reads, vec![again]].concat(), &writes), "nobody put that");
+}
+
 fn is_linear(reads: &[Read], writes: &[Write]) -> bool {
     let history = History { reads: reads.to_vec(), writes: writes.to_vec(), ..History::default() };
     let Linear { violations, undecided, .. } = linear(&history);

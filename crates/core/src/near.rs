@@ -7,7 +7,10 @@ use std::{
 
 use equivalent::Equivalent;
 
-use crate::{Entry, key::Lookup};
+use crate::{
+    Entry,
+    key::{self, Lookup},
+};
 
 /// Whose entries are meant, where one near tier serves many tenants: a digest of the tenant's
 /// name, so that no table of tenants is kept. Caches without tenants use [`TenantId::NONE`].
@@ -30,8 +33,9 @@ impl TenantId {
     /// The tenant of caches without tenants.
     pub const NONE: Self = Self([0; 2]);
 
-    pub(crate) fn of(digest: [u8; 16]) -> Self {
-        let number = u128::from_be_bytes(digest);
+    /// The tenant of this name in a namespace.
+    pub(crate) fn named(namespace: &str, tenant: &str) -> Self {
+        let number = u128::from_be_bytes(key::key_digest(namespace, Some(tenant), b""));
         Self([(number >> 64) as u64, number as u64])
     }
 }

@@ -130,6 +130,34 @@ async fn a_removal_heard_of_late_has_a_load_begin_again_and_all_agree() {
     assert_eq!(loader.runs(), 2, "one before the notice, one after");
 }
 
+/// A batch loads once: what others create and remove after that, it can neither read nor load.
+#[tokio::test(start_paused = true)]
+async fn a_batch_whose_load_is_spent_tells_no_absence() {
+    let Servers { here, writer, .. } = &servers();
+    let loader = Loader::default();
+    let other = {
+        let (here, loader) = (here.clone(), loader.clone());
+        tokio::spawn(async move { *here.get_or_load("b", || loader.give(7, ms(20))).await.unwrap() })
+    };
+    tokio::time::sleep(ms(5)).await;
+    let load = |missing: Missing<String>| async move {
+        assert_eq!(missing.keys(), ["a"], "the other is being loaded");
+        tokio::time::sleep(ms(50)).await;
+        Ok::<_, std::io::Error>(missing.zip(vec![1]))
+    };
+    let both = keys(&["a", "b"]);
+    let batch = here.get_or_load_many(&both, load);
+    let removal = async {
+        tokio::time::sleep(ms(30)).await;
+        writer.remove("b").await.unwrap();
+    };
+    let (batch, ()) = tokio::join!(batch, removal);
+    let mut answers = batch.into_iter();
+    assert_eq!(**answers.next().unwrap().as_ref().unwrap().as_ref().unwrap(), 1);
+    assert_eq!(answers.next().unwrap().unwrap_err().kind(), ErrorKind::Busy);
+    assert_eq!(other.await.unwrap(), 7);
+}
+
 /// Anomaly 29: what another's load created may have been replaced before this call.
 #[tokio::test(start_paused = true)]
 async fn whoever_shared_a_load_reads_what_the_store_has_then() {

@@ -173,6 +173,7 @@ fn effects(
         (now, fitting.fold(taken, |taken, (bit, _)| taken | bit))
     };
     let ways: HashSet<Way> = ways.into_iter().map(read).collect();
+    let removals = endless_removals(ops, open);
     let mut done = HashSet::new();
     let mut seen = ways.clone();
     let mut left: Vec<Way> = ways.into_iter().collect();
@@ -181,9 +182,15 @@ fn effects(
             done.insert((value, taken & !bit(slot)));
             continue;
         }
+        let next = removals.iter().copied().find(|removal| taken & removal == 0);
         for (at, op) in open.iter().enumerate() {
             let Some(op) = op.filter(|_| taken & bit(at) == 0) else { continue };
             let Some(after) = ops[op].act.apply(value) else { continue };
+            // What need not come comes where it changes something; of what is alike, one is tried.
+            let is_next = next == Some(bit(at)) || !removals.contains(&bit(at));
+            if ops[op].ret.is_none() && (after == value || !is_next) {
+                continue;
+            }
             let way = read((after, taken | bit(at)));
             if seen.insert(way) {
                 left.push(way);
@@ -194,6 +201,13 @@ fn effects(
         }
     }
     Some(done)
+}
+
+/// The removals that may come at any time, each as the bit of its slot: they are alike.
+fn endless_removals(ops: &[Op], open: &[Option<usize>; MOST_OPEN]) -> Vec<u128> {
+    let is_removal = |op: &Op| op.ret.is_none() && matches!(op.act, Act::Write(Wish::Remove, _));
+    let slots = open.iter().enumerate().filter(|(_, op)| op.is_some_and(|op| is_removal(&ops[op])));
+    slots.map(|(at, _)| 1 << at).collect()
 }
 
 /// Leaves out the ways that differ from another in more effects of writes without an end: what
@@ -207,10 +221,7 @@ fn without_waste(ops: &[Op], open: &[Option<usize>; MOST_OPEN], ways: HashSet<Wa
     if endless == 0 {
         return ways;
     }
-    let is_removal = |(_, op): &(usize, &Option<usize>)| {
-        op.is_some_and(|op| ops[op].ret.is_none() && matches!(ops[op].act, Act::Write(Wish::Remove, _)))
-    };
-    let removals: Vec<u128> = open.iter().enumerate().filter(is_removal).map(|(at, _)| 1 << at).collect();
+    let removals = endless_removals(ops, open);
     let all: u128 = removals.iter().sum();
     let alike = |(value, taken): Way| {
         let came = (taken & all).count_ones() as usize;

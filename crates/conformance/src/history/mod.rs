@@ -26,6 +26,7 @@ pub use lives::lives;
 use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
+use terrace_core::{ErrorKind, Result, Served, Source};
 
 /// A moment: nanoseconds of one clock that everything in a history was read from. Of two facts
 /// the earlier has the lower number; in a simulation no two have the same.
@@ -75,6 +76,19 @@ pub enum From {
     Loader,
     /// Not known: an absence, for which a cache does not say.
     Unknown,
+}
+
+impl From {
+    /// Of an answer; an absence comes without a word on it.
+    pub fn of(served: Option<&Served>) -> Self {
+        match served.map(|served| &served.from) {
+            Some(Source::Near) => Self::Near,
+            Some(Source::Tier(_)) => Self::Tier,
+            Some(Source::Store(_)) => Self::Store,
+            Some(Source::Loader) => Self::Loader,
+            _ => Self::Unknown,
+        }
+    }
 }
 
 /// One key of a read that was answered with a value or an absence.
@@ -171,6 +185,21 @@ pub enum End {
     Failed,
     /// It failed, and may or may not have happened.
     Unknown,
+}
+
+impl End {
+    /// Of a write's result: whether its condition held.
+    pub fn of(held: Result<bool>) -> Self {
+        match held {
+            Ok(true) => Self::Done,
+            Ok(false) => Self::Refused,
+            Err(error) => match error.kind() {
+                ErrorKind::Partial => Self::Partial,
+                ErrorKind::Unknown | ErrorKind::Timeout => Self::Unknown,
+                _ => Self::Failed,
+            },
+        }
+    }
 }
 
 /// One key of a write.

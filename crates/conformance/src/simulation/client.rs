@@ -9,7 +9,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use terrace_core::{BoxError, Cache, Cached, Error, ErrorKind, Level, Missing, Result, Source, Version};
+use terrace_core::{BoxError, Cache, Cached, Level, Missing, Result, Version};
 use tokio::time::sleep;
 
 use super::{
@@ -82,7 +82,7 @@ impl Client {
             Act::Clear => {
                 let write = self.writes(None, Wish::Invalidate);
                 let cleared = self.cache.clear().await;
-                self.recorder.wrote(write, ended(cleared.map(|()| true)));
+                self.recorder.wrote(write, End::of(cleared.map(|()| true)));
             }
             Act::Expire(key, millis) => self.expire(key, millis).await,
             Act::Forget(key) => self.near.forget(key),
@@ -106,13 +106,7 @@ impl Client {
         };
         let Asked { call, loads, anew, newness: asked } = asked;
         let served = got.as_ref().map(Cached::served);
-        let from = match served.as_ref().map(|served| &served.from) {
-            Some(Source::Near) => From::Near,
-            Some(Source::Tier(_)) => From::Tier,
-            Some(Source::Store(_)) => From::Store,
-            Some(Source::Loader) => From::Loader,
-            _ => From::Unknown,
-        };
+        let from = From::of(served.as_ref());
         let joined = served.as_ref().is_none_or(|served| served.coalesced);
         let stale = served.as_ref().is_some_and(|served| served.stale);
         self.recorder.count(|counts| {
@@ -244,7 +238,7 @@ impl Client {
         // A copy of what the origin had before may have been in the way.
         if !self.stack.store && end == End::Refused {
             let write = self.writes(Some(key), Wish::Invalidate);
-            let end = ended(self.cache.invalidate(&key).await);
+            let end = End::of(self.cache.invalidate(&key).await);
             self.recorder.wrote(write, end);
         }
     }
@@ -263,7 +257,7 @@ impl Client {
             Wish::Remove => self.cache.remove(&key).await.map(|_| true),
             Wish::Invalidate | Wish::Create(_) => self.cache.invalidate(&key).await.map(|_| true),
         };
-        ended(held)
+        End::of(held)
     }
 
     async fn invalidate_many(&self, from: u64, to: u64) {
@@ -271,7 +265,7 @@ impl Client {
         let writes: Vec<usize> = keys.iter().map(|&key| self.writes(Some(key), Wish::Invalidate)).collect();
         let results = self.cache.invalidate_many(&keys).await;
         for (write, result) in writes.into_iter().zip(results) {
-            self.recorder.wrote(write, ended(result.map(|_| true)));
+            self.recorder.wrote(write, End::of(result.map(|_| true)));
         }
     }
 
@@ -319,17 +313,5 @@ const FILLED_WITHIN: u64 = 60;
 async fn pause(millis: u64) {
     if millis > 0 {
         sleep(Duration::from_millis(millis)).await;
-    }
-}
-
-fn ended(held: Result<bool, Error>) -> End {
-    match held {
-        Ok(true) => End::Done,
-        Ok(false) => End::Refused,
-        Err(error) => match error.kind() {
-            ErrorKind::Partial => End::Partial,
-            ErrorKind::Unknown | ErrorKind::Timeout => End::Unknown,
-            _ => End::Failed,
-        },
     }
 }

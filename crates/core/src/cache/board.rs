@@ -18,7 +18,7 @@ use crate::{
 
 /// How often a caller shares a flight that turns out to have begun too long before its call, until it
 /// flies alone. One that it meets later began after its call, unless others ask for less proof.
-const SHARED_ROUNDS: usize = 2;
+pub(super) const SHARED_ROUNDS: usize = 2;
 
 /// How a caller boards, round after round.
 pub(super) struct Rounds {

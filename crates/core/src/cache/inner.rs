@@ -10,13 +10,7 @@ use std::{
 
 use futures_util::future::{BoxFuture, Shared};
 
-use super::{
-    fences::Fences,
-    level::Grounds,
-    open::OpenFills,
-    tasks::Tasks,
-    trust::{Trust, Within},
-};
+use super::{fences::Fences, level::Grounds, open::OpenFills, proof::Within, tasks::Tasks, trust::Trust};
 use crate::{
     Admission, Clock, Coalesce, Copies, Deadlines, Entry, Error, ErrorKind, Event, Expiry, Fence, Freshness,
     Item, Keeping, Level, Near, OnStale, Result, Source, StaleHit, Timestamp, Token, Version, Writing,

@@ -7,7 +7,7 @@ use super::{
     inner::{DISTRUST, Inner, Looked},
     load::CacheTicket,
     marks::Marks,
-    trust::Within,
+    proof::{ANY, NONE, Within},
 };
 use crate::{
     Clock, Entry, Error, ErrorKind, Level, Near, OnStale, Result, Stored, Timestamp,
@@ -45,12 +45,6 @@ pub(crate) enum Reading {
     /// Not at all: there is no truth to ask.
     Refused,
 }
-
-/// What may answer, whatever its age.
-pub(crate) const ANY: Timestamp = Timestamp::from_millis(0);
-
-/// What no copy can be: as new as that.
-pub(crate) const NONE: Timestamp = Timestamp::NEVER;
 
 impl Reading {
     /// How handles of level `asked` read in a cache that was built at `built`.

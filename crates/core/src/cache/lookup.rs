@@ -6,7 +6,7 @@ use super::{
     fences::Fences,
     fill::Copy,
     inner::{Inner, Looked, Missed, NEAR},
-    level::NONE,
+    proof::NONE,
 };
 use crate::{
     Deadlines, Entry, Error, Event, Fence, Level, Near, OnStale, Op, Reply, Source, Stored, TierKey,

@@ -5,7 +5,8 @@ use std::{hash::Hash, sync::atomic::Ordering, time::Duration};
 use super::{
     Cache,
     inner::NEAR,
-    level::{ANY, Grounds, NONE},
+    level::Grounds,
+    proof::{ANY, NONE},
     write::finished,
 };
 use crate::{

@@ -11,7 +11,7 @@ use std::{collections::VecDeque, sync::Arc};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::trust;
+use super::proof::dated;
 use crate::{
     Backend, Clock, Error, ErrorKind, Follower, Mark, Notice, Result, Space, Tier, Timestamp, Version,
 };
@@ -91,7 +91,7 @@ impl Follower for Marks {
     }
 
     fn heard(&self, at: Instant) {
-        let at = trust::dated(&self.clock, at);
+        let at = dated(&self.clock, at);
         let mut moves = self.moves.lock();
         moves.heard_at = moves.heard_at.max(Some(at));
     }

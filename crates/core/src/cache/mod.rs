@@ -21,6 +21,7 @@ mod many;
 mod marks;
 mod open;
 mod plan;
+mod proof;
 mod read;
 mod stale;
 mod tasks;
@@ -49,8 +50,8 @@ use crate::{
 };
 use inner::{Inner, NEAR};
 use level::Reading;
+use proof::Within;
 use read::Seen;
-use trust::Within;
 use write::Written;
 
 /// A cache of values `V` by keys `K`: a near tier `N`, and remote tiers behind it.

@@ -175,8 +175,7 @@ impl Plan {
                 Role::Store => store = Some(place),
             }
         }
-        let id = tenant
-            .map_or(TenantId::NONE, |tenant| TenantId::of(key::key_digest(namespace, Some(tenant), b"")));
+        let id = tenant.map_or(TenantId::NONE, |tenant| TenantId::named(namespace, tenant));
         Ok(Chain {
             tenant: id,
             scope: key::Scope::new(namespace, tenant),

@@ -16,12 +16,12 @@ use tokio::time::Instant;
 
 use super::{
     inner::{DISTRUST, Inner},
-    level::{ANY, Grounds, NONE},
+    level::Grounds,
+    proof::{ANY, Within, dated},
 };
 use crate::{
     Clock, Entry, Follower, InvalidationLog, Level, Near, Notice, Timestamp, Version,
     chain::Chain,
-    key,
     near::{Probe, Scoped, TenantId},
     switch::{Defence, stands},
 };
@@ -35,45 +35,6 @@ pub(crate) struct Trust {
     since: AtomicU64,
     /// Whether a copy may rest on it since then.
     rests: AtomicBool,
-}
-
-/// How long copies are good after the log was heard, or after their own reading: in milliseconds,
-/// less the lag of the clock that hits are judged by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Within(u64);
-
-impl Within {
-    /// There is no log to hear.
-    pub(crate) const FOR_EVER: Self = Self(u64::MAX);
-    /// No copy is good.
-    pub(crate) const NEVER: Self = Self(0);
-
-    pub(crate) fn of(bound: Duration, clock: &Clock) -> Self {
-        let millis = bound.saturating_sub(clock.granularity()).as_millis();
-        Self(u64::try_from(millis).unwrap_or(u64::MAX))
-    }
-
-    /// The first moment that is within it before `now`.
-    pub(crate) fn oldest(self, now: Timestamp) -> Timestamp {
-        match self {
-            Self::NEVER => NONE,
-            Self(millis) => Timestamp::from_millis(now.as_millis().saturating_sub(millis - 1)),
-        }
-    }
-
-    /// Until when a proof of `proven_at` is enough: for ever, where the copy `rests` on the log.
-    pub(crate) fn end(self, proven_at: Timestamp, rests: bool) -> Timestamp {
-        match rests {
-            true => Timestamp::NEVER,
-            false => Timestamp::from_millis(proven_at.as_millis().saturating_add(self.0)),
-        }
-    }
-
-    /// Whether `at` was within it before `now`. A clock that went back behind `at` says no.
-    #[inline]
-    fn reaches(self, at: u64, now: Timestamp) -> bool {
-        now.as_millis().wrapping_sub(at) < self.0
-    }
 }
 
 impl Trust {
@@ -140,7 +101,7 @@ where
 
     fn tenant_of(&self, tenant: Option<&str>) -> TenantId {
         let namespace = &self.monitor.namespace;
-        tenant.map_or(TenantId::NONE, |tenant| TenantId::of(key::key_digest(namespace, Some(tenant), b"")))
+        tenant.map_or(TenantId::NONE, |tenant| TenantId::named(namespace, tenant))
     }
 
     /// Drops a copy that is older than a change, and keeps what is on its way from being kept.
@@ -207,13 +168,6 @@ where
     }
 }
 
-/// A moment on a cache's own clock; earlier rather than later.
-pub(super) fn dated(clock: &Clock, at: Instant) -> Timestamp {
-    let age = Instant::now().saturating_duration_since(at).as_micros().div_ceil(1000);
-    let age = u64::try_from(age).unwrap_or(u64::MAX);
-    Timestamp::from_millis(clock.now().as_millis().saturating_sub(age))
-}
-
 /// How long near copies of a cache are good without a word from its log; [`Within::FOR_EVER`]
 /// where there is no log to follow, and nothing to prove.
 pub(crate) fn within(chain: &Chain, level: Level, near_is_enabled: bool, clock: &Clock) -> Within {
@@ -232,7 +186,7 @@ mod tests {
     use super::*;
     use crate::Deadlines;
 
-    const WITHIN: Within = Within(1_000);
+    const WITHIN: Within = Within::millis(1_000);
 
     fn at(millis: u64) -> Timestamp {
         Timestamp::from_millis(1_000_000 + millis)

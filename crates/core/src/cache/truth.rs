@@ -9,11 +9,12 @@ use futures_util::FutureExt;
 use super::{
     Cache,
     batch::{Answers, Boarded, Unfound, Wanted},
+    board::SHARED_ROUNDS,
     grouped::StartMany,
     inner::{Inner, Looked, Missed},
-    level::NONE,
     load::is_reentrant,
     many::Many,
+    proof::NONE,
     read::{Led, Start, reentrant_error},
 };
 use crate::{
@@ -26,7 +27,6 @@ use crate::{
 /// Rounds of reading and loading. From the third on a caller shares no flight; a further one is needed
 /// only where what was created is removed before it could be read.
 const ROUNDS: usize = 8;
-const SHARED_ROUNDS: usize = 2;
 
 impl<K, V, N: Near<K, V>> Inner<K, V, N>
 where

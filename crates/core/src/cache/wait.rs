@@ -6,9 +6,9 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{
     inner::{Inner, Looked, Missed},
-    level::{ANY, NONE},
     load::LoadSeat,
     lookup::Seat,
+    proof::{ANY, NONE},
 };
 use crate::{
     Coalesce, Entry, Event, Fence, Near, Source, TierKey, Token, Waits,

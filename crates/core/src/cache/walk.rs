@@ -100,7 +100,7 @@ mod tests {
     use super::*;
     use crate::{
         Cache, NoNear, Token,
-        cache::{inner::Lookup, level::ANY},
+        cache::{inner::Lookup, proof::ANY},
         flight::Boarding,
     };
 

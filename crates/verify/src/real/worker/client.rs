@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use sqlx::PgPool;
-use terrace::{BoxError, Cache, Cached, Result, Source};
+use terrace::{BoxError, Cache, Cached, Result};
 use terrace_conformance::history::{At, End, From, Newness, Process, Read, Wish};
 use tokio::time::sleep;
 
@@ -138,13 +138,7 @@ impl Client {
         let ret = now();
         let Ok(got) = got else { return say(&Line::ReadFailed) };
         let served = got.as_ref().map(Cached::served);
-        let from = match served.as_ref().map(|served| &served.from) {
-            Some(Source::Near) => From::Near,
-            Some(Source::Tier(_)) => From::Tier,
-            Some(Source::Store(_)) => From::Store,
-            Some(Source::Loader) => From::Loader,
-            _ => From::Unknown,
-        };
+        let from = From::of(served.as_ref());
         let joined = served.as_ref().is_none_or(|served| served.coalesced);
         let stale = served.as_ref().is_some_and(|served| served.stale);
         // What only the truth can have given was true at the call, or later.

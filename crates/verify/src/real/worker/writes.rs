@@ -1,7 +1,7 @@
 //! The callers of a worker: what they write.
 
 use fastrand::Rng;
-use terrace::{Error, ErrorKind, Result, Version};
+use terrace::Version;
 use terrace_conformance::history::{End, Wish};
 
 use super::{client::Client, say};
@@ -64,7 +64,7 @@ impl Client {
         let version = put.as_ref().ok().and_then(|(_, version)| version.map(Version::as_u64));
         // No tier failed this process meanwhile, so that none failed this write.
         let confirmed = self.failures() == begun.failures;
-        self.wrote(begun.id, ended(put.map(|(held, _)| held)), confirmed, version);
+        self.wrote(begun.id, End::of(put.map(|(held, _)| held)), confirmed, version);
     }
 
     /// `Ok` means that every tier has confirmed.
@@ -74,14 +74,14 @@ impl Client {
             Wish::Remove => self.cache.remove(&key).await,
             _ => self.cache.invalidate(&key).await,
         };
-        self.wrote(begun.id, ended(dropped.map(|_| true)), true, None);
+        self.wrote(begun.id, End::of(dropped.map(|_| true)), true, None);
     }
 
     /// Other handles of Redis may hear of it 100 ms later.
     async fn clear(&self) {
         let begun = self.begin(None, Wish::Invalidate);
         let cleared = self.cache.clear().await;
-        self.wrote(begun.id, ended(cleared.map(|()| true)), false, None);
+        self.wrote(begun.id, End::of(cleared.map(|()| true)), false, None);
     }
 
     fn begin(&self, key: Option<i64>, wish: Wish) -> Begun {
@@ -98,17 +98,5 @@ impl Client {
     /// How often Redis has failed this process.
     fn failures(&self) -> u64 {
         self.cache.stats().tier("redis").map_or(0, |redis| redis.errors)
-    }
-}
-
-fn ended(held: Result<bool, Error>) -> End {
-    match held {
-        Ok(true) => End::Done,
-        Ok(false) => End::Refused,
-        Err(error) => match error.kind() {
-            ErrorKind::Partial => End::Partial,
-            ErrorKind::Unknown | ErrorKind::Timeout => End::Unknown,
-            _ => End::Failed,
-        },
     }
 }
