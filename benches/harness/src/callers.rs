@@ -46,6 +46,21 @@ pub async fn times<A: Work, B: Work>(
     task.await?
 }
 
+/// [`times`] in turns whatever the number of callers: for clients that leave work behind after an
+/// operation, so that each side bears its own.
+///
+/// # Errors
+/// What an operation failed with.
+pub async fn times_in_turns<A: Work, B: Work>(
+    sides: (&A, &B, &B),
+    callers: usize,
+    effort: Effort,
+) -> Result<Vec<Round>> {
+    let (ours, raw, control) = (sides.0.clone(), sides.1.clone(), sides.2.clone());
+    let rounds = effort.rounds(ROUNDS);
+    tokio::spawn(async move { together((&ours, &raw, &control), callers, rounds).await }).await?
+}
+
 /// Thousand operations a second, in each round.
 ///
 /// # Errors

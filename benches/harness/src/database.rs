@@ -6,7 +6,7 @@ use terrace_testbed::unique_name;
 
 use crate::{
     Effort, Result,
-    callers::{Work, throughputs, times},
+    callers::{Work, throughputs, times_in_turns},
     data::{KEYS, User, key, scattered},
     row::{Row, Target, Unit},
 };
@@ -96,7 +96,8 @@ pub async fn rows(effort: Effort, url: &str, say: &mut dyn FnMut(Row)) -> Result
     let database = Database::connect(url).await?;
     let (get, raw) = (Get(database.clone()), RawGet(database.clone()));
     for callers in [1, 2] {
-        let rounds = times((&get, &raw, &raw), callers, effort).await?;
+        // sqlx's pool tests a connection after each use, in a task of its own.
+        let rounds = times_in_turns((&get, &raw, &raw), callers, effort).await?;
         let name = format!("get / SELECT and decode, callers {callers}");
         say(Row::new("postgres", name, Unit::Micros, &rounds, Some(Target::AtMost(1.1))));
     }

@@ -25,6 +25,7 @@
 
 mod clean;
 mod error;
+mod held;
 mod invalidate;
 mod leases;
 mod log;

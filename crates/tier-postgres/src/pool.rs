@@ -6,12 +6,13 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use sqlx::{
-    ConnectOptions, Connection, PgConnection, PgPool, pool::PoolConnection, postgres::PgConnectOptions,
-};
+use sqlx::{ConnectOptions, Connection, PgConnection, PgPool, postgres::PgConnectOptions};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-use crate::error::{During, breaks_connection, typed};
+use crate::{
+    error::{During, breaks_connection, typed},
+    held::{Given, Lent},
+};
 
 /// A connection may take so long to be made, TLS and password included.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -28,7 +29,7 @@ const LIFE: Duration = Duration::from_secs(1800);
 #[derive(Clone)]
 pub(crate) enum Pool {
     Own(Arc<Own>),
-    Given(PgPool),
+    Given(Given),
 }
 
 /// A pool that a lost server cannot hold up. sqlx's own waits in `acquire` until its timeout while
@@ -59,10 +60,18 @@ enum Inner {
         pool: Arc<Own>,
         permit: OwnedSemaphorePermit,
     },
-    Given(PoolConnection<sqlx::Postgres>),
+    Given {
+        lent: Lent,
+        pool: Given,
+    },
 }
 
 impl Pool {
+    /// The caller's.
+    pub(crate) fn given(pool: PgPool) -> Self {
+        Self::Given(Given::new(pool))
+    }
+
     /// At most `size` connections, made on demand.
     pub(crate) fn own(options: PgConnectOptions, size: usize) -> Self {
         Self::Own(Arc::new(Own {
@@ -81,7 +90,10 @@ impl Pool {
                 // Boxed: what is rare must not make every call's future large.
                 None => Box::pin(pool.session()).await,
             },
-            Self::Given(pool) => Ok(Session(Some(Inner::Given(pool.acquire().await?)))),
+            Self::Given(pool) => {
+                let lent = pool.take().await?;
+                Ok(Session(Some(Inner::Given { lent, pool: pool.clone() })))
+            }
         }
     }
 
@@ -89,7 +101,9 @@ impl Pool {
     pub(crate) fn options(&self) -> PgConnectOptions {
         match self {
             Self::Own(pool) => pool.options.clone(),
-            Self::Given(pool) => PgConnectOptions::clone(&pool.connect_options()).disable_statement_logging(),
+            Self::Given(pool) => {
+                PgConnectOptions::clone(&pool.pool().connect_options()).disable_statement_logging()
+            }
         }
     }
 
@@ -180,7 +194,7 @@ impl Session {
                 *busy = true;
                 Ok(connection)
             }
-            Some(Inner::Given(connection)) => Ok(connection),
+            Some(Inner::Given { lent, .. }) => Ok(&mut lent.connection),
             None => Err(typed(sqlx::Error::PoolClosed, During::Connect)),
         }
     }
@@ -194,8 +208,13 @@ impl Session {
                 self.0 = None;
             }
             Some(Inner::Own { busy, .. }) => *busy = false,
-            Some(Inner::Given(connection)) if broken => connection.close_on_drop(),
-            _ => {}
+            Some(Inner::Given { lent, .. }) if broken => lent.connection.close_on_drop(),
+            Some(Inner::Given { .. }) => {
+                if let Some(Inner::Given { lent, pool }) = self.0.take() {
+                    pool.give(lent);
+                }
+            }
+            None => {}
         }
         result
     }

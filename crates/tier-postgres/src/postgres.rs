@@ -69,7 +69,7 @@ impl Postgres {
     /// of the throughput, and an `acquire_timeout`, since sqlx's pool waits so long while a server
     /// refuses connections.
     pub fn from_pool(pool: PgPool) -> Self {
-        Self::over(Pool::Given(pool), "terrace", MAX_VALUE_BYTES)
+        Self::over(Pool::given(pool), "terrace", MAX_VALUE_BYTES)
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {

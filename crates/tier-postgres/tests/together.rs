@@ -5,7 +5,7 @@ mod support;
 
 use std::{sync::Arc, time::Duration};
 
-use sqlx::{Connection, Row, postgres::PgPoolOptions};
+use sqlx::{Connection, Row};
 use support::{HOUR, connect, key, open, put, put_if, run, space};
 use terrace_core::{
     Backend, Condition, Deadlines, Error, ErrorKind, Fence, Op, Reply, Role, Space, Timestamp, Token,
@@ -105,16 +105,6 @@ async fn many_processes_may_start_at_once() {
     for start in starts.collect::<Vec<_>>() {
         start.await.expect("no panic").expect("ready");
     }
-}
-
-#[tokio::test]
-async fn a_pool_of_the_applications_own_serves_too() {
-    let url = shared_postgres().await.expect("a server");
-    let pool = PgPoolOptions::new().max_connections(2).connect_lazy(&url).expect("a pool");
-    let tier = Postgres::from_pool(pool).open(&space(Role::Store)).expect("a tier");
-    tier.ping().await.expect("a ping");
-    tier.apply(&key(1), put("v")).await.expect("a record");
-    assert!(matches!(tier.apply(&key(1), Op::Get).await, Ok(Reply::Hit(_))));
 }
 
 #[tokio::test]

@@ -1,0 +1,113 @@
+//! A pool of the application's own: what the tier holds of it, and when it is given back.
+#![allow(clippy::expect_used, reason = "a test that cannot be prepared fails")]
+
+mod support;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use sqlx::{PgPool, postgres::PgPoolOptions};
+use support::{key, put, space};
+use terrace_core::{Backend, Op, Reply, Role, Tier};
+use terrace_testbed::shared_postgres;
+use terrace_tier_postgres::Postgres;
+use tokio::time::timeout;
+
+/// Far above the time for which a connection may be held, and far below any of sqlx's own.
+const SOON: Duration = Duration::from_secs(5);
+
+/// A tier over a pool, with a record, and how often a connection came back to the pool.
+async fn over(connections: u32) -> (Arc<dyn Tier>, PgPool, Arc<AtomicUsize>) {
+    let url = shared_postgres().await.expect("a server");
+    let returned = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&returned);
+    let options = PgPoolOptions::new().max_connections(connections).after_release(move |_, _| {
+        count.fetch_add(1, Ordering::Relaxed);
+        Box::pin(async { Ok(true) })
+    });
+    let pool = options.connect(&url).await.expect("a pool");
+    let tier = Postgres::from_pool(pool.clone()).open(&space(Role::Store)).expect("a tier");
+    tier.ping().await.expect("a ping");
+    tier.apply(&key(1), put("v")).await.expect("a record");
+    (tier, pool, returned)
+}
+
+async fn read(tier: &Arc<dyn Tier>) {
+    assert!(matches!(tier.apply(&key(1), Op::Get).await, Ok(Reply::Hit(_))));
+}
+
+async fn until(holds: impl Fn() -> bool) {
+    let waiting = async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(SOON, waiting).await.expect("in time");
+}
+
+#[tokio::test]
+async fn statements_one_after_the_other_use_one_connection_which_then_goes_back() {
+    let (tier, pool, returned) = over(8).await;
+    until(|| pool.num_idle() == pool.size() as usize).await;
+    let before = returned.load(Ordering::Relaxed);
+    for _ in 0..500 {
+        read(&tier).await;
+    }
+    // On a machine that stands still for a moment it may be given back on the way.
+    let on_the_way = returned.load(Ordering::Relaxed) - before;
+    assert!(on_the_way < 50, "{on_the_way}");
+    until(|| pool.num_idle() == pool.size() as usize).await;
+}
+
+#[tokio::test]
+async fn a_small_pool_has_its_connections_back_after_each_statement() {
+    let (tier, pool, returned) = over(2).await;
+    until(|| pool.num_idle() == pool.size() as usize).await;
+    let before = returned.load(Ordering::Relaxed);
+    for read_so_far in 1..=10 {
+        read(&tier).await;
+        until(|| returned.load(Ordering::Relaxed) == before + read_so_far).await;
+    }
+}
+
+#[tokio::test]
+async fn an_application_that_wants_all_its_connections_gets_them() {
+    let (tier, pool, _) = over(4).await;
+    let mut mine = Vec::new();
+    for _ in 0..4 {
+        read(&tier).await;
+        mine.push(timeout(SOON, pool.acquire()).await.expect("in time").expect("a connection"));
+        mine.truncate(3);
+    }
+    read(&tier).await;
+    let all = timeout(SOON, pool.acquire()).await.expect("in time");
+    all.expect("the last connection");
+}
+
+#[tokio::test]
+async fn a_pool_that_is_closed_is_closed_soon() {
+    let (tier, pool, _) = over(8).await;
+    read(&tier).await;
+    timeout(SOON, pool.close()).await.expect("what is held goes back");
+    assert!(tier.apply(&key(1), Op::Get).await.is_err());
+}
+
+#[test]
+fn a_pool_outlives_the_runtime_that_used_it_first() {
+    let runtime = || {
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime")
+    };
+    let (first, second) = (runtime(), runtime());
+    let (tier, pool, _) = second.block_on(over(8));
+    first.block_on(read(&tier));
+    first.shutdown_background();
+    second.block_on(async {
+        until(|| pool.num_idle() == pool.size() as usize).await;
+        read(&tier).await;
+    });
+}
