@@ -25,6 +25,8 @@ pub struct Entry<V> {
     /// The end of the fresh time, or of what proves the entry where that is sooner: all that a near
     /// hit compares.
     good_until: AtomicU64,
+    /// The latest near hit.
+    read_at: AtomicU64,
     value: Option<V>,
     version: Version,
     // Atomic for `Cache::expire` alone: the value is shared, so its life is changed in place.
@@ -46,6 +48,7 @@ impl<V> Entry<V> {
             written: deadlines.written,
             good_until: AtomicU64::new(deadlines.fresh_until.as_millis()),
             fresh_until: AtomicU64::new(deadlines.fresh_until.as_millis()),
+            read_at: AtomicU64::new(deadlines.written.as_millis()),
             stale_until: AtomicU64::new(deadlines.stale_until.as_millis()),
             expires_at: AtomicU64::new(deadlines.expires_at.as_millis()),
             proven_at: AtomicU64::new(0),
@@ -147,7 +150,7 @@ pub enum Source {
 pub struct Served {
     /// The tier that answered.
     pub from: Source,
-    /// The time from the write of the value to the read.
+    /// The time from the write of the value to the read; of a near hit, to the latest one of the entry.
     pub age: Duration,
     /// Past its fresh time, or not proven as its level asks, and served because the freshness policy
     /// allows it.
@@ -168,31 +171,9 @@ pub struct Cached<V>(Handle<V>);
 
 enum Handle<V> {
     /// A hit of the near tier.
-    Near { entry: Arc<Entry<V>>, age: Age },
+    Near(Arc<Entry<V>>),
     /// Any other read.
     Beyond(Arc<Beyond<V>>),
-}
-
-/// The milliseconds from the write of a value to its read, in six bytes: with the tag of the handle one
-/// word. A hit then writes nothing to the entry, which other threads read.
-#[derive(Clone, Copy)]
-struct Age {
-    high: u16,
-    low: u32,
-}
-
-impl Age {
-    /// The bits that do not fit stand for thousands of years.
-    #[inline]
-    fn of(written: Timestamp, read_at: Timestamp) -> Self {
-        let millis = read_at.as_millis().saturating_sub(written.as_millis());
-        Self { high: (millis >> 32) as u16, low: millis as u32 }
-    }
-
-    fn after(self, written: Timestamp) -> Timestamp {
-        let millis = u64::from(self.high) << 32 | u64::from(self.low);
-        Timestamp::from_millis(written.as_millis() + millis)
-    }
 }
 
 /// A read from beyond the near tier.
@@ -209,8 +190,9 @@ impl<V> Cached<V> {
     /// The handle of a near hit; `None` for a negative entry.
     #[inline]
     pub(crate) fn near(entry: Arc<Entry<V>>, read_at: Timestamp) -> Option<Self> {
-        let age = Age::of(entry.written, read_at);
-        entry.value.is_some().then_some(Self(Handle::Near { entry, age }))
+        // On the cache line that the reference count has just made this core's own.
+        entry.read_at.store(read_at.as_millis(), Ordering::Relaxed);
+        entry.value.is_some().then_some(Self(Handle::Near(entry)))
     }
 
     /// The handle of another read; `None` for a negative entry.
@@ -236,7 +218,7 @@ impl<V> Cached<V> {
     #[inline]
     fn entry(&self) -> &Entry<V> {
         match &self.0 {
-            Handle::Near { entry, .. } => entry,
+            Handle::Near(entry) => entry,
             Handle::Beyond(read) => &read.entry,
         }
     }
@@ -244,7 +226,10 @@ impl<V> Cached<V> {
     /// How this read was served: tier, age, freshness, version, coalesced or not.
     pub fn served(&self) -> Served {
         let (entry, read_at, from, coalesced, stale) = match &self.0 {
-            Handle::Near { entry, age } => (entry, age.after(entry.written), Source::Near, false, false),
+            Handle::Near(entry) => {
+                let read_at = Timestamp::from_millis(entry.read_at.load(Ordering::Relaxed));
+                (entry, read_at, Source::Near, false, false)
+            }
             Handle::Beyond(read) => (&read.entry, read.read_at, read.from, read.coalesced, read.stale),
         };
         Served {
@@ -278,7 +263,7 @@ impl<V> AsRef<V> for Cached<V> {
 impl<V> Clone for Cached<V> {
     fn clone(&self) -> Self {
         Self(match &self.0 {
-            Handle::Near { entry, age } => Handle::Near { entry: Arc::clone(entry), age: *age },
+            Handle::Near(entry) => Handle::Near(Arc::clone(entry)),
             Handle::Beyond(read) => Handle::Beyond(Arc::clone(read)),
         })
     }
@@ -371,20 +356,5 @@ mod tests {
     #[test]
     fn a_handle_takes_two_words_whatever_is_around_it() {
         assert_eq!(size_of::<Result<Option<Cached<u64>>>>(), 2 * size_of::<usize>());
-    }
-
-    #[test]
-    fn each_hit_has_an_age_of_its_own() {
-        let written = Timestamp::from_millis(1_000);
-        let entry = Arc::new(Entry::new(Some("v"), Version::NONE, Deadlines::ttl(written, Duration::MAX)));
-        let age_of = |millis| {
-            let read_at = Timestamp::from_millis(millis);
-            Cached::near(Arc::clone(&entry), read_at).map(|hit| hit.served().age.as_millis())
-        };
-        let years_60 = 60 * 365 * 24 * 3_600 * 1_000;
-        assert_eq!(
-            [0, 1_000, 1_001, years_60].map(age_of),
-            [Some(0), Some(0), Some(1), Some(u128::from(years_60 - 1_000))]
-        );
     }
 }
