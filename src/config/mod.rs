@@ -78,5 +78,5 @@ pub use stack::Stack;
 use terrace_core::{Error, ErrorKind};
 
 fn refuse(message: impl Into<String>) -> Error {
-    Error::new(ErrorKind::Config, message)
+    Error::config(message)
 }

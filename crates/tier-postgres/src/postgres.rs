@@ -220,5 +220,5 @@ fn is_known(parameter: &str) -> bool {
 }
 
 fn config(message: &str) -> Error {
-    Error::new(ErrorKind::Config, message)
+    Error::config(message)
 }

@@ -61,7 +61,7 @@ fn check(version: i32, schema: &str) -> Result<()> {
          program; update this one, or give it a schema of its own",
         current()
     );
-    Err(Error::new(ErrorKind::Config, message))
+    Err(Error::config(message))
 }
 
 /// The version of the schema; zero where there is none.

@@ -97,7 +97,7 @@ impl fmt::Debug for Address {
 }
 
 fn refuse(why: &str) -> Error {
-    Error::new(ErrorKind::Config, format!("the Redis URL {why}"))
+    Error::config(format!("the Redis URL {why}"))
 }
 
 #[cfg(test)]

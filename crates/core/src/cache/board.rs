@@ -6,8 +6,8 @@ use futures_util::FutureExt;
 
 use super::{
     Cache,
-    inner::{Inner, Looked, Lookup},
-    load::CacheTicket,
+    inner::Inner,
+    looked::{CacheTicket, Looked, Lookup},
     lookup::Seat,
 };
 use crate::{

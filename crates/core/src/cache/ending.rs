@@ -2,7 +2,10 @@
 
 use std::{hash::Hash, sync::Arc};
 
-use super::inner::{CacheFlights, Inner, Loaded, Lookup};
+use super::{
+    inner::Inner,
+    looked::{CacheFlights, Loaded, Lookup},
+};
 use crate::{Near, TierKey, Version, chain::Place, flight::WriteTicket, near::Scoped};
 
 /// The last step of a write, taken also when the write fails or panics: then the near tier keeps

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{fences::Fences, inner::Inner, open::OpenFill, wait::Held};
+use super::{fences::Fences, held::Held, inner::Inner, open::OpenFill};
 use crate::{
     Error, ErrorKind, Event, Level, Near, Op, Order, Reply, Stored, TierKey, Version,
     chain::{Chain, Place},

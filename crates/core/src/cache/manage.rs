@@ -4,8 +4,8 @@ use std::{hash::Hash, sync::atomic::Ordering, time::Duration};
 
 use super::{
     Cache,
+    grounds::Grounds,
     inner::NEAR,
-    level::Grounds,
     proof::{ANY, NONE},
     write::finished,
 };

@@ -1,19 +1,25 @@
 //! The cache: what applications call.
 
+mod answers;
 mod batch;
 mod board;
 mod builder;
 mod create;
 mod drop;
 mod ending;
+mod errors;
 mod expire;
 mod fences;
 mod fill;
+mod follow;
+mod grounds;
 mod grouped;
 mod handle;
+mod held;
 mod inner;
 mod level;
 mod load;
+mod looked;
 mod lookup;
 mod lookup_many;
 mod manage;
@@ -23,6 +29,7 @@ mod open;
 mod plan;
 mod proof;
 mod read;
+mod reading;
 mod stale;
 mod tasks;
 mod tenants;
@@ -49,10 +56,9 @@ use crate::{
     near::{Probe, TenantId},
 };
 use inner::{Inner, NEAR};
-use level::Reading;
+use looked::Seen;
 use proof::Within;
-use read::Seen;
-use write::Written;
+use reading::Reading;
 
 /// A cache of values `V` by keys `K`: a near tier `N`, and remote tiers behind it.
 ///
@@ -275,7 +281,7 @@ where
     /// # Cost
     /// One trip to each tier, far to near, in a spawned task that no cancellation of the caller stops.
     pub async fn put<Q: LookupKey<K> + ?Sized>(&self, key: &Q, item: impl Into<Item<V>>) -> Result<Version> {
-        self.put_one(key.to_key(), item.into(), Condition::Always).await?.version()
+        self.put_one(key.to_key(), item.into()).await
     }
 
     /// Writes a value where there is none; whether it did.
@@ -314,8 +320,7 @@ where
         items: impl IntoIterator<Item = (K, T)>,
     ) -> Vec<Result<Version>> {
         let items = items.into_iter().map(|(key, item)| (key, item.into())).collect();
-        let results = self.put_all(items, Condition::Always).await.into_iter();
-        results.map(|result| result.and_then(Written::version)).collect()
+        self.put_all(items).await
     }
 
     /// Drops the copies of a key in every cache tier; a store keeps its record. Whether a copy was

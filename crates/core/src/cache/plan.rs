@@ -8,7 +8,7 @@ use std::{
 use tokio::runtime::Handle;
 
 use super::{
-    level::{Grounds, LEAST_BOUND},
+    grounds::{Grounds, LEAST_BOUND},
     marks::Marks,
 };
 use crate::{

@@ -7,13 +7,14 @@ use futures_util::future::BoxFuture;
 use super::{
     Cache,
     board::Rounds,
-    inner::{Looked, Missed},
-    level::Reading,
-    load::{CacheTicket, LoadSeat, alone, is_reentrant},
+    errors::{panicked_error, reentrant_error, shut_down_error},
+    load::{LoadSeat, alone, is_reentrant},
+    looked::{CacheTicket, Looked, Missed, Seen},
+    reading::Reading,
     stale::NearStale,
 };
 use crate::{
-    Cached, Entry, Error, ErrorKind, Event, Item, Near, Result, Source, Token,
+    Cached, Entry, Event, Item, Near, Result, Source, Token,
     flight::{Boarding, Entered, Errand, Landing},
     near::Scoped,
     switch::{Defence, stands},
@@ -25,9 +26,6 @@ pub struct Loading<V> {
     /// The value that is to be renewed, where a stale one is still known.
     pub stale: Option<Cached<V>>,
 }
-
-/// What the near tier has of a key that it could not answer for.
-pub(super) type Seen<V> = Option<Arc<Entry<V>>>;
 
 /// Starts the caller's loader; called at most once, on a miss only.
 pub(crate) type Start<'a, V> = Box<dyn FnOnce(Loading<V>) -> BoxFuture<'static, Result<Item<V>>> + Send + 'a>;
@@ -309,19 +307,4 @@ pub(super) struct Led<V> {
     pub(super) source: Source,
     /// Whether this caller led it.
     pub(super) led: bool,
-}
-
-pub(super) fn reentrant_error() -> Error {
-    Error::new(
-        ErrorKind::Reentrant,
-        "a loader asked for the key that it is loading; it would wait for itself",
-    )
-}
-
-pub(super) fn panicked_error() -> Error {
-    Error::new(ErrorKind::Panicked, "the loader panicked, and so did the one that took over, if any")
-}
-
-pub(super) fn shut_down_error() -> Error {
-    Error::new(ErrorKind::Closed, "the runtime of the cache has shut down")
 }

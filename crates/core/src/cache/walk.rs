@@ -6,7 +6,8 @@ use futures_util::FutureExt;
 use tokio::time::Instant;
 
 use super::{
-    inner::{Inner, Looked},
+    inner::Inner,
+    looked::Looked,
     lookup::{Seat, Sought},
 };
 use crate::{Error, ErrorKind, Near, Timestamp, chain::Chain, flight::Errand, near::Scoped};
@@ -100,7 +101,7 @@ mod tests {
     use super::*;
     use crate::{
         Cache, NoNear, Token,
-        cache::{inner::Lookup, proof::ANY},
+        cache::{looked::Lookup, proof::ANY},
         flight::Boarding,
     };
 

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use super::{
     Cache,
     ending::{Ending, Owing},
+    errors::shut_down_error,
     inner::{Inner, NEAR},
-    read::shut_down_error,
 };
 use crate::{
     Condition, Copies, Deadlines, Entry, Error, ErrorKind, Event, Item, Level, Near, Op, Order, Reply,
@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// A put on its way.
-pub(crate) struct Put<K, V> {
+struct Put<K, V> {
     pub(crate) key: Arc<Scoped<K>>,
     pub(crate) item: Item<V>,
     pub(crate) condition: Condition,
@@ -26,7 +26,7 @@ pub(crate) struct Put<K, V> {
 
 /// How a put ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Written {
+enum Written {
     /// The authority took it, with this version.
     Kept(Version),
     /// Its condition did not hold.
@@ -35,7 +35,7 @@ pub(crate) enum Written {
 
 impl Written {
     /// The version of a put without a condition.
-    pub(super) fn version(self) -> Result<Version> {
+    fn version(self) -> Result<Version> {
         match self {
             Self::Kept(version) => Ok(version),
             Self::Refused => Err(Error::new(ErrorKind::Backend, "an unconditional put was refused")),
@@ -67,10 +67,15 @@ where
     V: Send + Sync + 'static,
     N: Near<K, V>,
 {
-    /// Writes one item.
-    pub(super) async fn put_one(&self, key: K, item: Item<V>, condition: Condition) -> Result<Written> {
-        let results = self.put_all(vec![(key, item)], condition).await;
-        results.into_iter().next().unwrap_or_else(|| Err(Error::new(ErrorKind::Backend, "no outcome")))
+    /// Writes one item, whatever is there.
+    pub(super) async fn put_one(&self, key: K, item: Item<V>) -> Result<Version> {
+        self.put_if(key, item, Condition::Always).await?.version()
+    }
+
+    /// Writes items, whatever is there; one result an item, in order.
+    pub(super) async fn put_all(&self, items: Vec<(K, Item<V>)>) -> Vec<Result<Version>> {
+        let results = self.put_all_if(items, Condition::Always).await.into_iter();
+        results.map(|result| result.and_then(Written::version)).collect()
     }
 
     /// Writes one item if its condition holds; whether it did.
@@ -81,16 +86,16 @@ where
                 "level Ttl has no order of writes; a conditional put needs Level::Fenced",
             ));
         }
-        Ok(matches!(self.put_one(key, item, condition).await?, Written::Kept(_)))
+        Ok(matches!(self.put_if(key, item, condition).await?, Written::Kept(_)))
     }
 
-    /// Writes items; spawned where other tiers take part, so that a caller that goes away leaves
-    /// no write half done.
-    pub(super) async fn put_all(
-        &self,
-        items: Vec<(K, Item<V>)>,
-        condition: Condition,
-    ) -> Vec<Result<Written>> {
+    async fn put_if(&self, key: K, item: Item<V>, condition: Condition) -> Result<Written> {
+        let results = self.put_all_if(vec![(key, item)], condition).await;
+        results.into_iter().next().unwrap_or_else(|| Err(Error::new(ErrorKind::Backend, "no outcome")))
+    }
+
+    /// Spawned where other tiers take part, so that a caller that goes away leaves no write half done.
+    async fn put_all_if(&self, items: Vec<(K, Item<V>)>, condition: Condition) -> Vec<Result<Written>> {
         if let Err(error) = self.inner.check_open() {
             return items.iter().map(|_| Err(error.clone())).collect();
         }

@@ -14,8 +14,8 @@ use tokio::runtime::Handle;
 use super::{
     super::{
         Cache, Tenants,
+        grounds::Grounds,
         inner::{Inner, Periods, Policies},
-        level::Grounds,
         plan::{Plan, TIER_BUDGET},
         tasks::Tasks,
         trust::{self, Trust},
