@@ -6,7 +6,7 @@ use serde::Deserialize;
 use terrace_core::Result;
 use terrace_policies::Ttl;
 
-use super::{Secret, refuse};
+use super::{LevelConfig, Secret, StampedeConfig, refuse};
 
 /// The settings of a stack; the [module](super) shows them as TOML.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -22,6 +22,13 @@ pub struct Config {
     pub stale_while_revalidate_seconds: u64,
     /// How long past its life a value is served if renewing it fails.
     pub stale_if_error_seconds: u64,
+    /// How consistent the caches are.
+    pub level: LevelConfig,
+    /// At level `bounded`, and there alone: how long before a read its value may have been superseded,
+    /// at least 100.
+    pub bound_ms: Option<u64>,
+    /// How loads are shared.
+    pub stampede: StampedeConfig,
     /// The near tier of each cache; off unless set.
     pub memory: Option<MemoryConfig>,
     /// The Redis tier.

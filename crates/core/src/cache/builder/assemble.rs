@@ -166,7 +166,7 @@ where
             ));
         }
         if !stored && self.level == Level::Strong {
-            return Err(Error::config("level Strong asks the store: add one"));
+            return Err(Error::config("level Strong asks the store: add one, or take another level"));
         }
         match &self.changes {
             Changes::None => Ok(plan.copies),
