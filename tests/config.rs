@@ -1,5 +1,6 @@
 //! One application's code on every stack that a configuration can choose. No server is needed:
 //! backends connect when first used.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::{
     ffi::OsString,

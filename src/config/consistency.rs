@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use serde::Deserialize;
-use terrace_core::{Coalesce, Level, Result, Stampede};
-
-use super::{Config, refuse};
+use terrace_core::{Coalesce, Error, Level, Result, Stampede};
 
 /// How consistent the caches of a stack are: a [`Level`] by its name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -48,20 +46,20 @@ impl Stampede for StampedeConfig {
     }
 }
 
-impl Config {
-    /// The level of the stack's caches. What a cache cannot keep of it, its build refuses.
-    pub(super) fn consistency(&self) -> Result<Level> {
-        match (self.level, self.bound_ms) {
-            (LevelConfig::Bounded, Some(bound_ms)) => Ok(Level::Bounded(Duration::from_millis(bound_ms))),
-            (LevelConfig::Bounded, None) => Err(refuse(
-                "level = \"bounded\" needs bound_ms: how long a value may be superseded, 100 or more",
+impl LevelConfig {
+    /// The level, with the bound that is set beside it. What a cache cannot keep of it, its build refuses.
+    pub(super) fn level(self, bound_ms: Option<u64>) -> Result<Level> {
+        match (self, bound_ms) {
+            (Self::Bounded, Some(bound_ms)) => Ok(Level::Bounded(Duration::from_millis(bound_ms))),
+            (Self::Bounded, None) => Err(Error::config(
+                "level = \"bounded\" needs bound_ms: how long a value may have been superseded, 100 or more",
             )),
-            (_, Some(_)) => {
-                Err(refuse("bound_ms is for level = \"bounded\": set that level, or leave the bound out"))
-            }
-            (LevelConfig::Ttl, None) => Ok(Level::Ttl),
-            (LevelConfig::Fenced, None) => Ok(Level::Fenced),
-            (LevelConfig::Strong, None) => Ok(Level::Strong),
+            (_, Some(_)) => Err(Error::config(
+                "bound_ms is for level = \"bounded\": set that level, or leave the bound out",
+            )),
+            (Self::Ttl, None) => Ok(Level::Ttl),
+            (Self::Fenced, None) => Ok(Level::Fenced),
+            (Self::Strong, None) => Ok(Level::Strong),
         }
     }
 }

@@ -95,9 +95,3 @@ pub use consistency::{LevelConfig, StampedeConfig};
 pub use secret::Secret;
 pub use settings::{Config, DatabaseRole, MemoryConfig, PostgresConfig, RedisConfig, SqliteConfig};
 pub use stack::Stack;
-
-use terrace_core::{Error, ErrorKind};
-
-fn refuse(message: impl Into<String>) -> Error {
-    Error::config(message)
-}

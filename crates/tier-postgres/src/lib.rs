@@ -25,6 +25,7 @@
 
 mod clean;
 mod error;
+mod followers;
 mod invalidate;
 mod leases;
 mod log;
@@ -40,6 +41,7 @@ mod setup;
 mod shared;
 mod space;
 mod statements;
+mod tenant;
 mod tier;
 mod waits;
 mod write;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
-use terrace_core::{Error, ErrorKind, Result};
+use terrace_core::{Error, Result};
 
 use crate::{
     error::{During, typed},
