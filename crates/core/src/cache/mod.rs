@@ -58,6 +58,7 @@ use crate::{
 use inner::{Inner, NEAR};
 use looked::Seen;
 use proof::Within;
+use read::start_of;
 use reading::Reading;
 
 /// A cache of values `V` by keys `K`: a near tier `N`, and remote tiers behind it.
@@ -145,9 +146,7 @@ where
             Ok(None) => None,
             Err(seen) => seen,
         };
-        let start =
-            Box::new(move |_| load().map(|result| result.map(Item::new).map_err(Error::load)).boxed());
-        match self.load_cold(key.to_key(), seen, start).await? {
+        match self.load_cold(key.to_key(), seen, start_of(move |_| load())).await? {
             Some(value) => Ok(value),
             None => Err(Error::new(
                 ErrorKind::Load,
@@ -185,10 +184,7 @@ where
             Ok(hit) => return Ok(hit),
             Err(seen) => seen,
         };
-        let start = Box::new(move |loading: Loading<V>| {
-            load(loading).map(|result| result.map(Into::into).map_err(Error::load)).boxed()
-        });
-        self.load_cold(key.to_key(), seen, start).await
+        self.load_cold(key.to_key(), seen, start_of(load)).await
     }
 
     /// The values of many keys, one answer a key, in order. A key may stand more than once. Runs the
@@ -265,10 +261,7 @@ where
         T: Into<Item<V>>,
         E: Into<BoxError>,
     {
-        let start = Box::new(move |loading: Loading<V>| {
-            load(loading).map(|result| result.map(Into::into).map_err(Error::load)).boxed()
-        });
-        self.load_anew(key.to_key(), start).await
+        self.load_anew(key.to_key(), start_of(load)).await
     }
 
     /// Writes a value: to the store and then its copies, or to the caches where there is no store.
@@ -310,8 +303,11 @@ where
         self.put_conditional(key.to_key(), item.into(), Condition::Version(seen)).await
     }
 
-    /// Writes many values. One result an item, in order, as [`put`](Cache::put) has it; of a key that is
-    /// given twice the last value is written.
+    /// Writes many values; one result an item, in order. Of a key that is given twice the last value is
+    /// written.
+    ///
+    /// # Errors
+    /// Each item has its own, as [`put`](Cache::put) has it.
     ///
     /// # Cost
     /// One trip a tier, and one more to a tier that takes some of the values and not others.
@@ -336,7 +332,12 @@ where
         self.drop_key(key.to_key(), false).await
     }
 
-    /// Drops the copies of many keys; one result a key, as [`invalidate`](Cache::invalidate) has it.
+    /// Drops the copies of many keys; one result a key, in order.
+    ///
+    /// # Errors
+    /// Each key has its own, as [`invalidate`](Cache::invalidate) has it.
+    ///
+    /// # Cost
     /// One trip a tier.
     pub async fn invalidate_many(&self, keys: &[K]) -> Vec<Result<bool>> {
         self.drop_keys(keys.to_vec(), false).await
@@ -351,8 +352,13 @@ where
         self.drop_key(key.to_key(), true).await
     }
 
-    /// Deletes many keys everywhere; one result a key, as [`remove`](Cache::remove) has it. One trip a
-    /// tier.
+    /// Deletes many keys everywhere; one result a key, in order.
+    ///
+    /// # Errors
+    /// Each key has its own, as [`remove`](Cache::remove) has it.
+    ///
+    /// # Cost
+    /// One trip a tier.
     pub async fn remove_many(&self, keys: &[K]) -> Vec<Result<bool>> {
         self.drop_keys(keys.to_vec(), true).await
     }

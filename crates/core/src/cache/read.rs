@@ -2,7 +2,7 @@
 
 use std::{hash::Hash, sync::Arc};
 
-use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, future::BoxFuture};
 
 use super::{
     Cache,
@@ -14,7 +14,7 @@ use super::{
     stale::NearStale,
 };
 use crate::{
-    Cached, Entry, Event, Item, Near, Result, Source, Token,
+    BoxError, Cached, Entry, Error, Event, Item, Near, Result, Source, Token,
     flight::{Boarding, Entered, Errand, Landing},
     near::Scoped,
     switch::{Defence, stands},
@@ -29,6 +29,17 @@ pub struct Loading<V> {
 
 /// Starts the caller's loader; called at most once, on a miss only.
 pub(crate) type Start<'a, V> = Box<dyn FnOnce(Loading<V>) -> BoxFuture<'static, Result<Item<V>>> + Send + 'a>;
+
+/// A caller's loader, whatever it gives and however it fails.
+pub(super) fn start_of<'a, V, L, F, T, E>(load: L) -> Start<'a, V>
+where
+    L: FnOnce(Loading<V>) -> F + Send + 'a,
+    F: Future<Output = Result<T, E>> + Send + 'static,
+    T: Into<Item<V>>,
+    E: Into<BoxError>,
+{
+    Box::new(|loading| load(loading).map(|result| result.map(Into::into).map_err(Error::load)).boxed())
+}
 
 impl<K, V, N> Cache<K, V, N>
 where
