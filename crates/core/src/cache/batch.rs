@@ -12,7 +12,7 @@ use super::{
     errors::reentrant_error,
     inner::Inner,
     load::is_reentrant,
-    looked::{CacheTicket, Looked, Lookup},
+    looked::{CacheTicket, Looked, SharedLookup},
     lookup::Seat,
     many::{Many, StartMany},
     reading::Reading,
@@ -233,7 +233,7 @@ where
             let lookup = |id| {
                 let mut seats = seats.lock();
                 seats.push(Seat { key: Arc::clone(&key), id, instead: Token::NONE });
-                Lookup::Grouped { group: group.clone(), index: seats.len() - 1 }
+                SharedLookup::Grouped { group: group.clone(), index: seats.len() - 1 }
             };
             Boarded { wanted, ticket: self.inner.flights.board(&key, errand, how, lookup) }
         });

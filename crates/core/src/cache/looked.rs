@@ -12,16 +12,16 @@ use crate::{
 };
 
 /// The flights of a cache.
-pub(crate) type CacheFlights<K, V> = Flights<Scoped<K>, Lookup<V>, Loaded<V>>;
+pub(crate) type CacheFlights<K, V> = Flights<Scoped<K>, SharedLookup<V>, Loaded<V>>;
 
 /// A caller's place on a flight of this cache.
-pub(crate) type CacheTicket<K, V> = Ticket<Scoped<K>, Lookup<V>, Loaded<V>>;
+pub(crate) type CacheTicket<K, V> = Ticket<Scoped<K>, SharedLookup<V>, Loaded<V>>;
 
 /// A load's result, as every caller gets it.
 pub(crate) type Loaded<V> = Result<(Arc<Entry<V>>, Source)>;
 
 /// One key's lookup, which all readers of the key may await.
-pub(crate) enum Lookup<V> {
+pub(crate) enum SharedLookup<V> {
     /// A lookup of its own.
     Alone(Shared<BoxFuture<'static, Looked<V>>>),
     /// Its part of a lookup for many keys.

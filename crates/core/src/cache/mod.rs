@@ -50,9 +50,8 @@ use std::{future::Future, hash::Hash, sync::Arc};
 use futures_util::FutureExt;
 
 use crate::{
-    BoxError, Cached, Condition, Error, ErrorKind, Event, Item, Near, Result, Version,
+    BoxError, Cached, Condition, Error, ErrorKind, Event, Item, Lookup, Near, Result, Version,
     chain::Chain,
-    key::Lookup as LookupKey,
     near::{Probe, TenantId},
 };
 use inner::{Inner, NEAR};
@@ -111,7 +110,7 @@ where
     /// # Errors
     /// The store's, or the bound loader's; a failing cache tier is a miss. [`ErrorKind::Key`] for a
     /// key that no remote tier can take.
-    pub async fn get<Q: LookupKey<K> + ?Sized>(&self, key: &Q) -> Result<Option<Cached<V>>> {
+    pub async fn get<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Result<Option<Cached<V>>> {
         match self.near_hit(key, false) {
             Ok(hit) => Ok(hit),
             Err(seen) => self.read_cold(key.to_key(), seen).await,
@@ -136,7 +135,7 @@ where
     /// task; fills of nearer tiers are off the caller's path.
     pub async fn get_or_load<Q, L, F, E>(&self, key: &Q, load: L) -> Result<Cached<V>>
     where
-        Q: LookupKey<K> + ?Sized,
+        Q: Lookup<K> + ?Sized,
         L: FnOnce() -> F + Send,
         F: Future<Output = Result<V, E>> + Send + 'static,
         E: Into<BoxError>,
@@ -174,7 +173,7 @@ where
     /// ```
     pub async fn get_or_load_with<Q, L, F, T, E>(&self, key: &Q, load: L) -> Result<Option<Cached<V>>>
     where
-        Q: LookupKey<K> + ?Sized,
+        Q: Lookup<K> + ?Sized,
         L: FnOnce(Loading<V>) -> F + Send,
         F: Future<Output = Result<T, E>> + Send + 'static,
         T: Into<Item<V>>,
@@ -255,7 +254,7 @@ where
     /// As [`get_or_load`](Cache::get_or_load).
     pub async fn refresh<Q, L, F, T, E>(&self, key: &Q, load: L) -> Result<Option<Cached<V>>>
     where
-        Q: LookupKey<K> + ?Sized,
+        Q: Lookup<K> + ?Sized,
         L: FnOnce(Loading<V>) -> F + Send,
         F: Future<Output = Result<T, E>> + Send + 'static,
         T: Into<Item<V>>,
@@ -273,7 +272,7 @@ where
     ///
     /// # Cost
     /// One trip to each tier, far to near, in a spawned task that no cancellation of the caller stops.
-    pub async fn put<Q: LookupKey<K> + ?Sized>(&self, key: &Q, item: impl Into<Item<V>>) -> Result<Version> {
+    pub async fn put<Q: Lookup<K> + ?Sized>(&self, key: &Q, item: impl Into<Item<V>>) -> Result<Version> {
         self.put_one(key.to_key(), item.into()).await
     }
 
@@ -281,7 +280,7 @@ where
     ///
     /// # Errors
     /// As [`put`](Cache::put); [`ErrorKind::Unsupported`] at level `Ttl`, which has no order.
-    pub async fn put_if_absent<Q: LookupKey<K> + ?Sized>(
+    pub async fn put_if_absent<Q: Lookup<K> + ?Sized>(
         &self,
         key: &Q,
         item: impl Into<Item<V>>,
@@ -294,7 +293,7 @@ where
     ///
     /// # Errors
     /// As [`put_if_absent`](Cache::put_if_absent).
-    pub async fn replace<Q: LookupKey<K> + ?Sized>(
+    pub async fn replace<Q: Lookup<K> + ?Sized>(
         &self,
         key: &Q,
         seen: Version,
@@ -328,7 +327,7 @@ where
     ///
     /// # Cost
     /// One trip to each cache tier, far to near, in a spawned task.
-    pub async fn invalidate<Q: LookupKey<K> + ?Sized>(&self, key: &Q) -> Result<bool> {
+    pub async fn invalidate<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Result<bool> {
         self.drop_key(key.to_key(), false).await
     }
 
@@ -348,7 +347,7 @@ where
     /// # Errors
     /// As [`invalidate`](Cache::invalidate), and the store's: then its record is still there, or with
     /// [`ErrorKind::Unknown`] may be. The copies were dropped all the same.
-    pub async fn remove<Q: LookupKey<K> + ?Sized>(&self, key: &Q) -> Result<bool> {
+    pub async fn remove<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Result<bool> {
         self.drop_key(key.to_key(), true).await
     }
 
@@ -368,7 +367,7 @@ where
     ///
     /// # Errors
     /// As [`get`](Cache::get).
-    pub async fn contains<Q: LookupKey<K> + ?Sized>(&self, key: &Q) -> Result<bool> {
+    pub async fn contains<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Result<bool> {
         Ok(self.get(key).await?.is_some())
     }
 
@@ -378,7 +377,7 @@ where
     /// The engine is asked once: a miss counts as a use of the key in its eviction, and two for one
     /// read cost more than a point of the hit ratio (measured).
     #[inline]
-    fn near_hit<Q: LookupKey<K> + ?Sized>(&self, key: &Q, loads: bool) -> Result<Option<Cached<V>>, Seen<V>> {
+    fn near_hit<Q: Lookup<K> + ?Sized>(&self, key: &Q, loads: bool) -> Result<Option<Cached<V>>, Seen<V>> {
         let inner = &*self.inner;
         let entry = inner.near.get(&Probe { tenant: self.tenant, key }).ok_or(None)?;
         let now = inner.clock.now();
