@@ -46,8 +46,8 @@ pub(crate) struct Periods {
     /// How long a lease lives: longer than any load.
     pub(crate) lease: Duration,
     /// How long a cache tier's tombstone lives: longer than any lease.
-    pub(crate) mark: Duration,
-    /// How long a store keeps the mark of a removed record.
+    pub(crate) tombstone: Duration,
+    /// How long a store keeps the tombstone of a removed record.
     pub(crate) removed: Duration,
 }
 

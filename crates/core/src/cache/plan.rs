@@ -143,7 +143,7 @@ impl Plan {
 
     /// Starts to relay what the truth's log tells into the cache tiers, if it has one and there are
     /// any. It ends with the answer.
-    pub(super) fn relay(&self, mark_ttl: Duration, runtime: &Handle) -> Option<Arc<Wake>> {
+    pub(super) fn relay(&self, tombstone_ttl: Duration, runtime: &Handle) -> Option<Arc<Wake>> {
         let log = self.truth_log()?;
         let tiers = self.lines.iter().filter(|(_, line, _)| line.role == Role::Cache);
         let tiers: Vec<_> = tiers.map(|(backend, _, budget)| (Arc::clone(backend), *budget)).collect();
@@ -151,7 +151,7 @@ impl Plan {
             return None;
         }
         let wake = Arc::new(Wake::default());
-        let relay = Relay::new(log.replay()?, self.space.clone(), tiers, mark_ttl);
+        let relay = Relay::new(log.replay()?, self.space.clone(), tiers, tombstone_ttl);
         runtime.spawn(relay.run(Arc::downgrade(&wake)));
         let follower: Weak<Wake> = Arc::downgrade(&wake);
         log.follow(&self.space.namespace, follower);

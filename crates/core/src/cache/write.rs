@@ -227,7 +227,7 @@ where
     /// The authority takes the puts and issues their versions.
     async fn put_authority(&self, chain: &Chain, going: &mut [Going<K, V, N>]) {
         let Some(place) = chain.authority() else { return };
-        let (now, mark_ttl) = (self.clock.now(), self.periods.mark);
+        let (now, tombstone_ttl) = (self.clock.now(), self.periods.tombstone);
         let batch = going.iter().map(|put| {
             let (deadlines, body) = match (&chain.store, put.item.ttl) {
                 (Some(_), Some(ttl)) => (Deadlines::ttl(now, ttl), put.body.clone()),
@@ -235,7 +235,7 @@ where
                 (None, _) => self.copy_for(place, put),
             };
             let order = Order::Author(put.condition);
-            (put.key.clone(), Op::Put { order, deadlines, body, mark_ttl })
+            (put.key.clone(), Op::Put { order, deadlines, body, tombstone_ttl })
         });
         let replies = place.call_many(batch.collect()).await;
         for (put, reply) in going.iter_mut().zip(replies) {
@@ -288,12 +288,12 @@ where
             return Some(self.drop_copy(Some(version)));
         }
         let deadlines = self.copy_deadlines(put.copies, place.line.ttl);
-        let (order, mark_ttl) = (Order::Follow(version), self.periods.mark);
-        Some(Op::Put { order, deadlines, body: put.body.clone(), mark_ttl })
+        let (order, tombstone_ttl) = (Order::Follow(version), self.periods.tombstone);
+        Some(Op::Put { order, deadlines, body: put.body.clone(), tombstone_ttl })
     }
 
     fn drop_copy(&self, version: Option<Version>) -> Op {
-        Op::Invalidate { version, mark_ttl: self.periods.mark }
+        Op::Invalidate { version, tombstone_ttl: self.periods.tombstone }
     }
 
     /// Puts of level `Ttl`: they stand when any tier took them, and memory is one.
@@ -308,8 +308,8 @@ where
         for place in chain.far_to_near() {
             let batch = going.iter().zip(&versions).map(|(put, version)| {
                 let (deadlines, body) = self.copy_for(place, put);
-                let (order, mark_ttl) = (Order::Open(*version), self.periods.mark);
-                (put.key.clone(), Op::Put { order, deadlines, body, mark_ttl })
+                let (order, tombstone_ttl) = (Order::Open(*version), self.periods.tombstone);
+                (put.key.clone(), Op::Put { order, deadlines, body, tombstone_ttl })
             });
             let replies = place.call_many(batch.collect()).await;
             for ((put, version), reply) in going.iter_mut().zip(&versions).zip(replies) {

@@ -60,7 +60,7 @@ impl Relay {
             body: Mark { holder: 1, certified, place: Bytes::new() }.encode(),
             drops: drops.collect(),
             clears: if self.mark.is_none() { vec![None] } else { Vec::new() },
-            mark_ttl: ms(60_000),
+            tombstone_ttl: ms(60_000),
         };
         match self.tier.publish().unwrap().publish(publication).await.unwrap() {
             Reply::Kept(version) => self.mark = Some(version),

@@ -31,7 +31,7 @@ use crate::{
 /// The longest name of a cache.
 const MOST_NAMESPACE_BYTES: usize = 128;
 
-/// How long a store keeps the mark of a removed record.
+/// How long a store keeps the tombstone of a removed record.
 const REMOVED_FOR: Duration = Duration::from_secs(7 * 24 * 3600);
 
 impl<K, V, N> Builder<K, V, N>
@@ -93,7 +93,7 @@ where
             },
             level: self.level,
             loader: self.loader,
-            relay: plan.relay(periods.mark, &runtime),
+            relay: plan.relay(periods.tombstone, &runtime),
             periods,
             closed: AtomicBool::new(false),
             versions: AtomicU64::new(0),
@@ -133,7 +133,7 @@ where
             near_ttl: self.near_ttl,
             load: self.load_deadline,
             lease,
-            mark: lease.saturating_mul(2),
+            tombstone: lease.saturating_mul(2),
             removed: REMOVED_FOR,
         }
     }
