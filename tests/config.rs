@@ -1,10 +1,15 @@
 //! One application's code on every stack that a configuration can choose. No server is needed:
 //! backends connect when first used.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
-use std::ffi::OsString;
+use std::{
+    ffi::OsString,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
 use terrace::{
-    Cache, ErrorKind,
+    Cache, ErrorKind, Level,
     config::{Config, Stack},
 };
 
@@ -140,10 +145,100 @@ async fn the_settings_of_expiry_reach_the_caches() {
     let cache: Cache<u64, String> = stack.builder("users").build().unwrap();
     cache.put(&1, "Ada".to_owned()).await.unwrap();
     let life = cache.ttl(&1).await.unwrap().unwrap();
-    assert!(
-        life <= std::time::Duration::from_secs(60) && life > std::time::Duration::from_secs(50),
-        "{life:?}"
-    );
+    assert!(life <= Duration::from_secs(60) && life > Duration::from_secs(50), "{life:?}");
+}
+
+/// What builds of copies and of records say to a stack.
+async fn built(text: &str) -> (Result<(), String>, Result<(), String>) {
+    let stack = Stack::from_toml(text).unwrap();
+    let why = |built: terrace::Result<Cache<u64, String>>| match built {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            assert_eq!(error.kind(), ErrorKind::Config, "{text}");
+            Err(error.to_string())
+        }
+    };
+    (why(stack.builder("copies").build()), why(stack.records("records").and_then(terrace::Builder::build)))
+}
+
+#[tokio::test]
+async fn a_level_is_refused_where_the_same_code_would_be() {
+    let postgres = format!("[memory]\nentries = 5\n[postgres]\nurl = '{POSTGRES}'\nrole = 'store'");
+    let redis = format!("{postgres}\n[redis]\nurl = '{REDIS}'");
+    let sqlite = format!("[memory]\nentries = 5\n[redis]\nurl = '{REDIS}'\n[sqlite]\npath = 'FILE'");
+    let folder = tempfile::tempdir().unwrap();
+    let sqlite = sqlite.replace("FILE", folder.path().join("shop.db").to_str().unwrap());
+    for (level, tiers, copies, records) in [
+        ("level = 'ttl'", &postgres, None, Some("immutable values belong in a tier")),
+        ("level = 'fenced'", &redis, None, None),
+        ("level = 'strong'", &redis, Some("asks the store: add one"), None),
+        ("level = 'bounded'\nbound_ms = 99", &postgres, Some("at least 100 ms"), Some("at least 100 ms")),
+        ("level = 'bounded'\nbound_ms = 100", &redis, Some("needs a store"), None),
+        ("level = 'bounded'\nbound_ms = 1000\nttl_seconds = 1", &redis, None, None),
+        (
+            "level = 'bounded'\nbound_ms = 500",
+            &sqlite,
+            Some("needs a store"),
+            Some("can be relayed (Postgres)"),
+        ),
+    ] {
+        let (for_copies, for_records) = built(&format!("{level}\n{tiers}")).await;
+        for (built, refused) in [(for_copies, copies), (for_records, records)] {
+            match refused {
+                None => assert_eq!(built, Ok(()), "{level}"),
+                Some(why) => {
+                    assert!(built.as_ref().is_err_and(|error| error.contains(why)), "{level}: {built:?}")
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_level_reaches_the_caches() {
+    let reads = async |level: &str, asked| {
+        let stack = Stack::from_toml(&format!("{level}\n[memory]\nentries = 5")).unwrap();
+        let cache: Cache<u64, String> = stack.builder("users").build().unwrap();
+        cache.with(asked).get(&1).await.map_err(|error| error.kind())
+    };
+    let unsupported = Err(ErrorKind::Unsupported);
+    assert_eq!(reads("", Level::Fenced).await, Ok(None));
+    assert_eq!(reads("level = 'ttl'", Level::Fenced).await, unsupported, "what a cache at Ttl says");
+    let bounded = "level = 'bounded'\nbound_ms = 1500\nttl_seconds = 1";
+    assert_eq!(reads(bounded, Level::Bounded(Duration::from_millis(10))).await, Ok(None));
+    assert_eq!(reads(bounded, Level::Strong).await, unsupported);
+}
+
+#[tokio::test]
+async fn the_stampede_policy_reaches_the_caches() {
+    let loads = async |policy: &str| {
+        let stack = Stack::from_toml(&format!("{policy}\n[memory]\nentries = 5")).unwrap();
+        let cache: Cache<u64, u64> = stack.builder("users").build().unwrap();
+        let loads = AtomicU64::new(0);
+        let load = || {
+            let load = loads.fetch_add(1, Ordering::SeqCst);
+            async move {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                Ok::<_, std::io::Error>(load)
+            }
+        };
+        let (first, second) = tokio::join!(cache.get_or_load(&1, load), cache.get_or_load(&1, load));
+        assert!(first.is_ok() && second.is_ok());
+        loads.into_inner()
+    };
+    for shares in ["", "stampede = 'single_flight'", "stampede = 'lease'", "stampede = 'lease_or_stale'"] {
+        assert_eq!(loads(shares).await, 1, "{shares}");
+    }
+    assert_eq!(loads("stampede = 'unshared'").await, 2);
+}
+
+#[test]
+fn a_bound_belongs_to_its_level() {
+    let error = |text| Stack::from_toml(text).unwrap_err().to_string();
+    assert!(error("level = 'bounded'\n[memory]\nentries = 5").contains("needs bound_ms"));
+    assert!(error("bound_ms = 500\n[memory]\nentries = 5").contains("set that level"));
+    assert!(error("level = 'eventual'\n[memory]\nentries = 5").contains("`fenced`"));
+    assert!(error("stampede = 'herd'\n[memory]\nentries = 5").contains("`lease_or_stale`"));
 }
 
 #[test]

@@ -58,5 +58,7 @@ pub(super) fn sqlite(_config: &SqliteConfig) -> Result<Arc<dyn Backend>> {
 
 #[cfg(not(all(feature = "redis", feature = "postgres", feature = "sqlite")))]
 fn not_compiled(feature: &str) -> terrace_core::Error {
-    super::refuse(format!("the configuration has {feature}: build terrace with its feature `{feature}`"))
+    terrace_core::Error::config(format!(
+        "the configuration has {feature}: build terrace with its feature `{feature}`"
+    ))
 }

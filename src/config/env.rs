@@ -2,9 +2,9 @@
 
 use std::{env, ffi::OsString};
 
-use terrace_core::Result;
+use terrace_core::{Error, Result};
 
-use super::{Config, DatabaseRole, MemoryConfig, PostgresConfig, RedisConfig, SqliteConfig, refuse};
+use super::{Config, DatabaseRole, MemoryConfig, PostgresConfig, RedisConfig, SqliteConfig};
 
 impl Config {
     /// Memory alone, changed by the process's environment.
@@ -35,12 +35,12 @@ impl Config {
         let text = |name: &str| match var(name).map(OsString::into_string) {
             None => Ok(None),
             Some(Ok(text)) => Ok(Some(text.trim().to_owned()).filter(|text| !text.is_empty())),
-            Some(Err(_)) => Err(refuse(format!("{name} is not UTF-8"))),
+            Some(Err(_)) => Err(Error::config(format!("{name} is not UTF-8"))),
         };
         let number = |name: &str| match text(name)?.map(|text| text.parse::<u64>()) {
             None => Ok(None),
             Some(Ok(number)) => Ok(Some(number)),
-            Some(Err(_)) => Err(refuse(format!("{name} is not a whole number"))),
+            Some(Err(_)) => Err(Error::config(format!("{name} is not a whole number"))),
         };
         if let Some(ttl_seconds) = number("CACHE_TTL_SECONDS")? {
             self.ttl_seconds = Some(ttl_seconds);
@@ -57,7 +57,7 @@ impl Config {
                 None => redis.allow_plaintext,
                 Some("false" | "0") => false,
                 Some("true" | "1") => true,
-                Some(_) => return Err(refuse("REDIS_ALLOW_PLAINTEXT is true or false")),
+                Some(_) => return Err(Error::config("REDIS_ALLOW_PLAINTEXT is true or false")),
             };
         }
         match text("DATABASE_URL")? {
@@ -78,13 +78,15 @@ impl Config {
             Some(("sqlite", path)) => {
                 let path = path.strip_prefix("//").unwrap_or(path);
                 if path.is_empty() || path.contains('?') {
-                    return Err(refuse("DATABASE_URL is sqlite:PATH or sqlite::memory:, without options"));
+                    return Err(Error::config(
+                        "DATABASE_URL is sqlite:PATH or sqlite::memory:, without options",
+                    ));
                 }
                 let role = role_of(postgres.map(|postgres| postgres.role));
                 let sqlite = sqlite.unwrap_or(SqliteConfig { role, ..SqliteConfig::default() });
                 self.sqlite = Some(SqliteConfig { path: path.into(), ..sqlite });
             }
-            _ => return Err(refuse("DATABASE_URL has another scheme than postgres:// or sqlite:")),
+            _ => return Err(Error::config("DATABASE_URL has another scheme than postgres:// or sqlite:")),
         }
         Ok(self)
     }

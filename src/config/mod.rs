@@ -29,6 +29,8 @@
 //! negative_ttl_seconds = 2              # absences are not kept unless set
 //! stale_while_revalidate_seconds = 30
 //! stale_if_error_seconds = 600
+//! level = "fenced"                      # or "ttl", "bounded", "strong": see below
+//! stampede = "single_flight"            # or "unshared", "lease", "lease_or_stale"
 //!
 //! [memory]                              # the near tier of each cache
 //! entries = 10000                       # 0 is off
@@ -51,6 +53,23 @@
 //! role = "both"
 //! ```
 //!
+//! # Level and stampede policy
+//!
+//! Both are those of every cache of the stack; the application may set another on the builder of one
+//! cache, and read at another level by [`Cache::with`](terrace_core::Cache::with). A cache that cannot
+//! keep the level is refused when it is built, as in code
+//! ([`Builder::level`](terrace_core::Builder::level)):
+//!
+//! | `level` | refused |
+//! |---|---|
+//! | `"ttl"` | for records |
+//! | `"fenced"`, unless set | never |
+//! | `"bounded"`, with `bound_ms = 500` beside it | below 100 ms; for copies that live longer than the bound, unless the cache was given `changes`; for records in SQLite behind Redis |
+//! | `"strong"` | for copies |
+//!
+//! With `"lease"` all processes that share the stack's Redis or Postgres tier run one load of a key; with
+//! `"lease_or_stale"` who would wait gets the stale value, where there is one.
+//!
 //! # Environment
 //!
 //! | variable | |
@@ -65,18 +84,14 @@
 //! back on: `Config::embedded("shop.db").with_env()`.
 
 mod backends;
+mod consistency;
 mod env;
 mod secret;
 mod settings;
 mod stack;
 mod text;
 
+pub use consistency::{LevelConfig, StampedeConfig};
 pub use secret::Secret;
 pub use settings::{Config, DatabaseRole, MemoryConfig, PostgresConfig, RedisConfig, SqliteConfig};
 pub use stack::Stack;
-
-use terrace_core::{Error, ErrorKind};
-
-fn refuse(message: impl Into<String>) -> Error {
-    Error::new(ErrorKind::Config, message)
-}

@@ -3,10 +3,10 @@
 use std::{path::PathBuf, time::Duration};
 
 use serde::Deserialize;
-use terrace_core::Result;
+use terrace_core::{Error, Result};
 use terrace_policies::Ttl;
 
-use super::{Secret, refuse};
+use super::{LevelConfig, Secret, StampedeConfig};
 
 /// The settings of a stack; the [module](super) shows them as TOML.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -22,6 +22,13 @@ pub struct Config {
     pub stale_while_revalidate_seconds: u64,
     /// How long past its life a value is served if renewing it fails.
     pub stale_if_error_seconds: u64,
+    /// How consistent the caches are.
+    pub level: LevelConfig,
+    /// At level `bounded`, and there alone: how long before a read its value may have been superseded,
+    /// at least 100.
+    pub bound_ms: Option<u64>,
+    /// How loads are shared.
+    pub stampede: StampedeConfig,
     /// The near tier of each cache; off unless set.
     pub memory: Option<MemoryConfig>,
     /// The Redis tier.
@@ -138,7 +145,7 @@ impl Config {
     /// The expiry policy of the stack's caches.
     pub(super) fn expiry(&self) -> Result<Ttl> {
         if !(0.0..=1.0).contains(&self.jitter) {
-            return Err(refuse("jitter is a part of a life, from 0 to 1"));
+            return Err(Error::config("jitter is a part of a life, from 0 to 1"));
         }
         let ttl = seconds(self.ttl_seconds)?.unwrap_or(Duration::from_secs(TTL_SECONDS));
         let negative = seconds(self.negative_ttl_seconds)?.unwrap_or_default();
@@ -154,7 +161,7 @@ impl Config {
 pub(super) fn seconds(seconds: Option<u64>) -> Result<Option<Duration>> {
     match seconds {
         Some(0) => {
-            Err(refuse("a time to live is at least one second; to cache nothing, leave the tiers out"))
+            Err(Error::config("a time to live is at least one second; to cache nothing, leave the tiers out"))
         }
         seconds => Ok(seconds.map(Duration::from_secs)),
     }
@@ -163,7 +170,7 @@ pub(super) fn seconds(seconds: Option<u64>) -> Result<Option<Duration>> {
 /// A time budget.
 pub(super) fn millis(millis: Option<u64>) -> Result<Option<Duration>> {
     match millis {
-        Some(0) => Err(refuse("a time budget is at least one millisecond")),
+        Some(0) => Err(Error::config("a time budget is at least one millisecond")),
         millis => Ok(millis.map(Duration::from_millis)),
     }
 }

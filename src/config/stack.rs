@@ -3,12 +3,12 @@
 use std::{fmt, hash::Hash, sync::Arc, time::Duration};
 
 use serde::{Serialize, de::DeserializeOwned};
-use terrace_core::{Backend, Builder, Placed, Result, TierSettings};
+use terrace_core::{Backend, Builder, Error, Level, Placed, Result, TierSettings};
 use terrace_policies::Ttl;
 use terrace_tier_memory::Memory;
 
 use super::{
-    Config, DatabaseRole, backends, refuse,
+    Config, DatabaseRole, StampedeConfig, backends,
     settings::{millis, seconds},
 };
 
@@ -38,6 +38,8 @@ pub struct Stack {
     redis: Option<Part>,
     database: Option<Database>,
     expiry: Ttl,
+    level: Level,
+    stampede: StampedeConfig,
 }
 
 /// A backend with the settings of its place in every cache.
@@ -63,7 +65,7 @@ impl Stack {
     /// settings and URLs that cannot work, and for a backend whose feature is not compiled in.
     /// None shows a URL.
     pub fn new(config: &Config) -> Result<Self> {
-        let expiry = config.expiry()?;
+        let (expiry, level) = (config.expiry()?, config.level.level(config.bound_ms)?);
         let memory = config.memory.as_ref();
         let near_ttl = seconds(memory.and_then(|memory| memory.ttl_seconds))?;
         let near_entries = memory.map_or(0, |memory| memory.entries);
@@ -73,9 +75,12 @@ impl Stack {
         };
         let database = Database::new(config)?;
         if near_entries == 0 && redis.is_none() && database.is_none() {
-            return Err(refuse("a stack without any tier: configure memory, redis, postgres or sqlite"));
+            return Err(Error::config(
+                "a stack without any tier: configure memory, redis, postgres or sqlite",
+            ));
         }
-        Ok(Self { near_entries, near_ttl, redis, database, expiry })
+        let stampede = config.stampede;
+        Ok(Self { near_entries, near_ttl, redis, database, expiry, level, stampede })
     }
 
     /// The stack of a TOML text.
@@ -130,7 +135,7 @@ impl Stack {
             Some(database) if !database.durable => "SQLite in memory forgets them: give it a file",
             Some(_) => "the database of this stack has the role \"tier\": it is for copies alone",
         };
-        Err(refuse(format!("`{namespace}` keeps records, and {why}")))
+        Err(Error::config(format!("`{namespace}` keeps records, and {why}")))
     }
 
     /// All that is nearer than the database.
@@ -143,7 +148,8 @@ impl Stack {
             0 => Memory::off(),
             entries => Memory::entries(entries),
         };
-        let mut builder = Builder::new(namespace, near).expire(self.expiry);
+        let builder = Builder::new(namespace, near).expire(self.expiry);
+        let mut builder = builder.level(self.level).stampede(self.stampede);
         if let Some(ttl) = self.near_ttl {
             builder = builder.near_ttl(ttl);
         }
@@ -158,7 +164,9 @@ impl Database {
     fn new(config: &Config) -> Result<Option<Self>> {
         match (&config.postgres, &config.sqlite) {
             (None, None) => Ok(None),
-            (Some(_), Some(_)) => Err(refuse("a stack has one database: postgres or sqlite, not both")),
+            (Some(_), Some(_)) => {
+                Err(Error::config("a stack has one database: postgres or sqlite, not both"))
+            }
             (Some(postgres), None) => {
                 let backend = backends::postgres(postgres)?;
                 let part = Part::new(backend, postgres.ttl_seconds, postgres.budget_ms)?;
@@ -196,6 +204,8 @@ impl fmt::Debug for Stack {
             .field("redis", &self.redis.is_some())
             .field("database", &self.database.as_ref().map(|database| database.part.backend.name()))
             .field("expiry", &self.expiry)
+            .field("level", &self.level)
+            .field("stampede", &self.stampede)
             .finish()
     }
 }

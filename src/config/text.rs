@@ -3,7 +3,7 @@
 use terrace_core::{Error, Result};
 use toml::de;
 
-use super::{Config, refuse};
+use super::Config;
 
 impl Config {
     /// Reads TOML.
@@ -19,7 +19,7 @@ impl Config {
 fn complaint(text: &str, error: &de::Error) -> Error {
     let before = error.span().and_then(|span| text.get(..span.start));
     let line = before.map_or(1, |before| before.matches('\n').count() + 1);
-    refuse(format!("line {line} of the configuration: {}", without_values(error.message())))
+    Error::config(format!("line {line} of the configuration: {}", without_values(error.message())))
 }
 
 /// The parts of a complaint that name fields and types of ours, and nothing that was given.

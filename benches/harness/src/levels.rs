@@ -38,7 +38,7 @@ impl GetAt {
             body: mark.encode(),
             drops: Vec::new(),
             clears: Vec::new(),
-            mark_ttl: Duration::from_secs(60),
+            tombstone_ttl: Duration::from_secs(60),
         };
         relay.open(&space)?.publish().ok_or("Redis keeps marks")?.publish(publication).await?;
         let cache = connect(url, namespace, level).await?;

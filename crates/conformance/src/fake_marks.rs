@@ -44,7 +44,7 @@ impl Server {
     }
 
     fn publish(&self, data: &mut Data, space: &Space, publication: Publication) -> Reply {
-        let Publication { mark, expected, body, drops, clears, mark_ttl } = publication;
+        let Publication { mark, expected, body, drops, clears, tombstone_ttl } = publication;
         let found = self.mark(data, space).map(|(version, _)| version);
         let as_expected = match expected {
             Condition::Always => true,
@@ -59,13 +59,13 @@ impl Server {
         }
         for Dropped { tenant, key, version } in drops {
             let space = Space { tenant, ..space.clone() };
-            self.step(data, &space, NOBODY, &key, &Op::Invalidate { version, mark_ttl });
+            self.step(data, &space, NOBODY, &key, &Op::Invalidate { version, tombstone_ttl });
         }
         let put = Op::Put {
             order: Order::Author(Condition::Always),
             deadlines: Deadlines::forever(Timestamp::default()),
             body: Some(body),
-            mark_ttl,
+            tombstone_ttl,
         };
         self.step(data, &Mark::space(space), NOBODY, &mark, &put)
     }
@@ -110,7 +110,7 @@ pub(crate) fn move_mark(server: &Server, namespace: &str) -> Version {
         body: Mark { holder: 1, certified, place: Bytes::new() }.encode(),
         drops: Vec::new(),
         clears: if before.is_none() { vec![None] } else { Vec::new() },
-        mark_ttl: std::time::Duration::from_secs(60),
+        tombstone_ttl: std::time::Duration::from_secs(60),
     };
     let reply = server.publish(&mut data, &space, publication);
     drop(data);

@@ -33,7 +33,7 @@ fn key(name: &'static str) -> TierKey {
 fn put(fake: &Fake) -> Op {
     let order = Order::Author(Condition::Always);
     let body = Some(Bytes::from_static(b"value"));
-    Op::Put { order, deadlines: Deadlines::ttl(fake.now(), LONG), body, mark_ttl: LONG }
+    Op::Put { order, deadlines: Deadlines::ttl(fake.now(), LONG), body, tombstone_ttl: LONG }
 }
 
 async fn is_there(tier: &Arc<dyn Tier>, name: &'static str) -> bool {

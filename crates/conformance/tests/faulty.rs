@@ -47,7 +47,12 @@ fn key() -> TierKey {
 fn put(body: &'static str) -> Op {
     let deadlines = Deadlines::ttl(Fake::new().now(), Duration::from_secs(60));
     let order = Order::Author(Condition::Always);
-    Op::Put { order, deadlines, body: Some(Bytes::from_static(body.as_bytes())), mark_ttl: Duration::ZERO }
+    Op::Put {
+        order,
+        deadlines,
+        body: Some(Bytes::from_static(body.as_bytes())),
+        tombstone_ttl: Duration::ZERO,
+    }
 }
 
 async fn body(tier: &dyn Tier) -> Option<Bytes> {

@@ -169,7 +169,7 @@ async fn a_store_never_lets_a_cell_expire() {
 
     let expiries = Expiries::default();
     let hand = Clock::manual();
-    let remove = || Op::Remove { mark_ttl: Duration::from_millis(9) };
+    let remove = || Op::Remove { tombstone_ttl: Duration::from_millis(9) };
     for role in [Role::Cache, Role::Store] {
         let backend = Swapping::with_clock(expiries.clone(), hand.clock()).for_records();
         backend.open(&space(role)).unwrap().apply(&key(), remove()).await.unwrap();

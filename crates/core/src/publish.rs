@@ -27,7 +27,7 @@ pub struct Publication {
     /// Whose copies are all to be dropped; `None` for those of all tenants.
     pub clears: Vec<Option<String>>,
     /// How long tombstones live.
-    pub mark_ttl: Duration,
+    pub tombstone_ttl: Duration,
 }
 
 impl Publication {

@@ -3,19 +3,9 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 
-use crate::{Error, ErrorKind, InvalidationLog, Op, Publish, Reply, Result, Role, Waits};
-
-/// A key as remote tiers see it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct TierKey {
-    /// The encoded key: at most 4 KiB, reversible (see [`key`](crate::key)).
-    pub bytes: Bytes,
-    /// The digest of namespace, tenant and key: what indexes and envelopes carry.
-    pub digest: [u8; 16],
-}
+use crate::{Error, ErrorKind, InvalidationLog, Op, Publish, Reply, Result, Role, TierKey, Waits};
 
 /// How consistent a cache is.
 #[non_exhaustive]

@@ -110,19 +110,19 @@ pub enum Op {
         /// Its envelope; `None` for a negative entry.
         body: Option<Bytes>,
         /// How long a tombstone lives, where one is left instead.
-        mark_ttl: Duration,
+        tombstone_ttl: Duration,
     },
     /// Drops the copy and kills the lease.
     Invalidate {
         /// Keep what is at least as new, a lease too; `None` drops whatever is there.
         version: Option<Version>,
         /// How long the tombstone lives.
-        mark_ttl: Duration,
+        tombstone_ttl: Duration,
     },
     /// Deletes as the authority: leaves a tombstone of a version issued here.
     Remove {
         /// How long the tombstone lives.
-        mark_ttl: Duration,
+        tombstone_ttl: Duration,
     },
     /// Gives a value other deadlines.
     Expire {
@@ -222,12 +222,14 @@ pub fn transition(cell: Option<&Cell>, op: &Op, moment: &Moment) -> (Change, Rep
         Op::Get => (Change::Keep, key.hit().map_or(Reply::Miss(Fence::default()), Reply::Hit)),
         Op::Lease { token, ttl, over, instead } => key.lease(*token, *ttl, *over, *instead),
         Op::Fill { fence, version, deadlines, body } => key.fill(*fence, *version, *deadlines, body),
-        Op::Put { order, deadlines, body, mark_ttl } => key.put(*order, *deadlines, body, *mark_ttl),
-        Op::Invalidate { version, mark_ttl } => key.invalidate(*version, *mark_ttl),
-        Op::Remove { mark_ttl } => {
+        Op::Put { order, deadlines, body, tombstone_ttl } => {
+            key.put(*order, *deadlines, body, *tombstone_ttl)
+        }
+        Op::Invalidate { version, tombstone_ttl } => key.invalidate(*version, *tombstone_ttl),
+        Op::Remove { tombstone_ttl } => {
             let version = key.floor().next(moment.micros);
             let done = Reply::Done { existed: key.value().is_some(), version };
-            (Change::Write(key.tombstone(version, *mark_ttl)), done)
+            (Change::Write(key.tombstone(version, *tombstone_ttl)), done)
         }
         Op::Expire { deadlines } => key.expire(*deadlines),
     }
@@ -279,13 +281,14 @@ impl<'a> Key<'a> {
         }
     }
 
-    fn mark(&self, state: State, version: Version, token: Token, ttl: Duration) -> Cell {
+    /// A cell without a value.
+    fn bare(&self, state: State, version: Version, token: Token, ttl: Duration) -> Cell {
         let deadlines = Deadlines::ttl(self.moment.now, ttl);
         Cell { state, version, epoch: self.moment.epoch, token, deadlines, bytes: Bytes::new() }
     }
 
     fn tombstone(&self, version: Version, ttl: Duration) -> Cell {
-        self.mark(State::Tombstone, version, Token::NONE, ttl)
+        self.bare(State::Tombstone, version, Token::NONE, ttl)
     }
 
     fn lease(&self, token: Token, ttl: Duration, over: Option<Version>, instead: Token) -> (Change, Reply) {
@@ -298,7 +301,7 @@ impl<'a> Key<'a> {
         }
         let mut cell = match self.live() {
             Some(cell) if matches!(cell.state, State::Value | State::Negative | State::Lease) => cell.clone(),
-            _ => self.mark(State::Lease, self.floor(), token, ttl),
+            _ => self.bare(State::Lease, self.floor(), token, ttl),
         };
         if cell.token == Token::NONE || cell.token == instead {
             cell.token = token;
@@ -346,7 +349,7 @@ impl<'a> Key<'a> {
         order: Order,
         deadlines: Deadlines,
         body: &Option<Bytes>,
-        mark_ttl: Duration,
+        tombstone_ttl: Duration,
     ) -> (Change, Reply) {
         let version = match order {
             Order::Author(condition) if self.permits(condition) => self.floor().next(self.moment.micros),
@@ -357,8 +360,8 @@ impl<'a> Key<'a> {
                 Some(_) => return (Change::Keep, Reply::Refused(self.hit())),
                 None if self.is_leased_knowing(version) => return (Change::Keep, Reply::Refused(None)),
                 None => {
-                    let mark = self.tombstone(self.floor().max(version), mark_ttl);
-                    return (Change::Write(mark), Reply::Refused(None));
+                    let tombstone = self.tombstone(self.floor().max(version), tombstone_ttl);
+                    return (Change::Write(tombstone), Reply::Refused(None));
                 }
             },
         };
@@ -373,7 +376,7 @@ impl<'a> Key<'a> {
         }
     }
 
-    fn invalidate(&self, version: Option<Version>, mark_ttl: Duration) -> (Change, Reply) {
+    fn invalidate(&self, version: Option<Version>, tombstone_ttl: Duration) -> (Change, Reply) {
         let is_known = |version| match self.entry() {
             Some(entry) => entry.version >= version,
             None => self.is_leased_knowing(version),
@@ -383,7 +386,7 @@ impl<'a> Key<'a> {
         }
         let version = self.floor().max(version.unwrap_or(Version::NONE));
         let done = Reply::Done { existed: self.value().is_some(), version };
-        (Change::Write(self.tombstone(version, mark_ttl)), done)
+        (Change::Write(self.tombstone(version, tombstone_ttl)), done)
     }
 
     fn expire(&self, deadlines: Deadlines) -> (Change, Reply) {

@@ -12,31 +12,12 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use support::{Loader, Near, Stack, builder, fake, ms, without_near};
-use terrace_core::{
-    BoxError, Builder, Clock, ErrorKind, Expiry, Freshness, Lifetime, ManualClock, Many, Missing, OnStale,
-    StaleHit, Writing,
-};
-
-/// Fresh for a second, stale for a minute.
-struct Brief;
-
-impl Expiry for Brief {
-    fn lifetime(&self, _: &Writing) -> Lifetime {
-        Lifetime { fresh: ms(1_000), stale: ms(60_000) }
-    }
-}
-
-struct Renewing;
-
-impl Freshness for Renewing {
-    fn on_stale(&self, _: &StaleHit) -> OnStale {
-        OnStale::ServeAndRefresh
-    }
-}
+use support::{Lives, Loader, Near, Stack, Stale, builder, fake, ms, without_near};
+use terrace_core::{BoxError, Builder, Clock, ErrorKind, ManualClock, Many, Missing, OnStale};
 
 fn renewing(builder: Builder<String, u64, Near>, hand: &ManualClock) -> Builder<String, u64, Near> {
-    builder.clock(hand).expire(Brief).freshness(Renewing)
+    let brief = Lives::fresh(ms(1_000)).stale(ms(60_000));
+    builder.clock(hand).expire(brief).freshness(Stale(OnStale::ServeAndRefresh))
 }
 
 fn names(keys: &[&str]) -> Vec<String> {

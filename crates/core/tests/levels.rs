@@ -6,20 +6,11 @@ mod support;
 
 use std::time::Duration;
 
-use support::{Loader, Near, Stack, Truth, builder, fake, ms, pass, without_near};
+use support::{Lives, Loader, Near, Stack, Truth, builder, fake, ms, pass, without_near};
 use terrace_conformance::Fake;
-use terrace_core::{Builder, Clock, ErrorKind, Expiry, Level, Lifetime, ManualClock, Source, Writing};
+use terrace_core::{Builder, Clock, ErrorKind, Level, ManualClock, Source};
 
 const BOUND: Duration = Duration::from_millis(500);
-
-/// Every value lives so long.
-struct Lives(Duration);
-
-impl Expiry for Lives {
-    fn lifetime(&self, writing: &Writing) -> Lifetime {
-        Lifetime::fresh(writing.ttl.unwrap_or(self.0))
-    }
-}
 
 fn refused(builder: Builder<String, u64, Near>) -> String {
     let error = builder.build().map(|_| ()).unwrap_err();
@@ -34,7 +25,7 @@ async fn what_nothing_proves_is_refused_at_build() {
     let truth = || Truth(fake("db", &hand));
     let bounded = || builder().level(Level::Bounded(BOUND));
     assert!(refused(bounded()).contains("needs a store"));
-    assert!(refused(bounded().expire(Lives(BOUND + ms(1)))).contains("needs a store"));
+    assert!(refused(bounded().expire(Lives::fresh(BOUND + ms(1)))).contains("needs a store"));
     assert!(refused(bounded().tier(redis())).contains("needs a store"));
     assert!(refused(bounded().tier(fake("plain", &hand)).store(truth())).contains("keeps the relay's mark"));
     assert!(refused(bounded().tier(redis()).store(fake("db", &hand))).contains("can be relayed"));
@@ -44,8 +35,8 @@ async fn what_nothing_proves_is_refused_at_build() {
     assert!(refused(builder().level(Level::Strong)).contains("asks the store"));
     assert!(refused(builder().level(Level::Strong).tier(redis())).contains("asks the store"));
     for sound in [
-        bounded().expire(Lives(BOUND)),
-        bounded().expire(Lives(BOUND)).tier(redis()).tier(redis()),
+        bounded().expire(Lives::fresh(BOUND)),
+        bounded().expire(Lives::fresh(BOUND)).tier(redis()).tier(redis()),
         bounded().store(fake("db", &hand)),
         bounded().tier(redis()).store(truth()),
         bounded().changes(&truth()),

@@ -6,9 +6,9 @@ mod support;
 
 use std::time::Duration;
 
-use support::{Loader, Stack, builder, fake, ms};
+use support::{Loader, OnError, Stack, builder, fake, ms};
 use terrace_conformance::{Call, Fake, Fault, Faulty};
-use terrace_core::{Clock, Freshness, ManualClock, OnStale, Source, StaleHit};
+use terrace_core::{Clock, ManualClock, Source};
 
 /// Two processes over one shared tier with a log.
 struct Pair {
@@ -204,19 +204,6 @@ async fn what_was_on_its_way_across_a_gap_stays_out_of_near() {
     assert_eq!(load.await.unwrap().unwrap(), 1);
     pair.here.settled().await;
     assert_eq!(read(&pair.here, "k").await, None, "kept nowhere");
-}
-
-/// Serves what it has where a load fails.
-struct OnError;
-
-impl Freshness for OnError {
-    fn on_stale(&self, _: &StaleHit) -> OnStale {
-        OnStale::Miss
-    }
-
-    fn on_error(&self, _: &StaleHit) -> bool {
-        true
-    }
 }
 
 /// The clock of deadlines goes on while a process is stopped; no task has run meanwhile.

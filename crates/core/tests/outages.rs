@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use support::{Loader, builder, fake, ms, without_near};
+use support::{Lives, Loader, builder, fake, ms, without_near};
 use terrace_core::{
     Backend, Clock, ErrorKind, Event, Observer, Op, Reply, Result, Source, Space, Tier, TierKey, TierSettings,
 };
@@ -62,20 +62,13 @@ async fn a_tier_that_hangs_holds_a_read_no_longer_than_its_budget() {
     assert!(began.elapsed() <= ms(1), "a lost tier is gone past, not waited for");
 }
 
-/// Fresh for a second, and then kept for ten that nobody reads.
-struct Brief;
-
-impl terrace_core::Expiry for Brief {
-    fn lifetime(&self, _: &terrace_core::Writing) -> terrace_core::Lifetime {
-        terrace_core::Lifetime { fresh: ms(1_000), stale: ms(10_000) }
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn the_trips_of_one_request_share_the_budget_of_their_tier() {
     let hand = Clock::manual();
     let tier = fake("redis", &hand);
-    let cache = without_near().clock(&hand).tier(tier.clone().budget(ms(50))).expire(Brief).build().unwrap();
+    // Kept for ten seconds past its time, though nobody reads it then.
+    let lives = Lives::fresh(ms(1_000)).stale(ms(10_000));
+    let cache = without_near().clock(&hand).tier(tier.clone().budget(ms(50))).expire(lives).build().unwrap();
     cache.put("k", 1).await.unwrap();
     hand.advance(ms(2_000));
     tier.set_latency(ms(40));

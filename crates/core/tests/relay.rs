@@ -171,7 +171,7 @@ impl Stage {
     async fn set_mark(&self, body: Bytes) {
         let deadlines = Deadlines::forever(Timestamp::default());
         let order = Order::Author(terrace_core::Condition::Always);
-        let put = Op::Put { order, deadlines, body: Some(body), mark_ttl: Duration::ZERO };
+        let put = Op::Put { order, deadlines, body: Some(body), tombstone_ttl: Duration::ZERO };
         self.marks().apply(&Mark::key(NAMESPACE), put).await.unwrap();
     }
 

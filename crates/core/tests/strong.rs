@@ -4,11 +4,10 @@
 
 mod support;
 
-use support::{Loader, Stack, builder, fake, ms, pass, without_near};
+use support::{Lives, Loader, Share, Stack, Stale, builder, fake, ms, pass, without_near};
 use terrace_conformance::{Call, Fake};
 use terrace_core::{
-    Clock, Coalesce, ErrorKind, Expiry, Freshness, Level, Lifetime, ManualClock, Missing, OnStale, Source,
-    StaleHit, Stampede, Writing,
+    Clock, Coalesce, ErrorKind, Freshness, Level, ManualClock, Missing, OnStale, Source, StaleHit,
 };
 
 const STORE: Source = Source::Store("db");
@@ -210,21 +209,10 @@ async fn a_failing_store_is_an_error_and_never_a_stale_value() {
 /// A freshness policy answers with a copy past its time: never a call that asks the store.
 #[tokio::test(start_paused = true)]
 async fn a_stale_copy_of_a_removed_record_is_no_answer() {
-    struct Renewing(OnStale);
-    impl Freshness for Renewing {
-        fn on_stale(&self, _hit: &StaleHit) -> OnStale {
-            self.0
-        }
-    }
-    struct Brief;
-    impl Expiry for Brief {
-        fn lifetime(&self, _writing: &Writing) -> Lifetime {
-            Lifetime { fresh: ms(1_000), stale: ms(60_000) }
-        }
-    }
     for policy in [OnStale::Serve, OnStale::ServeAndRefresh] {
         let Servers { hand, redis, db, writer, .. } = &servers();
-        let of = without_near().clock(hand).level(Level::Strong).freshness(Renewing(policy)).expire(Brief);
+        let of = without_near().clock(hand).level(Level::Strong).freshness(Stale(policy));
+        let of = of.expire(Lives::fresh(ms(1_000)).stale(ms(60_000)));
         let here = of.tier(redis.another_handle()).store(db.another_handle()).build().unwrap();
         for key in ["k", "l"] {
             writer.put(key, 1).await.unwrap();
@@ -258,14 +246,12 @@ async fn a_bound_loader_creates_and_an_absence_stays_one() {
 
 #[tokio::test(start_paused = true)]
 async fn callers_that_share_no_loads_agree_on_the_record() {
-    struct Unshared;
-    impl Stampede for Unshared {
-        fn coalesce(&self) -> Coalesce {
-            Coalesce::Nobody
-        }
-    }
     let hand = Clock::manual();
-    let of = builder().clock(&hand).level(Level::Strong).store(fake("db", &hand)).stampede(Unshared);
+    let of = builder()
+        .clock(&hand)
+        .level(Level::Strong)
+        .store(fake("db", &hand))
+        .stampede(Share(Coalesce::Nobody));
     let cache = of.build().unwrap();
     let loader = Loader::default();
     let callers = (0..10).map(|value| {
@@ -293,22 +279,13 @@ async fn a_loader_that_asks_for_its_own_key_is_told() {
     assert!(format!("{error:?}").contains("would wait for itself"), "{error:?}");
 }
 
-/// Processes wait for each other's loads.
-struct Lease(Coalesce);
-
-impl Stampede for Lease {
-    fn coalesce(&self) -> Coalesce {
-        self.0
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn processes_that_wait_for_each_other_read_what_the_store_has() {
     for coalesce in [Coalesce::Lease, Coalesce::LeaseOrStale] {
         let hand = Clock::manual();
         let (redis, db) = (fake("redis", &hand).with_log(), fake("db", &hand));
         let process = || {
-            let of = builder().clock(&hand).level(Level::Strong).stampede(Lease(coalesce));
+            let of = builder().clock(&hand).level(Level::Strong).stampede(Share(coalesce));
             of.tier(redis.another_handle()).store(db.another_handle()).build().unwrap()
         };
         let (here, there) = (process(), process());

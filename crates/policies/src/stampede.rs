@@ -27,8 +27,13 @@ impl Stampede for Unshared {
 /// value, and one takes over if the loader's process dies or its load fails.
 ///
 /// A process waits with one task a key, for at most the load's deadline; where the tier is lost it
-/// loads for itself. Without such a tier it is [`SingleFlight`]. At level `Ttl` a miss costs Redis one trip more. Source:
-/// Nishtala et al., Scaling Memcache at Facebook, NSDI 2013, section 3.2.1 (thundering herds).
+/// loads for itself. Without such a tier it is [`SingleFlight`].
+///
+/// # Cost
+/// While others load, all waits of a process share a trip every 10 to 150 ms. At level `Ttl`
+/// a miss costs Redis one trip more.
+///
+/// Source: Nishtala et al., Scaling Memcache at Facebook, NSDI 2013, section 3.2.1 (thundering herds).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Lease;
 

@@ -8,8 +8,7 @@ use terrace_core::{
     near::{Near, NearSize, Probe, Scoped, TenantId},
 };
 
-/// The default near tier, over moka: W-TinyLFU admission, which resists scans. Source: Einziger,
-/// Friedman, Manes, TinyLFU: A Highly Efficient Cache Admission Policy, ACM TOS 2017.
+/// The default near tier, over moka: W-TinyLFU admission, which resists scans.
 ///
 /// Its bound is a number of entries or a weight in bytes. [`Memory::off`] keeps nothing, so that a
 /// stack chosen at run time has one type.
@@ -25,6 +24,8 @@ use terrace_core::{
 ///     Memory::bytes(64 << 20, |key: &String, value: &Vec<u8>| key.len() + value.len());
 /// let none: Memory<String, u64> = Memory::off();
 /// ```
+///
+/// Source: Einziger, Friedman, Manes, TinyLFU: A Highly Efficient Cache Admission Policy, ACM TOS 2017.
 pub struct Memory<K, V>(Option<Engine<Scoped<K>, Arc<Entry<V>>>>);
 
 impl<K, V> Memory<K, V>

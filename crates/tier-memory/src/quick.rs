@@ -9,8 +9,7 @@ use terrace_core::{
 };
 
 /// The near tier for the shortest hits, over quick_cache: a variant of S3-FIFO. How much shorter than
-/// those of `Memory`: `cargo xtask bench-report near`. Source: Yang et al., FIFO Queues are All You
-/// Need for Cache Eviction, SOSP 2023.
+/// those of `Memory`: `cargo xtask bench-report near`.
 ///
 /// # Cost
 /// A hit is quick_cache's own hit plus one clock read: no allocation.
@@ -22,6 +21,8 @@ use terrace_core::{
 /// let heavy: Quick<String, Vec<u8>> =
 ///     Quick::bytes(10_000, 64 << 20, |key: &String, value: &Vec<u8>| key.len() + value.len());
 /// ```
+///
+/// Source: Yang et al., FIFO Queues are All You Need for Cache Eviction, SOSP 2023.
 pub struct Quick<K, V> {
     engine: Engine<Scoped<K>, Arc<Entry<V>>, Weigh<K, V>>,
     // Beside the engine, whose own capacity is behind the locks of all its shards.

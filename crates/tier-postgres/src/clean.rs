@@ -10,7 +10,6 @@ use terrace_core::Result;
 
 use crate::{
     error::{During, typed},
-    outbox,
     setup::within,
     shared::Shared,
 };
@@ -21,6 +20,8 @@ const PAUSE: Duration = Duration::from_secs(60);
 const ROUND: Duration = Duration::from_secs(60);
 /// Rows a statement, one transaction each.
 const BATCH_ROWS: i64 = 1000;
+/// Rows of the outbox a statement.
+const TRIM_ROWS: i32 = 5_000;
 /// Batches a round and table: what is left waits for the next round.
 const BATCHES: usize = 100;
 
@@ -63,7 +64,7 @@ pub(crate) async fn round(shared: &Shared) -> Result<()> {
             }
         }
     }
-    outbox::trim(shared, BATCHES).await
+    trim_outbox(shared).await
 }
 
 /// Deletes the entries of other epochs of the namespaces that were cleared.
@@ -102,6 +103,20 @@ async fn sweep_space(shared: &Shared, space: i32, epoch: i64) -> Result<()> {
     let connection = session.connection()?;
     let swept = sqlx::query(statements.swept.clone()).bind(space).bind(epoch).execute(connection).await;
     shared.note(session.end(swept), During::Write)?;
+    Ok(())
+}
+
+/// Deletes rows of the outbox that everyone has read.
+async fn trim_outbox(shared: &Shared) -> Result<()> {
+    for _ in 0..BATCHES {
+        let mut session = shared.session().await?;
+        let connection = session.connection()?;
+        let statement = shared.statements.outbox.trim.clone();
+        let gone = sqlx::query_scalar::<_, i64>(statement).bind(TRIM_ROWS).fetch_one(connection).await;
+        if shared.note(session.end(gone), During::Write)? < i64::from(TRIM_ROWS) {
+            break;
+        }
+    }
     Ok(())
 }
 

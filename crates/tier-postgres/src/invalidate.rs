@@ -8,7 +8,7 @@ use terrace_core::{Cache, Lookup, Near, Result};
 use crate::{
     Postgres,
     error::{During, typed},
-    space,
+    tenant::tenant_name,
 };
 
 impl Postgres {
@@ -55,7 +55,7 @@ impl Postgres {
         self.shared().prepared().await?;
         sqlx::query(self.shared().statements.outbox.add.clone())
             .bind(&name.namespace)
-            .bind(space::tenant_name(name.tenant.as_deref()))
+            .bind(tenant_name(name.tenant.as_deref()))
             .bind(name.key.as_ref())
             .execute(transaction)
             .await

@@ -25,6 +25,7 @@
 
 mod clean;
 mod error;
+mod followers;
 mod held;
 mod invalidate;
 mod leases;
@@ -41,6 +42,7 @@ mod setup;
 mod shared;
 mod space;
 mod statements;
+mod tenant;
 mod tier;
 mod waits;
 mod write;

@@ -7,16 +7,13 @@ use std::{
     time::Duration,
 };
 
-use parking_lot::Mutex;
 use sqlx::{Connection, PgConnection};
 use terrace_core::{Error, ErrorKind, Follower, InvalidationLog, Notice, Replay, Result, Sent};
-use tokio::{
-    task::JoinHandle,
-    time::{Instant, sleep, sleep_until, timeout},
-};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::{
     error::{During, misses_schema, typed},
+    followers::Following,
     outbox::{Position, Seen},
     pool::CONNECT_TIMEOUT,
     shared::Shared,
@@ -33,25 +30,6 @@ const POLL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Between attempts to connect: twice as long each time, up to the second of these.
 const RETRY: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(1)];
 
-/// Who follows the outbox of a handle.
-#[derive(Default)]
-pub(crate) struct Followers(Mutex<State>);
-
-#[derive(Default)]
-struct State {
-    following: Vec<Following>,
-    /// The task that polls for them; it may end with its runtime.
-    poller: Option<JoinHandle<()>>,
-}
-
-#[derive(Clone)]
-struct Following {
-    namespace: String,
-    follower: Weak<dyn Follower>,
-    /// It was told that what it kept before is not proven.
-    warned: bool,
-}
-
 /// The log of a handle, for its tiers.
 pub(crate) struct Log(pub(crate) Arc<Shared>);
 
@@ -67,51 +45,8 @@ impl InvalidationLog for Log {
 
 /// Adds a follower, unless it follows already, and starts the task that polls unless it runs.
 pub(crate) fn follow(shared: &Arc<Shared>, namespace: &str, follower: Weak<dyn Follower>) {
-    let mut state = shared.followers.0.lock();
-    let known = |known: &Following| known.namespace == namespace && known.follower.ptr_eq(&follower);
-    if !state.following.iter().any(known) {
-        state.following.push(Following { namespace: namespace.to_owned(), follower, warned: false });
-    }
-    if state.poller.as_ref().is_none_or(JoinHandle::is_finished) {
-        state.poller = Some(tokio::spawn(poll(Arc::downgrade(shared))));
-    }
-}
-
-impl Followers {
-    /// Whether anyone follows; if not, the task that asks is to end, and the next follower starts
-    /// another.
-    fn are_there(&self) -> bool {
-        let mut state = self.0.lock();
-        state.following.retain(|following| following.follower.strong_count() > 0);
-        if state.following.is_empty() {
-            state.poller = None;
-        }
-        state.poller.is_some()
-    }
-
-    /// Those who follow, new ones told that nothing is proven yet: whatever changes from now on is
-    /// behind the position that is read from next.
-    fn listening(&self) -> Vec<Following> {
-        let mut state = self.0.lock();
-        let listening = state.following.clone();
-        state.following.iter_mut().for_each(|following| following.warned = true);
-        drop(state);
-        listening.iter().filter(|following| !following.warned).for_each(|new| new.tell(&Notice::Lost));
-        listening
-    }
-
-    /// Nothing that was kept before is proven any more.
-    fn warn_again(&self) {
-        self.0.lock().following.iter_mut().for_each(|following| following.warned = false);
-    }
-}
-
-impl Following {
-    fn tell(&self, notice: &Notice) {
-        if let Some(follower) = self.follower.upgrade() {
-            follower.notice(notice);
-        }
-    }
+    let polls = || tokio::spawn(poll(Arc::downgrade(shared)));
+    shared.followers.add(namespace, follower, polls);
 }
 
 /// Polls until nobody follows any more, or the handle has gone.

@@ -5,12 +5,10 @@ use futures_util::TryStreamExt;
 use sqlx::{PgConnection, Row, postgres::PgRow};
 use terrace_core::{Notice, Result, Version};
 
-use crate::{error::During, number, shared::Shared, space, statements::OutboxStatements};
+use crate::{number, statements::OutboxStatements, tenant};
 
 /// The most rows of one read: who is behind by more has lost the thread.
 const MOST_ROWS: i64 = 10_000;
-/// Rows that one statement deletes.
-const TRIM_ROWS: i32 = 5_000;
 
 /// Where a reader is in the outbox.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,7 +105,7 @@ impl Position {
 
 fn change(row: &PgRow) -> Result<Change, sqlx::Error> {
     let (tenant, key): (&str, Option<Vec<u8>>) = (row.try_get(4)?, row.try_get(5)?);
-    let tenant = space::tenant_of(tenant);
+    let tenant = tenant::tenant_of(tenant);
     let version: Option<i64> = row.try_get(6)?;
     let version = version.map(|version| Version::from_u64(number::unsigned(version)));
     let notice = match key {
@@ -115,18 +113,4 @@ fn change(row: &PgRow) -> Result<Change, sqlx::Error> {
         None => Notice::Clear { tenant },
     };
     Ok(Change { namespace: row.try_get(3)?, notice })
-}
-
-/// Deletes old rows, in so many batches at most; what is left waits for the next time.
-pub(crate) async fn trim(shared: &Shared, batches: usize) -> Result<()> {
-    for _ in 0..batches {
-        let mut session = shared.session().await?;
-        let connection = session.connection()?;
-        let statement = shared.statements.outbox.trim.clone();
-        let gone = sqlx::query_scalar::<_, i64>(statement).bind(TRIM_ROWS).fetch_one(connection).await;
-        if shared.note(session.end(gone), During::Write)? < i64::from(TRIM_ROWS) {
-            break;
-        }
-    }
-    Ok(())
 }

@@ -3,7 +3,7 @@
 use std::{fmt, str::FromStr, sync::Arc, time::Duration};
 
 use sqlx::{ConnectOptions, PgPool, postgres::PgConnectOptions};
-use terrace_core::{Backend, Error, ErrorKind, InvalidationLog, Result, Space, Tier};
+use terrace_core::{Backend, Error, InvalidationLog, Result, Space, Tier};
 
 use crate::{log::Log, pool::Pool, shared::Shared, space::Room, tier::PostgresTier};
 
@@ -17,7 +17,7 @@ const MAX_VALUE_BYTES: usize = 1 << 20;
 /// schema of its own (`terrace`) with the first call that needs them.
 ///
 /// # Errors
-/// A malformed URL or setting is [`ErrorKind::Config`] at once.
+/// A malformed URL or setting is [`ErrorKind::Config`](terrace_core::ErrorKind::Config) at once.
 ///
 /// # Cost
 /// A pool of 8 connections for all caches of the handle.
@@ -48,7 +48,7 @@ impl Postgres {
     /// settings.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] for a malformed URL.
+    /// [`ErrorKind::Config`](terrace_core::ErrorKind::Config) for a malformed URL.
     pub fn new(url: &str) -> Result<Self> {
         Self::builder(url).build()
     }
@@ -106,7 +106,7 @@ impl PostgresBuilder {
     }
 
     /// The largest encoded value that is kept in the cache role; 1 MiB by default. A larger one
-    /// would hold up the reads that share its round trips: it is [`ErrorKind::TooLarge`]. Records
+    /// would hold up the reads that share its round trips: it is [`ErrorKind::TooLarge`](terrace_core::ErrorKind::TooLarge). Records
     /// have no such limit.
     pub fn max_value_bytes(mut self, max_value_bytes: usize) -> Self {
         self.max_value_bytes = max_value_bytes;
@@ -116,15 +116,15 @@ impl PostgresBuilder {
     /// The handle. No trip.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] for a malformed URL, an empty or overlong schema name, an empty pool.
+    /// [`ErrorKind::Config`](terrace_core::ErrorKind::Config) for a malformed URL, an empty or overlong schema name, an empty pool.
     pub fn build(self) -> Result<Postgres> {
         let options = self.options?;
         let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
         if self.schema.is_empty() || self.schema.len() > 63 || !self.schema.chars().all(plain) {
-            return Err(config("a schema name has 1 to 63 letters, digits, _ and -"));
+            return Err(Error::config("a schema name has 1 to 63 letters, digits, _ and -"));
         }
         if self.pool_size == 0 || self.pool_size > 1000 {
-            return Err(config("the pool needs 1 to 1000 connections"));
+            return Err(Error::config("the pool needs 1 to 1000 connections"));
         }
         let timeout_ms = self.statement_timeout.as_millis().clamp(1, i32::MAX as u128);
         let options = options
@@ -154,7 +154,7 @@ impl Backend for Postgres {
 
     fn open(&self, space: &Space) -> Result<Arc<dyn Tier>> {
         if space.namespace.contains('\0') {
-            return Err(config("a namespace in Postgres has no NUL"));
+            return Err(Error::config("a namespace in Postgres has no NUL"));
         }
         let claim = self.0.spaces.claim(space)?;
         let room = Room::new(space.clone(), Arc::clone(&self.0), claim);
@@ -183,7 +183,7 @@ impl fmt::Debug for PostgresBuilder {
 
 /// The causes of sqlx and url may show parts of the URL: they are left out.
 fn parse(text: &str) -> Result<PgConnectOptions> {
-    let malformed = || config("not a Postgres URL: postgres://user:password@host:port/database");
+    let malformed = || Error::config("not a Postgres URL: postgres://user:password@host:port/database");
     let mut url = url::Url::parse(text.trim()).map_err(|_| malformed())?;
     if !matches!(url.scheme(), "postgres" | "postgresql") {
         return Err(malformed());
@@ -222,8 +222,4 @@ fn is_known(parameter: &str) -> bool {
             | "application_name"
             | "options"
     ) || (parameter.starts_with("options[") && parameter.ends_with(']'))
-}
-
-fn config(message: &str) -> Error {
-    Error::new(ErrorKind::Config, message)
 }

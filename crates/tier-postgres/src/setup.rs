@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
-use terrace_core::{Error, ErrorKind, Result};
+use terrace_core::{Error, Result};
 
 use crate::{
     error::{During, typed},
@@ -61,7 +61,7 @@ fn check(version: i32, schema: &str) -> Result<()> {
          program; update this one, or give it a schema of its own",
         current()
     );
-    Err(Error::new(ErrorKind::Config, message))
+    Err(Error::config(message))
 }
 
 /// The version of the schema; zero where there is none.

@@ -7,8 +7,8 @@ use tokio::sync::Notify;
 
 use crate::{
     error::{During, misses_schema, typed},
+    followers::Followers,
     leases::PostgresLeases,
-    log::Followers,
     once::Once,
     pool::{Pool, Session},
     setup,

@@ -13,6 +13,7 @@ use crate::{
     setup::{LOOK_TIMEOUT, within},
     shared::Shared,
     statements::Statements,
+    tenant::tenant_name,
 };
 
 /// A [`Space`] as the database knows it.
@@ -183,49 +184,9 @@ fn in_use(space: &Space, how: &str) -> Error {
     Error::new(ErrorKind::NamespaceInUse, message)
 }
 
-/// Postgres text holds no NUL; no tenant and an empty one are two.
-pub(crate) fn tenant_name(tenant: Option<&str>) -> String {
-    match tenant {
-        None => String::new(),
-        Some("") => "\\e".to_owned(),
-        Some(tenant) => tenant.replace('\\', "\\\\").replace('\0', "\\0"),
-    }
-}
-
-/// The tenant whose name the tables have as `name`.
-pub(crate) fn tenant_of(name: &str) -> Option<String> {
-    match name {
-        "" => None,
-        "\\e" => Some(String::new()),
-        name => {
-            let mut tenant = String::with_capacity(name.len());
-            let mut rest = name.chars();
-            while let Some(next) = rest.next() {
-                tenant.push(match next {
-                    '\\' => rest.next().map_or('\\', |escaped| if escaped == '0' { '\0' } else { escaped }),
-                    plain => plain,
-                });
-            }
-            Some(tenant)
-        }
-    }
-}
-
 const fn role(role: Role) -> &'static str {
     match role {
         Role::Cache => "cache",
         Role::Store => "store",
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn tenants_come_back_from_their_names() {
-        for tenant in [None, Some(""), Some("acme"), Some("a\\0\0\\e"), Some("\\"), Some("\\e")] {
-            assert_eq!(tenant_of(&tenant_name(tenant)), tenant.map(str::to_owned));
-        }
     }
 }

@@ -99,7 +99,7 @@ struct Asks<'a> {
     tokens: Vec<Option<i64>>,
     seen: Vec<Option<i64>>,
     versions: Vec<Option<i64>>,
-    mark_ttls: Vec<Option<i64>>,
+    tombstone_ttls: Vec<Option<i64>>,
     deadlines: [Vec<Option<i64>>; 4],
     bodies: Vec<Option<&'a [u8]>>,
 }
@@ -107,7 +107,7 @@ struct Asks<'a> {
 impl<'a> Asks<'a> {
     fn push(&mut self, key: &'a TierKey, op: &'a Op) {
         let number = |version: Version| Some(signed(version.as_u64()));
-        let (mut token, mut seen, mut version, mut mark_ttl) = (None, None, None, None);
+        let (mut token, mut seen, mut version, mut tombstone_ttl) = (None, None, None, None);
         let (mut deadlines, mut body): (Option<Deadlines>, Option<&'a Bytes>) = (None, None);
         let kind = match op {
             Op::Get | Op::Lease { .. } => "read",
@@ -116,8 +116,8 @@ impl<'a> Asks<'a> {
                 (deadlines, body) = (Some(*until), bytes.as_ref());
                 "fill"
             }
-            Op::Put { order, deadlines: until, body: bytes, mark_ttl: ttl } => {
-                (deadlines, body, mark_ttl) = (Some(*until), bytes.as_ref(), Some(length(*ttl)));
+            Op::Put { order, deadlines: until, body: bytes, tombstone_ttl: ttl } => {
+                (deadlines, body, tombstone_ttl) = (Some(*until), bytes.as_ref(), Some(length(*ttl)));
                 match order {
                     Order::Author(Condition::Always) => "put",
                     Order::Author(Condition::Absent) => "put_absent",
@@ -135,12 +135,12 @@ impl<'a> Asks<'a> {
                     }
                 }
             }
-            Op::Invalidate { version: at_least, mark_ttl: ttl } => {
-                (seen, mark_ttl) = (at_least.and_then(number), Some(length(*ttl)));
+            Op::Invalidate { version: at_least, tombstone_ttl: ttl } => {
+                (seen, tombstone_ttl) = (at_least.and_then(number), Some(length(*ttl)));
                 "invalidate"
             }
-            Op::Remove { mark_ttl: ttl } => {
-                mark_ttl = Some(length(*ttl));
+            Op::Remove { tombstone_ttl: ttl } => {
+                tombstone_ttl = Some(length(*ttl));
                 "remove"
             }
             Op::Expire { deadlines: until } => {
@@ -154,7 +154,7 @@ impl<'a> Asks<'a> {
         self.tokens.push(token);
         self.seen.push(seen);
         self.versions.push(version);
-        self.mark_ttls.push(mark_ttl);
+        self.tombstone_ttls.push(tombstone_ttl);
         for (column, times) in self.deadlines.iter_mut().enumerate() {
             times.push(deadlines.map(|deadlines| columns(deadlines)[column]));
         }
@@ -184,7 +184,7 @@ async fn change<'a>(
         .bind(asks.tokens)
         .bind(asks.seen)
         .bind(asks.versions)
-        .bind(asks.mark_ttls)
+        .bind(asks.tombstone_ttls)
         .bind(written)
         .bind(fresh)
         .bind(stale)

@@ -212,7 +212,7 @@ async fn acknowledged_records_outlive_a_killed_server() {
         store.apply(&key(number), put("v")).await.expect("a record");
         cache.apply(&key(number), put("v")).await.expect("a copy");
     }
-    let removed = store.apply(&key(0), Op::Remove { mark_ttl: support::HOUR }).await;
+    let removed = store.apply(&key(0), Op::Remove { tombstone_ttl: support::HOUR }).await;
     assert!(matches!(removed, Ok(Reply::Done { existed: true, .. })));
     server.kill9().expect("killed");
     server.restart().await.expect("restarted");

@@ -38,10 +38,10 @@ async fn what_one_process_changes_the_others_are_told() {
     let tenant = Space { tenant: Some("acme\0".to_owned()), ..space(Role::Cache) };
     let tier = Postgres::new(&url).expect("a URL").open(&tenant).expect("a tier");
     let kept = tier.apply(&key(1), put("v")).await.expect("an answer");
-    tier.apply(&key(1), Op::Invalidate { version: Some(Version::from_u64(5)), mark_ttl: HOUR })
+    tier.apply(&key(1), Op::Invalidate { version: Some(Version::from_u64(5)), tombstone_ttl: HOUR })
         .await
         .expect("done");
-    tier.apply(&key(2), Op::Invalidate { version: None, mark_ttl: HOUR }).await.expect("done");
+    tier.apply(&key(2), Op::Invalidate { version: None, tombstone_ttl: HOUR }).await.expect("done");
     tier.clear().await.expect("a clear");
     let other = Space { namespace: "others".to_owned(), ..space(Role::Cache) };
     let others = Postgres::new(&url).expect("a URL").open(&other).expect("a tier");

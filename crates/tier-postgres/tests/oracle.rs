@@ -160,8 +160,8 @@ fn operation(random: &mut fastrand::Rng, before: Option<&Cell>, fences: &[Fence]
         9 => put(Order::Author(Condition::Version(version)), deadlines, body, length),
         10 | 11 => put(Order::Follow(version), deadlines, body, length),
         12 => put(Order::Open(version), deadlines, body, length),
-        13 => Op::Invalidate { version: random.bool().then_some(version), mark_ttl: length },
-        14 => Op::Remove { mark_ttl: length },
+        13 => Op::Invalidate { version: random.bool().then_some(version), tombstone_ttl: length },
+        14 => Op::Remove { tombstone_ttl: length },
         _ => Op::Expire { deadlines },
     }
 }
@@ -175,8 +175,8 @@ fn instead(random: &mut fastrand::Rng, before: Option<&Cell>) -> Token {
     }
 }
 
-fn put(order: Order, deadlines: Deadlines, body: Option<Bytes>, mark_ttl: Duration) -> Op {
-    Op::Put { order, deadlines, body, mark_ttl }
+fn put(order: Order, deadlines: Deadlines, body: Option<Bytes>, tombstone_ttl: Duration) -> Op {
+    Op::Put { order, deadlines, body, tombstone_ttl }
 }
 
 async fn server_now(server: &mut PgConnection, role: Role) -> (Epoch, u64) {

@@ -69,9 +69,9 @@ async fn each_change_of_a_record_leaves_its_row() {
     assert_eq!(keys(&mut server).await, [(1, Some(replaced))]);
     apply(&tier, 1, Op::Expire { deadlines: Deadlines::forever(Timestamp::from_millis(2)) }).await;
     assert_eq!(keys(&mut server).await, [(1, None)], "the same version has another life");
-    let removed = version_of(&apply(&tier, 1, Op::Remove { mark_ttl: HOUR }).await);
+    let removed = version_of(&apply(&tier, 1, Op::Remove { tombstone_ttl: HOUR }).await);
     assert_eq!(keys(&mut server).await, [(1, Some(removed))]);
-    let removed = version_of(&apply(&tier, 2, Op::Remove { mark_ttl: HOUR }).await);
+    let removed = version_of(&apply(&tier, 2, Op::Remove { tombstone_ttl: HOUR }).await);
     assert_eq!(keys(&mut server).await, [(2, Some(removed))], "copies may be there, the record is not");
     let created = version_of(&apply(&tier, 1, put_if(Condition::Absent, "y")).await);
     assert_eq!(keys(&mut server).await, [(1, Some(created))]);
@@ -89,7 +89,7 @@ async fn each_change_of_a_record_leaves_its_row() {
 async fn each_key_of_a_batch_leaves_its_row() {
     let url = shared_postgres().await.expect("a server");
     let tier = open(&url, Role::Store);
-    for op in [put("v"), put_if(Condition::Absent, "v"), Op::Remove { mark_ttl: HOUR }] {
+    for op in [put("v"), put_if(Condition::Absent, "v"), Op::Remove { tombstone_ttl: HOUR }] {
         let first =
             if matches!(op, Op::Put { order: Order::Author(Condition::Absent), .. }) { 50 } else { 0 };
         let batch = (first..first + 100).map(|number| (key(number), op.clone())).collect();
@@ -119,10 +119,10 @@ async fn changes_of_copies_leave_rows_and_fills_do_not() {
     assert_eq!(keys(&mut server).await, [(1, Some(written))]);
     // Whether or not they change the cell: a near tier may have what this one has not.
     let older = Version::from_u64(7);
-    apply(&tier, 1, Op::Invalidate { version: Some(older), mark_ttl: HOUR }).await;
-    apply(&tier, 2, Op::Invalidate { version: None, mark_ttl: HOUR }).await;
-    let Op::Put { deadlines, body, mark_ttl, .. } = put("late") else { panic!("a put") };
-    apply(&tier, 1, Op::Put { order: Order::Follow(older), deadlines, body, mark_ttl }).await;
+    apply(&tier, 1, Op::Invalidate { version: Some(older), tombstone_ttl: HOUR }).await;
+    apply(&tier, 2, Op::Invalidate { version: None, tombstone_ttl: HOUR }).await;
+    let Op::Put { deadlines, body, tombstone_ttl, .. } = put("late") else { panic!("a put") };
+    apply(&tier, 1, Op::Put { order: Order::Follow(older), deadlines, body, tombstone_ttl }).await;
     apply(&tier, 1, Op::Expire { deadlines: Deadlines::forever(Timestamp::from_millis(2)) }).await;
     assert_eq!(keys(&mut server).await, [(1, Some(7)), (2, None), (1, Some(7)), (1, None)]);
     tier.clear().await.expect("a clear");
@@ -135,8 +135,9 @@ async fn copies_without_an_order_have_no_log() {
     let open = Space { level: Level::Ttl, ..space(Role::Cache) };
     let tier = Postgres::new(&url).expect("a URL").open(&open).expect("a tier");
     assert!(tier.log().is_none());
-    let Op::Put { deadlines, body, mark_ttl, .. } = put("v") else { panic!("a put") };
-    apply(&tier, 1, Op::Put { order: Order::Open(Version::from_u64(9)), deadlines, body, mark_ttl }).await;
+    let Op::Put { deadlines, body, tombstone_ttl, .. } = put("v") else { panic!("a put") };
+    apply(&tier, 1, Op::Put { order: Order::Open(Version::from_u64(9)), deadlines, body, tombstone_ttl })
+        .await;
     assert_eq!(rows(&mut connect(&url).await).await, []);
 }
 
@@ -164,7 +165,7 @@ async fn what_is_rolled_back_leaves_no_row() {
     )
     .await;
     assert!(tier.apply(&key(1), put("w")).await.is_err());
-    assert!(tier.apply(&key(1), Op::Remove { mark_ttl: HOUR }).await.is_err());
+    assert!(tier.apply(&key(1), Op::Remove { tombstone_ttl: HOUR }).await.is_err());
     assert_eq!(keys(&mut server).await, []);
 }
 
@@ -175,7 +176,7 @@ async fn sql_by_hand_on_records_leaves_rows_of_its_own() {
     for number in 1..4 {
         apply(&tier, number, put("v")).await;
     }
-    apply(&tier, 4, Op::Remove { mark_ttl: HOUR }).await;
+    apply(&tier, 4, Op::Remove { tombstone_ttl: HOUR }).await;
     let mut server = connect(&url).await;
     rows(&mut server).await;
     let new_key = "UPDATE terrace.records SET key = int8send(9) WHERE key = int8send(1)";

@@ -29,7 +29,7 @@ async fn overlapping_batches_never_deadlock() {
                     let op = match random.u8(0..5) {
                         0 | 1 => put("v"),
                         2 => put_if(Condition::Absent, "v"),
-                        3 => Op::Remove { mark_ttl: HOUR },
+                        3 => Op::Remove { tombstone_ttl: HOUR },
                         _ => {
                             Op::Lease { token: Token::random(), ttl: HOUR, over: None, instead: Token::NONE }
                         }
@@ -155,7 +155,9 @@ async fn stats_tell_what_each_namespace_keeps() {
     }
     let lease = Op::Lease { token: Token::random(), ttl: HOUR, over: None, instead: Token::NONE };
     tier.apply(&key(3), lease).await.expect("a lease");
-    tier.apply(&key(2), Op::Invalidate { version: None, mark_ttl: HOUR }).await.expect("an invalidation");
+    tier.apply(&key(2), Op::Invalidate { version: None, tombstone_ttl: HOUR })
+        .await
+        .expect("an invalidation");
     let row = sqlx::query("SELECT namespace, tenant, role, entries, live, negative, leases, tombstones, bytes FROM terrace.stats")
         .fetch_one(&mut connect(&url).await)
         .await
@@ -189,9 +191,9 @@ async fn old_copies_are_cleaned_up_and_records_never() {
         for tier in [&store, &cache] {
             // All written in 1970, but for a hundred.
             let batch = (0..2500).map(|number| {
-                let Op::Put { order, body, mark_ttl, deadlines } = put("v") else { panic!("a put") };
+                let Op::Put { order, body, tombstone_ttl, deadlines } = put("v") else { panic!("a put") };
                 let deadlines = if number < 100 { young } else { deadlines };
-                (key(number), Op::Put { order, body, mark_ttl, deadlines })
+                (key(number), Op::Put { order, body, tombstone_ttl, deadlines })
             });
             assert!(tier.apply_many(batch.collect()).await.iter().all(Result::is_ok));
         }

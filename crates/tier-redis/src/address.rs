@@ -3,7 +3,7 @@
 use std::{fmt, net::IpAddr};
 
 use redis::{ConnectionInfo, IntoConnectionInfo, ProtocolVersion, io::tcp::TcpSettings};
-use terrace_core::{Error, ErrorKind, Result};
+use terrace_core::{Error, Result};
 use url::Url;
 
 /// A checked URL. Its output never shows user or password.
@@ -97,11 +97,13 @@ impl fmt::Debug for Address {
 }
 
 fn refuse(why: &str) -> Error {
-    Error::new(ErrorKind::Config, format!("the Redis URL {why}"))
+    Error::config(format!("the Redis URL {why}"))
 }
 
 #[cfg(test)]
 mod tests {
+    use terrace_core::ErrorKind;
+
     use super::*;
 
     #[test]

@@ -7,21 +7,19 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
 use redis::{Client, Value};
 use terrace_core::{
-    Epoch, Result, TierKey, Token, Version, Waits,
-    waiting::{Awaited, Ended, Hold, Inbox, Leases, Pace, Sight},
+    Epoch, Result, Token, Version,
+    waiting::{Awaited, Inbox, Leases, Pace, Sight},
 };
 
 use crate::{
     fault::{self, Effect},
-    inbox::Listener,
     layout::LeaseKeys,
     link::Link,
+    listener::Listener,
     script::{Call, Name},
     send::{self, Request},
-    tier::RedisTier,
 };
 
 /// What is announced needs no look; looks find what nobody announced, and the dead.
@@ -35,15 +33,15 @@ const GIVEN_BACK_FOR: Duration = Duration::from_secs(60);
 /// Where a lease is: its cell and the epochs of its namespace.
 #[derive(Clone)]
 pub(crate) struct Place {
-    cell: Bytes,
-    epochs: [Bytes; 2],
+    pub(crate) cell: Bytes,
+    pub(crate) epochs: [Bytes; 2],
 }
 
 /// The server as those who wait use it.
 pub(crate) struct RedisLeases {
     link: Arc<Link>,
     keys: LeaseKeys,
-    listener: Listener,
+    listener: Listener<Self>,
 }
 
 impl RedisLeases {
@@ -100,34 +98,6 @@ impl Leases for RedisLeases {
     }
 }
 
-impl Waits for RedisTier {
-    fn hold(&self, key: &TierKey, token: Token) -> Hold {
-        self.inbox.hold(Awaited { place: self.place(key), token })
-    }
-
-    fn wait(&self, key: &TierKey, token: Token) -> BoxFuture<'static, Result<Ended>> {
-        self.inbox.wait(Awaited { place: self.place(key), token })
-    }
-}
-
-impl RedisTier {
-    fn place(&self, key: &TierKey) -> Place {
-        let layout = &self.state.layout;
-        Place { cell: layout.cell(key), epochs: layout.epochs() }
-    }
-}
-
-/// What an inbox is told: the letter of a sight and a token.
-pub(crate) fn announced(message: &[u8]) -> Option<(Token, Ended)> {
-    let (letter, token) = message.split_first()?;
-    let token = Token::from_u64(u64::from_be_bytes(token.try_into().ok()?));
-    match letter {
-        b'C' => Some((token, Ended::Changed)),
-        b'F' => Some((token, Ended::Free)),
-        _ => None,
-    }
-}
-
 fn sight(value: Value) -> Result<Sight> {
     refused(&value)?;
     match value {
@@ -155,18 +125,4 @@ fn bytes_of(token: Token) -> Bytes {
 
 fn millis(time: Duration) -> Bytes {
     time.as_millis().to_string().into()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_message_is_a_letter_and_a_token() {
-        assert_eq!(announced(b"C\0\0\0\0\0\0\0\x07"), Some((Token::from_u64(7), Ended::Changed)));
-        assert_eq!(announced(b"F\0\0\0\0\0\0\0\x07"), Some((Token::from_u64(7), Ended::Free)));
-        for foreign in [&b""[..], b"C", b"C1234567", b"X\0\0\0\0\0\0\0\x07", b"C123456789"] {
-            assert_eq!(announced(foreign), None);
-        }
-    }
 }

@@ -132,7 +132,7 @@ impl<'a> Step<'a> {
             number(Epoch::random().as_u64()),
             Bytes::from_static(order.as_bytes()),
             number(expected.as_u64()),
-            millis(publication.mark_ttl),
+            millis(publication.tombstone_ttl),
             deadline_bytes(&forever),
             publication.body.clone(),
             (clears.len() / 3).to_string().into(),

@@ -244,8 +244,8 @@ impl RedisTier {
             }
             Op::Fill { version, deadlines, body, .. } if self.space.level == Level::Ttl => {
                 let order = Order::Open(version);
-                let mark_ttl = std::time::Duration::ZERO;
-                self.plan_script(key, note, Op::Put { order, deadlines, body, mark_ttl })
+                let tombstone_ttl = std::time::Duration::ZERO;
+                self.plan_script(key, note, Op::Put { order, deadlines, body, tombstone_ttl })
             }
             Op::Fill { fence, .. } if fence.token == Token::NONE => Plan::Answer(Ok(Reply::Refused(None))),
             op => self.plan_script(key, note, op),

@@ -38,16 +38,19 @@ pub(crate) fn call(key: Bytes, layout: &Layout, logged: (&Keys, Bytes), op: Op) 
             let token = number(fence.token.as_u64());
             (Name::Fill, vec![token, number(version.as_u64()), deadline_bytes(&deadlines), state, envelope])
         }
-        Op::Put { order, deadlines, body, mark_ttl } => {
+        Op::Put { order, deadlines, body, tombstone_ttl } => {
             let [state, envelope] = content(body);
             let (word, version) = order_words(order);
             let (word, version) = (Bytes::from_static(word.as_bytes()), number(version.as_u64()));
-            (Name::Put, vec![word, version, millis(mark_ttl), deadline_bytes(&deadlines), state, envelope])
+            (
+                Name::Put,
+                vec![word, version, millis(tombstone_ttl), deadline_bytes(&deadlines), state, envelope],
+            )
         }
-        Op::Invalidate { version, mark_ttl } => {
-            (Name::Invalidate, vec![version_or_none(version), millis(mark_ttl)])
+        Op::Invalidate { version, tombstone_ttl } => {
+            (Name::Invalidate, vec![version_or_none(version), millis(tombstone_ttl)])
         }
-        Op::Remove { mark_ttl } => (Name::Remove, vec![millis(mark_ttl)]),
+        Op::Remove { tombstone_ttl } => (Name::Remove, vec![millis(tombstone_ttl)]),
         Op::Expire { deadlines } => (Name::Expire, vec![deadline_bytes(&deadlines)]),
     };
     let mut args: Vec<Bytes> = std::iter::once(number(Epoch::random().as_u64())).chain(args).collect();

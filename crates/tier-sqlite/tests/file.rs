@@ -43,7 +43,7 @@ fn put(body: &'static str) -> Op {
         order: Order::Author(Condition::Always),
         deadlines: Deadlines::forever(Timestamp::from_millis(1)),
         body: Some(Bytes::from_static(body.as_bytes())),
-        mark_ttl: Duration::from_secs(60),
+        tombstone_ttl: Duration::from_secs(60),
     }
 }
 

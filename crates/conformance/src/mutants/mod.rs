@@ -70,8 +70,8 @@ fn edit_written(outcome: (Change, Reply), change: impl FnOnce(&mut Cell)) -> (Ch
 
 fn with_order(op: &Op, change: impl FnOnce(Order) -> Order) -> Op {
     match op.clone() {
-        Op::Put { order, deadlines, body, mark_ttl } => {
-            Op::Put { order: change(order), deadlines, body, mark_ttl }
+        Op::Put { order, deadlines, body, tombstone_ttl } => {
+            Op::Put { order: change(order), deadlines, body, tombstone_ttl }
         }
         other => other,
     }

@@ -192,8 +192,8 @@ async fn lets_a_lease_survive_its_eviction() {
         (None, Op::Fill { fence, version, deadlines, body }) if fence.token != Token::NONE => {
             let order = Order::Open(*version);
             let (deadlines, body) = (*deadlines, body.clone());
-            let mark_ttl = std::time::Duration::ZERO;
-            transition(None, &Op::Put { order, deadlines, body, mark_ttl }, moment)
+            let tombstone_ttl = std::time::Duration::ZERO;
+            transition(None, &Op::Put { order, deadlines, body, tombstone_ttl }, moment)
         }
         _ => transition(cell, op, moment),
     };
@@ -290,10 +290,10 @@ impl Tier for Torn {
                 let (Op::Fill { deadlines, body, .. } | Op::Put { deadlines, body, .. }) = op.clone() else {
                     return Ok(Reply::Refused(None));
                 };
-                let mark_ttl = std::time::Duration::from_secs(60);
+                let tombstone_ttl = std::time::Duration::from_secs(60);
                 let order = Order::Author(Condition::Always);
                 if may {
-                    self.0.apply(key, Op::Put { order, deadlines, body, mark_ttl }).await
+                    self.0.apply(key, Op::Put { order, deadlines, body, tombstone_ttl }).await
                 } else {
                     Ok(Reply::Refused(None))
                 }

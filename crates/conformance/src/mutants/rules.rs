@@ -96,8 +96,8 @@ rules! {
     };
     kills_a_lease_by_an_invalidation_that_it_knew_of: CACHE late_news_spares_a_lease_that_knew_of_it => |cell, op, moment| {
         match (transition(cell, op, moment), op) {
-            ((Change::Keep, reply), Op::Invalidate { mark_ttl, .. }) if cell.is_some_and(|cell| cell.state == State::Lease) => {
-                let (change, _) = transition(cell, &Op::Invalidate { version: None, mark_ttl: *mark_ttl }, moment);
+            ((Change::Keep, reply), Op::Invalidate { tombstone_ttl, .. }) if cell.is_some_and(|cell| cell.state == State::Lease) => {
+                let (change, _) = transition(cell, &Op::Invalidate { version: None, tombstone_ttl: *tombstone_ttl }, moment);
                 (change, reply)
             }
             (outcome, _) => outcome,
@@ -105,8 +105,8 @@ rules! {
     };
     kills_a_lease_by_a_follow_put_that_it_knew_of: CACHE late_news_spares_a_lease_that_knew_of_it => |cell, op, moment| {
         match (transition(cell, op, moment), op) {
-            ((Change::Keep, reply), Op::Put { order: Order::Follow(_), mark_ttl, .. }) if cell.is_some_and(|cell| cell.state == State::Lease) => {
-                let (change, _) = transition(cell, &Op::Invalidate { version: None, mark_ttl: *mark_ttl }, moment);
+            ((Change::Keep, reply), Op::Put { order: Order::Follow(_), tombstone_ttl, .. }) if cell.is_some_and(|cell| cell.state == State::Lease) => {
+                let (change, _) = transition(cell, &Op::Invalidate { version: None, tombstone_ttl: *tombstone_ttl }, moment);
                 (change, reply)
             }
             (outcome, _) => outcome,
@@ -196,8 +196,8 @@ rules! {
     };
     drops_newer_values_in_an_old_invalidation: CACHE a_versioned_invalidation_spares_what_is_as_new => |cell, op, moment| {
         match op {
-            Op::Invalidate { mark_ttl, .. } => {
-                transition(cell, &Op::Invalidate { version: None, mark_ttl: *mark_ttl }, moment)
+            Op::Invalidate { tombstone_ttl, .. } => {
+                transition(cell, &Op::Invalidate { version: None, tombstone_ttl: *tombstone_ttl }, moment)
             }
             _ => transition(cell, op, moment),
         }

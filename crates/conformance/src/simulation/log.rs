@@ -145,7 +145,7 @@ impl Logbook {
             self.push(target, Notice::Clear { tenant: tenant.clone() }, Some((None, recorder.now())));
         }
         for Dropped { tenant, key, version } in &publication.drops {
-            let op = Op::Invalidate { version: *version, mark_ttl: publication.mark_ttl };
+            let op = Op::Invalidate { version: *version, tombstone_ttl: publication.tombstone_ttl };
             let covers = witness::covered(recorder, link, key, &op, *version);
             let covers = covers.map(|at| (Some(witness::key_of(key)), at));
             let notice = Notice::Key { tenant: tenant.clone(), key: key.bytes.clone(), version: *version };

@@ -324,7 +324,7 @@ fn late_follow(faults: &[(u64, Trouble)]) -> Plan {
 /// A fill as if its lease lived.
 fn filled_over(cell: Option<&Cell>, op: &Op, moment: &Moment) -> (Change, Reply) {
     let Op::Fill { version, deadlines, body, .. } = op.clone() else { return transition(cell, op, moment) };
-    let put = Op::Put { order: Order::Open(version), deadlines, body, mark_ttl: Duration::ZERO };
+    let put = Op::Put { order: Order::Open(version), deadlines, body, tombstone_ttl: Duration::ZERO };
     transition(cell, &put, moment)
 }
 
@@ -357,14 +357,14 @@ fn create_over(cell: Option<&Cell>, op: &Op, moment: &Moment) -> (Change, Reply)
     }
     let Op::Fill { deadlines, body, .. } = op.clone() else { return transition(cell, op, moment) };
     let order = Order::Author(terrace_core::Condition::Always);
-    transition(cell, &Op::Put { order, deadlines, body, mark_ttl: Duration::ZERO }, moment)
+    transition(cell, &Op::Put { order, deadlines, body, tombstone_ttl: Duration::ZERO }, moment)
 }
 
 /// A follower's put as if nothing had an order.
 fn unordered(cell: Option<&Cell>, op: &Op, moment: &Moment) -> (Change, Reply) {
     match op.clone() {
-        Op::Put { order: Order::Follow(version), deadlines, body, mark_ttl } => {
-            transition(cell, &Op::Put { order: Order::Open(version), deadlines, body, mark_ttl }, moment)
+        Op::Put { order: Order::Follow(version), deadlines, body, tombstone_ttl } => {
+            transition(cell, &Op::Put { order: Order::Open(version), deadlines, body, tombstone_ttl }, moment)
         }
         op => transition(cell, &op, moment),
     }

@@ -233,7 +233,7 @@ impl<'a> World<'a> {
             budget: STORE_BUDGET,
         };
         let Ok(tier) = fake.another_handle().open(&space) else { return };
-        let (bytes, op) = (key.to_be_bytes().to_vec(), Op::Remove { mark_ttl: Duration::from_secs(60) });
+        let (bytes, op) = (key.to_be_bytes().to_vec(), Op::Remove { tombstone_ttl: Duration::from_secs(60) });
         let key = TierKey { bytes: bytes.into(), digest: [0; 16] };
         let write = self.recorder.writes(0, Some(witness::key_of(&key)), Wish::Remove);
         let reply = tier.apply(&key, op.clone()).now_or_never();

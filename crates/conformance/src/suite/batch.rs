@@ -31,7 +31,7 @@ fn body(number: usize) -> Bytes {
 
 fn put(number: usize, deadlines: Deadlines) -> Op {
     let order = Order::Author(Condition::Always);
-    Op::Put { order, deadlines, body: Some(body(number)), mark_ttl: LONG }
+    Op::Put { order, deadlines, body: Some(body(number)), tombstone_ttl: LONG }
 }
 
 pub(crate) async fn an_empty_batch_is_answered(bench: &Bench) -> Outcome {
@@ -122,7 +122,7 @@ pub(crate) async fn a_batch_of_conditional_puts_is_decided_key_by_key(bench: &Be
             _ => Condition::Absent,
         };
         let order = Order::Author(condition);
-        Op::Put { order, deadlines, body: Some(body(number + MANY)), mark_ttl: LONG }
+        Op::Put { order, deadlines, body: Some(body(number + MANY)), tombstone_ttl: LONG }
     };
     let replies = bench.batch(&keys, replace).await?;
     for (number, reply) in replies.iter().enumerate() {
@@ -140,7 +140,7 @@ pub(crate) async fn a_batch_of_removes_tells_what_was_there(bench: &Bench) -> Ou
     bench.batch(&keys[..10], |number| put(number, deadlines)).await?;
     let expires =
         bench.batch(&keys[..20], |_| Op::Expire { deadlines: Deadlines::forever(bench.now()) }).await?;
-    let removes = bench.batch(&keys, |_| Op::Remove { mark_ttl: LONG }).await?;
+    let removes = bench.batch(&keys, |_| Op::Remove { tombstone_ttl: LONG }).await?;
     for (number, reply) in removes.iter().enumerate() {
         let Reply::Done { existed, version } = reply else {
             return super::bench::wrong("a remove must be done", reply);
@@ -165,14 +165,14 @@ pub(crate) async fn a_batch_of_invalidations_and_follow_puts_is_decided_key_by_k
     let follow = |number: usize| {
         let newer = number.is_multiple_of(2);
         let order = Order::Follow(if newer { version(number).next(0) } else { version(number) });
-        Op::Put { order, deadlines, body: Some(body(number + MANY)), mark_ttl: LONG }
+        Op::Put { order, deadlines, body: Some(body(number + MANY)), tombstone_ttl: LONG }
     };
     for (number, reply) in bench.batch(&keys, follow).await?.iter().enumerate() {
         let expected = number < 100 && number % 2 == 0;
         ensure_eq!(matches!(reply, Reply::Kept(_)), expected, "follow put {number} got {reply:?}");
     }
     let invalidate =
-        |number: usize| Op::Invalidate { version: Some(version(number).next(0)), mark_ttl: LONG };
+        |number: usize| Op::Invalidate { version: Some(version(number).next(0)), tombstone_ttl: LONG };
     for (number, reply) in bench.batch(&keys, invalidate).await?.iter().enumerate() {
         // The even ones have that version, the odd ones are older.
         let expected = number < 100 && number % 2 == 1;

@@ -205,7 +205,7 @@ impl Bench {
         body: Option<Bytes>,
         deadlines: Deadlines,
     ) -> Result<Reply, Failure> {
-        self.apply(key, Op::Put { order, deadlines, body, mark_ttl: LONG }).await
+        self.apply(key, Op::Put { order, deadlines, body, tombstone_ttl: LONG }).await
     }
 
     /// Whether a value was there, and the version that stays.
@@ -214,11 +214,11 @@ impl Bench {
         key: &TierKey,
         version: Option<Version>,
     ) -> Result<(bool, Version), Failure> {
-        self.done(key, Op::Invalidate { version, mark_ttl: LONG }).await
+        self.done(key, Op::Invalidate { version, tombstone_ttl: LONG }).await
     }
 
     pub(crate) async fn remove(&self, key: &TierKey) -> Result<(bool, Version), Failure> {
-        self.done(key, Op::Remove { mark_ttl: LONG }).await
+        self.done(key, Op::Remove { tombstone_ttl: LONG }).await
     }
 
     pub(crate) async fn expire(

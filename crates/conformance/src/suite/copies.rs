@@ -105,7 +105,7 @@ pub(crate) async fn an_invalidation_touches_no_other_key(bench: &Bench) -> Outco
 pub(crate) async fn an_invalidation_whose_mark_has_no_time_still_drops_the_value(bench: &Bench) -> Outcome {
     let key = bench.key("k");
     bench.put(&key, "value").await?;
-    let invalidate = Op::Invalidate { version: None, mark_ttl: Duration::ZERO };
+    let invalidate = Op::Invalidate { version: None, tombstone_ttl: Duration::ZERO };
     let reply = bench.apply(&key, invalidate).await?;
     ensure!(matches!(reply, Reply::Done { existed: true, .. }), "a value was there\n  found    {reply:?}");
     bench.misses(&key).await

@@ -170,7 +170,7 @@ pub(crate) async fn a_batch_of_puts_is_told_key_by_key(bench: &Bench) -> Outcome
     let keys: Vec<TierKey> = (0..20u8).map(|number| bench.key([b'k', number])).collect();
     let put = |key: &TierKey| {
         let (order, deadlines) = (Order::Author(Condition::Always), bench.long());
-        (key.clone(), Op::Put { order, deadlines, body: Some(bytes("value")), mark_ttl: LONG })
+        (key.clone(), Op::Put { order, deadlines, body: Some(bytes("value")), tombstone_ttl: LONG })
     };
     let mut expected = Vec::new();
     for (key, reply) in keys.iter().zip(other.tier.apply_many(keys.iter().map(put).collect()).await) {

@@ -268,13 +268,13 @@ impl Oracle {
             }
             Call::Put => {
                 let order = self.order(slot, cache);
-                Op::Put { order, deadlines: self.deadlines(), body: self.body(), mark_ttl: self.ttl() }
+                Op::Put { order, deadlines: self.deadlines(), body: self.body(), tombstone_ttl: self.ttl() }
             }
             Call::Invalidate => {
                 let version = self.rng.bool().then(|| self.version(slot));
-                Op::Invalidate { version, mark_ttl: self.ttl() }
+                Op::Invalidate { version, tombstone_ttl: self.ttl() }
             }
-            Call::Remove => Op::Remove { mark_ttl: self.ttl() },
+            Call::Remove => Op::Remove { tombstone_ttl: self.ttl() },
             Call::Expire => Op::Expire { deadlines: self.deadlines() },
             _ => Op::Get,
         }

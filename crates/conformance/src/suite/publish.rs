@@ -43,7 +43,7 @@ impl Bench {
             body: Mark { holder: 7, certified, place: Bytes::from_static(b"place") }.encode(),
             drops: drops.collect(),
             clears: step.clears.iter().map(|tenant| tenant.map(str::to_owned)).collect(),
-            mark_ttl: LONG,
+            tombstone_ttl: LONG,
         };
         match self.tier.publish() {
             Some(tier) => Ok(tier.publish(publication).await?),
@@ -110,7 +110,7 @@ pub(crate) async fn a_step_whose_mark_is_not_as_expected_does_nothing(bench: &Be
 
 pub(crate) async fn a_step_expects_the_mark_that_is_there_and_not_one_that_was(bench: &Bench) -> Outcome {
     let first = bench.begin().await?;
-    let remove = Op::Remove { mark_ttl: LONG };
+    let remove = Op::Remove { tombstone_ttl: LONG };
     bench.marks()?.apply(&Mark::key(&bench.space.namespace), remove).await?;
     ensure_eq!(bench.publish(Some(first), Step::default()).await?, Reply::Refused(None), "it is gone");
     let again = bench.begin().await?;
@@ -223,7 +223,7 @@ pub(crate) async fn a_mark_that_is_gone_certifies_nothing(bench: &Bench) -> Outc
     bench.put(&key, "value").await?;
     let first = bench.begin().await?;
     kept(&bench.publish(Some(first), Step::default()).await?)?;
-    let remove = Op::Remove { mark_ttl: LONG };
+    let remove = Op::Remove { tombstone_ttl: LONG };
     bench.marks()?.apply(&Mark::key(&bench.space.namespace), remove).await?;
     ensure_eq!(bench.hit(&key).await?.certified, None, "the mark was removed");
     Ok(())

@@ -68,7 +68,7 @@ pub(crate) async fn of_racing_creators_one_wins(bench: &Bench) -> Outcome {
         let key = bench.key([round]);
         let deadlines = bench.long();
         let order = Order::Author(Condition::Absent);
-        let put = |number| Op::Put { order, deadlines, body: racer(number), mark_ttl: LONG };
+        let put = |number| Op::Put { order, deadlines, body: racer(number), tombstone_ttl: LONG };
         ensure_eq!(winners(&bench.race(&key, put).await?), 1, "racing puts of what is absent");
     }
     Ok(())
@@ -107,7 +107,7 @@ pub(crate) async fn racing_puts_get_distinct_versions_and_the_newest_stays(bench
     let key = bench.key("k");
     let deadlines = bench.long();
     let order = Order::Author(Condition::Always);
-    let put = |number| Op::Put { order, deadlines, body: racer(number), mark_ttl: LONG };
+    let put = |number| Op::Put { order, deadlines, body: racer(number), tombstone_ttl: LONG };
     let replies = bench.race(&key, put).await?;
     let versions = replies.iter().map(kept).collect::<Result<Vec<Version>, _>>()?;
     let distinct: HashSet<_> = versions.iter().collect();
@@ -159,9 +159,14 @@ pub(crate) async fn ten_thousand_operations_at_once_get_their_own_answers(bench:
         issued.insert((number, kept(&reply)?));
     }
     let op = |number: usize, body: Bytes| match number % 10 {
-        0 => Op::Put { order: Order::Author(Condition::Always), deadlines, body: Some(body), mark_ttl: LONG },
+        0 => Op::Put {
+            order: Order::Author(Condition::Always),
+            deadlines,
+            body: Some(body),
+            tombstone_ttl: LONG,
+        },
         1 => Op::Lease { token: Token::random(), ttl: LONG, over: None, instead: Token::NONE },
-        2 if number % 30 == 2 => Op::Remove { mark_ttl: LONG },
+        2 if number % 30 == 2 => Op::Remove { tombstone_ttl: LONG },
         _ => Op::Get,
     };
     let calls: Vec<_> = (0..10_000usize)

@@ -1,10 +1,6 @@
 //! Reads of many keys: one trip a tier for what near has not.
 
-use std::{
-    collections::{HashMap, hash_map},
-    hash::Hash,
-    sync::Arc,
-};
+use std::{hash::Hash, sync::Arc};
 
 use futures_util::FutureExt;
 use parking_lot::Mutex;
@@ -12,13 +8,14 @@ use tokio::sync::oneshot;
 
 use super::{
     Cache,
-    grouped::StartMany,
-    inner::{Inner, Looked, Lookup, Missed},
-    level::Reading,
-    load::{CacheTicket, is_reentrant},
+    answers::{Answers, Boarded, Distinct, Twin, Unfound, Wanted},
+    errors::reentrant_error,
+    inner::Inner,
+    load::is_reentrant,
+    looked::{CacheTicket, Looked, SharedLookup},
     lookup::Seat,
-    many::Many,
-    read::{Seen, reentrant_error},
+    many::{Many, StartMany},
+    reading::Reading,
     stale::NearStale,
 };
 use crate::{
@@ -26,34 +23,6 @@ use crate::{
     flight::{Boarding, Errand},
     near::Scoped,
 };
-
-/// One key of a batch that near could not answer for.
-pub(super) struct Wanted<V> {
-    pub(super) index: usize,
-    pub(super) stale: Seen<V>,
-}
-
-/// And the flight that it boarded.
-pub(super) struct Boarded<K: Eq + Hash, V> {
-    pub(super) wanted: Wanted<V>,
-    pub(super) ticket: CacheTicket<K, V>,
-}
-
-/// And what its lookup did not find.
-pub(super) struct Unfound<K: Eq + Hash, V> {
-    pub(super) index: usize,
-    pub(super) ticket: CacheTicket<K, V>,
-    pub(super) missed: Missed<V>,
-    /// The load that it saw panic, else 0.
-    pub(super) panicked: u8,
-}
-
-/// The answers of a batch while they come in.
-pub(super) struct Answers<V> {
-    pub(super) by_index: Vec<Option<Result<Option<Cached<V>>>>>,
-    /// Stale ones that were served, and are to be loaded anew.
-    pub(super) renewed: Vec<usize>,
-}
 
 impl<K, V, N> Cache<K, V, N>
 where
@@ -69,7 +38,7 @@ where
             return self.answer_truth(keys, start).await;
         }
         let (loads, oldest) = (start.is_some(), self.oldest());
-        let mut answers = Answers { by_index: Vec::with_capacity(keys.len()), renewed: Vec::new() };
+        let mut answers = Answers::new(keys.len());
         let (wanted, twins) = self.ask_near(keys, loads, &mut answers);
         let missed = self.look_up_wanted(keys, wanted, loads, oldest, &mut answers).await;
         let renewals = self.board_renewals(keys, &answers.renewed, loads);
@@ -80,45 +49,33 @@ where
             let late = self.load_missed(missed, renewals, &mut start, oldest, &mut answers).await;
             self.answer_late(keys, late, start, oldest, &mut answers).await;
         }
-        for (index, first) in twins {
-            answers.by_index[index] = answers.by_index[first].clone();
-        }
-        Many(answers.by_index.into_iter().map(|answer| answer.unwrap_or(Ok(None))).collect())
+        answers.into_many(twins)
     }
 
     /// What near has; else each key once, and where it stands again.
-    fn ask_near(
-        &self,
-        keys: &[K],
-        loads: bool,
-        answers: &mut Answers<V>,
-    ) -> (Vec<Wanted<V>>, Vec<(usize, usize)>) {
-        let (mut wanted, mut twins, mut known) = (Vec::new(), Vec::new(), HashMap::new());
+    fn ask_near(&self, keys: &[K], loads: bool, answers: &mut Answers<V>) -> (Vec<Wanted<V>>, Vec<Twin>) {
+        let (mut wanted, mut distinct) = (Vec::new(), Distinct::new());
         for (index, key) in keys.iter().enumerate() {
             let seen = match self.near_hit(key, loads) {
                 Ok(hit) => {
-                    answers.by_index.push(Some(Ok(hit)));
+                    answers.by_index[index] = Some(Ok(hit));
                     continue;
                 }
                 Err(seen) => seen,
             };
-            answers.by_index.push(None);
-            match known.entry(key) {
-                hash_map::Entry::Occupied(first) => twins.push((index, *first.get())),
-                hash_map::Entry::Vacant(first) => {
-                    first.insert(index);
-                    match self.near_stale(seen, loads || self.chain.store.is_some()) {
-                        NearStale::Keep(stale) => wanted.push(Wanted { index, stale }),
-                        NearStale::Serve(hit) => answers.by_index[index] = Some(Ok(Some(hit))),
-                        NearStale::Refresh(hit) => {
-                            answers.by_index[index] = Some(Ok(Some(hit)));
-                            answers.renewed.push(index);
-                        }
-                    }
+            if !distinct.is_first(index, key) {
+                continue;
+            }
+            match self.near_stale(seen, loads || self.chain.store.is_some()) {
+                NearStale::Keep(stale) => wanted.push(Wanted { index, stale }),
+                NearStale::Serve(hit) => answers.by_index[index] = Some(Ok(Some(hit))),
+                NearStale::Refresh(hit) => {
+                    answers.by_index[index] = Some(Ok(Some(hit)));
+                    answers.renewed.push(index);
                 }
             }
         }
-        (wanted, twins)
+        (wanted, distinct.into_twins())
     }
 
     /// The keys whose loads, by others, had begun too long before this call. What those brought is in the
@@ -276,7 +233,7 @@ where
             let lookup = |id| {
                 let mut seats = seats.lock();
                 seats.push(Seat { key: Arc::clone(&key), id, instead: Token::NONE });
-                Lookup::Grouped { group: group.clone(), index: seats.len() - 1 }
+                SharedLookup::Grouped { group: group.clone(), index: seats.len() - 1 }
             };
             Boarded { wanted, ticket: self.inner.flights.board(&key, errand, how, lookup) }
         });

@@ -6,8 +6,8 @@ use futures_util::FutureExt;
 
 use super::{
     Cache,
-    inner::{Inner, Looked, Lookup},
-    load::CacheTicket,
+    inner::Inner,
+    looked::{CacheTicket, Looked, SharedLookup},
     lookup::Seat,
 };
 use crate::{
@@ -81,16 +81,16 @@ where
         id: FlightId,
         errand: Errand,
         oldest: Timestamp,
-    ) -> Lookup<V> {
+    ) -> SharedLookup<V> {
         let seat = Seat { key: Arc::clone(key), id, instead: Token::NONE };
         let lookup = Inner::look_up(Arc::clone(&self.inner), Arc::clone(&self.chain), seat, errand, oldest);
-        Lookup::Alone(lookup.boxed().shared())
+        SharedLookup::Alone(lookup.boxed().shared())
     }
 
     pub(super) async fn lookup_of(&self, ticket: &CacheTicket<K, V>) -> Looked<V> {
         let (group, index) = match &ticket.flight().lookup {
-            Lookup::Alone(lookup) => return lookup.clone().await,
-            Lookup::Grouped { group, index } => (group.clone(), *index),
+            SharedLookup::Alone(lookup) => return lookup.clone().await,
+            SharedLookup::Grouped { group, index } => (group.clone(), *index),
         };
         match group.await.get(index) {
             Some(looked) => looked.clone(),

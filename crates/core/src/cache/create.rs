@@ -4,8 +4,9 @@ use std::{hash::Hash, sync::Arc};
 
 use super::{
     fill::Copy,
-    inner::{Inner, Looked},
+    inner::Inner,
     load::{Draft, Kept, LoadSeat},
+    looked::Looked,
 };
 use crate::{
     Deadlines, Entry, Error, ErrorKind, Event, Near, Op, Reply, Result, Source, Stored, TierKey, Version,

@@ -20,6 +20,11 @@ where
     V: Send + Sync + 'static,
     N: Near<K, V>,
 {
+    /// [`drop_keys`](Self::drop_keys) for one.
+    pub(super) async fn drop_key(&self, key: K, deletes: bool) -> Result<bool> {
+        self.drop_keys(vec![key], deletes).await.pop().unwrap_or(Ok(false))
+    }
+
     /// Drops the copies of keys, or deletes them everywhere; per key, whether a value was there.
     pub(super) async fn drop_keys(&self, keys: Vec<K>, deletes: bool) -> Vec<Result<bool>> {
         if let Err(error) = self.inner.check_open() {
@@ -109,11 +114,11 @@ where
     async fn drop_in(&self, place: &Place, deletes: bool, store: bool, drops: &mut [Dropping]) {
         let (wanted, keys): (Vec<usize>, Vec<TierKey>) =
             drops.iter().enumerate().filter_map(|(at, drop)| drop.key.clone().map(|key| (at, key))).unzip();
-        let mark_ttl = if store { self.periods.removed } else { self.periods.mark };
+        let tombstone_ttl = if store { self.periods.removed } else { self.periods.tombstone };
         let batch = wanted.iter().zip(&keys).map(|(&at, key)| {
             let op = match deletes {
-                true => Op::Remove { mark_ttl },
-                false => Op::Invalidate { version: drops[at].version, mark_ttl },
+                true => Op::Remove { tombstone_ttl },
+                false => Op::Invalidate { version: drops[at].version, tombstone_ttl },
             };
             (key.clone(), op)
         });

@@ -2,7 +2,10 @@
 
 use std::{hash::Hash, sync::Arc};
 
-use super::inner::{CacheFlights, Inner, Loaded, Lookup};
+use super::{
+    inner::Inner,
+    looked::{CacheFlights, Loaded, SharedLookup},
+};
 use crate::{Near, TierKey, Version, chain::Place, flight::WriteTicket, near::Scoped};
 
 /// The last step of a write, taken also when the write fails or panics: then the near tier keeps
@@ -15,7 +18,7 @@ where
 {
     inner: Arc<Inner<K, V, N>>,
     pub(crate) key: Arc<Scoped<K>>,
-    ticket: Option<WriteTicket<Scoped<K>, Lookup<V>, Loaded<V>>>,
+    ticket: Option<WriteTicket<Scoped<K>, SharedLookup<V>, Loaded<V>>>,
 }
 
 impl<K, V, N> Ending<K, V, N>

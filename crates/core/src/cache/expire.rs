@@ -74,7 +74,7 @@ where
     fn expire_op(&self, chain: &Chain, place: &Place, deadlines: Deadlines) -> Op {
         match chain.authority().is_some_and(|first| Arc::ptr_eq(&first.line, &place.line)) {
             true => Op::Expire { deadlines: self.copy_deadlines(deadlines, place.line.ttl) },
-            false => Op::Invalidate { version: None, mark_ttl: self.periods.mark },
+            false => Op::Invalidate { version: None, tombstone_ttl: self.periods.tombstone },
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{fences::Fences, inner::Inner, open::OpenFill, wait::Held};
+use super::{fences::Fences, held::Held, inner::Inner, open::OpenFill};
 use crate::{
     Error, ErrorKind, Event, Level, Near, Op, Order, Reply, Stored, TierKey, Version,
     chain::{Chain, Place},
@@ -130,8 +130,8 @@ where
         let batch = refused.iter().map(|&at| {
             let Stored { version, deadlines, body, .. } = copies[at].stored.clone();
             let deadlines = self.copy_deadlines(deadlines, place.line.ttl);
-            let (order, mark_ttl) = (Order::Follow(version), self.periods.mark);
-            (copies[at].key.clone(), Op::Put { order, deadlines, body, mark_ttl })
+            let (order, tombstone_ttl) = (Order::Follow(version), self.periods.tombstone);
+            (copies[at].key.clone(), Op::Put { order, deadlines, body, tombstone_ttl })
         });
         let replies = place.call_many(batch.collect()).await;
         for (at, reply) in refused.into_iter().zip(replies) {
@@ -179,7 +179,7 @@ where
             // A record that never was has no version, and neither has anything at level `Ttl`.
             let known = self.level.is_fenced() && copy.stored.version != Version::NONE;
             let version = known.then_some(copy.stored.version);
-            (copy.key.clone(), Op::Invalidate { version, mark_ttl: self.periods.mark })
+            (copy.key.clone(), Op::Invalidate { version, tombstone_ttl: self.periods.tombstone })
         });
         let replies = place.call_many(batch.collect()).await;
         for (copy, reply) in replaced.into_iter().zip(replies) {
@@ -207,7 +207,12 @@ where
         let deadlines = self.copy_deadlines(deadlines, place.line.ttl);
         let op = match (self.level, copy.fences.get(index)) {
             (level, Some(fence)) if level.is_fenced() => Op::Fill { fence, version, deadlines, body },
-            _ => Op::Put { order: Order::Open(version), deadlines, body, mark_ttl: self.periods.mark },
+            _ => Op::Put {
+                order: Order::Open(version),
+                deadlines,
+                body,
+                tombstone_ttl: self.periods.tombstone,
+            },
         };
         (copy.key.clone(), op)
     }

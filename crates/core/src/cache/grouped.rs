@@ -11,11 +11,11 @@ use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream};
 
 use super::{
     Cache,
-    batch::{Answers, Boarded, Unfound, Wanted},
-    inner::{Loaded, Looked},
+    answers::{Answers, Boarded, Unfound, Wanted},
+    errors::{panicked_error, shut_down_error},
     load::{Load, LoadSeat},
-    many::{Many, Missing},
-    read::{panicked_error, shut_down_error},
+    looked::{Loaded, Looked},
+    many::{Many, Missing, StartMany},
 };
 use crate::{
     Entry, Event, Item, Near, Result, Timestamp,
@@ -24,9 +24,6 @@ use crate::{
 
 /// Runs of a bound loader at a time, for one batch.
 const LOADS_AT_ONCE: usize = 32;
-
-/// Starts the caller's grouped loader.
-pub(super) type StartMany<'a, K, V> = Box<dyn FnOnce(Missing<K>) -> Load<V> + Send + 'a>;
 
 /// The keys that this caller is to load.
 struct Led<K: Eq + Hash, V> {

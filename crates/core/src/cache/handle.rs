@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use super::{Cache, inner::Inner, level::Reading, proof::Within};
+use super::{Cache, inner::Inner, proof::Within, reading::Reading};
 use crate::{Level, chain::Chain};
 
 impl<K, V, N> Cache<K, V, N> {

@@ -8,14 +8,15 @@ use std::{
     time::Duration,
 };
 
-use futures_util::future::{BoxFuture, Shared};
+use futures_util::future::BoxFuture;
 
-use super::{fences::Fences, level::Grounds, open::OpenFills, proof::Within, tasks::Tasks, trust::Trust};
+use super::{
+    grounds::Grounds, looked::CacheFlights, open::OpenFills, proof::Within, tasks::Tasks, trust::Trust,
+};
 use crate::{
-    Admission, Clock, Coalesce, Copies, Deadlines, Entry, Error, ErrorKind, Event, Expiry, Fence, Freshness,
-    Item, Keeping, Level, Near, OnStale, Result, Source, StaleHit, Timestamp, Token, Version, Writing,
+    Admission, Clock, Coalesce, Copies, Deadlines, Entry, Error, ErrorKind, Event, Expiry, Freshness, Item,
+    Keeping, Level, Near, OnStale, Result, StaleHit, Timestamp, Token, Version, Writing,
     chain::{Monitor, TierCounters},
-    flight::Flights,
     near::{Probe, Scoped},
     relay::Wake,
     wire::{KeyWire, Wire},
@@ -24,93 +25,8 @@ use crate::{
 /// The name of the near tier in stats and events.
 pub(crate) const NEAR: &str = "near";
 
-/// How long a near tier keeps what no authority could confirm.
-pub(crate) const DISTRUST: Duration = Duration::from_secs(1);
-
 /// A loader bound to the cache.
 pub(crate) type BoundLoader<K, V> = Arc<dyn Fn(K) -> BoxFuture<'static, Result<Item<V>>> + Send + Sync>;
-
-/// The flights of a cache.
-pub(crate) type CacheFlights<K, V> = Flights<Scoped<K>, Lookup<V>, Loaded<V>>;
-
-/// A load's result, as every caller gets it.
-pub(crate) type Loaded<V> = Result<(Arc<Entry<V>>, Source)>;
-
-/// One key's lookup, which all readers of the key may await.
-pub(crate) enum Lookup<V> {
-    /// A lookup of its own.
-    Alone(Shared<BoxFuture<'static, Looked<V>>>),
-    /// Its part of a lookup for many keys.
-    Grouped { group: Shared<BoxFuture<'static, Arc<[Looked<V>]>>>, index: usize },
-}
-
-/// What a lookup found for one key.
-pub(crate) enum Looked<V> {
-    /// An entry, negative ones included.
-    Found(Arc<Entry<V>>, Source),
-    /// Nothing fresh.
-    Missed(Missed<V>),
-    /// The store could not be asked, or its record not be read.
-    Failed(Error, Option<Arc<Entry<V>>>),
-}
-
-/// What a lookup that found nothing brings to the load stage.
-pub(crate) struct Missed<V> {
-    /// What the cache tiers gave to fill over.
-    pub(crate) fences: Fences,
-    /// What was proposed for the leases: a fence with another token is of another one's lease.
-    pub(crate) token: Token,
-    /// The farthest tier was only read: led by a plain read, the lookup took no lease there.
-    pub(crate) unleased: bool,
-    /// From when on the proof of a copy has to be to answer: for the lookup; then, for who leads the load.
-    pub(crate) oldest: Timestamp,
-    /// Before the first tier was asked: so old is the proof that there is nothing.
-    pub(crate) began: Timestamp,
-    /// What the lookup spent of the farthest tier's budget.
-    pub(crate) spent: Duration,
-    /// A tier has an entry that this load is to replace.
-    pub(crate) renews: bool,
-    /// Whether all copies are to be replaced, fresh ones too.
-    pub(crate) anew: bool,
-    /// What the store showed.
-    pub(crate) store: Option<Fence>,
-    /// A stale entry met on the way.
-    pub(crate) stale: Option<Arc<Entry<V>>>,
-}
-
-impl<V> Looked<V> {
-    /// Whether no load can be of use any more.
-    pub(crate) fn is_answer(&self) -> bool {
-        !matches!(self, Self::Missed(_))
-    }
-}
-
-impl<V> Clone for Looked<V> {
-    fn clone(&self) -> Self {
-        match self {
-            Self::Found(entry, source) => Self::Found(Arc::clone(entry), *source),
-            Self::Missed(missed) => Self::Missed(missed.clone()),
-            Self::Failed(error, stale) => Self::Failed(error.clone(), stale.clone()),
-        }
-    }
-}
-
-impl<V> Clone for Missed<V> {
-    fn clone(&self) -> Self {
-        Self {
-            fences: self.fences.clone(),
-            token: self.token,
-            unleased: self.unleased,
-            oldest: self.oldest,
-            began: self.began,
-            spent: self.spent,
-            renews: self.renews,
-            anew: self.anew,
-            store: self.store,
-            stale: self.stale.clone(),
-        }
-    }
-}
 
 /// The policies of a cache.
 pub(crate) struct Policies {
@@ -130,8 +46,8 @@ pub(crate) struct Periods {
     /// How long a lease lives: longer than any load.
     pub(crate) lease: Duration,
     /// How long a cache tier's tombstone lives: longer than any lease.
-    pub(crate) mark: Duration,
-    /// How long a store keeps the mark of a removed record.
+    pub(crate) tombstone: Duration,
+    /// How long a store keeps the tombstone of a removed record.
     pub(crate) removed: Duration,
 }
 

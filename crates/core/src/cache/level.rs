@@ -1,75 +1,19 @@
 //! What a handle's level asks of an answer.
 
-use std::{hash::Hash, sync::Arc, time::Duration};
+use std::{hash::Hash, sync::Arc};
 
 use super::{
     Cache,
-    inner::{DISTRUST, Inner, Looked},
-    load::CacheTicket,
-    marks::Marks,
-    proof::{ANY, NONE, Within},
+    grounds::Grounds,
+    inner::Inner,
+    looked::{CacheTicket, Looked},
+    proof::{ANY, NONE},
+    reading::Reading,
 };
 use crate::{
-    Clock, Entry, Error, ErrorKind, Level, Near, OnStale, Result, Stored, Timestamp,
+    Entry, Error, ErrorKind, Level, Near, OnStale, Result, Stored, Timestamp,
     switch::{Defence, stands},
 };
-
-/// The least bound of level `Bounded`: below, the steps by which a copy is proven take longer.
-pub(crate) const LEAST_BOUND: Duration = Duration::from_millis(100);
-
-/// What proves to a cache of level `Bounded` that a copy was as new as the truth.
-pub(crate) enum Grounds {
-    /// The cache is of another level: nothing is to be proven.
-    None,
-    /// The moment of its reading alone: no log tells of the truth.
-    Reading,
-    /// The truth's own log, which near follows. There are no shared copies.
-    Log,
-    /// The marks of a relay.
-    Marks(Arc<Marks>),
-    /// The moment at which its load or put began: no copy lives longer than the bound.
-    Age,
-}
-
-/// How the reads of one handle are answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Reading {
-    /// By any copy within its life.
-    Life,
-    /// By near where the log vouches for it, by any copy of a tier.
-    Heard(Within),
-    /// By what was as new as the truth within so long before the call.
-    Proven(Within),
-    /// By the store alone, in a request sent after the call.
-    Truth,
-    /// Not at all: there is no truth to ask.
-    Refused,
-}
-
-impl Reading {
-    /// How handles of level `asked` read in a cache that was built at `built`.
-    pub(super) fn of(built: Level, asked: Level, within: Within, stored: bool, clock: &Clock) -> Self {
-        match (built, asked) {
-            (Level::Ttl, Level::Ttl) | (Level::Fenced | Level::Strong, Level::Fenced) => Self::Heard(within),
-            (Level::Ttl, _) => Self::Refused,
-            (_, Level::Ttl) => Self::Life,
-            (Level::Bounded(_), Level::Fenced) => Self::Heard(Within::of(DISTRUST, clock)),
-            (Level::Bounded(_), Level::Bounded(bound)) => Self::Proven(Within::of(bound, clock)),
-            // Nothing keeps the proofs that a bound would need.
-            (_, Level::Bounded(_) | Level::Strong) if stored => Self::Truth,
-            (_, Level::Bounded(_) | Level::Strong) => Self::Refused,
-        }
-    }
-
-    /// From when on the proof of a copy must be that answers a call made now.
-    fn oldest(self, clock: &Clock) -> Timestamp {
-        match self {
-            Self::Proven(within) => within.oldest(clock.now()),
-            Self::Truth => NONE,
-            Self::Life | Self::Heard(_) | Self::Refused => ANY,
-        }
-    }
-}
 
 impl<K, V, N> Cache<K, V, N>
 where
@@ -188,7 +132,7 @@ where
             }
             // Another host's clock may be ahead.
             Grounds::Age if stored.deadlines.written <= now => stored.deadlines.written,
-            Grounds::Age | Grounds::Log | Grounds::Reading => ANY,
+            Grounds::Age | Grounds::Log | Grounds::ReadAt => ANY,
         }
     }
 

@@ -8,21 +8,19 @@ use tracing::Instrument;
 
 use super::{
     fill::{Copy, Filling},
-    inner::{DISTRUST, Inner, Loaded, Lookup, Missed, NEAR},
-    level::Grounds,
-    wait::Held,
+    grounds::Grounds,
+    held::Held,
+    inner::{Inner, NEAR},
+    looked::{CacheTicket, Loaded, Missed},
+    proof::DISTRUST,
 };
 use crate::{
     Deadlines, Entry, Error, Event, Item, Level, Near, Op, Reply, Result, Source, Stored, TierKey, Timestamp,
     Token, Version,
     chain::Chain,
-    flight::{FlightId, Lead, Ticket},
-    near::Scoped,
+    flight::{FlightId, Lead},
     switch::{Defence, stands},
 };
-
-/// A caller's place on a flight of this cache.
-pub(crate) type CacheTicket<K, V> = Ticket<Scoped<K>, Lookup<V>, Loaded<V>>;
 
 /// What a loader will give: for each key of its job, in order, an item or an error; `None` is an
 /// absence.

@@ -5,7 +5,8 @@ use std::{sync::Arc, time::Duration};
 use super::{
     fences::Fences,
     fill::Copy,
-    inner::{Inner, Looked, Missed, NEAR},
+    inner::{Inner, NEAR},
+    looked::{Looked, Missed},
     proof::NONE,
 };
 use crate::{

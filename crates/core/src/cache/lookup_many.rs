@@ -6,7 +6,8 @@ use futures_util::FutureExt;
 use tokio::time::Instant;
 
 use super::{
-    inner::{Inner, Looked},
+    inner::Inner,
+    looked::Looked,
     lookup::{Seat, Sought},
 };
 use crate::{

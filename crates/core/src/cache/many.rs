@@ -1,5 +1,6 @@
 //! What batches give and ask for.
 
+use super::load::Load;
 use crate::{Cached, Result};
 
 /// The answers of a batch, one a key, in the order of the keys asked for.
@@ -63,3 +64,6 @@ impl<K> Missing<K> {
         self.keys.into_iter().zip(values).collect()
     }
 }
+
+/// Starts the caller's grouped loader.
+pub(super) type StartMany<'a, K, V> = Box<dyn FnOnce(Missing<K>) -> Load<V> + Send + 'a>;

@@ -1,19 +1,25 @@
 //! The cache: what applications call.
 
+mod answers;
 mod batch;
 mod board;
 mod builder;
 mod create;
 mod drop;
 mod ending;
+mod errors;
 mod expire;
 mod fences;
 mod fill;
+mod follow;
+mod grounds;
 mod grouped;
 mod handle;
+mod held;
 mod inner;
 mod level;
 mod load;
+mod looked;
 mod lookup;
 mod lookup_many;
 mod manage;
@@ -23,6 +29,7 @@ mod open;
 mod plan;
 mod proof;
 mod read;
+mod reading;
 mod stale;
 mod tasks;
 mod tenants;
@@ -43,16 +50,15 @@ use std::{future::Future, hash::Hash, sync::Arc};
 use futures_util::FutureExt;
 
 use crate::{
-    BoxError, Cached, Condition, Error, ErrorKind, Event, Item, Near, Result, Version,
+    BoxError, Cached, Condition, Error, ErrorKind, Event, Item, Lookup, Near, Result, Version,
     chain::Chain,
-    key::Lookup as LookupKey,
     near::{Probe, TenantId},
 };
 use inner::{Inner, NEAR};
-use level::Reading;
+use looked::Seen;
 use proof::Within;
-use read::Seen;
-use write::Written;
+use read::start_of;
+use reading::Reading;
 
 /// A cache of values `V` by keys `K`: a near tier `N`, and remote tiers behind it.
 ///
@@ -104,7 +110,7 @@ where
     /// # Errors
     /// The store's, or the bound loader's; a failing cache tier is a miss. [`ErrorKind::Key`] for a
     /// key that no remote tier can take.
-    pub async fn get<Q: LookupKey<K> + ?Sized>(&self, key: &Q) -> Result<Option<Cached<V>>> {
+    pub async fn get<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Result<Option<Cached<V>>> {
         match self.near_hit(key, false) {
             Ok(hit) => Ok(hit),
             Err(seen) => self.read_cold(key.to_key(), seen).await,
@@ -129,7 +135,7 @@ where
     /// task; fills of nearer tiers are off the caller's path.
     pub async fn get_or_load<Q, L, F, E>(&self, key: &Q, load: L) -> Result<Cached<V>>
     where
-        Q: LookupKey<K> + ?Sized,
+        Q: Lookup<K> + ?Sized,
         L: FnOnce() -> F + Send,
         F: Future<Output = Result<V, E>> + Send + 'static,
         E: Into<BoxError>,
@@ -139,9 +145,7 @@ where
             Ok(None) => None,
             Err(seen) => seen,
         };
-        let start =
-            Box::new(move |_| load().map(|result| result.map(Item::new).map_err(Error::load)).boxed());
-        match self.load_cold(key.to_key(), seen, start).await? {
+        match self.load_cold(key.to_key(), seen, start_of(move |_| load())).await? {
             Some(value) => Ok(value),
             None => Err(Error::new(
                 ErrorKind::Load,
@@ -169,7 +173,7 @@ where
     /// ```
     pub async fn get_or_load_with<Q, L, F, T, E>(&self, key: &Q, load: L) -> Result<Option<Cached<V>>>
     where
-        Q: LookupKey<K> + ?Sized,
+        Q: Lookup<K> + ?Sized,
         L: FnOnce(Loading<V>) -> F + Send,
         F: Future<Output = Result<T, E>> + Send + 'static,
         T: Into<Item<V>>,
@@ -179,10 +183,7 @@ where
             Ok(hit) => return Ok(hit),
             Err(seen) => seen,
         };
-        let start = Box::new(move |loading: Loading<V>| {
-            load(loading).map(|result| result.map(Into::into).map_err(Error::load)).boxed()
-        });
-        self.load_cold(key.to_key(), seen, start).await
+        self.load_cold(key.to_key(), seen, start_of(load)).await
     }
 
     /// The values of many keys, one answer a key, in order. A key may stand more than once. Runs the
@@ -253,16 +254,13 @@ where
     /// As [`get_or_load`](Cache::get_or_load).
     pub async fn refresh<Q, L, F, T, E>(&self, key: &Q, load: L) -> Result<Option<Cached<V>>>
     where
-        Q: LookupKey<K> + ?Sized,
+        Q: Lookup<K> + ?Sized,
         L: FnOnce(Loading<V>) -> F + Send,
         F: Future<Output = Result<T, E>> + Send + 'static,
         T: Into<Item<V>>,
         E: Into<BoxError>,
     {
-        let start = Box::new(move |loading: Loading<V>| {
-            load(loading).map(|result| result.map(Into::into).map_err(Error::load)).boxed()
-        });
-        self.load_anew(key.to_key(), start).await
+        self.load_anew(key.to_key(), start_of(load)).await
     }
 
     /// Writes a value: to the store and then its copies, or to the caches where there is no store.
@@ -274,15 +272,15 @@ where
     ///
     /// # Cost
     /// One trip to each tier, far to near, in a spawned task that no cancellation of the caller stops.
-    pub async fn put<Q: LookupKey<K> + ?Sized>(&self, key: &Q, item: impl Into<Item<V>>) -> Result<Version> {
-        kept(self.put_one(key.to_key(), item.into(), Condition::Always).await?)
+    pub async fn put<Q: Lookup<K> + ?Sized>(&self, key: &Q, item: impl Into<Item<V>>) -> Result<Version> {
+        self.put_one(key.to_key(), item.into()).await
     }
 
     /// Writes a value where there is none; whether it did.
     ///
     /// # Errors
     /// As [`put`](Cache::put); [`ErrorKind::Unsupported`] at level `Ttl`, which has no order.
-    pub async fn put_if_absent<Q: LookupKey<K> + ?Sized>(
+    pub async fn put_if_absent<Q: Lookup<K> + ?Sized>(
         &self,
         key: &Q,
         item: impl Into<Item<V>>,
@@ -295,7 +293,7 @@ where
     ///
     /// # Errors
     /// As [`put_if_absent`](Cache::put_if_absent).
-    pub async fn replace<Q: LookupKey<K> + ?Sized>(
+    pub async fn replace<Q: Lookup<K> + ?Sized>(
         &self,
         key: &Q,
         seen: Version,
@@ -304,8 +302,11 @@ where
         self.put_conditional(key.to_key(), item.into(), Condition::Version(seen)).await
     }
 
-    /// Writes many values. One result an item, in order, as [`put`](Cache::put) has it; of a key that is
-    /// given twice the last value is written.
+    /// Writes many values; one result an item, in order. Of a key that is given twice the last value is
+    /// written.
+    ///
+    /// # Errors
+    /// Each item has its own, as [`put`](Cache::put) has it.
     ///
     /// # Cost
     /// One trip a tier, and one more to a tier that takes some of the values and not others.
@@ -314,8 +315,7 @@ where
         items: impl IntoIterator<Item = (K, T)>,
     ) -> Vec<Result<Version>> {
         let items = items.into_iter().map(|(key, item)| (key, item.into())).collect();
-        let results = self.put_all(items, Condition::Always).await.into_iter();
-        results.map(|result| result.and_then(kept)).collect()
+        self.put_all(items).await
     }
 
     /// Drops the copies of a key in every cache tier; a store keeps its record. Whether a copy was
@@ -327,11 +327,16 @@ where
     ///
     /// # Cost
     /// One trip to each cache tier, far to near, in a spawned task.
-    pub async fn invalidate<Q: LookupKey<K> + ?Sized>(&self, key: &Q) -> Result<bool> {
-        only(self.drop_keys(vec![key.to_key()], false).await)
+    pub async fn invalidate<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Result<bool> {
+        self.drop_key(key.to_key(), false).await
     }
 
-    /// Drops the copies of many keys; one result a key, as [`invalidate`](Cache::invalidate) has it.
+    /// Drops the copies of many keys; one result a key, in order.
+    ///
+    /// # Errors
+    /// Each key has its own, as [`invalidate`](Cache::invalidate) has it.
+    ///
+    /// # Cost
     /// One trip a tier.
     pub async fn invalidate_many(&self, keys: &[K]) -> Vec<Result<bool>> {
         self.drop_keys(keys.to_vec(), false).await
@@ -342,12 +347,17 @@ where
     /// # Errors
     /// As [`invalidate`](Cache::invalidate), and the store's: then its record is still there, or with
     /// [`ErrorKind::Unknown`] may be. The copies were dropped all the same.
-    pub async fn remove<Q: LookupKey<K> + ?Sized>(&self, key: &Q) -> Result<bool> {
-        only(self.drop_keys(vec![key.to_key()], true).await)
+    pub async fn remove<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Result<bool> {
+        self.drop_key(key.to_key(), true).await
     }
 
-    /// Deletes many keys everywhere; one result a key, as [`remove`](Cache::remove) has it. One trip a
-    /// tier.
+    /// Deletes many keys everywhere; one result a key, in order.
+    ///
+    /// # Errors
+    /// Each key has its own, as [`remove`](Cache::remove) has it.
+    ///
+    /// # Cost
+    /// One trip a tier.
     pub async fn remove_many(&self, keys: &[K]) -> Vec<Result<bool>> {
         self.drop_keys(keys.to_vec(), true).await
     }
@@ -357,7 +367,7 @@ where
     ///
     /// # Errors
     /// As [`get`](Cache::get).
-    pub async fn contains<Q: LookupKey<K> + ?Sized>(&self, key: &Q) -> Result<bool> {
+    pub async fn contains<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Result<bool> {
         Ok(self.get(key).await?.is_some())
     }
 
@@ -367,7 +377,7 @@ where
     /// The engine is asked once: a miss counts as a use of the key in its eviction, and two for one
     /// read cost more than a point of the hit ratio (measured).
     #[inline]
-    fn near_hit<Q: LookupKey<K> + ?Sized>(&self, key: &Q, loads: bool) -> Result<Option<Cached<V>>, Seen<V>> {
+    fn near_hit<Q: Lookup<K> + ?Sized>(&self, key: &Q, loads: bool) -> Result<Option<Cached<V>>, Seen<V>> {
         let inner = &*self.inner;
         let entry = inner.near.get(&Probe { tenant: self.tenant, key }).ok_or(None)?;
         let now = inner.clock.now();
@@ -383,25 +393,4 @@ where
         }
         Ok(Cached::near(entry, now))
     }
-
-    async fn put_conditional(&self, key: K, item: Item<V>, condition: Condition) -> Result<bool> {
-        if self.inner.level == crate::Level::Ttl && !self.chain.is_local() {
-            return Err(Error::new(
-                ErrorKind::Unsupported,
-                "level Ttl has no order of writes; a conditional put needs Level::Fenced",
-            ));
-        }
-        Ok(matches!(self.put_one(key, item, condition).await?, Written::Kept(_)))
-    }
-}
-
-fn kept(written: Written) -> Result<Version> {
-    match written {
-        Written::Kept(version) => Ok(version),
-        Written::Refused => Err(Error::new(ErrorKind::Backend, "an unconditional put was refused")),
-    }
-}
-
-fn only(results: Vec<Result<bool>>) -> Result<bool> {
-    results.into_iter().next().unwrap_or(Ok(false))
 }

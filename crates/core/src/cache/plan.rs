@@ -8,12 +8,11 @@ use std::{
 use tokio::runtime::Handle;
 
 use super::{
-    builder::config,
-    level::{Grounds, LEAST_BOUND},
+    grounds::{Grounds, LEAST_BOUND},
     marks::Marks,
 };
 use crate::{
-    Backend, Clock, InvalidationLog, Level, Result, Role, Space,
+    Backend, Clock, Error, InvalidationLog, Level, Result, Role, Space,
     chain::{Chain, Line, Monitor, Place},
     key,
     near::TenantId,
@@ -116,33 +115,35 @@ impl Plan {
     /// What proves copies at level `Bounded`.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] where nothing does.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) where nothing does.
     pub(super) fn grounds(&self, chain: &Chain, ages: bool, clock: &Clock) -> Result<Grounds> {
         let Level::Bounded(bound) = self.space.level else { return Ok(Grounds::None) };
         if bound < LEAST_BOUND {
-            return Err(config("the bound of Level::Bounded is at least 100 ms"));
+            return Err(Error::config("the bound of Level::Bounded is at least 100 ms"));
         }
         if chain.store.is_none() && self.changes.is_none() {
-            return if ages { Ok(Grounds::Age) } else { Err(config(NO_TRUTH)) };
+            return if ages { Ok(Grounds::Age) } else { Err(Error::config(NO_TRUTH)) };
         }
         match (&chain.tiers[..], self.lines.first()) {
-            ([], _) => Ok(if chain.log().is_some() { Grounds::Log } else { Grounds::Reading }),
+            ([], _) => Ok(if chain.log().is_some() { Grounds::Log } else { Grounds::ReadAt }),
             ([tier], Some((backend, _, budget))) => {
                 let replays = self.truth_log().is_some_and(|log| log.replay().is_some());
                 if !(tier.publishes() && tier.log().is_some() && replays) {
-                    return Err(config(NO_MARKS));
+                    return Err(Error::config(NO_MARKS));
                 }
                 let space = Space { budget: *budget, ..self.space.clone() };
                 let marks = Marks::new(&**backend, &space, clock.clone())?;
                 Ok(Grounds::Marks(marks))
             }
-            _ => Err(config("Level::Bounded takes one cache tier: no relay proves the copies of a second")),
+            _ => Err(Error::config(
+                "Level::Bounded takes one cache tier: no relay proves the copies of a second",
+            )),
         }
     }
 
     /// Starts to relay what the truth's log tells into the cache tiers, if it has one and there are
     /// any. It ends with the answer.
-    pub(super) fn relay(&self, mark_ttl: Duration, runtime: &Handle) -> Option<Arc<Wake>> {
+    pub(super) fn relay(&self, tombstone_ttl: Duration, runtime: &Handle) -> Option<Arc<Wake>> {
         let log = self.truth_log()?;
         let tiers = self.lines.iter().filter(|(_, line, _)| line.role == Role::Cache);
         let tiers: Vec<_> = tiers.map(|(backend, _, budget)| (Arc::clone(backend), *budget)).collect();
@@ -150,7 +151,7 @@ impl Plan {
             return None;
         }
         let wake = Arc::new(Wake::default());
-        let relay = Relay::new(log.replay()?, self.space.clone(), tiers, mark_ttl);
+        let relay = Relay::new(log.replay()?, self.space.clone(), tiers, tombstone_ttl);
         runtime.spawn(relay.run(Arc::downgrade(&wake)));
         let follower: Weak<Wake> = Arc::downgrade(&wake);
         log.follow(&self.space.namespace, follower);

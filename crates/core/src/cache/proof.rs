@@ -13,6 +13,9 @@ pub(crate) const ANY: Timestamp = Timestamp::from_millis(0);
 /// What no copy can be: as new as that.
 pub(crate) const NONE: Timestamp = Timestamp::NEVER;
 
+/// How long a near tier keeps what no authority could confirm.
+pub(crate) const DISTRUST: Duration = Duration::from_secs(1);
+
 /// How long copies are good after the log was heard, or after their own reading: in milliseconds,
 /// less the lag of the clock that hits are judged by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

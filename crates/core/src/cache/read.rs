@@ -2,18 +2,19 @@
 
 use std::{hash::Hash, sync::Arc};
 
-use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, future::BoxFuture};
 
 use super::{
     Cache,
     board::Rounds,
-    inner::{Looked, Missed},
-    level::Reading,
-    load::{CacheTicket, LoadSeat, alone, is_reentrant},
+    errors::{panicked_error, reentrant_error, shut_down_error},
+    load::{LoadSeat, alone, is_reentrant},
+    looked::{CacheTicket, Looked, Missed, Seen},
+    reading::Reading,
     stale::NearStale,
 };
 use crate::{
-    Cached, Entry, Error, ErrorKind, Event, Item, Near, Result, Source, Token,
+    BoxError, Cached, Entry, Error, Event, Item, Near, Result, Source, Token,
     flight::{Boarding, Entered, Errand, Landing},
     near::Scoped,
     switch::{Defence, stands},
@@ -26,11 +27,19 @@ pub struct Loading<V> {
     pub stale: Option<Cached<V>>,
 }
 
-/// What the near tier has of a key that it could not answer for.
-pub(super) type Seen<V> = Option<Arc<Entry<V>>>;
-
 /// Starts the caller's loader; called at most once, on a miss only.
 pub(crate) type Start<'a, V> = Box<dyn FnOnce(Loading<V>) -> BoxFuture<'static, Result<Item<V>>> + Send + 'a>;
+
+/// A caller's loader, whatever it gives and however it fails.
+pub(super) fn start_of<'a, V, L, F, T, E>(load: L) -> Start<'a, V>
+where
+    L: FnOnce(Loading<V>) -> F + Send + 'a,
+    F: Future<Output = Result<T, E>> + Send + 'static,
+    T: Into<Item<V>>,
+    E: Into<BoxError>,
+{
+    Box::new(|loading| load(loading).map(|result| result.map(Into::into).map_err(Error::load)).boxed())
+}
 
 impl<K, V, N> Cache<K, V, N>
 where
@@ -309,19 +318,4 @@ pub(super) struct Led<V> {
     pub(super) source: Source,
     /// Whether this caller led it.
     pub(super) led: bool,
-}
-
-pub(super) fn reentrant_error() -> Error {
-    Error::new(
-        ErrorKind::Reentrant,
-        "a loader asked for the key that it is loading; it would wait for itself",
-    )
-}
-
-pub(super) fn panicked_error() -> Error {
-    Error::new(ErrorKind::Panicked, "the loader panicked, and so did the one that took over, if any")
-}
-
-pub(super) fn shut_down_error() -> Error {
-    Error::new(ErrorKind::Closed, "the runtime of the cache has shut down")
 }

@@ -2,7 +2,12 @@
 
 use std::{hash::Hash, sync::Arc};
 
-use super::{Cache, inner::NEAR, level::Reading, load::CacheTicket, read::Seen};
+use super::{
+    Cache,
+    inner::NEAR,
+    looked::{CacheTicket, Seen},
+    reading::Reading,
+};
 use crate::{Cached, Entry, Error, Event, Near, OnStale, Result, Source, Timestamp};
 
 /// What to do with a stale near entry.

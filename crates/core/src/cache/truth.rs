@@ -2,20 +2,21 @@
 //!
 //! A flight that began before the call proves nothing to it: whoever shared one reads again.
 
-use std::{collections::HashMap, hash::Hash, panic::AssertUnwindSafe, sync::Arc};
+use std::{hash::Hash, panic::AssertUnwindSafe, sync::Arc};
 
 use futures_util::FutureExt;
 
 use super::{
     Cache,
-    batch::{Answers, Boarded, Unfound, Wanted},
+    answers::{Answers, Boarded, Distinct, Unfound, Wanted},
     board::SHARED_ROUNDS,
-    grouped::StartMany,
-    inner::{Inner, Looked, Missed},
+    errors::reentrant_error,
+    inner::Inner,
     load::is_reentrant,
-    many::Many,
+    looked::{Looked, Missed},
+    many::{Many, StartMany},
     proof::NONE,
-    read::{Led, Start, reentrant_error},
+    read::{Led, Start},
 };
 use crate::{
     Cached, Error, ErrorKind, Near, Result,
@@ -129,7 +130,10 @@ where
 
     pub(super) async fn answer_truth(&self, keys: &[K], mut start: Option<StartMany<'_, K, V>>) -> Many<V> {
         let loads = start.is_some();
-        let (mut answers, mut open, twins) = distinct(keys);
+        let (mut answers, mut distinct) = (Answers::new(keys.len()), Distinct::new());
+        let is_first = |&index: &usize| distinct.is_first(index, &keys[index]);
+        let mut open: Vec<usize> = (0..keys.len()).filter(is_first).collect();
+        let twins = distinct.into_twins();
         for round in 0..ROUNDS {
             let scoped: Vec<_> = open.iter().map(|&index| self.scoped(keys[index].clone())).collect();
             let looked = self.inner.ask_truth_many(&self.chain, &scoped).await;
@@ -156,10 +160,7 @@ where
             }
         }
         open.into_iter().for_each(|index| answers.by_index[index] = Some(Err(unsettled_error())));
-        for (index, first) in twins {
-            answers.by_index[index] = answers.by_index[first].clone();
-        }
-        Many(answers.by_index.into_iter().map(|answer| answer.unwrap_or(Ok(None))).collect())
+        answers.into_many(twins)
     }
 
     /// One load for the keys that nobody loads; what others load is waited for, and left open.
@@ -193,22 +194,6 @@ where
         }
         self.load_missed(unfound, Vec::new(), start, NONE, answers).await;
     }
-}
-
-/// Each key once, and where it stands again.
-fn distinct<K: Eq + Hash, V>(keys: &[K]) -> (Answers<V>, Vec<usize>, Vec<(usize, usize)>) {
-    let (mut known, mut open, mut twins) = (HashMap::new(), Vec::new(), Vec::new());
-    for (index, key) in keys.iter().enumerate() {
-        match known.get(key) {
-            Some(&first) => twins.push((index, first)),
-            None => {
-                known.insert(key, index);
-                open.push(index);
-            }
-        }
-    }
-    let by_index = keys.iter().map(|_| None).collect();
-    (Answers { by_index, renewed: Vec::new() }, open, twins)
 }
 
 fn no_store_error() -> Error {

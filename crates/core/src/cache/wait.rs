@@ -5,37 +5,21 @@ use std::sync::Arc;
 use tokio::time::{Instant, timeout_at};
 
 use super::{
-    inner::{Inner, Looked, Missed},
+    held::Held,
+    inner::Inner,
     load::LoadSeat,
+    looked::{Looked, Missed},
     lookup::Seat,
     proof::{ANY, NONE},
 };
 use crate::{
-    Coalesce, Entry, Event, Fence, Near, Source, TierKey, Token, Waits,
-    chain::Chain,
-    flight::Errand,
-    waiting::{Ended, Hold},
+    Coalesce, Entry, Event, Fence, Near, Source, TierKey, Token, Waits, chain::Chain, flight::Errand,
+    waiting::Ended,
 };
 
 /// Leases of others that a load meets one after another before it runs without one: where their
 /// holders die, fail or give nothing to keep, the rest of the processes must not load in a row.
 const TURNS: usize = 3;
-
-/// The lease that a load of this process works on, in the tier where others wait for it.
-pub(crate) struct Held {
-    /// The tier.
-    index: usize,
-    hold: Hold,
-}
-
-impl Held {
-    /// The tier of this index has answered the fill.
-    pub(crate) fn settle(&self, index: usize) {
-        if self.index == index {
-            self.hold.settle();
-        }
-    }
-}
 
 /// What a key's load has waited for.
 type Answer<V> = Option<(Arc<Entry<V>>, Source)>;
@@ -81,7 +65,7 @@ where
 
     fn hold(&self, chain: &Chain, missed: &Missed<V>, key: &TierKey) -> Option<Held> {
         let lease = lease_of(chain, missed).filter(|lease| lease.is_of(missed))?;
-        Some(Held { index: lease.index, hold: lease.waits.hold(key, lease.token) })
+        Some(Held::new(lease.index, lease.waits.hold(key, lease.token)))
     }
 
     /// Waits for the key's holder, and for the one that takes its place. `None` says to load, by the

@@ -6,7 +6,8 @@ use futures_util::FutureExt;
 use tokio::time::Instant;
 
 use super::{
-    inner::{Inner, Looked},
+    inner::Inner,
+    looked::Looked,
     lookup::{Seat, Sought},
 };
 use crate::{Error, ErrorKind, Near, Timestamp, chain::Chain, flight::Errand, near::Scoped};
@@ -100,7 +101,7 @@ mod tests {
     use super::*;
     use crate::{
         Cache, NoNear, Token,
-        cache::{inner::Lookup, proof::ANY},
+        cache::{looked::SharedLookup, proof::ANY},
         flight::Boarding,
     };
 
@@ -117,7 +118,7 @@ mod tests {
             let seat = Seat { key: Arc::clone(&key), id, instead: Token::NONE };
             let lookup = Inner::look_up(Arc::clone(inner), Arc::clone(chain), seat, Errand::Load, ANY);
             bytes = size_of_val(&lookup);
-            Lookup::Alone(lookup.boxed().shared())
+            SharedLookup::Alone(lookup.boxed().shared())
         });
         assert!((1..=AT_HAND).contains(&bytes), "{bytes} bytes");
         let bytes = size_of_val(&*cache.read_cold("k".to_owned(), None));

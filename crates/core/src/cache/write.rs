@@ -7,8 +7,8 @@ use bytes::Bytes;
 use super::{
     Cache,
     ending::{Ending, Owing},
+    errors::shut_down_error,
     inner::{Inner, NEAR},
-    read::shut_down_error,
 };
 use crate::{
     Condition, Copies, Deadlines, Entry, Error, ErrorKind, Event, Item, Level, Near, Op, Order, Reply,
@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// A put on its way.
-pub(crate) struct Put<K, V> {
+struct Put<K, V> {
     pub(crate) key: Arc<Scoped<K>>,
     pub(crate) item: Item<V>,
     pub(crate) condition: Condition,
@@ -26,11 +26,21 @@ pub(crate) struct Put<K, V> {
 
 /// How a put ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Written {
+enum Written {
     /// The authority took it, with this version.
     Kept(Version),
     /// Its condition did not hold.
     Refused,
+}
+
+impl Written {
+    /// The version of a put without a condition.
+    fn version(self) -> Result<Version> {
+        match self {
+            Self::Kept(version) => Ok(version),
+            Self::Refused => Err(Error::new(ErrorKind::Backend, "an unconditional put was refused")),
+        }
+    }
 }
 
 /// A put that goes through the tiers.
@@ -57,19 +67,35 @@ where
     V: Send + Sync + 'static,
     N: Near<K, V>,
 {
-    /// Writes one item.
-    pub(super) async fn put_one(&self, key: K, item: Item<V>, condition: Condition) -> Result<Written> {
-        let results = self.put_all(vec![(key, item)], condition).await;
+    /// Writes one item, whatever is there.
+    pub(super) async fn put_one(&self, key: K, item: Item<V>) -> Result<Version> {
+        self.put_if(key, item, Condition::Always).await?.version()
+    }
+
+    /// Writes items, whatever is there; one result an item, in order.
+    pub(super) async fn put_all(&self, items: Vec<(K, Item<V>)>) -> Vec<Result<Version>> {
+        let results = self.put_all_if(items, Condition::Always).await.into_iter();
+        results.map(|result| result.and_then(Written::version)).collect()
+    }
+
+    /// Writes one item if its condition holds; whether it did.
+    pub(super) async fn put_conditional(&self, key: K, item: Item<V>, condition: Condition) -> Result<bool> {
+        if self.inner.level == Level::Ttl && !self.chain.is_local() {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "level Ttl has no order of writes; a conditional put needs Level::Fenced",
+            ));
+        }
+        Ok(matches!(self.put_if(key, item, condition).await?, Written::Kept(_)))
+    }
+
+    async fn put_if(&self, key: K, item: Item<V>, condition: Condition) -> Result<Written> {
+        let results = self.put_all_if(vec![(key, item)], condition).await;
         results.into_iter().next().unwrap_or_else(|| Err(Error::new(ErrorKind::Backend, "no outcome")))
     }
 
-    /// Writes items; spawned where other tiers take part, so that a caller that goes away leaves
-    /// no write half done.
-    pub(super) async fn put_all(
-        &self,
-        items: Vec<(K, Item<V>)>,
-        condition: Condition,
-    ) -> Vec<Result<Written>> {
+    /// Spawned where other tiers take part, so that a caller that goes away leaves no write half done.
+    async fn put_all_if(&self, items: Vec<(K, Item<V>)>, condition: Condition) -> Vec<Result<Written>> {
         if let Err(error) = self.inner.check_open() {
             return items.iter().map(|_| Err(error.clone())).collect();
         }
@@ -201,7 +227,7 @@ where
     /// The authority takes the puts and issues their versions.
     async fn put_authority(&self, chain: &Chain, going: &mut [Going<K, V, N>]) {
         let Some(place) = chain.authority() else { return };
-        let (now, mark_ttl) = (self.clock.now(), self.periods.mark);
+        let (now, tombstone_ttl) = (self.clock.now(), self.periods.tombstone);
         let batch = going.iter().map(|put| {
             let (deadlines, body) = match (&chain.store, put.item.ttl) {
                 (Some(_), Some(ttl)) => (Deadlines::ttl(now, ttl), put.body.clone()),
@@ -209,7 +235,7 @@ where
                 (None, _) => self.copy_for(place, put),
             };
             let order = Order::Author(put.condition);
-            (put.key.clone(), Op::Put { order, deadlines, body, mark_ttl })
+            (put.key.clone(), Op::Put { order, deadlines, body, tombstone_ttl })
         });
         let replies = place.call_many(batch.collect()).await;
         for (put, reply) in going.iter_mut().zip(replies) {
@@ -262,12 +288,12 @@ where
             return Some(self.drop_copy(Some(version)));
         }
         let deadlines = self.copy_deadlines(put.copies, place.line.ttl);
-        let (order, mark_ttl) = (Order::Follow(version), self.periods.mark);
-        Some(Op::Put { order, deadlines, body: put.body.clone(), mark_ttl })
+        let (order, tombstone_ttl) = (Order::Follow(version), self.periods.tombstone);
+        Some(Op::Put { order, deadlines, body: put.body.clone(), tombstone_ttl })
     }
 
     fn drop_copy(&self, version: Option<Version>) -> Op {
-        Op::Invalidate { version, mark_ttl: self.periods.mark }
+        Op::Invalidate { version, tombstone_ttl: self.periods.tombstone }
     }
 
     /// Puts of level `Ttl`: they stand when any tier took them, and memory is one.
@@ -282,8 +308,8 @@ where
         for place in chain.far_to_near() {
             let batch = going.iter().zip(&versions).map(|(put, version)| {
                 let (deadlines, body) = self.copy_for(place, put);
-                let (order, mark_ttl) = (Order::Open(*version), self.periods.mark);
-                (put.key.clone(), Op::Put { order, deadlines, body, mark_ttl })
+                let (order, tombstone_ttl) = (Order::Open(*version), self.periods.tombstone);
+                (put.key.clone(), Op::Put { order, deadlines, body, tombstone_ttl })
             });
             let replies = place.call_many(batch.collect()).await;
             for ((put, version), reply) in going.iter_mut().zip(&versions).zip(replies) {

@@ -139,7 +139,7 @@ impl Debts {
             }
         }
         for debt in keys.into_iter().filter(|debt| !unpaid_beyond(&debt.key)) {
-            let purge = Op::Invalidate { version: None, mark_ttl: MARK_TTL };
+            let purge = Op::Invalidate { version: None, tombstone_ttl: MARK_TTL };
             match debt.to.within_budget(debt.to.tier.apply(&debt.key, purge)).await {
                 Ok(Reply::Done { .. }) => {}
                 Err(error) if error.is_transient() => break,

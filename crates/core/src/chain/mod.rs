@@ -48,6 +48,13 @@ impl Chain {
         self.store.iter().chain(in_order(&self.tiers))
     }
 
+    /// The log that a near tier in front of this chain follows: the nearest, which is the last to
+    /// tell of a write.
+    pub(crate) fn log(&self) -> Option<&dyn InvalidationLog> {
+        let log = self.tiers.iter().chain(&self.store).find_map(|place| place.log());
+        log.or(self.changes.as_deref())
+    }
+
     pub(crate) fn is_local(&self) -> bool {
         self.tiers.is_empty() && self.store.is_none()
     }

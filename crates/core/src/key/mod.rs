@@ -38,6 +38,7 @@ mod digest;
 mod lookup;
 mod scope;
 mod ser;
+mod tier;
 
 use std::{any::TypeId, cell::Cell, fmt, ops::Deref};
 
@@ -49,6 +50,7 @@ use crate::{Error, ErrorKind, Result};
 pub use digest::Digest;
 pub use lookup::Lookup;
 pub use scope::{KeyDigest, Scope, key_digest};
+pub use tier::TierKey;
 
 /// The most bytes that an encoded key may have.
 pub const MAX_KEY_BYTES: usize = 4096;

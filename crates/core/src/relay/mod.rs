@@ -69,7 +69,7 @@ pub(crate) struct Relay {
     space: Space,
     /// The cache tiers from near to far.
     tiers: Vec<(Arc<dyn Backend>, Duration)>,
-    mark_ttl: Duration,
+    tombstone_ttl: Duration,
     /// Tells this relay from others.
     holder: u64,
     place: Place,
@@ -132,9 +132,9 @@ impl Relay {
         source: Arc<dyn Replay>,
         space: Space,
         tiers: Vec<(Arc<dyn Backend>, Duration)>,
-        mark_ttl: Duration,
+        tombstone_ttl: Duration,
     ) -> Self {
-        Self { source, space, tiers, mark_ttl, holder: fastrand::u64(..), place: Place::Unknown }
+        Self { source, space, tiers, tombstone_ttl, holder: fastrand::u64(..), place: Place::Unknown }
     }
 
     /// Works until the cache has gone.
@@ -257,8 +257,8 @@ impl Relay {
             Some(publish) => {
                 let (clears, drops) = news.in_one_step(&self.space.namespace);
                 let (key, body) = (Mark::key(&self.space.namespace), mark.encode());
-                let mark_ttl = self.mark_ttl;
-                let step = Publication { mark: key, expected, body, drops, clears, mark_ttl };
+                let tombstone_ttl = self.tombstone_ttl;
+                let step = Publication { mark: key, expected, body, drops, clears, tombstone_ttl };
                 (publish.publish(step).await?, mark.place)
             }
             None => {
@@ -285,7 +285,7 @@ impl Relay {
             order: Order::Author(expected),
             deadlines: Deadlines::forever(Timestamp::default()),
             body: Some(body),
-            mark_ttl: self.mark_ttl,
+            tombstone_ttl: self.tombstone_ttl,
         };
         tier.apply(&key, put).await
     }
@@ -299,7 +299,7 @@ impl Relay {
                 continue;
             }
             let drops = stale.drops(&self.space.namespace, tenant);
-            let drop = |(key, version)| (key, Op::Invalidate { version, mark_ttl: self.mark_ttl });
+            let drop = |(key, version)| (key, Op::Invalidate { version, tombstone_ttl: self.tombstone_ttl });
             let drops: Vec<(TierKey, Op)> = drops.map(drop).collect();
             for batch in drops.chunks(BATCH) {
                 for reply in tier.apply_many(batch.to_vec()).await {
@@ -324,5 +324,5 @@ impl Relay {
 }
 
 fn no_tier() -> Error {
-    Error::new(ErrorKind::Config, "a relay without a tier")
+    Error::config("a relay without a tier")
 }

@@ -1,6 +1,10 @@
 //! What the tests of the chain share: small stacks over in-memory tiers.
-#![allow(dead_code, reason = "each test file uses a part of it")]
+#![allow(dead_code, unused_imports, reason = "each test file uses a part of it")]
 #![allow(clippy::unwrap_used, reason = "tests; the lint looks for the attribute on each function")]
+
+mod policies;
+
+pub(crate) use policies::{Lives, OnError, Share, Stale};
 
 use std::{
     sync::{

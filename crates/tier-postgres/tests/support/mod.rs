@@ -45,7 +45,7 @@ pub(crate) fn put_if(condition: Condition, body: &'static str) -> Op {
         order: Order::Author(condition),
         deadlines: Deadlines::forever(Timestamp::from_millis(1)),
         body: Some(Bytes::from_static(body.as_bytes())),
-        mark_ttl: HOUR,
+        tombstone_ttl: HOUR,
     }
 }
 

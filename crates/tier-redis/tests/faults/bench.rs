@@ -137,7 +137,12 @@ impl Bench {
 
 pub(crate) fn put(body: &str) -> Op {
     let order = Order::Author(Condition::Always);
-    Op::Put { order, deadlines: long(), body: Some(Bytes::copy_from_slice(body.as_bytes())), mark_ttl: LONG }
+    Op::Put {
+        order,
+        deadlines: long(),
+        body: Some(Bytes::copy_from_slice(body.as_bytes())),
+        tombstone_ttl: LONG,
+    }
 }
 
 pub(crate) fn lease() -> Op {

@@ -201,7 +201,7 @@ async fn level_ttl_has_keys_of_its_own_and_one_trip_on_a_miss() {
     assert!(matches!(bench.fill("k", fence, "first").await.unwrap(), Reply::Kept(_)));
     let (scripts, sets) = (calls_of(&mut raw, "evalsha").await, calls_of(&mut raw, "set").await);
     let order = Order::Open(Version::from_u64(3));
-    let open = Op::Put { order, deadlines: long(), body: None, mark_ttl: Duration::from_secs(1) };
+    let open = Op::Put { order, deadlines: long(), body: None, tombstone_ttl: Duration::from_secs(1) };
     assert_eq!(bench.tier.apply(&bench.key("k"), open).await.unwrap(), Reply::Kept(Version::from_u64(3)));
     assert_eq!(calls_of(&mut raw, "evalsha").await, scripts);
     assert_eq!(calls_of(&mut raw, "set").await, sets + 1);
@@ -253,7 +253,7 @@ async fn expiry_is_to_the_millisecond_and_the_server_keeps_it() {
     let order = Order::Author(Condition::Always);
     for (ttl, least) in [(1_u64, 0), (250, 100), (999, 800), (u64::MAX, -1)] {
         let deadlines = terrace_core::Deadlines::ttl(now, Duration::from_millis(ttl));
-        let op = Op::Put { order, deadlines, body: None, mark_ttl: Duration::ZERO };
+        let op = Op::Put { order, deadlines, body: None, tombstone_ttl: Duration::ZERO };
         bench.tier.apply(&bench.key("k"), op).await.unwrap();
         let left: i64 = redis::cmd("PTTL").arg(bench.name("k")).query_async(&mut raw).await.unwrap();
         let most = i64::try_from(ttl).unwrap_or(-1);

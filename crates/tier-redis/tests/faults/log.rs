@@ -214,7 +214,7 @@ async fn a_cut_connection_goes_on_where_it_was() {
     proxy.refuse().await;
     proxy.cut().await;
     direct.put("k", "while away").await.unwrap();
-    direct.tier.apply(&direct.key("k"), Op::Remove { mark_ttl: Duration::from_secs(60) }).await.unwrap();
+    direct.tier.apply(&direct.key("k"), Op::Remove { tombstone_ttl: Duration::from_secs(60) }).await.unwrap();
     proxy.accept().await;
     ears.is_told_of("k").await;
     ears.hears().await;

@@ -83,7 +83,7 @@ fn step<'a>(
         body: mark.encode(),
         drops: keys.into_iter().map(drop).collect(),
         clears: Vec::new(),
-        mark_ttl: Duration::from_secs(600),
+        tombstone_ttl: Duration::from_secs(600),
     }
 }
 

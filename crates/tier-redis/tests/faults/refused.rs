@@ -94,8 +94,8 @@ async fn values_above_the_limit_are_too_large_and_send_nothing() {
     assert!(answers[1].is_ok());
     let small = Redis::builder(server.url()).max_value_bytes(10).build().unwrap();
     let tier = small.open(&bench.space).unwrap();
-    let Op::Put { order, deadlines, mark_ttl, .. } = put("") else { panic!() };
-    let op = Op::Put { order, deadlines, body: Some(Bytes::from_static(b"eleven byte")), mark_ttl };
+    let Op::Put { order, deadlines, tombstone_ttl, .. } = put("") else { panic!() };
+    let op = Op::Put { order, deadlines, body: Some(Bytes::from_static(b"eleven byte")), tombstone_ttl };
     assert_eq!(kind_of(tier.apply(&bench.key("k"), op).await), ErrorKind::TooLarge);
 }
 

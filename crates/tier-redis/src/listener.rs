@@ -1,18 +1,19 @@
-//! The inbox of a process: a connection of its own on which it hears of the ends of the leases that
-//! it waits for. Looks find what it misses.
+//! A connection of its own on which a process hears of the ends of the leases that it waits for.
+//! Looks find what it misses.
 
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use parking_lot::Mutex;
 use redis::Client;
-use terrace_core::waiting::Herald;
+use terrace_core::{
+    Token,
+    waiting::{Ended, Herald, Leases},
+};
 use tokio::{
     task::JoinHandle,
     time::{sleep, timeout},
 };
-
-use crate::leases::{RedisLeases, announced};
 
 /// A connection, or a word on it, may take so long.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -22,15 +23,15 @@ const RETRY: Duration = Duration::from_secs(1);
 const PROBE: Duration = Duration::from_secs(5);
 
 /// Listens while anybody waits, and a little longer.
-pub(crate) struct Listener {
+pub(crate) struct Listener<L: Leases> {
     client: Client,
     channel: String,
-    herald: Herald<RedisLeases>,
+    herald: Herald<L>,
     task: Mutex<Option<JoinHandle<()>>>,
 }
 
-impl Listener {
-    pub(crate) fn new(client: Client, channel: String, herald: Herald<RedisLeases>) -> Self {
+impl<L: Leases> Listener<L> {
+    pub(crate) fn new(client: Client, channel: String, herald: Herald<L>) -> Self {
         Self { client, channel, herald, task: Mutex::new(None) }
     }
 
@@ -49,7 +50,7 @@ impl Listener {
     }
 }
 
-impl Drop for Listener {
+impl<L: Leases> Drop for Listener<L> {
     fn drop(&mut self) {
         if let Some(task) = self.task.get_mut() {
             task.abort();
@@ -57,7 +58,7 @@ impl Drop for Listener {
     }
 }
 
-async fn listen(client: Client, channel: String, herald: Herald<RedisLeases>) {
+async fn listen<L: Leases>(client: Client, channel: String, herald: Herald<L>) {
     while herald.is_awaiting() {
         if let Err(error) = hear(&client, &channel, &herald).await {
             tracing::debug!(%error, "announcements are not heard; leases are looked at");
@@ -67,7 +68,11 @@ async fn listen(client: Client, channel: String, herald: Herald<RedisLeases>) {
 }
 
 /// Hears until nobody waits any more.
-async fn hear(client: &Client, channel: &str, herald: &Herald<RedisLeases>) -> Result<(), redis::RedisError> {
+async fn hear<L: Leases>(
+    client: &Client,
+    channel: &str,
+    herald: &Herald<L>,
+) -> Result<(), redis::RedisError> {
     let (mut sink, mut messages) = in_time(client.get_async_pubsub()).await?.split();
     in_time(sink.subscribe(channel)).await?;
     // What ended before was announced to nobody.
@@ -86,6 +91,17 @@ async fn hear(client: &Client, channel: &str, herald: &Herald<RedisLeases>) -> R
     }
 }
 
+/// What an inbox is told: the letter of a sight and a token.
+fn announced(message: &[u8]) -> Option<(Token, Ended)> {
+    let (letter, token) = message.split_first()?;
+    let token = Token::from_u64(u64::from_be_bytes(token.try_into().ok()?));
+    match letter {
+        b'C' => Some((token, Ended::Changed)),
+        b'F' => Some((token, Ended::Free)),
+        _ => None,
+    }
+}
+
 async fn in_time<T>(
     work: impl Future<Output = Result<T, redis::RedisError>>,
 ) -> Result<T, redis::RedisError> {
@@ -94,4 +110,18 @@ async fn in_time<T>(
 
 fn gone() -> redis::RedisError {
     (redis::ErrorKind::Io, "the connection is gone").into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_a_letter_and_a_token() {
+        assert_eq!(announced(b"C\0\0\0\0\0\0\0\x07"), Some((Token::from_u64(7), Ended::Changed)));
+        assert_eq!(announced(b"F\0\0\0\0\0\0\0\x07"), Some((Token::from_u64(7), Ended::Free)));
+        for foreign in [&b""[..], b"C", b"C1234567", b"X\0\0\0\0\0\0\0\x07", b"C123456789"] {
+            assert_eq!(announced(foreign), None);
+        }
+    }
 }

@@ -1,0 +1,138 @@
+//! A shared tier in front of a store, and a relay that is told by hand what has changed.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use terrace_conformance::Fake;
+use terrace_core::{
+    Backend, Builder, Clock, Condition, Dropped, Level, ManualClock, Mark, Publication, Reply, Role, Source,
+    Space, Tier, TierKey, Version,
+};
+
+use crate::support::{Near, Stack, Truth, fake, ms, pass, without_near};
+
+pub(crate) const BOUND: Duration = Duration::from_millis(500);
+pub(crate) const LEVEL: Level = Level::Bounded(BOUND);
+
+pub(crate) const TIER: Source = Source::Tier("redis");
+pub(crate) const STORE: Source = Source::Store("db");
+
+/// A shared tier in front of a store, and whoever relays between them.
+pub(crate) struct Servers {
+    pub(crate) hand: ManualClock,
+    pub(crate) redis: Fake,
+    pub(crate) db: Fake,
+    pub(crate) relay: Relay,
+    /// Commits, and is gone before it tells anyone.
+    pub(crate) writer: Stack,
+}
+
+/// A relay that is told by hand what has changed.
+pub(crate) struct Relay {
+    tier: Arc<dyn Tier>,
+    pub(crate) mark: Option<Version>,
+}
+
+impl Relay {
+    fn new(redis: &Fake) -> Self {
+        let space = Space {
+            namespace: "tests".into(),
+            tenant: None,
+            role: Role::Cache,
+            level: LEVEL,
+            schema: 0,
+            shape: 0,
+            budget: ms(50),
+        };
+        Self { tier: redis.another_handle().open(&space).unwrap(), mark: None }
+    }
+
+    /// Drops `keys` and moves the mark, if that is where it was left.
+    pub(crate) async fn publish(&mut self, keys: &[&str]) -> bool {
+        let drops = keys.iter().map(|key| {
+            let bytes = Bytes::copy_from_slice(key.as_bytes());
+            Dropped { tenant: None, key: TierKey { bytes, digest: [0; 16] }, version: None }
+        });
+        let certified = self.mark.unwrap_or(Version::NONE);
+        let publication = Publication {
+            mark: Mark::key("tests"),
+            expected: self.mark.map_or(Condition::Absent, Condition::Version),
+            body: Mark { holder: 1, certified, place: Bytes::new() }.encode(),
+            drops: drops.collect(),
+            clears: if self.mark.is_none() { vec![None] } else { Vec::new() },
+            tombstone_ttl: ms(60_000),
+        };
+        match self.tier.publish().unwrap().publish(publication).await.unwrap() {
+            Reply::Kept(version) => self.mark = Some(version),
+            Reply::Refused(None) => return false,
+            other => panic!("{other:?}"),
+        }
+        true
+    }
+}
+
+pub(crate) fn servers() -> Servers {
+    let hand = Clock::manual();
+    let (redis, db) = (fake("redis", &hand).with_log(), fake("db", &hand));
+    let writer = without_near().clock(&hand).level(LEVEL).store(Truth(db.another_handle())).build().unwrap();
+    Servers { relay: Relay::new(&redis), hand, redis, db, writer }
+}
+
+impl Servers {
+    pub(crate) fn process(&self, of: Builder<String, u64, Near>) -> Stack {
+        let of = of.clock(&self.hand).level(LEVEL);
+        of.tier(self.redis.another_handle()).store(Truth(self.db.another_handle())).build().unwrap()
+    }
+
+    /// A while in which the relay works, and finds that `keys` have changed.
+    pub(crate) async fn relayed(&mut self, keys: &[&str]) {
+        for at in 0..4 {
+            pass(&self.hand, ms(10)).await;
+            self.redis.log().beat();
+            assert!(self.relay.publish(if at == 0 { keys } else { &[] }).await);
+        }
+        self.redis.log().beat();
+    }
+
+    /// Writes 1, and has these processes read and keep it.
+    pub(crate) async fn copied_to(&mut self, caches: &[&Stack]) {
+        self.writer.put("k", 1).await.unwrap();
+        self.relayed(&[]).await;
+        for cache in caches {
+            read(cache, "k").await;
+            cache.settled().await;
+        }
+    }
+
+    /// A while in which it does not; the log is heard all the same.
+    pub(crate) async fn unrelayed(&self, time: Duration) {
+        let mut left = time;
+        while !left.is_zero() {
+            let step = left.min(ms(50));
+            pass(&self.hand, step).await;
+            self.redis.log().beat();
+            left -= step;
+        }
+    }
+}
+
+pub(crate) async fn read(cache: &Stack, key: &str) -> Option<(u64, Source)> {
+    cache.get(key).await.unwrap().map(|value| (*value, value.served().from))
+}
+
+/// The copy of 1 is in the tier and not proven any more; the store has 2.
+pub(crate) async fn with_an_old_copy(of: Builder<String, u64, Near>) -> (Servers, Stack) {
+    let mut servers = servers();
+    let here = servers.process(of);
+    for key in ["k", "l"] {
+        servers.writer.put(key, 1).await.unwrap();
+        servers.relayed(&[]).await;
+        read(&here, key).await;
+    }
+    here.settled().await;
+    servers.unrelayed(BOUND * 3).await;
+    for key in ["k", "l"] {
+        servers.writer.put(key, 2).await.unwrap();
+    }
+    (servers, here)
+}

@@ -1,0 +1,68 @@
+//! A wait of a call that joined a lookup made for less.
+
+use terrace_core::{Clock, Level, Missing};
+
+use crate::{
+    LEASE,
+    support::{Loader, Truth, builder, fake, ms, without_near},
+};
+
+/// What a call of level `asked` gets that leads the load of a lookup made for less, while another
+/// process holds the lease. That one's copy comes into the shared tier after the call, and is older: its
+/// record was removed before the call.
+async fn joined(asked: Level, many: bool) -> u64 {
+    let hand = Clock::manual();
+    let (redis, db) = (fake("redis", &hand).with_log(), fake("db", &hand));
+    let stack = || {
+        let of = builder().clock(&hand).level(asked).stampede(LEASE).tier(redis.another_handle());
+        of.store(Truth(db.another_handle())).build().unwrap()
+    };
+    let (here, there, loader) = (stack(), stack(), Loader::default());
+    let first = {
+        let (there, loader) = (there.clone(), loader.clone());
+        tokio::spawn(async move { *there.get_or_load("k", || loader.give(1, ms(20))).await.unwrap() })
+    };
+    tokio::time::sleep(ms(10)).await;
+    // Its fill is under way from now on.
+    redis.set_latency(ms(40));
+    assert_eq!(first.await.unwrap(), 1);
+    tokio::time::sleep(ms(1)).await;
+    redis.set_latency(ms(10));
+    let writer = without_near().clock(&hand).level(asked).store(Truth(db.another_handle())).build().unwrap();
+    writer.remove("k").await.unwrap();
+    hand.advance(ms(600));
+    let less = {
+        let (fenced, loader) = (here.with(Level::Fenced), loader.clone());
+        tokio::spawn(async move { *fenced.get_or_load("k", || loader.give(8, ms(0))).await.unwrap() })
+    };
+    tokio::task::yield_now().await;
+    let call = {
+        let loader = loader.clone();
+        tokio::spawn(async move {
+            if !many {
+                return *here.get_or_load("k", || loader.give(9, ms(0))).await.unwrap();
+            }
+            let load = |missing: Missing<String>| {
+                let load = loader.give(9, ms(0));
+                async move { load.await.map(|value| missing.zip(vec![value])) }
+            };
+            let values = here.get_or_load_many(&["k".to_owned()], load).await.into_values().unwrap();
+            *values[0].clone().unwrap()
+        })
+    };
+    tokio::time::sleep(ms(5)).await;
+    less.abort();
+    let value = call.await.unwrap();
+    assert_eq!(there.stats().waits, 0);
+    value
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_on_a_lookup_made_for_less_takes_no_older_copy() {
+    for asked in [Level::Strong, Level::Bounded(ms(500))] {
+        for many in [false, true] {
+            assert_eq!(joined(asked, many).await, 9, "{asked:?}, many: {many}");
+        }
+    }
+    assert_eq!(joined(Level::Fenced, false).await, 1, "it is what that level waits for");
+}
