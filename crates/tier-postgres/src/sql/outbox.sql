@@ -28,7 +28,7 @@ CREATE TABLE {schema}.outbox_snapshots (
 CREATE FUNCTION {schema}.outbox_has_gap(seen pg_snapshot) RETURNS boolean LANGUAGE sql STABLE AS $function$
     SELECT pg_snapshot_xmax(seen) > pg_snapshot_xmax(pg_current_snapshot()) OR EXISTS (
         SELECT FROM {schema}.outbox_snapshots t
-        WHERE t.trimmed AND (
+        WHERE t.trimmed AND pg_snapshot_xmax(t.snapshot) <= pg_snapshot_xmax(pg_current_snapshot()) AND (
             pg_snapshot_xmax(t.snapshot) > pg_snapshot_xmax(seen)
             OR EXISTS (
                 SELECT FROM pg_snapshot_xip(seen) AS unseen(xid)
@@ -48,6 +48,9 @@ BEGIN
     IF NOT pg_try_advisory_xact_lock(hashtextextended('trims {schema}.outbox', 0)) THEN
         RETURN 0;
     END IF;
+    -- What a dump brought from another server, where more transactions had been, says nothing here.
+    DELETE FROM {schema}.outbox_snapshots WHERE pg_snapshot_xmax(snapshot) > pg_snapshot_xmax(pg_current_snapshot());
+    DELETE FROM {schema}.outbox WHERE xid >= pg_snapshot_xmax(pg_current_snapshot());
     INSERT INTO {schema}.outbox_snapshots (taken_at, snapshot)
         SELECT clock_timestamp(), pg_current_snapshot()
         WHERE NOT EXISTS (
