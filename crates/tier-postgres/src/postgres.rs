@@ -72,6 +72,19 @@ impl Postgres {
         Self::over(Pool::Given(pool), "terrace", MAX_VALUE_BYTES)
     }
 
+    /// Makes the library's schema, or moves it forward, unless that is done. The first call of a cache
+    /// does so by itself; this one is for what comes before any, such as a migration that calls
+    /// `terrace.watch`.
+    ///
+    /// # Errors
+    /// The server's, and [`ErrorKind::Config`] for a schema of a newer program.
+    ///
+    /// # Cost
+    /// Two trips, where nothing is to be done.
+    pub async fn prepare(&self) -> Result<()> {
+        self.0.prepared().await
+    }
+
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.0
     }
