@@ -83,16 +83,19 @@ impl Position {
         self.server == other.server
     }
 
-    /// Reads what became visible since the last read, and moves on.
+    /// Reads what became visible since the last read, and moves on: changes of the truth, and of copies
+    /// if they are wanted.
     pub(crate) async fn read(
         &mut self,
         connection: &mut PgConnection,
         statements: &OutboxStatements,
         namespaces: &[String],
+        of_copies: bool,
     ) -> Result<Seen, sqlx::Error> {
         let mut rows = sqlx::query(statements.read.clone())
             .bind(&self.snapshot)
             .bind(namespaces)
+            .bind(of_copies)
             .bind(MOST_ROWS + 1)
             .fetch(connection);
         let first = rows.try_next().await?.ok_or(sqlx::Error::RowNotFound)?;

@@ -37,7 +37,8 @@ pub(crate) struct LeaseStatements {
 
 /// The statements on the outbox.
 pub(crate) struct OutboxStatements {
-    /// `$1` the snapshot that was read last, `$2` namespaces, `$3` the most rows. The first row has
+    /// `$1` the snapshot that was read last, `$2` namespaces, `$3` whether changes of copies are wanted
+    /// beside those of the truth, `$4` the most rows. The first row has
     /// the snapshot that was read now, whether rows are missing, and last the table's number; each
     /// other one has namespace, tenant, key, version.
     pub(crate) read: SqlStr,
@@ -119,7 +120,8 @@ impl Statements {
                 "WITH cleared AS ( \
                      UPDATE {schema}.spaces SET epoch = $2, sweep = true WHERE id = $1 \
                      RETURNING namespace, tenant \
-                 ) INSERT INTO {schema}.outbox (namespace, tenant) SELECT namespace, tenant FROM cleared",
+                 ) INSERT INTO {schema}.outbox (namespace, tenant, of_copies) \
+                 SELECT namespace, tenant, true FROM cleared",
             ),
             outbox: OutboxStatements {
                 read: fixed(READ_OUTBOX),
@@ -231,8 +233,8 @@ const READ_OUTBOX: &str = "SELECT NULL::bigint AS id, pg_current_snapshot()::tex
      (SELECT id, NULL, NULL, namespace, tenant, key, version FROM {schema}.outbox \
      WHERE (xid >= pg_snapshot_xmax($1::pg_snapshot) AND xid < pg_snapshot_xmax(pg_current_snapshot()) \
          OR xid = ANY (ARRAY(SELECT pg_snapshot_xip($1::pg_snapshot)))) \
-         AND namespace = ANY ($2) \
-     LIMIT $3) \
+         AND namespace = ANY ($2) AND ($3 OR NOT of_copies) \
+     LIMIT $4) \
      ORDER BY id NULLS FIRST";
 
 const SERVER: &str = "SELECT (pg_control_system()).system_identifier, \

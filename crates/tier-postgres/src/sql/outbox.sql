@@ -9,12 +9,14 @@ CREATE TABLE {schema}.outbox (
     tenant text NOT NULL DEFAULT '',
     key bytea,
     version bigint,
+    of_copies boolean NOT NULL DEFAULT false,
     PRIMARY KEY (xid, id)
 );
 COMMENT ON TABLE {schema}.outbox IS 'Changes, for ten minutes. Ids are not in the order of commits: readers go by what became visible since their last snapshot.';
 COMMENT ON COLUMN {schema}.outbox.tenant IS 'As in spaces.';
 COMMENT ON COLUMN {schema}.outbox.key IS 'NULL: all copies of the namespace, or of the tenant''s part of it.';
 COMMENT ON COLUMN {schema}.outbox.version IS 'Copies of it and of later ones may stay; NULL: none may.';
+COMMENT ON COLUMN {schema}.outbox.of_copies IS 'A change of cached copies, by the library: news for near tiers, and not of the truth.';
 
 -- A snapshot a minute. The one that is marked has been trimmed to: rows that it saw may be gone.
 CREATE TABLE {schema}.outbox_snapshots (
