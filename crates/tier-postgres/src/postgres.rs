@@ -20,7 +20,9 @@ const MAX_VALUE_BYTES: usize = 1 << 20;
 /// A malformed URL or setting is [`ErrorKind::Config`] at once.
 ///
 /// # Cost
-/// A pool of 8 connections for all caches of the handle.
+/// A pool of 8 connections for all caches of the handle, and one more while its log is followed. A
+/// pooler in between (PgBouncer) must give each a session of its own: settings are sent at its start,
+/// and statements are prepared in it.
 ///
 /// ```
 /// # fn example() -> terrace_core::Result<()> {
