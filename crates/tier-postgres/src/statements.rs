@@ -117,11 +117,15 @@ impl Statements {
                 "SELECT id FROM {schema}.spaces WHERE namespace = $1 AND role <> $2 AND level IS NOT NULL LIMIT 1",
             ),
             clear: fixed(
-                "WITH cleared AS ( \
-                     UPDATE {schema}.spaces SET epoch = $2, sweep = true WHERE id = $1 \
-                     RETURNING namespace, tenant \
+                // Without a tenant all tenants'; in one order, so that no two clears wait for each other.
+                "WITH own AS (SELECT namespace, tenant, role FROM {schema}.spaces WHERE id = $1), \
+                 meant AS MATERIALIZED ( \
+                     SELECT s.id FROM {schema}.spaces s JOIN own USING (namespace, role) \
+                     WHERE own.tenant IN ('', s.tenant) ORDER BY s.id FOR UPDATE OF s \
+                 ), cleared AS ( \
+                     UPDATE {schema}.spaces s SET epoch = $2, sweep = true FROM meant WHERE s.id = meant.id \
                  ) INSERT INTO {schema}.outbox (namespace, tenant, of_copies) \
-                 SELECT namespace, tenant, true FROM cleared",
+                 SELECT namespace, tenant, true FROM own",
             ),
             outbox: OutboxStatements {
                 read: fixed(READ_OUTBOX),

@@ -423,7 +423,9 @@ where
         }
         match &self.changes {
             Changes::None => Ok(plan.copies),
-            Changes::NoLog => Err(config("the backend given to `changes` keeps no log of an origin's changes")),
+            Changes::NoLog => {
+                Err(config("the backend given to `changes` keeps no log of an origin's changes"))
+            }
             Changes::Of(_) if stored => {
                 Err(config("a cache with a store follows the store's own log, not another's"))
             }
