@@ -53,9 +53,9 @@ pub use terrace_tier_memory::Memory;
 #[cfg(feature = "quick")]
 pub use terrace_tier_memory::Quick;
 #[cfg(feature = "postgres")]
-pub use terrace_tier_postgres::Postgres;
+pub use terrace_tier_postgres::{Pending, Postgres, PostgresBuilder};
 #[cfg(feature = "redis")]
-pub use terrace_tier_redis::Redis;
+pub use terrace_tier_redis::{Redis, RedisBuilder};
 #[cfg(feature = "sqlite")]
 pub use terrace_tier_sqlite::Sqlite;
 

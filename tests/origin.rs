@@ -37,16 +37,6 @@ impl Servers {
         sqlx::raw_sql(sql).execute(&self.pool).await.expect(sql);
     }
 
-    /// The same, once the library has made its schema.
-    async fn sql_in_schema(&self, sql: &'static str) {
-        let _following = self.users(false).await;
-        let made = "SELECT count(*) FROM pg_tables WHERE schemaname = 'terrace' AND tablename = 'watches'";
-        while sqlx::query_scalar::<_, i64>(made).fetch_one(&self.pool).await.expect("a count") == 0 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        self.sql(sql).await;
-    }
-
     fn postgres(&self) -> Postgres {
         Postgres::new(&self.database).expect("a URL")
     }
@@ -97,7 +87,7 @@ async fn an_update_by_another_program_reaches_near_and_shared_tiers() {
         let (first, postgres) = servers.users(with_redis).await;
         let (second, _) = servers.users(with_redis).await;
         drop(postgres);
-        servers.sql_in_schema("SELECT terrace.watch('users', 'users', '{id}')").await;
+        servers.sql("SELECT terrace.watch('users', 'users', '{id}')").await;
         let mut took = Vec::new();
         for id in 1..=50 {
             for users in [&first, &second] {
@@ -218,7 +208,9 @@ async fn a_writer_that_is_killed_after_its_commit_leaves_nothing_stale() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_process_takes_over_from_a_relay_that_ended() {
     let servers = Servers::start().await;
-    servers.sql_in_schema("SELECT terrace.watch('users', 'users', '{id}')").await;
+    // As a migration would, before there is any cache.
+    servers.postgres().prepare().await.expect("a schema");
+    servers.sql("SELECT terrace.watch('users', 'users', '{id}')").await;
     let relay = servers.users(true).await;
     let (others, _) = servers.users(true).await;
     reads(&others, 1, "old").await;
@@ -227,4 +219,48 @@ async fn another_process_takes_over_from_a_relay_that_ended() {
     println!("read {:.1?} after the change", reads(&others, 1, "new").await);
     servers.sql("UPDATE users SET name = 'newer' WHERE id = 1").await;
     println!("and {:.1?}", reads(&others, 1, "newer").await);
+}
+
+/// What the relay drops from a tier in Postgres is news for near tiers, and none for the relay.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_is_origin_and_tier_tells_of_a_change_and_falls_silent() {
+    for with_redis in [false, true] {
+        let servers = Servers::start().await;
+        let (pool, postgres) = (servers.pool.clone(), servers.postgres());
+        let users = Cache::<i64, String>::builder("users").near(Memory::entries(10_000));
+        let users = if with_redis { users.tier(servers.redis()) } else { users };
+        let users =
+            users.tier(postgres.clone()).changes(&postgres).expire(Ttl::secs(3600)).loader(move |id| {
+                let pool = pool.clone();
+                async move {
+                    let name = sqlx::query_scalar("SELECT name FROM users WHERE id = $1").bind::<i64>(id);
+                    name.fetch_one(&pool).await.map(|name: String| name)
+                }
+            });
+        let users = users.build().expect("a cache");
+        users.ready().await.expect("ready");
+        servers.sql("SELECT terrace.watch('users', 'users', '{id}')").await;
+        for (change, expected) in [
+            ("UPDATE users SET name = 'new' WHERE id = 1", "new"),
+            ("UPDATE users SET name = 'all'", "all"),
+            ("TRUNCATE users; INSERT INTO users VALUES (1, 'again')", "again"),
+        ] {
+            servers.sql(change).await;
+            reads(&users, 1, expected).await;
+            let (mut told, mut before) = (0_i64, -1);
+            while told != before {
+                before = told;
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                let count =
+                    sqlx::query_scalar("SELECT count(*) FROM terrace.outbox WHERE namespace = 'users'");
+                told = count.fetch_one(&servers.pool).await.expect("a count");
+                assert!(told < 100, "{told} rows in the outbox");
+            }
+            let loads = users.stats().loads;
+            for _ in 0..10 {
+                assert_eq!(name(&users, 1).await, expected);
+            }
+            assert!(users.stats().loads <= loads + 1, "it is cached again");
+        }
+    }
 }

@@ -141,21 +141,29 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
 async fn run(serve: bool) -> Result<(), Box<dyn Error>> {
     let servers = Servers::find().await?;
-    let app = App::start(&servers).await?;
+    let outcome = drive(&servers, serve).await;
+    let tidied = servers.tidy().await;
+    outcome.and(tidied)
+}
+
+async fn drive(servers: &Servers, serve: bool) -> Result<(), Box<dyn Error>> {
+    let app = App::start(servers).await?;
     let listener =
         tokio::net::TcpListener::bind(if serve { "127.0.0.1:3000" } else { "127.0.0.1:0" }).await?;
     let address = listener.local_addr()?;
     let routes = app.clone().routes();
     let server = tokio::spawn(async move { axum::serve(listener, routes).await });
 
-    tour::run(address, &app.pool, &servers).await?;
+    tour::run(address, &app.pool, servers).await?;
     if serve {
-        println!("\nhttp://{address}/users/7, until Ctrl-C; PUT a JSON string to rename");
+        println!("\nUntil Ctrl-C, to read and to rename:");
+        println!("  curl -i {address}/users/7");
+        println!("  curl -X PUT -H 'content-type: application/json' -d '\"Edsger\"' {address}/users/7");
         tokio::signal::ctrl_c().await?;
     }
     server.abort();
     app.users.close().await;
-    servers.tidy(&app.pool).await
+    Ok(())
 }
 
 #[cfg(test)]

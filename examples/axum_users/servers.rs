@@ -57,10 +57,13 @@ impl Servers {
     }
 
     /// Takes the table away from a database that stays.
-    pub(crate) async fn tidy(&self, pool: &PgPool) -> Result<(), Box<dyn Error>> {
+    pub(crate) async fn tidy(&self) -> Result<(), Box<dyn Error>> {
         if let Self::Given { .. } = self {
-            sqlx::query("SELECT terrace.unwatch('public.users', 'users')").execute(pool).await?;
-            sqlx::query("DROP TABLE public.users").execute(pool).await?;
+            let pool = self.pool().await?;
+            // It is not watched if the start failed.
+            let _unwatched =
+                sqlx::query("SELECT terrace.unwatch('public.users', 'users')").execute(&pool).await;
+            sqlx::query("DROP TABLE public.users").execute(&pool).await?;
         }
         Ok(())
     }

@@ -441,7 +441,8 @@ impl Hooks {
         transition,
         address: |space, key| (space.namespace.clone(), space.tenant.clone(), key.bytes.clone()),
         clear: |data, space| {
-            data.epochs.remove(&scope(space));
+            let is_meant = |tenant: &Option<String>| space.tenant.is_none() || *tenant == space.tenant;
+            data.epochs.retain(|(namespace, tenant), _| *namespace != space.namespace || !is_meant(tenant));
         },
         batch: |replies| replies,
         told: fake_log::told_version,

@@ -156,7 +156,12 @@ impl<S: Swap> Backend for Swapping<S> {
         }
         let claim = self.shared.spaces.claim(space)?;
         let shared = Arc::clone(&self.shared);
-        Ok(Arc::new(SwapTier { shared, prefix: prefix(space), role: space.role, claim }))
+        let prefix = prefix(space);
+        let cleared = match space.tenant {
+            Some(_) => prefix.clone(),
+            None => prefix[..prefix.len() - 1].to_owned(),
+        };
+        Ok(Arc::new(SwapTier { shared, prefix, cleared, role: space.role, claim }))
     }
 }
 
@@ -172,6 +177,8 @@ const EAGER_ATTEMPTS: u32 = 4;
 struct SwapTier<S> {
     shared: Arc<Shared<S>>,
     prefix: String,
+    /// What a clear reaches: that of all tenants, where it is no tenant's.
+    cleared: String,
     role: Role,
     claim: Claim,
 }
@@ -200,7 +207,7 @@ impl<S: Swap> Tier for SwapTier<S> {
 
     async fn clear(&self) -> Result<()> {
         match self.role {
-            Role::Cache => self.shared.swap.clear(&self.prefix).await,
+            Role::Cache => self.shared.swap.clear(&self.cleared).await,
             Role::Store => Ok(()),
         }
     }
@@ -254,7 +261,7 @@ async fn pause_before(attempt: u32) {
 }
 
 /// `namespace//` without a tenant, `namespace/@tenant/` with one: no prefix of one is a prefix of
-/// another, since a slash within a name is escaped.
+/// another, since a slash within a name is escaped; `namespace/` is one of them all.
 fn prefix(space: &Space) -> String {
     let mut out = String::new();
     push_escaped(&mut out, &space.namespace);

@@ -115,7 +115,8 @@ pub trait Tier: fmt::Debug + Send + Sync + 'static {
         stream::iter(calls.collect::<Vec<_>>()).buffered(32).collect().await
     }
 
-    /// Makes every copy of the namespace dead, by a new epoch. Records of a store stay.
+    /// Makes every copy of the tenant dead, by a new epoch; where the tier was opened without a tenant,
+    /// every copy of the namespace, of all tenants. Records of a store stay.
     ///
     /// Reads through this handle see it at once, those through others within 100 ms; fills and
     /// writes are checked against it by the server.

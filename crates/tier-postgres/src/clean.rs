@@ -1,7 +1,7 @@
 //! The background cleaning: what is dead is deleted in bounded batches, in nobody's way.
 
 use std::{
-    sync::{Arc, Weak, atomic::Ordering},
+    sync::{Arc, Weak},
     time::Duration,
 };
 
@@ -25,14 +25,15 @@ const TRIM_ROWS: i32 = 5_000;
 /// Batches a round and table: what is left waits for the next round.
 const BATCHES: usize = 100;
 
-/// Starts the task, unless it runs; it ends with the handle's last use.
+/// Starts the task, unless it runs; it ends with the handle's last use, or with its runtime.
 pub(crate) fn start(shared: &Arc<Shared>) {
-    if shared.cleaned.swap(true, Ordering::Relaxed) {
+    let mut cleaner = shared.cleaner.lock();
+    if cleaner.as_ref().is_some_and(|cleaner| !cleaner.is_finished()) {
         return;
     }
     let cleared = Arc::clone(&shared.cleared);
     let weak = Arc::downgrade(shared);
-    tokio::spawn(async move {
+    *cleaner = Some(tokio::spawn(async move {
         loop {
             // Spread, so that many processes do not start at the same moment.
             let pause = PAUSE.mul_f64(0.5 + fastrand::f64());
@@ -45,7 +46,7 @@ pub(crate) fn start(shared: &Arc<Shared>) {
                 tracing::debug!(%error, "cleaning stopped; it goes on with the next round");
             }
         }
-    });
+    }));
 }
 
 /// One round over both tables and the namespaces that were cleared.
@@ -155,5 +156,19 @@ mod tests {
         assert!(left().await.contains(&2), "a live entry was deleted");
         sweep_space(shared, id, 2).await.unwrap();
         assert_eq!(left().await, [2], "the next sweep takes what is dead");
+    }
+
+    #[tokio::test]
+    async fn a_handle_that_keeps_nothing_of_its_own_is_cleaned_too() {
+        let url = shared_postgres().await.unwrap();
+        let shared = &Arc::new(Shared::new(Pool::own(url.parse().unwrap(), 2), "terrace", 0));
+        // As by one that only follows the log, or writes it.
+        shared.prepared().await.unwrap();
+        shared.cleared.notify_one();
+        let mut server = PgConnection::connect(&url).await.unwrap();
+        let trimmed = "SELECT count(*) FROM terrace.outbox_snapshots";
+        while sqlx::query_scalar::<_, i64>(trimmed).fetch_one(&mut server).await.unwrap() == 0 {
+            tokio::task::yield_now().await;
+        }
     }
 }

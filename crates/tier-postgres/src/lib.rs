@@ -4,7 +4,8 @@
 //! operation is one statement that does what [`terrace_core::transition`] says, under the row
 //! lock; versions are issued there. Concurrent single reads share round trips.
 //!
-//! The library makes its own schema (`terrace`). In it, for operators:
+//! The library makes its own schema (`terrace`), with the first call or by [`Postgres::prepare`]. In it,
+//! for operators:
 //!
 //! - the view `stats`: what each namespace keeps;
 //! - `SELECT terrace.cleanup_old_cache_entries(days)`: deletes old copies, never records, and tells

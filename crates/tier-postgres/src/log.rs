@@ -131,7 +131,7 @@ impl Poller {
         let namespaces: BTreeSet<String> =
             listening.iter().map(|following| following.namespace.clone()).collect();
         let namespaces: Vec<String> = namespaces.into_iter().collect();
-        match position.read(connection, &shared.statements.outbox, &namespaces).await? {
+        match position.read(connection, &shared.statements.outbox, &namespaces, true).await? {
             Seen::All(changes) => {
                 for change in &changes {
                     let meant = listening.iter().filter(|following| following.namespace == change.namespace);

@@ -18,12 +18,14 @@ pub(crate) struct Position {
     snapshot: String,
 }
 
-/// Which server it is, and which life of it: another one may have gone back in time.
+/// Which server it is, and which life of it: another one may have gone back in time. So may a table
+/// that was made anew, with a database or a schema that was restored from a dump.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Server {
     system: i64,
     timeline: String,
     started_at: String,
+    table: i64,
 }
 
 /// What one read showed.
@@ -49,26 +51,27 @@ impl Position {
     ) -> Result<Option<Self>, sqlx::Error> {
         let row = sqlx::query(statements.server.clone()).fetch_optional(connection).await?;
         row.map(|row| {
-            let server =
-                Server { system: row.try_get(0)?, timeline: row.try_get(1)?, started_at: row.try_get(2)? };
-            Ok(Self { server, snapshot: row.try_get(3)? })
+            let (system, timeline) = (row.try_get(0)?, row.try_get(1)?);
+            let server = Server { system, timeline, started_at: row.try_get(2)?, table: row.try_get(3)? };
+            Ok(Self { server, snapshot: row.try_get(4)? })
         })
         .transpose()
     }
 
     /// As bytes, for another process.
     pub(crate) fn to_bytes(&self) -> Bytes {
-        let Server { system, timeline, started_at } = &self.server;
-        format!("{system}\n{timeline}\n{started_at}\n{}", self.snapshot).into()
+        let Server { system, timeline, started_at, table } = &self.server;
+        format!("{system}\n{timeline}\n{started_at}\n{table}\n{}", self.snapshot).into()
     }
 
     /// `None` for what is no position.
     pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let mut parts = std::str::from_utf8(bytes).ok()?.splitn(4, '\n');
+        let mut parts = std::str::from_utf8(bytes).ok()?.splitn(5, '\n');
         let server = Server {
             system: parts.next()?.parse().ok()?,
             timeline: parts.next()?.to_owned(),
             started_at: parts.next()?.to_owned(),
+            table: parts.next()?.parse().ok()?,
         };
         Some(Self { server, snapshot: parts.next()?.to_owned() })
     }
@@ -78,27 +81,33 @@ impl Position {
         self.server == other.server
     }
 
-    /// Reads what became visible since the last read, and moves on.
+    /// Reads what became visible since the last read, and moves on: changes of the truth, and of copies
+    /// if they are wanted.
     pub(crate) async fn read(
         &mut self,
         connection: &mut PgConnection,
         statements: &OutboxStatements,
         namespaces: &[String],
+        of_copies: bool,
     ) -> Result<Seen, sqlx::Error> {
         let mut rows = sqlx::query(statements.read.clone())
             .bind(&self.snapshot)
             .bind(namespaces)
+            .bind(of_copies)
             .bind(MOST_ROWS + 1)
             .fetch(connection);
         let first = rows.try_next().await?.ok_or(sqlx::Error::RowNotFound)?;
         let (snapshot, gap): (String, bool) = (first.try_get(1)?, first.try_get(2)?);
+        let table = first.try_get(6)?;
         let mut changes = Vec::new();
         while let Some(row) = rows.try_next().await? {
             changes.push(change(&row)?);
         }
         drop(rows);
         self.snapshot = snapshot;
-        let complete = !gap && i64::try_from(changes.len()).is_ok_and(|count| count <= MOST_ROWS);
+        let known = std::mem::replace(&mut self.server.table, table);
+        let complete =
+            !gap && known == table && i64::try_from(changes.len()).is_ok_and(|count| count <= MOST_ROWS);
         Ok(if complete { Seen::All(changes) } else { Seen::Gap })
     }
 }

@@ -20,7 +20,9 @@ const MAX_VALUE_BYTES: usize = 1 << 20;
 /// A malformed URL or setting is [`ErrorKind::Config`](terrace_core::ErrorKind::Config) at once.
 ///
 /// # Cost
-/// A pool of 8 connections for all caches of the handle.
+/// A pool of 8 connections for all caches of the handle, and one more while its log is followed. A
+/// pooler in between (PgBouncer) must give each a session of its own: settings are sent at its start,
+/// and statements are prepared in it.
 ///
 /// ```
 /// # fn example() -> terrace_core::Result<()> {
@@ -75,6 +77,19 @@ impl Postgres {
     /// none while the pool is exhausted.
     pub fn from_pool(pool: PgPool) -> Self {
         Self::over(Pool::given(pool), "terrace", MAX_VALUE_BYTES)
+    }
+
+    /// Makes the library's schema, or moves it forward, unless that is done. The first call of a cache
+    /// does so by itself; this one is for what comes before any, such as a migration that calls
+    /// `terrace.watch`.
+    ///
+    /// # Errors
+    /// The server's, and [`ErrorKind::Config`] for a schema of a newer program.
+    ///
+    /// # Cost
+    /// Two trips, where nothing is to be done.
+    pub async fn prepare(&self) -> Result<()> {
+        self.0.prepared().await
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {

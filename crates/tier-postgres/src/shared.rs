@@ -1,11 +1,13 @@
 //! What the tiers of one handle share.
 
-use std::sync::{Arc, atomic::AtomicBool};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use terrace_core::{Result, Spaces, waiting::Inbox};
-use tokio::sync::Notify;
+use tokio::{sync::Notify, task::JoinHandle};
 
 use crate::{
+    clean,
     error::{During, misses_schema, typed},
     followers::Followers,
     leases::PostgresLeases,
@@ -26,8 +28,8 @@ pub(crate) struct Shared {
     prepared: Once<()>,
     /// Wakes the cleaner after a clear.
     pub(crate) cleared: Arc<Notify>,
-    /// The cleaner runs.
-    pub(crate) cleaned: AtomicBool,
+    /// Deletes what is dead; it may end with its runtime.
+    pub(crate) cleaner: Mutex<Option<JoinHandle<()>>>,
     /// Who follows the outbox.
     pub(crate) followers: Followers,
     /// The leases that this process holds and waits for.
@@ -47,20 +49,21 @@ impl Shared {
             schema,
             prepared: Once::new(),
             cleared: Arc::new(Notify::new()),
-            cleaned: AtomicBool::new(false),
+            cleaner: Mutex::default(),
             followers: Followers::default(),
             spaces: Spaces::default(),
         }
     }
 
-    /// Makes or moves forward the schema, once.
+    /// Makes or moves forward the schema, once, and sees to it that it is kept clean.
     pub(crate) async fn prepared(self: &Arc<Self>) -> Result<()> {
-        self.prepared
-            .get(|| {
-                let shared = Arc::clone(self);
-                async move { setup::prepare(&shared.pool, &shared.schema).await }
-            })
-            .await
+        let work = || {
+            let shared = Arc::clone(self);
+            async move { setup::prepare(&shared.pool, &shared.schema).await }
+        };
+        self.prepared.get(work).await?;
+        clean::start(self);
+        Ok(())
     }
 
     /// A connection; the caller bounds the wait.

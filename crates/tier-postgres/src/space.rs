@@ -6,7 +6,6 @@ use sqlx::{PgConnection, Row};
 use terrace_core::{Claim, Epoch, Error, ErrorKind, Result, Role, Space};
 
 use crate::{
-    clean,
     error::During,
     number::signed,
     once::Once,
@@ -47,7 +46,6 @@ impl Room {
         let (space, shared) = (self.space.clone(), Arc::clone(&self.shared));
         let work = || async move {
             shared.prepared().await?;
-            clean::start(&shared);
             let entering = async {
                 let mut session = shared.session().await?;
                 let found = enter(session.connection()?, &shared.statements, &space).await;

@@ -37,12 +37,13 @@ pub(crate) struct LeaseStatements {
 
 /// The statements on the outbox.
 pub(crate) struct OutboxStatements {
-    /// `$1` the snapshot that was read last, `$2` namespaces, `$3` the most rows. The first row has
-    /// the snapshot that was read now and whether rows are missing; each other one has namespace,
-    /// tenant, key, version.
+    /// `$1` the snapshot that was read last, `$2` namespaces, `$3` whether changes of copies are wanted
+    /// beside those of the truth, `$4` the most rows. The first row has
+    /// the snapshot that was read now, whether rows are missing, and last the table's number; each
+    /// other one has namespace, tenant, key, version.
     pub(crate) read: SqlStr,
-    /// Which server this is (system identifier, timeline, start) and its snapshot; no row on a
-    /// standby.
+    /// Which outbox this is (system identifier, timeline, start, the table's number) and its snapshot;
+    /// no row on a standby.
     pub(crate) server: SqlStr,
     /// `$1` namespace, `$2` tenant, `$3` key.
     pub(crate) add: SqlStr,
@@ -116,10 +117,15 @@ impl Statements {
                 "SELECT id FROM {schema}.spaces WHERE namespace = $1 AND role <> $2 AND level IS NOT NULL LIMIT 1",
             ),
             clear: fixed(
-                "WITH cleared AS ( \
-                     UPDATE {schema}.spaces SET epoch = $2, sweep = true WHERE id = $1 \
-                     RETURNING namespace, tenant \
-                 ) INSERT INTO {schema}.outbox (namespace, tenant) SELECT namespace, tenant FROM cleared",
+                // Without a tenant all tenants'; in one order, so that no two clears wait for each other.
+                "WITH own AS (SELECT namespace, tenant, role FROM {schema}.spaces WHERE id = $1), \
+                 meant AS MATERIALIZED ( \
+                     SELECT s.id FROM {schema}.spaces s JOIN own USING (namespace, role) \
+                     WHERE own.tenant IN ('', s.tenant) ORDER BY s.id FOR UPDATE OF s \
+                 ), cleared AS ( \
+                     UPDATE {schema}.spaces s SET epoch = $2, sweep = true FROM meant WHERE s.id = meant.id \
+                 ) INSERT INTO {schema}.outbox (namespace, tenant, of_copies) \
+                 SELECT namespace, tenant, true FROM own",
             ),
             outbox: OutboxStatements {
                 read: fixed(READ_OUTBOX),
@@ -221,20 +227,23 @@ const SWEEP: &str = "WITH space AS MATERIALIZED ( \
      ) SELECT digest FROM page ORDER BY digest DESC LIMIT 1";
 
 /// What became visible since a snapshot: transactions that began after it, and those that it saw
-/// under way. Both halves are of one statement, so they look at the same moment.
+/// under way. Both halves are of one statement, so they look at the same moment. Rows of transactions
+/// that this server has not had yet came with a dump of another one.
 const READ_OUTBOX: &str = "SELECT NULL::bigint AS id, pg_current_snapshot()::text AS snapshot, \
          {schema}.outbox_has_gap($1::pg_snapshot) AS gap, \
-         NULL::text AS namespace, NULL::text AS tenant, NULL::bytea AS key, NULL::bigint AS version \
+         NULL::text AS namespace, NULL::text AS tenant, NULL::bytea AS key, \
+         '{schema}.outbox'::regclass::oid::bigint AS version \
      UNION ALL \
      (SELECT id, NULL, NULL, namespace, tenant, key, version FROM {schema}.outbox \
-     WHERE (xid >= pg_snapshot_xmax($1::pg_snapshot) \
+     WHERE (xid >= pg_snapshot_xmax($1::pg_snapshot) AND xid < pg_snapshot_xmax(pg_current_snapshot()) \
          OR xid = ANY (ARRAY(SELECT pg_snapshot_xip($1::pg_snapshot)))) \
-         AND namespace = ANY ($2) \
-     LIMIT $3) \
+         AND namespace = ANY ($2) AND ($3 OR NOT of_copies) \
+     LIMIT $4) \
      ORDER BY id NULLS FIRST";
 
 const SERVER: &str = "SELECT (pg_control_system()).system_identifier, \
-         left(pg_walfile_name(pg_current_wal_lsn()), 8), pg_postmaster_start_time()::text, \
+         left(pg_walfile_name(pg_current_wal_lsn()), 8), \
+         extract(epoch FROM pg_postmaster_start_time())::text, '{schema}.outbox'::regclass::oid::bigint, \
          pg_current_snapshot()::text \
      WHERE NOT pg_is_in_recovery()";
 

@@ -224,6 +224,35 @@ async fn a_schema_that_was_dropped_is_made_again_and_the_loss_is_told() {
 }
 
 #[tokio::test]
+async fn an_outbox_that_was_restored_from_a_dump_is_a_loss_that_is_told_once() {
+    let url = shared_postgres().await.expect("a server");
+    let (_handle, hearing) = follow(&url).await;
+    // With the last rows of a server that had had more transactions, and had trimmed to a snapshot.
+    run(
+        &url,
+        "BEGIN;
+         ALTER TABLE terrace.outbox RENAME TO old;
+         CREATE TABLE terrace.outbox (LIKE terrace.old INCLUDING ALL);
+         DROP TABLE terrace.old;
+         INSERT INTO terrace.outbox (xid, namespace) SELECT '99999999999', 'users' FROM generate_series(1, 20000);
+         INSERT INTO terrace.outbox_snapshots VALUES (now() - interval '1 hour', '99999999990:99999999990:', true);
+         COMMIT",
+    )
+    .await;
+    hearing.until(|hearing| hearing.take().contains(&Notice::Lost)).await;
+    let mut server = connect(&url).await;
+    for number in 1..=3 {
+        invalidate(&mut server, number).await;
+        hearing.caught_up().await;
+        assert_eq!(hearing.take_keys(), [number.unsigned_abs()]);
+        run(&url, "SELECT terrace.trim_outbox(100)").await;
+    }
+    let left = "SELECT count(*), (SELECT count(*) FROM terrace.outbox_snapshots) FROM terrace.outbox";
+    let left: (i64, i64) = sqlx::query_as(left).fetch_one(&mut server).await.expect("counts");
+    assert_eq!(left, (3, 1), "of the dump nothing is kept, and of the new rows all");
+}
+
+#[tokio::test]
 async fn who_is_too_far_behind_is_told_a_loss() {
     let url = shared_postgres().await.expect("a server");
     let (_handle, hearing) = follow(&url).await;

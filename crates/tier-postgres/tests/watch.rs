@@ -200,14 +200,21 @@ async fn what_a_cache_encodes_differently_is_refused() {
          CREATE TABLE rows (a numeric, b char(3), c timestamptz, d mood, e text COLLATE lax, f float8, g int[], h date,
              name text);
          CREATE VIEW seen AS SELECT * FROM rows;
-         CREATE UNLOGGED TABLE unlogged (name text)",
+         CREATE UNLOGGED TABLE unlogged (name text);
+         CREATE FOREIGN DATA WRAPPER away; CREATE SERVER away FOREIGN DATA WRAPPER away;
+         CREATE TABLE parted (name text) PARTITION BY LIST (name);
+         CREATE FOREIGN TABLE part PARTITION OF parted FOR VALUES IN ('x') SERVER away",
     )
     .await;
-    for (table, column) in "abcdefgh"
-        .split("")
-        .filter(|name| !name.is_empty())
-        .map(|name| ("rows", name))
-        .chain([("rows", "none"), ("rows", ""), ("seen", "name"), ("unlogged", "name")])
+    for (table, column) in
+        "abcdefgh".split("").filter(|name| !name.is_empty()).map(|name| ("rows", name)).chain([
+            ("rows", "none"),
+            ("rows", ""),
+            ("seen", "name"),
+            ("unlogged", "name"),
+            ("part", "name"),
+            ("parted", "name"),
+        ])
     {
         let watch = sqlx::query(
             "SELECT terrace.watch($1::regclass, 'users', CASE $2 WHEN '' THEN '{}' ELSE ARRAY[$2] END)",
@@ -219,6 +226,29 @@ async fn what_a_cache_encodes_differently_is_refused() {
     let left = "SELECT count(*) FROM pg_proc WHERE proname LIKE 'watch\\_%\\_insert'";
     let left: i64 = sqlx::query_scalar(left).fetch_one(&mut server).await.expect("a count");
     assert_eq!(left, 0);
+}
+
+#[tokio::test]
+async fn columns_may_have_any_name_and_come_twice() {
+    let (_, mut server) = database(
+        "CREATE TABLE users (id int, new text, old int, found bool, tg_op int, r int, \"a \"\"b%I\" int, terrace_tenant text);
+         SELECT 1",
+    )
+    .await;
+    for columns in
+        ["new", "old", "found", "tg_op", "r", "\"a \\\"b%I\"", "terrace_tenant", "id, id", "id, new, id, old"]
+    {
+        for tenant in ["NULL", "'new'", "'old'"] {
+            after(&mut server, &format!("SELECT terrace.watch('users', 'users', '{{{columns}}}', {tenant})"))
+                .await;
+            let insert = "INSERT INTO users VALUES (1, 'n', 2, true, 3, 4, 5, 't')";
+            assert_eq!(after(&mut server, insert).await.len(), 1, "{columns}, {tenant}");
+            let update = "UPDATE users SET id = 6, new = 'm', old = 7, found = false, tg_op = 8, r = 9, \
+                 \"a \"\"b%I\" = 10, terrace_tenant = 'u'";
+            assert_eq!(after(&mut server, update).await.len(), 2, "{columns}, {tenant}");
+            assert_eq!(after(&mut server, "DELETE FROM users").await.len(), 1, "{columns}, {tenant}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -37,6 +37,8 @@ pub(crate) struct Layout {
     pub(crate) epoch: String,
     /// The epoch of all tenants, where there is one.
     pub(crate) common: Option<String>,
+    /// And where this is none: a clear changes it too.
+    tenants: Option<String>,
     /// The relay's mark, at the level that asks for it.
     pub(crate) mark: Option<Bytes>,
     pub(crate) terms: String,
@@ -58,12 +60,18 @@ impl Layout {
             Level::Ttl => ("$ttl:", "$ttl-epoch"),
             _ => ("", "$epoch"),
         };
+        let everyones = format!("{prefix}:{epochs}:{namespace}@*");
+        let (common, tenants) = match space.tenant {
+            Some(_) => (Some(everyones), None),
+            None => (None, Some(everyones)),
+        };
         let marked = matches!(space.level, Level::Bounded(_));
         let mark = marked.then(|| mark(prefix, space));
         Self {
             cells: format!("{prefix}:{cells}{owner}:"),
             epoch: format!("{prefix}:{epochs}:{owner}"),
-            common: space.tenant.is_some().then(|| format!("{prefix}:{epochs}:{namespace}@*")),
+            common,
+            tenants,
             mark,
             terms: format!("{prefix}:$terms:{namespace}"),
             leases: LeaseKeys::new(prefix),
@@ -98,6 +106,12 @@ impl Layout {
         let own = Bytes::copy_from_slice(self.epoch.as_bytes());
         let common = self.common.as_ref().map(|common| Bytes::copy_from_slice(common.as_bytes()));
         [own.clone(), common.unwrap_or(own)]
+    }
+
+    /// The epochs that a clear changes.
+    pub(crate) fn cleared(&self) -> Vec<Bytes> {
+        let epochs = [&self.epoch].into_iter().chain(&self.tenants);
+        epochs.map(|key| Bytes::copy_from_slice(key.as_bytes())).collect()
     }
 
     /// The key of the inboxes that wait for a lease.

@@ -90,18 +90,14 @@ impl<'a> Step<'a> {
     fn clear(&mut self, tenant: Option<&str>) {
         let space = self.space(tenant);
         let note = log::note(0, &space, b"");
-        let epoch = self.tier.state.layout.of(&space).epoch;
-        self.change(epoch, note);
-        if tenant.is_none() {
-            let all = self.tier.state.layout.of(&self.space(Some("")));
-            if let Some(common) = all.common {
-                self.change(common, Bytes::new());
-            }
+        let notes = std::iter::once(note).chain(std::iter::repeat_with(Bytes::new));
+        for (epoch, note) in self.tier.state.layout.of(&space).cleared().into_iter().zip(notes) {
+            self.change(epoch, note);
         }
     }
 
-    fn change(&mut self, epoch: String, note: Bytes) {
-        let place = self.place(epoch.into());
+    fn change(&mut self, epoch: Bytes, note: Bytes) {
+        let place = self.place(epoch);
         self.clears.extend([place, number(Epoch::random().as_u64()), note]);
     }
 

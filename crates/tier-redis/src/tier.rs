@@ -79,9 +79,7 @@ impl Tier for RedisTier {
     }
 
     async fn clear(&self) -> Result<()> {
-        let epoch = terrace_core::Epoch::random();
-        let note = self.note_of(b"");
-        let call = write::clear(epoch, &self.state.layout.epoch, &self.log.keys, note);
+        let call = write::clear(self.state.layout.cleared(), &self.log.keys, self.note_of(b""));
         let asked_at = Instant::now();
         let sent = send::run(&self.link, &call, Effect::Write);
         match within(asked_at + self.space.budget, Effect::Write, sent).await {
@@ -90,8 +88,10 @@ impl Tier for RedisTier {
             Ok(_) => return Err(located(fault::unreadable(), "clear")),
             Err(error) => return Err(located(error, "clear")),
         }
-        self.state.heard.forget();
-        reclaim::start(&self.link, &self.state);
+        for state in self.log.cleared(&self.space.namespace, std::slice::from_ref(&self.space.tenant)) {
+            state.heard.forget();
+            reclaim::start(&self.link, &state);
+        }
         Ok(())
     }
 

@@ -106,9 +106,12 @@ fn number_at(bytes: &Bytes, at: usize) -> Option<u64> {
 }
 
 /// Makes all cells of a namespace dead, and tells so.
-pub(crate) fn clear(epoch: Epoch, epoch_key: &str, log: &Keys, note: Bytes) -> Call {
-    let keys = vec![Bytes::copy_from_slice(epoch_key.as_bytes()), log.head.clone(), log.entries.clone()];
-    let args = vec![number(Epoch::random().as_u64()), number(epoch.as_u64()), note];
+pub(crate) fn clear(epochs: Vec<Bytes>, log: &Keys, note: Bytes) -> Call {
+    let random = || number(Epoch::random().as_u64());
+    let mut args = vec![random()];
+    args.extend(epochs.iter().map(|_| random()));
+    args.push(note);
+    let keys = epochs.into_iter().chain([log.head.clone(), log.entries.clone()]).collect();
     Call { script: Name::Clear, keys, args }
 }
 

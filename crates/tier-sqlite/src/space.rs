@@ -103,13 +103,13 @@ impl Room {
         work.await.map_err(|error| typed(error, true))?
     }
 
-    /// Makes every copy dead. The cleaner deletes them.
+    /// Makes every copy dead, without a tenant those of all tenants. The cleaner deletes them.
     pub(crate) async fn clear(&self) -> Result<()> {
         let id = self.id().await?;
         let mut writer = self.shared.connections().await?.writer().await;
         let work = async {
             writer.sync(true).await?;
-            sqlx::query("UPDATE spaces SET epoch = ? WHERE id = ?")
+            sqlx::query(CLEAR)
                 .bind(Epoch::random().as_u64().cast_signed())
                 .bind(id)
                 .execute(&mut writer.connection)
@@ -153,6 +153,12 @@ impl Room {
         Ok(())
     }
 }
+
+const CLEAR: &str = "UPDATE spaces SET epoch = ?1 WHERE id IN ( \
+    SELECT other.id FROM spaces own JOIN spaces other \
+    ON other.id = own.id \
+        OR own.tenant IS NULL AND other.namespace = own.namespace AND other.role = own.role \
+    WHERE own.id = ?2)";
 
 /// The epoch of the space, and encoded cells by digest.
 type Found = (Epoch, HashMap<[u8; 16], Bytes>);

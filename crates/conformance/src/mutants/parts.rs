@@ -100,6 +100,16 @@ async fn takes_dead_values_for_older_ones() {
 }
 
 #[tokio::test]
+async fn clears_no_tenant() {
+    let clear = |data: &mut Data, space: &Space| {
+        data.cells
+            .retain(|(namespace, tenant, _), _| *namespace != space.namespace || *tenant != space.tenant);
+    };
+    let hooks = Hooks { clear, ..Hooks::default() };
+    caught(CACHE, "a_clear_without_a_tenant_is_one_of_all_tenants", subject(hooks)).await;
+}
+
+#[tokio::test]
 async fn clears_every_namespace() {
     let clear = |data: &mut Data, _: &Space| data.cells.clear();
     caught(CACHE, "namespaces_are_apart", subject(Hooks { clear, ..Hooks::default() })).await;

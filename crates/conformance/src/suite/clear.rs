@@ -101,3 +101,28 @@ pub(crate) async fn a_fill_that_anothers_clear_overtook_is_never_read(bench: &Be
     kept(&bench.fill(&again, fence, "new").await?)?;
     other.reads(&again, "new").await
 }
+
+pub(crate) async fn a_clear_without_a_tenant_is_one_of_all_tenants(bench: &Bench) -> Outcome {
+    let alice = bench.sibling(|space| space.tenant = Some("alice".into()))?;
+    let unnamed = bench.sibling(|space| space.tenant = Some(String::new()))?;
+    let other = bench.sibling(|space| space.namespace.push('2'))?;
+    let others_tenant = bench.sibling(|space| {
+        space.namespace.push('2');
+        space.tenant = Some("alice".into());
+    })?;
+    let all = [bench, &alice, &unnamed, &other, &others_tenant];
+    for one in all {
+        one.put(&one.key("k"), "value").await?;
+    }
+    let fence = alice.lease(&alice.key("leased")).await?;
+    bench.tier.clear().await?;
+    for one in &all[..3] {
+        one.misses(&one.key("k")).await?;
+    }
+    alice.refuses(&alice.key("leased"), fence).await?;
+    for one in &all[3..] {
+        one.reads(&one.key("k"), "value").await?;
+    }
+    alice.put(&alice.key("k"), "again").await?;
+    alice.reads(&alice.key("k"), "again").await
+}

@@ -146,8 +146,8 @@ pub(crate) async fn tenants_are_apart(bench: &Bench) -> Outcome {
     let bob = bench.sibling(|space| space.tenant = Some("bob".into()))?;
     let unnamed = bench.sibling(|space| space.tenant = Some(String::new()))?;
     apart(&alice, &bob).await?;
-    apart(&bob, bench).await?;
-    apart(bench, &unnamed).await
+    apart(&unnamed, bench).await?;
+    apart(&bob, &unnamed).await
 }
 
 pub(crate) async fn names_that_read_alike_are_apart(bench: &Bench) -> Outcome {

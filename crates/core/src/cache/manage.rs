@@ -160,23 +160,19 @@ where
         Ok(())
     }
 
-    /// Waits until every remote tier answers, has its tables, and agrees on the namespace's terms
-    /// with the other processes. A cache works without; tiers that are away are lost tiers.
+    /// Waits until every remote tier, and what [`changes`](super::Builder::changes) named, answers, has
+    /// its tables, and agrees on the namespace's terms with the other processes. A cache works without;
+    /// tiers that are away are lost tiers, and waited for until they come: bound the wait by
+    /// [`timeout`](tokio::time::timeout) where that may be never.
     ///
     /// # Errors
     /// [`ErrorKind::NamespaceInUse`] and other errors that waiting does not heal.
     pub async fn ready(&self) -> Result<()> {
         for place in self.chain.far_to_near() {
-            let mut pause = Duration::from_millis(10);
-            loop {
-                self.inner.check_open()?;
-                match place.ready().await {
-                    Ok(()) => break,
-                    Err(error) if error.is_transient() => tokio::time::sleep(pause).await,
-                    Err(error) => return Err(error),
-                }
-                pause = (pause * 2).min(Duration::from_millis(500));
-            }
+            self.until_it_answers(|| place.ready()).await?;
+        }
+        if let Some(origin) = self.chain.changes.as_ref().and_then(|log| log.replay()) {
+            self.until_it_answers(|| origin.end()).await?;
         }
         if let Some(relay) = &self.inner.relay {
             while !relay.begun().await? {
@@ -184,6 +180,18 @@ where
             }
         }
         Ok(())
+    }
+
+    async fn until_it_answers<T>(&self, ask: impl AsyncFn() -> Result<T>) -> Result<T> {
+        let mut pause = Duration::from_millis(10);
+        loop {
+            self.inner.check_open()?;
+            match ask().await {
+                Err(error) if error.is_transient() => tokio::time::sleep(pause).await,
+                answer => return answer,
+            }
+            pause = (pause * 2).min(Duration::from_millis(500));
+        }
     }
 
     /// What the cache has done since it was built.

@@ -179,8 +179,8 @@ BEGIN
         END IF;
     END LOOP;
     IF cardinality(logged_keys) > 0 THEN
-        INSERT INTO {schema}.outbox (namespace, tenant, key, version)
-            SELECT space_namespace, space_tenant, l.key, l.version
+        INSERT INTO {schema}.outbox (namespace, tenant, key, version, of_copies)
+            SELECT space_namespace, space_tenant, l.key, l.version, NOT store
             FROM unnest(logged_keys, logged_versions) AS l(key, version);
     END IF;
 END
@@ -228,8 +228,8 @@ BEGIN
             expires_at = excluded.expires_at, body = excluded.body
         RETURNING r.digest, r.key, r.version
     ), logged AS (
-        INSERT INTO {schema}.outbox (namespace, tenant, key, version)
-        SELECT space_namespace, space_tenant, w.key, w.version FROM written w WHERE p_versions[1] IS NULL
+        INSERT INTO {schema}.outbox (namespace, tenant, key, version, of_copies)
+        SELECT space_namespace, space_tenant, w.key, w.version, NOT store FROM written w WHERE p_versions[1] IS NULL
     )
     SELECT w.digest, w.version FROM written w;
 END

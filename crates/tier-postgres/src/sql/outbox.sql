@@ -9,12 +9,14 @@ CREATE TABLE {schema}.outbox (
     tenant text NOT NULL DEFAULT '',
     key bytea,
     version bigint,
+    of_copies boolean NOT NULL DEFAULT false,
     PRIMARY KEY (xid, id)
 );
 COMMENT ON TABLE {schema}.outbox IS 'Changes, for ten minutes. Ids are not in the order of commits: readers go by what became visible since their last snapshot.';
 COMMENT ON COLUMN {schema}.outbox.tenant IS 'As in spaces.';
 COMMENT ON COLUMN {schema}.outbox.key IS 'NULL: all copies of the namespace, or of the tenant''s part of it.';
 COMMENT ON COLUMN {schema}.outbox.version IS 'Copies of it and of later ones may stay; NULL: none may.';
+COMMENT ON COLUMN {schema}.outbox.of_copies IS 'A change of cached copies, by the library: news for near tiers, and not of the truth.';
 
 -- A snapshot a minute. The one that is marked has been trimmed to: rows that it saw may be gone.
 CREATE TABLE {schema}.outbox_snapshots (
@@ -28,7 +30,7 @@ CREATE TABLE {schema}.outbox_snapshots (
 CREATE FUNCTION {schema}.outbox_has_gap(seen pg_snapshot) RETURNS boolean LANGUAGE sql STABLE AS $function$
     SELECT pg_snapshot_xmax(seen) > pg_snapshot_xmax(pg_current_snapshot()) OR EXISTS (
         SELECT FROM {schema}.outbox_snapshots t
-        WHERE t.trimmed AND (
+        WHERE t.trimmed AND pg_snapshot_xmax(t.snapshot) <= pg_snapshot_xmax(pg_current_snapshot()) AND (
             pg_snapshot_xmax(t.snapshot) > pg_snapshot_xmax(seen)
             OR EXISTS (
                 SELECT FROM pg_snapshot_xip(seen) AS unseen(xid)
@@ -48,6 +50,9 @@ BEGIN
     IF NOT pg_try_advisory_xact_lock(hashtextextended('trims {schema}.outbox', 0)) THEN
         RETURN 0;
     END IF;
+    -- What a dump brought from another server, where more transactions had been, says nothing here.
+    DELETE FROM {schema}.outbox_snapshots WHERE pg_snapshot_xmax(snapshot) > pg_snapshot_xmax(pg_current_snapshot());
+    DELETE FROM {schema}.outbox WHERE xid >= pg_snapshot_xmax(pg_current_snapshot());
     INSERT INTO {schema}.outbox_snapshots (taken_at, snapshot)
         SELECT clock_timestamp(), pg_current_snapshot()
         WHERE NOT EXISTS (

@@ -36,6 +36,13 @@ BEGIN
         RAISE EXCEPTION '% cannot be watched: it is a view, or foreign, temporary or unlogged', watched
             USING ERRCODE = 'wrong_object_type';
     END IF;
+    -- Their rows are in no transition table: statements that reach them would fail.
+    IF EXISTS (
+        SELECT FROM {schema}.watched_tree(watched) t JOIN pg_class c ON c.oid = t WHERE c.relkind = 'f'
+    ) THEN
+        RAISE EXCEPTION '% cannot be watched: part of it is a foreign table', watched
+            USING ERRCODE = 'wrong_object_type';
+    END IF;
     PERFORM {schema}.unwatch(w.relation, w.namespace) FROM {schema}.watches w
         WHERE (w.relation = watched AND w.namespace = of_namespace)
             OR NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = w.relation);
@@ -54,11 +61,7 @@ BEGIN
             'SET search_path = pg_catalog, pg_temp AS %L',
             name, {schema}.watch_body(watched, of_namespace, key_columns, tenant_column, event.changed));
         -- A statement fires the triggers of the table that it names; one on a partition, only those.
-        FOR relation IN
-            WITH RECURSIVE tree(part) AS (
-                SELECT watched::oid UNION SELECT i.inhrelid FROM pg_inherits i JOIN tree ON i.inhparent = part
-            ) SELECT c.oid FROM tree JOIN pg_class c ON c.oid = part WHERE c.relkind IN ('r', 'p')
-        LOOP
+        FOR relation IN SELECT {schema}.watched_tree(watched) LOOP
             EXECUTE format(
                 'CREATE TRIGGER %I AFTER %s ON %s %s FOR EACH STATEMENT EXECUTE FUNCTION {schema}.%I()',
                 'terrace_' || name, event.verb, relation, event.referencing, name);
@@ -68,6 +71,13 @@ BEGIN
     -- What was cached before anybody watched.
     INSERT INTO {schema}.outbox (namespace) VALUES (of_namespace);
 END
+$function$;
+
+-- A table, and all that are its partitions or inherit from it.
+CREATE FUNCTION {schema}.watched_tree(watched regclass) RETURNS SETOF regclass LANGUAGE sql STABLE AS $function$
+    WITH RECURSIVE tree(part) AS (
+        SELECT watched::oid UNION SELECT i.inhrelid FROM pg_inherits i JOIN tree ON i.inhparent = part
+    ) SELECT part::regclass FROM tree
 $function$;
 
 CREATE FUNCTION {schema}.unwatch(watched regclass, of_namespace text) RETURNS void
@@ -95,23 +105,21 @@ DECLARE
     clear text := format('INSERT INTO {schema}.outbox (namespace) VALUES (%L);', of_namespace);
     parts text;
     present text;
-    columns text;
     rows_of text;
     tenant text := quote_literal('');
 BEGIN
     SELECT string_agg({schema}.watched_part(watched, c.name), ', ' ORDER BY c.ord),
-            string_agg(format('r.%I IS NOT NULL', c.name), ' AND '),
-            string_agg(quote_ident(c.name), ', ')
-        INTO parts, present, columns FROM unnest(key_columns) WITH ORDINALITY AS c(name, ord);
+            string_agg(format('r.%I IS NOT NULL', c.name), ' AND ')
+        INTO parts, present FROM unnest(key_columns) WITH ORDINALITY AS c(name, ord);
     IF tenant_column IS NOT NULL THEN
         PERFORM {schema}.watched_part(watched, tenant_column);
-        columns := columns || format(', %I AS terrace_tenant', tenant_column);
-        tenant := '{schema}.tenant_name(r.terrace_tenant::text)';
+        tenant := format('{schema}.tenant_name(r.%I::text)', tenant_column);
     END IF;
     IF cardinality(changed) = 0 THEN
         RETURN format('BEGIN %s RETURN NULL; END', clear);
     END IF;
-    SELECT string_agg(format('SELECT %s FROM %I', columns, c.name), ' UNION ALL ')
+    -- Not by their names: new, found and others are also variables of PL/pgSQL.
+    SELECT string_agg(format('SELECT * FROM %I', c.name), ' UNION ALL ')
         INTO rows_of FROM unnest(changed) AS c(name);
     -- No cache takes a key of more than 4,096 bytes.
     RETURN format($body$

@@ -170,7 +170,9 @@ where
         }
         match &self.changes {
             Changes::None => Ok(plan.copies),
-            Changes::NoLog => Err(Error::config("the backend given to `changes` has no log")),
+            Changes::NoLog => {
+                Err(Error::config("the backend given to `changes` keeps no log of an origin's changes"))
+            }
             Changes::Of(_) if stored => {
                 Err(Error::config("a cache with a store follows the store's own log, not another's"))
             }
