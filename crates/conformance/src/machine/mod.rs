@@ -60,7 +60,8 @@ impl Machine {
     }
 
     /// Two or three processes over the same tiers: what one has written, all read. They have near
-    /// tiers where a fake that tells them of every change at once stands before the others.
+    /// tiers where a fake that tells them of every change at once stands before the others: what the
+    /// log of a real server tells comes a while after the write.
     pub fn together() -> Self {
         Self { alone: false, ..Self::alone() }
     }
@@ -114,11 +115,15 @@ impl<N: Near<u64, u64>> Machine<N> {
     {
         let not_run = |what: String| Counterexample { stack: String::new(), steps: Vec::new(), what };
         let runtime = || run::runtime(false).map_err(|error| not_run(error.to_string()));
-        let timed = runtime()?.block_on(make()).virtual_time;
+        let (timed, logged) = runtime()?
+            .block_on(async { stack::probe(&make().await) })
+            .map_err(|error| not_run(error.to_string()))?;
         let alone = self.alone;
         let programs = Sequential::new(
             (1..STEPS).into(),
-            move || proptest::strategy::Strategy::prop_map(Shape::any(seat, alone, timed), Truth::new),
+            move || {
+                proptest::strategy::Strategy::prop_map(Shape::any(seat, alone, timed, logged), Truth::new)
+            },
             run::permits,
             |_: &Truth| Step::any(),
             Truth::after,

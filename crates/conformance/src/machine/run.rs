@@ -42,15 +42,11 @@ pub(super) async fn run<N: Near<u64, u64>>(
         if !bears_fills(&step.act) {
             stack.settle().await;
         }
-        match &step.act {
-            Act::Restart => stack.restart(step.process)?,
-            act if reads(act) => stack.read(step.process, act, &truth).await?,
-            act if writes(act) => stack.write(step.process, act, &truth).await?,
-            act => {
-                stack.strike(act).await;
-                stack.pass(act).await;
-            }
-        }
+        // Each carries out what is its own.
+        stack.read(step.process, &step.act, &truth).await?;
+        stack.write(step.process, &step.act, &truth).await?;
+        stack.strike(step.process, &step.act).await?;
+        stack.pass(&step.act).await;
         if fills(&step.act, truth.shape.store) {
             stack.filling.insert(step.process % stack.caches.len());
         }
@@ -64,26 +60,6 @@ pub(super) async fn run<N: Near<u64, u64>>(
         ensure_eq!(stack.cache(process).stats().flights, 0, "flights that are under way in the end");
     }
     Ok(())
-}
-
-const fn reads(act: &Act) -> bool {
-    matches!(act, Act::Get(_) | Act::GetMany(_) | Act::GetOrLoad(..) | Act::LoadMany(..) | Act::Refresh(..))
-}
-
-const fn writes(act: &Act) -> bool {
-    matches!(
-        act,
-        Act::Put(..)
-            | Act::PutMany(..)
-            | Act::PutIfAbsent(..)
-            | Act::Replace(..)
-            | Act::ReplaceUnseen(..)
-            | Act::Invalidate(_)
-            | Act::Remove(_)
-            | Act::RemoveMany(_)
-            | Act::Expire(..)
-            | Act::Clear
-    )
 }
 
 /// Whether it leaves copies under way that others read: they are filled off the caller's path. What a

@@ -12,8 +12,7 @@ use super::step::Act;
 pub(super) struct Shape {
     pub(super) processes: usize,
     pub(super) near: bool,
-    /// Fakes before the tier under test; where processes share tiers, the first one tells all of them
-    /// of every change, within the write.
+    /// Fakes before the tier under test, whose log tells all of every change within the write.
     pub(super) nearer: usize,
     /// What the tier under test is; `None` where it is left out.
     pub(super) seat: Option<Role>,
@@ -25,20 +24,24 @@ pub(super) struct Shape {
 }
 
 impl Shape {
-    /// Stacks around a tier in a role; of one process or of several.
-    pub(super) fn any(seat: Option<Role>, alone: bool, timed: bool) -> BoxedStrategy<Self> {
+    /// Stacks around a tier in a role; of one process or of several. `logged` where the tier tells of
+    /// changes, a while after them.
+    pub(super) fn any(seat: Option<Role>, alone: bool, timed: bool, logged: bool) -> BoxedStrategy<Self> {
         let processes = if alone { 1usize..=1 } else { 2..=3 };
         let parts = (processes, any::<bool>(), 0usize..=1, 0usize..=1, any::<bool>());
         let shape = move |(processes, near, nearer, farther, store)| {
             let (nearer, farther) = if seat.is_some() { (nearer, farther) } else { (0, 0) };
+            let store = seat == Some(Role::Store) || store && seat.is_some();
+            // A copy near that hears of no change of others lives to its end; where one is heard of late,
+            // even of one's own, a load that is under way is kept nowhere.
+            let near_is_exact = nearer > 0 || alone && (store || !logged);
             Self {
                 processes,
-                // A copy near that hears of no change would live to its end.
-                near: seat.is_none() || near && (alone || nearer > 0),
+                near: seat.is_none() || near && near_is_exact,
                 nearer,
                 seat,
                 farther,
-                store: seat == Some(Role::Store) || store && seat.is_some(),
+                store,
                 timed,
             }
         };
@@ -62,7 +65,7 @@ impl Shape {
             // Without a store it is no change that others are told of.
             Act::Refresh(..) => alone || self.store,
             Act::Restart => !alone,
-            Act::Beat | Act::Lose => !alone && self.nearer > 0,
+            Act::Beat | Act::Lose => self.nearer > 0,
             // Without a store nobody else has what the farthest tier forgets.
             Act::Evict(tier, _) => *tier < self.tiers() && (self.store || tier + 1 < self.tiers()),
             // What a tier did not confirm is a debt of one process alone.

@@ -4,14 +4,11 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use terrace_core::{
-    Backend, Builder, Cache, InvalidationLog, Level, Near, Result, Role, Space, Tier, TierKey, TierSettings,
-    key::key_digest,
+    Backend, Builder, Cache, ErrorKind, InvalidationLog, Level, Near, Result, Role, Space, Tier, TierKey,
+    TierSettings, key::key_digest,
 };
 
-use super::{
-    shape::Shape,
-    step::{Act, KEYS},
-};
+use super::{shape::Shape, step::Act};
 use crate::{Fake, Fault, Faulty, suite::Subject};
 
 /// Enough for a server on a busy machine: what fails within it has failed.
@@ -33,13 +30,32 @@ pub(super) struct Stack<N> {
     store: Fake,
 }
 
+/// Whether the clock of a tier under test is turned by hand, and whether it has a log.
+pub(super) fn probe(subject: &Subject) -> Result<(bool, bool)> {
+    let tier = subject.backend.open(&space("machine-probe".to_owned()))?;
+    Ok((subject.virtual_time, tier.log().is_some()))
+}
+
+/// Of copies; its budget is nobody's.
+fn space(namespace: String) -> Space {
+    Space {
+        namespace,
+        tenant: None,
+        role: Role::Cache,
+        level: Level::Fenced,
+        schema: 0,
+        shape: 0,
+        budget: PATIENCE,
+    }
+}
+
 impl<N: Near<u64, u64>> Stack<N> {
     /// Within the runtime of the case.
     pub(super) fn new(shape: &Shape, subject: Subject, near: fn() -> N) -> Result<Self> {
         let fake = |name: &str| Fake::with_clock(name, subject.clock.clone());
         let tier = |at: usize| match at {
             at if shape.is_subject(at) => None,
-            0 if shape.processes > 1 && shape.nearer > 0 => Some(fake("tier0").with_log()),
+            0 if shape.nearer > 0 => Some(fake("tier0").with_log()),
             at => Some(fake(&format!("tier{at}"))),
         };
         let tiers = (0..shape.tiers()).map(tier).collect();
@@ -60,13 +76,6 @@ impl<N: Near<u64, u64>> Stack<N> {
 
     pub(super) fn cache(&self, process: usize) -> &Cache<u64, u64, N> {
         &self.caches[process % self.caches.len()]
-    }
-
-    /// Another process in the place of one.
-    pub(super) fn restart(&mut self, process: usize) -> Result<()> {
-        let process = process % self.caches.len();
-        self.caches[process] = self.build(process)?;
-        Ok(())
     }
 
     fn build(&self, process: usize) -> Result<Cache<u64, u64, N>> {
@@ -108,19 +117,24 @@ impl<N: Near<u64, u64>> Stack<N> {
         Arc::clone(second.unwrap_or(&self.subject.backend))
     }
 
-    /// What happens to tiers.
-    pub(super) async fn strike(&self, act: &Act) {
+    /// What happens to a process or to a tier.
+    pub(super) async fn strike(&mut self, process: usize, act: &Act) -> Result<()> {
         match act {
+            Act::Restart => {
+                let process = process % self.caches.len();
+                self.caches[process] = self.build(process)?;
+            }
             Act::Beat => self.log(|fake| fake.log().beat()),
             Act::Lose => self.log(|fake| fake.log().lose()),
-            Act::Evict(tier, key) => self.evict(*tier, *key % KEYS).await,
+            Act::Evict(tier, key) => self.evict(*tier, *key).await,
             Act::Down(tier) => {
-                self.faulty[*tier].arm(Fault::fail(terrace_core::ErrorKind::Unavailable).times(usize::MAX));
+                self.faulty[*tier].arm(Fault::fail(ErrorKind::Unavailable).times(usize::MAX));
             }
             Act::Hang(tier) => self.faulty[*tier].arm(Fault::hang().times(usize::MAX)),
             Act::Up(tier) => self.faulty[*tier].disarm(),
             _ => {}
         }
+        Ok(())
     }
 
     fn log(&self, tell: impl Fn(&Fake)) {
@@ -133,22 +147,10 @@ impl<N: Near<u64, u64>> Stack<N> {
             (Some(fake), _) => _ = fake.evict(&self.namespace, &bytes),
             (None, Some(evict)) => {
                 let digest = key_digest(&self.namespace, None, &bytes);
-                evict(self.space(), TierKey { bytes, digest }).await;
+                evict(space(self.namespace.clone()), TierKey { bytes, digest }).await;
             }
             // It forgets nothing on demand.
             (None, None) => {}
-        }
-    }
-
-    fn space(&self) -> Space {
-        Space {
-            namespace: self.namespace.clone(),
-            tenant: None,
-            role: Role::Cache,
-            level: Level::Fenced,
-            schema: 0,
-            shape: 0,
-            budget: PATIENCE,
         }
     }
 }
