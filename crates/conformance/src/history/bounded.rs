@@ -45,7 +45,7 @@ pub fn bounded(history: &History, bound: Duration) -> Vec<Violation> {
 
 fn is_older(truth: Truth, timeline: &Timeline, read: &Read, bound: u64) -> bool {
     let number = match read.value {
-        Some(value) => timeline.number(value),
+        Some(value) => timeline.number(read.key, value, read.ret),
         // A cache may forget what an origin has.
         None if truth == Truth::Origin => None,
         None => Some(timeline.last_absence(read.key, read.ret)),

@@ -5,12 +5,16 @@ use std::{collections::HashMap, time::Duration};
 use super::{At, Fact, History, Key, Read, Violation};
 
 /// Holds every read to `life`: its value was obtained from the truth at most so long before the call,
-/// or the key was given another life by `expire`. One that is marked stale may be older by `stale`.
+/// or the key was given another life by `expire`; and no value to another key. One that is marked stale may be older by `stale`.
 pub fn lives(history: &History, life: Duration, stale: Duration) -> Vec<Violation> {
     let facts = Facts::of(history);
     let nanos = |life: Duration| u64::try_from(life.as_nanos()).unwrap_or(u64::MAX);
     let judge = |read: &Read| {
         let value = read.value?;
+        if facts.owners.get(&value).is_some_and(|owner| *owner != read.key) {
+            let what = format!("{value} was served by process {}, and is another key's", read.process);
+            return Some(Violation { at: read.call, key: read.key, what });
+        }
         let life = if read.stale { life.saturating_add(stale) } else { life };
         let end = facts.obtained_before(value, read.ret).map(|at| At(at.0.saturating_add(nanos(life))));
         if end.is_some_and(|end| end >= read.call) || facts.has_extended(read) {
@@ -50,6 +54,8 @@ impl Spans {
 }
 
 struct Facts {
+    /// The key of each value that was true.
+    owners: HashMap<u64, Key>,
     of_value: HashMap<u64, Spans>,
     of_any: Spans,
     extended: HashMap<Key, Vec<(At, At)>>,
@@ -71,7 +77,8 @@ impl Facts {
             }
         }
         let of_value = of_value.into_iter().map(|(value, spans)| (value, spans.sorted())).collect();
-        Self { of_value, of_any: of_any.sorted(), extended }
+        let owners = history.changes.iter().filter_map(|change| Some((change.value?, change.key))).collect();
+        Self { owners, of_value, of_any: of_any.sorted(), extended }
     }
 
     /// The last moment at which a value may have been obtained to be read until `ret`.

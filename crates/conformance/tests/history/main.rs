@@ -9,6 +9,7 @@ mod orders;
 mod own;
 mod tiers;
 mod truth;
+mod wrong;
 
 use terrace_conformance::history::{At, Change, End, Fact, From, History, Read, Truth, Value, Wish, Write};
 
