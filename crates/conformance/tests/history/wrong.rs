@@ -27,6 +27,15 @@ fn another_keys_value_is_none_of_this_key() {
     assert_eq!(linear(&history).violations.len(), 1);
 }
 
+#[test]
+fn a_write_happens_neither_before_its_call_nor_after_its_return() {
+    for (call, ret, good) in [(90, 100, true), (100, 110, true), (90, 99, false), (101, 110, false)] {
+        let mut history = two_values(Truth::Store);
+        history.writes.push(write(call, ret, Wish::Put(11), End::Done));
+        assert_eq!(fenced(&history).is_empty(), good, "from {call} to {ret}");
+    }
+}
+
 /// The number of a value in another key's order says nothing here.
 #[test]
 fn another_keys_order_excuses_nobody() {
@@ -36,6 +45,16 @@ fn another_keys_order_excuses_nobody() {
     history.reads.push(read(120, Some(23)));
     assert_eq!(fenced(&history).len(), 1);
     assert!(bounded(&history, Duration::ZERO).is_empty(), "that it never was true is found by others");
+}
+
+#[test]
+fn an_origin_has_no_future_either() {
+    let mut history = two_values(Truth::Origin);
+    history.reads.push(read(50, Some(11)));
+    assert_eq!(fenced(&history).len(), 1);
+    history.changes.insert(0, change(20, Some(11)));
+    history.changes.sort_by_key(|change| change.at);
+    assert!(fenced(&history).is_empty(), "it was true once before");
 }
 
 #[test]

@@ -143,21 +143,23 @@ impl Checker<'_> {
         Some(Violation { at, key, what })
     }
 
-    /// An acknowledged write that the truth does not know.
+    /// An acknowledged write that did not happen between its call and its return; an origin is changed
+    /// before its caches are told.
     fn judge_write(&self, write: &Write) -> Option<Violation> {
-        let (ret, end) = write.ret?;
-        let (key, lost) = match (write.wish, write.key) {
-            (Wish::Put(value) | Wish::PutIfAbsent(value) | Wish::Replace(_, value), Some(key)) => {
-                (key, self.timeline.first_number(key, value).is_none())
+        let (Some((ret, End::Done)), Some(key)) = (write.ret, write.key) else { return None };
+        let stored = self.history.truth == Truth::Store;
+        let happened = match write.wish {
+            Wish::Put(value) | Wish::PutIfAbsent(value) | Wish::Replace(_, value) => {
+                let number = self.timeline.number(key, value, ret);
+                number.is_some_and(|number| !stored || self.timeline.settled(key, number) >= write.call)
             }
-            (Wish::Remove, Some(key)) if self.history.truth == Truth::Store => {
-                (key, self.floors.of_write(write, key, ret, end).is_none())
-            }
+            Wish::Remove if stored => self.floors.of_write(write, key, ret, End::Done).is_some(),
             _ => return None,
         };
-        let what =
-            || format!("process {} was acknowledged {:?}, which did not happen", write.process, write.wish);
-        (lost && end == End::Done).then(|| Violation { at: ret, key, what: what() })
+        let what = || {
+            format!("process {} was acknowledged {:?}, which did not happen then", write.process, write.wish)
+        };
+        (!happened).then(|| Violation { at: ret, key, what: what() })
     }
 }
 
