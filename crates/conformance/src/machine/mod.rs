@@ -7,7 +7,7 @@
 //! lives, clears, tiers that fail, hang and forget, processes that are restarted. A program that finds
 //! a difference is shrunk to a short one.
 //!
-//! [`machine!`](crate::machine) makes tests of it; [`Machine`] runs it as a plain function, also over
+//! [`machine!`](crate::machine!) makes tests of it; [`Machine`] runs it as a plain function, also over
 //! a near tier of one's own. Operations come one after the other, fills and repayments are under way
 //! between them; for whole processes at the same time see [`simulation`](crate::simulation).
 
@@ -19,7 +19,10 @@ mod truth;
 
 use std::fmt;
 
-use proptest::test_runner::{Config, TestCaseError, TestError, TestRunner};
+use proptest::{
+    strategy::Strategy,
+    test_runner::{Config, TestCaseError, TestError, TestRunner},
+};
 use proptest_state_machine::Sequential;
 use terrace_core::{Clock, Near, Role};
 
@@ -115,15 +118,11 @@ impl<N: Near<u64, u64>> Machine<N> {
     {
         let not_run = |what: String| Counterexample { stack: String::new(), steps: Vec::new(), what };
         let runtime = || run::runtime(false).map_err(|error| not_run(error.to_string()));
-        let (timed, logged) = runtime()?
-            .block_on(async { stack::probe(&make().await) })
-            .map_err(|error| not_run(error.to_string()))?;
+        let (timed, logged) = runtime()?.block_on(async { stack::probe(&make().await) });
         let alone = self.alone;
         let programs = Sequential::new(
             (1..STEPS).into(),
-            move || {
-                proptest::strategy::Strategy::prop_map(Shape::any(seat, alone, timed, logged), Truth::new)
-            },
+            move || Shape::any(seat, alone, timed, logged).prop_map(Truth::new),
             run::permits,
             |_: &Truth| Step::any(),
             Truth::after,
