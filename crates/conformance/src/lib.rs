@@ -3,6 +3,8 @@
 //! - [`tier_suite!`] makes a test of each case of the tier contract; [`suite::run_all`] runs them
 //!   as a plain function.
 //! - [`suite::oracle`] compares a tier with the pure transition on random histories.
+//! - [`machine!`] runs random programs over stacks that hold a tier, and compares them with a plain
+//!   map; [`machine::Machine`] does it as a plain function, also over a near tier of one's own.
 //! - [`policy_suite!`] makes a test of each case for one kind of policy; [`policy::check`] runs them
 //!   as a plain function.
 //! - [`Fake`] is a tier in memory, for the tests of tiers, caches and applications.
@@ -17,6 +19,7 @@ mod fake_log;
 mod fake_marks;
 mod faulty;
 pub mod history;
+pub mod machine;
 #[cfg(test)]
 mod mutants;
 pub mod policy;

@@ -55,4 +55,5 @@ mod virtual_time {
 
     terrace_conformance::tier_suite!(fake);
     terrace_conformance::tier_suite!(fake, evict);
+    terrace_conformance::machine!(fake, cases = 50);
 }

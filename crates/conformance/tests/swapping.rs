@@ -70,6 +70,7 @@ mod virtual_time {
     }
 
     terrace_conformance::tier_suite!(table);
+    terrace_conformance::machine!(table, cases = 100);
 }
 
 terrace_conformance::tier_suite!(table);

@@ -33,6 +33,7 @@ terrace_conformance::tier_suite!(postgres);
 terrace_conformance::tier_suite!(postgres, evict);
 terrace_conformance::tier_suite!(postgres, processes);
 terrace_conformance::tier_suite!(postgres, waits);
+terrace_conformance::machine!(postgres, cases = 12);
 
 /// A database for each case, since a loss is told to all who follow.
 async fn logged() -> Subject {

@@ -33,6 +33,7 @@ terrace_conformance::tier_suite!(redis, cache);
 terrace_conformance::tier_suite!(redis, evict);
 terrace_conformance::tier_suite!(redis, processes);
 terrace_conformance::tier_suite!(redis, waits);
+terrace_conformance::machine!(redis, cache, cases = 12);
 
 /// Under a prefix of its own, since a case makes away with the log.
 async fn logged() -> Subject {

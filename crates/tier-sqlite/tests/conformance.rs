@@ -12,6 +12,7 @@ mod file {
     }
 
     terrace_conformance::tier_suite!(file);
+    terrace_conformance::machine!(file, cases = 12);
 }
 
 mod memory {
@@ -23,4 +24,5 @@ mod memory {
     }
 
     terrace_conformance::tier_suite!(memory);
+    terrace_conformance::machine!(memory, cases = 12);
 }

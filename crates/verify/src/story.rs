@@ -27,7 +27,9 @@ pub(crate) fn story(history: &History, key: Key) -> Vec<(At, String)> {
             Fact::Shown { key, .. } | Fact::Extended { key, .. } => Some(*key),
             Fact::Confirmed { key, .. } | Fact::Heard { key, .. } => *key,
             Fact::WentBack | Fact::Renewed { .. } => None,
-            Fact::Obtained { .. } | Fact::Followed { .. } | Fact::Gap { .. } => continue,
+            Fact::Obtained { .. } | Fact::ObtainedSince { .. } | Fact::Followed { .. } | Fact::Gap { .. } => {
+                continue;
+            }
         };
         if of.is_none_or(|of| of == key) {
             lines.push((*at, format!("{fact:?}")));

@@ -10,17 +10,13 @@ use super::{History, Newness, Read, Truth, Violation, timeline::Timeline};
 ///
 /// ```
 /// use std::time::Duration;
-/// use terrace_conformance::history::{At, Change, From, History, Newness, Read, bounded};
+/// use terrace_conformance::history::{At, Change, From, History, Read, bounded};
 ///
 /// let ms = |millis: u64| At(millis * 1_000_000);
 /// let mut history = History::default();
 /// history.changes.push(Change::exact(1, ms(0), Some(10)));
 /// history.changes.push(Change::exact(1, ms(50), Some(11)));
-/// history.reads.push(Read {
-///     process: 0, key: 1, call: ms(200), ret: ms(201), value: Some(10),
-///     from: From::Near, joined: false, stale: false, anew: false, loads: false,
-///     asked: Newness::Built,
-/// });
+/// history.reads.push(Read::plain(0, 1, (ms(200), ms(201)), Some(10), From::Near));
 /// assert!(bounded(&history, Duration::from_millis(150)).is_empty());
 /// assert_eq!(bounded(&history, Duration::from_millis(100)).len(), 1);
 /// ```
@@ -49,7 +45,7 @@ pub fn bounded(history: &History, bound: Duration) -> Vec<Violation> {
 
 fn is_older(truth: Truth, timeline: &Timeline, read: &Read, bound: u64) -> bool {
     let number = match read.value {
-        Some(value) => timeline.number(value),
+        Some(value) => timeline.number(read.key, value, read.ret),
         // A cache may forget what an origin has.
         None if truth == Truth::Origin => None,
         None => Some(timeline.last_absence(read.key, read.ret)),

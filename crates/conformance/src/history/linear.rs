@@ -24,8 +24,8 @@ pub struct Linear {
 /// Holds the reads and writes of each key to linearizability: each took effect at one moment
 /// between its call and its return, and every answer fits that order. A write whose end is not
 /// known may take effect at any moment after its call, or never; where the history has the changes
-/// of the truth, they say whether and until when. What a loader gave and no store kept is no read,
-/// nor is one that asked for less than the truth.
+/// of the truth, they say whether and until when. A loader's value that no store kept is a read of
+/// nothing, which is when it is given; no read is one that asked for less than the truth.
 ///
 /// Follows all explanations through the history, event by event, as in Lowe, Testing for
 /// Linearizability, Concurrency and Computation 29(4), 2017 (just-in-time linearization).
@@ -36,18 +36,20 @@ pub fn linear(history: &History) -> Linear {
     let mut keys: HashMap<Key, Vec<Op>> = HashMap::new();
     let asks = |read: &&Read| matches!(read.asked, Newness::Built | Newness::Truth);
     for read in history.reads.iter().filter(asks) {
-        let known =
-            history.changes.is_empty() || read.value.is_none_or(|value| timeline.number(value).is_some());
-        if read.from == From::Loader && !known {
-            continue;
-        }
-        let op = Op { call: read.call, ret: Some(read.ret), act: Act::Read(read.value) };
+        let kept = |value| history.changes.is_empty() || timeline.first_number(read.key, value).is_some();
+        // What no store kept says that nothing was there; who joined the load may have come later.
+        let value = match read.value {
+            Some(value) if read.from == From::Loader && !kept(value) && read.joined => continue,
+            Some(value) if read.from == From::Loader && !kept(value) => None,
+            value => value,
+        };
+        let op = Op { call: read.call, ret: Some(read.ret), act: Act::Read(value) };
         keys.entry(read.key).or_default().push(op);
     }
     for write in &history.writes {
         let (Some(key), Some(mut op)) = (write.key, Op::of_write(write)) else { continue };
         if let (None, Some(value), false) = (op.ret, write.wish.value(), history.changes.is_empty()) {
-            let Some(number) = timeline.number(value) else { continue };
+            let Some(number) = timeline.first_number(key, value) else { continue };
             op.ret = Some(timeline.settled(key, number));
         }
         keys.entry(key).or_default().push(op);

@@ -2,40 +2,93 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use super::{At, Fact, History, Key, Violation};
+use super::{At, Fact, History, Key, Read, Violation};
 
-/// Holds every fresh read to `life`: its value was obtained from the truth at most so long before
-/// the call, or the key was given another life by `expire`.
-pub fn lives(history: &History, life: Duration) -> Vec<Violation> {
-    let life = u64::try_from(life.as_nanos()).unwrap_or(u64::MAX);
-    let mut obtained: HashMap<u64, Vec<At>> = HashMap::new();
-    let mut extended: HashMap<Key, Vec<(At, At)>> = HashMap::new();
-    for (at, fact) in &history.facts {
-        match fact {
-            Fact::Obtained { value } => obtained.entry(*value).or_default().push(*at),
-            Fact::Extended { key, until } => extended.entry(*key).or_default().push((*at, *until)),
-            _ => {}
+/// Holds every read to `life`: its value was obtained from the truth at most so long before the call,
+/// or the key was given another life by `expire`; and no value to another key. One that is marked stale may be older by `stale`.
+pub fn lives(history: &History, life: Duration, stale: Duration) -> Vec<Violation> {
+    let facts = Facts::of(history);
+    let nanos = |life: Duration| u64::try_from(life.as_nanos()).unwrap_or(u64::MAX);
+    let judge = |read: &Read| {
+        let value = read.value?;
+        if facts.owners.get(&value).is_some_and(|owner| *owner != read.key) {
+            let what = format!("{value} was served by process {}, and is another key's", read.process);
+            return Some(Violation { at: read.call, key: read.key, what });
         }
-    }
-    let mut violations = Vec::new();
-    for read in history.reads.iter().filter(|read| !read.is_excused()) {
-        let Some(value) = read.value else { continue };
-        let times = obtained.get(&value).map_or(&[][..], Vec::as_slice);
-        let before = times.partition_point(|at| *at <= read.ret);
-        let end = before.checked_sub(1).map(|last| times[last].0.saturating_add(life));
-        let excused = || {
-            let extended = extended.get(&read.key).map_or(&[][..], Vec::as_slice);
-            extended.iter().any(|(at, until)| *at <= read.ret && *until >= read.call)
+        let life = if read.stale { life.saturating_add(stale) } else { life };
+        let end = facts.obtained_before(value, read.ret).map(|at| At(at.0.saturating_add(nanos(life))));
+        if end.is_some_and(|end| end >= read.call) || facts.has_extended(read) {
+            return None;
+        }
+        let what = match end {
+            Some(end) => {
+                format!("{value} was served by process {} after the end of its life, {end}", read.process)
+            }
+            None => format!("{value} was served by process {}, and nobody had obtained it", read.process),
         };
-        if end.is_none_or(|end| end < read.call.0) && !excused() {
-            let what = match end {
-                Some(end) => {
-                    format!("served by process {} after the end of its life, {}", read.process, At(end))
-                }
-                None => format!("served by process {}, and nobody had obtained it", read.process),
-            };
-            violations.push(Violation { at: read.call, key: read.key, what: format!("{value} was {what}") });
+        Some(Violation { at: read.call, key: read.key, what })
+    };
+    history.reads.iter().filter_map(judge).collect()
+}
+
+/// From when on it may have been obtained, and the last moment at which it may have been.
+#[derive(Default)]
+struct Spans(Vec<(At, At)>);
+
+impl Spans {
+    /// In the order of their beginnings, each with the last end so far.
+    fn sorted(mut self) -> Self {
+        self.0.sort_unstable();
+        let mut last = At::default();
+        for (_, end) in &mut self.0 {
+            last = last.max(*end);
+            *end = last;
         }
+        self
     }
-    violations
+
+    fn last_before(&self, at: At) -> Option<At> {
+        let before = self.0.partition_point(|(since, _)| *since <= at);
+        before.checked_sub(1).map(|last| self.0[last].1)
+    }
+}
+
+struct Facts {
+    /// The key of each value that was true.
+    owners: HashMap<u64, Key>,
+    of_value: HashMap<u64, Spans>,
+    of_any: Spans,
+    extended: HashMap<Key, Vec<(At, At)>>,
+}
+
+impl Facts {
+    fn of(history: &History) -> Self {
+        let (mut of_value, mut of_any) = (HashMap::<u64, Spans>::new(), Spans::default());
+        let mut extended: HashMap<Key, Vec<(At, At)>> = HashMap::new();
+        for (at, fact) in &history.facts {
+            match *fact {
+                Fact::Obtained { value } => of_value.entry(value).or_default().0.push((*at, *at)),
+                Fact::ObtainedSince { value: Some(value), since } => {
+                    of_value.entry(value).or_default().0.push((since, *at));
+                }
+                Fact::ObtainedSince { value: None, since } => of_any.0.push((since, *at)),
+                Fact::Extended { key, until } => extended.entry(key).or_default().push((*at, until)),
+                _ => {}
+            }
+        }
+        let of_value = of_value.into_iter().map(|(value, spans)| (value, spans.sorted())).collect();
+        let owners = history.changes.iter().filter_map(|change| Some((change.value?, change.key))).collect();
+        Self { owners, of_value, of_any: of_any.sorted(), extended }
+    }
+
+    /// The last moment at which a value may have been obtained to be read until `ret`.
+    fn obtained_before(&self, value: u64, ret: At) -> Option<At> {
+        let own = self.of_value.get(&value).and_then(|spans| spans.last_before(ret));
+        own.max(self.of_any.last_before(ret))
+    }
+
+    fn has_extended(&self, read: &Read) -> bool {
+        let extended = self.extended.get(&read.key).map_or(&[][..], Vec::as_slice);
+        extended.iter().any(|(at, until)| *at <= read.ret && *until >= read.call)
+    }
 }

@@ -7,7 +7,7 @@
 //! |---|---|
 //! | [`fenced`] | level `Fenced`: no read older than a change heard or made, nothing old back in a tier |
 //! | [`bounded`] | level `Bounded`: nothing superseded more than a given time before the call |
-//! | [`lives`] | a time to live: nothing is served longer than it since it was obtained |
+//! | [`lives`] | a time to live: nothing is served longer than it since it was obtained, nor stale longer than is allowed |
 //! | [`linear`] | level `Strong`: one register a key, linearizable |
 //!
 //! Values are numbers that are written once in a history, so that a value names its write.
@@ -26,7 +26,7 @@ pub use lives::lives;
 use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
-use terrace_core::{ErrorKind, Result, Served, Source};
+use terrace_core::{Cached, ErrorKind, Result, Served, Source};
 
 /// A moment: nanoseconds of one clock that everything in a history was read from. Of two facts
 /// the earlier has the lower number; in a simulation no two have the same.
@@ -80,7 +80,7 @@ pub enum From {
 
 impl From {
     /// Of an answer; an absence comes without a word on it.
-    pub fn of(served: Option<&Served>) -> Self {
+    fn of(served: Option<&Served>) -> Self {
         match served.map(|served| &served.from) {
             Some(Source::Near) => Self::Near,
             Some(Source::Tier(_)) => Self::Tier,
@@ -137,6 +137,23 @@ pub enum Newness {
 }
 
 impl Read {
+    /// An answer to a process that asked alone, for no more than the cache promises, and brought nothing.
+    pub const fn plain(process: Process, key: Key, (call, ret): (At, At), value: Value, from: From) -> Self {
+        let (joined, stale, anew, loads, asked) = (false, false, false, false, Newness::Built);
+        Self { process, key, call, ret, value, from, joined, stale, anew, loads, asked }
+    }
+
+    /// What a cache of numbers answered, and what it said of it.
+    pub fn answered(process: Process, key: Key, moments: (At, At), got: Option<&Cached<u64>>) -> Self {
+        let served = got.map(Cached::served);
+        Self {
+            // An absence may be another's.
+            joined: served.as_ref().is_none_or(|served| served.coalesced),
+            stale: served.as_ref().is_some_and(|served| served.stale),
+            ..Self::plain(process, key, moments, got.map(|got| **got), From::of(served.as_ref()))
+        }
+    }
+
     /// Whether it says of itself that it may be old.
     pub(crate) fn is_excused(&self) -> bool {
         self.stale && self.asked != Newness::Truth
@@ -272,6 +289,13 @@ pub enum Fact {
     Obtained {
         /// The value.
         value: u64,
+    },
+    /// Some process got a value from the truth at a moment that lies between `since` and this fact.
+    ObtainedSince {
+        /// The value; `None` where it is not known which.
+        value: Option<u64>,
+        /// Not before.
+        since: At,
     },
     /// A key's copies were given another life by `expire`.
     Extended {

@@ -7,20 +7,19 @@ use super::{At, Change, History, Key};
 /// The changes of every key, numbered from 1 a key; 0 is before the first, where nothing is there.
 pub(super) struct Timeline {
     keys: HashMap<Key, Vec<Change>>,
-    /// The first and the last number under which a value was true.
-    numbers: HashMap<u64, (usize, usize)>,
+    /// Under which a value was true of a key, in order.
+    numbers: HashMap<(Key, u64), Vec<usize>>,
 }
 
 impl Timeline {
     pub(super) fn of(history: &History) -> Self {
         let mut keys: HashMap<Key, Vec<Change>> = HashMap::new();
-        let mut numbers = HashMap::with_capacity(history.changes.len());
+        let mut numbers: HashMap<_, Vec<usize>> = HashMap::with_capacity(history.changes.len());
         for change in &history.changes {
             let key = keys.entry(change.key).or_default();
             key.push(*change);
             if let Some(value) = change.value {
-                let number = key.len();
-                numbers.entry(value).or_insert((number, number)).1 = number;
+                numbers.entry((change.key, value)).or_default().push(key.len());
             }
         }
         Self { keys, numbers }
@@ -30,14 +29,16 @@ impl Timeline {
         self.keys.get(&key).map_or(&[], Vec::as_slice)
     }
 
-    /// The number of a value, the last one where it was the truth again; `None` if it never was.
-    pub(super) fn number(&self, value: u64) -> Option<usize> {
-        self.numbers.get(&value).map(|numbers| numbers.1)
+    /// The number of a value, the last one until a moment at which it may have been true; `None` if it
+    /// never was by then.
+    pub(super) fn number(&self, key: Key, value: u64, until: At) -> Option<usize> {
+        let numbers = self.numbers.get(&(key, value))?;
+        numbers.iter().rev().find(|number| self.began(key, **number) <= until).copied()
     }
 
     /// The number under which a value was the truth for the first time.
-    pub(super) fn first_number(&self, value: u64) -> Option<usize> {
-        self.numbers.get(&value).map(|numbers| numbers.0)
+    pub(super) fn first_number(&self, key: Key, value: u64) -> Option<usize> {
+        self.numbers.get(&(key, value)).map(|numbers| numbers[0])
     }
 
     /// The number of what was true at a moment, as far as that is sure.
@@ -50,6 +51,11 @@ impl Timeline {
         let changes = self.of_key(key);
         let changes = &changes[..changes.partition_point(|change| change.since <= until)];
         changes.iter().rposition(|change| change.value.is_none()).map_or(0, |at| at + 1)
+    }
+
+    /// Whether nothing may have been there at some moment between two.
+    pub(super) fn may_be_absent(&self, key: Key, from: At, to: At) -> bool {
+        self.ended(key, self.last_absence(key, to)).is_none_or(|ended| ended >= from)
     }
 
     /// The first moment at which a number may have been true.

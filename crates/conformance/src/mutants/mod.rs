@@ -1,6 +1,7 @@
 //! The suite can fail: each broken tier is caught by the case that names its fault.
 
 mod logs;
+mod machine;
 mod parts;
 mod rules;
 

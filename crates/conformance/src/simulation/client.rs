@@ -18,7 +18,7 @@ use super::{
     plan::{Act, Pace, Stack},
     recorder::Recorder,
 };
-use crate::history::{At, End, Fact, From, Key, Newness, Process, Read, Wish};
+use crate::history::{At, End, Fact, Key, Newness, Process, Read, Wish};
 
 /// The caches that a run is about.
 pub(super) type Stacked = Cache<u64, u64, PlainNear>;
@@ -105,16 +105,13 @@ impl Client {
             return self.recorder.count(|counts| counts.failed_reads += 1);
         };
         let Asked { call, loads, anew, newness: asked } = asked;
-        let served = got.as_ref().map(Cached::served);
-        let from = From::of(served.as_ref());
-        let joined = served.as_ref().is_none_or(|served| served.coalesced);
-        let stale = served.as_ref().is_some_and(|served| served.stale);
+        let read =
+            |ret| Read { anew, loads, asked, ..Read::answered(self.process, key, (call, ret), got.as_ref()) };
+        let stale = read(call).stale;
         self.recorder.count(|counts| {
             counts.stale_reads += u64::from(stale);
             counts.other_levels += u64::from(asked != Newness::Built);
         });
-        let (process, value) = (self.process, got.map(|got| *got));
-        let read = |ret| Read { process, key, call, ret, value, from, joined, stale, anew, loads, asked };
         self.recorder.read(read);
     }
 

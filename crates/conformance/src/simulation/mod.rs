@@ -84,7 +84,7 @@ fn run_in(plan: &Plan, rules: fn() -> Hooks, lies: bool) -> Result<Run> {
 const GRAIN: Duration = Duration::from_millis(2);
 
 fn judge(stack: &Stack, history: &History) -> Linear {
-    let mut violations = lives(history, stack.life + GRAIN);
+    let mut violations = lives(history, stack.life + GRAIN, stack.stale);
     if stack.level != Level::Ttl {
         violations.extend(fenced(history));
     }

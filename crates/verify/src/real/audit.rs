@@ -4,7 +4,7 @@
 use sqlx::{Connection, Executor, PgConnection, Row};
 use terrace::{BoxError, Cache, Postgres};
 use terrace_conformance::{
-    history::{At, From, Newness, Read},
+    history::{At, From, Read},
     simulation::value_of,
 };
 
@@ -94,21 +94,8 @@ pub(crate) async fn tell(database: &str, plan: &Plan, ahead: u64) -> Result<Vec<
         for row in session.fetch_all(records).await? {
             let (key, body): (i64, Option<Vec<u8>>) = (row.try_get(0)?, row.try_get(1)?);
             let (value, ret) = (body.as_deref().and_then(value_of), now());
-            let (from, joined, stale, anew, loads) = (From::Store, false, false, true, false);
-            let key = key as u64;
-            lines.push(Line::Final(Read {
-                process: 0,
-                key,
-                call,
-                ret,
-                value,
-                from,
-                joined,
-                stale,
-                anew,
-                loads,
-                asked: Newness::Built,
-            }));
+            let read = Read::plain(0, key as u64, (call, ret), value, From::Store);
+            lines.push(Line::Final(Read { anew: true, ..read }));
         }
     }
     Ok(lines)

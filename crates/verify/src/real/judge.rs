@@ -8,6 +8,7 @@
 //! | `Strong` | by `linear`, on every read | always |
 //! | records are linearizable, nothing acknowledged is lost | by `linear`, on writes and reads of the store; by `fenced` | always |
 //! | a failed write that is not `Unknown` did not happen; versions grow | here | always |
+//! | lives: no copy is served later than its time to live after it was obtained | by `lives`, on every read | always: deadlines travel with the copies, whatever becomes of a server |
 //! | near believes a log that it does not hear for one second | by `bounded`, on near reads | the log is Postgres' own: what Redis' log may lag behind the truth is not promised |
 
 use std::{
@@ -16,7 +17,7 @@ use std::{
 };
 
 use terrace_conformance::history::{
-    At, End, From, History, Linear, Read, Truth, Violation, Wish, bounded, fenced, linear,
+    At, End, From, History, Linear, Read, Truth, Violation, Wish, bounded, fenced, linear, lives,
 };
 
 use super::{
@@ -49,6 +50,13 @@ const DISTRUST: Duration = Duration::from_secs(1);
 /// Clocks count in milliseconds.
 const GRAIN: Duration = Duration::from_millis(2);
 
+/// How late a copy may be served after the end of its life. Caches read the kernel's coarse clock, which
+/// is behind by up to a tick, ten milliseconds where there are a hundred a second. Nothing else is
+/// allowed for: a deadline is decided between the call and the return of whoever obtains the value, and
+/// compared between the call and the return of whoever reads it, so that a process that is stopped in
+/// between is no excuse; and all clocks here are of one host.
+const LAG: Duration = Duration::from_millis(10);
+
 pub(crate) fn judge(recording: &Recording) -> Judged {
     let stack = recording.plan.stack;
     let history = history(recording);
@@ -61,6 +69,11 @@ pub(crate) fn judge(recording: &Recording) -> Judged {
     judged.near = near.reads.len() as u64;
     judged.stalest = stalest(&near);
     judged.violations = fenced(&history);
+    judged.violations.extend(lives(
+        &history,
+        Duration::from_millis(recording.plan.life) + LAG,
+        Duration::ZERO,
+    ));
     judged.violations.extend(undone(&history));
     judged.violations.extend(versions(recording));
     if recording.plan.demand == Demand::Bounded {
@@ -181,8 +194,6 @@ fn of_the_store(recording: &Recording, history: &History) -> History {
 
 #[cfg(test)]
 mod tests {
-    use terrace_conformance::history::Newness;
-
     use super::*;
     use crate::real::plan::Plan;
 
@@ -207,21 +218,7 @@ mod tests {
 
     /// Process 1 reads key 1 in the store.
     fn read_of(value: Option<u64>) -> Line {
-        let (process, key, from, call, ret) = (1, 1, From::Store, At(50 * MS), At(51 * MS));
-        let (joined, stale, anew, loads) = (false, false, false, false);
-        Line::Read(Read {
-            process,
-            key,
-            call,
-            ret,
-            value,
-            from,
-            joined,
-            stale,
-            anew,
-            loads,
-            asked: Newness::Built,
-        })
+        Line::Read(Read::plain(1, 1, (At(50 * MS), At(51 * MS)), value, From::Store))
     }
 
     fn told() -> Line {
@@ -269,6 +266,49 @@ mod tests {
         let decided = |lines| judge(&recording(lines)).decided;
         assert_eq!(decided(open.chain([read.clone()]).collect()), Some(Decided::new(1, 1)));
         assert_eq!(decided(vec![read]), Some(Decided::new(1, 0)));
+    }
+
+    /// A round whose copies live 100 ms: 7 is written by 20 ms, and process 2 reads it from `from`.
+    fn served(from: From, call: u64, ret: u64, more: &[Line]) -> Vec<String> {
+        let [writes, wrote] = write(7, Wish::Put(7), 10, 20, End::Done);
+        let read = Line::Read(Read::plain(2, 1, (At(call * MS), At(ret * MS)), Some(7), from));
+        let lines = [writes, wrote, changed(15, Some(7))]
+            .into_iter()
+            .chain(more.iter().cloned())
+            .chain([read, told()]);
+        let mut recording = recording(lines.collect());
+        recording.plan.life = 100;
+        judge(&recording).violations.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_copy_that_lives_too_long_is_found() {
+        for from in [From::Near, From::Tier] {
+            assert_eq!(served(from, 130, 131, &[]), Vec::<String>::new(), "the clock may lag");
+            assert_eq!(served(from, 129, 900, &[]), Vec::<String>::new(), "a process may be stopped");
+            let found = served(from, 131, 132, &[]);
+            assert!(found.iter().any(|what| what.contains("after the end of its life")), "{found:?}");
+        }
+        assert_eq!(served(From::Store, 131, 132, &[]), Vec::<String>::new(), "a record has no end");
+    }
+
+    #[test]
+    fn a_copy_lives_on_from_whoever_obtained_it_last() {
+        let store =
+            |call, ret| Line::Read(Read::plain(3, 1, (At(call * MS), At(ret * MS)), Some(7), From::Store));
+        assert_eq!(served(From::Tier, 160, 161, &[store(50, 51)]), Vec::<String>::new());
+        assert_eq!(served(From::Tier, 162, 163, &[store(50, 51)]).len(), 1);
+        // Stopped after it had filled the tier, it says so later.
+        assert_eq!(served(From::Tier, 300, 301, &[store(250, 900)]), Vec::<String>::new());
+        let begins = |at| Line::Begins { process: 3, caller: 0, at: At(at * MS) };
+        let died = Line::Died { process: 3, at: At(260 * MS) };
+        assert_eq!(served(From::Tier, 300, 301, &[begins(255), died.clone()]), Vec::<String>::new());
+        assert_eq!(
+            served(From::Tier, 252, 253, &[begins(255), died.clone()]).len(),
+            1,
+            "it was at something else"
+        );
+        assert_eq!(served(From::Tier, 371, 372, &[begins(255), died]).len(), 1, "nor does it last for ever");
     }
 
     #[test]

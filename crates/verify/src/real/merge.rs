@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use terrace_conformance::history::{At, Change, End, Fact, History, Key, Process, Truth, Wish, Write};
+use terrace_conformance::history::{
+    At, Change, End, Fact, From, History, Key, Process, Read, Truth, Wish, Write,
+};
 
 use super::record::{Line, Recording};
 
@@ -22,6 +24,7 @@ pub(super) fn history(recording: &Recording) -> History {
             _ => {}
         }
     }
+    history.facts.extend(obtained(recording));
     for line in &recording.lines {
         let Line::Writes { process, id, key, call, wish } = *line else { continue };
         let ended = ends.get(&(process, id));
@@ -40,6 +43,40 @@ pub(super) fn history(recording: &Recording) -> History {
     history.facts.sort_by_key(|(at, _)| *at);
     history.changes = changes(recording, &history);
     history
+}
+
+/// When values were obtained from the truth, so that copies of them live on: while a call that got or
+/// wrote one was under way. Whoever was killed may have obtained any, and told nobody, since its callers
+/// began what they were at.
+fn obtained(recording: &Recording) -> Vec<(At, Fact)> {
+    let (mut begun, mut writing) = (HashMap::new(), HashMap::new());
+    let mut facts = Vec::new();
+    for line in &recording.lines {
+        let (value, since, at) = match *line {
+            Line::Begins { process, caller, at } => {
+                begun.insert((process, caller), at);
+                continue;
+            }
+            Line::Writes { process, id, call, wish, .. } => {
+                writing.insert((process, id), (wish.value(), call));
+                continue;
+            }
+            Line::Wrote { process, id, ret, .. } => match writing.get(&(process, id)) {
+                Some((Some(value), call)) => (Some(*value), *call, ret),
+                _ => continue,
+            },
+            Line::Read(Read { value: Some(value), from: From::Store | From::Loader, call, ret, .. }) => {
+                (Some(value), call, ret)
+            }
+            Line::Died { process, at } => {
+                let callers = begun.iter().filter(|((of, _), _)| *of == process);
+                (None, callers.map(|(_, since)| *since).min().unwrap_or(at), at)
+            }
+            _ => continue,
+        };
+        facts.push((at, Fact::ObtainedSince { value, since }));
+    }
+    facts
 }
 
 /// The changes of the truth, in their order, each between two moments: the trigger's, before the

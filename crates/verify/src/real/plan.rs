@@ -89,6 +89,8 @@ pub(crate) enum LeftOut {
     WriteOrder,
     /// Fences across processes: caches of level `Ttl`, held to `Fenced`.
     Fences,
+    /// The end of a life: copies live a minute, and are held to the plan's.
+    Lives,
 }
 
 /// A round.
@@ -122,6 +124,9 @@ pub(crate) const STACKS: [Stack; 4] =
     [Stack::NearRedisStore, Stack::NearRedisTable, Stack::RedisStore, Stack::NearStore];
 
 const LENGTH: u64 = 4_500;
+
+/// A life that ends in no round, in milliseconds.
+const LONG: u64 = 60_000;
 
 impl Stack {
     pub(crate) const fn has_redis(self) -> bool {
@@ -184,7 +189,7 @@ impl Plan {
             threads: rng.bool(),
             keys: rng.u64(3..=8),
             writes: 15,
-            life: if rng.u8(..3) == 0 { rng.u64(50..800) } else { 60_000 },
+            life: if rng.u8(..3) == 0 { rng.u64(50..800) } else { LONG },
             length: LENGTH,
             durable,
             lanes,
@@ -197,6 +202,7 @@ impl Plan {
         let stack = match defence {
             LeftOut::WriteOrder => Stack::NearStore,
             LeftOut::Fences => Stack::NearRedisTable,
+            LeftOut::Lives => Stack::NearRedisStore,
         };
         Self {
             stack,
@@ -206,13 +212,21 @@ impl Plan {
             threads: false,
             keys: 2,
             writes: 40,
-            life: 60_000,
+            life: if defence == LeftOut::Lives { 100 } else { LONG },
             length: 1_500,
             durable: false,
             lanes: Default::default(),
             left_out: Some(defence),
             ..Self::of_seed(seed)
         }
+    }
+
+    /// How long copies are to live in the caches: what they are held to, unless that is left out.
+    pub(crate) const fn life(&self) -> Duration {
+        Duration::from_millis(match self.left_out {
+            Some(LeftOut::Lives) => LONG,
+            _ => self.life,
+        })
     }
 
     /// What the caches are built with: what they are held to, unless that is left out.

@@ -17,6 +17,8 @@ use super::plan::{Fault, Plan};
 pub(crate) enum Line {
     /// A worker has its cache and begins.
     Ready { process: Process },
+    /// A caller of a worker begins something new, and has ended what it did before.
+    Begins { process: Process, caller: u64, at: At },
     /// A read was answered.
     Read(Read),
     /// A read failed with a typed error, which is no answer.
@@ -36,6 +38,8 @@ pub(crate) enum Line {
     Final(Read),
     /// Redis has been given back what it had before.
     WentBack { at: At },
+    /// A worker was killed, and is dead by now.
+    Died { process: Process, at: At },
     /// Something went wrong.
     Struck { fault: Fault, from: At, to: At },
     /// A worker has read all once more and ends.

@@ -90,7 +90,7 @@ pub(crate) fn run(from: u64, until: Until, keep: &Path) -> Result<Real, BoxError
         }
         real.missing = asked.into_iter().filter(|fault| !real.faults.contains_key(fault)).collect();
         if !matches!(until, Until::Rounds(1)) {
-            for defence in [LeftOut::WriteOrder, LeftOut::Fences] {
+            for defence in [LeftOut::WriteOrder, LeftOut::Fences, LeftOut::Lives] {
                 let caught = is_missed(defence, from, &postgres).await?;
                 real.left_out.push((defence, caught));
             }

@@ -13,7 +13,7 @@ use terrace::BoxError;
 
 use super::{
     plan::Plan,
-    record::Line,
+    record::{Line, now},
     worker::{ARGUMENT, FINISH, Place, QUIET},
 };
 
@@ -73,6 +73,7 @@ pub(crate) struct Workers {
 }
 
 struct Worker {
+    process: u32,
     child: Child,
     input: Option<ChildStdin>,
     reader: Option<JoinHandle<()>>,
@@ -112,7 +113,7 @@ impl Workers {
         let (input, output) = (child.stdin.take(), child.stdout.take());
         let lines = self.lines.clone();
         let reader = output.map(|output| std::thread::spawn(move || read(output, &lines)));
-        Ok(Worker { child, input, reader })
+        Ok(Worker { process: self.lives, child, input, reader })
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -125,7 +126,9 @@ impl Workers {
 
     /// kill -9.
     pub(crate) fn kill(&mut self, slot: usize) {
-        self.slots[slot].end();
+        let worker = &mut self.slots[slot];
+        worker.end();
+        self.lines.push(Line::Died { process: worker.process, at: now() });
     }
 
     /// Another one in the place of one that was killed.

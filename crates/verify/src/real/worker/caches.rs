@@ -20,7 +20,7 @@ pub(super) fn build(place: &Place) -> Result<Cache<i64, u64>> {
     let plan = &place.plan;
     let mut builder = Cache::<i64, u64>::builder(NAMESPACE)
         .level(plan.level())
-        .expire(Ttl::of(Duration::from_millis(plan.life)))
+        .expire(Ttl::of(plan.life()))
         .load_deadline(LOAD_DEADLINE);
     if plan.stack.has_near() {
         builder = builder.near(Memory::entries(1_000));

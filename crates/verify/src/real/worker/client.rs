@@ -9,7 +9,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use sqlx::PgPool;
 use terrace::{BoxError, Cache, Cached, Result};
-use terrace_conformance::history::{At, End, From, Newness, Process, Read, Wish};
+use terrace_conformance::history::{At, End, From, Process, Read, Wish};
 use tokio::time::sleep;
 
 use super::{Place, caches, say};
@@ -50,8 +50,9 @@ impl Client {
     }
 
     /// One caller: one call after the other, until all are to be quiet.
-    pub(super) async fn call(self: Arc<Self>, mut rng: Rng, quiet: Arc<AtomicBool>) {
+    pub(super) async fn call(self: Arc<Self>, caller: u64, mut rng: Rng, quiet: Arc<AtomicBool>) {
         while !quiet.load(Ordering::Relaxed) {
+            say(&Line::Begins { process: self.process, caller, at: now() });
             self.act(&mut rng).await;
             match rng.u8(..4) {
                 0 => sleep(Duration::from_micros(rng.u64(..3_000))).await,
@@ -77,16 +78,17 @@ impl Client {
         }
     }
 
-    pub(super) async fn get(&self, key: i64) {
+    pub(super) async fn get(&self, key: i64) -> Option<Cached<u64>> {
         let call = now();
         let got = self.cache.get(&key).await;
-        self.read(call, key, false, got);
+        self.read(call, key, false, &got);
+        got.ok().flatten()
     }
 
     async fn get_many(&self, keys: Vec<i64>) {
         let call = now();
         let many = self.cache.get_many(&keys).await;
-        keys.into_iter().zip(many).for_each(|(key, got)| self.read(call, key, false, got));
+        keys.into_iter().zip(many).for_each(|(key, got)| self.read(call, key, false, &got));
     }
 
     /// A load that takes some milliseconds. Over a store it offers a new value, which is the record
@@ -117,7 +119,7 @@ impl Client {
             };
             self.wrote(value, end, false, None);
         }
-        self.read(call, key, true, got);
+        self.read(call, key, true, &got);
     }
 
     async fn load_row(&self, key: i64, pace: u64) {
@@ -131,36 +133,17 @@ impl Client {
             Ok::<_, sqlx::Error>(Some(value as u64))
         };
         let got = self.cache.get_or_load_with(&key, load).await;
-        self.read(call, key, true, got);
+        self.read(call, key, true, &got);
     }
 
-    fn read(&self, call: At, key: i64, loads: bool, got: Result<Option<Cached<u64>>>) {
+    fn read(&self, call: At, key: i64, loads: bool, got: &Result<Option<Cached<u64>>>) {
         let ret = now();
         let Ok(got) = got else { return say(&Line::ReadFailed) };
-        let served = got.as_ref().map(Cached::served);
-        let from = From::of(served.as_ref());
-        let joined = served.as_ref().is_none_or(|served| served.coalesced);
-        let stale = served.as_ref().is_some_and(|served| served.stale);
+        let read = Read::answered(self.process, key as u64, (call, ret), got.as_ref());
         // What only the truth can have given was true at the call, or later.
-        let of_truth = match self.plan.stack.has_store() {
-            true => from == From::Store,
-            false => from == From::Loader,
-        };
-        let (process, key, value) = (self.process, key as u64, got.map(|got| *got));
-        let anew = of_truth && !joined;
-        say(&Line::Read(Read {
-            process,
-            key,
-            call,
-            ret,
-            value,
-            from,
-            joined,
-            stale,
-            anew,
-            loads,
-            asked: Newness::Built,
-        }));
+        let of_truth = if self.plan.stack.has_store() { From::Store } else { From::Loader };
+        let anew = read.from == of_truth && !read.joined;
+        say(&Line::Read(Read { anew, loads, ..read }));
     }
 
     /// One more read of every key, once all is well.

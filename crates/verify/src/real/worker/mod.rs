@@ -50,7 +50,7 @@ pub(crate) fn run(place: &str) -> Result<(), String> {
     let work = || runtime.block_on(work(place.clone()));
     match place.plan.left_out {
         Some(LeftOut::WriteOrder) => without(Defence::WriteOrder, work),
-        Some(LeftOut::Fences) | None => work(),
+        Some(LeftOut::Fences | LeftOut::Lives) | None => work(),
     }
 }
 
@@ -82,7 +82,7 @@ async fn work(place: Place) -> Result<(), String> {
     say(&Line::Ready { process });
     let callers = (0..place.plan.callers as u64).map(|caller| {
         let seed = place.plan.seed.wrapping_mul(1_000).wrapping_add(u64::from(process) * 100 + caller);
-        tokio::spawn(Arc::clone(&client).call(fastrand::Rng::with_seed(seed), Arc::clone(&quiet)))
+        tokio::spawn(Arc::clone(&client).call(caller, fastrand::Rng::with_seed(seed), Arc::clone(&quiet)))
     });
     for caller in callers.collect::<Vec<_>>() {
         caller.await.map_err(|error| error.to_string())?;

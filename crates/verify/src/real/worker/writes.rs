@@ -44,7 +44,7 @@ impl Client {
     }
 
     async fn replace(&self, key: i64) {
-        let Ok(Some(seen)) = self.cache.get(&key).await else { return };
+        let Some(seen) = self.get(key).await else { return };
         let version = seen.served().version;
         self.put(key, Wish::Replace(*seen, self.number()), Some(version)).await;
     }

@@ -1,0 +1,224 @@
+//! Random programs over stacks that hold a tier, compared with a plain map step by step.
+//!
+//! The suite shows that a tier does what the contract says of each operation. The machine shows what
+//! users have of it: caches over the tier read like one map. It builds random stacks around it, near
+//! tiers and [fakes](crate::Fake) before it and behind it, in one process or in several that share all
+//! tiers, and runs random programs on them: reads, loads and batches of them, every kind of write,
+//! lives, clears, tiers that fail, hang and forget, processes that are restarted. A program that finds
+//! a difference is shrunk to a short one.
+//!
+//! [`machine!`](crate::machine!) makes tests of it; [`Machine`] runs it as a plain function, also over
+//! a near tier of one's own. Operations come one after the other, fills and repayments are under way
+//! between them; for whole processes at the same time see [`simulation`](crate::simulation).
+
+mod run;
+mod shape;
+mod stack;
+mod step;
+mod truth;
+
+use std::fmt;
+
+use proptest::{
+    strategy::Strategy,
+    test_runner::{Config, TestCaseError, TestError, TestRunner},
+};
+use proptest_state_machine::Sequential;
+use terrace_core::{Clock, Near, Role};
+
+use crate::{Fake, simulation::PlainNear, suite::Subject};
+use shape::Shape;
+use step::Step;
+use truth::Truth;
+
+/// A run of random programs; made by [`alone`](Machine::alone) or [`together`](Machine::together).
+///
+/// # Example
+/// ```
+/// use terrace_conformance::{Fake, machine::Machine, suite::Subject};
+/// use terrace_core::{Clock, Role};
+///
+/// async fn mine() -> Subject {
+///     let hand = Clock::manual();
+///     let fake = Fake::with_clock("mine", hand.clock());
+///     Subject::new(fake.clone()).second(fake.another_handle()).manual_clock(&hand)
+/// }
+/// Machine::together().cases(8).run(Role::Cache, mine).unwrap();
+/// ```
+#[derive(Clone, Debug)]
+pub struct Machine<N = PlainNear> {
+    alone: bool,
+    cases: u32,
+    near: fn() -> N,
+}
+
+/// The most steps of a program.
+const STEPS: usize = 60;
+
+impl Machine {
+    /// One process. Cache tiers before a store also fail, hang (in virtual time) and forget: no read
+    /// shows it.
+    pub fn alone() -> Self {
+        Self { alone: true, cases: 64, near: PlainNear::new }
+    }
+
+    /// Two or three processes over the same tiers: what one has written, all read. They have near
+    /// tiers where a fake that tells them of every change at once stands before the others: what the
+    /// log of a real server tells comes a while after the write.
+    pub fn together() -> Self {
+        Self { alone: false, ..Self::alone() }
+    }
+}
+
+impl<N: Near<u64, u64>> Machine<N> {
+    /// How many programs are run; 64 unless set. One has up to 60 steps, of one to three trips each.
+    #[must_use]
+    pub fn cases(self, cases: u32) -> Self {
+        Self { cases, ..self }
+    }
+
+    /// The near tier of each process, where it has one; a plain map unless set.
+    #[must_use]
+    pub fn near<M: Near<u64, u64>>(self, near: fn() -> M) -> Machine<M> {
+        Machine { alone: self.alone, cases: self.cases, near }
+    }
+
+    /// Runs programs over the tiers that `make` gives: one subject a program, under a namespace of its
+    /// own, as a cache tier or as the store.
+    ///
+    /// A subject with a [second handle](Subject::second) gives each process one of the two; one with
+    /// [`evict`](Subject::evict) forgets keys on cue. On a [manual clock](Subject::manual_clock) lives
+    /// end, tiers hang, and tokio's time is paused: such a tier must answer within this process, and
+    /// off its own threads. On the host's clock no life ends within a program.
+    ///
+    /// # Errors
+    /// The shortest program that was found to tell the caches from a map.
+    pub fn run<F>(self, role: Role, make: impl Fn() -> F) -> Result<(), Counterexample>
+    where
+        F: Future<Output = Subject>,
+    {
+        self.run_in(Some(role), make)
+    }
+
+    /// Runs programs over the near tier alone.
+    ///
+    /// # Errors
+    /// As [`run`](Machine::run).
+    pub fn run_near(self) -> Result<(), Counterexample> {
+        let unused = async || {
+            let hand = Clock::manual();
+            Subject::new(Fake::with_clock("unused", hand.clock())).manual_clock(&hand)
+        };
+        Self { alone: true, ..self }.run_in(None, unused)
+    }
+
+    fn run_in<F>(self, seat: Option<Role>, make: impl Fn() -> F) -> Result<(), Counterexample>
+    where
+        F: Future<Output = Subject>,
+    {
+        let not_run = |what: String| Counterexample { stack: String::new(), steps: Vec::new(), what };
+        let runtime = || run::runtime(false).map_err(|error| not_run(error.to_string()));
+        let (timed, logged) = runtime()?.block_on(async { stack::probe(&make().await) });
+        let alone = self.alone;
+        let programs = Sequential::new(
+            (1..STEPS).into(),
+            move || Shape::any(seat, alone, timed, logged).prop_map(Truth::new),
+            run::permits,
+            |_: &Truth| Step::any(),
+            Truth::after,
+        );
+        let config = Config { cases: self.cases, failure_persistence: None, ..Config::default() };
+        let found = TestRunner::new(config).run(&programs, |(truth, steps, seen)| {
+            let fail = |what: String| TestCaseError::fail(what);
+            let runtime = run::runtime(timed).map_err(|error| fail(error.to_string()))?;
+            let ended = runtime.block_on(async {
+                let subject = make().await;
+                run::run(truth, &steps, seen, subject, self.near).await
+            });
+            ended.map_err(|failure| fail(failure.to_string()))
+        });
+        found.map_err(|error| match error {
+            TestError::Abort(reason) => not_run(reason.to_string()),
+            TestError::Fail(reason, (truth, steps, _)) => Counterexample {
+                stack: truth.shape.to_string(),
+                steps: steps.iter().map(|step| format!("{step:?}")).collect(),
+                what: reason.to_string(),
+            },
+        })
+    }
+}
+
+/// A program after which caches do not read like a map.
+pub struct Counterexample {
+    stack: String,
+    steps: Vec<String>,
+    what: String,
+}
+
+impl fmt::Display for Counterexample {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}\n  in {}, after", self.what, self.stack)?;
+        self.steps.iter().try_for_each(|step| writeln!(f, "    {step}"))
+    }
+}
+
+impl fmt::Debug for Counterexample {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl std::error::Error for Counterexample {}
+
+/// Makes two tests for each role of a tier: one process over it, and several that share it.
+///
+/// The first argument is the path of an `async fn() -> Subject`, the one that
+/// [`tier_suite!`](crate::tier_suite) takes; the last says how many programs each test runs, some 200
+/// for a tier in memory and ten for a server. `cache` or `store` between them picks one role.
+///
+/// ```
+/// use terrace_conformance::{Fake, suite::Subject};
+///
+/// async fn mine() -> Subject {
+///     Subject::new(Fake::new())
+/// }
+/// terrace_conformance::machine!(mine, cases = 10);
+/// # fn main() {}
+/// ```
+#[macro_export]
+macro_rules! machine {
+    ($make:path, cases = $cases:expr) => {
+        $crate::machine!($make, cache, cases = $cases);
+        $crate::machine!($make, store, cases = $cases);
+    };
+    ($make:path, cache, cases = $cases:expr) => {
+        #[test]
+        fn a_cache_over_it_reads_like_a_map() -> ::std::result::Result<(), $crate::machine::Counterexample> {
+            $crate::machine::Machine::alone().cases($cases).run($crate::machine::CACHE, $make)
+        }
+
+        #[test]
+        fn caches_that_share_it_read_like_one_map()
+        -> ::std::result::Result<(), $crate::machine::Counterexample> {
+            $crate::machine::Machine::together().cases($cases).run($crate::machine::CACHE, $make)
+        }
+    };
+    ($make:path, store, cases = $cases:expr) => {
+        #[test]
+        fn a_cache_of_its_records_reads_like_a_map()
+        -> ::std::result::Result<(), $crate::machine::Counterexample> {
+            $crate::machine::Machine::alone().cases($cases).run($crate::machine::STORE, $make)
+        }
+
+        #[test]
+        fn caches_of_its_records_read_like_one_map()
+        -> ::std::result::Result<(), $crate::machine::Counterexample> {
+            $crate::machine::Machine::together().cases($cases).run($crate::machine::STORE, $make)
+        }
+    };
+}
+
+#[doc(hidden)]
+pub const CACHE: Role = Role::Cache;
+#[doc(hidden)]
+pub const STORE: Role = Role::Store;

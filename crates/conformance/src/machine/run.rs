@@ -1,0 +1,220 @@
+//! One case: its steps, one by one, each compared with the map.
+
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use terrace_core::{BoxError, Error, ErrorKind, Item, Many, Near, Version};
+use tokio::{runtime::Runtime, time::sleep};
+
+use super::{
+    shape::Shape,
+    stack::Stack,
+    step::{Act, KEYS, Step},
+    truth::Truth,
+};
+use crate::suite::{Outcome, Subject, ensure, ensure_eq};
+
+/// A runtime for a case: with paused time where the clock is turned by hand.
+pub(super) fn runtime(timed: bool) -> std::io::Result<Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().start_paused(timed).build()
+}
+
+/// Carries out all steps and reads everything in the end. `seen` counts the steps that were begun.
+pub(super) async fn run<N: Near<u64, u64>>(
+    mut truth: Truth,
+    steps: &[Step],
+    seen: Option<Arc<AtomicUsize>>,
+    subject: Subject,
+    near: fn() -> N,
+) -> Outcome {
+    let mut stack = Stack::new(&truth.shape, subject, near)?;
+    for step in steps {
+        if let Some(seen) = &seen {
+            seen.fetch_add(1, Ordering::SeqCst);
+        }
+        truth = truth.after(step);
+        if !bears_fills(&step.act) {
+            stack.settle().await;
+        }
+        // Each carries out what is its own.
+        stack.read(step.process, &step.act, &truth).await?;
+        stack.write(step.process, &step.act, &truth).await?;
+        stack.strike(step.process, &step.act).await?;
+        stack.pass(&step.act).await;
+        if fills(&step.act, truth.shape.store) {
+            stack.filling.insert(step.process % stack.caches.len());
+        }
+    }
+    stack.settle().await;
+    for process in 0..stack.caches.len() {
+        for key in 0..KEYS {
+            stack.read(process, &Act::Get(key), &truth).await?;
+        }
+        stack.cache(process).settled().await;
+        ensure_eq!(stack.cache(process).stats().flights, 0, "flights that are under way in the end");
+    }
+    Ok(())
+}
+
+/// Whether it leaves copies under way that others read: they are filled off the caller's path. What a
+/// store has, all read there.
+const fn fills(act: &Act, store: bool) -> bool {
+    matches!(act, Act::Refresh(..)) || !store && matches!(act, Act::GetOrLoad(..) | Act::LoadMany(..))
+}
+
+/// Whether what comes of it is the same with fills under way and after them: a write that asks for
+/// nothing, and what is of no one process.
+const fn bears_fills(act: &Act) -> bool {
+    matches!(
+        act,
+        Act::Put(..)
+            | Act::PutMany(..)
+            | Act::Invalidate(_)
+            | Act::Remove(_)
+            | Act::RemoveMany(_)
+            | Act::Clear
+            | Act::Beat
+            | Act::Lose
+            | Act::Advance(_)
+            | Act::Pause
+    )
+}
+
+impl<N: Near<u64, u64>> Stack<N> {
+    async fn settle(&mut self) {
+        for process in std::mem::take(&mut self.filling) {
+            self.cache(process).settled().await;
+        }
+    }
+
+    /// `truth` is what must be true after it.
+    async fn read(&self, process: usize, act: &Act, truth: &Truth) -> Outcome {
+        let cache = self.cache(process);
+        match act {
+            Act::Get(key) => {
+                let got = cache.get(&name(*key)).await?.map(|value| *value);
+                ensure_eq!(got, truth.value(*key), "process {process} reads key {key}");
+            }
+            Act::GetMany(keys) => agree(cache.get_many(&names(keys)).await, keys, truth)?,
+            Act::GetOrLoad(key, value) => {
+                let got = cache.get_or_load(&name(*key), || load(*value)).await?;
+                ensure_eq!(Some(*got), truth.value(*key), "process {process} reads or loads key {key}");
+            }
+            Act::LoadMany(keys, value) => {
+                let value = *value;
+                let load = |missing: terrace_core::Missing<u64>| async move {
+                    let value = load(value).await?;
+                    Ok::<_, BoxError>(missing.keys().iter().map(|key| (*key, value)).collect::<Vec<_>>())
+                };
+                agree(cache.get_or_load_many(&names(keys), load).await, keys, truth)?;
+            }
+            Act::Refresh(key, value) => {
+                let got = cache.refresh(&name(*key), |_| load(*value)).await?.map(|value| *value);
+                ensure_eq!(got, truth.value(*key), "process {process} refreshes key {key}");
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    async fn write(&self, process: usize, act: &Act, truth: &Truth) -> Outcome {
+        let cache = self.cache(process);
+        match act {
+            Act::Put(key, value, life) => {
+                let item = Item::new(*value);
+                let life = life.map(|millis| self.shape.life(millis));
+                cache.put(&name(*key), life.map_or(item.clone(), |life| item.ttl(life))).await?;
+            }
+            Act::PutMany(keys, value) => {
+                let items: Vec<_> = distinct(keys).map(|key| (key, *value)).collect();
+                for put in cache.put_many(items).await {
+                    put?;
+                }
+            }
+            Act::PutIfAbsent(key, value) => {
+                let put = cache.put_if_absent(&name(*key), *value).await?;
+                ensure!(!put || truth.value(*key) == Some(*value), "key {key} was put over a value");
+            }
+            Act::Replace(key, value) => {
+                if let Some(seen) = cache.get(&name(*key)).await? {
+                    let version = seen.served().version;
+                    ensure!(
+                        cache.replace(&name(*key), version, *value).await?,
+                        "key {key} was read at version {version}, and not replaced"
+                    );
+                }
+            }
+            Act::ReplaceUnseen(key, value) => {
+                let replaced = cache.replace(&name(*key), Version::from_u64(1), *value).await?;
+                ensure!(!replaced, "key {key} was replaced at a version that never was");
+            }
+            Act::Invalidate(key) => tried(cache.invalidate(&name(*key)).await)?,
+            Act::Remove(key) => tried(cache.remove(&name(*key)).await)?,
+            Act::RemoveMany(keys) => {
+                let keys: Vec<u64> = distinct(keys).collect();
+                for removed in cache.remove_many(&keys).await {
+                    tried(removed)?;
+                }
+            }
+            Act::Expire(key, millis) => tried(cache.expire(&name(*key), self.shape.life(*millis)).await)?,
+            Act::Clear => {
+                tried(cache.clear().await)?;
+                (self.subject.wait)(self.subject.hears_within).await;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    async fn pass(&self, act: &Act) {
+        match act {
+            Act::Advance(millis) => (self.subject.wait)(Duration::from_millis((*millis).into())).await,
+            // Longer than a budget, in virtual time.
+            Act::Pause => sleep(Duration::from_millis(if self.shape.timed { 120 } else { 2 })).await,
+            _ => {}
+        }
+    }
+}
+
+/// What tells the steps of a run apart from those that shrinking makes of them.
+pub(super) fn permits(truth: &Truth, step: &Step) -> bool {
+    Shape::permits(&truth.shape, &step.act)
+}
+
+fn name(key: u8) -> u64 {
+    key.into()
+}
+
+fn names(keys: &[u8]) -> Vec<u64> {
+    keys.iter().copied().map(name).collect()
+}
+
+fn distinct(keys: &[u8]) -> impl Iterator<Item = u64> + use<> {
+    keys.iter().copied().map(name).collect::<BTreeSet<u64>>().into_iter()
+}
+
+async fn load(value: u64) -> Result<u64, BoxError> {
+    sleep(Duration::from_millis(1)).await;
+    Ok(value)
+}
+
+/// A removal that a lost tier did not confirm is reported, and has happened all the same.
+fn tried<T>(result: Result<T, Error>) -> Result<(), Error> {
+    match result {
+        Err(error) if error.kind() != ErrorKind::Partial => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn agree(many: Many<u64>, keys: &[u8], truth: &Truth) -> Outcome {
+    let got: Vec<_> = many.into_values()?.into_iter().map(|value| value.map(|value| *value)).collect();
+    let wanted: Vec<_> = keys.iter().map(|key| truth.value(*key)).collect();
+    ensure_eq!(got, wanted, "keys {keys:?} in one batch");
+    Ok(())
+}

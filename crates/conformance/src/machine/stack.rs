@@ -1,0 +1,174 @@
+//! The caches of a case, over the tier under test and fakes.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use terrace_core::{
+    Backend, Builder, Cache, ErrorKind, InvalidationLog, Level, Near, Result, Role, Space, Tier, TierKey,
+    TierSettings, key::key_digest,
+};
+
+use super::{shape::Shape, step::Act};
+use crate::{Fake, Fault, Faulty, suite::Subject};
+
+/// Enough for a server on a busy machine: what fails within it has failed.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// All that a case is run on.
+pub(super) struct Stack<N> {
+    pub(super) shape: Shape,
+    pub(super) subject: Subject,
+    pub(super) caches: Vec<Cache<u64, u64, N>>,
+    /// Processes that fill copies.
+    pub(super) filling: BTreeSet<usize>,
+    near: fn() -> N,
+    namespace: String,
+    /// The cache tiers, from near to far; `None` for the tier under test.
+    tiers: Vec<Option<Fake>>,
+    /// Where one process has the stack: the cache tiers as it has them.
+    faulty: Vec<Faulty<Handle>>,
+    store: Fake,
+}
+
+/// Whether the clock of a tier under test is turned by hand, and whether it has a log in a cache.
+pub(super) fn probe(subject: &Subject) -> (bool, bool) {
+    let tier = subject.backend.open(&space("machine-probe".to_owned()));
+    (subject.virtual_time, tier.is_ok_and(|tier| tier.log().is_some()))
+}
+
+/// Of copies; its budget is nobody's.
+fn space(namespace: String) -> Space {
+    Space {
+        namespace,
+        tenant: None,
+        role: Role::Cache,
+        level: Level::Fenced,
+        schema: 0,
+        shape: 0,
+        budget: PATIENCE,
+    }
+}
+
+impl<N: Near<u64, u64>> Stack<N> {
+    /// Within the runtime of the case.
+    pub(super) fn new(shape: &Shape, subject: Subject, near: fn() -> N) -> Result<Self> {
+        let fake = |name: &str| Fake::with_clock(name, subject.clock.clone());
+        let tier = |at: usize| match at {
+            at if shape.is_subject(at) => None,
+            0 if shape.nearer > 0 => Some(fake("tier0").with_log()),
+            at => Some(fake(&format!("tier{at}"))),
+        };
+        let tiers = (0..shape.tiers()).map(tier).collect();
+        let (store, caches) = (fake("store"), Vec::new());
+        let namespace = format!("machine-{:016x}", fastrand::u64(..));
+        let (faulty, filling) = (Vec::new(), BTreeSet::new());
+        let mut stack =
+            Self { shape: shape.clone(), subject, caches, filling, near, namespace, tiers, faulty, store };
+        if shape.processes == 1 {
+            stack.faulty = (0..stack.tiers.len()).map(|tier| Faulty::new(stack.handle(tier, 0))).collect();
+        }
+        for process in 0..shape.processes {
+            let cache = stack.build(process)?;
+            stack.caches.push(cache);
+        }
+        Ok(stack)
+    }
+
+    pub(super) fn cache(&self, process: usize) -> &Cache<u64, u64, N> {
+        &self.caches[process % self.caches.len()]
+    }
+
+    fn build(&self, process: usize) -> Result<Cache<u64, u64, N>> {
+        let near = if self.shape.near { (self.near)() } else { N::off() };
+        let mut builder = Builder::new(self.namespace.clone(), near).clock(self.subject.clock.clone());
+        // In virtual time the default budgets hold.
+        let patience = (!self.shape.timed).then_some(PATIENCE);
+        for tier in 0..self.tiers.len() {
+            builder = match (self.faulty.get(tier).cloned(), patience) {
+                (Some(tier), None) => builder.tier(tier),
+                (Some(tier), Some(budget)) => builder.tier(tier.budget(budget)),
+                (None, None) => builder.tier(self.handle(tier, process)),
+                (None, Some(budget)) => builder.tier(self.handle(tier, process).budget(budget)),
+            };
+        }
+        if self.shape.store {
+            let store = match self.shape.seat {
+                Some(Role::Store) => Handle(self.subject_of(process)),
+                _ => Handle(Arc::new(self.store.another_handle())),
+            };
+            builder = match patience {
+                None => builder.store(store),
+                Some(budget) => builder.store(store.budget(budget)),
+            };
+        }
+        builder.build()
+    }
+
+    /// A cache tier as a process has it.
+    fn handle(&self, tier: usize, process: usize) -> Handle {
+        Handle(match &self.tiers[tier] {
+            Some(fake) => Arc::new(fake.another_handle()),
+            None => self.subject_of(process),
+        })
+    }
+
+    fn subject_of(&self, process: usize) -> Arc<dyn Backend> {
+        let second = self.subject.second.as_ref().filter(|_| process % 2 == 1);
+        Arc::clone(second.unwrap_or(&self.subject.backend))
+    }
+
+    /// What happens to a process or to a tier.
+    pub(super) async fn strike(&mut self, process: usize, act: &Act) -> Result<()> {
+        match act {
+            Act::Restart => {
+                let process = process % self.caches.len();
+                self.caches[process] = self.build(process)?;
+            }
+            Act::Beat => self.log(|fake| fake.log().beat()),
+            Act::Lose => self.log(|fake| fake.log().lose()),
+            Act::Evict(tier, key) => self.evict(*tier, *key).await,
+            Act::Down(tier) => {
+                self.faulty[*tier].arm(Fault::fail(ErrorKind::Unavailable).times(usize::MAX));
+            }
+            Act::Hang(tier) => self.faulty[*tier].arm(Fault::hang().times(usize::MAX)),
+            Act::Up(tier) => self.faulty[*tier].disarm(),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn log(&self, tell: impl Fn(&Fake)) {
+        self.tiers.first().and_then(Option::as_ref).into_iter().for_each(tell);
+    }
+
+    async fn evict(&self, tier: usize, key: u8) {
+        let bytes = Bytes::copy_from_slice(&u64::from(key).to_be_bytes());
+        match (&self.tiers[tier], &self.subject.evict) {
+            (Some(fake), _) => _ = fake.evict(&self.namespace, &bytes),
+            (None, Some(evict)) => {
+                let digest = key_digest(&self.namespace, None, &bytes);
+                evict(space(self.namespace.clone()), TierKey { bytes, digest }).await;
+            }
+            // It forgets nothing on demand.
+            (None, None) => {}
+        }
+    }
+}
+
+/// A backend of whatever type.
+#[derive(Clone)]
+pub(super) struct Handle(Arc<dyn Backend>);
+
+impl Backend for Handle {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    fn open(&self, space: &Space) -> Result<Arc<dyn Tier>> {
+        self.0.open(space)
+    }
+
+    fn log(&self) -> Option<Arc<dyn InvalidationLog>> {
+        self.0.log()
+    }
+}
