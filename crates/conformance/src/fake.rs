@@ -219,6 +219,14 @@ impl Fake {
         *self.server.data.lock() = saved.0.clone();
     }
 
+    /// [`go_back`](Self::go_back), but for one namespace.
+    pub(crate) fn go_back_but_for(&self, saved: &Saved, namespace: &str) {
+        let mut data = self.server.data.lock();
+        let Data { cells, epochs } = std::mem::replace(&mut *data, saved.0.clone());
+        data.cells.extend(cells.into_iter().filter(|((of, ..), _)| of == namespace));
+        data.epochs.extend(epochs.into_iter().filter(|((of, _), _)| of == namespace));
+    }
+
     /// All copies are dead from now on: they are of an epoch that is over.
     pub(crate) fn renew_epochs(&self) {
         self.server.data.lock().epochs.clear();

@@ -50,6 +50,18 @@ pub enum Defence {
     InTime,
     /// Near over a shared tier is as new as the relay's marks say, not as the log that was heard.
     Marks,
+    /// A mark proves the moment of the move before it, not its own.
+    LastButOne,
+    /// What its age alone proves lives from its question on.
+    FromQuestion,
+    /// At level `Strong` whoever shared a load reads what it made.
+    ReadAgain,
+    /// A relay that finds no mark drops all copies.
+    Begin,
+    /// A relay whose place the truth's log does not know any more drops all copies.
+    Missed,
+    /// Of more changes than a relay's step takes, all copies go.
+    TooMany,
 }
 
 thread_local! {

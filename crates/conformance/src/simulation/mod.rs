@@ -71,11 +71,47 @@ pub struct Run {
 /// # Cost
 /// A few tens of milliseconds for a plan of a virtual second.
 pub fn simulate(plan: &Plan) -> Result<Run> {
-    run_in(plan, Hooks::default, false)
+    run_in(plan, Parts::TRUE)
 }
 
-fn run_in(plan: &Plan, rules: fn() -> Hooks, lies: bool) -> Result<Run> {
-    let (history, counts) = world::World::new(plan, rules, lies).run()?;
+/// How the parts of a run work; switches put broken ones in.
+#[derive(Clone, Copy)]
+struct Parts {
+    /// Those of the servers.
+    rules: fn() -> Hooks,
+    links: Links,
+    returns: Returns,
+}
+
+/// What becomes of what a process asks of a server.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Links {
+    /// It is asked.
+    True,
+    /// Drops that failed are answered as if they had not.
+    Lying,
+    /// A relay's step is made in two: the drops, then the mark.
+    Torn,
+}
+
+/// What becomes of a server that goes back in time.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Returns {
+    /// All that it keeps goes back, and who finds it out makes the copies dead.
+    True,
+    /// The relay's mark stays as it is.
+    WithoutMark,
+    /// Who finds it out says so, and believes the copies.
+    Believed,
+}
+
+impl Parts {
+    /// As they should.
+    const TRUE: Self = Self { rules: Hooks::default, links: Links::True, returns: Returns::True };
+}
+
+fn run_in(plan: &Plan, parts: Parts) -> Result<Run> {
+    let (history, counts) = world::World::new(plan, parts).run()?;
     let Linear { violations, keys, undecided } = judge(&plan.stack, &history);
     Ok(Run { history, counts, violations, keys, undecided })
 }

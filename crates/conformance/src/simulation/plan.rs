@@ -209,6 +209,8 @@ pub enum Trouble {
     Deafen(usize, usize, u64),
     /// A server forgets the entries of its log.
     Trim(usize),
+    /// A cache tier evicts the mark of its relays.
+    LoseMark(usize),
     /// Another program deletes a record in the store, and tells nobody.
     Foreign(u64),
 }
@@ -314,8 +316,10 @@ impl Plan {
         let way = if rng.bool() { Way::There } else { Way::Back };
         let kinds = 20 + if self.stack.log { 6 } else { 0 };
         let foreign = self.stack.outbox && rng.u8(..8) == 0;
+        let unmarked = self.stack.outbox && rng.u8(..32) == 0;
         let what = match rng.u8(..kinds) {
             _ if foreign => Trouble::Foreign(rng.u64(..self.keys)),
+            _ if unmarked => Trouble::LoseMark(0),
             20..24 => Trouble::Deafen(slot, 0, rng.u64(20..2_000)),
             24 => Trouble::Trim(0),
             25 => Trouble::Save(0),
@@ -329,8 +333,14 @@ impl Plan {
             18 => Trouble::Save(cache),
             _ => Trouble::GoBack(cache),
         };
-        let of_tier =
-            matches!(what, Trouble::Evict(..) | Trouble::Flush(_) | Trouble::Save(_) | Trouble::GoBack(_));
+        let of_tier = matches!(
+            what,
+            Trouble::Evict(..)
+                | Trouble::LoseMark(_)
+                | Trouble::Flush(_)
+                | Trouble::Save(_)
+                | Trouble::GoBack(_)
+        );
         (!of_tier || self.stack.tiers > 0).then_some(Fault { at, what })
     }
 }

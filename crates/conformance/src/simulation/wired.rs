@@ -12,12 +12,13 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use terrace_core::{
-    Backend, Error, ErrorKind, Follower, InvalidationLog, Level, Notice, Op, Publication, Publish, Replay,
-    Reply, Result, Space, Tier, TierKey, Version,
+    Backend, Dropped, Error, ErrorKind, Follower, InvalidationLog, Level, Notice, Op, Publication, Publish,
+    Replay, Reply, Result, Space, Tier, TierKey, Version,
 };
 use tokio::time::timeout;
 
 use super::{
+    Links,
     call::{Answer, Ask, Call, Target},
     follow::Hub,
     log::Logbook,
@@ -29,8 +30,7 @@ use crate::history::Fact;
 pub(super) struct Wired {
     pub(super) hub: Arc<Hub>,
     pub(super) server: Arc<dyn Backend>,
-    /// Writes that failed are answered as if they had not: a switch.
-    pub(super) lies: bool,
+    pub(super) links: Links,
 }
 
 impl Backend for Wired {
@@ -40,7 +40,7 @@ impl Backend for Wired {
 
     fn open(&self, space: &Space) -> Result<Arc<dyn Tier>> {
         let (hub, tier, space) = (Arc::clone(&self.hub), self.server.open(space)?, Arc::new(space.clone()));
-        Ok(Arc::new(WiredTier { hub, space, tier, lies: self.lies, follows: AtomicBool::new(false) }))
+        Ok(Arc::new(WiredTier { hub, space, tier, links: self.links, follows: AtomicBool::new(false) }))
     }
 
     fn log(&self) -> Option<Arc<dyn InvalidationLog>> {
@@ -52,7 +52,7 @@ struct WiredTier {
     hub: Arc<Hub>,
     space: Arc<Space>,
     tier: Arc<dyn Tier>,
-    lies: bool,
+    links: Links,
     /// Its process follows the log: changes made here are known to it.
     follows: AtomicBool,
 }
@@ -81,7 +81,7 @@ impl WiredTier {
 impl Tier for WiredTier {
     async fn apply(&self, key: &TierKey, op: Op) -> Result<Reply> {
         let ask = |op| self.ask(|target| Ask::One(target, key.clone(), op));
-        if self.lies && matches!(op, Op::Invalidate { .. }) {
+        if self.links == Links::Lying && matches!(op, Op::Invalidate { .. }) {
             // Its caller gives up; what is answered here instead comes just before.
             let asked = timeout(LIE, ask(op)).await;
             let lie = Reply::Done { existed: true, version: Version::NONE };
@@ -137,7 +137,17 @@ impl InvalidationLog for WiredTier {
 #[async_trait]
 impl Publish for WiredTier {
     async fn publish(&self, publication: Publication) -> Result<Reply> {
-        one(self.ask(|target| Ask::Publish(target, publication)).await)
+        if self.links != Links::Torn {
+            return one(self.ask(|target| Ask::Publish(target, publication)).await);
+        }
+        let mark_ttl = publication.mark_ttl;
+        let drop = |Dropped { key, version, .. }| (key, Op::Invalidate { version, mark_ttl });
+        let drops = publication.drops.into_iter().map(drop).collect::<Vec<_>>();
+        if !drops.is_empty() {
+            self.apply_many(drops).await.into_iter().collect::<Result<Vec<_>>>()?;
+        }
+        let mark = Publication { drops: Vec::new(), ..publication };
+        one(self.ask(|target| Ask::Publish(target, mark)).await)
     }
 }
 

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use futures_util::FutureExt;
 use terrace_core::{
     Admission, Backend, Builder, Clock, Coalesce, Expiry, Freshness, Keeping, Level, Lifetime, ManualClock,
-    OnStale, Op, Result, Role, Space, StaleHit, Stampede, TierKey, TierSettings, Writing,
+    Mark, OnStale, Op, Result, Role, Space, StaleHit, Stampede, TierKey, TierSettings, Writing,
 };
 use tokio::{
     runtime::Runtime,
@@ -13,6 +13,7 @@ use tokio::{
 };
 
 use super::{
+    Links, Parts, Returns,
     call::{Link, Target},
     client::{Client, Stacked},
     follow::Hub,
@@ -26,7 +27,7 @@ use super::{
 };
 use crate::{
     Fake,
-    fake::{Hooks, Saved},
+    fake::Saved,
     history::{At, End, Fact, History, Process, Truth, Wish},
 };
 
@@ -48,7 +49,8 @@ pub(super) struct World<'a> {
     servers: Vec<Server>,
     slots: Vec<Slot>,
     lives: Process,
-    lies: bool,
+    links: Links,
+    returns: Returns,
 }
 
 struct Server {
@@ -77,8 +79,8 @@ struct Instance {
 }
 
 impl<'a> World<'a> {
-    /// A world whose servers work as `rules` says, and whose links may lie about failed drops.
-    pub(super) fn new(plan: &'a Plan, rules: fn() -> Hooks, lies: bool) -> Self {
+    /// A world of these parts.
+    pub(super) fn new(plan: &'a Plan, Parts { rules, links, returns }: Parts) -> Self {
         // Core draws its tokens, epochs and chances from the thread's generator.
         fastrand::seed(plan.seed);
         let truth = if plan.stack.store { Truth::Store } else { Truth::Origin };
@@ -98,13 +100,14 @@ impl<'a> World<'a> {
             let kept = (plan.stack.log && nearest) || (plan.stack.outbox && store);
             let fake = if kept { fake.with_log() } else { fake };
             let complete = plan.stack.tiers < 2;
-            let log = Logbook::new(fake.clone(), number, told, kept, complete);
+            let believes = returns == Returns::Believed;
+            let log = Logbook::new(fake.clone(), number, told, kept, complete, believes);
             Server { fake, log, saved: None, up_again: None }
         };
         let servers: Vec<Server> = (0..plan.stack.servers()).map(server).collect();
         let network = Network::new(plan.seed, plan.weather, servers.len(), Arc::clone(&recorder));
         let slots = (0..plan.processes).map(|_| Slot { instance: None, until: 0 }).collect();
-        Self { plan, tick: 0, hand, recorder, network, servers, slots, lives: 0, lies }
+        Self { plan, tick: 0, hand, recorder, network, servers, slots, lives: 0, links, returns }
     }
 
     pub(super) fn run(mut self) -> Result<(History, Counts)> {
@@ -208,7 +211,10 @@ impl<'a> World<'a> {
             Trouble::GoBack(tier) => {
                 let server = &self.servers[tier];
                 if let Some((saved, log)) = &server.saved {
-                    server.fake.go_back(saved);
+                    match self.returns {
+                        Returns::WithoutMark => server.fake.go_back_but_for(saved, &marks().namespace),
+                        Returns::True | Returns::Believed => server.fake.go_back(saved),
+                    }
                     server.log.go_back(log);
                     self.network.restart(tier);
                     self.recorder.fact(Fact::WentBack);
@@ -216,6 +222,10 @@ impl<'a> World<'a> {
             }
             Trouble::Deafen(slot, server, millis) => self.network.deafen(slot, server, tick + millis),
             Trouble::Foreign(key) => self.remove(key),
+            Trouble::LoseMark(tier) => {
+                let mark = Mark::key(NAMESPACE);
+                self.servers[tier].fake.evict(&marks().namespace, &mark.bytes);
+            }
             Trouble::Trim(server) => self.servers[server].log.trim(),
         }
     }
@@ -223,15 +233,7 @@ impl<'a> World<'a> {
     /// Another program deletes a record.
     fn remove(&self, key: u64) {
         let Some(Server { fake, log, .. }) = self.servers.get(self.plan.stack.tiers) else { return };
-        let space = Space {
-            namespace: NAMESPACE.to_owned(),
-            tenant: None,
-            role: Role::Store,
-            level: self.plan.stack.level,
-            schema: 0,
-            shape: 0,
-            budget: STORE_BUDGET,
-        };
+        let space = Space { level: self.plan.stack.level, ..space(Role::Store) };
         let Ok(tier) = fake.another_handle().open(&space) else { return };
         let (bytes, op) = (key.to_be_bytes().to_vec(), Op::Remove { mark_ttl: Duration::from_secs(60) });
         let key = TierKey { bytes: bytes.into(), digest: [0; 16] };
@@ -298,7 +300,7 @@ impl<'a> World<'a> {
             let link = Link { slot, process, server, role, authority, fussy };
             let backend: Arc<dyn Backend> = Arc::new(fake.another_handle());
             let hub = Hub::new(Arc::clone(&self.network), link, Arc::clone(log));
-            let wired = Wired { hub, server: backend, lies: self.lies };
+            let wired = Wired { hub, server: backend, links: self.links };
             builder = match role {
                 Role::Cache => builder.tier(wired),
                 Role::Store => builder.store(wired.budget(STORE_BUDGET)),
@@ -309,6 +311,16 @@ impl<'a> World<'a> {
 }
 
 const NAMESPACE: &str = "sim";
+
+fn space(role: Role) -> Space {
+    let (namespace, level) = (NAMESPACE.to_owned(), Level::Fenced);
+    Space { namespace, tenant: None, role, level, schema: 0, shape: 0, budget: STORE_BUDGET }
+}
+
+/// Where the relays' marks are.
+fn marks() -> Space {
+    Mark::space(&space(Role::Cache))
+}
 
 impl Instance {
     /// Runs everything that is ready in this millisecond, beginning with `acts`.

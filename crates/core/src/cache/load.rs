@@ -226,7 +226,8 @@ where
         let created = self.is_created(chain, &item);
         let proven_at = if created { self.clock.now() } else { self.proof_of_load(seat.began) };
         // Where nothing but its age proves a copy, it lives from its question on.
-        let written = if matches!(self.grounds, Grounds::Age) { seat.began } else { self.clock.now() };
+        let aged = matches!(self.grounds, Grounds::Age) && stands(Defence::FromQuestion);
+        let written = if aged { seat.began } else { self.clock.now() };
         let deadlines = self.deadlines_from(written, item.value.is_none(), item.ttl);
         let deadlines = deadlines.unwrap_or_else(|| self.no_life());
         let sealed = match (&self.wire, &item.value) {

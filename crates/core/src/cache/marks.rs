@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::proof::dated;
 use crate::{
     Backend, Clock, Error, ErrorKind, Follower, Mark, Notice, Result, Space, Tier, Timestamp, Version,
+    switch::{Defence, stands},
 };
 
 /// Moves that are remembered: at ten in a bound, those of several bounds.
@@ -106,11 +107,13 @@ impl Moves {
     /// The log has told of a move; `None` of one that was no relay's.
     fn go_to(&mut self, version: Option<Version>) {
         // The relay looked after the move before this one, and told of what it found before it moved.
-        if let (Some(before), Some(_)) = (self.latest, version) {
+        let moved = version.zip(self.heard_at);
+        let at = moved.map(|(_, at)| at);
+        let before = if stands(Defence::LastButOne) { self.latest } else { at };
+        if let (Some(before), Some(_)) = (before, version) {
             self.told = self.told.max(before);
         }
-        let moved = version.zip(self.heard_at);
-        self.latest = moved.map(|(_, at)| at);
+        self.latest = at;
         let Some(moved) = moved else { return };
         if self.known.len() == MOST {
             self.known.pop_front();

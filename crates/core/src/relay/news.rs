@@ -4,7 +4,10 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 
-use crate::{Dropped, Notice, Publication, TierKey, Version, key};
+use crate::{
+    Dropped, Notice, Publication, TierKey, Version, key,
+    switch::{Defence, stands},
+};
 
 /// The most bytes of keys in one step: a server reads them all before it does anything else.
 const MOST_BYTES: usize = 2 << 20;
@@ -55,7 +58,8 @@ impl<'a> News<'a> {
         let keys = || self.0.values().filter(|stale| !stale.all).flat_map(|stale| stale.keys.keys());
         let bytes: usize = keys().map(|key| key.len()).sum();
         if all || keys().count() > Publication::MAX_DROPS || bytes > MOST_BYTES {
-            return (vec![None], Vec::new());
+            let all = all || stands(Defence::TooMany);
+            return (if all { vec![None] } else { Vec::new() }, Vec::new());
         }
         let clears = self.tenants().filter(|(_, stale)| stale.all);
         let drops = self.tenants().filter(|(_, stale)| !stale.all).flat_map(|(tenant, stale)| {
