@@ -18,6 +18,12 @@ pub enum Defence {
     FarToNear,
     /// What a farther tier did not confirm, nearer ones are owed as well.
     NearerOwed,
+    /// A tier that refused a put as too large is not believed to have nothing older.
+    Oversize,
+    /// A load that lost to another creator gives and keeps the winner.
+    Winner,
+    /// A load that lost to a removal is kept nowhere.
+    Uncached,
     /// A store's 'no row' answers no caller with a loader.
     NoRow,
     /// Near keeps a load only once the authority has taken its fill.
@@ -52,6 +58,8 @@ pub enum Defence {
     Marks,
     /// A mark proves the moment of the move before it, not its own.
     LastButOne,
+    /// A mark that is told again moves nothing.
+    Again,
     /// What its age alone proves lives from its question on.
     FromQuestion,
     /// At level `Strong` whoever shared a load reads what it made.

@@ -58,7 +58,7 @@ pub(super) struct Stream {
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
     /// Tells it from another one of the same number.
-    stamp: u64,
+    pub(super) stamp: u64,
     pub(super) origin: Process,
     pub(super) namespace: String,
     pub(super) notice: Notice,

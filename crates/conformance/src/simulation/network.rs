@@ -56,6 +56,15 @@ pub enum Way {
     Back,
 }
 
+/// Whether an entry of a log is told again.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Repeat {
+    No,
+    AtOnce,
+    /// With the entries that come next.
+    Later,
+}
+
 struct Message {
     call: Arc<Call>,
     /// `None` on its way there.
@@ -108,6 +117,17 @@ impl Network {
         for Parked { call, .. } in ended {
             let answer = call.refused();
             self.send(Way::Back, call, Some(answer));
+        }
+    }
+
+    /// Whether a follower is told of an entry again.
+    pub(super) fn repeats(&self, link: Link, stamp: u64) -> Repeat {
+        let state = self.state.lock();
+        let mut rng = Rng::with_seed(mixed(mixed(state.seed, stamp), link.slot as u64));
+        match rng.u16(..1000) {
+            chance if chance >= state.weather.twice => Repeat::No,
+            _ if rng.bool() => Repeat::AtOnce,
+            _ => Repeat::Later,
         }
     }
 
@@ -188,7 +208,7 @@ impl State {
         for cut in self.cuts.iter().filter(cut) {
             longer += cut.longer?;
         }
-        let Weather { lost, stuck, slow } = self.weather;
+        let Weather { lost, stuck, slow, .. } = self.weather;
         let place = (link.slot * 16 + link.server) as u64 * 2 + u64::from(way == Way::Back);
         let mut rng = Rng::with_seed([place, ask.name(), tick].into_iter().fold(self.seed, mixed));
         match rng.u16(..1000) {

@@ -109,11 +109,13 @@ pub struct Weather {
     pub stuck: u16,
     /// It takes 3 to 40 ms, and others overtake it.
     pub slow: u16,
+    /// What a log tells is told again, at once or with what comes next.
+    pub twice: u16,
 }
 
 impl Weather {
     /// Every message takes 1 ms.
-    pub const FAIR: Self = Self { lost: 0, stuck: 0, slow: 0 };
+    pub const FAIR: Self = Self { lost: 0, stuck: 0, slow: 0, twice: 0 };
 }
 
 /// One call of one process.
@@ -232,11 +234,12 @@ impl Plan {
         let processes = rng.usize(2..=3);
         let keys = rng.u64(2..=6);
         let length = if stack.log { rng.u64(300..2_500) } else { rng.u64(300..1_500) };
+        let twice = if rng.bool() { 0 } else { 300 };
         let weather = match rng.u8(..4) {
             0 => Weather::FAIR,
-            1 => Weather { lost: 0, stuck: 0, slow: 300 },
-            2 => Weather { lost: 5, stuck: 20, slow: 200 },
-            _ => Weather { lost: 30, stuck: 60, slow: 200 },
+            1 => Weather { lost: 0, stuck: 0, slow: 300, twice },
+            2 => Weather { lost: 5, stuck: 20, slow: 200, twice },
+            _ => Weather { lost: 30, stuck: 60, slow: 200, twice },
         };
         let (steps, faults) = (vec![], vec![]);
         let mut plan = Self { seed, stack, processes, keys, length, weather, steps, faults, calm_from: None };

@@ -12,7 +12,7 @@ use crate::{
 
 #[allow(clippy::too_many_lines, reason = "a list, of which each entry is read alone")]
 pub(super) fn switches() -> Vec<Switch> {
-    use Act::{Clear, Get, Invalidate, Load, Put};
+    use Act::{Clear, Get, Invalidate, Load, Put, Remove};
     let switch = |name, rule, off, plan| Switch { name, rule, plan, off };
     vec![
         switch("absence rejects a fill", "1", Off::Rules(|| rules(accept_on_absence)), || {
@@ -29,6 +29,14 @@ pub(super) fn switches() -> Vec<Switch> {
         switch("a store creates only what it showed absent", "2", Off::Rules(|| rules(create_over)), || {
             let stack = Stack { tiers: 0, alone: true, ..STORED };
             script(stack, &[(0, 0, Load(0, Pace::Early(30))), (10, 1, Put(0)), (50, 1, Get(0))], &[])
+        }),
+        switch("who lost to another creator has the winner", "2", Off::Core(Defence::Winner), || {
+            let steps = [(0, 0, Load(0, Pace::Early(30))), (10, 1, Put(0)), (50, 0, Get(0))];
+            script(Stack { near: true, tiers: 0, ..STORED }, &steps, &[])
+        }),
+        switch("who lost to a removal is kept nowhere", "2", Off::Core(Defence::Uncached), || {
+            let steps = [(0, 0, Load(0, Pace::Early(30))), (10, 1, Remove(0)), (50, 0, Get(0))];
+            script(Stack { near: true, tiers: 0, ..STORED }, &steps, &[])
         }),
         switch("near keeps nothing that a write overtook", "3", Off::Core(Defence::Generation), overtaken),
         switch("a write detaches the flight", "3", Off::Core(Defence::Detach), overtaken),
@@ -58,6 +66,17 @@ pub(super) fn switches() -> Vec<Switch> {
             || {
                 let steps = [(0, 0, Put(0)), (12, 0, Invalidate(0)), (80, 0, Get(0))];
                 script(COPY, &steps, &[(10, Trouble::Cut(0, 0, Way::There, 60))])
+            },
+        ),
+        switch(
+            "what a tier takes no more leaves nothing older there",
+            "7",
+            Off::Core(Defence::Oversize),
+            || {
+                // The third value is too large for the tier.
+                let steps =
+                    [(0, 0, Put(0)), (10, 0, Get(0)), (20, 0, Put(0)), (40, 0, Put(0)), (80, 0, Get(0))];
+                script(Stack { fussy: true, ..STORED }, &steps, &[])
             },
         ),
         switch("what a farther tier missed is owed nearer too", "7", Off::Core(Defence::NearerOwed), || {

@@ -7,7 +7,7 @@ use terrace_core::{Level, switch::Defence};
 use super::{COPY, LOGGED, Off, STORED, Switch, core, script};
 use crate::{
     fake::Hooks,
-    simulation::{Act, Links, Pace, Parts, Plan, Returns, Stack, Step, Trouble, Way},
+    simulation::{Act, Links, Pace, Parts, Plan, Returns, Stack, Step, Trouble, Way, Weather},
 };
 
 const BOUND: Duration = Duration::from_millis(200);
@@ -23,7 +23,7 @@ pub(super) fn switches() -> Vec<Switch> {
 }
 
 fn of_levels() -> Vec<Switch> {
-    use Act::{Forget, Get, Invalidate, Load, Put, Remove};
+    use Act::{Forget, Get, Load, Put, Remove};
     vec![
         core("a tier's copy answers while it is proven", "13", Defence::Proof, || unrelayed(PROVEN)),
         core("near goes by marks, not by the log it hears", "13", Defence::Marks, || {
@@ -39,18 +39,10 @@ fn of_levels() -> Vec<Switch> {
                 ..plan
             }
         }),
-        core("a mark proves the moment of the move before", "12", Defence::LastButOne, || {
-            // The record goes while the relay's step is on its way, and then no mark moves.
-            let mut steps = vec![(300, 0, Put(0)), (350, 1, Get(0))];
-            // The log tells of other changes, and so its moments are close to each other.
-            steps.extend((50..58).map(|tens| (10 * tens, 1, Invalidate(1))));
-            steps.push((700, 1, Get(0)));
-            let faults = [
-                (400, Trouble::Slow(0, 0, Way::There, 150, 100)),
-                (430, Trouble::Foreign(0)),
-                (500, Trouble::Crash(0, 1_000)),
-            ];
-            Plan { keys: 2, ..script(Stack { near: true, ..PROVEN }, &steps, &faults) }
+        core("a mark proves the moment of the move before", "12", Defence::LastButOne, late_mark),
+        core("a mark that is told again is no move", "12", Defence::Again, || Plan {
+            weather: Weather { twice: 1_000, ..Weather::FAIR },
+            ..late_mark()
         }),
         core("what its age proves lives from its question on", "13", Defence::FromQuestion, || {
             let life = Duration::from_millis(300);
@@ -128,6 +120,20 @@ fn of_returns() -> Vec<Switch> {
 fn unrelayed(stack: Stack) -> Plan {
     let steps = [(300, 0, Act::Put(0)), (350, 1, Act::Get(0)), (690, 1, Act::Get(0))];
     script(stack, &steps, &[(400, Trouble::Crash(0, 1_000)), (420, Trouble::Foreign(0))])
+}
+
+/// The record goes while the relay's step is on its way, and then no mark moves.
+fn late_mark() -> Plan {
+    let mut steps = vec![(300, 0, Act::Put(0)), (350, 1, Act::Get(0))];
+    // The log tells of other changes, and so its moments are close to each other.
+    steps.extend((50..58).map(|tens| (10 * tens, 1, Act::Invalidate(1))));
+    steps.push((700, 1, Act::Get(0)));
+    let faults = [
+        (400, Trouble::Slow(0, 0, Way::There, 150, 100)),
+        (430, Trouble::Foreign(0)),
+        (500, Trouble::Crash(0, 1_000)),
+    ];
+    Plan { keys: 2, ..script(Stack { near: true, ..PROVEN }, &steps, &faults) }
 }
 
 /// A record is deleted by another program as something befalls the relay.
