@@ -1,6 +1,6 @@
 //! What is old, as the truth's log tells it.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
@@ -12,16 +12,16 @@ use crate::{
 /// The most bytes of keys in one step: a server reads them all before it does anything else.
 const MOST_BYTES: usize = 2 << 20;
 
-/// What is old of the copies of a namespace.
+/// What is old of the copies of a namespace, in an order of its own: a step does the same each time.
 #[derive(Debug, Default)]
-pub(super) struct News<'a>(HashMap<Option<&'a str>, Stale<'a>>);
+pub(super) struct News<'a>(BTreeMap<Option<&'a str>, Stale<'a>>);
 
 /// What is old of one tenant's copies.
 #[derive(Debug, Default)]
 pub(super) struct Stale<'a> {
     pub(super) all: bool,
     /// Each with the version from which on copies may stay.
-    keys: HashMap<&'a Bytes, Option<Version>>,
+    keys: BTreeMap<&'a Bytes, Option<Version>>,
 }
 
 impl<'a> News<'a> {
@@ -31,7 +31,7 @@ impl<'a> News<'a> {
     }
 
     pub(super) fn of(notices: &'a [Notice]) -> Self {
-        let mut tenants: HashMap<Option<&str>, Stale<'_>> = HashMap::new();
+        let mut tenants: BTreeMap<Option<&str>, Stale<'_>> = BTreeMap::new();
         for notice in notices {
             match notice {
                 Notice::Key { tenant, key, version } => {
