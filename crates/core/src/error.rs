@@ -74,6 +74,11 @@ impl Error {
         Self(Arc::new(Inner { kind, message: message.into(), tier: None, operation: None, source: None }))
     }
 
+    /// A setting or combination that cannot work; `message` says what to set instead.
+    pub fn config(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Config, message)
+    }
+
     /// The loader's error, as its callers get it.
     pub fn load(source: impl Into<BoxError>) -> Self {
         Self::new(ErrorKind::Load, "the loader failed").with_source(source)

@@ -152,7 +152,7 @@ impl<S: Swap> Backend for Swapping<S> {
     fn open(&self, space: &Space) -> Result<Arc<dyn Tier>> {
         if space.role == Role::Store && !self.records {
             let message = "this tier may forget, so it cannot be a store (see `Swapping::for_records`)";
-            return Err(Error::new(ErrorKind::Config, message).at_tier(self.name()));
+            return Err(Error::config(message).at_tier(self.name()));
         }
         let claim = self.shared.spaces.claim(space)?;
         let shared = Arc::clone(&self.shared);

@@ -20,6 +20,11 @@ where
     V: Send + Sync + 'static,
     N: Near<K, V>,
 {
+    /// [`drop_keys`](Self::drop_keys) for one.
+    pub(super) async fn drop_key(&self, key: K, deletes: bool) -> Result<bool> {
+        self.drop_keys(vec![key], deletes).await.pop().unwrap_or(Ok(false))
+    }
+
     /// Drops the copies of keys, or deletes them everywhere; per key, whether a value was there.
     pub(super) async fn drop_keys(&self, keys: Vec<K>, deletes: bool) -> Vec<Result<bool>> {
         if let Err(error) = self.inner.check_open() {

@@ -22,7 +22,7 @@ pub(crate) enum Grounds {
     /// The cache is of another level: nothing is to be proven.
     None,
     /// The moment of its reading alone: no log tells of the truth.
-    Reading,
+    ReadAt,
     /// The truth's own log, which near follows. There are no shared copies.
     Log,
     /// The marks of a relay.
@@ -188,7 +188,7 @@ where
             }
             // Another host's clock may be ahead.
             Grounds::Age if stored.deadlines.written <= now => stored.deadlines.written,
-            Grounds::Age | Grounds::Log | Grounds::Reading => ANY,
+            Grounds::Age | Grounds::Log | Grounds::ReadAt => ANY,
         }
     }
 

@@ -36,7 +36,7 @@ where
     /// neither a remote tier nor a store nor a log that it follows: nobody else knows it.
     pub fn name_of<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Result<KeyName> {
         let Some(keys) = &self.inner.keys else {
-            return Err(Error::new(ErrorKind::Config, "nobody but this process knows this cache"));
+            return Err(Error::config("nobody but this process knows this cache"));
         };
         Ok(KeyName {
             namespace: self.namespace().to_owned(),

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::proof::dated;
 use crate::{
-    Backend, Clock, Error, ErrorKind, Follower, Mark, Notice, Result, Space, Tier, Timestamp, Version,
+    Backend, Clock, Error, Follower, Mark, Notice, Result, Space, Tier, Timestamp, Version,
     switch::{Defence, stands},
 };
 
@@ -49,12 +49,12 @@ impl Marks {
     /// The marks of the cache of `space`, in the backend of its nearest tier.
     ///
     /// # Errors
-    /// The backend's; [`ErrorKind::Config`] where it has no log.
+    /// The backend's; [`ErrorKind::Config`](crate::ErrorKind::Config) where it has no log.
     pub(crate) fn new(backend: &dyn Backend, space: &Space, clock: Clock) -> Result<Arc<Self>> {
         let of_marks = Mark::space(space);
         let tier = backend.open(&of_marks)?;
         if tier.log().is_none() {
-            return Err(Error::new(ErrorKind::Config, "marks are told in a log, and the tier has none"));
+            return Err(Error::config("marks are told in a log, and the tier has none"));
         }
         let (namespace, of_marks) = (space.namespace.clone(), of_marks.namespace);
         Ok(Arc::new(Self { namespace, of_marks, clock, moves: Mutex::default(), tier }))

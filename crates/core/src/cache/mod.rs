@@ -275,7 +275,7 @@ where
     /// # Cost
     /// One trip to each tier, far to near, in a spawned task that no cancellation of the caller stops.
     pub async fn put<Q: LookupKey<K> + ?Sized>(&self, key: &Q, item: impl Into<Item<V>>) -> Result<Version> {
-        kept(self.put_one(key.to_key(), item.into(), Condition::Always).await?)
+        self.put_one(key.to_key(), item.into(), Condition::Always).await?.version()
     }
 
     /// Writes a value where there is none; whether it did.
@@ -315,7 +315,7 @@ where
     ) -> Vec<Result<Version>> {
         let items = items.into_iter().map(|(key, item)| (key, item.into())).collect();
         let results = self.put_all(items, Condition::Always).await.into_iter();
-        results.map(|result| result.and_then(kept)).collect()
+        results.map(|result| result.and_then(Written::version)).collect()
     }
 
     /// Drops the copies of a key in every cache tier; a store keeps its record. Whether a copy was
@@ -328,7 +328,7 @@ where
     /// # Cost
     /// One trip to each cache tier, far to near, in a spawned task.
     pub async fn invalidate<Q: LookupKey<K> + ?Sized>(&self, key: &Q) -> Result<bool> {
-        only(self.drop_keys(vec![key.to_key()], false).await)
+        self.drop_key(key.to_key(), false).await
     }
 
     /// Drops the copies of many keys; one result a key, as [`invalidate`](Cache::invalidate) has it.
@@ -343,7 +343,7 @@ where
     /// As [`invalidate`](Cache::invalidate), and the store's: then its record is still there, or with
     /// [`ErrorKind::Unknown`] may be. The copies were dropped all the same.
     pub async fn remove<Q: LookupKey<K> + ?Sized>(&self, key: &Q) -> Result<bool> {
-        only(self.drop_keys(vec![key.to_key()], true).await)
+        self.drop_key(key.to_key(), true).await
     }
 
     /// Deletes many keys everywhere; one result a key, as [`remove`](Cache::remove) has it. One trip a
@@ -383,25 +383,4 @@ where
         }
         Ok(Cached::near(entry, now))
     }
-
-    async fn put_conditional(&self, key: K, item: Item<V>, condition: Condition) -> Result<bool> {
-        if self.inner.level == crate::Level::Ttl && !self.chain.is_local() {
-            return Err(Error::new(
-                ErrorKind::Unsupported,
-                "level Ttl has no order of writes; a conditional put needs Level::Fenced",
-            ));
-        }
-        Ok(matches!(self.put_one(key, item, condition).await?, Written::Kept(_)))
-    }
-}
-
-fn kept(written: Written) -> Result<Version> {
-    match written {
-        Written::Kept(version) => Ok(version),
-        Written::Refused => Err(Error::new(ErrorKind::Backend, "an unconditional put was refused")),
-    }
-}
-
-fn only(results: Vec<Result<bool>>) -> Result<bool> {
-    results.into_iter().next().unwrap_or(Ok(false))
 }

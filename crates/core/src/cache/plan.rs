@@ -8,12 +8,11 @@ use std::{
 use tokio::runtime::Handle;
 
 use super::{
-    builder::config,
     level::{Grounds, LEAST_BOUND},
     marks::Marks,
 };
 use crate::{
-    Backend, Clock, InvalidationLog, Level, Result, Role, Space,
+    Backend, Clock, Error, InvalidationLog, Level, Result, Role, Space,
     chain::{Chain, Line, Monitor, Place},
     key,
     near::TenantId,
@@ -116,27 +115,29 @@ impl Plan {
     /// What proves copies at level `Bounded`.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] where nothing does.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) where nothing does.
     pub(super) fn grounds(&self, chain: &Chain, ages: bool, clock: &Clock) -> Result<Grounds> {
         let Level::Bounded(bound) = self.space.level else { return Ok(Grounds::None) };
         if bound < LEAST_BOUND {
-            return Err(config("the bound of Level::Bounded is at least 100 ms"));
+            return Err(Error::config("the bound of Level::Bounded is at least 100 ms"));
         }
         if chain.store.is_none() && self.changes.is_none() {
-            return if ages { Ok(Grounds::Age) } else { Err(config(NO_TRUTH)) };
+            return if ages { Ok(Grounds::Age) } else { Err(Error::config(NO_TRUTH)) };
         }
         match (&chain.tiers[..], self.lines.first()) {
-            ([], _) => Ok(if chain.log().is_some() { Grounds::Log } else { Grounds::Reading }),
+            ([], _) => Ok(if chain.log().is_some() { Grounds::Log } else { Grounds::ReadAt }),
             ([tier], Some((backend, _, budget))) => {
                 let replays = self.truth_log().is_some_and(|log| log.replay().is_some());
                 if !(tier.publishes() && tier.log().is_some() && replays) {
-                    return Err(config(NO_MARKS));
+                    return Err(Error::config(NO_MARKS));
                 }
                 let space = Space { budget: *budget, ..self.space.clone() };
                 let marks = Marks::new(&**backend, &space, clock.clone())?;
                 Ok(Grounds::Marks(marks))
             }
-            _ => Err(config("Level::Bounded takes one cache tier: no relay proves the copies of a second")),
+            _ => Err(Error::config(
+                "Level::Bounded takes one cache tier: no relay proves the copies of a second",
+            )),
         }
     }
 

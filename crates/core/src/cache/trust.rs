@@ -163,7 +163,7 @@ where
                 }
             }
             Grounds::None | Grounds::Log | Grounds::Marks(_) => self.trust.hear(dated(&self.clock, at)),
-            Grounds::Reading | Grounds::Age => {}
+            Grounds::ReadAt | Grounds::Age => {}
         }
     }
 }

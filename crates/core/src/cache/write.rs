@@ -34,6 +34,16 @@ pub(crate) enum Written {
     Refused,
 }
 
+impl Written {
+    /// The version of a put without a condition.
+    pub(super) fn version(self) -> Result<Version> {
+        match self {
+            Self::Kept(version) => Ok(version),
+            Self::Refused => Err(Error::new(ErrorKind::Backend, "an unconditional put was refused")),
+        }
+    }
+}
+
 /// A put that goes through the tiers.
 struct Going<K, V, N>
 where
@@ -62,6 +72,17 @@ where
     pub(super) async fn put_one(&self, key: K, item: Item<V>, condition: Condition) -> Result<Written> {
         let results = self.put_all(vec![(key, item)], condition).await;
         results.into_iter().next().unwrap_or_else(|| Err(Error::new(ErrorKind::Backend, "no outcome")))
+    }
+
+    /// Writes one item if its condition holds; whether it did.
+    pub(super) async fn put_conditional(&self, key: K, item: Item<V>, condition: Condition) -> Result<bool> {
+        if self.inner.level == Level::Ttl && !self.chain.is_local() {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "level Ttl has no order of writes; a conditional put needs Level::Fenced",
+            ));
+        }
+        Ok(matches!(self.put_one(key, item, condition).await?, Written::Kept(_)))
     }
 
     /// Writes items; spawned where other tiers take part, so that a caller that goes away leaves

@@ -327,5 +327,5 @@ impl Relay {
 }
 
 fn no_tier() -> Error {
-    Error::new(ErrorKind::Config, "a relay without a tier")
+    Error::config("a relay without a tier")
 }

@@ -1,35 +1,17 @@
 //! From parts to a cache.
 
-use std::{
-    future::Future,
-    hash::Hash,
-    marker::PhantomData,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64},
-    },
-    time::Duration,
-};
+mod assemble;
+
+use std::{future::Future, hash::Hash, marker::PhantomData, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::runtime::Handle;
 
-use super::{
-    Cache, Tenants,
-    inner::{BoundLoader, Inner, Periods, Policies},
-    level::Grounds,
-    plan::{Placed, Plan, TIER_BUDGET},
-    tasks::Tasks,
-    trust::{self, Trust},
-};
+use super::{Cache, inner::BoundLoader, plan::Placed};
 use crate::{
-    Admission, Backend, BoxError, Clock, Coalesce, Copies, Error, ErrorKind, Expiry, Freshness,
-    InvalidationLog, Item, Level, Lifetime, Near, Observer, Result, Role, Space, Stampede, WritePlan,
-    WritePolicy, Writing,
-    chain::{Monitor, TierCounters},
+    Admission, Backend, BoxError, Clock, Coalesce, Error, Expiry, Freshness, InvalidationLog, Item, Level,
+    Lifetime, Near, Observer, Result, Stampede, WritePlan, WritePolicy, Writing,
     codec::{Codec, Compression},
-    flight::Flights,
     wire::{KeyWire, Wire},
 };
 
@@ -73,13 +55,7 @@ struct WireSettings {
     schema: u32,
 }
 
-/// The longest name of a cache.
-const MOST_NAMESPACE_BYTES: usize = 128;
-
 const LOAD_DEADLINE: Duration = Duration::from_secs(30);
-
-/// How long a store keeps the mark of a removed record.
-const REMOVED_FOR: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Without an expiry policy: entries live for five minutes, and absences are not kept.
 struct DefaultExpiry;
@@ -261,7 +237,7 @@ where
     }
 
     /// How long a loader may take: 30 s unless set. Then its callers get
-    /// [`ErrorKind::Timeout`]. Leases live a second longer.
+    /// [`ErrorKind::Timeout`](crate::ErrorKind::Timeout). Leases live a second longer.
     #[must_use]
     pub fn load_deadline(mut self, deadline: Duration) -> Self {
         self.load_deadline = deadline;
@@ -303,138 +279,4 @@ where
         self.observer = Some(Arc::new(observer));
         self
     }
-
-    /// Builds the cache. No trip: servers that are away are lost tiers.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Config`] outside of a tokio runtime, for a namespace that is empty or too long,
-    /// and for parts that do not fit together; the backends' own, [`ErrorKind::NamespaceInUse`]
-    /// among them.
-    pub fn build(self) -> Result<Cache<K, V, N>> {
-        self.build_per_tenant()?.open(None)
-    }
-
-    /// Builds a family of caches, one a tenant. All settings and bounds are shared.
-    ///
-    /// # Errors
-    /// As [`build`](Builder::build).
-    pub fn build_per_tenant(mut self) -> Result<Tenants<K, V, N>> {
-        let copies = self.check()?;
-        let runtime = Handle::try_current()
-            .map_err(|_| config("build the cache inside a tokio runtime: its loads and fills run there"))?;
-        let monitor = Arc::new(Monitor::new(&self.namespace, self.observer.take()));
-        if let Some(wire) = &mut self.wire {
-            wire.settings.schema = self.settings.schema;
-            wire.settings.codec = self.settings.codec.unwrap_or(wire.settings.codec);
-            wire.settings.compression = self.settings.compression.unwrap_or(wire.settings.compression);
-            wire.settings.check()?;
-        }
-        let shape = self.wire.as_ref().map_or(0, |wire| wire.settings.shape.fingerprint());
-        let space = Space {
-            namespace: self.namespace.clone(),
-            tenant: None,
-            role: Role::Cache,
-            level: self.level,
-            schema: self.settings.schema,
-            shape,
-            budget: TIER_BUDGET,
-        };
-        let ages = self.ages();
-        let changes = match self.changes {
-            Changes::Of(log) => Some(log),
-            Changes::None | Changes::NoLog => None,
-        };
-        let plan = Plan::new(space, &self.tiers, self.store.as_ref(), changes, &monitor, &runtime);
-        // A namespace that is in use is found now, not with the first tenant.
-        let chain = plan.chain(None)?;
-        let lease = self.load_deadline.saturating_add(Duration::from_secs(1));
-        let mark = lease.saturating_mul(2);
-        let grounds = plan.grounds(&chain, ages, &self.clock)?;
-        let within = trust::within(&chain, self.level, self.near.is_enabled(), &self.clock);
-        let inner = Arc::new(Inner {
-            near: self.near,
-            near_counters: TierCounters::default(),
-            observed: monitor.observer.is_some(),
-            clock: self.clock,
-            trust: Trust::default(),
-            within,
-            grounds,
-            monitor,
-            flights: Arc::new(Flights::new()),
-            wire: self.wire,
-            keys: self.keys,
-            tasks: Tasks::new(runtime.clone()),
-            open_fills: Arc::default(),
-            policies: Policies {
-                freshness: self.freshness.or_else(|| self.expiry.freshness()),
-                expiry: self.expiry,
-                admission: self.admission,
-                copies,
-                coalesce: self.coalesce,
-            },
-            periods: Periods {
-                near_ttl: self.near_ttl,
-                load: self.load_deadline,
-                lease,
-                mark,
-                removed: REMOVED_FOR,
-            },
-            level: self.level,
-            loader: self.loader,
-            relay: plan.relay(mark, &runtime),
-            closed: AtomicBool::new(false),
-            versions: AtomicU64::new(0),
-        });
-        inner.listen(&chain);
-        if let Grounds::Marks(marks) = &inner.grounds {
-            marks.follow();
-        }
-        Ok(Tenants { inner, plan: Arc::new(plan) })
-    }
-
-    /// Whether the expiry policy lets no copy live longer than the bound of the level.
-    fn ages(&self) -> bool {
-        let Level::Bounded(bound) = self.level else { return false };
-        let lives = [false, true].into_iter().flat_map(|negative| {
-            [0.0, 0.5, 1.0 - f64::EPSILON].map(|chance| Writing { negative, ttl: None, chance })
-        });
-        lives.into_iter().all(|writing| self.expiry.lifetime(&writing).fresh <= bound)
-    }
-
-    fn check(&self) -> Result<Copies> {
-        if self.namespace.is_empty() || self.namespace.len() > MOST_NAMESPACE_BYTES {
-            return Err(config("a namespace has 1 to 128 bytes"));
-        }
-        let stored = self.store.is_some();
-        let plan = self.write.unwrap_or(WritePlan { store: stored, copies: Copies::Replace });
-        if plan.store != stored {
-            return Err(config(match stored {
-                true => "a cache with a store writes to it: use WriteThrough or WriteAround",
-                false => "WriteThrough and WriteAround write to a store: add one, or use CacheAside",
-            }));
-        }
-        if stored && self.level == Level::Ttl {
-            return Err(config(
-                "level Ttl is for caches without a store; immutable values belong in a tier, not in a store",
-            ));
-        }
-        if !stored && self.level == Level::Strong {
-            return Err(config("level Strong asks the store: add one"));
-        }
-        match &self.changes {
-            Changes::None => Ok(plan.copies),
-            Changes::NoLog => Err(config("the backend given to `changes` has no log")),
-            Changes::Of(_) if stored => {
-                Err(config("a cache with a store follows the store's own log, not another's"))
-            }
-            Changes::Of(_) if self.level == Level::Ttl => {
-                Err(config("level Ttl follows no log; `changes` needs Level::Fenced"))
-            }
-            Changes::Of(_) => Ok(plan.copies),
-        }
-    }
-}
-
-pub(super) fn config(message: &str) -> Error {
-    Error::new(ErrorKind::Config, message)
 }

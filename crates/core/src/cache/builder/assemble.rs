@@ -1,0 +1,192 @@
+//! What [`Builder::build`] makes of the parts, and refuses.
+
+use std::{
+    hash::Hash,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64},
+    },
+    time::Duration,
+};
+
+use tokio::runtime::Handle;
+
+use super::{
+    super::{
+        Cache, Tenants,
+        inner::{Inner, Periods, Policies},
+        level::Grounds,
+        plan::{Plan, TIER_BUDGET},
+        tasks::Tasks,
+        trust::{self, Trust},
+    },
+    Builder, Changes,
+};
+use crate::{
+    Copies, Error, InvalidationLog, Level, Near, Result, Role, Space, WritePlan, Writing,
+    chain::{Monitor, TierCounters},
+    flight::Flights,
+};
+
+/// The longest name of a cache.
+const MOST_NAMESPACE_BYTES: usize = 128;
+
+/// How long a store keeps the mark of a removed record.
+const REMOVED_FOR: Duration = Duration::from_secs(7 * 24 * 3600);
+
+impl<K, V, N> Builder<K, V, N>
+where
+    K: Clone + Eq + Hash + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+    N: Near<K, V>,
+{
+    /// Builds the cache. No trip: servers that are away are lost tiers.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] outside of a tokio runtime, for a namespace that is empty or too long,
+    /// and for parts that do not fit together; the backends' own, [`ErrorKind::NamespaceInUse`]
+    /// among them.
+    ///
+    /// [`ErrorKind::Config`]: crate::ErrorKind::Config
+    /// [`ErrorKind::NamespaceInUse`]: crate::ErrorKind::NamespaceInUse
+    pub fn build(self) -> Result<Cache<K, V, N>> {
+        self.build_per_tenant()?.open(None)
+    }
+
+    /// Builds a family of caches, one a tenant. All settings and bounds are shared.
+    ///
+    /// # Errors
+    /// As [`build`](Builder::build).
+    pub fn build_per_tenant(mut self) -> Result<Tenants<K, V, N>> {
+        let copies = self.check()?;
+        let runtime = Handle::try_current().map_err(|_| {
+            Error::config("build the cache inside a tokio runtime: its loads and fills run there")
+        })?;
+        let monitor = Arc::new(Monitor::new(&self.namespace, self.observer.take()));
+        let space = self.space()?;
+        let plan = Plan::new(space, &self.tiers, self.store.as_ref(), self.changes.log(), &monitor, &runtime);
+        // A namespace that is in use is found now, not with the first tenant.
+        let chain = plan.chain(None)?;
+        let grounds = plan.grounds(&chain, self.ends_within_bound(), &self.clock)?;
+        let within = trust::within(&chain, self.level, self.near.is_enabled(), &self.clock);
+        let periods = self.periods();
+        let inner = Arc::new(Inner {
+            near: self.near,
+            near_counters: TierCounters::default(),
+            observed: monitor.observer.is_some(),
+            clock: self.clock,
+            trust: Trust::default(),
+            within,
+            grounds,
+            monitor,
+            flights: Arc::new(Flights::new()),
+            wire: self.wire,
+            keys: self.keys,
+            tasks: Tasks::new(runtime.clone()),
+            open_fills: Arc::default(),
+            policies: Policies {
+                freshness: self.freshness.or_else(|| self.expiry.freshness()),
+                expiry: self.expiry,
+                admission: self.admission,
+                copies,
+                coalesce: self.coalesce,
+            },
+            level: self.level,
+            loader: self.loader,
+            relay: plan.relay(periods.mark, &runtime),
+            periods,
+            closed: AtomicBool::new(false),
+            versions: AtomicU64::new(0),
+        });
+        inner.listen(&chain);
+        if let Grounds::Marks(marks) = &inner.grounds {
+            marks.follow();
+        }
+        Ok(Tenants { inner, plan: Arc::new(plan) })
+    }
+
+    /// The terms on which the cache takes its namespace; settles how its values are encoded.
+    fn space(&mut self) -> Result<Space> {
+        let mut shape = 0;
+        if let Some(wire) = &mut self.wire {
+            wire.settings.schema = self.settings.schema;
+            wire.settings.codec = self.settings.codec.unwrap_or(wire.settings.codec);
+            wire.settings.compression = self.settings.compression.unwrap_or(wire.settings.compression);
+            wire.settings.check()?;
+            shape = wire.settings.shape.fingerprint();
+        }
+        Ok(Space {
+            namespace: self.namespace.clone(),
+            tenant: None,
+            role: Role::Cache,
+            level: self.level,
+            schema: self.settings.schema,
+            shape,
+            budget: TIER_BUDGET,
+        })
+    }
+
+    /// A lease outlives any load, and a tombstone any lease.
+    fn periods(&self) -> Periods {
+        let lease = self.load_deadline.saturating_add(Duration::from_secs(1));
+        Periods {
+            near_ttl: self.near_ttl,
+            load: self.load_deadline,
+            lease,
+            mark: lease.saturating_mul(2),
+            removed: REMOVED_FOR,
+        }
+    }
+
+    /// Whether the expiry policy lets no copy live longer than the bound of the level.
+    fn ends_within_bound(&self) -> bool {
+        let Level::Bounded(bound) = self.level else { return false };
+        let lives = [false, true].into_iter().flat_map(|negative| {
+            [0.0, 0.5, 1.0 - f64::EPSILON].map(|chance| Writing { negative, ttl: None, chance })
+        });
+        lives.into_iter().all(|writing| self.expiry.lifetime(&writing).fresh <= bound)
+    }
+
+    /// Refuses parts that do not fit together; what a put does with copies.
+    fn check(&self) -> Result<Copies> {
+        if self.namespace.is_empty() || self.namespace.len() > MOST_NAMESPACE_BYTES {
+            return Err(Error::config("a namespace has 1 to 128 bytes"));
+        }
+        let stored = self.store.is_some();
+        let plan = self.write.unwrap_or(WritePlan { store: stored, copies: Copies::Replace });
+        if plan.store != stored {
+            return Err(Error::config(match stored {
+                true => "a cache with a store writes to it: use WriteThrough or WriteAround",
+                false => "WriteThrough and WriteAround write to a store: add one, or use CacheAside",
+            }));
+        }
+        if stored && self.level == Level::Ttl {
+            return Err(Error::config(
+                "level Ttl is for caches without a store; immutable values belong in a tier, not in a store",
+            ));
+        }
+        if !stored && self.level == Level::Strong {
+            return Err(Error::config("level Strong asks the store: add one"));
+        }
+        match &self.changes {
+            Changes::None => Ok(plan.copies),
+            Changes::NoLog => Err(Error::config("the backend given to `changes` has no log")),
+            Changes::Of(_) if stored => {
+                Err(Error::config("a cache with a store follows the store's own log, not another's"))
+            }
+            Changes::Of(_) if self.level == Level::Ttl => {
+                Err(Error::config("level Ttl follows no log; `changes` needs Level::Fenced"))
+            }
+            Changes::Of(_) => Ok(plan.copies),
+        }
+    }
+}
+
+impl Changes {
+    fn log(&self) -> Option<Arc<dyn InvalidationLog>> {
+        match self {
+            Self::Of(log) => Some(Arc::clone(log)),
+            Self::None | Self::NoLog => None,
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! Leases by token, and the task that serves them while there are any.
+
+use std::collections::HashMap;
+
+use tokio::{runtime::Handle, task::JoinHandle};
+
+use crate::Token;
+
+pub(super) struct Table<T> {
+    pub(super) entries: HashMap<Token, T>,
+    /// `None` once the task has seen that the table is empty, and ends.
+    pub(super) task: Option<JoinHandle<()>>,
+}
+
+impl<T> Default for Table<T> {
+    fn default() -> Self {
+        Self { entries: HashMap::new(), task: None }
+    }
+}
+
+impl<T> Table<T> {
+    /// Starts the task that serves the table, if none runs: the first one, or in the place of one
+    /// whose runtime has ended.
+    pub(super) fn serve<F: Future<Output = ()> + Send + 'static>(&mut self, task: impl FnOnce() -> F) {
+        if self.task.as_ref().is_none_or(JoinHandle::is_finished) {
+            self.task = Handle::try_current().ok().map(|runtime| runtime.spawn(task()));
+        }
+    }
+}
