@@ -227,6 +227,11 @@ impl Fake {
         data.epochs.extend(epochs.into_iter().filter(|((of, _), _)| of == namespace));
     }
 
+    /// Whether the cell there is live and holds this token.
+    pub(crate) fn is_leased(&self, place: &Address, token: Token) -> bool {
+        self.server.is_leased(&self.server.data.lock(), place, token)
+    }
+
     /// All copies are dead from now on: they are of an epoch that is over.
     pub(crate) fn renew_epochs(&self) {
         self.server.data.lock().epochs.clear();
@@ -390,6 +395,15 @@ impl FakeTier {
 impl Server {
     pub(crate) fn has_log(&self, space: &Space) -> bool {
         self.logged.load(Ordering::SeqCst) && space.level != Level::Ttl
+    }
+
+    /// Whether the cell there is live and holds this token.
+    pub(crate) fn is_leased(&self, data: &Data, place: &Address, token: Token) -> bool {
+        let (namespace, tenant, _) = place;
+        let epoch = data.epochs.get(&(namespace.clone(), tenant.clone()));
+        data.cells.get(place).is_some_and(|cell| {
+            epoch == Some(&cell.epoch) && !cell.deadlines.is_expired(self.clock.now()) && cell.token == token
+        })
     }
 
     /// One operation on one key, and its entry in the log.

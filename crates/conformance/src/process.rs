@@ -76,21 +76,11 @@ impl Leases for FakeLeases {
     async fn look(&self, leases: &[Awaited<Address>]) -> Result<Vec<Sight>> {
         let server = self.reached().await?;
         let (data, signs) = (server.data.lock(), server.signs.lock());
-        let sight = |lease: &Awaited<Address>| {
-            let (namespace, tenant, _) = &lease.place;
-            let epoch = data.epochs.get(&(namespace.clone(), tenant.clone()));
-            let live = data
-                .cells
-                .get(&lease.place)
-                .filter(|cell| epoch == Some(&cell.epoch) && !cell.deadlines.is_expired(server.clock.now()));
-            match (live, signs.0.get(&lease.token)) {
-                (Some(cell), sign) if cell.token == lease.token => match sign {
-                    Some(Sign::GivenBack) => Sight::Free,
-                    Some(Sign::AliveUntil(end)) if Instant::now() < *end => Sight::Alive,
-                    _ => Sight::Silent,
-                },
-                _ => Sight::Changed,
-            }
+        let sight = |lease: &Awaited<Address>| match signs.0.get(&lease.token) {
+            _ if !server.is_leased(&data, &lease.place, lease.token) => Sight::Changed,
+            Some(Sign::GivenBack) => Sight::Free,
+            Some(Sign::AliveUntil(end)) if Instant::now() < *end => Sight::Alive,
+            _ => Sight::Silent,
         };
         Ok(leases.iter().map(sight).collect())
     }

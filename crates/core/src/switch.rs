@@ -28,6 +28,8 @@ pub enum Defence {
     NoRow,
     /// Near keeps a load only once the authority has taken its fill.
     Accepted,
+    /// A load whose fill nobody can confirm is as old as its question.
+    Unconfirmed,
     /// A fill that is refused replaces what is older than it all the same.
     Outdate,
     /// The authority is asked about what it is not to keep.

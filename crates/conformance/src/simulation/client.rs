@@ -1,9 +1,10 @@
 //! One process's callers: they carry out the steps of a plan and write down what came of them.
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -35,6 +36,10 @@ pub(super) struct Client {
     pub(super) recorder: Arc<Recorder>,
     /// Keys of which a change is under way: an origin is changed by one caller at a time.
     pub(super) busy: Vec<AtomicBool>,
+    /// How many milliseconds this life has run.
+    pub(super) awake: AtomicU64,
+    /// Calls under way, by a number.
+    pub(super) open: Mutex<BTreeMap<u64, Key>>,
 }
 
 /// How a read is to be written down.
@@ -54,6 +59,22 @@ struct Via {
 
 impl Client {
     pub(super) async fn act(self: Arc<Self>, act: Act, level: Option<Level>) {
+        let (key, began) = (act.key(), self.awake.load(Ordering::Relaxed));
+        let number = self.begin(key);
+        Arc::clone(&self).carry_out_act(act, level).await;
+        self.open.lock().remove(&number);
+        let took = self.awake.load(Ordering::Relaxed) - began;
+        self.recorder.took(Duration::from_millis(took), key);
+    }
+
+    fn begin(&self, key: Key) -> u64 {
+        let mut open = self.open.lock();
+        let number = open.last_key_value().map_or(0, |(last, _)| last + 1);
+        open.insert(number, key);
+        number
+    }
+
+    async fn carry_out_act(self: Arc<Self>, act: Act, level: Option<Level>) {
         let via = self.via(level);
         match act {
             Act::Get(key) => {
@@ -130,6 +151,7 @@ impl Client {
             let (load, offered) = (self.loader(key, pace), Arc::clone(&offered));
             let (recorder, process, stored) = (Arc::clone(&self.recorder), self.process, self.stack.store);
             async move {
+                recorder.loads(key);
                 let value = load.await?;
                 *offered.lock() = value
                     .filter(|_| stored)

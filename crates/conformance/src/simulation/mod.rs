@@ -20,10 +20,13 @@
 mod call;
 mod client;
 mod follow;
+mod leases;
 mod log;
 mod near;
 mod network;
+mod patience;
 mod plan;
+mod random;
 mod recorder;
 mod shrink;
 mod switches;
@@ -37,7 +40,7 @@ use terrace_core::{Level, Result};
 
 pub use near::PlainNear;
 pub use network::Way;
-pub use plan::{Act, Fault, Pace, Plan, Stack, Staleness, Step, Trouble, Weather};
+pub use plan::{Act, Fault, Limits, Pace, Plan, Stack, Staleness, Step, Trouble, Weather};
 pub use recorder::Counts;
 pub use shrink::shrink;
 pub use switches::{Switch, switches};
@@ -111,8 +114,10 @@ impl Parts {
 }
 
 fn run_in(plan: &Plan, parts: Parts) -> Result<Run> {
-    let (history, counts) = world::World::new(plan, parts).run()?;
-    let Linear { violations, keys, undecided } = judge(&plan.stack, &history);
+    let (history, tally) = world::World::new(plan, parts).run()?;
+    let Linear { mut violations, keys, undecided } = judge(&plan.stack, &history);
+    violations.extend(patience::patience(plan, &tally));
+    let counts = tally.counts;
     Ok(Run { history, counts, violations, keys, undecided })
 }
 

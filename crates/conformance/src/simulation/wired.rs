@@ -11,9 +11,11 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use terrace_core::{
     Backend, Dropped, Error, ErrorKind, Follower, InvalidationLog, Level, Notice, Op, Publication, Publish,
-    Replay, Reply, Result, Space, Tier, TierKey, Version,
+    Replay, Reply, Result, Space, Tier, TierKey, Token, Version, Waits,
+    waiting::{Awaited, Ended, Hold, Inbox},
 };
 use tokio::time::timeout;
 
@@ -21,16 +23,20 @@ use super::{
     Links,
     call::{Answer, Ask, Call, Target},
     follow::Hub,
+    leases::{Desk, WiredLeases},
     log::Logbook,
     witness,
 };
-use crate::history::Fact;
+use crate::{fake::Address, history::Fact};
 
 /// A server, and the follower of its log.
 pub(super) struct Wired {
     pub(super) hub: Arc<Hub>,
     pub(super) server: Arc<dyn Backend>,
     pub(super) links: Links,
+    /// What its process holds and waits for there.
+    pub(super) inbox: Inbox<WiredLeases>,
+    pub(super) desk: Arc<Desk>,
 }
 
 impl Backend for Wired {
@@ -40,7 +46,9 @@ impl Backend for Wired {
 
     fn open(&self, space: &Space) -> Result<Arc<dyn Tier>> {
         let (hub, tier, space) = (Arc::clone(&self.hub), self.server.open(space)?, Arc::new(space.clone()));
-        Ok(Arc::new(WiredTier { hub, space, tier, links: self.links, follows: AtomicBool::new(false) }))
+        let (inbox, desk) = (self.inbox.clone(), Arc::clone(&self.desk));
+        let (links, follows) = (self.links, AtomicBool::new(false));
+        Ok(Arc::new(WiredTier { hub, space, tier, links, inbox, desk, follows }))
     }
 
     fn log(&self) -> Option<Arc<dyn InvalidationLog>> {
@@ -53,6 +61,8 @@ struct WiredTier {
     space: Arc<Space>,
     tier: Arc<dyn Tier>,
     links: Links,
+    inbox: Inbox<WiredLeases>,
+    desk: Arc<Desk>,
     /// Its process follows the log: changes made here are known to it.
     follows: AtomicBool,
 }
@@ -64,11 +74,16 @@ impl fmt::Debug for WiredTier {
 }
 
 impl WiredTier {
+    fn place(&self, key: &TierKey) -> Address {
+        (self.space.namespace.clone(), self.space.tenant.clone(), key.bytes.clone())
+    }
+
     async fn ask(&self, ask: impl FnOnce(Target) -> Ask) -> Answer {
         let Hub { network, link, log, .. } = &*self.hub;
         let origin = if self.follows.load(Ordering::Relaxed) { link.process } else { 0 };
         let (tier, space) = (Arc::clone(&self.tier), Arc::clone(&self.space));
-        let target = Target { tier, space, log: Arc::clone(log), origin };
+        let desk = Arc::clone(&self.desk);
+        let target = Target { tier, space, log: Arc::clone(log), desk, origin };
         // Whoever calls gives up before, but for a relay.
         match timeout(self.space.budget * 4, Call::make(network, *link, ask(target))).await {
             Ok(answer) => answer,
@@ -122,8 +137,22 @@ impl Tier for WiredTier {
         if self.tier.publish().is_some() { Some(self) } else { None }
     }
 
+    fn waits(&self) -> Option<&dyn Waits> {
+        Some(self)
+    }
+
     fn log(&self) -> Option<&dyn InvalidationLog> {
         if self.hub.log.is_kept() && self.space.level != Level::Ttl { Some(self) } else { None }
+    }
+}
+
+impl Waits for WiredTier {
+    fn hold(&self, key: &TierKey, token: Token) -> Hold {
+        self.inbox.hold(Awaited { place: self.place(key), token })
+    }
+
+    fn wait(&self, key: &TierKey, token: Token) -> BoxFuture<'static, Result<Ended>> {
+        self.inbox.wait(Awaited { place: self.place(key), token })
     }
 }
 

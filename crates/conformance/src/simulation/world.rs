@@ -1,8 +1,15 @@
 //! Processes, servers and time: one thread steps them through a plan, millisecond by millisecond.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use futures_util::FutureExt;
+use parking_lot::Mutex;
 use terrace_core::{
     Admission, Backend, Builder, Clock, Coalesce, Expiry, Freshness, Keeping, Level, Lifetime, ManualClock,
     Mark, OnStale, Op, Result, Role, Space, StaleHit, Stampede, TierKey, TierSettings, Writing,
@@ -17,11 +24,13 @@ use super::{
     call::{Link, Target},
     client::{Client, Stacked},
     follow::Hub,
+    leases::{Book, Desk, WiredLeases},
     log::{Logbook, Stream as SavedLog},
     near::PlainNear,
     network::Network,
+    patience::{LOAD, SHORT_LOAD},
     plan::{Plan, Stack, Staleness, Step, Trouble},
-    recorder::{Counts, Recorder},
+    recorder::{Recorder, Tally},
     wired::Wired,
     witness,
 };
@@ -33,6 +42,9 @@ use crate::{
 
 /// How long a run goes on once it has healed: debts are repaid, lost tiers found again.
 const AFTERWARDS: u64 = 1_500;
+
+/// Longer than any call may take.
+const ENDLESS: u64 = 20_000;
 
 /// How long a near copy may be believed without a word of the log.
 const DISTRUST: Duration = Duration::from_secs(1);
@@ -56,7 +68,8 @@ pub(super) struct World<'a> {
 struct Server {
     fake: Fake,
     log: Arc<Logbook>,
-    saved: Option<(Saved, SavedLog)>,
+    desk: Arc<Desk>,
+    saved: Option<(Saved, SavedLog, Book)>,
     up_again: Option<u64>,
 }
 
@@ -102,7 +115,8 @@ impl<'a> World<'a> {
             let complete = plan.stack.tiers < 2;
             let believes = returns == Returns::Believed;
             let log = Logbook::new(fake.clone(), number, told, kept, complete, believes);
-            Server { fake, log, saved: None, up_again: None }
+            let desk = Desk::new(fake.clone());
+            Server { fake, log, desk, saved: None, up_again: None }
         };
         let servers: Vec<Server> = (0..plan.stack.servers()).map(server).collect();
         let network = Network::new(plan.seed, plan.weather, servers.len(), Arc::clone(&recorder));
@@ -110,7 +124,7 @@ impl<'a> World<'a> {
         Self { plan, tick: 0, hand, recorder, network, servers, slots, lives: 0, links, returns }
     }
 
-    pub(super) fn run(mut self) -> Result<(History, Counts)> {
+    pub(super) fn run(mut self) -> Result<(History, Tally)> {
         if !self.plan.stack.store {
             (0..self.plan.keys).for_each(|key| _ = self.recorder.change_origin(key, true));
         }
@@ -135,6 +149,7 @@ impl<'a> World<'a> {
             self.pass(&mut acts)?;
         }
         self.read_all()?;
+        self.await_calls(&mut acts)?;
         drop(self.slots);
         Ok(self.recorder.take())
     }
@@ -177,6 +192,22 @@ impl<'a> World<'a> {
         Ok(())
     }
 
+    /// Every call returns.
+    fn await_calls(&mut self, acts: &mut [Vec<Step>]) -> Result<()> {
+        let until = self.tick + ENDLESS;
+        while self.open_calls().next().is_some() && self.tick < until {
+            self.recorder.begin(self.tick);
+            self.pass(acts)?;
+        }
+        self.open_calls().for_each(|key| self.recorder.endless(key));
+        Ok(())
+    }
+
+    fn open_calls(&self) -> impl Iterator<Item = u64> {
+        let clients = self.slots.iter().filter_map(|slot| Some(&slot.instance.as_ref()?.client));
+        clients.flat_map(|client| client.open.lock().values().copied().collect::<Vec<_>>())
+    }
+
     fn strike(&mut self, trouble: Trouble) {
         self.recorder.count(|counts| counts.faults += 1);
         let tick = self.tick;
@@ -203,19 +234,21 @@ impl<'a> World<'a> {
                 let server = &self.servers[tier];
                 server.fake.lose_everything();
                 server.log.go_back(&SavedLog::default());
+                server.desk.go_back(&Book::default());
             }
             Trouble::Save(tier) => {
                 let server = &mut self.servers[tier];
-                server.saved = Some((server.fake.save(), server.log.save()));
+                server.saved = Some((server.fake.save(), server.log.save(), server.desk.save()));
             }
             Trouble::GoBack(tier) => {
                 let server = &self.servers[tier];
-                if let Some((saved, log)) = &server.saved {
+                if let Some((saved, log, book)) = &server.saved {
                     match self.returns {
                         Returns::WithoutMark => server.fake.go_back_but_for(saved, &marks().namespace),
                         Returns::True | Returns::Believed => server.fake.go_back(saved),
                     }
                     server.log.go_back(log);
+                    server.desk.go_back(book);
                     self.network.restart(tier);
                     self.recorder.fact(Fact::WentBack);
                 }
@@ -232,7 +265,7 @@ impl<'a> World<'a> {
 
     /// Another program deletes a record.
     fn remove(&self, key: u64) {
-        let Some(Server { fake, log, .. }) = self.servers.get(self.plan.stack.tiers) else { return };
+        let Some(Server { fake, log, desk, .. }) = self.servers.get(self.plan.stack.tiers) else { return };
         let space = Space { level: self.plan.stack.level, ..space(Role::Store) };
         let Ok(tier) = fake.another_handle().open(&space) else { return };
         let (bytes, op) = (key.to_be_bytes().to_vec(), Op::Remove { mark_ttl: Duration::from_secs(60) });
@@ -243,7 +276,8 @@ impl<'a> World<'a> {
         let (slot, server, role, authority) = (0, self.plan.stack.tiers, Role::Store, true);
         let link = Link { slot, process: 0, server, role, authority, fussy: false };
         witness::carried_out(&self.recorder, link, false, &key, &op, &Ok(reply.clone()));
-        let target = Target { tier, space: Arc::new(space), log: Arc::clone(log), origin: 0 };
+        let target =
+            Target { tier, space: Arc::new(space), log: Arc::clone(log), desk: Arc::clone(desk), origin: 0 };
         log.append(&target, link, &key, &op, &reply, &self.recorder);
         self.recorder.wrote(write, End::Done);
     }
@@ -271,6 +305,8 @@ impl<'a> World<'a> {
             near,
             recorder: Arc::clone(&self.recorder),
             busy,
+            awake: AtomicU64::new(0),
+            open: Mutex::default(),
         };
         let began = runtime.block_on(async { Instant::now() });
         Ok(Instance { runtime, client: Arc::new(client), began, first: self.tick, reached: self.tick })
@@ -283,24 +319,23 @@ impl<'a> World<'a> {
             .level(stack.level)
             .expire(Lives(stack))
             .freshness(stack.freshness)
-            .load_deadline(Duration::from_millis(300));
+            .stampede(Shares(stack.stampede))
+            .load_deadline(if stack.waits() { LOAD } else { SHORT_LOAD });
         if let Some(life) = stack.near_life {
             builder = builder.near_ttl(life);
         }
         if stack.picky {
             builder = builder.admit(Picky);
         }
-        if stack.alone {
-            builder = builder.stampede(Alone);
-        }
-        for (server, Server { fake, log, .. }) in self.servers.iter().enumerate() {
+        for (server, Server { fake, log, desk, .. }) in self.servers.iter().enumerate() {
             let role = if server < stack.tiers { Role::Cache } else { Role::Store };
             let authority = server + 1 == self.servers.len();
             let fussy = stack.fussy && server == 0 && role == Role::Cache;
             let link = Link { slot, process, server, role, authority, fussy };
             let backend: Arc<dyn Backend> = Arc::new(fake.another_handle());
             let hub = Hub::new(Arc::clone(&self.network), link, Arc::clone(log));
-            let wired = Wired { hub, server: backend, links: self.links };
+            let (inbox, desk) = (WiredLeases::inbox(&self.network, link, desk), Arc::clone(desk));
+            let wired = Wired { hub, server: backend, links: self.links, inbox, desk };
             builder = match role {
                 Role::Cache => builder.tier(wired),
                 Role::Store => builder.store(wired.budget(STORE_BUDGET)),
@@ -328,6 +363,7 @@ impl Instance {
         let behind = tick - self.reached;
         let next = self.began + Duration::from_millis(tick + 1 - self.first);
         let client = &self.client;
+        client.awake.fetch_add(1, Ordering::Relaxed);
         self.runtime.block_on(async {
             if behind > 0 {
                 // All at once, as after SIGCONT: what was due meanwhile is late.
@@ -368,11 +404,11 @@ impl Freshness for Staleness {
     }
 }
 
-struct Alone;
+struct Shares(Coalesce);
 
-impl Stampede for Alone {
+impl Stampede for Shares {
     fn coalesce(&self) -> Coalesce {
-        Coalesce::Nobody
+        self.0
     }
 }
 

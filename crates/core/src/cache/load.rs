@@ -262,6 +262,9 @@ where
             open: None,
         });
         let cap = (!local && version.is_none()).then_some(DISTRUST);
+        // No fill will show that nothing has changed since it was asked for.
+        let unconfirmed = cap.is_some() && stands(Defence::Unconfirmed);
+        let proven_at = if unconfirmed { seat.began } else { proven_at };
         let entry = Entry::new(item.value, version.unwrap_or_default(), self.near_deadlines(deadlines, cap));
         let (entry, sure) = (Arc::new(entry.vouched(proven_at)), sure || cap.is_some());
         Kept { seat, entry, source: Source::Loader, copy, sure, proven_at }

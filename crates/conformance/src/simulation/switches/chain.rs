@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use terrace_core::switch::Defence;
+use terrace_core::{Coalesce, switch::Defence};
 
 use super::{COPY, Off, STORED, Switch, TWO, rules::*, script};
 use crate::{
@@ -27,7 +27,7 @@ pub(super) fn switches() -> Vec<Switch> {
             script(TWO, &steps, &[(23, Trouble::Slow(1, 0, Way::There, 20, 5))])
         }),
         switch("a store creates only what it showed absent", "2", Off::Rules(|| rules(create_over)), || {
-            let stack = Stack { tiers: 0, alone: true, ..STORED };
+            let stack = Stack { tiers: 0, stampede: Coalesce::Nobody, ..STORED };
             script(stack, &[(0, 0, Load(0, Pace::Early(30))), (10, 1, Put(0)), (50, 1, Get(0))], &[])
         }),
         switch("who lost to another creator has the winner", "2", Off::Core(Defence::Winner), || {

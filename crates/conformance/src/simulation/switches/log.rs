@@ -1,6 +1,6 @@
 //! The defences of a near tier that follows a log (rules 3, 5, 9 and 10).
 
-use terrace_core::switch::Defence;
+use terrace_core::{Coalesce, switch::Defence};
 
 use super::{LOGGED, Off, Switch, core, rules::only_what_changed, script};
 use crate::{
@@ -9,7 +9,7 @@ use crate::{
 };
 
 pub(super) fn switches() -> Vec<Switch> {
-    use Act::{Forget, Get, Invalidate, Put};
+    use Act::{Forget, Get, Invalidate, Load, Put};
     vec![
         core("what the log tells of leaves near", "trust", Defence::Notice, || {
             script(LOGGED, &[(10, 0, Put(0)), (20, 1, Get(0)), (30, 0, Put(0)), (60, 1, Get(0))], &[])
@@ -72,6 +72,12 @@ pub(super) fn switches() -> Vec<Switch> {
             off: Off::Rules(|| Hooks { told: only_what_changed, ..Hooks::TRUE }),
         },
         core("near keeps only a load whose fill was taken", "3", Defence::Accepted, || slow_load(1, LOGGED)),
+        core("what nobody confirms is as old as its question", "10", Defence::Unconfirmed, || {
+            // The loader's process cannot reach the authority when it begins, and hears nothing until then.
+            let steps = [(50, 1, Load(0, Pace::Early(1_400))), (60, 0, Put(0)), (1_700, 1, Get(0))];
+            let stack = Stack { stampede: Coalesce::Lease, ..LOGGED };
+            script(stack, &steps, &[(0, Trouble::Cut(1, 0, Way::There, 300))])
+        }),
         core("the authority is asked about what it does not keep", "3", Defence::Confirm, || Plan {
             seed: 7,
             ..slow_load(1, Stack { picky: true, ..LOGGED })

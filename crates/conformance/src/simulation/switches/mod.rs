@@ -9,11 +9,13 @@ mod rules;
 use std::time::Duration;
 
 use terrace_core::{
-    Level, Result,
+    Coalesce, Level, Result,
     switch::{self, Defence},
 };
 
-use super::{Act, Fault, Parts, Plan, Run, Stack, Staleness, Step, Trouble, Weather, run_in, simulate};
+use super::{
+    Act, Fault, Limits, Parts, Plan, Run, Stack, Staleness, Step, Trouble, Weather, run_in, simulate,
+};
 use crate::fake::Hooks;
 
 /// A defence, and the interleaving in which its absence shows.
@@ -68,7 +70,7 @@ const COPY: Stack = Stack {
     outbox: false,
     fussy: false,
     picky: false,
-    alone: false,
+    stampede: Coalesce::Local,
     life: Duration::from_secs(60),
     near_life: None,
     negative: Duration::ZERO,
@@ -92,6 +94,7 @@ fn script(stack: Stack, steps: &[(u64, usize, Act)], faults: &[(u64, Trouble)]) 
         steps: steps.iter().map(|&(at, slot, act)| Step { at, slot, act, level: None }).collect(),
         faults: faults.iter().map(|&(at, what)| Fault { at, what }).collect(),
         calm_from: None,
+        limits: Limits::default(),
     }
 }
 
