@@ -66,6 +66,22 @@ pub enum Defence {
     FromQuestion,
     /// At level `Strong` whoever shared a load reads what it made.
     ReadAgain,
+    /// A holder of a lease shows signs of life.
+    Signs,
+    /// A holder that shows none for too long counts as gone.
+    Silence,
+    /// A load that brings nothing gives its lease back.
+    GiveBack,
+    /// Who has waited for several holders in vain waits no more.
+    Turns,
+    /// A wait ends with the load's deadline.
+    WaitEnds,
+    /// A server that does not answer is not waited at.
+    Trip,
+    /// A lease that is awaited is looked at again and again.
+    Looks,
+    /// The lease of a plain read is waited for by nobody.
+    OfLoader,
     /// A relay that finds no mark drops all copies.
     Begin,
     /// A relay whose place the truth's log does not know any more drops all copies.

@@ -16,7 +16,7 @@ use super::{
 use crate::{Fake, fake::Address};
 
 /// As that of Redis: it announces.
-const PACE: Pace = Pace { shortest: Duration::from_millis(100), longest: Duration::from_millis(500) };
+const PACE: Pace = Pace { shortest: Duration::from_millis(100), longest: Duration::from_millis(150) };
 
 /// The part of a server at which processes wait.
 pub(super) struct Desk {

@@ -74,7 +74,7 @@ pub(super) fn switches() -> Vec<Switch> {
         core("near keeps only a load whose fill was taken", "3", Defence::Accepted, || slow_load(1, LOGGED)),
         core("what nobody confirms is as old as its question", "10", Defence::Unconfirmed, || {
             // The loader's process cannot reach the authority when it begins, and hears nothing until then.
-            let steps = [(50, 1, Load(0, Pace::Early(1_400))), (60, 0, Put(0)), (1_700, 1, Get(0))];
+            let steps = [(50, 1, Load(0, Pace::Early(1_400))), (150, 0, Put(0)), (1_700, 1, Get(0))];
             let stack = Stack { stampede: Coalesce::Lease, ..LOGGED };
             script(stack, &steps, &[(0, Trouble::Cut(1, 0, Way::There, 300))])
         }),

@@ -1,6 +1,7 @@
 //! Each defence is left out once, in an interleaving that breaks a promise without it.
 
 mod chain;
+mod leases;
 mod log;
 mod refreshes;
 mod relays;
@@ -105,7 +106,7 @@ fn core(name: &'static str, rule: &'static str, defence: Defence, plan: fn() -> 
 
 /// All switches.
 pub fn switches() -> Vec<Switch> {
-    [chain::switches(), log::switches(), refreshes::switches(), relays::switches()]
+    [chain::switches(), log::switches(), refreshes::switches(), relays::switches(), leases::switches()]
         .into_iter()
         .flatten()
         .collect()
