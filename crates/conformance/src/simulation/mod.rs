@@ -26,6 +26,7 @@ mod near;
 mod network;
 mod patience;
 mod plan;
+mod policies;
 mod random;
 mod recorder;
 mod shrink;

@@ -11,15 +11,21 @@ pub(super) const LOAD: Duration = Duration::from_millis(2_500);
 /// And where they do not.
 pub(super) const SHORT_LOAD: Duration = Duration::from_millis(300);
 
-/// Trips of one call that come before its wait, within it and behind it: the lookups of four turns and the
-/// creation, each a budget of every server.
-const TRIPS: Duration = Duration::from_millis(4 * 250 + 150);
+/// One lookup: the budgets of two tiers and of a store.
+const LOOKUP: Duration = Duration::from_millis(250);
 
-/// What a call may take, of the time in which its process runs: it may wait for a deadline, then load
-/// for another, and where it shared what began before it, do so twice.
+/// The creation of a record: the budget of a store.
+const CREATION: Duration = Duration::from_millis(150);
+
+/// What a call may take, of the time in which its process runs: it may wait for a deadline, and look
+/// again behind each of three holders, then load for another; where it shared what began too long before
+/// it, it does so twice.
 fn longest(plan: &Plan) -> Duration {
-    let load = if plan.stack.waits() { LOAD } else { SHORT_LOAD };
-    plan.limits.call.unwrap_or((load * 2 + TRIPS) * 2)
+    let once = match plan.stack.waits() {
+        true => LOOKUP * 4 + LOAD * 2 + CREATION,
+        false => LOOKUP + SHORT_LOAD + CREATION,
+    };
+    plan.limits.call.unwrap_or(once * 2)
 }
 
 /// Holds a run to it.

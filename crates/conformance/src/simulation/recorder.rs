@@ -59,6 +59,8 @@ pub struct Counts {
     pub steps: u64,
     /// Gaps that followers were told of.
     pub gaps: u64,
+    /// The time that the longest call took, while its process ran.
+    pub longest_call: Duration,
     /// Looks at leases that others hold.
     pub looks: u64,
     /// Announcements of leases that have ended.
@@ -178,6 +180,7 @@ impl Recorder {
         let at = log.now();
         if log.tally.longest.is_none_or(|(longest, ..)| longest < took) {
             log.tally.longest = Some((took, at, key));
+            log.tally.counts.longest_call = took;
         }
     }
 

@@ -11,8 +11,7 @@ use std::{
 use futures_util::FutureExt;
 use parking_lot::Mutex;
 use terrace_core::{
-    Admission, Backend, Builder, Clock, Coalesce, Expiry, Freshness, Keeping, Level, Lifetime, ManualClock,
-    Mark, OnStale, Op, Result, Role, Space, StaleHit, Stampede, TierKey, TierSettings, Writing,
+    Backend, Builder, Clock, Level, ManualClock, Mark, Op, Result, Role, Space, TierKey, TierSettings,
 };
 use tokio::{
     runtime::Runtime,
@@ -29,7 +28,8 @@ use super::{
     near::PlainNear,
     network::Network,
     patience::{LOAD, SHORT_LOAD},
-    plan::{Plan, Stack, Staleness, Step, Trouble},
+    plan::{Plan, Step, Trouble},
+    policies::{Lives, Picky, Shares},
     recorder::{Recorder, Tally},
     wired::Wired,
     witness,
@@ -376,46 +376,5 @@ impl Instance {
             sleep_until(next).await;
         });
         self.reached = tick + 1;
-    }
-}
-
-/// The lives that a stack has.
-struct Lives(Stack);
-
-impl Expiry for Lives {
-    fn lifetime(&self, writing: &Writing) -> Lifetime {
-        let default = if writing.negative { self.0.negative } else { self.0.life };
-        let stale = if writing.negative { Duration::ZERO } else { self.0.stale };
-        Lifetime { fresh: writing.ttl.unwrap_or(default), stale }
-    }
-}
-
-impl Freshness for Staleness {
-    fn on_stale(&self, hit: &StaleHit) -> OnStale {
-        match (self.while_revalidate, hit.renewable) {
-            (false, _) => OnStale::Miss,
-            (true, true) => OnStale::ServeAndRefresh,
-            (true, false) => OnStale::Serve,
-        }
-    }
-
-    fn on_error(&self, _hit: &StaleHit) -> bool {
-        self.if_error
-    }
-}
-
-struct Shares(Coalesce);
-
-impl Stampede for Shares {
-    fn coalesce(&self) -> Coalesce {
-        self.0
-    }
-}
-
-struct Picky;
-
-impl Admission for Picky {
-    fn admits(&self, _keeping: &Keeping<'_>) -> bool {
-        fastrand::u8(..4) > 0
     }
 }

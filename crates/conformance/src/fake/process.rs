@@ -1,4 +1,4 @@
-//! What one process has of a [`Fake`](crate::Fake): whether it runs, and the leases that it holds
+//! What one process has of a [`Fake`](super::Fake): whether it runs, and the leases that it holds
 //! and waits for.
 
 use std::{
@@ -13,7 +13,7 @@ use terrace_core::{
 };
 use tokio::{sync::watch, time::Instant};
 
-use crate::fake::{Address, Server};
+use super::{Address, Server};
 
 /// One handle of a fake.
 #[derive(Clone)]
