@@ -69,12 +69,10 @@ impl Plan {
             near_life: None,
             negative: Duration::ZERO,
             stale: Duration::ZERO,
-            level: if let Level::Bounded(_) = stack.level
-                && !stack.store
-            {
-                Level::Fenced
-            } else {
-                stack.level
+            // Where its age proves a copy, it lives no longer than the bound.
+            level: match stack.level {
+                Level::Bounded(_) if !stack.store => Level::Fenced,
+                level => level,
             },
             ..stack
         };

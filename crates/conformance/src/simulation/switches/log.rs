@@ -11,7 +11,7 @@ use crate::{
 pub(super) fn switches() -> Vec<Switch> {
     use Act::{Forget, Get, Invalidate, Load, Put};
     vec![
-        core("what the log tells of leaves near", "trust", Defence::Notice, || {
+        core("what the log tells of leaves near", "8", Defence::Notice, || {
             script(LOGGED, &[(10, 0, Put(0)), (20, 1, Get(0)), (30, 0, Put(0)), (60, 1, Get(0))], &[])
         }),
         core("what the log tells of detaches the flight", "3", Defence::Hear, || {

@@ -23,7 +23,7 @@ use crate::fake::Hooks;
 pub struct Switch {
     /// What is switched off.
     pub name: &'static str,
-    /// The rule that it belongs to, by its number in the design: see `docs/testing.md`.
+    /// The rule that it belongs to, by its number in the design: see `docs/consistency.md`.
     pub rule: &'static str,
     plan: fn() -> Plan,
     off: Off,

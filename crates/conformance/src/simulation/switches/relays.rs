@@ -64,7 +64,7 @@ fn of_levels() -> Vec<Switch> {
 }
 
 fn of_relays() -> Vec<Switch> {
-    let torn = |name, off| Switch { name, rule: "12", plan: went_back, off };
+    let of_return = |name, off| Switch { name, rule: "12", plan: went_back, off };
     vec![
         Switch {
             name: "a relay's mark moves with its drops, in one step",
@@ -84,10 +84,10 @@ fn of_relays() -> Vec<Switch> {
             },
             off: Off::Parts(Parts { links: Links::Torn, ..Parts::TRUE }),
         },
-        torn("a relay's step over another mark is refused", {
+        of_return("a relay's step over another mark is refused", {
             Off::Rules(|| Hooks { refuses: false, ..Hooks::TRUE })
         }),
-        torn("the mark goes back with the copies", {
+        of_return("the mark goes back with the copies", {
             Off::Parts(Parts { returns: Returns::WithoutMark, ..Parts::TRUE })
         }),
         core("who finds no mark drops all copies", "12", Defence::Begin, || lost(Trouble::LoseMark(0))),
