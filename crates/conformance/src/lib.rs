@@ -15,21 +15,17 @@
 
 mod calls;
 mod fake;
-mod fake_log;
-mod fake_marks;
 mod faulty;
 pub mod history;
 pub mod machine;
 #[cfg(test)]
 mod mutants;
 pub mod policy;
-mod process;
 mod recording;
 pub mod simulation;
 pub mod suite;
 
 pub use calls::{Call, Calls};
-pub use fake::{Fake, Saved};
-pub use fake_log::FakeLog;
+pub use fake::{Fake, FakeLog, Saved};
 pub use faulty::{Fault, Faulty};
 pub use recording::{Answer, Record, Recording, Request};

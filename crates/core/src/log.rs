@@ -34,7 +34,8 @@ pub enum Notice {
 }
 
 /// Who is to hear of a namespace's changes; called in the order of the log, never concurrently for
-/// one namespace, and never under a lock of the log's.
+/// one namespace, and never under a lock of the log's. What was told since the last [`Notice::Lost`] may
+/// be told again.
 pub trait Follower: Send + Sync + 'static {
     /// Something has happened.
     fn notice(&self, notice: &Notice);

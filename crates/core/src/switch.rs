@@ -18,10 +18,18 @@ pub enum Defence {
     FarToNear,
     /// What a farther tier did not confirm, nearer ones are owed as well.
     NearerOwed,
+    /// A tier that refused a put as too large is not believed to have nothing older.
+    Oversize,
+    /// A load that lost to another creator gives and keeps the winner.
+    Winner,
+    /// A load that lost to a removal is kept nowhere.
+    Uncached,
     /// A store's 'no row' answers no caller with a loader.
     NoRow,
     /// Near keeps a load only once the authority has taken its fill.
     Accepted,
+    /// A load whose fill nobody can confirm is as old as its question.
+    Unconfirmed,
     /// A fill that is refused replaces what is older than it all the same.
     Outdate,
     /// The authority is asked about what it is not to keep.
@@ -50,6 +58,36 @@ pub enum Defence {
     InTime,
     /// Near over a shared tier is as new as the relay's marks say, not as the log that was heard.
     Marks,
+    /// A mark proves the moment of the move before it, not its own.
+    LastButOne,
+    /// A mark that is told again moves nothing.
+    Again,
+    /// What its age alone proves lives from its question on.
+    FromQuestion,
+    /// At level `Strong` whoever shared a load reads what it made.
+    ReadAgain,
+    /// A holder of a lease shows signs of life.
+    Signs,
+    /// A holder that shows none for too long counts as gone.
+    Silence,
+    /// A load that brings nothing gives its lease back.
+    GiveBack,
+    /// Who has waited for several holders in vain waits no more.
+    Turns,
+    /// A wait ends with the load's deadline.
+    WaitEnds,
+    /// A server that does not answer is not waited at.
+    Trip,
+    /// A lease that is awaited is looked at again and again.
+    Looks,
+    /// The lease of a plain read is waited for by nobody.
+    OfLoader,
+    /// A relay that finds no mark drops all copies.
+    Begin,
+    /// A relay whose place the truth's log does not know any more drops all copies.
+    Missed,
+    /// Of more changes than a relay's step takes, all copies go.
+    TooMany,
 }
 
 thread_local! {

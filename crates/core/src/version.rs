@@ -61,7 +61,7 @@ impl Epoch {
 }
 
 /// A fencing token: names one lease on one key of one tier. Zero is no token.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Token(u64);
 
 impl Token {

@@ -87,6 +87,29 @@ async fn keys_that_a_tier_always_refuses_hold_up_no_other_debt() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn beyond_ten_thousand_debts_the_whole_tier_is_read_past_until_it_has_been_cleared() {
+    let hand = Clock::manual();
+    let redis = fake("redis", &hand);
+    let cache = without_near().clock(&hand).tier(redis.clone()).build().unwrap();
+    for key in ["last", "another"] {
+        cache.put(key, 1).await.unwrap();
+    }
+    redis.set_down(true);
+    let keys: Vec<String> = (0..10_000).map(|n| format!("k{n}")).chain(["last".to_owned()]).collect();
+    assert!(cache.invalidate_many(&keys).await.iter().all(Result::is_err));
+    redis.set_down(false);
+    for key in ["last", "another"] {
+        assert!(cache.get(key).await.unwrap().is_none(), "{key}");
+    }
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    for key in ["last", "another"] {
+        assert!(cache.get(key).await.unwrap().is_none(), "{key} was cleared");
+    }
+    cache.put("another", 2).await.unwrap();
+    assert_eq!(cache.get("another").await.unwrap().unwrap(), 2);
+}
+
 /// A tier that does something wrong with the next operation, once it is told what.
 #[derive(Debug)]
 struct Mad<T>(T, Arc<Mutex<Option<Madness>>>);

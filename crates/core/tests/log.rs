@@ -114,6 +114,25 @@ async fn an_invalidate_of_ones_own_does_not_drop_what_was_loaded_after_it() {
     assert_eq!(read(&pair.here, "k").await, Some((7, Source::Near)));
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_was_loaded_while_the_authority_was_away_is_as_old_as_its_question() {
+    let pair = pair();
+    pair.redis.log().lose();
+    pair.redis.set_down(true);
+    let (here, loader) = (pair.here.clone(), Loader::default());
+    let load = tokio::spawn(async move { *here.get_or_load("k", || loader.give(1, ms(500))).await.unwrap() });
+    tokio::time::sleep(ms(10)).await;
+    // What was changed meanwhile is in the gap.
+    pair.redis.log().lose();
+    pair.hand.advance(ms(500));
+    pair.redis.log().beat();
+    assert_eq!(load.await.unwrap(), 1);
+    assert_eq!(read(&pair.here, "k").await, Some((1, Source::Near)), "for a second after the question");
+    pair.redis.set_down(false);
+    pair.hand.advance(ms(500));
+    assert_eq!(read(&pair.here, "k").await, None);
+}
+
 /// Anomaly 3: the reply was under way when the change was told.
 #[tokio::test(start_paused = true)]
 async fn a_reply_that_a_change_elsewhere_overtook_stays_out_of_near() {

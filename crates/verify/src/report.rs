@@ -88,7 +88,9 @@ impl Simulated {
                 "undecided_keys": tally.decided.undecided, "seeds": tally.seeds,
                 "faults": tally.faults, "messages_lost": tally.lost, "requests_late": tally.late,
                 "notices_heard": tally.notices, "gaps": tally.gaps, "rollbacks_found": tally.renewals,
-                "relay_steps": tally.steps,
+                "relay_steps": tally.steps, "looks_at_leases": tally.looks,
+                "leases_announced": tally.announced,
+                "longest_call_ms": tally.longest_call.as_millis() as u64,
                 "failed_seeds": tally.failures.iter().map(|(seed, _)| seed).collect::<Vec<_>>(),
             })
         };
@@ -104,16 +106,18 @@ impl fmt::Display for Simulated {
         writeln!(f, "simulated from seed {}, in {:.0} s\n", self.from, self.elapsed.as_secs_f64())?;
         writeln!(
             f,
-            "| level | reads checked | violations | seeds | faults | messages lost | requests late | notices heard | gaps | rollbacks found | relay steps | reads failed | marked stale | at other levels | keys undecided of those judged linear |"
+            "| level | reads checked | violations | seeds | faults | messages lost | requests late | notices heard | gaps | rollbacks found | relay steps | looks at leases | leases announced | longest call | reads failed | marked stale | at other levels | keys undecided of those judged linear |"
         )?;
-        writeln!(f, "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|")?;
+        writeln!(f, "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|")?;
         let levels = self.levels.iter().map(|(level, tally)| (level.as_str(), tally));
         for (level, tally) in levels.chain([("all", &total)]) {
             let Tally { reads, violations, seeds, faults, lost, late, notices, gaps, renewals, .. } = tally;
+            let Tally { looks, announced, .. } = tally;
+            let longest = tally.longest_call.as_millis();
             let Tally { steps, failed_reads, stale, other_levels, decided, .. } = tally;
             writeln!(
                 f,
-                "| {level} | {reads} | {violations} | {seeds} | {faults} | {lost} | {late} | {notices} | {gaps} | {renewals} | {steps} | {failed_reads} | {stale} | {other_levels} | {decided} |"
+                "| {level} | {reads} | {violations} | {seeds} | {faults} | {lost} | {late} | {notices} | {gaps} | {renewals} | {steps} | {looks} | {announced} | {longest} ms | {failed_reads} | {stale} | {other_levels} | {decided} |"
             )?;
         }
         for (level, tally) in &self.levels {

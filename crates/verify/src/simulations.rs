@@ -33,6 +33,9 @@ pub(crate) struct Tally {
     pub(crate) gaps: u64,
     pub(crate) steps: u64,
     pub(crate) renewals: u64,
+    pub(crate) looks: u64,
+    pub(crate) announced: u64,
+    pub(crate) longest_call: Duration,
     /// The seeds that failed, with what they failed by.
     pub(crate) failures: Vec<(u64, String)>,
 }
@@ -72,6 +75,7 @@ pub(crate) fn run(from: u64, time: Duration, reads: u64) -> Simulated {
 /// The promise that a plan's history was held to.
 fn level_of(plan: &Plan) -> String {
     match plan.stack.level {
+        _ if plan.limits.loads.is_some() => "One load among processes".to_owned(),
         Level::Fenced if plan.stack.is_linear() => "Fenced, a store alone: linearizable".to_owned(),
         Level::Ttl => "Ttl".to_owned(),
         Level::Fenced => "Fenced".to_owned(),
@@ -111,6 +115,9 @@ impl Tally {
             gaps: run.counts.gaps,
             steps: run.counts.steps,
             renewals: run.counts.renewals,
+            looks: run.counts.looks,
+            announced: run.counts.announced,
+            longest_call: run.counts.longest_call,
             failures: failures.into_iter().collect(),
         }
     }
@@ -131,6 +138,9 @@ impl Tally {
         self.gaps += other.gaps;
         self.steps += other.steps;
         self.renewals += other.renewals;
+        self.looks += other.looks;
+        self.announced += other.announced;
+        self.longest_call = self.longest_call.max(other.longest_call);
         self.failures.extend(other.failures);
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::fake_log::told_version;
+use crate::fake::told_version;
 
 /// A fake with a log that is heard every few milliseconds.
 fn logged(hooks: Hooks, beat: fn(&Fake)) -> Subject {

@@ -7,17 +7,20 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     task::{Poll, Waker},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use futures_util::FutureExt;
 use parking_lot::Mutex;
-use terrace_core::{Error, ErrorKind, Notice, Op, Publication, Reply, Result, Role, Space, Tier, TierKey};
+use terrace_core::{
+    Error, ErrorKind, Notice, Op, Publication, Reply, Result, Role, Space, Tier, TierKey, waiting::Sight,
+};
 
 use super::{
+    leases::{Desk, Lease, Listener},
     log::{Cursor, Logbook, Round},
     network::{Network, Way},
-    recorder::Recorder,
     witness,
 };
 use crate::history::Process;
@@ -56,6 +59,12 @@ pub(super) enum Ask {
     End(Arc<Logbook>),
     /// A relay asks what has happened in a namespace behind a place.
     Since(Arc<Logbook>, String, Bytes),
+    /// A process looks at leases of others, and waits for their end.
+    Look(Arc<Desk>, Vec<Lease>, Listener),
+    /// A holder shows a sign of life that counts for so long.
+    Sign(Arc<Desk>, Vec<Lease>, Duration),
+    /// A holder gives up.
+    GiveBack(Arc<Desk>, Lease),
     /// A follower asks where to begin, or whether it may go on.
     Join(Arc<Logbook>, Option<Cursor>),
     /// A follower asks what was appended; the server holds the answer back for a while.
@@ -69,6 +78,8 @@ pub(super) struct Target {
     pub(super) space: Arc<Space>,
     /// What changes are appended to.
     pub(super) log: Arc<Logbook>,
+    /// Where the leases of its keys are waited for.
+    pub(super) desk: Arc<Desk>,
     /// The follower that the change is known to; zero for none.
     pub(super) origin: Process,
 }
@@ -81,6 +92,17 @@ pub(super) enum Answer {
     News(Result<Option<(Vec<Notice>, Bytes)>>),
     Joined(Result<Cursor>),
     Read(Result<Round>),
+    Sights(Result<Vec<Sight>>),
+}
+
+impl Answer {
+    /// That something was done.
+    pub(super) fn done(self) -> Result<()> {
+        match self {
+            Self::Done(done) => done,
+            _ => Err(Error::new(ErrorKind::Backend, "an answer to another question")),
+        }
+    }
 }
 
 impl Ask {
@@ -99,6 +121,9 @@ impl Ask {
             Self::Publish(..) => u64::MAX - 4,
             Self::End(_) => u64::MAX - 5,
             Self::Since(..) => u64::MAX - 6,
+            Self::Look(..) => u64::MAX - 7,
+            Self::Sign(..) => u64::MAX - 8,
+            Self::GiveBack(..) => u64::MAX - 9,
         }
     }
 
@@ -147,22 +172,24 @@ impl Call {
             Ask::End(_) => Answer::Place(Err(error())),
             Ask::Since(..) => Answer::News(Err(error())),
             Ask::Many(_, batch) => Answer::Many(batch.iter().map(|_| Err(error())).collect()),
-            Ask::Clear(_) | Ask::Ping(_) => Answer::Done(Err(error())),
+            Ask::Clear(_) | Ask::Ping(_) | Ask::Sign(..) | Ask::GiveBack(..) => Answer::Done(Err(error())),
+            Ask::Look(..) => Answer::Sights(Err(error())),
             Ask::Join(..) => Answer::Joined(Err(error())),
             Ask::Follow(..) => Answer::Read(Err(error())),
         }
     }
 
     /// What the server does; `None` where it holds the answer back.
-    pub(super) fn carry_out(&self, recorder: &Recorder) -> Option<Answer> {
+    pub(super) fn carry_out(&self, network: &Network) -> Option<Answer> {
+        let recorder = &*network.recorder;
         let late = self.gone.load(Ordering::Relaxed);
         if late && !self.ask.is_of_log() {
             recorder.count(|counts| counts.late += 1);
         }
         Some(match &self.ask {
-            Ask::One(target, key, op) => Answer::One(self.apply(recorder, late, target, key, op)),
+            Ask::One(target, key, op) => Answer::One(self.apply(network, late, target, key, op)),
             Ask::Many(target, batch) => {
-                let apply = |(key, op): &(TierKey, Op)| self.apply(recorder, late, target, key, op);
+                let apply = |(key, op): &(TierKey, Op)| self.apply(network, late, target, key, op);
                 Answer::Many(batch.iter().map(apply).collect())
             }
             Ask::Clear(target) => {
@@ -174,7 +201,16 @@ impl Call {
             }
             Ask::Ping(target) => Answer::Done(at_once(target.tier.ping())),
             Ask::Publish(target, publication) => {
-                Answer::One(publish(recorder, self.link, target, publication))
+                Answer::One(publish(network, self.link, target, publication))
+            }
+            Ask::Look(desk, leases, listener) => Answer::Sights(Ok(desk.look(leases, listener))),
+            Ask::Sign(desk, leases, life) => {
+                desk.sign(leases, *life);
+                Answer::Done(Ok(()))
+            }
+            Ask::GiveBack(desk, lease) => {
+                desk.give_back(lease, network);
+                Answer::Done(Ok(()))
             }
             Ask::End(log) => Answer::Place(Ok(log.end())),
             Ask::Since(log, namespace, place) => Answer::News(Ok(log.since(namespace, place))),
@@ -183,14 +219,8 @@ impl Call {
         })
     }
 
-    fn apply(
-        &self,
-        recorder: &Recorder,
-        late: bool,
-        target: &Target,
-        key: &TierKey,
-        op: &Op,
-    ) -> Result<Reply> {
+    fn apply(&self, network: &Network, late: bool, target: &Target, key: &TierKey, op: &Op) -> Result<Reply> {
+        let recorder = &*network.recorder;
         if self.link.fussy && witness::value_in(op).is_some_and(|value| value % 3 == 0) {
             return Err(Error::new(ErrorKind::TooLarge, "a multiple of 3"));
         }
@@ -199,16 +229,20 @@ impl Call {
         if let Ok(reply) = &reply {
             target.log.append(target, self.link, key, op, reply, recorder);
         }
+        target.desk.announce(&target.space, key, network);
         reply
     }
 }
 
-fn publish(recorder: &Recorder, link: Link, target: &Target, publication: &Publication) -> Result<Reply> {
+fn publish(network: &Network, link: Link, target: &Target, publication: &Publication) -> Result<Reply> {
     let none = || Error::new(ErrorKind::Unsupported, "the server keeps no marks");
     let tier = target.tier.publish().ok_or_else(none)?;
     let reply = at_once(tier.publish(publication.clone()));
     if let Ok(Reply::Kept(version)) = &reply {
-        target.log.append_step(target, link, publication, *version, recorder);
+        target.log.append_step(target, link, publication, *version, &network.recorder);
+        for dropped in &publication.drops {
+            target.desk.announce(&target.space, &dropped.key, network);
+        }
     }
     reply
 }

@@ -1,9 +1,10 @@
 //! One process's callers: they carry out the steps of a plan and write down what came of them.
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -35,6 +36,10 @@ pub(super) struct Client {
     pub(super) recorder: Arc<Recorder>,
     /// Keys of which a change is under way: an origin is changed by one caller at a time.
     pub(super) busy: Vec<AtomicBool>,
+    /// How many milliseconds this life has run.
+    pub(super) awake: AtomicU64,
+    /// Calls under way, by a number.
+    pub(super) open: Mutex<BTreeMap<u64, Key>>,
 }
 
 /// How a read is to be written down.
@@ -54,6 +59,22 @@ struct Via {
 
 impl Client {
     pub(super) async fn act(self: Arc<Self>, act: Act, level: Option<Level>) {
+        let (key, began) = (act.key(), self.awake.load(Ordering::Relaxed));
+        let number = self.begin(key);
+        Arc::clone(&self).carry_out_act(act, level).await;
+        self.open.lock().remove(&number);
+        let took = self.awake.load(Ordering::Relaxed) - began;
+        self.recorder.took(Duration::from_millis(took), key);
+    }
+
+    fn begin(&self, key: Key) -> u64 {
+        let mut open = self.open.lock();
+        let number = open.last_key_value().map_or(0, |(last, _)| last + 1);
+        open.insert(number, key);
+        number
+    }
+
+    async fn carry_out_act(self: Arc<Self>, act: Act, level: Option<Level>) {
         let via = self.via(level);
         match act {
             Act::Get(key) => {
@@ -127,6 +148,7 @@ impl Client {
             let (load, offered) = (self.loader(key, pace), Arc::clone(&offered));
             let (recorder, process, stored) = (Arc::clone(&self.recorder), self.process, self.stack.store);
             async move {
+                recorder.loads(key);
                 let value = load.await?;
                 *offered.lock() = value
                     .filter(|_| stored)
@@ -275,9 +297,10 @@ impl Client {
         let _ = self.cache.expire(&key, Duration::from_millis(millis)).await;
     }
 
-    /// One more read of every key, once all is well, and another one after a refresh.
+    /// One more read of every key, or of the first ones, once all is well, and another one after a refresh.
     pub(super) async fn read_all(self: Arc<Self>) {
-        for key in 0..self.keys {
+        let keys = 0..self.keys.min(MOST_READ);
+        for key in keys.clone() {
             Arc::clone(&self).act(Act::Get(key), None).await;
             if !self.stack.is_linear() {
                 Arc::clone(&self).act(Act::Refresh(key, Pace::Late(0)), None).await;
@@ -286,7 +309,7 @@ impl Client {
         if !self.stack.is_linear() {
             // Copies are filled off the caller's path.
             pause(FILLED_WITHIN).await;
-            for key in 0..self.keys {
+            for key in keys {
                 Arc::clone(&self).act(Act::Get(key), None).await;
             }
         }
@@ -303,6 +326,9 @@ fn newness(built: Level, asked: Level) -> Newness {
         _ => Newness::Truth,
     }
 }
+
+/// Keys that are read once more at the end: enough for all that a random plan has.
+const MOST_READ: u64 = 64;
 
 /// How long the fills of a refresh take, in milliseconds.
 const FILLED_WITHIN: u64 = 60;

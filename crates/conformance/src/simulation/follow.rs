@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::{
     call::{Answer, Ask, Call, Link},
     log::{Cursor, Entry, Gap, Logbook},
-    network::Network,
+    network::{Network, Repeat},
 };
 use crate::history::Fact;
 
@@ -32,6 +32,8 @@ pub(super) struct Hub {
     pub(super) link: Link,
     pub(super) log: Arc<Logbook>,
     listeners: Mutex<Vec<Listener>>,
+    /// What is to be told again.
+    again: Mutex<Vec<Entry>>,
 }
 
 struct Listener {
@@ -46,7 +48,7 @@ struct Deserted;
 
 impl Hub {
     pub(super) fn new(network: Arc<Network>, link: Link, log: Arc<Logbook>) -> Arc<Self> {
-        Arc::new(Self { network, link, log, listeners: Mutex::default() })
+        Arc::new(Self { network, link, log, listeners: Mutex::default(), again: Mutex::default() })
     }
 
     /// Adds a follower, unless it is one already.
@@ -88,6 +90,20 @@ impl Hub {
         self.listeners.lock().iter().all(|listener| listener.follower.strong_count() == 0)
     }
 
+    /// Tells of a round: first of what it tells again, then of what is new.
+    fn tell_all(&self, entries: impl Iterator<Item = Entry>) {
+        let again = std::mem::take(&mut *self.again.lock());
+        again.iter().for_each(|entry| self.tell(entry));
+        for entry in entries {
+            self.tell(&entry);
+            match self.network.repeats(self.link, entry.stamp) {
+                Repeat::No => {}
+                Repeat::AtOnce => self.tell(&entry),
+                Repeat::Later => self.again.lock().push(entry),
+            }
+        }
+    }
+
     fn tell(&self, entry: &Entry) {
         let process = self.link.process;
         let versioned = matches!(entry.notice, Notice::Key { version: Some(_), .. });
@@ -107,6 +123,7 @@ impl Hub {
     }
 
     fn lost(&self) {
+        self.again.lock().clear();
         self.ears().iter().for_each(|(_, follower)| follower.notice(&Notice::Lost));
         if self.is_nearest() {
             self.network.recorder.fact(Fact::Gap { process: self.link.process });
@@ -160,7 +177,7 @@ impl Reader {
                     continue;
                 }
                 Ok(complete) => {
-                    round.into_entries().for_each(|entry| hub.tell(&entry));
+                    hub.tell_all(round.into_entries());
                     if complete {
                         hub.ears().iter().for_each(|(_, follower)| follower.heard(sent));
                         if hub.is_nearest() {

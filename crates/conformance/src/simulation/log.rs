@@ -5,7 +5,7 @@ use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use terrace_core::{Dropped, Mark, Notice, Op, Publication, Reply, TierKey, Version};
+use terrace_core::{Dropped, Mark, Notice, Op, Publication, Reply, Role, TierKey, Version};
 
 use super::{
     call::{Link, Target},
@@ -19,6 +19,9 @@ use crate::{
 
 /// Entries that are kept; followers that are further behind have a gap.
 const ENTRIES: usize = 256;
+
+/// Changes that an outbox keeps: more than a relay's step takes.
+const OUTBOX: usize = 4_096;
 
 /// Entries in one answer.
 const ROUND: usize = 64;
@@ -35,6 +38,8 @@ pub(super) struct Logbook {
     /// Whether what it tells has reached all cache tiers: what one beyond did not confirm, others may
     /// still read there.
     complete: bool,
+    /// Copies are not made dead where they went back in time: a switch.
+    believes: bool,
     stream: Mutex<Stream>,
 }
 
@@ -53,7 +58,7 @@ pub(super) struct Stream {
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
     /// Tells it from another one of the same number.
-    stamp: u64,
+    pub(super) stamp: u64,
     pub(super) origin: Process,
     pub(super) namespace: String,
     pub(super) notice: Notice,
@@ -88,8 +93,9 @@ impl Logbook {
         told: fn(&Op, &Reply) -> Option<Option<Version>>,
         kept: bool,
         complete: bool,
+        believes: bool,
     ) -> Arc<Self> {
-        Arc::new(Self { fake, server, told, kept, complete, stream: Mutex::default() })
+        Arc::new(Self { fake, server, told, kept, complete, believes, stream: Mutex::default() })
     }
 
     pub(super) fn is_kept(&self) -> bool {
@@ -193,7 +199,7 @@ impl Logbook {
         let (namespace, origin) = (target.space.namespace.clone(), target.origin);
         let entry = Entry { stamp: fastrand::u64(1..), origin, namespace, notice, covers };
         stream.entries.push_back((sequence, entry));
-        if stream.entries.len() > ENTRIES {
+        if stream.entries.len() > if target.space.role == Role::Store { OUTBOX } else { ENTRIES } {
             stream.entries.pop_front();
         }
     }
@@ -211,7 +217,9 @@ impl Logbook {
         }
         if known.is_some_and(|known| known.id != stream.id) && !stream.renewed {
             stream.renewed = true;
-            self.fake.renew_epochs();
+            if !self.believes {
+                self.fake.renew_epochs();
+            }
             recorder.fact(Fact::Renewed { tier: self.server });
             recorder.count(|counts| counts.renewals += 1);
         }

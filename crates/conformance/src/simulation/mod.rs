@@ -20,10 +20,14 @@
 mod call;
 mod client;
 mod follow;
+mod leases;
 mod log;
 mod near;
 mod network;
+mod patience;
 mod plan;
+mod policies;
+mod random;
 mod recorder;
 mod shrink;
 mod switches;
@@ -37,7 +41,7 @@ use terrace_core::{Level, Result};
 
 pub use near::PlainNear;
 pub use network::Way;
-pub use plan::{Act, Fault, Pace, Plan, Stack, Staleness, Step, Trouble, Weather};
+pub use plan::{Act, Fault, Limits, Pace, Plan, Stack, Staleness, Step, Trouble, Weather};
 pub use recorder::Counts;
 pub use shrink::shrink;
 pub use switches::{Switch, switches};
@@ -71,12 +75,50 @@ pub struct Run {
 /// # Cost
 /// A few tens of milliseconds for a plan of a virtual second.
 pub fn simulate(plan: &Plan) -> Result<Run> {
-    run_in(plan, Hooks::default, false)
+    run_in(plan, Parts::TRUE)
 }
 
-fn run_in(plan: &Plan, rules: fn() -> Hooks, lies: bool) -> Result<Run> {
-    let (history, counts) = world::World::new(plan, rules, lies).run()?;
-    let Linear { violations, keys, undecided } = judge(&plan.stack, &history);
+/// How the parts of a run work; switches put broken ones in.
+#[derive(Clone, Copy)]
+struct Parts {
+    /// Those of the servers.
+    rules: fn() -> Hooks,
+    links: Links,
+    returns: Returns,
+}
+
+/// What becomes of what a process asks of a server.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Links {
+    /// It is asked.
+    True,
+    /// Drops that failed are answered as if they had not.
+    Lying,
+    /// A relay's step is made in two: the drops, then the mark.
+    Torn,
+}
+
+/// What becomes of a server that goes back in time.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Returns {
+    /// All that it keeps goes back, and who finds it out makes the copies dead.
+    True,
+    /// The relay's mark stays as it is.
+    WithoutMark,
+    /// Who finds it out says so, and believes the copies.
+    Believed,
+}
+
+impl Parts {
+    /// As they should.
+    const TRUE: Self = Self { rules: Hooks::default, links: Links::True, returns: Returns::True };
+}
+
+fn run_in(plan: &Plan, parts: Parts) -> Result<Run> {
+    let (history, tally) = world::World::new(plan, parts).run()?;
+    let Linear { mut violations, keys, undecided } = judge(&plan.stack, &history);
+    violations.extend(patience::patience(plan, &tally));
+    let counts = tally.counts;
     Ok(Run { history, counts, violations, keys, undecided })
 }
 

@@ -4,9 +4,11 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use fastrand::Rng;
 use parking_lot::Mutex;
+use terrace_core::{Token, waiting::Ended};
 
 use super::{
     call::{Answer, Ask, Call, Link},
+    leases::Listener,
     plan::Weather,
     recorder::Recorder,
 };
@@ -56,10 +58,27 @@ pub enum Way {
     Back,
 }
 
-struct Message {
-    call: Arc<Call>,
-    /// `None` on its way there.
-    answer: Option<Answer>,
+/// Whether an entry of a log is told again.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Repeat {
+    No,
+    AtOnce,
+    /// With the entries that come next.
+    Later,
+}
+
+enum Message {
+    Asked(Arc<Call>),
+    Answered(Arc<Call>, Answer),
+    Pushed(Push),
+}
+
+/// What a server tells a process by itself: a lease has ended.
+#[derive(Clone)]
+pub(super) struct Push {
+    pub(super) listener: Listener,
+    pub(super) token: Token,
+    pub(super) ended: Ended,
 }
 
 struct Parked {
@@ -111,6 +130,17 @@ impl Network {
         }
     }
 
+    /// Whether a follower is told of an entry again.
+    pub(super) fn repeats(&self, link: Link, stamp: u64) -> Repeat {
+        let state = self.state.lock();
+        let mut rng = Rng::with_seed(mixed(mixed(state.seed, stamp), link.slot as u64));
+        match rng.u16(..1000) {
+            chance if chance >= state.weather.twice => Repeat::No,
+            _ if rng.bool() => Repeat::AtOnce,
+            _ => Repeat::Later,
+        }
+    }
+
     /// From now on every message arrives, and soon.
     pub(super) fn heal(&self) {
         let mut state = self.state.lock();
@@ -127,10 +157,11 @@ impl Network {
             state.cuts.retain(|cut| tick < cut.until);
             state.messages.remove(&tick).unwrap_or_default()
         };
-        for Message { call, answer } in arrived {
-            match answer {
-                Some(answer) => call.settle(answer),
-                None => self.arrive(call),
+        for message in arrived {
+            match message {
+                Message::Asked(call) => self.arrive(call),
+                Message::Answered(call, answer) => call.settle(answer),
+                Message::Pushed(Push { listener, token, ended }) => listener.herald.tell(token, ended),
             }
         }
         self.answer_parked(tick);
@@ -138,7 +169,7 @@ impl Network {
 
     fn arrive(&self, call: Arc<Call>) {
         let down = self.state.lock().down[call.link.server];
-        let answer = if down { Some(call.refused()) } else { call.carry_out(&self.recorder) };
+        let answer = if down { Some(call.refused()) } else { call.carry_out(self) };
         match (answer, &call.ask) {
             (None, Ask::Follow(log, _)) => {
                 let head = log.head();
@@ -164,11 +195,30 @@ impl Network {
     }
 
     pub(super) fn send(&self, way: Way, call: Arc<Call>, answer: Option<Answer>) {
+        let (link, name, of_log) = (call.link, call.ask.name(), call.ask.is_of_log());
+        let message = match answer {
+            Some(answer) => Message::Answered(call, answer),
+            None => Message::Asked(call),
+        };
+        self.post(link, way, name, of_log, message);
+    }
+
+    /// Tells a process something that it has not asked: maybe twice.
+    pub(super) fn push(&self, push: Push) {
+        self.recorder.count(|counts| counts.announced += 1);
+        let (link, number) = (push.listener.link, push.token.as_u64());
+        if self.repeats(link, number) != Repeat::No {
+            self.post(link, Way::Back, mixed(number, 1), false, Message::Pushed(push.clone()));
+        }
+        self.post(link, Way::Back, number, false, Message::Pushed(push));
+    }
+
+    fn post(&self, link: Link, way: Way, name: u64, of_log: bool, message: Message) {
         let mut state = self.state.lock();
-        match state.delay(call.link, way, &call.ask) {
+        match state.delay(link, way, name, of_log) {
             Some(delay) => {
                 let due = state.tick + delay;
-                state.messages.entry(due).or_default().push(Message { call, answer });
+                state.messages.entry(due).or_default().push(message);
             }
             None => self.recorder.count(|counts| counts.lost += 1),
         }
@@ -178,19 +228,19 @@ impl Network {
 impl State {
     /// How many milliseconds a message takes; `None` loses it. That depends on the message alone,
     /// so that a plan with fewer steps treats those that are left as before.
-    fn delay(&self, link: Link, way: Way, ask: &Ask) -> Option<u64> {
+    fn delay(&self, link: Link, way: Way, name: u64, of_log: bool) -> Option<u64> {
         let tick = self.tick;
         let cut = |cut: &&Cut| {
-            let concerned = cut.ways == Ways::One(way) || (cut.ways == Ways::Log && ask.is_of_log());
+            let concerned = cut.ways == Ways::One(way) || (cut.ways == Ways::Log && of_log);
             concerned && cut.slot == link.slot && cut.server == link.server && tick < cut.until
         };
         let mut longer = 0;
         for cut in self.cuts.iter().filter(cut) {
             longer += cut.longer?;
         }
-        let Weather { lost, stuck, slow } = self.weather;
+        let Weather { lost, stuck, slow, .. } = self.weather;
         let place = (link.slot * 16 + link.server) as u64 * 2 + u64::from(way == Way::Back);
-        let mut rng = Rng::with_seed([place, ask.name(), tick].into_iter().fold(self.seed, mixed));
+        let mut rng = Rng::with_seed([place, name, tick].into_iter().fold(self.seed, mixed));
         match rng.u16(..1000) {
             chance if chance < lost => None,
             chance if chance < lost + stuck => Some(longer + rng.u64(40..400)),

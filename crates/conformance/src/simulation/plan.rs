@@ -2,8 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use fastrand::Rng;
-use terrace_core::Level;
+use terrace_core::{Coalesce, Level};
 
 use super::network::Way;
 
@@ -28,6 +27,17 @@ pub struct Plan {
     pub faults: Vec<Fault>,
     /// From which millisecond on nobody writes and nothing fails, where that is before the end.
     pub calm_from: Option<u64>,
+    /// What it may cost.
+    pub limits: Limits,
+}
+
+/// What a run may cost; by default calls may take as long as the caches promise.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Limits {
+    /// How often a key may be loaded.
+    pub loads: Option<u64>,
+    /// How long a call may take, of the time in which its process runs.
+    pub call: Option<Duration>,
 }
 
 /// The caches of a run; all processes have the same.
@@ -49,8 +59,8 @@ pub struct Stack {
     pub fussy: bool,
     /// The admission policy keeps a quarter of all values out of a tier, by chance.
     pub picky: bool,
-    /// Every caller looks and loads for itself.
-    pub alone: bool,
+    /// Who shares one load.
+    pub stampede: Coalesce,
     /// How long copies live.
     pub life: Duration,
     /// How long they live in near tiers.
@@ -76,8 +86,13 @@ impl Stack {
     /// Whether every read and write is one of a linearizable register: at level `Strong`, and with a
     /// store alone that each caller reads for itself.
     pub fn is_linear(&self) -> bool {
-        let alone = self.tiers == 0 && !self.near && self.alone;
+        let alone = self.tiers == 0 && !self.near && self.stampede == Coalesce::Nobody;
         self.store && (alone || self.level == Level::Strong)
+    }
+
+    /// Whether processes wait for each other's loads.
+    pub fn waits(&self) -> bool {
+        matches!(self.stampede, Coalesce::Lease | Coalesce::LeaseOrStale)
     }
 
     /// The number of servers: the tiers from near to far, then the store.
@@ -94,6 +109,7 @@ impl fmt::Display for Stack {
             self.store.then(|| "store".to_owned()),
             self.log.then(|| "log".to_owned()),
             (self.outbox && self.tiers > 0).then(|| "relay".to_owned()),
+            self.waits().then(|| "leases waited for".to_owned()),
         ];
         let parts: Vec<String> = parts.into_iter().flatten().collect();
         write!(f, "{:?}: {}", self.level, parts.join(" + "))
@@ -109,11 +125,13 @@ pub struct Weather {
     pub stuck: u16,
     /// It takes 3 to 40 ms, and others overtake it.
     pub slow: u16,
+    /// What a log tells is told again, at once or with what comes next.
+    pub twice: u16,
 }
 
 impl Weather {
     /// Every message takes 1 ms.
-    pub const FAIR: Self = Self { lost: 0, stuck: 0, slow: 0 };
+    pub const FAIR: Self = Self { lost: 0, stuck: 0, slow: 0, twice: 0 };
 }
 
 /// One call of one process.
@@ -163,6 +181,19 @@ pub enum Act {
     Forget(u64),
 }
 
+impl Act {
+    /// The key that it is about, or the first.
+    pub(super) fn key(self) -> u64 {
+        match self {
+            Self::Get(key) | Self::Load(key, _) | Self::GetMany(key, _) | Self::LoadMany(key, ..) => key,
+            Self::Refresh(key, _) | Self::Put(key) | Self::PutIfAbsent(key) | Self::Replace(key) => key,
+            Self::Invalidate(key) | Self::Remove(key) | Self::InvalidateMany(key, _) => key,
+            Self::Expire(key, _) | Self::Forget(key) => key,
+            Self::Clear => 0,
+        }
+    }
+}
+
 /// How a loader goes about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pace {
@@ -209,169 +240,8 @@ pub enum Trouble {
     Deafen(usize, usize, u64),
     /// A server forgets the entries of its log.
     Trim(usize),
+    /// A cache tier evicts the mark of its relays.
+    LoseMark(usize),
     /// Another program deletes a record in the store, and tells nobody.
     Foreign(u64),
-}
-
-impl Plan {
-    /// A random plan of a random stack.
-    pub fn of_seed(seed: u64) -> Self {
-        let mut rng = Rng::with_seed(seed);
-        let stack = random_stack(&mut rng);
-        Self::random(seed, stack, &mut rng)
-    }
-
-    /// A random plan for a stack.
-    pub fn of_stack(seed: u64, stack: Stack) -> Self {
-        Self::random(seed, stack, &mut Rng::with_seed(seed))
-    }
-
-    fn random(seed: u64, stack: Stack, rng: &mut Rng) -> Self {
-        let processes = rng.usize(2..=3);
-        let keys = rng.u64(2..=6);
-        let length = if stack.log { rng.u64(300..2_500) } else { rng.u64(300..1_500) };
-        let weather = match rng.u8(..4) {
-            0 => Weather::FAIR,
-            1 => Weather { lost: 0, stuck: 0, slow: 300 },
-            2 => Weather { lost: 5, stuck: 20, slow: 200 },
-            _ => Weather { lost: 30, stuck: 60, slow: 200 },
-        };
-        let (steps, faults) = (vec![], vec![]);
-        let mut plan = Self { seed, stack, processes, keys, length, weather, steps, faults, calm_from: None };
-        let density = if stack.is_linear() { 0 } else { rng.u64(3..12) };
-        for at in 0..length {
-            for _ in 0..rng.u64(0..=(density * processes as u64).max(1)) {
-                let slot = rng.usize(..processes);
-                let act = plan.random_act(slot, rng);
-                let level = plan.random_level(rng);
-                plan.steps.push(Step { at, slot, act, level });
-            }
-        }
-        let troubles = if rng.u8(..5) == 0 { 0 } else { length / rng.u64(20..200) };
-        let mut times: Vec<u64> = (0..troubles).map(|_| rng.u64(..length)).collect();
-        times.sort_unstable();
-        plan.faults = times.into_iter().filter_map(|at| plan.random_fault(at, rng)).collect();
-        plan
-    }
-
-    fn random_act(&self, slot: usize, rng: &mut Rng) -> Act {
-        let any = rng.u64(..self.keys);
-        let to = rng.u64(any..self.keys) + 1;
-        let pace = match rng.u8(..20) {
-            0 => Pace::Fails(rng.u64(..20)),
-            1..10 => Pace::Early(rng.u64(..60)),
-            _ => Pace::Late(rng.u64(..20)),
-        };
-        let fenced = self.stack.level != Level::Ttl;
-        // The keys of a process are those of its number, modulo the processes.
-        let owned = any - any % self.processes as u64 + slot as u64;
-        let key = if self.stack.store || owned >= self.keys { any } else { owned };
-        let linear = self.stack.is_linear();
-        let writes = if linear { 400 } else { 40 };
-        match rng.u16(..1_000) {
-            chance if chance < writes => match rng.u8(..20) {
-                0..7 => Act::Put(key),
-                7..9 if fenced => Act::PutIfAbsent(key),
-                9..11 if fenced => Act::Replace(key),
-                11..16 if !linear => Act::Invalidate(key),
-                16..18 => Act::Remove(key),
-                18 if !linear => Act::InvalidateMany(any, to),
-                _ if !linear && rng.u8(..4) == 0 => Act::Clear,
-                _ if !linear && !self.ages() && rng.u8(..2) == 0 => Act::Expire(any, rng.u64(20..2_000)),
-                _ => Act::Put(key),
-            },
-            400..600 if linear => Act::Load(any, pace),
-            _ if linear => Act::Get(any),
-            40..60 => Act::Forget(any),
-            60..70 => Act::Refresh(any, pace),
-            70..110 => Act::GetMany(any, to),
-            110..140 => Act::LoadMany(any, to, pace),
-            140..340 => Act::Load(any, pace),
-            _ => Act::Get(any),
-        }
-    }
-
-    /// One read in eight goes by a handle of a level of its own.
-    fn random_level(&self, rng: &mut Rng) -> Option<Level> {
-        let other = rng.u8(..8) == 0;
-        other.then(|| match rng.u8(..4) {
-            0 => Level::Ttl,
-            1 => Level::Fenced,
-            2 => Level::Bounded(Duration::from_millis(rng.u64(100..1_200))),
-            _ => Level::Strong,
-        })
-    }
-
-    /// Whether it is the age of copies alone that proves them.
-    fn ages(&self) -> bool {
-        matches!(self.stack.level, Level::Bounded(_)) && !self.stack.store
-    }
-
-    fn random_fault(&self, at: u64, rng: &mut Rng) -> Option<Fault> {
-        let slot = rng.usize(..self.processes);
-        let server = rng.usize(..self.stack.servers());
-        let cache = server.min(self.stack.tiers.saturating_sub(1));
-        let way = if rng.bool() { Way::There } else { Way::Back };
-        let kinds = 20 + if self.stack.log { 6 } else { 0 };
-        let foreign = self.stack.outbox && rng.u8(..8) == 0;
-        let what = match rng.u8(..kinds) {
-            _ if foreign => Trouble::Foreign(rng.u64(..self.keys)),
-            20..24 => Trouble::Deafen(slot, 0, rng.u64(20..2_000)),
-            24 => Trouble::Trim(0),
-            25 => Trouble::Save(0),
-            0..4 => Trouble::Pause(slot, rng.u64(2..400)),
-            4..6 => Trouble::Crash(slot, rng.u64(1..100)),
-            6..9 => Trouble::Cut(slot, server, way, rng.u64(5..300)),
-            9 => Trouble::Down(server, rng.u64(5..300)),
-            10..12 => Trouble::Slow(slot, server, way, rng.u64(5..200), rng.u64(1..100)),
-            12..17 => Trouble::Evict(cache, rng.u64(..self.keys)),
-            17 => Trouble::Flush(cache),
-            18 => Trouble::Save(cache),
-            _ => Trouble::GoBack(cache),
-        };
-        let of_tier =
-            matches!(what, Trouble::Evict(..) | Trouble::Flush(_) | Trouble::Save(_) | Trouble::GoBack(_));
-        (!of_tier || self.stack.tiers > 0).then_some(Fault { at, what })
-    }
-}
-
-fn random_stack(rng: &mut Rng) -> Stack {
-    let (store, tiers) = match rng.u8(..10) {
-        0..4 => (false, 1),
-        4..6 => (false, 2),
-        6..8 => (true, 1),
-        8 => (true, 2),
-        _ => (true, 0),
-    };
-    let short = |rng: &mut Rng| Duration::from_millis(rng.u64(50..2_000));
-    // Lives that end within a plan, so that there is something stale.
-    let stale = if rng.bool() { Duration::ZERO } else { short(rng) };
-    let life = if stale.is_zero() { short(rng) } else { Duration::from_millis(rng.u64(10..300)) };
-    let bound = Duration::from_millis(rng.u64(100..1_200));
-    let level = match (store, tiers, rng.u8(..10)) {
-        (false, _, 0..2) => Level::Ttl,
-        (false, _, 2) => Level::Bounded(life.max(Duration::from_millis(100))),
-        (true, _, 0) => Level::Strong,
-        (true, 0 | 1, 1..4) => Level::Bounded(bound),
-        _ => Level::Fenced,
-    };
-    let (relayed, log) = (rng.bool(), level != Level::Ttl && rng.u8(..3) > 0);
-    // What a relay certifies proves the copies of a cache tier.
-    let proven = matches!(level, Level::Bounded(_)) && store && tiers > 0;
-    Stack {
-        level,
-        outbox: store && (relayed || proven),
-        log: log || proven,
-        near: rng.u8(..4) > 0 && !(store && tiers == 0 && rng.bool()),
-        tiers,
-        store,
-        fussy: rng.u8(..6) == 0,
-        picky: rng.u8(..6) == 0,
-        alone: (store && tiers == 0) || rng.u8(..8) == 0,
-        life,
-        near_life: rng.bool().then(|| short(rng)),
-        stale,
-        freshness: Staleness { while_revalidate: rng.bool(), if_error: rng.bool() },
-        negative: if rng.bool() { Duration::ZERO } else { Duration::from_millis(rng.u64(10..100)) },
-    }
 }

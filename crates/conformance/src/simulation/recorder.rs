@@ -1,6 +1,9 @@
 //! Writes down what a run does, in the order in which it happens.
 
-use std::collections::HashMap;
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 use terrace_core::Version;
@@ -20,7 +23,19 @@ struct Log {
     /// When the store took a version.
     committed_at: HashMap<(Key, Version), At>,
     history: History,
-    counts: Counts,
+    tally: Tally,
+}
+
+/// What a run has beside its history.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    pub(super) counts: Counts,
+    /// The call that took longest, of the time in which its process ran.
+    pub(super) longest: Option<(Duration, At, Key)>,
+    /// Calls that have not returned.
+    pub(super) endless: Vec<(At, Key)>,
+    /// How often each key was loaded, and when last.
+    pub(super) loads: BTreeMap<Key, (u64, At)>,
 }
 
 /// What a run counts beside its history.
@@ -44,6 +59,12 @@ pub struct Counts {
     pub steps: u64,
     /// Gaps that followers were told of.
     pub gaps: u64,
+    /// The time that the longest call took, while its process ran.
+    pub longest_call: Duration,
+    /// Looks at leases that others hold.
+    pub looks: u64,
+    /// Announcements of leases that have ended.
+    pub announced: u64,
     /// Servers found to have lost their data or gone back in time, whose copies were made dead.
     pub renewals: u64,
 }
@@ -52,8 +73,8 @@ impl Recorder {
     pub(super) fn new(history: History, keys: u64) -> Self {
         let origin = vec![None; usize::try_from(keys).unwrap_or_default()];
         let (changed_at, committed_at) = (HashMap::new(), HashMap::new());
-        let (tick, order, values, counts) = (0, 0, 0, Counts::default());
-        Self(Mutex::new(Log { tick, order, values, origin, changed_at, committed_at, history, counts }))
+        let (tick, order, values, tally) = (0, 0, 0, Tally::default());
+        Self(Mutex::new(Log { tick, order, values, origin, changed_at, committed_at, history, tally }))
     }
 
     /// Begins the next millisecond.
@@ -141,15 +162,41 @@ impl Recorder {
     }
 
     pub(super) fn count(&self, count: impl FnOnce(&mut Counts)) {
-        count(&mut self.0.lock().counts);
+        count(&mut self.0.lock().tally.counts);
+    }
+
+    /// A loader runs.
+    pub(super) fn loads(&self, key: Key) {
+        let mut log = self.0.lock();
+        let at = log.now();
+        let (loads, last) = log.tally.loads.entry(key).or_default();
+        *loads += 1;
+        *last = at;
+    }
+
+    /// A call has returned.
+    pub(super) fn took(&self, took: Duration, key: Key) {
+        let mut log = self.0.lock();
+        let at = log.now();
+        if log.tally.longest.is_none_or(|(longest, ..)| longest < took) {
+            log.tally.longest = Some((took, at, key));
+            log.tally.counts.longest_call = took;
+        }
+    }
+
+    /// A call has not returned.
+    pub(super) fn endless(&self, key: Key) {
+        let mut log = self.0.lock();
+        let at = log.now();
+        log.tally.endless.push((at, key));
     }
 
     /// The history so far; the recorder starts over.
-    pub(super) fn take(&self) -> (History, Counts) {
+    pub(super) fn take(&self) -> (History, Tally) {
         let mut log = self.0.lock();
         let mut history = std::mem::take(&mut log.history);
         history.writes.sort_by_key(|write| write.ret.map_or(At(u64::MAX), |(ret, _)| ret));
-        (history, std::mem::take(&mut log.counts))
+        (history, std::mem::take(&mut log.tally))
     }
 }
 

@@ -11,26 +11,32 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use terrace_core::{
-    Backend, Error, ErrorKind, Follower, InvalidationLog, Level, Notice, Op, Publication, Publish, Replay,
-    Reply, Result, Space, Tier, TierKey, Version,
+    Backend, Dropped, Error, ErrorKind, Follower, InvalidationLog, Level, Notice, Op, Publication, Publish,
+    Replay, Reply, Result, Space, Tier, TierKey, Token, Version, Waits,
+    waiting::{Awaited, Ended, Hold, Inbox},
 };
 use tokio::time::timeout;
 
 use super::{
+    Links,
     call::{Answer, Ask, Call, Target},
     follow::Hub,
+    leases::{Desk, WiredLeases},
     log::Logbook,
     witness,
 };
-use crate::history::Fact;
+use crate::{fake::Address, history::Fact};
 
 /// A server, and the follower of its log.
 pub(super) struct Wired {
     pub(super) hub: Arc<Hub>,
     pub(super) server: Arc<dyn Backend>,
-    /// Writes that failed are answered as if they had not: a switch.
-    pub(super) lies: bool,
+    pub(super) links: Links,
+    /// What its process holds and waits for there.
+    pub(super) inbox: Inbox<WiredLeases>,
+    pub(super) desk: Arc<Desk>,
 }
 
 impl Backend for Wired {
@@ -40,7 +46,9 @@ impl Backend for Wired {
 
     fn open(&self, space: &Space) -> Result<Arc<dyn Tier>> {
         let (hub, tier, space) = (Arc::clone(&self.hub), self.server.open(space)?, Arc::new(space.clone()));
-        Ok(Arc::new(WiredTier { hub, space, tier, lies: self.lies, follows: AtomicBool::new(false) }))
+        let (inbox, desk) = (self.inbox.clone(), Arc::clone(&self.desk));
+        let (links, follows) = (self.links, AtomicBool::new(false));
+        Ok(Arc::new(WiredTier { hub, space, tier, links, inbox, desk, follows }))
     }
 
     fn log(&self) -> Option<Arc<dyn InvalidationLog>> {
@@ -52,7 +60,9 @@ struct WiredTier {
     hub: Arc<Hub>,
     space: Arc<Space>,
     tier: Arc<dyn Tier>,
-    lies: bool,
+    links: Links,
+    inbox: Inbox<WiredLeases>,
+    desk: Arc<Desk>,
     /// Its process follows the log: changes made here are known to it.
     follows: AtomicBool,
 }
@@ -64,11 +74,16 @@ impl fmt::Debug for WiredTier {
 }
 
 impl WiredTier {
+    fn place(&self, key: &TierKey) -> Address {
+        (self.space.namespace.clone(), self.space.tenant.clone(), key.bytes.clone())
+    }
+
     async fn ask(&self, ask: impl FnOnce(Target) -> Ask) -> Answer {
         let Hub { network, link, log, .. } = &*self.hub;
         let origin = if self.follows.load(Ordering::Relaxed) { link.process } else { 0 };
         let (tier, space) = (Arc::clone(&self.tier), Arc::clone(&self.space));
-        let target = Target { tier, space, log: Arc::clone(log), origin };
+        let desk = Arc::clone(&self.desk);
+        let target = Target { tier, space, log: Arc::clone(log), desk, origin };
         // Whoever calls gives up before, but for a relay.
         match timeout(self.space.budget * 4, Call::make(network, *link, ask(target))).await {
             Ok(answer) => answer,
@@ -81,7 +96,7 @@ impl WiredTier {
 impl Tier for WiredTier {
     async fn apply(&self, key: &TierKey, op: Op) -> Result<Reply> {
         let ask = |op| self.ask(|target| Ask::One(target, key.clone(), op));
-        if self.lies && matches!(op, Op::Invalidate { .. }) {
+        if self.links == Links::Lying && matches!(op, Op::Invalidate { .. }) {
             // Its caller gives up; what is answered here instead comes just before.
             let asked = timeout(LIE, ask(op)).await;
             let lie = Reply::Done { existed: true, version: Version::NONE };
@@ -122,8 +137,22 @@ impl Tier for WiredTier {
         if self.tier.publish().is_some() { Some(self) } else { None }
     }
 
+    fn waits(&self) -> Option<&dyn Waits> {
+        Some(self)
+    }
+
     fn log(&self) -> Option<&dyn InvalidationLog> {
         if self.hub.log.is_kept() && self.space.level != Level::Ttl { Some(self) } else { None }
+    }
+}
+
+impl Waits for WiredTier {
+    fn hold(&self, key: &TierKey, token: Token) -> Hold {
+        self.inbox.hold(Awaited { place: self.place(key), token })
+    }
+
+    fn wait(&self, key: &TierKey, token: Token) -> BoxFuture<'static, Result<Ended>> {
+        self.inbox.wait(Awaited { place: self.place(key), token })
     }
 }
 
@@ -137,7 +166,17 @@ impl InvalidationLog for WiredTier {
 #[async_trait]
 impl Publish for WiredTier {
     async fn publish(&self, publication: Publication) -> Result<Reply> {
-        one(self.ask(|target| Ask::Publish(target, publication)).await)
+        if self.links != Links::Torn {
+            return one(self.ask(|target| Ask::Publish(target, publication)).await);
+        }
+        let tombstone_ttl = publication.tombstone_ttl;
+        let drop = |Dropped { key, version, .. }| (key, Op::Invalidate { version, tombstone_ttl });
+        let drops = publication.drops.into_iter().map(drop).collect::<Vec<_>>();
+        if !drops.is_empty() {
+            self.apply_many(drops).await.into_iter().collect::<Result<Vec<_>>>()?;
+        }
+        let mark = Publication { drops: Vec::new(), ..publication };
+        one(self.ask(|target| Ask::Publish(target, mark)).await)
     }
 }
 

@@ -1,11 +1,17 @@
 //! Processes, servers and time: one thread steps them through a plan, millisecond by millisecond.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use futures_util::FutureExt;
+use parking_lot::Mutex;
 use terrace_core::{
-    Admission, Backend, Builder, Clock, Coalesce, Expiry, Freshness, Keeping, Level, Lifetime, ManualClock,
-    OnStale, Op, Result, Role, Space, StaleHit, Stampede, TierKey, TierSettings, Writing,
+    Backend, Builder, Clock, Level, ManualClock, Mark, Op, Result, Role, Space, TierKey, TierSettings,
 };
 use tokio::{
     runtime::Runtime,
@@ -13,25 +19,32 @@ use tokio::{
 };
 
 use super::{
+    Links, Parts, Returns,
     call::{Link, Target},
     client::{Client, Stacked},
     follow::Hub,
+    leases::{Book, Desk, WiredLeases},
     log::{Logbook, Stream as SavedLog},
     near::PlainNear,
     network::Network,
-    plan::{Plan, Stack, Staleness, Step, Trouble},
-    recorder::{Counts, Recorder},
+    patience::{LOAD, SHORT_LOAD},
+    plan::{Plan, Step, Trouble},
+    policies::{Lives, Picky, Shares},
+    recorder::{Recorder, Tally},
     wired::Wired,
     witness,
 };
 use crate::{
     Fake,
-    fake::{Hooks, Saved},
+    fake::Saved,
     history::{At, End, Fact, History, Process, Truth, Wish},
 };
 
 /// How long a run goes on once it has healed: debts are repaid, lost tiers found again.
 const AFTERWARDS: u64 = 1_500;
+
+/// Longer than any call may take.
+const ENDLESS: u64 = 20_000;
 
 /// How long a near copy may be believed without a word of the log.
 const DISTRUST: Duration = Duration::from_secs(1);
@@ -48,13 +61,15 @@ pub(super) struct World<'a> {
     servers: Vec<Server>,
     slots: Vec<Slot>,
     lives: Process,
-    lies: bool,
+    links: Links,
+    returns: Returns,
 }
 
 struct Server {
     fake: Fake,
     log: Arc<Logbook>,
-    saved: Option<(Saved, SavedLog)>,
+    desk: Arc<Desk>,
+    saved: Option<(Saved, SavedLog, Book)>,
     up_again: Option<u64>,
 }
 
@@ -77,8 +92,8 @@ struct Instance {
 }
 
 impl<'a> World<'a> {
-    /// A world whose servers work as `rules` says, and whose links may lie about failed drops.
-    pub(super) fn new(plan: &'a Plan, rules: fn() -> Hooks, lies: bool) -> Self {
+    /// A world of these parts.
+    pub(super) fn new(plan: &'a Plan, Parts { rules, links, returns }: Parts) -> Self {
         // Core draws its tokens, epochs and chances from the thread's generator.
         fastrand::seed(plan.seed);
         let truth = if plan.stack.store { Truth::Store } else { Truth::Origin };
@@ -98,16 +113,18 @@ impl<'a> World<'a> {
             let kept = (plan.stack.log && nearest) || (plan.stack.outbox && store);
             let fake = if kept { fake.with_log() } else { fake };
             let complete = plan.stack.tiers < 2;
-            let log = Logbook::new(fake.clone(), number, told, kept, complete);
-            Server { fake, log, saved: None, up_again: None }
+            let believes = returns == Returns::Believed;
+            let log = Logbook::new(fake.clone(), number, told, kept, complete, believes);
+            let desk = Desk::new(fake.clone());
+            Server { fake, log, desk, saved: None, up_again: None }
         };
         let servers: Vec<Server> = (0..plan.stack.servers()).map(server).collect();
         let network = Network::new(plan.seed, plan.weather, servers.len(), Arc::clone(&recorder));
         let slots = (0..plan.processes).map(|_| Slot { instance: None, until: 0 }).collect();
-        Self { plan, tick: 0, hand, recorder, network, servers, slots, lives: 0, lies }
+        Self { plan, tick: 0, hand, recorder, network, servers, slots, lives: 0, links, returns }
     }
 
-    pub(super) fn run(mut self) -> Result<(History, Counts)> {
+    pub(super) fn run(mut self) -> Result<(History, Tally)> {
         if !self.plan.stack.store {
             (0..self.plan.keys).for_each(|key| _ = self.recorder.change_origin(key, true));
         }
@@ -132,6 +149,7 @@ impl<'a> World<'a> {
             self.pass(&mut acts)?;
         }
         self.read_all()?;
+        self.await_calls(&mut acts)?;
         drop(self.slots);
         Ok(self.recorder.take())
     }
@@ -174,6 +192,22 @@ impl<'a> World<'a> {
         Ok(())
     }
 
+    /// Every call returns.
+    fn await_calls(&mut self, acts: &mut [Vec<Step>]) -> Result<()> {
+        let until = self.tick + ENDLESS;
+        while self.open_calls().next().is_some() && self.tick < until {
+            self.recorder.begin(self.tick);
+            self.pass(acts)?;
+        }
+        self.open_calls().for_each(|key| self.recorder.endless(key));
+        Ok(())
+    }
+
+    fn open_calls(&self) -> impl Iterator<Item = u64> {
+        let clients = self.slots.iter().filter_map(|slot| Some(&slot.instance.as_ref()?.client));
+        clients.flat_map(|client| client.open.lock().values().copied().collect::<Vec<_>>())
+    }
+
     fn strike(&mut self, trouble: Trouble) {
         self.recorder.count(|counts| counts.faults += 1);
         let tick = self.tick;
@@ -200,38 +234,39 @@ impl<'a> World<'a> {
                 let server = &self.servers[tier];
                 server.fake.lose_everything();
                 server.log.go_back(&SavedLog::default());
+                server.desk.go_back(&Book::default());
             }
             Trouble::Save(tier) => {
                 let server = &mut self.servers[tier];
-                server.saved = Some((server.fake.save(), server.log.save()));
+                server.saved = Some((server.fake.save(), server.log.save(), server.desk.save()));
             }
             Trouble::GoBack(tier) => {
                 let server = &self.servers[tier];
-                if let Some((saved, log)) = &server.saved {
-                    server.fake.go_back(saved);
+                if let Some((saved, log, book)) = &server.saved {
+                    match self.returns {
+                        Returns::WithoutMark => server.fake.go_back_but_for(saved, &marks().namespace),
+                        Returns::True | Returns::Believed => server.fake.go_back(saved),
+                    }
                     server.log.go_back(log);
+                    server.desk.go_back(book);
                     self.network.restart(tier);
                     self.recorder.fact(Fact::WentBack);
                 }
             }
             Trouble::Deafen(slot, server, millis) => self.network.deafen(slot, server, tick + millis),
             Trouble::Foreign(key) => self.remove(key),
+            Trouble::LoseMark(tier) => {
+                let mark = Mark::key(NAMESPACE);
+                self.servers[tier].fake.evict(&marks().namespace, &mark.bytes);
+            }
             Trouble::Trim(server) => self.servers[server].log.trim(),
         }
     }
 
     /// Another program deletes a record.
     fn remove(&self, key: u64) {
-        let Some(Server { fake, log, .. }) = self.servers.get(self.plan.stack.tiers) else { return };
-        let space = Space {
-            namespace: NAMESPACE.to_owned(),
-            tenant: None,
-            role: Role::Store,
-            level: self.plan.stack.level,
-            schema: 0,
-            shape: 0,
-            budget: STORE_BUDGET,
-        };
+        let Some(Server { fake, log, desk, .. }) = self.servers.get(self.plan.stack.tiers) else { return };
+        let space = Space { level: self.plan.stack.level, ..space(Role::Store) };
         let Ok(tier) = fake.another_handle().open(&space) else { return };
         let (bytes, op) = (key.to_be_bytes().to_vec(), Op::Remove { tombstone_ttl: Duration::from_secs(60) });
         let key = TierKey { bytes: bytes.into(), digest: [0; 16] };
@@ -241,7 +276,8 @@ impl<'a> World<'a> {
         let (slot, server, role, authority) = (0, self.plan.stack.tiers, Role::Store, true);
         let link = Link { slot, process: 0, server, role, authority, fussy: false };
         witness::carried_out(&self.recorder, link, false, &key, &op, &Ok(reply.clone()));
-        let target = Target { tier, space: Arc::new(space), log: Arc::clone(log), origin: 0 };
+        let target =
+            Target { tier, space: Arc::new(space), log: Arc::clone(log), desk: Arc::clone(desk), origin: 0 };
         log.append(&target, link, &key, &op, &reply, &self.recorder);
         self.recorder.wrote(write, End::Done);
     }
@@ -269,6 +305,8 @@ impl<'a> World<'a> {
             near,
             recorder: Arc::clone(&self.recorder),
             busy,
+            awake: AtomicU64::new(0),
+            open: Mutex::default(),
         };
         let began = runtime.block_on(async { Instant::now() });
         Ok(Instance { runtime, client: Arc::new(client), began, first: self.tick, reached: self.tick })
@@ -281,24 +319,23 @@ impl<'a> World<'a> {
             .level(stack.level)
             .expire(Lives(stack))
             .freshness(stack.freshness)
-            .load_deadline(Duration::from_millis(300));
+            .stampede(Shares(stack.stampede))
+            .load_deadline(if stack.waits() { LOAD } else { SHORT_LOAD });
         if let Some(life) = stack.near_life {
             builder = builder.near_ttl(life);
         }
         if stack.picky {
             builder = builder.admit(Picky);
         }
-        if stack.alone {
-            builder = builder.stampede(Alone);
-        }
-        for (server, Server { fake, log, .. }) in self.servers.iter().enumerate() {
+        for (server, Server { fake, log, desk, .. }) in self.servers.iter().enumerate() {
             let role = if server < stack.tiers { Role::Cache } else { Role::Store };
             let authority = server + 1 == self.servers.len();
             let fussy = stack.fussy && server == 0 && role == Role::Cache;
             let link = Link { slot, process, server, role, authority, fussy };
             let backend: Arc<dyn Backend> = Arc::new(fake.another_handle());
             let hub = Hub::new(Arc::clone(&self.network), link, Arc::clone(log));
-            let wired = Wired { hub, server: backend, lies: self.lies };
+            let (inbox, desk) = (WiredLeases::inbox(&self.network, link, desk), Arc::clone(desk));
+            let wired = Wired { hub, server: backend, links: self.links, inbox, desk };
             builder = match role {
                 Role::Cache => builder.tier(wired),
                 Role::Store => builder.store(wired.budget(STORE_BUDGET)),
@@ -310,12 +347,23 @@ impl<'a> World<'a> {
 
 const NAMESPACE: &str = "sim";
 
+fn space(role: Role) -> Space {
+    let (namespace, level) = (NAMESPACE.to_owned(), Level::Fenced);
+    Space { namespace, tenant: None, role, level, schema: 0, shape: 0, budget: STORE_BUDGET }
+}
+
+/// Where the relays' marks are.
+fn marks() -> Space {
+    Mark::space(&space(Role::Cache))
+}
+
 impl Instance {
     /// Runs everything that is ready in this millisecond, beginning with `acts`.
     fn pass(&mut self, tick: u64, acts: impl Iterator<Item = Step>) {
         let behind = tick - self.reached;
         let next = self.began + Duration::from_millis(tick + 1 - self.first);
         let client = &self.client;
+        client.awake.fetch_add(1, Ordering::Relaxed);
         self.runtime.block_on(async {
             if behind > 0 {
                 // All at once, as after SIGCONT: what was due meanwhile is late.
@@ -328,46 +376,5 @@ impl Instance {
             sleep_until(next).await;
         });
         self.reached = tick + 1;
-    }
-}
-
-/// The lives that a stack has.
-struct Lives(Stack);
-
-impl Expiry for Lives {
-    fn lifetime(&self, writing: &Writing) -> Lifetime {
-        let default = if writing.negative { self.0.negative } else { self.0.life };
-        let stale = if writing.negative { Duration::ZERO } else { self.0.stale };
-        Lifetime { fresh: writing.ttl.unwrap_or(default), stale }
-    }
-}
-
-impl Freshness for Staleness {
-    fn on_stale(&self, hit: &StaleHit) -> OnStale {
-        match (self.while_revalidate, hit.renewable) {
-            (false, _) => OnStale::Miss,
-            (true, true) => OnStale::ServeAndRefresh,
-            (true, false) => OnStale::Serve,
-        }
-    }
-
-    fn on_error(&self, _hit: &StaleHit) -> bool {
-        self.if_error
-    }
-}
-
-struct Alone;
-
-impl Stampede for Alone {
-    fn coalesce(&self) -> Coalesce {
-        Coalesce::Nobody
-    }
-}
-
-struct Picky;
-
-impl Admission for Picky {
-    fn admits(&self, _keeping: &Keeping<'_>) -> bool {
-        fastrand::u8(..4) > 0
     }
 }

@@ -11,6 +11,7 @@ use super::{
 use crate::{
     Deadlines, Entry, Error, ErrorKind, Event, Near, Op, Reply, Result, Source, Stored, TierKey, Version,
     chain::{Chain, Place},
+    switch::{Defence, stands},
 };
 
 impl<K, V, N: Near<K, V>> Inner<K, V, N>
@@ -53,7 +54,7 @@ where
     ) -> Option<Kept<K, V>> {
         let Draft { seat, key, item, deadlines, sealed, proven_at } = draft;
         let kept = |seat, entry, source, copy| Kept { seat, entry, source, copy, sure: true, proven_at };
-        let error = match reply {
+        let error = match if stands(Defence::Winner) { reply } else { as_if_kept(reply) } {
             Ok(Reply::Kept(version)) => {
                 store.line.tell(&Event::Filled { tier: store.line.name });
                 let entry =
@@ -80,7 +81,8 @@ where
             }
             Ok(Reply::Refused(None)) => {
                 store.line.tell(&Event::FillRefused { tier: store.line.name });
-                let entry = Entry::new(item.value, Version::NONE, self.no_life()).vouched(proven_at);
+                let deadlines = if stands(Defence::Uncached) { self.no_life() } else { deadlines };
+                let entry = Entry::new(item.value, Version::NONE, deadlines).vouched(proven_at);
                 return Some(kept(seat, Arc::new(entry), Source::Loader, None));
             }
             Ok(reply) => crate::tier::unexpected(&reply),
@@ -94,6 +96,14 @@ where
         };
         self.fail(seat, error);
         None
+    }
+}
+
+/// A switch: whoever created it, this load did.
+fn as_if_kept(reply: Result<Reply>) -> Result<Reply> {
+    match reply {
+        Ok(Reply::Refused(Some(winner))) => Ok(Reply::Kept(winner.version)),
+        reply => reply,
     }
 }
 

@@ -224,7 +224,8 @@ where
         let created = self.is_created(chain, &item);
         let proven_at = if created { self.clock.now() } else { self.proof_of_load(seat.began) };
         // Where nothing but its age proves a copy, it lives from its question on.
-        let written = if matches!(self.grounds, Grounds::Age) { seat.began } else { self.clock.now() };
+        let aged = matches!(self.grounds, Grounds::Age) && stands(Defence::FromQuestion);
+        let written = if aged { seat.began } else { self.clock.now() };
         let deadlines = self.deadlines_from(written, item.value.is_none(), item.ttl);
         let deadlines = deadlines.unwrap_or_else(|| self.no_life());
         let sealed = match (&self.wire, &item.value) {
@@ -259,6 +260,9 @@ where
             open: None,
         });
         let cap = (!local && version.is_none()).then_some(DISTRUST);
+        // No fill will show that nothing has changed since it was asked for.
+        let unconfirmed = cap.is_some() && stands(Defence::Unconfirmed);
+        let proven_at = if unconfirmed { seat.began } else { proven_at };
         let entry = Entry::new(item.value, version.unwrap_or_default(), self.near_deadlines(deadlines, cap));
         let (entry, sure) = (Arc::new(entry.vouched(proven_at)), sure || cap.is_some());
         Kept { seat, entry, source: Source::Loader, copy, sure, proven_at }

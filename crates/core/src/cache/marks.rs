@@ -12,7 +12,10 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::proof::dated;
-use crate::{Backend, Clock, Error, Follower, Mark, Notice, Result, Space, Tier, Timestamp, Version};
+use crate::{
+    Backend, Clock, Error, Follower, Mark, Notice, Result, Space, Tier, Timestamp, Version,
+    switch::{Defence, stands},
+};
 
 /// Moves that are remembered: at ten in a bound, those of several bounds.
 const MOST: usize = 64;
@@ -34,6 +37,8 @@ struct Moves {
     heard_at: Option<Timestamp>,
     /// Each version with a moment before which the mark had not moved to it; oldest first.
     known: VecDeque<(Version, Timestamp)>,
+    /// The highest version that was told of.
+    newest: Version,
     /// The moment of the latest move; `None` where it is not known, or a gap came between.
     latest: Option<Timestamp>,
     /// All that the truth had committed before was told in the log.
@@ -101,14 +106,20 @@ impl Moves {
         self.known.iter().find(|(known, _)| *known == version).map(|(_, at)| *at)
     }
 
-    /// The log has told of a move; `None` of one that was no relay's.
+    /// The log has told of a move; `None` of one that was no relay's. What is told again is no move.
     fn go_to(&mut self, version: Option<Version>) {
+        if version.is_some_and(|version| version <= self.newest) && stands(Defence::Again) {
+            return;
+        }
+        self.newest = version.map_or(self.newest, |version| version.max(self.newest));
         // The relay looked after the move before this one, and told of what it found before it moved.
-        if let (Some(before), Some(_)) = (self.latest, version) {
+        let moved = version.zip(self.heard_at);
+        let at = moved.map(|(_, at)| at);
+        let before = if stands(Defence::LastButOne) { self.latest } else { at };
+        if let (Some(before), Some(_)) = (before, version) {
             self.told = self.told.max(before);
         }
-        let moved = version.zip(self.heard_at);
-        self.latest = moved.map(|(_, at)| at);
+        self.latest = at;
         let Some(moved) = moved else { return };
         if self.known.len() == MOST {
             self.known.pop_front();
@@ -170,6 +181,30 @@ mod tests {
         }
         assert_eq!(moves.first_to(Version::from_u64(1)), Some(at(10)));
         assert_eq!(moves.first_to(Version::from_u64(3)), None);
+    }
+
+    #[test]
+    fn a_mark_that_is_told_again_proves_no_more() {
+        let mut moves = Moves { heard_at: Some(at(10)), ..Moves::default() };
+        moves.go_to(version(1));
+        moves.heard_at = Some(at(20));
+        moves.go_to(version(2));
+        for again in [2, 1, 2] {
+            moves.heard_at = Some(at(30));
+            moves.go_to(version(again));
+            assert_eq!(moves.told, at(10), "the second certifies the first alone");
+        }
+        moves.go_to(version(3));
+        assert_eq!(moves.told, at(20));
+    }
+
+    #[test]
+    fn a_mark_that_is_told_again_has_not_moved_now() {
+        let mut moves = Moves::default();
+        moves.go_to(version(1));
+        moves.heard_at = Some(at(10));
+        moves.go_to(version(1));
+        assert_eq!(moves.first_to(Version::from_u64(1)), None, "it had moved before");
     }
 
     #[test]

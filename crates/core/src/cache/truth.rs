@@ -23,6 +23,7 @@ use crate::{
     chain::Chain,
     flight::{Boarding, Errand},
     near::Scoped,
+    switch::{Defence, stands},
 };
 
 /// Rounds of reading and loading. From the third on a caller shares no flight; a further one is needed
@@ -108,7 +109,7 @@ where
                 Looked::Failed(error, _) => return Err(error),
             };
             let Led { entry, source, led } = self.load(ticket, missed, &mut start).await?;
-            if led {
+            if led || !stands(Defence::ReadAgain) {
                 return Ok(self.handle(entry, source, false));
             }
             shared = true;

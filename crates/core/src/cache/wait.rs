@@ -13,7 +13,10 @@ use super::{
     proof::{ANY, NONE},
 };
 use crate::{
-    Coalesce, Entry, Event, Fence, Near, Source, TierKey, Token, Waits, chain::Chain, flight::Errand,
+    Coalesce, Entry, Event, Fence, Near, Source, TierKey, Token, Waits,
+    chain::Chain,
+    flight::Errand,
+    switch::{Defence, stands},
     waiting::Ended,
 };
 
@@ -77,14 +80,16 @@ where
         key: &TierKey,
     ) -> Answer<V> {
         let until = Instant::now() + self.periods.load;
-        for _ in 0..TURNS {
+        let turns = if stands(Defence::Turns) { TURNS } else { usize::MAX };
+        for _ in 0..turns {
             let lease = lease_of(chain, &seat.missed).filter(|lease| !lease.is_of(&seat.missed))?;
             let (token, tier) = (lease.token, chain.tiers[lease.index].line.name);
-            let ended = if token.is_of_loader() {
+            let ended = if token.is_of_loader() || !stands(Defence::OfLoader) {
                 if let Some(stale) = self.stale_instead(&seat.missed) {
                     return Some(stale);
                 }
                 let began = Instant::now();
+                let until = if stands(Defence::WaitEnds) { until } else { until + self.periods.load * 9 };
                 let ended = timeout_at(until, lease.waits.wait(key, token)).await;
                 self.tell(&Event::Waited { tier, elapsed: began.elapsed() });
                 ended.ok()?.ok()?

@@ -15,6 +15,7 @@ use crate::{
     Result, TierKey, Timestamp, Version,
     chain::{Chain, Place},
     near::{Probe, Scoped},
+    switch::{Defence, stands},
 };
 
 /// A put on its way.
@@ -268,7 +269,10 @@ where
             let replies = place.call_many(batch).await;
             for ((put, _), mut reply) in group.into_iter().zip(replies) {
                 if matches!(&reply, Err(error) if error.kind() == ErrorKind::TooLarge) {
-                    reply = place.call(&put.key, self.drop_copy(None)).await;
+                    reply = match stands(Defence::Oversize) {
+                        true => place.call(&put.key, self.drop_copy(None)).await,
+                        false => Ok(Reply::Refused(None)),
+                    };
                 }
                 if reply.is_err() {
                     place.owe(&put.key);

@@ -32,6 +32,7 @@ use self::news::News;
 use crate::{
     Backend, Condition, Deadlines, Error, ErrorKind, Follower, Level, Mark, Notice, Op, Order, Publication,
     Replay, Reply, Result, Space, Tier, TierKey, Timestamp, Version,
+    switch::{Defence, stands},
 };
 
 /// So often, at least, the holder says that it is there, and the others look.
@@ -232,7 +233,8 @@ impl Relay {
     /// Nobody knows up to where copies were dropped: all are.
     async fn begin(&mut self, expected: Condition) -> Result<()> {
         let mark = self.mark(Version::NONE, self.source.end().await?);
-        self.move_to(expected, &News::everything(), mark).await
+        let news = if stands(Defence::Begin) { News::everything() } else { News::default() };
+        self.move_to(expected, &news, mark).await
     }
 
     /// Drops what changed behind the place, and moves the mark. What it proves is dated by the version
@@ -240,7 +242,8 @@ impl Relay {
     async fn carry_on(&mut self, version: Version, place: &Bytes) -> Result<()> {
         let (notices, next) = match self.source.since(&self.space.namespace, place).await? {
             Some(read) => read,
-            None => (vec![Notice::Lost], self.source.end().await?),
+            None if stands(Defence::Missed) => (vec![Notice::Lost], self.source.end().await?),
+            None => (Vec::new(), self.source.end().await?),
         };
         let mark = self.mark(version, next);
         self.move_to(Condition::Version(version), &News::of(&notices), mark).await

@@ -1,24 +1,27 @@
 //! What is old, as the truth's log tells it.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use crate::{Dropped, Notice, Publication, TierKey, Version, key};
+use crate::{
+    Dropped, Notice, Publication, TierKey, Version, key,
+    switch::{Defence, stands},
+};
 
 /// The most bytes of keys in one step: a server reads them all before it does anything else.
 const MOST_BYTES: usize = 2 << 20;
 
-/// What is old of the copies of a namespace.
+/// What is old of the copies of a namespace, in an order of its own: a step does the same each time.
 #[derive(Debug, Default)]
-pub(super) struct News<'a>(HashMap<Option<&'a str>, Stale<'a>>);
+pub(super) struct News<'a>(BTreeMap<Option<&'a str>, Stale<'a>>);
 
 /// What is old of one tenant's copies.
 #[derive(Debug, Default)]
 pub(super) struct Stale<'a> {
     pub(super) all: bool,
     /// Each with the version from which on copies may stay.
-    keys: HashMap<&'a Bytes, Option<Version>>,
+    keys: BTreeMap<&'a Bytes, Option<Version>>,
 }
 
 impl<'a> News<'a> {
@@ -28,7 +31,7 @@ impl<'a> News<'a> {
     }
 
     pub(super) fn of(notices: &'a [Notice]) -> Self {
-        let mut tenants: HashMap<Option<&str>, Stale<'_>> = HashMap::new();
+        let mut tenants: BTreeMap<Option<&str>, Stale<'_>> = BTreeMap::new();
         for notice in notices {
             match notice {
                 Notice::Key { tenant, key, version } => {
@@ -55,7 +58,8 @@ impl<'a> News<'a> {
         let keys = || self.0.values().filter(|stale| !stale.all).flat_map(|stale| stale.keys.keys());
         let bytes: usize = keys().map(|key| key.len()).sum();
         if all || keys().count() > Publication::MAX_DROPS || bytes > MOST_BYTES {
-            return (vec![None], Vec::new());
+            let all = all || stands(Defence::TooMany);
+            return (if all { vec![None] } else { Vec::new() }, Vec::new());
         }
         let clears = self.tenants().filter(|(_, stale)| stale.all);
         let drops = self.tenants().filter(|(_, stale)| !stale.all).flat_map(|(tenant, stale)| {

@@ -9,10 +9,16 @@ use super::{
     super::{Awaited, Ended, Pace, Sight},
     table::Table,
 };
-use crate::{Error, ErrorKind, Result, Token};
+use crate::{
+    Error, ErrorKind, Result, Token,
+    switch::{Defence, stands},
+};
 
 /// Leases that one process waits for; beyond, its loads do not wait.
 pub(super) const MOST: usize = 4_096;
+
+/// A switch: so long after the first look comes the next.
+const NEVER: Duration = Duration::from_secs(86_400);
 
 pub(super) struct AwaitedLeases<P> {
     table: Mutex<Table<Waiting<P>>>,
@@ -72,8 +78,8 @@ impl<P: Clone> AwaitedLeases<P> {
         let soon = now + self.pace.shortest / 2;
         let mut due = Vec::new();
         for waiting in awaited.entries.values_mut().filter(|waiting| waiting.next_look <= soon) {
-            let pause = (now - waiting.since) / 4;
-            waiting.next_look = now + pause.clamp(self.pace.shortest, self.pace.longest);
+            let pause = ((now - waiting.since) / 4).clamp(self.pace.shortest, self.pace.longest);
+            waiting.next_look = now + if stands(Defence::Looks) { pause } else { NEVER };
             due.push(waiting.lease.clone());
         }
         let next = awaited.entries.values().map(|waiting| waiting.next_look).min();
@@ -91,7 +97,11 @@ impl<P: Clone> AwaitedLeases<P> {
                 Ok(sights) => match sights.get(at) {
                     Some(Sight::Changed) => Ok(Ended::Changed),
                     Some(Sight::Free) => Ok(Ended::Free),
-                    Some(Sight::Silent) if asked_at - waiting.since >= self.life => Ok(Ended::Free),
+                    Some(Sight::Silent)
+                        if asked_at - waiting.since >= self.life && stands(Defence::Silence) =>
+                    {
+                        Ok(Ended::Free)
+                    }
                     Some(_) => continue,
                     None => Err(Error::new(ErrorKind::Backend, "the server left out a lease")),
                 },

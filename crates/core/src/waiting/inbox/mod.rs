@@ -19,7 +19,10 @@ use tokio::{
 };
 
 use super::{Awaited, Ended, Hold, Leases, Pace};
-use crate::{Error, ErrorKind, Result, Token};
+use crate::{
+    Error, ErrorKind, Result, Token,
+    switch::{Defence, stands},
+};
 use awaited::AwaitedLeases;
 use held::HeldLeases;
 
@@ -103,7 +106,8 @@ impl<L: Leases> Inbox<L> {
         Hold::new(move |settled| {
             inbox.held.remove(lease.token);
             // A runtime that shuts down gives nothing back: its leases fall silent.
-            if let (false, Ok(runtime)) = (settled, Handle::try_current()) {
+            let kept = settled || !stands(Defence::GiveBack);
+            if let (false, Ok(runtime)) = (kept, Handle::try_current()) {
                 runtime.spawn(async move {
                     if let Err(error) = trip(inbox.leases.give_back(&lease)).await {
                         tracing::debug!(%error, "a lease was not given back; it falls silent");
@@ -181,7 +185,7 @@ async fn look_after<L: Leases>(inbox: Arc<Shared<L>>) {
 /// Shows signs of life for the held leases until there are none.
 async fn show_life<L: Leases>(inbox: Arc<Shared<L>>) {
     while let Some(due) = inbox.held.unsigned() {
-        if !due.is_empty() {
+        if !due.is_empty() && stands(Defence::Signs) {
             let asked_at = Instant::now();
             match trip(inbox.leases.sign(&due, LIFE)).await {
                 Ok(()) => inbox.held.signed(&due, asked_at),
@@ -193,6 +197,9 @@ async fn show_life<L: Leases>(inbox: Arc<Shared<L>>) {
 }
 
 async fn trip<T>(call: impl Future<Output = Result<T>>) -> Result<T> {
+    if !stands(Defence::Trip) {
+        return call.await;
+    }
     timeout(TRIP, call).await.unwrap_or_else(|_| Err(Error::timeout(TRIP)))
 }
 

@@ -1,20 +1,21 @@
 //! Leases by token, and the task that serves them while there are any.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use tokio::{runtime::Handle, task::JoinHandle};
 
 use crate::Token;
 
 pub(super) struct Table<T> {
-    pub(super) entries: HashMap<Token, T>,
+    /// In an order of their own: what is asked of a server, and who is told first, is the same each time.
+    pub(super) entries: BTreeMap<Token, T>,
     /// `None` once the task has seen that the table is empty, and ends.
     pub(super) task: Option<JoinHandle<()>>,
 }
 
 impl<T> Default for Table<T> {
     fn default() -> Self {
-        Self { entries: HashMap::new(), task: None }
+        Self { entries: BTreeMap::new(), task: None }
     }
 }
 

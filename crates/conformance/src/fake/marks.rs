@@ -7,10 +7,8 @@ use terrace_core::{
     State, Stored, Timestamp, Version,
 };
 
-use crate::{
-    calls::Call,
-    fake::{Data, FakeTier, Server},
-};
+use super::{Data, Server, tier::FakeTier};
+use crate::calls::Call;
 
 #[async_trait]
 impl Publish for FakeTier {

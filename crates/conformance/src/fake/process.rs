@@ -1,4 +1,4 @@
-//! What one process has of a [`Fake`](crate::Fake): whether it runs, and the leases that it holds
+//! What one process has of a [`Fake`](super::Fake): whether it runs, and the leases that it holds
 //! and waits for.
 
 use std::{
@@ -13,7 +13,7 @@ use terrace_core::{
 };
 use tokio::{sync::watch, time::Instant};
 
-use crate::fake::{Address, Server};
+use super::{Address, Server};
 
 /// One handle of a fake.
 #[derive(Clone)]
@@ -76,21 +76,11 @@ impl Leases for FakeLeases {
     async fn look(&self, leases: &[Awaited<Address>]) -> Result<Vec<Sight>> {
         let server = self.reached().await?;
         let (data, signs) = (server.data.lock(), server.signs.lock());
-        let sight = |lease: &Awaited<Address>| {
-            let (namespace, tenant, _) = &lease.place;
-            let epoch = data.epochs.get(&(namespace.clone(), tenant.clone()));
-            let live = data
-                .cells
-                .get(&lease.place)
-                .filter(|cell| epoch == Some(&cell.epoch) && !cell.deadlines.is_expired(server.clock.now()));
-            match (live, signs.0.get(&lease.token)) {
-                (Some(cell), sign) if cell.token == lease.token => match sign {
-                    Some(Sign::GivenBack) => Sight::Free,
-                    Some(Sign::AliveUntil(end)) if Instant::now() < *end => Sight::Alive,
-                    _ => Sight::Silent,
-                },
-                _ => Sight::Changed,
-            }
+        let sight = |lease: &Awaited<Address>| match signs.0.get(&lease.token) {
+            _ if !server.is_leased(&data, &lease.place, lease.token) => Sight::Changed,
+            Some(Sign::GivenBack) => Sight::Free,
+            Some(Sign::AliveUntil(end)) if Instant::now() < *end => Sight::Alive,
+            _ => Sight::Silent,
         };
         Ok(leases.iter().map(sight).collect())
     }

@@ -1,0 +1,168 @@
+//! The server of a fake: what it keeps, and what it does.
+
+use std::{
+    collections::HashMap,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use terrace_core::{
+    Cell, Change, Claim, Clock, Epoch, Error, ErrorKind, Level, Moment, Op, Reply, Result, Role, Space,
+    Spaces, TierKey, Token, Version, transition,
+};
+use tokio::sync::watch;
+
+use super::{
+    log::{FakeLog, told_version},
+    process::Signs,
+};
+use crate::calls::Counters;
+
+/// How the fake's parts work; tests of the suite put broken ones in.
+pub(crate) struct Hooks {
+    pub(crate) transition: fn(Option<&Cell>, &Op, &Moment) -> (Change, Reply),
+    pub(crate) address: fn(&Space, &TierKey) -> Address,
+    pub(crate) clear: fn(&mut Data, &Space),
+    pub(crate) batch: fn(Vec<Result<Reply>>) -> Vec<Result<Reply>>,
+    pub(crate) told: fn(&Op, &Reply) -> Option<Option<Version>>,
+    /// Whether a publication whose mark is not as expected is refused.
+    pub(crate) refuses: bool,
+}
+
+/// Where a cell is: namespace, tenant, key.
+pub(crate) type Address = (String, Option<String>, Bytes);
+
+/// What the server keeps.
+#[derive(Clone, Default)]
+pub(crate) struct Data {
+    pub(crate) cells: HashMap<Address, Cell>,
+    pub(crate) epochs: HashMap<(String, Option<String>), Epoch>,
+}
+
+pub(crate) struct Server {
+    pub(super) name: String,
+    pub(crate) clock: Clock,
+    pub(crate) hooks: Hooks,
+    pub(crate) data: Mutex<Data>,
+    pub(crate) signs: Mutex<Signs>,
+    /// The terms that all handles agreed on in `ready`, schema by schema.
+    pub(super) agreed: Spaces,
+    /// The newest schema of each namespace: whoever has an older one is refused.
+    pub(super) schemas: Mutex<HashMap<String, u32>>,
+    pub(super) down: AtomicBool,
+    pub(super) latency: Mutex<Duration>,
+    pub(super) hanging: watch::Sender<bool>,
+    pub(crate) counters: Counters,
+    pub(crate) log: FakeLog,
+    pub(super) logged: AtomicBool,
+}
+
+impl Server {
+    pub(super) fn new(name: &str, clock: Clock, hooks: Hooks) -> Self {
+        Self {
+            name: name.to_owned(),
+            clock,
+            hooks,
+            data: Mutex::default(),
+            signs: Mutex::default(),
+            agreed: Spaces::default(),
+            schemas: Mutex::default(),
+            down: AtomicBool::new(false),
+            latency: Mutex::default(),
+            hanging: watch::Sender::new(false),
+            counters: Counters::default(),
+            log: FakeLog::default(),
+            logged: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn has_log(&self, space: &Space) -> bool {
+        self.logged.load(Ordering::SeqCst) && space.level != Level::Ttl
+    }
+
+    /// Whether the cell there is live and holds this token.
+    pub(crate) fn is_leased(&self, data: &Data, place: &Address, token: Token) -> bool {
+        let (namespace, tenant, _) = place;
+        let epoch = data.epochs.get(&(namespace.clone(), tenant.clone()));
+        data.cells.get(place).is_some_and(|cell| {
+            epoch == Some(&cell.epoch) && !cell.deadlines.is_expired(self.clock.now()) && cell.token == token
+        })
+    }
+
+    /// One operation on one key, and its entry in the log.
+    pub(crate) fn step(&self, data: &mut Data, space: &Space, origin: u64, key: &TierKey, op: &Op) -> Reply {
+        let address = (self.hooks.address)(space, key);
+        let epoch = match space.role {
+            Role::Cache => *data.epochs.entry(scope(space)).or_insert_with(Epoch::random),
+            Role::Store => Epoch::default(),
+        };
+        let clock = &self.clock;
+        let moment = Moment { role: space.role, now: clock.now(), micros: clock.micros(), epoch };
+        let (change, reply) = (self.hooks.transition)(data.cells.get(&address), op, &moment);
+        if let Change::Write(cell) = change {
+            data.cells.insert(address, cell);
+        }
+        if self.has_log(space)
+            && let Some(version) = (self.hooks.told)(op, &reply)
+        {
+            self.log.append(origin, space, key, version);
+        }
+        reply
+    }
+
+    /// Agrees on the terms of a namespace: a higher schema takes it over.
+    pub(super) fn agree(&self, space: &Space) -> Result<Claim> {
+        let mut schemas = self.schemas.lock();
+        let newest = schemas.entry(space.namespace.clone()).or_insert(space.schema);
+        if space.schema < *newest {
+            let message = format!("the namespace `{}` has schema {newest} by now", space.namespace);
+            return Err(Error::new(ErrorKind::NamespaceInUse, message));
+        }
+        *newest = space.schema;
+        let namespace = format!("{}, schema {newest}", space.namespace);
+        self.agreed.claim(&Space { namespace, ..space.clone() })
+    }
+
+    /// What a call goes through before it is carried out.
+    pub(crate) async fn trip(&self) -> Result<()> {
+        let latency = *self.latency.lock();
+        if !latency.is_zero() {
+            tokio::time::sleep(latency).await;
+        }
+        if *self.hanging.borrow() {
+            // The sender lives as long as this call, so the wait ends with the hanging alone.
+            let _ = self.hanging.subscribe().wait_for(|hanging| !hanging).await;
+        }
+        if self.down.load(Ordering::SeqCst) {
+            return Err(Error::new(ErrorKind::Unavailable, "the fake was set down").at_tier(&self.name));
+        }
+        Ok(())
+    }
+}
+
+impl Hooks {
+    /// What the contract says.
+    pub(crate) const TRUE: Self = Self {
+        transition,
+        address: |space, key| (space.namespace.clone(), space.tenant.clone(), key.bytes.clone()),
+        clear: |data, space| {
+            let is_meant = |tenant: &Option<String>| space.tenant.is_none() || *tenant == space.tenant;
+            data.epochs.retain(|(namespace, tenant), _| *namespace != space.namespace || !is_meant(tenant));
+        },
+        batch: |replies| replies,
+        told: told_version,
+        refuses: true,
+    };
+}
+
+impl Default for Hooks {
+    fn default() -> Self {
+        Self::TRUE
+    }
+}
+
+fn scope(space: &Space) -> (String, Option<String>) {
+    (space.namespace.clone(), space.tenant.clone())
+}

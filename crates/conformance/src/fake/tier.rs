@@ -1,0 +1,143 @@
+//! A fake as one cache has it.
+
+use std::{
+    fmt,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use async_trait::async_trait;
+use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
+use terrace_core::{
+    Claim, Follower, InvalidationLog, Op, Publish, Reply, Result, Role, Space, Tier, TierKey, Token, Waits,
+    waiting::{Awaited, Ended, Hold},
+};
+
+use super::{Address, Server, process::Process};
+use crate::calls::Call;
+
+pub(crate) struct FakeTier {
+    pub(crate) server: Arc<Server>,
+    pub(crate) space: Space,
+    pub(crate) process: Process,
+    claim: Claim,
+    agreed: Mutex<Option<Claim>>,
+    /// The follower that its writes come from; zero for none.
+    origin: AtomicU64,
+}
+
+impl fmt::Debug for FakeTier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = f.debug_struct("FakeTier");
+        out.field("name", &self.server.name).field("space", &self.space).field("claim", &self.claim);
+        out.finish()
+    }
+}
+
+#[async_trait]
+impl Tier for FakeTier {
+    async fn apply(&self, key: &TierKey, op: Op) -> Result<Reply> {
+        self.process.trip(&self.server).await?;
+        self.server.counters.add(Call::of(&op));
+        self.server.counters.trip();
+        let reply = self.step(key, &op);
+        self.server.log.deliver();
+        Ok(reply)
+    }
+
+    async fn apply_many(&self, batch: Vec<(TierKey, Op)>) -> Vec<Result<Reply>> {
+        if let Err(error) = self.process.trip(&self.server).await {
+            return batch.iter().map(|_| Err(error.clone())).collect();
+        }
+        self.server.counters.trip();
+        let answer = |(key, op): &(TierKey, Op)| {
+            self.server.counters.add(Call::of(op));
+            Ok(self.step(key, op))
+        };
+        let replies = batch.iter().map(answer).collect();
+        self.server.log.deliver();
+        (self.server.hooks.batch)(replies)
+    }
+
+    async fn clear(&self) -> Result<()> {
+        self.process.trip(&self.server).await?;
+        self.server.counters.add(Call::Clear);
+        self.server.counters.trip();
+        if self.space.role == Role::Cache {
+            let mut data = self.server.data.lock();
+            (self.server.hooks.clear)(&mut data, &self.space);
+            if self.log().is_some() {
+                self.server.log.append_clear(self.origin.load(Ordering::SeqCst), &self.space);
+            }
+            drop(data);
+            self.server.log.deliver();
+        }
+        Ok(())
+    }
+
+    async fn ping(&self) -> Result<()> {
+        self.process.trip(&self.server).await?;
+        self.server.counters.add(Call::Ping);
+        self.server.counters.trip();
+        Ok(())
+    }
+
+    async fn ready(&self) -> Result<()> {
+        self.ping().await?;
+        let claim = self.server.agree(&self.space).map_err(|error| error.at_tier(&self.server.name))?;
+        *self.agreed.lock() = Some(claim);
+        Ok(())
+    }
+
+    fn log(&self) -> Option<&dyn InvalidationLog> {
+        if self.server.has_log(&self.space) { Some(self) } else { None }
+    }
+
+    fn publish(&self) -> Option<&dyn Publish> {
+        let keeps_marks = self.space.role == Role::Cache && self.server.has_log(&self.space);
+        if keeps_marks { Some(self) } else { None }
+    }
+
+    fn waits(&self) -> Option<&dyn Waits> {
+        Some(self)
+    }
+}
+
+impl Waits for FakeTier {
+    fn hold(&self, key: &TierKey, token: Token) -> Hold {
+        self.process.inbox.hold(Awaited { place: self.place(key), token })
+    }
+
+    fn wait(&self, key: &TierKey, token: Token) -> BoxFuture<'static, Result<Ended>> {
+        self.process.inbox.wait(Awaited { place: self.place(key), token })
+    }
+}
+
+impl InvalidationLog for FakeTier {
+    fn follow(&self, namespace: &str, follower: Weak<dyn Follower>) {
+        self.origin.store(self.server.log.follow(namespace, follower), Ordering::SeqCst);
+    }
+}
+
+impl FakeTier {
+    pub(super) fn new(server: Arc<Server>, space: Space, process: Process, claim: Claim) -> Self {
+        Self { server, space, process, claim, agreed: Mutex::default(), origin: AtomicU64::new(0) }
+    }
+
+    fn place(&self, key: &TierKey) -> Address {
+        (self.server.hooks.address)(&self.space, key)
+    }
+
+    fn step(&self, key: &TierKey, op: &Op) -> Reply {
+        let mut data = self.server.data.lock();
+        let origin = self.origin.load(Ordering::SeqCst);
+        let reply = self.server.step(&mut data, &self.space, origin, key, op);
+        match reply {
+            Reply::Hit(stored) => Reply::Hit(self.server.certify(&mut data, &self.space, stored)),
+            reply => reply,
+        }
+    }
+}
