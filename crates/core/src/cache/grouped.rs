@@ -13,7 +13,8 @@ use super::{
     Cache,
     answers::{Answers, Boarded, Unfound, Wanted},
     errors::{panicked_error, shut_down_error},
-    load::{Load, LoadSeat},
+    load::LoadSeat,
+    loading::Load,
     looked::{Loaded, Looked},
     many::{Many, Missing, StartMany},
 };

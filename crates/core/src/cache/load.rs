@@ -3,7 +3,7 @@
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Instant};
 
 use bytes::Bytes;
-use futures_util::{FutureExt, future::BoxFuture};
+use futures_util::FutureExt;
 use tracing::Instrument;
 
 use super::{
@@ -11,6 +11,7 @@ use super::{
     grounds::Grounds,
     held::Held,
     inner::{Inner, NEAR},
+    loading::Load,
     looked::{CacheTicket, Loaded, Missed},
     proof::DISTRUST,
 };
@@ -21,15 +22,6 @@ use crate::{
     flight::{FlightId, Lead},
     switch::{Defence, stands},
 };
-
-/// What a loader will give: for each key of its job, in order, an item or an error; `None` is an
-/// absence.
-pub(crate) type Load<V> = BoxFuture<'static, Vec<Result<Option<Item<V>>>>>;
-
-/// The load of one key.
-pub(crate) fn alone<V: Send + 'static>(load: BoxFuture<'static, Result<Item<V>>>) -> Load<V> {
-    load.map(|item| vec![item.map(Some)]).boxed()
-}
 
 /// One key of a load.
 pub(crate) struct LoadSeat<K: Eq + std::hash::Hash, V> {

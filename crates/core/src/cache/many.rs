@@ -1,6 +1,6 @@
 //! What batches give and ask for.
 
-use super::load::Load;
+use super::loading::Load;
 use crate::{Cached, Result};
 
 /// The answers of a batch, one a key, in the order of the keys asked for.

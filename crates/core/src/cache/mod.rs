@@ -19,6 +19,7 @@ mod held;
 mod inner;
 mod level;
 mod load;
+mod loading;
 mod looked;
 mod lookup;
 mod lookup_many;
@@ -40,9 +41,9 @@ mod walk;
 mod write;
 
 pub use builder::Builder;
+pub use loading::Loading;
 pub use many::{Many, Missing};
 pub use plan::{Placed, TierSettings};
-pub use read::Loading;
 pub use tenants::Tenants;
 
 use std::{future::Future, hash::Hash, sync::Arc};
@@ -55,9 +56,9 @@ use crate::{
     near::{Probe, TenantId},
 };
 use inner::{Inner, NEAR};
+use loading::start_of;
 use looked::Seen;
 use proof::Within;
-use read::start_of;
 use reading::Reading;
 
 /// A cache of values `V` by keys `K`: a near tier `N`, and remote tiers behind it.

@@ -2,44 +2,24 @@
 
 use std::{hash::Hash, sync::Arc};
 
-use futures_util::{FutureExt, future::BoxFuture};
+use futures_util::future::BoxFuture;
 
 use super::{
     Cache,
     board::Rounds,
     errors::{panicked_error, reentrant_error, shut_down_error},
-    load::{LoadSeat, alone, is_reentrant},
+    load::{LoadSeat, is_reentrant},
+    loading::{Loading, Start, alone},
     looked::{CacheTicket, Looked, Missed, Seen},
     reading::Reading,
     stale::NearStale,
 };
 use crate::{
-    BoxError, Cached, Entry, Error, Event, Item, Near, Result, Source, Token,
+    Cached, Entry, Event, Item, Near, Result, Source, Token,
     flight::{Boarding, Entered, Errand, Landing},
     near::Scoped,
     switch::{Defence, stands},
 };
-
-/// What a loader may look at while it loads.
-#[non_exhaustive]
-pub struct Loading<V> {
-    /// The value that is to be renewed, where a stale one is still known.
-    pub stale: Option<Cached<V>>,
-}
-
-/// Starts the caller's loader; called at most once, on a miss only.
-pub(crate) type Start<'a, V> = Box<dyn FnOnce(Loading<V>) -> BoxFuture<'static, Result<Item<V>>> + Send + 'a>;
-
-/// A caller's loader, whatever it gives and however it fails.
-pub(super) fn start_of<'a, V, L, F, T, E>(load: L) -> Start<'a, V>
-where
-    L: FnOnce(Loading<V>) -> F + Send + 'a,
-    F: Future<Output = Result<T, E>> + Send + 'static,
-    T: Into<Item<V>>,
-    E: Into<BoxError>,
-{
-    Box::new(|loading| load(loading).map(|result| result.map(Into::into).map_err(Error::load)).boxed())
-}
 
 impl<K, V, N> Cache<K, V, N>
 where

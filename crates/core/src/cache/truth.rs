@@ -13,10 +13,11 @@ use super::{
     errors::reentrant_error,
     inner::Inner,
     load::is_reentrant,
+    loading::Start,
     looked::{Looked, Missed},
     many::{Many, StartMany},
     proof::NONE,
-    read::{Led, Start},
+    read::Led,
 };
 use crate::{
     Cached, Error, ErrorKind, Near, Result,

@@ -5,6 +5,7 @@
 //! the slot's flight; a write detaches it, so that later reads start anew and what the flight
 //! brings is kept nowhere. Only under the slot's lock is anything put into the near tier.
 
+mod errand;
 #[cfg(all(test, shuttle))]
 mod model;
 mod promise;
@@ -12,6 +13,8 @@ mod stage;
 mod table;
 mod ticket;
 
+use errand::Flight;
+pub(crate) use errand::{Boarding, Errand, FlightId};
 pub(crate) use promise::Promise;
 use stage::LoadStage;
 pub(crate) use stage::{Entered, Landing, Lead};
@@ -26,67 +29,6 @@ use std::{
 use hashbrown::DefaultHashBuilder;
 
 use crate::switch::{Defence, stands};
-
-/// Names one flight in its process, and says where its key is in the table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct FlightId {
-    number: u64,
-    hash: u64,
-}
-
-/// One key's way through the tiers: a lookup that every reader may share, then a load that only
-/// callers with a loader join.
-pub(crate) struct Flight<L, T> {
-    pub(crate) id: FlightId,
-    pub(crate) lookup: L,
-    pub(crate) load: LoadStage<T>,
-    /// Off the table, for good: whoever leaves it has nothing to do there.
-    detached: AtomicBool,
-}
-
-/// What a caller boards a flight for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Errand {
-    /// To read what the tiers have.
-    Read,
-    /// To load what they have not.
-    Load,
-    /// To load anew what they have only stale.
-    Renew,
-    /// To load anew, whatever they have.
-    Anew,
-}
-
-impl Errand {
-    /// Whether it may go on to the load stage.
-    pub(crate) fn loads(self) -> bool {
-        self != Self::Read
-    }
-
-    /// Whether it is to replace what a tier has.
-    pub(crate) fn renews(self) -> bool {
-        matches!(self, Self::Renew | Self::Anew)
-    }
-}
-
-/// Which flight a caller gets where one of its key is under way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Boarding {
-    /// That one.
-    Join,
-    /// That one if its lookup is made for a load, else a new one in its place.
-    JoinLoad,
-    /// A new one beside it, off the table: what this one brings is kept nowhere.
-    Beside,
-    /// A new one in its place: what that one brings is kept nowhere.
-    Replace,
-}
-
-impl Boarding {
-    fn joins<L, T>(self, aboard: &Aboard<L, T>) -> bool {
-        self == Self::Join || (self == Self::JoinLoad && aboard.leader.loads())
-    }
-}
 
 /// All flights and writes under way, in shards in which threads seldom meet.
 pub(crate) struct Flights<K, L, T> {
@@ -118,7 +60,7 @@ impl<K: Eq + Hash, L, T: Clone> Flights<K, L, T> {
         };
         let mut table = shard.lock();
         let (number, slot) = table.begin(hash, key);
-        if let Some(aboard) = slot.flight.as_mut().filter(|aboard| how.joins(aboard)) {
+        if let Some(aboard) = slot.flight.as_mut().filter(|aboard| how.joins(aboard.leader)) {
             aboard.callers += 1;
             aboard.loaders += usize::from(errand.loads());
             return ticket(Arc::clone(&aboard.flight), true);

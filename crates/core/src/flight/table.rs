@@ -7,7 +7,7 @@ use std::{
 
 use hashbrown::HashTable;
 
-use super::{Errand, Flight, FlightId};
+use super::errand::{Errand, Flight, FlightId};
 use crate::{
     switch::{Defence, stands},
     sync::{Mutex, MutexGuard},

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    Errand, Flight,
+    errand::{Errand, Flight},
     table::{Aboard, Shard, Table},
 };
 use crate::switch::{Defence, stands};
