@@ -171,13 +171,12 @@ where
         for place in self.chain.far_to_near() {
             self.until_it_answers(|| place.ready()).await?;
         }
-        if let Some(origin) = self.chain.changes.as_ref().and_then(|log| log.replay()) {
-            self.until_it_answers(|| origin.end()).await?;
-        }
         if let Some(relay) = &self.inner.relay {
             while !relay.begun().await? {
                 self.inner.check_open()?;
             }
+        } else if let Some(origin) = self.chain.changes.as_ref().and_then(|log| log.replay()) {
+            self.until_it_answers(|| origin.end()).await?;
         }
         Ok(())
     }
