@@ -20,11 +20,14 @@ impl Postgres {
     /// The log is read some 20 ms after the commit; [`Pending::committed`] does not wait for that.
     ///
     /// # Errors
-    /// [`ErrorKind::Key`](terrace_core::ErrorKind::Key) for a key that no server can take; those of a
-    /// statement, after which the transaction can only be rolled back.
+    /// [`ErrorKind::Key`](terrace_core::ErrorKind::Key) for a key that no server can take;
+    /// [`ErrorKind::Config`](terrace_core::ErrorKind::Config) where nobody but this process knows the
+    /// cache; those of [`Postgres::prepare`], where the schema is not made yet: it is made on another
+    /// connection, so a pool that has none left is [`ErrorKind::Timeout`](terrace_core::ErrorKind::Timeout);
+    /// those of a statement, after which the transaction can only be rolled back.
     ///
     /// # Cost
-    /// One trip on the transaction's connection.
+    /// One trip on the transaction's connection, and two more where this is the handle's first call.
     ///
     /// ```no_run
     /// # async fn example(
@@ -52,7 +55,7 @@ impl Postgres {
         Q: Lookup<K> + ?Sized,
     {
         let name = cache.name_of(key)?;
-        self.shared().prepared().await?;
+        self.shared().prepared_beside(transaction).await?;
         sqlx::query(self.shared().statements.outbox.add.clone())
             .bind(&name.namespace)
             .bind(tenant_name(name.tenant.as_deref()))

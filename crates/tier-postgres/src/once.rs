@@ -67,6 +67,11 @@ impl<T: Clone + Send + Sync + 'static> Once<T> {
         result
     }
 
+    /// Has the value from elsewhere; who comes next does not wait.
+    pub(crate) fn put(&self, value: T) {
+        *self.0.lock() = State::Done(value);
+    }
+
     /// Forgets the value: the next call makes it again.
     pub(crate) fn forget(&self) {
         let mut state = self.0.lock();

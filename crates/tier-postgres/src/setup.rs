@@ -39,6 +39,12 @@ pub(crate) async fn prepare(pool: &Pool, schema: &str) -> Result<()> {
     check(version, schema)
 }
 
+/// Whether `schema`, a quoted name, is of the version of this code.
+pub(crate) async fn is_made(connection: &mut PgConnection, schema: &str) -> Result<bool> {
+    let version = found(connection, schema).await.map_err(|error| typed(error, During::Read))?;
+    if version > current() { check(version, schema).map(|()| true) } else { Ok(version == current()) }
+}
+
 async fn open(pool: &Pool) -> Result<Session> {
     pool.session().await.map_err(|error| typed(error, During::Connect))
 }

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use terrace_core::{Result, Spaces, waiting::Inbox};
+use sqlx::PgConnection;
+use terrace_core::{Error, ErrorKind, Result, Spaces, waiting::Inbox};
 use tokio::{sync::Notify, task::JoinHandle};
 
 use crate::{
@@ -64,6 +65,24 @@ impl Shared {
         self.prepared.get(work).await?;
         clean::start(self);
         Ok(())
+    }
+
+    /// The same for who is in a transaction, which asks for itself: it may have the only connection of
+    /// its pool, and would wait for its own end.
+    pub(crate) async fn prepared_beside(self: &Arc<Self>, transaction: &mut PgConnection) -> Result<()> {
+        if self.prepared.peek().is_none() && setup::is_made(transaction, &self.schema).await? {
+            self.prepared.put(());
+        }
+        let prepared = Box::pin(self.prepared()).await;
+        prepared.map_err(|error| match error.kind() {
+            ErrorKind::Timeout => Error::new(
+                ErrorKind::Timeout,
+                "the library's schema could not be made in time beside this transaction, whose pool may \
+                 have no other connection: call `Postgres::prepare` before the first one",
+            )
+            .with_source(error),
+            _ => error,
+        })
     }
 
     /// A connection; the caller bounds the wait.

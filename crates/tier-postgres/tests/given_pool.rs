@@ -13,7 +13,7 @@ use std::{
 
 use sqlx::{PgPool, postgres::PgPoolOptions};
 use support::{key, put, space};
-use terrace_core::{Backend, Op, Reply, Role, Tier};
+use terrace_core::{Backend, Cache, ErrorKind, NoNear, Op, Reply, Role, Tier};
 use terrace_testbed::shared_postgres;
 use terrace_tier_postgres::Postgres;
 use tokio::time::timeout;
@@ -110,4 +110,42 @@ fn a_pool_outlives_the_runtime_that_used_it_first() {
         until(|| pool.num_idle() == pool.size() as usize).await;
         read(&tier).await;
     });
+}
+
+fn over_store(postgres: &Postgres) -> Cache<i64, String, NoNear> {
+    Cache::builder("users").store(postgres.clone()).build().expect("a cache")
+}
+
+#[tokio::test]
+async fn a_pool_whose_only_connection_is_in_a_transaction_does_not_wait_for_itself() {
+    let url = shared_postgres().await.expect("a server");
+    Postgres::new(&url).expect("a handle").prepare().await.expect("the schema");
+    let pool = PgPoolOptions::new().max_connections(1).connect(&url).await.expect("a pool");
+    // Nothing of this handle's has asked the server before.
+    let postgres = Postgres::from_pool(pool.clone());
+    let mut transaction = pool.begin().await.expect("a transaction");
+    let cache = over_store(&postgres);
+    let invalidate = postgres.invalidate_in(&mut transaction, &cache, &7);
+    let pending = timeout(SOON, invalidate).await.expect("in time").expect("a row of the outbox");
+    transaction.commit().await.expect("a commit");
+    pending.committed().await.expect("dropped");
+    let rows = "SELECT count(*) FROM terrace.outbox WHERE namespace = 'users'";
+    assert_eq!(sqlx::query_scalar::<_, i64>(rows).fetch_one(&pool).await.expect("a count"), 1);
+}
+
+#[tokio::test]
+async fn a_pool_without_a_connection_to_make_the_schema_on_says_so() {
+    let url = shared_postgres().await.expect("a server");
+    let options = PgPoolOptions::new().max_connections(1).acquire_timeout(Duration::from_millis(200));
+    let pool = options.connect(&url).await.expect("a pool");
+    let postgres = Postgres::from_pool(pool.clone());
+    let cache = over_store(&postgres);
+    let mut transaction = pool.begin().await.expect("a transaction");
+    let refused = postgres.invalidate_in(&mut transaction, &cache, &7).await.expect_err("no connection");
+    assert_eq!(refused.kind(), ErrorKind::Timeout);
+    assert!(refused.to_string().contains("Postgres::prepare"), "{refused}");
+    // The transaction has not failed.
+    sqlx::query("SELECT 1").execute(&mut *transaction).await.expect("a statement");
+    transaction.rollback().await.expect("a rollback");
+    postgres.prepare().await.expect("now there is one");
 }
