@@ -56,19 +56,22 @@ impl Given {
         &self.0.pool
     }
 
-    /// One that is held, or one of the pool.
+    /// One that is held, or one of the pool. The pool tests what it lends, and what was held for as long
+    /// as a process was stopped, or its runtime not driven, needs that.
     pub(crate) async fn take(&self) -> Result<Lent, sqlx::Error> {
         let held = self.0.kept.lock().idle.pop();
-        match held {
-            Some(idle) => Ok(idle.lent),
-            None => Ok(Lent { connection: self.0.pool.acquire().await?, taken_at: Instant::now() }),
+        let in_term = |idle: &Idle| idle.lent.is_in_term(Instant::now());
+        // One that is not goes back before another is waited for.
+        if let Some(Idle { lent, .. }) = held.filter(in_term) {
+            return Ok(lent);
         }
+        Ok(Lent { connection: self.0.pool.acquire().await?, taken_at: Instant::now() })
     }
 
     /// Holds a connection whose statement is over, unless others may want it.
     pub(crate) fn give(&self, lent: Lent) {
         let now = Instant::now();
-        if now.duration_since(lent.taken_at) > TERM || self.0.is_short() {
+        if !lent.is_in_term(now) || self.0.is_short() {
             return;
         }
         let mut kept = self.0.kept.lock();
@@ -81,6 +84,12 @@ impl Given {
             drop(kept);
             tokio::spawn(Watch { inner: Arc::clone(&self.0), ended: false }.run());
         }
+    }
+}
+
+impl Lent {
+    fn is_in_term(&self, now: Instant) -> bool {
+        now.duration_since(self.taken_at) <= TERM
     }
 }
 

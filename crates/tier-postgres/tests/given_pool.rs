@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use sqlx::{PgPool, postgres::PgPoolOptions};
+use sqlx::{Connection, PgConnection, PgPool, postgres::PgPoolOptions};
 use support::{key, put, space};
 use terrace_core::{Backend, Cache, ErrorKind, NoNear, Op, Reply, Role, Tier};
 use terrace_testbed::shared_postgres;
@@ -148,4 +148,20 @@ async fn a_pool_without_a_connection_to_make_the_schema_on_says_so() {
     sqlx::query("SELECT 1").execute(&mut *transaction).await.expect("a statement");
     transaction.rollback().await.expect("a rollback");
     postgres.prepare().await.expect("now there is one");
+}
+
+#[test]
+fn what_was_held_while_nobody_drove_the_runtime_is_tested_before_its_use() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let (used_now_and_then, other) = (runtime(), runtime());
+    let (tier, pool, _) = used_now_and_then.block_on(over(8));
+    used_now_and_then.block_on(read(&tier));
+    other.block_on(async {
+        let mut server = PgConnection::connect_with(&pool.connect_options()).await.expect("a connection");
+        let all = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+                   WHERE datname = current_database() AND pid <> pg_backend_pid()";
+        sqlx::query(all).execute(&mut server).await.expect("ended");
+    });
+    std::thread::sleep(Duration::from_millis(1_100));
+    used_now_and_then.block_on(read(&tier));
 }
