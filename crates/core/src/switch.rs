@@ -56,6 +56,8 @@ pub enum Defence {
     Proof,
     /// Who joins a flight takes its answer only if it is proven for the joiner's own call.
     InTime,
+    /// Who joins a flight whose answer's life was over before the call does not take it.
+    OverWhenAsked,
     /// Near over a shared tier is as new as the relay's marks say, not as the log that was heard.
     Marks,
     /// A mark proves the moment of the move before it, not its own.

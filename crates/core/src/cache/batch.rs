@@ -15,6 +15,7 @@ use super::{
     looked::{CacheTicket, Looked, SharedLookup},
     lookup::Seat,
     many::{Many, StartMany},
+    proof::Asked,
     reading::Reading,
     stale::NearStale,
 };
@@ -37,17 +38,17 @@ where
         if self.reading == Reading::Truth {
             return self.answer_truth(keys, start).await;
         }
-        let (loads, oldest) = (start.is_some(), self.oldest());
+        let (loads, asked) = (start.is_some(), self.asked());
         let mut answers = Answers::new(keys.len());
         let (wanted, twins) = self.ask_near(keys, loads, &mut answers);
-        let missed = self.look_up_wanted(keys, wanted, loads, oldest, &mut answers).await;
+        let missed = self.look_up_wanted(keys, wanted, loads, asked, &mut answers).await;
         let renewals = self.board_renewals(keys, &answers.renewed, loads);
         let mut start = start;
         if missed.is_empty() || !loads {
             self.renew_many(renewals, start);
         } else {
-            let late = self.load_missed(missed, renewals, &mut start, oldest, &mut answers).await;
-            self.answer_late(keys, late, start, oldest, &mut answers).await;
+            let late = self.load_missed(missed, renewals, &mut start, asked, &mut answers).await;
+            self.answer_late(keys, late, start, asked, &mut answers).await;
         }
         answers.into_many(twins)
     }
@@ -85,7 +86,7 @@ where
         keys: &[K],
         late: Vec<Wanted<V>>,
         mut start: Option<StartMany<'_, K, V>>,
-        oldest: Timestamp,
+        asked: Asked,
         answers: &mut Answers<V>,
     ) {
         let mut wanted = Vec::with_capacity(late.len());
@@ -95,9 +96,9 @@ where
                 Err(_) => wanted.push(one),
             }
         }
-        let unfound = self.look_up_alone(keys, wanted, oldest, answers).await;
+        let unfound = self.look_up_alone(keys, wanted, asked.oldest, answers).await;
         if start.is_some() {
-            self.load_missed(unfound, Vec::new(), &mut start, oldest, answers).await;
+            self.load_missed(unfound, Vec::new(), &mut start, asked, answers).await;
             return;
         }
         for Unfound { index, missed, .. } in unfound {
@@ -140,7 +141,7 @@ where
         keys: &[K],
         mut wanted: Vec<Wanted<V>>,
         loads: bool,
-        oldest: Timestamp,
+        asked: Asked,
         answers: &mut Answers<V>,
     ) -> Vec<Unfound<K, V>> {
         let errand = if loads { Errand::Load } else { Errand::Read };
@@ -148,14 +149,14 @@ where
         let mut unfound = Vec::new();
         for how in [self.boarding(), again, Boarding::Beside] {
             for Boarded { wanted: Wanted { index, stale }, ticket } in
-                self.board_many(keys, std::mem::take(&mut wanted), errand, how, oldest)
+                self.board_many(keys, std::mem::take(&mut wanted), errand, how, asked.oldest)
             {
                 if let Some(answer) = self.answer_aboard(&keys[index], &ticket, loads) {
                     answers.by_index[index] = Some(answer);
                     continue;
                 }
                 let looked = self.lookup_of(&ticket).await;
-                if self.came_late(&ticket, &looked, oldest) {
+                if self.came_late(&ticket, &looked, asked) {
                     wanted.push(Wanted { index, stale });
                     continue;
                 }
@@ -171,13 +172,13 @@ where
                     }
                     Looked::Failed(error, seen) => self.stale_or(seen.or(stale), error),
                     Looked::Missed(missed) if !loads => {
-                        Ok(self.loaded_meanwhile(&ticket, missed.stale, oldest))
+                        Ok(self.loaded_meanwhile(&ticket, missed.stale, asked))
                     }
                     Looked::Missed(mut missed) => {
                         let seen = missed.stale.clone();
-                        let Some(hit) = self.loaded_meanwhile(&ticket, seen, oldest) else {
+                        let Some(hit) = self.loaded_meanwhile(&ticket, seen, asked) else {
                             // The lookup may have been another's, made for less.
-                            missed.oldest = oldest;
+                            missed.oldest = asked.oldest;
                             missed.stale = missed.stale.or(stale);
                             unfound.push(Unfound { index, ticket, missed, panicked: 0 });
                             continue;

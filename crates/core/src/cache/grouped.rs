@@ -17,6 +17,7 @@ use super::{
     loading::Load,
     looked::{Loaded, Looked},
     many::{Many, Missing, StartMany},
+    proof::Asked,
 };
 use crate::{
     Entry, Event, Item, Near, Result, Timestamp,
@@ -141,14 +142,14 @@ where
 
     /// One load for the keys that nobody is loading yet, and for those to be renewed; the others'
     /// loads are waited for. Where one of those panics, this caller's loader takes over, if it has not
-    /// been used. What another's load gave, and is not proven from `oldest` on, is no answer: those keys
+    /// been used. What another's load gave, and is not what this call asks for, is no answer: those keys
     /// are returned.
     pub(super) async fn load_missed(
         &self,
         mut missed: Vec<Unfound<K, V>>,
         renewals: Vec<Boarded<K, V>>,
         start: &mut Option<StartMany<'_, K, V>>,
-        oldest: Timestamp,
+        asked: Asked,
         answers: &mut Answers<V>,
     ) -> Vec<Wanted<V>> {
         let (mut late, mut renewals) = (Vec::new(), self.look_up_renewals(renewals).await);
@@ -176,7 +177,7 @@ where
                     (Landing::Panicked, _) => Err(panicked_error()),
                     (Landing::Abandoned, _) => Err(shut_down_error()),
                     (Landing::Done(Err(error)), _) => self.stale_or(stale, error),
-                    (Landing::Done(Ok((entry, _))), _) if follows && !self.suffices(&entry, oldest) => {
+                    (Landing::Done(Ok((entry, _))), _) if follows && !self.suffices(&entry, asked) => {
                         late.push(Wanted { index, stale });
                         continue;
                     }

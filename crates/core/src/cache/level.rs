@@ -7,11 +7,11 @@ use super::{
     grounds::Grounds,
     inner::Inner,
     looked::{CacheTicket, Looked},
-    proof::{ANY, NONE},
+    proof::{ANY, Asked, NONE},
     reading::Reading,
 };
 use crate::{
-    Entry, Error, ErrorKind, Level, Near, OnStale, Result, Stored, Timestamp,
+    Deadlines, Entry, Error, ErrorKind, Level, Near, OnStale, Result, Stored, Timestamp,
     switch::{Defence, stands},
 };
 
@@ -57,6 +57,11 @@ where
         self.reading.oldest(&self.inner.clock)
     }
 
+    /// What a call made now asks of others' answers.
+    pub(super) fn asked(&self) -> Asked {
+        Asked { at: self.inner.clock.now(), oldest: self.oldest() }
+    }
+
     /// Whether reads can be answered at this level, by a cache that is not closed.
     pub(super) fn check_readable(&self) -> Result<()> {
         self.inner.check_open()?;
@@ -83,33 +88,30 @@ where
             }
     }
 
-    /// Whether an entry that another caller's trip or load brought may answer a call that needs proof
-    /// from `oldest` on.
-    pub(super) fn suffices(&self, entry: &Entry<V>, oldest: Timestamp) -> bool {
-        let stale = || {
+    /// Whether an entry that another caller's trip or load brought may answer a call.
+    pub(super) fn suffices(&self, entry: &Entry<V>, asked: Asked) -> bool {
+        let servable = || {
             let allowed = || self.inner.on_stale(&entry.deadlines(), true) != OnStale::Miss;
-            let past_its_time = entry.value().is_some() && !entry.is_fresh(self.inner.clock.now());
-            oldest != NONE && past_its_time && allowed()
+            asked.oldest != NONE && entry.value().is_some() && allowed()
         };
-        entry.proven_at() >= oldest || !stands(Defence::InTime) || stale()
+        if was_over(&entry.deadlines(), asked.at) {
+            return servable();
+        }
+        let stale = || !entry.is_fresh(self.inner.clock.now()) && servable();
+        entry.proven_at() >= asked.oldest || !stands(Defence::InTime) || stale()
     }
 
     /// Whether a lookup that this caller joined is none for it: what it found was not proven when the
     /// call was made, or it saw too long before that the store has no such record. Whoever goes on to a
     /// load learns from that whether there is one.
-    pub(super) fn came_late(
-        &self,
-        ticket: &CacheTicket<K, V>,
-        looked: &Looked<V>,
-        oldest: Timestamp,
-    ) -> bool {
+    pub(super) fn came_late(&self, ticket: &CacheTicket<K, V>, looked: &Looked<V>, asked: Asked) -> bool {
         ticket.joined()
             && stands(Defence::InTime)
             && match looked {
-                Looked::Found(entry, _) => !self.suffices(entry, oldest),
+                Looked::Found(entry, _) => !self.suffices(entry, asked),
                 Looked::Missed(missed) => {
                     let says_so = self.chain.store.is_some() && !ticket.errand().loads();
-                    says_so && missed.began < oldest
+                    says_so && missed.began < asked.oldest
                 }
                 Looked::Failed(..) => false,
             }
@@ -144,4 +146,11 @@ where
             _ => began,
         }
     }
+}
+
+/// Whether a life had ended before a call was made. A flight is there until what it brought is kept, and
+/// its process may stand still meanwhile; what was made since the call was made for it, however short
+/// its life.
+fn was_over(deadlines: &Deadlines, asked_at: Timestamp) -> bool {
+    deadlines.fresh_until <= asked_at && deadlines.written < asked_at && stands(Defence::OverWhenAsked)
 }

@@ -16,6 +16,15 @@ pub(crate) const NONE: Timestamp = Timestamp::NEVER;
 /// How long a near tier keeps what no authority could confirm.
 pub(crate) const DISTRUST: Duration = Duration::from_secs(1);
 
+/// What a call asks of an answer that another caller's trip or load brought.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked {
+    /// When the call was made: what was over by then is no answer to it.
+    pub(super) at: Timestamp,
+    /// From when on the proof of an answer must be.
+    pub(super) oldest: Timestamp,
+}
+
 /// How long copies are good after the log was heard, or after their own reading: in milliseconds,
 /// less the lag of the clock that hits are judged by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

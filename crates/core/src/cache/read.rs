@@ -42,7 +42,7 @@ where
         }
         Box::pin(async move {
             self.check_readable()?;
-            let oldest = self.oldest();
+            let asked = self.asked();
             let key = self.scoped(key);
             let stale = match self.near_stale(seen, self.chain.store.is_some()) {
                 NearStale::Serve(hit) => return Ok(Some(hit)),
@@ -54,9 +54,9 @@ where
             };
             let mut rounds = Rounds::new(self.boarding());
             loop {
-                let ticket = self.board(&key, Errand::Read, rounds.how(), oldest);
+                let ticket = self.board(&key, Errand::Read, rounds.how(), asked.oldest);
                 let looked = self.lookup_of(&ticket).await;
-                if self.came_late(&ticket, &looked, oldest) {
+                if self.came_late(&ticket, &looked, asked) {
                     match self.again(&mut rounds, &key.key, false) {
                         Some(hit) => return Ok(hit),
                         None => continue,
@@ -65,7 +65,7 @@ where
                 return match looked {
                     Looked::Found(entry, source) => Ok(self.found(&ticket, entry, source)),
                     Looked::Failed(error, seen) => self.stale_or(seen.or(stale), error),
-                    Looked::Missed(missed) => Ok(self.loaded_meanwhile(&ticket, missed.stale, oldest)),
+                    Looked::Missed(missed) => Ok(self.loaded_meanwhile(&ticket, missed.stale, asked)),
                 };
             }
         })
@@ -101,7 +101,7 @@ where
         }
         Box::pin(async move {
             self.check_readable()?;
-            let oldest = self.oldest();
+            let asked = self.asked();
             let key = self.scoped(key);
             let stale = match self.near_stale(seen, true) {
                 NearStale::Serve(hit) => return Ok(Some(hit)),
@@ -115,7 +115,7 @@ where
             let (mut start, mut rounds) = (Some(start), Rounds::new(self.boarding()));
             loop {
                 let how = rounds.how();
-                let ticket = self.board(&key, Errand::Load, how, oldest);
+                let ticket = self.board(&key, Errand::Load, how, asked.oldest);
                 if ticket.joined() && is_reentrant(ticket.flight().id) {
                     return Err(reentrant_error());
                 }
@@ -123,7 +123,7 @@ where
                     return Ok(hit);
                 }
                 let looked = self.lookup_of(&ticket).await;
-                if self.came_late(&ticket, &looked, oldest) {
+                if self.came_late(&ticket, &looked, asked) {
                     match self.again(&mut rounds, &key.key, true) {
                         Some(hit) => return Ok(hit),
                         None => continue,
@@ -141,16 +141,16 @@ where
                     Looked::Failed(error, seen) => return self.stale_or(seen.or(stale), error),
                     Looked::Missed(missed) => missed,
                 };
-                if let Some(hit) = self.loaded_meanwhile(&ticket, missed.stale.clone(), oldest) {
+                if let Some(hit) = self.loaded_meanwhile(&ticket, missed.stale.clone(), asked) {
                     return Ok(Some(hit));
                 }
                 // The lookup may have been another's, made for less.
-                missed.oldest = oldest;
+                missed.oldest = asked.oldest;
                 missed.stale = missed.stale.or_else(|| stale.clone());
                 let seen = missed.stale.clone();
                 match self.load(ticket, missed, &mut start).await {
                     // Begun too long before this call: whoever led it has an answer, and this has none.
-                    Ok(loaded) if !loaded.led && !self.suffices(&loaded.entry, oldest) => {
+                    Ok(loaded) if !loaded.led && !self.suffices(&loaded.entry, asked) => {
                         if let Some(hit) = self.again(&mut rounds, &key.key, true) {
                             return Ok(hit);
                         }

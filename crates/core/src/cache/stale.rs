@@ -6,9 +6,10 @@ use super::{
     Cache,
     inner::NEAR,
     looked::{CacheTicket, Seen},
+    proof::Asked,
     reading::Reading,
 };
-use crate::{Cached, Entry, Error, Event, Near, OnStale, Result, Source, Timestamp};
+use crate::{Cached, Entry, Error, Event, Near, OnStale, Result, Source};
 
 /// What to do with a stale near entry.
 pub(super) enum NearStale<V> {
@@ -35,11 +36,11 @@ where
         &self,
         ticket: &CacheTicket<K, V>,
         stale: Option<Arc<Entry<V>>>,
-        oldest: Timestamp,
+        asked: Asked,
     ) -> Option<Cached<V>> {
         match ticket.flight().load.result() {
-            Some(Ok((entry, source))) if self.suffices(&entry, oldest) => self.handle(entry, source, true),
-            _ => self.stale_meanwhile(ticket, stale, oldest),
+            Some(Ok((entry, source))) if self.suffices(&entry, asked) => self.handle(entry, source, true),
+            _ => self.stale_meanwhile(ticket, stale, asked),
         }
     }
 
@@ -48,9 +49,9 @@ where
         &self,
         ticket: &CacheTicket<K, V>,
         stale: Option<Arc<Entry<V>>>,
-        oldest: Timestamp,
+        asked: Asked,
     ) -> Option<Cached<V>> {
-        let entry = stale.filter(|entry| ticket.joined() && self.suffices(entry, oldest))?;
+        let entry = stale.filter(|entry| ticket.joined() && self.suffices(entry, asked))?;
         // A refresh passes over fresh copies too; whoever joined it may have them.
         if entry.is_fresh(self.inner.clock.now()) {
             return self.handle(entry, Source::Near, true);

@@ -194,7 +194,7 @@ where
                 Looked::Failed(error, _) => Some(Err(error)),
             };
         }
-        self.load_missed(unfound, Vec::new(), start, NONE, answers).await;
+        self.load_missed(unfound, Vec::new(), start, self.asked(), answers).await;
     }
 }
 

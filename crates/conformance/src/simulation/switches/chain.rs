@@ -100,6 +100,17 @@ pub(super) fn switches() -> Vec<Switch> {
             let stack = Stack { life: Duration::from_millis(100), ..COPY };
             script(stack, &[(0, 0, Put(0)), (90, 1, Get(0)), (150, 1, Get(0))], &[])
         }),
+        switch(
+            "what was over before a call is none of its answers",
+            "1",
+            Off::Core(Defence::OverWhenAsked),
+            || {
+                // The flight is there until the copy is kept, which takes longer than the value lives.
+                let stack = Stack { near: true, life: Duration::from_millis(12), ..COPY };
+                let steps = [(0, 0, Load(0, Pace::Late(5))), (35, 0, Get(0))];
+                script(stack, &steps, &[(6, Trouble::Slow(0, 0, Way::There, 40, 20))])
+            },
+        ),
     ]
 }
 
