@@ -36,6 +36,7 @@ mod once;
 mod outbox;
 mod pool;
 mod postgres;
+mod prepared;
 mod read;
 mod replay;
 mod rows;

@@ -84,7 +84,7 @@ impl Postgres {
     /// `terrace.watch`.
     ///
     /// # Errors
-    /// The server's, and [`ErrorKind::Config`] for a schema of a newer program.
+    /// The server's, and [`ErrorKind::Config`](terrace_core::ErrorKind::Config) for a schema of a newer program.
     ///
     /// # Cost
     /// Two trips, where nothing is to be done.

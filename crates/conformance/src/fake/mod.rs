@@ -23,7 +23,7 @@ use self::{process::Process, tier::FakeTier};
 use crate::calls::Calls;
 
 /// A server that is a map in this process: a cache tier and a store, as exact as
-/// [`transition`], that can be taken down, slowed, stopped and robbed of its data.
+/// [`transition`](terrace_core::transition), that can be taken down, slowed, stopped and robbed of its data.
 ///
 /// A clone is the same handle; [`another_handle`](Fake::another_handle) is what a second process
 /// would hold. It takes values of any size and evicts nothing
@@ -118,7 +118,7 @@ impl Fake {
         &self.server.log
     }
 
-    /// While down, every call fails at once with [`ErrorKind::Unavailable`]; nothing is lost.
+    /// While down, every call fails at once with [`ErrorKind::Unavailable`](terrace_core::ErrorKind::Unavailable); nothing is lost.
     pub fn set_down(&self, down: bool) {
         self.server.down.store(down, Ordering::SeqCst);
     }

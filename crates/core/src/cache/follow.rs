@@ -53,7 +53,8 @@ where
         }
     }
 
-    fn drop_copies(&self, tenant: Option<TenantId>) {
+    /// Empties near of a tenant's copies, or of all, and keeps what is on its way from being kept.
+    pub(super) fn drop_copies(&self, tenant: Option<TenantId>) {
         self.flights.detach_all(|key| tenant.is_none_or(|tenant| key.tenant == tenant));
         self.near.clear(tenant);
     }

@@ -130,7 +130,8 @@ where
             for place in cache.chain.tiers.iter().rev() {
                 failed.extend(place.clear().await.err());
             }
-            cache.clear_near();
+            let tenant = cache.chain.tenant;
+            inner.drop_copies((tenant != TenantId::NONE).then_some(tenant));
             match failed.is_empty() {
                 true => Ok(()),
                 false => {
@@ -140,12 +141,6 @@ where
             }
         };
         finished(self.inner.tasks.spawn(task)).await
-    }
-
-    fn clear_near(&self) {
-        let tenant = self.chain.tenant;
-        self.inner.flights.detach_all(|key| key.tenant == tenant);
-        self.inner.near.clear((tenant != TenantId::NONE).then_some(tenant));
     }
 
     /// One trip to every remote tier.

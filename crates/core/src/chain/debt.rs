@@ -139,7 +139,7 @@ impl Debts {
             }
         }
         for debt in keys.into_iter().filter(|debt| !unpaid_beyond(&debt.key)) {
-            let purge = Op::Invalidate { version: None, tombstone_ttl: MARK_TTL };
+            let purge = Op::Invalidate { version: None, tombstone_ttl: TOMBSTONE_TTL };
             match debt.to.within_budget(debt.to.tier.apply(&debt.key, purge)).await {
                 Ok(Reply::Done { .. }) => {}
                 Err(error) if error.is_transient() => break,
@@ -176,7 +176,7 @@ impl Creditor {
 
 /// How long the tombstones of repaid debts live. A fill that comes later is refused all the same:
 /// its lease is gone.
-const MARK_TTL: Duration = Duration::from_secs(60);
+const TOMBSTONE_TTL: Duration = Duration::from_secs(60);
 
 impl State {
     fn count(&self) -> usize {

@@ -5,7 +5,7 @@
 -- The caller sorts by digest, so that overlapping batches never wait for each other in a circle.
 CREATE OR REPLACE FUNCTION {schema}.{role}_apply(
     p_space integer, p_digests bytea[], p_keys bytea[], p_kinds text[], p_tokens bigint[],
-    p_seen bigint[], p_versions bigint[], p_mark_ttls bigint[], p_written bigint[],
+    p_seen bigint[], p_versions bigint[], p_tombstone_ttls bigint[], p_written bigint[],
     p_fresh bigint[], p_stale bigint[], p_expires bigint[], p_bodies bytea[]
 ) RETURNS TABLE (
     ord bigint, applied boolean, existed boolean, decided bigint, hit boolean, version bigint,
@@ -21,7 +21,7 @@ DECLARE
     space_tenant text;
     micros bigint;
     now_ms bigint;
-    mark_end bigint;
+    tombstone_end bigint;
     floor_version bigint;
     issued bigint;
     present boolean;
@@ -40,9 +40,9 @@ BEGIN
         RAISE EXCEPTION 'the namespace is not known' USING ERRCODE = 'TR001';
     END IF;
     FOR ask IN
-        SELECT * FROM unnest(p_digests, p_keys, p_kinds, p_tokens, p_seen, p_versions, p_mark_ttls,
+        SELECT * FROM unnest(p_digests, p_keys, p_kinds, p_tokens, p_seen, p_versions, p_tombstone_ttls,
                              p_written, p_fresh, p_stale, p_expires, p_bodies) WITH ORDINALITY
-            AS u(digest, key, kind, token, seen, version, mark_ttl,
+            AS u(digest, key, kind, token, seen, version, tombstone_ttl,
                  written, fresh_until, stale_until, expires_at, body, ord)
     LOOP
         LOOP
@@ -52,7 +52,7 @@ BEGIN
             -- Read under the lock, so that versions and clock agree for a key.
             micros := extract(epoch FROM clock_timestamp()) * 1000000;
             now_ms := micros / 1000;
-            mark_end := CASE WHEN ask.mark_ttl < 0 THEN -1 ELSE now_ms + ask.mark_ttl END;
+            tombstone_end := CASE WHEN ask.tombstone_ttl < 0 THEN -1 ELSE now_ms + ask.tombstone_ttl END;
             floor_version := CASE WHEN present THEN cell.version ELSE 0 END;
             issued := least(greatest(floor_version + 1, micros), 9007199254740991);
             live := present AND (store OR cell.epoch = epoch_now)
@@ -91,7 +91,7 @@ BEGIN
                     END IF;
                 WHEN 'put_follow' THEN
                     IF NOT (entry OR (leased AND floor_version >= ask.version)) THEN
-                        act := 'mark';
+                        act := 'tombstone';
                         decided := greatest(floor_version, ask.version);
                     ELSIF cell.version < ask.version THEN
                         act := 'write';
@@ -104,11 +104,11 @@ BEGIN
                     IF ask.seen IS NOT NULL AND (entry OR leased) AND floor_version >= ask.seen THEN
                         existed := false;
                     ELSE
-                        act := 'mark';
+                        act := 'tombstone';
                         decided := greatest(floor_version, coalesce(ask.seen, 0));
                     END IF;
                 WHEN 'remove' THEN
-                    act := 'mark';
+                    act := 'tombstone';
                     decided := issued;
                 WHEN 'expire' THEN
                     IF is_value THEN
@@ -118,11 +118,11 @@ BEGIN
 
             IF act = 'write' THEN
                 applied := true;
-            ELSIF act = 'mark' THEN
+            ELSIF act = 'tombstone' THEN
                 ask.written := now_ms;
-                ask.fresh_until := mark_end;
-                ask.stale_until := mark_end;
-                ask.expires_at := mark_end;
+                ask.fresh_until := tombstone_end;
+                ask.stale_until := tombstone_end;
+                ask.expires_at := tombstone_end;
                 ask.body := NULL;
             END IF;
 
@@ -133,7 +133,7 @@ BEGIN
                     WHERE r.space = p_space AND r.digest = ask.digest;
             ELSIF act <> 'keep' AND present THEN
                 UPDATE {schema}.{table} r
-                    SET state = CASE WHEN act = 'mark' THEN 'T' WHEN ask.body IS NULL THEN 'N' ELSE 'V' END,
+                    SET state = CASE WHEN act = 'tombstone' THEN 'T' WHEN ask.body IS NULL THEN 'N' ELSE 'V' END,
                         version = decided, token = NULL,
                         epoch = CASE WHEN store THEN NULL ELSE epoch_now END,
                         written = ask.written, fresh_until = ask.fresh_until,
@@ -144,7 +144,7 @@ BEGIN
                     (space, digest, key, state, version, epoch, token,
                      written, fresh_until, stale_until, expires_at, body)
                     VALUES (p_space, ask.digest, ask.key,
-                        CASE WHEN act = 'mark' THEN 'T' WHEN ask.body IS NULL THEN 'N' ELSE 'V' END,
+                        CASE WHEN act = 'tombstone' THEN 'T' WHEN ask.body IS NULL THEN 'N' ELSE 'V' END,
                         decided, CASE WHEN store THEN NULL ELSE epoch_now END, NULL,
                         ask.written, ask.fresh_until, ask.stale_until, ask.expires_at, ask.body)
                     ON CONFLICT (space, digest) DO NOTHING;

@@ -129,7 +129,7 @@ $function$;
 CREATE TRIGGER records_changed AFTER INSERT OR UPDATE ON {schema}.records FOR EACH ROW
     WHEN (current_setting('terrace.logs', true) IS DISTINCT FROM 'on')
     EXECUTE FUNCTION {schema}.records_changed();
--- A record that has ended, and the mark of a removed one, go without a word: cleaning deletes them.
+-- A record that has ended, and the tombstone of a removed one, go without a word: cleaning deletes them.
 CREATE TRIGGER records_deleted AFTER DELETE ON {schema}.records FOR EACH ROW
     WHEN (OLD.state = 'V' AND (OLD.expires_at < 0 OR OLD.expires_at > {schema}.now_ms()))
     EXECUTE FUNCTION {schema}.records_changed();

@@ -33,10 +33,10 @@ CREATE TABLE {schema}.records (
     body bytea,
     PRIMARY KEY (space, digest)
 );
-COMMENT ON TABLE {schema}.records IS 'Records: V a value, N a negative entry, T the mark of a removed record. Times in ms since 1970, -1 never.';
+COMMENT ON TABLE {schema}.records IS 'Records: V a value, N a negative entry, T the tombstone of a removed record. Times in ms since 1970, -1 never.';
 -- Envelopes are compressed already where that pays.
 ALTER TABLE {schema}.records ALTER COLUMN body SET STORAGE EXTERNAL;
--- Only marks and records with a life of their own: most records are not in it.
+-- Only tombstones and records with a life of their own: most records are not in it.
 CREATE INDEX records_by_deadline ON {schema}.records (expires_at) WHERE expires_at >= 0;
 
 -- Unlogged: a crash of the server empties it, which is the safe direction for copies, and no

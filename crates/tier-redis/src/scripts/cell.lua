@@ -30,7 +30,7 @@ local function keep(tag, version, deadlines, envelope)
 end
 
 -- A lease or a tombstone.
-local function mark(tag, version, token, ttl)
+local function bare(tag, version, token, ttl)
   local ends = now + ttl
   local at = ends < FOREVER and pack(ends) or string.rep('\255', 8)
   write(tag .. pack(version) .. epoch .. token .. pack(now) .. at .. at .. at, ends)

@@ -10,5 +10,5 @@ if ARGV[2] ~= '' then
 else
   tell('K', 0)
 end
-mark('T', version, NONE, tonumber(ARGV[3]))
+bare('T', version, NONE, tonumber(ARGV[3]))
 return 'D' .. epoch .. (value and '1' or '0') .. pack(version)

@@ -5,14 +5,14 @@ if entry and (over == '' or number(over, 1) ~= floor) then
   return 'H' .. epoch .. cell
 end
 if not live or state == 'T' then
-  mark('L', floor, token, ttl)
+  bare('L', floor, token, ttl)
 else
   local held = string.sub(cell, 18, 25)
   if held ~= NONE and held ~= ARGV[5] then
     token = held
   end
   if state == 'L' and now + ttl > number(cell, 50) then
-    mark('L', floor, token, ttl)
+    bare('L', floor, token, ttl)
   elseif held ~= token then
     redis.call('SETRANGE', KEYS[1], 17, token)
   end

@@ -4,7 +4,7 @@ if order == 'follow' then
   -- Told also where nothing changes here: a reader may have filled the new value before.
   tell('K', version)
   if not (entry or (live and state == 'L' and floor >= version)) then
-    mark('T', math.max(floor, version), NONE, tonumber(ARGV[4]))
+    bare('T', math.max(floor, version), NONE, tonumber(ARGV[4]))
     return 'R' .. epoch
   end
   if floor >= version then

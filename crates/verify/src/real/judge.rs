@@ -19,6 +19,7 @@ use std::{
 use terrace_conformance::history::{
     At, End, From, History, Linear, Read, Truth, Violation, Wish, bounded, fenced, linear, lives,
 };
+use terrace_core::Clock;
 
 use super::{
     merge::history,
@@ -50,12 +51,14 @@ const DISTRUST: Duration = Duration::from_secs(1);
 /// Clocks count in milliseconds.
 const GRAIN: Duration = Duration::from_millis(2);
 
-/// How late a copy may be served after the end of its life. Caches read the kernel's coarse clock, which
-/// is behind by up to a tick, ten milliseconds where there are a hundred a second. Nothing else is
-/// allowed for: a deadline is decided between the call and the return of whoever obtains the value, and
+/// How late a copy may be served after the end of its life: as late as the clock that caches read may
+/// be behind. Near takes that off each life; what Redis has is compared as the clock stands. Nothing else
+/// is allowed for: a deadline is decided between the call and the return of whoever obtains the value, and
 /// compared between the call and the return of whoever reads it, so that a process that is stopped in
-/// between is no excuse; and all clocks here are of one host.
-const LAG: Duration = Duration::from_millis(10);
+/// between is no excuse; and all clocks of a recording are of one host.
+fn lag() -> Duration {
+    Clock::system().granularity()
+}
 
 pub(crate) fn judge(recording: &Recording) -> Judged {
     let stack = recording.plan.stack;
@@ -69,11 +72,8 @@ pub(crate) fn judge(recording: &Recording) -> Judged {
     judged.near = near.reads.len() as u64;
     judged.stalest = stalest(&near);
     judged.violations = fenced(&history);
-    judged.violations.extend(lives(
-        &history,
-        Duration::from_millis(recording.plan.life) + LAG,
-        Duration::ZERO,
-    ));
+    let life = Duration::from_millis(recording.plan.life) + lag();
+    judged.violations.extend(lives(&history, life, Duration::ZERO));
     judged.violations.extend(undone(&history));
     judged.violations.extend(versions(recording));
     if recording.plan.demand == Demand::Bounded {
@@ -281,23 +281,30 @@ mod tests {
         judge(&recording).violations.iter().map(ToString::to_string).collect()
     }
 
+    /// The last millisecond at which what was obtained at `at` may be served in such a round.
+    fn last_of(at: u64) -> u64 {
+        at + 100 + u64::try_from(lag().as_millis()).unwrap()
+    }
+
     #[test]
     fn a_copy_that_lives_too_long_is_found() {
+        let end = last_of(20);
         for from in [From::Near, From::Tier] {
-            assert_eq!(served(from, 130, 131, &[]), Vec::<String>::new(), "the clock may lag");
-            assert_eq!(served(from, 129, 900, &[]), Vec::<String>::new(), "a process may be stopped");
-            let found = served(from, 131, 132, &[]);
+            assert_eq!(served(from, end, end + 1, &[]), Vec::<String>::new(), "the clock may lag");
+            assert_eq!(served(from, end - 1, 900, &[]), Vec::<String>::new(), "a process may be stopped");
+            let found = served(from, end + 1, end + 2, &[]);
             assert!(found.iter().any(|what| what.contains("after the end of its life")), "{found:?}");
         }
-        assert_eq!(served(From::Store, 131, 132, &[]), Vec::<String>::new(), "a record has no end");
+        assert_eq!(served(From::Store, end + 1, end + 2, &[]), Vec::<String>::new(), "a record has no end");
     }
 
     #[test]
     fn a_copy_lives_on_from_whoever_obtained_it_last() {
         let store =
             |call, ret| Line::Read(Read::plain(3, 1, (At(call * MS), At(ret * MS)), Some(7), From::Store));
-        assert_eq!(served(From::Tier, 160, 161, &[store(50, 51)]), Vec::<String>::new());
-        assert_eq!(served(From::Tier, 162, 163, &[store(50, 51)]).len(), 1);
+        let end = last_of(51);
+        assert_eq!(served(From::Tier, end, end + 1, &[store(50, 51)]), Vec::<String>::new());
+        assert_eq!(served(From::Tier, end + 1, end + 2, &[store(50, 51)]).len(), 1);
         // Stopped after it had filled the tier, it says so later.
         assert_eq!(served(From::Tier, 300, 301, &[store(250, 900)]), Vec::<String>::new());
         let begins = |at| Line::Begins { process: 3, caller: 0, at: At(at * MS) };
@@ -308,7 +315,9 @@ mod tests {
             1,
             "it was at something else"
         );
-        assert_eq!(served(From::Tier, 371, 372, &[begins(255), died]).len(), 1, "nor does it last for ever");
+        let end = last_of(260);
+        let for_ever = served(From::Tier, end + 1, end + 2, &[begins(255), died]);
+        assert_eq!(for_ever.len(), 1, "nor does it last for ever");
     }
 
     #[test]

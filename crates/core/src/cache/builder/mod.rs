@@ -121,7 +121,8 @@ where
 
     /// The longest life of an entry in the near tier; never longer than the entry's own. Where other
     /// processes change the same keys in tiers without an invalidation log, it bounds how long this one
-    /// may not notice.
+    /// may not notice. The clock's [granularity](Clock::granularity) is taken off, some 16 ms on Linux: a
+    /// shorter life is none.
     #[must_use]
     pub fn near_ttl(mut self, ttl: Duration) -> Self {
         self.near_ttl = Some(ttl);
