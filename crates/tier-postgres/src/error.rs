@@ -15,7 +15,7 @@ pub(crate) enum During {
 }
 
 /// The error of a namespace that the database does not know (any more).
-pub(crate) const UNKNOWN_SPACE: &str = "TR001";
+const UNKNOWN_SPACE: &str = "TR001";
 
 /// The typed error for `error`.
 pub(crate) fn typed(error: sqlx::Error, during: During) -> Error {

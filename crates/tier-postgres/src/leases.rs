@@ -18,8 +18,7 @@ use crate::{
 };
 
 /// A quarter of the time waited, and at most this often or seldom.
-pub(crate) const PACE: Pace =
-    Pace { shortest: Duration::from_millis(10), longest: Duration::from_millis(100) };
+const PACE: Pace = Pace { shortest: Duration::from_millis(10), longest: Duration::from_millis(100) };
 /// For so long a lease is said to be given back; then it is silent.
 const GIVEN_BACK_FOR: Duration = Duration::from_secs(60);
 

@@ -13,7 +13,7 @@ use crate::number::{clock_millis, deadlines, unsigned};
 type Result<T> = std::result::Result<T, sqlx::Error>;
 
 /// The value or negative entry of a row.
-pub(crate) fn stored(row: &PgRow) -> Result<Stored> {
+fn stored(row: &PgRow) -> Result<Stored> {
     let ends = number(row, 5)?;
     let until = |column| Ok::<_, sqlx::Error>(optional(row, column)?.unwrap_or(ends));
     let columns = [number(row, 2)?, until(3)?, until(4)?, ends];

@@ -308,3 +308,23 @@ async fn an_update_by_hand_is_told_within_three_hundred_milliseconds() {
     println!("told after: p50 {:.1?}, p99 {:.1?}, at most {:.1?}", lags[50], lags[98], lags[99]);
     assert!(lags[98] <= Duration::from_millis(300), "{:?}", lags[98]);
 }
+
+/// What a session has planned for the triggers is planned anew.
+#[tokio::test]
+async fn columns_that_come_and_go_under_a_session_change_nothing() {
+    let (_, mut server) = database(USERS).await;
+    for (ddl, id) in [
+        ("SELECT 1", 1),
+        ("ALTER TABLE users ADD COLUMN extra text DEFAULT 'x'", 2),
+        ("ALTER TABLE users ALTER COLUMN extra TYPE varchar(10)", 3),
+        ("ALTER TABLE users DROP COLUMN extra", 4),
+    ] {
+        after(&mut server, ddl).await;
+        let update = format!("UPDATE users SET name = 'n' WHERE id = {id}");
+        assert_eq!(after(&mut server, &update).await, ids([id]), "{ddl}");
+        let insert = format!("INSERT INTO users (id, name) VALUES ({}, 'n')", 9_000 + id);
+        assert_eq!(after(&mut server, &insert).await, ids([9_000 + id]), "{ddl}");
+        let delete = format!("DELETE FROM users WHERE id = {id}");
+        assert_eq!(after(&mut server, &delete).await, ids([id]), "{ddl}");
+    }
+}

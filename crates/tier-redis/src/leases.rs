@@ -23,8 +23,7 @@ use crate::{
 };
 
 /// What is announced needs no look; looks find what nobody announced, and the dead.
-pub(crate) const PACE: Pace =
-    Pace { shortest: Duration::from_millis(100), longest: Duration::from_millis(150) };
+const PACE: Pace = Pace { shortest: Duration::from_millis(100), longest: Duration::from_millis(150) };
 /// For so long after its last look a process is told of a lease's end.
 const WAITS_FOR: Duration = Duration::from_secs(1);
 /// For so long a lease is said to be given back; then it is silent.

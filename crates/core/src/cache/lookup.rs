@@ -99,7 +99,7 @@ where
     }
 
     /// Whether a miss in this tier may be followed by a fill of it.
-    pub(super) fn may_fill(&self, chain: &Chain, index: usize, errand: Errand) -> bool {
+    fn may_fill(&self, chain: &Chain, index: usize, errand: Errand) -> bool {
         let further = index + 1 < chain.tiers.len() || chain.store.is_some();
         self.level.is_fenced() && (further || errand.loads())
     }

@@ -45,7 +45,7 @@ where
     }
 
     /// The stale entry, for a reader that came upon its renewal by another and may have it so.
-    pub(super) fn stale_meanwhile(
+    fn stale_meanwhile(
         &self,
         ticket: &CacheTicket<K, V>,
         stale: Option<Arc<Entry<V>>>,

@@ -40,7 +40,7 @@ impl Eras {
     }
 
     /// How many came before.
-    pub(super) fn of_moment(&self, at: At) -> usize {
+    fn of_moment(&self, at: At) -> usize {
         self.0.partition_point(|back| *back <= at)
     }
 

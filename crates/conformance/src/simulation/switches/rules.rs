@@ -21,7 +21,7 @@ pub(super) fn only_what_changed(op: &Op, reply: &Reply) -> Option<Option<Version
 }
 
 /// A fill as if its lease lived.
-pub(super) fn filled_over(cell: Option<&Cell>, op: &Op, moment: &Moment) -> (Change, Reply) {
+fn filled_over(cell: Option<&Cell>, op: &Op, moment: &Moment) -> (Change, Reply) {
     let Op::Fill { version, deadlines, body, .. } = op.clone() else { return transition(cell, op, moment) };
     let put = Op::Put { order: Order::Open(version), deadlines, body, tombstone_ttl: Duration::ZERO };
     transition(cell, &put, moment)
@@ -60,7 +60,7 @@ pub(super) fn create_over(cell: Option<&Cell>, op: &Op, moment: &Moment) -> (Cha
 }
 
 /// A follower's put as if nothing had an order.
-pub(super) fn unordered(cell: Option<&Cell>, op: &Op, moment: &Moment) -> (Change, Reply) {
+fn unordered(cell: Option<&Cell>, op: &Op, moment: &Moment) -> (Change, Reply) {
     match op.clone() {
         Op::Put { order: Order::Follow(version), deadlines, body, tombstone_ttl } => {
             transition(cell, &Op::Put { order: Order::Open(version), deadlines, body, tombstone_ttl }, moment)

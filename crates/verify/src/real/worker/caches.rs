@@ -9,7 +9,7 @@ use super::Place;
 use crate::real::plan::Stack;
 
 /// The namespace of every cache here.
-pub(crate) const NAMESPACE: &str = "verify";
+const NAMESPACE: &str = "verify";
 
 /// Long enough for two busy cores, short enough that a fault passes it.
 const REDIS_BUDGET: Duration = Duration::from_millis(100);
