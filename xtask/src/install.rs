@@ -6,7 +6,14 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::process::Command;
 
 use crate::run::{Result, run};
-use crate::servers::Package;
+
+/// A server that tests start, and the packages that bring it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Package {
+    pub(crate) program: &'static str,
+    pub(crate) debian: &'static str,
+    pub(crate) homebrew: &'static str,
+}
 
 /// Debian's hook that is asked before a package starts its service.
 const POLICY: &str = "/usr/sbin/policy-rc.d";

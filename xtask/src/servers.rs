@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::install;
+use crate::install::{self, Package};
 use crate::run::{Result, root, succeeds};
 
 #[path = "../../crates/testbed/src/find.rs"]
@@ -14,14 +14,6 @@ pub(crate) enum Plan {
     Here,
     /// By this command, in a container that installs them.
     InContainer(Command),
-}
-
-/// A server that tests start, and the packages that bring it.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Package {
-    program: &'static str,
-    pub(crate) debian: &'static str,
-    pub(crate) homebrew: &'static str,
 }
 
 const PACKAGES: [Package; 2] = [

@@ -18,6 +18,7 @@
 
 mod error;
 mod find;
+mod name;
 mod port;
 mod postgres;
 mod processes;
@@ -30,7 +31,8 @@ mod shared;
 mod watchdog;
 
 pub use error::{Error, Result};
+pub use name::unique_name;
 pub use postgres::{Postgres, PostgresOptions};
 pub use proxy::{Proxy, Stall};
 pub use redis::{Redis, RedisOptions};
-pub use shared::{SharedSet, shared_postgres, shared_redis, unique_name};
+pub use shared::{SharedSet, shared_postgres, shared_redis};

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 
+use crate::name::unique_name;
 use crate::server::{Kind, Server, blocking, restart};
-use crate::shared::unique_name;
 use crate::{Error, Result, programs, ready};
 
 /// A private `postgres` on a free loopback port with a folder of its own.

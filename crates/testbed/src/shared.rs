@@ -2,13 +2,12 @@
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 use tokio::sync::OnceCell;
 use url::Url;
 
+use crate::name::count;
 use crate::postgres::create_database;
 use crate::{Error, Postgres, Redis, Result};
 
@@ -53,14 +52,6 @@ pub async fn shared_postgres() -> Result<String> {
     Ok(url.into())
 }
 
-/// A name no other test of this run has, for key prefixes and schemas: the
-/// given start and letters, digits and underscores.
-#[must_use]
-pub fn unique_name(start: &str) -> String {
-    let nanos = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-    format!("{start}_{:x}_{:x}_{nanos:x}", std::process::id(), count())
-}
-
 /// The servers of a test run, and the variables by which tests find them.
 #[derive(Debug)]
 pub struct SharedSet {
@@ -96,11 +87,6 @@ fn first_set(variables: [&'static str; 2]) -> Option<(&'static str, String)> {
         .into_iter()
         .filter_map(|name| Some((name, std::env::var(name).ok()?)))
         .find(|(_, value)| !value.is_empty())
-}
-
-fn count() -> u64 {
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    COUNT.fetch_add(1, Ordering::Relaxed)
 }
 
 /// Databases of this machine's processes: elsewhere the same process id means another process.
@@ -148,10 +134,5 @@ mod tests {
         assert!(!is_of_the_dead(&format!("p_{}_0", std::process::id()), "p_"));
         assert!(!is_of_the_dead("p_x_0", "p_"));
         assert!(!is_of_the_dead("other", "p_"));
-    }
-
-    #[test]
-    fn names_never_repeat() {
-        assert_ne!(unique_name("a"), unique_name("a"));
     }
 }

@@ -132,7 +132,7 @@ impl Bench {
         over: Option<Version>,
         instead: Token,
     ) -> Result<Fence, Failure> {
-        let reply = self.apply(key, super::leases::lease_instead(over, instead)).await?;
+        let reply = self.apply(key, lease_instead(over, instead)).await?;
         let Reply::Miss(fence) = reply else { return wrong("a lease must be granted", &reply) };
         Ok(fence)
     }
@@ -249,4 +249,8 @@ pub(crate) fn wrong<T>(what: &str, reply: &Reply) -> Result<T, Failure> {
 
 pub(crate) fn bytes(text: &'static str) -> Bytes {
     Bytes::from_static(text.as_bytes())
+}
+
+pub(super) fn lease_instead(over: Option<Version>, instead: Token) -> Op {
+    Op::Lease { token: Token::random(), ttl: LONG, over, instead }
 }

@@ -6,7 +6,7 @@ use terrace_core::{Deadlines, Fence, Op, Order, Reply, Token, Version};
 
 use super::{
     Outcome,
-    bench::{Bench, LONG, bytes, kept},
+    bench::{Bench, LONG, bytes, kept, lease_instead},
     ensure, ensure_eq,
 };
 
@@ -312,8 +312,4 @@ pub(crate) async fn a_lease_instead_of_another_one_is_shared(bench: &Bench) -> O
     let reply = bench.apply(&key, lease_instead(None, after.token)).await?;
     ensure!(matches!(reply, Reply::Hit(_)), "a value is a hit, whatever is named\n  found    {reply:?}");
     Ok(())
-}
-
-pub(crate) fn lease_instead(over: Option<Version>, instead: Token) -> Op {
-    Op::Lease { token: Token::random(), ttl: LONG, over, instead }
 }

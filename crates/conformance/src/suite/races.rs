@@ -8,9 +8,8 @@ use terrace_core::{Condition, ErrorKind, Op, Order, Reply, TierKey, Token, Versi
 
 use super::{
     Failure, Outcome,
-    bench::{Bench, LONG, bytes, kept},
+    bench::{Bench, LONG, bytes, kept, lease_instead},
     ensure, ensure_eq,
-    leases::lease_instead,
 };
 
 const RACERS: usize = 64;

@@ -2,7 +2,7 @@
 
 use serde::de::{self, DeserializeSeed, Deserializer, Visitor, value::BorrowedStrDeserializer};
 
-use super::probe::Stop;
+use super::stop::Stop;
 
 /// How many kinds of samples there are.
 pub(super) const SAMPLES: usize = 6;

@@ -6,6 +6,7 @@
 
 mod dummy;
 mod probe;
+mod stop;
 
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};

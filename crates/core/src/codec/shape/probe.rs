@@ -3,7 +3,7 @@
 //!
 //! A field is shown to its struct first and alone, so that one that refuses samples hides no other.
 
-use std::{any::type_name, cell::RefCell, fmt};
+use std::{any::type_name, cell::RefCell};
 
 use serde::de::{
     self, DeserializeOwned, DeserializeSeed, Deserializer, Visitor, value::BorrowedStrDeserializer,
@@ -11,24 +11,7 @@ use serde::de::{
 
 use super::MAX_ELEMENTS;
 use super::dummy::{Dummy, SAMPLES};
-
-/// The end of a look.
-#[derive(Debug)]
-pub(super) struct Stop;
-
-impl fmt::Display for Stop {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("enough was seen")
-    }
-}
-
-impl std::error::Error for Stop {}
-
-impl de::Error for Stop {
-    fn custom<T: fmt::Display>(_: T) -> Self {
-        Self
-    }
-}
+use super::stop::Stop;
 
 /// What stands at the end of a path.
 #[derive(Debug, Default)]
