@@ -16,18 +16,18 @@ use crate::{Deadlines, Timestamp, Version};
 
 /// A value with its version and deadlines, as near tiers keep it behind one `Arc`.
 ///
-/// In this order, so that what a hit looks at shares a cache line with the `Arc`'s counts, and does
-/// not come behind a value of any size.
+/// In this order, since a reader waits for the value, and for nothing else: it comes as near to the
+/// `Arc`'s counts as can be, whose cache line a hit has fetched. What is compared is guessed meanwhile.
 #[derive(Debug)]
 #[repr(C)]
 pub struct Entry<V> {
+    /// The latest near hit. Written by it, on the line that the counts have made its own.
+    read_at: AtomicU64,
+    value: Option<V>,
     written: Timestamp,
     /// The end of the fresh time, or of what proves the entry where that is sooner: all that a near
     /// hit compares.
     good_until: AtomicU64,
-    /// The latest near hit.
-    read_at: AtomicU64,
-    value: Option<V>,
     version: Version,
     // Atomic for `Cache::expire` alone: the value is shared, so its life is changed in place.
     fresh_until: AtomicU64,
