@@ -30,6 +30,21 @@ async fn a_loader_creates_what_is_absent_and_the_record_stays() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_record_is_read_once_its_copy_is_over_though_the_load_that_made_it_is_still_filling() {
+    let hand = Clock::manual();
+    let (tier, store) = (fake("redis", &hand), fake("postgres", &hand));
+    let tier = Faulty::new(tier);
+    tier.arm(Fault::delay(ms(20)).on(Call::Fill));
+    let cache = builder().clock(&hand).tier(tier.clone()).store(store).build().unwrap();
+    cache.get_or_load("k", || Loader::default().give(1, ms(1))).await.unwrap();
+    // The flight is there, with an answer that is over.
+    hand.advance(ms(300_000));
+    assert_eq!(cache.get("k").await.unwrap().unwrap(), 1);
+    let many = cache.get_many(&["k".to_owned()]).await.into_values().unwrap();
+    assert_eq!(many[0].clone().unwrap(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_first_to_create_a_record_wins_and_everyone_gets_the_winner() {
     let hand = Clock::manual();
     let store = fake("postgres", &hand);

@@ -69,7 +69,7 @@ const fn fills(act: &Act, store: bool) -> bool {
 }
 
 /// Whether what comes of it is the same with fills under way and after them: a write that asks for
-/// nothing, and what is of no one process.
+/// nothing, and what is of no one process. Time that passes may end the lease that a fill shows.
 const fn bears_fills(act: &Act) -> bool {
     matches!(
         act,
@@ -81,7 +81,6 @@ const fn bears_fills(act: &Act) -> bool {
             | Act::Clear
             | Act::Beat
             | Act::Lose
-            | Act::Advance(_)
             | Act::Pause
     )
 }

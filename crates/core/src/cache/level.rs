@@ -102,8 +102,8 @@ where
     }
 
     /// Whether a lookup that this caller joined is none for it: what it found was not proven when the
-    /// call was made, or it saw too long before that the store has no such record. Whoever goes on to a
-    /// load learns from that whether there is one.
+    /// call was made, or it saw too long before that the store has no such record, or before a load that
+    /// has made one. Whoever goes on to a load learns from that whether there is one.
     pub(super) fn came_late(&self, ticket: &CacheTicket<K, V>, looked: &Looked<V>, asked: Asked) -> bool {
         ticket.joined()
             && stands(Defence::InTime)
@@ -111,10 +111,15 @@ where
                 Looked::Found(entry, _) => !self.suffices(entry, asked),
                 Looked::Missed(missed) => {
                     let says_so = self.chain.store.is_some() && !ticket.errand().loads();
-                    says_so && missed.began < asked.oldest
+                    says_so && (missed.began < asked.oldest || self.was_loaded_before(ticket, asked))
                 }
                 Looked::Failed(..) => false,
             }
+    }
+
+    /// Whether the flight's load gave something that is no answer to this call any more.
+    fn was_loaded_before(&self, ticket: &CacheTicket<K, V>, asked: Asked) -> bool {
+        matches!(ticket.flight().load.result(), Some(Ok((entry, _))) if !self.suffices(&entry, asked))
     }
 }
 
