@@ -21,7 +21,7 @@ static POSTGRES: OnceCell<Postgres> = OnceCell::const_new();
 ///
 /// `TERRACE_TEST_REDIS_URL` (set by `cargo xtask test`) or `REDIS_URL` where
 /// set; else a server of this process, started by the first call. Tests keep
-/// apart by key prefix, see [`unique_name`]; none may flush, kill or
+/// apart by key prefix, see [`unique_name`](crate::unique_name); none may flush, kill or
 /// reconfigure this server.
 pub async fn shared_redis() -> Result<String> {
     if let Some((_, url)) = first_set(REDIS_VARIABLES) {
