@@ -35,15 +35,13 @@ pub async fn times<A: Work, B: Work>(
     callers: usize,
     effort: Effort,
 ) -> Result<Vec<Round>> {
+    if callers > 1 {
+        return times_in_turns(sides, callers, effort).await;
+    }
     let (ours, raw, control) = (sides.0.clone(), sides.1.clone(), sides.2.clone());
+    let rounds = effort.rounds(ROUNDS_ALONE);
     // On a worker of the runtime, where applications run; a test's or main's own thread is slower.
-    let task = tokio::spawn(async move {
-        match callers {
-            1 => alone((&ours, &raw, &control), effort.rounds(ROUNDS_ALONE)).await,
-            _ => together((&ours, &raw, &control), callers, effort.rounds(ROUNDS)).await,
-        }
-    });
-    task.await?
+    tokio::spawn(async move { alone((&ours, &raw, &control), rounds).await }).await?
 }
 
 /// [`times`] in turns whatever the number of callers: for clients that leave work behind after an

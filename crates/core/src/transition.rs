@@ -306,11 +306,9 @@ impl<'a> Key<'a> {
         if cell.token == Token::NONE || cell.token == instead {
             cell.token = token;
         }
-        if cell.state == State::Lease {
-            let end = self.moment.now.after(ttl);
-            if end > cell.deadlines.expires_at {
-                cell.deadlines = Deadlines::ttl(self.moment.now, ttl);
-            }
+        let prolonged = Deadlines::ttl(self.moment.now, ttl);
+        if cell.state == State::Lease && prolonged.expires_at > cell.deadlines.expires_at {
+            cell.deadlines = prolonged;
         }
         let fence = Fence { token: cell.token, version: self.floor().next(self.moment.micros) };
         (Change::Write(cell), Reply::Miss(fence))
