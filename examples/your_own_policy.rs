@@ -7,7 +7,10 @@
 
 use std::{convert::Infallible, time::Duration};
 
-use terrace::{Cache, Clock, Expiry, Lifetime, Memory, Result, Writing};
+use terrace::{
+    Cache, Clock, Memory, Result,
+    policy::{Expiry, Lifetime, WriteContext},
+};
 
 /// The whole policy: entries live until the next multiple of `period`.
 struct Until {
@@ -16,7 +19,7 @@ struct Until {
 }
 
 impl Expiry for Until {
-    fn lifetime(&self, writing: &Writing) -> Lifetime {
+    fn lifetime(&self, writing: &WriteContext) -> Lifetime {
         let period = self.period.as_millis() as u64;
         let past = self.clock.now().as_millis() % period;
         let left = Duration::from_millis(period - past);

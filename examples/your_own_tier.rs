@@ -16,7 +16,10 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use terrace::{Cache, Memory, Result, Swap, Swapping, Timestamp};
+use terrace::{
+    Cache, Memory, Result,
+    tier::{Swap, Swapping, Timestamp},
+};
 use terrace_conformance::suite::{self, Subject};
 
 /// The whole tier.

@@ -40,14 +40,21 @@
 //!   feature of its name: `Redis`, `Postgres`, `Sqlite`.
 //! - Policies: [`Ttl`], [`StaleWhileRevalidate`], [`SizeLimit`], [`WriteAround`] and others; the
 //!   traits to write one are in [`policy`].
-//! - A tier of your own: [`Swap`] and [`Swapping`], or [`Tier`] itself.
+//! - A tier of your own: [`tier::Swap`] and [`tier::Swapping`], or [`tier::Tier`] itself.
 //! - `config`, with the feature of that name: the same stack from TOML or from the environment.
 
 #[cfg(feature = "config")]
 pub mod config;
 
-pub use terrace_core::*;
-pub use terrace_policies::*;
+pub use terrace_core::{
+    Backend, BorrowedKey, BoxError, Builder, Cached, Clock, Codec, Compression, DecodeError, Digest, Error,
+    ErrorKind, Event, Item, Level, LoadContext, ManualClock, Many, MissingKeys, NoNear, Observer, Result,
+    Served, Source, Stats, Tenants, TierConfig, TierSettings, TierStats, Version,
+};
+pub use terrace_policies::{
+    AdmitAll, CacheAside, Forever, Lease, LeaseOrStale, NoCoalescing, SingleFlight, SizeLimit, StaleIfError,
+    StaleWhileRevalidate, Strict, Ttl, WriteAround, WriteThrough,
+};
 #[cfg(feature = "memory")]
 pub use terrace_tier_memory::Memory;
 #[cfg(feature = "quick")]
@@ -58,6 +65,37 @@ pub use terrace_tier_postgres::{Pending, Postgres, PostgresBuilder};
 pub use terrace_tier_redis::{Redis, RedisBuilder};
 #[cfg(feature = "sqlite")]
 pub use terrace_tier_sqlite::Sqlite;
+
+/// For authors of policies: the traits, what they are asked, and what they answer.
+pub mod policy {
+    pub use terrace_core::policy::{
+        Admission, AdmitContext, Coalesce, Copies, Expiry, Freshness, Lifetime, OnStale, StaleHit, Stampede,
+        WriteContext, WritePlan, WritePolicy,
+    };
+}
+
+/// For authors of near tiers: the trait, its keys and its entries.
+pub mod near {
+    pub use terrace_core::near::{Entry, Near, NearSize, TenantId, TenantKey, TenantKeyRef};
+}
+
+/// The format of keys, for programs that write the keys of a cache themselves.
+pub mod key {
+    pub use terrace_core::key::{EncodedKey, MAX_KEY_BYTES, decode_key, encode_key};
+}
+
+/// For authors of shared tiers: the contract, as the crate `terrace-tier` has it.
+///
+/// Begin with [`Swap`](tier::Swap): a tier out of get and compare-and-swap.
+pub mod tier {
+    pub use terrace_tier::{
+        BatchCall, BatchLimits, Batcher, Cell, Change, Condition, Deadlines, Epoch, Fence, Follower,
+        HEADER_LEN, Invalidation, InvalidationLog, KeyDigest, KeyName, LeaseWaiter, Moment, Namespace,
+        NamespaceGuard, NamespaceRegistry, Notice, Op, Order, Publication, Publish, Replay, Reply, Role,
+        Scope, SentAt, State, Stored, Swap, Swapping, Tier, TierKey, Timestamp, Token, Watermark, key_digest,
+        lease, transition, unexpected,
+    };
+}
 
 /// The README's examples must compile.
 #[cfg(all(doctest, feature = "redis", feature = "postgres", feature = "sqlite", feature = "config"))]

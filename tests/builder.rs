@@ -1,6 +1,6 @@
 //! The builder infers its types from where the cache goes.
 
-use terrace::{Cache, Memory, Near, NoNear, Quick};
+use terrace::{Cache, Memory, NoNear, Quick, near::Near};
 
 #[tokio::test]
 async fn the_near_tier_is_memory_unless_the_type_names_another() -> terrace::Result<()> {

@@ -30,7 +30,7 @@ impl Servers {
         }
     }
 
-    fn postgres(&self) -> terrace::Placed {
+    fn postgres(&self) -> terrace::TierConfig {
         Postgres::new(&self.database).expect("a URL").budget(PATIENCE)
     }
 
@@ -146,7 +146,7 @@ async fn a_watched_table_is_read_within_the_bound_with_redis_and_without() {
         let postgres = Postgres::new(&servers.database).expect("a URL");
         let loader = pool.clone();
         let of = Numbers::builder("numbers").level(Level::Bounded(BOUND)).near(Memory::entries(1_000));
-        let of = of.expire(Ttl::secs(3600)).changes(&postgres).loader(move |id: u64| {
+        let of = of.expire(Ttl::secs(3600)).watch_origin(&postgres).loader(move |id: u64| {
             let pool = loader.clone();
             async move {
                 let number = sqlx::query_scalar("SELECT number FROM numbers WHERE id = $1").bind(id as i64);

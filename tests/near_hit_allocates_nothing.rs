@@ -4,8 +4,8 @@ use std::{future::Future, pin::pin};
 
 use allocation_counter::measure;
 use terrace::{
-    Builder, Memory, Near, Quick, Ttl,
-    near::{Probe, Scoped, TenantId},
+    Builder, Memory, Quick, Ttl,
+    near::{Near, TenantId, TenantKey, TenantKeyRef},
 };
 
 const KEYS: usize = 100;
@@ -32,17 +32,17 @@ fn now<T>(future: impl Future<Output = T>) -> T {
 }
 
 /// What the engine alone allocates on the same hits.
-fn of_the_engine(get: impl Fn(&Probe<'_, str>) -> bool) -> u64 {
+fn of_the_engine(get: impl Fn(&TenantKeyRef<'_, str>) -> bool) -> u64 {
     let keys = keys();
     allocations(|| {
         for key in &keys {
-            assert!(get(&Probe { tenant: TenantId::NONE, key: key.as_str() }));
+            assert!(get(&TenantKeyRef { tenant: TenantId::NONE, key: key.as_str() }));
         }
     })
 }
 
-fn scoped(key: String) -> Scoped<String> {
-    Scoped { tenant: TenantId::NONE, key }
+fn scoped(key: String) -> TenantKey<String> {
+    TenantKey { tenant: TenantId::NONE, key }
 }
 
 async fn a_hit_allocates_what_the_engine_does<N: Near<String, u64>>(

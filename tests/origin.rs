@@ -51,7 +51,7 @@ impl Servers {
         let users = Cache::<i64, String>::builder("users")
             .near(Memory::entries(10_000))
             .expire(Ttl::secs(3600))
-            .changes(&postgres)
+            .watch_origin(&postgres)
             .loader(move |id: i64| {
                 let pool = pool.clone();
                 async move {
@@ -184,7 +184,7 @@ async fn a_writer_that_is_killed_after_its_commit_leaves_nothing_stale() {
 
     let port = servers.redis.rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port");
     let proxy = Proxy::start(port).expect("a proxy");
-    proxy.stall(Stall::Everything);
+    proxy.stall(Stall::AdmitAll);
     let places = format!("{} redis://127.0.0.1:{} {}", servers.database, proxy.port(), servers.prefix);
     let mut writer = Command::new(std::env::current_exe().expect("this program"))
         .args(["--exact", "a_writer_that_is_killed_after_its_commit_leaves_nothing_stale"])
@@ -230,7 +230,7 @@ async fn a_database_that_is_origin_and_tier_tells_of_a_change_and_falls_silent()
         let users = Cache::<i64, String>::builder("users").near(Memory::entries(10_000));
         let users = if with_redis { users.tier(servers.redis()) } else { users };
         let users =
-            users.tier(postgres.clone()).changes(&postgres).expire(Ttl::secs(3600)).loader(move |id| {
+            users.tier(postgres.clone()).watch_origin(&postgres).expire(Ttl::secs(3600)).loader(move |id| {
                 let pool = pool.clone();
                 async move {
                     let name = sqlx::query_scalar("SELECT name FROM users WHERE id = $1").bind::<i64>(id);

@@ -10,8 +10,8 @@ use std::{
 };
 
 use terrace::{
-    Builder, Cache, Clock, Level, ManualClock, Memory, Result, SizeLimit, Source, StaleWhileRevalidate,
-    Strict, Ttl, Unshared, WriteAround,
+    Builder, Cache, Clock, Level, ManualClock, Memory, NoCoalescing, Result, SizeLimit, Source,
+    StaleWhileRevalidate, Strict, Ttl, WriteAround,
 };
 use terrace_conformance::Fake;
 
@@ -183,7 +183,7 @@ async fn write_around_leaves_the_copies_to_the_next_read() -> Result<()> {
 async fn unshared_callers_load_for_themselves() -> Result<()> {
     let hand = Clock::manual();
     let loads = Arc::new(AtomicU64::new(0));
-    let cache: Words = near(&hand).stampede(Unshared).build()?;
+    let cache: Words = near(&hand).stampede(NoCoalescing).build()?;
     let load = || {
         let loads = Arc::clone(&loads);
         cache.get_or_load(&1, move || async move {

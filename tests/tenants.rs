@@ -1,6 +1,6 @@
 //! Tenants share one near tier and see nothing of each other there.
 
-use terrace::{Builder, Memory, Near, Quick, Result};
+use terrace::{Builder, Memory, Quick, Result, near::Near};
 
 async fn a_clear_of_one_tenant_leaves_the_others<N: Near<String, u64>>(near: N) -> Result<()> {
     let tenants = Builder::new("users".to_owned(), near).build_per_tenant()?;

@@ -55,7 +55,7 @@ impl App {
             .near(Memory::entries(10_000))
             .tier(Redis::builder(servers.redis()).prefix(servers.prefix()).build()?)
             .loader(move |id| find(table.clone(), id))
-            .changes(&postgres)
+            .watch_origin(&postgres)
             .expire(Ttl::of(FRESH).stale_if_error(STALE_IF_ERROR))
             .build()?;
         users.ready().await?;

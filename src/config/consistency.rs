@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use serde::Deserialize;
-use terrace_core::{Coalesce, Error, Level, Result, Stampede};
+use terrace_core::{
+    Error, Level, Result,
+    policy::{Coalesce, Stampede},
+};
 
 /// How consistent the caches of a stack are: a [`Level`] by its name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -24,8 +27,8 @@ pub enum LevelConfig {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StampedeConfig {
-    /// [`Unshared`](terrace_policies::Unshared).
-    Unshared,
+    /// [`NoCoalescing`](terrace_policies::NoCoalescing).
+    NoCoalescing,
     /// [`SingleFlight`](terrace_policies::SingleFlight).
     #[default]
     SingleFlight,
@@ -38,7 +41,7 @@ pub enum StampedeConfig {
 impl Stampede for StampedeConfig {
     fn coalesce(&self) -> Coalesce {
         match self {
-            Self::Unshared => terrace_policies::Unshared.coalesce(),
+            Self::NoCoalescing => terrace_policies::NoCoalescing.coalesce(),
             Self::SingleFlight => terrace_policies::SingleFlight.coalesce(),
             Self::Lease => terrace_policies::Lease.coalesce(),
             Self::LeaseOrStale => terrace_policies::LeaseOrStale.coalesce(),

@@ -48,7 +48,7 @@
 //! pool_size = 8
 //! role = "both"                         # or "store", "tier"
 //!
-//! [sqlite]                              # instead of postgres, no server
+//! [sqlite]                              # replaces of postgres, no server
 //! path = "shop.db"                      # or ":memory:", which keeps no records
 //! role = "both"
 //! ```

@@ -3,7 +3,7 @@
 use std::{fmt, hash::Hash, sync::Arc, time::Duration};
 
 use serde::{Serialize, de::DeserializeOwned};
-use terrace_core::{Backend, Builder, Error, Level, Placed, Result, TierSettings};
+use terrace_core::{Backend, Builder, Error, Level, Result, TierConfig, TierSettings};
 use terrace_policies::Ttl;
 use terrace_tier_memory::Memory;
 
@@ -185,8 +185,8 @@ impl Part {
         Ok(Self { backend, budget: millis(budget_ms)?, ttl: seconds(ttl_seconds)? })
     }
 
-    fn placed(&self, ttl: Option<Duration>) -> Placed {
-        let mut placed = Placed::from(Arc::clone(&self.backend));
+    fn placed(&self, ttl: Option<Duration>) -> TierConfig {
+        let mut placed = TierConfig::from(Arc::clone(&self.backend));
         if let Some(budget) = self.budget {
             placed = placed.budget(budget);
         }

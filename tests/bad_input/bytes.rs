@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
 use terrace::{
-    BoxError, Builder, Compression, ErrorKind, HEADER_LEN, NoNear, Postgres, Redis, Sqlite, TierSettings,
+    BoxError, Builder, Compression, ErrorKind, NoNear, Postgres, Redis, Sqlite, TierSettings,
+    tier::HEADER_LEN,
 };
 use terrace_testbed::{shared_postgres, shared_redis, unique_name};
 

@@ -76,7 +76,7 @@ async fn fault_17_a_value_under_another_keys_name_is_a_miss() {
         // The bytes of another key, with the header of the namespace that they are read in.
         let own: Vec<u8> = redis_command(&mut raw, &["GET", &to]).await;
         let foreign: Vec<u8> = redis_command(&mut raw, &["GET", &from]).await;
-        let cell = [&own[..terrace::HEADER_LEN], &foreign[terrace::HEADER_LEN..]].concat();
+        let cell = [&own[..terrace::tier::HEADER_LEN], &foreign[terrace::tier::HEADER_LEN..]].concat();
         let mut set = redis::cmd("SET");
         set.arg(&to).arg(cell).exec_async(&mut raw).await.unwrap();
         assert!(cache.get("b").await.unwrap().is_none(), "{what}");

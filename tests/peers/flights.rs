@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use terrace::{BoxError, ErrorKind, Near};
+use terrace::{BoxError, ErrorKind, near::Near};
 use terrace_testbed as testbed;
 use tokio::{sync::Notify, time::sleep};
 

@@ -5,7 +5,7 @@
 use std::{convert::Infallible, hint::black_box};
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use terrace::Near;
+use terrace::near::Near;
 use terrace_bench::{
     data::Page,
     near::{Engine, Pair, memory, quick},

@@ -136,7 +136,7 @@ impl Place {
             (Origin::Store, false) => cache.store(postgres.budget(BUDGET)).build()?,
             (Origin::Table, with_redis) => {
                 let pool = self.pool().await?;
-                let cache = cache.changes(&postgres).loader(move |id: i64| {
+                let cache = cache.watch_origin(&postgres).loader(move |id: i64| {
                     let pool = pool.clone();
                     async move {
                         let value = sqlx::query_scalar("SELECT value FROM watched WHERE id = $1").bind(id);

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use terrace::{Backend, Cache, Condition, Level, Mark, NoNear, Publication, Role, Space, Version};
+use terrace::{
+    Backend, Cache, Level, NoNear, Version,
+    tier::{Condition, Namespace, Publication, Role, Watermark},
+};
 use terrace_testbed::unique_name;
 
 use crate::{
@@ -21,19 +24,11 @@ impl GetAt {
     /// With a relay's mark beside the copies, which is read at level `Bounded`.
     async fn new(url: &str, level: Level) -> Result<Self> {
         let namespace = unique_name("level");
-        let mark = Mark { holder: 1, certified: Version::MAX, place: "a place of a usual length".into() };
+        let mark = Watermark { holder: 1, version: Version::MAX, place: "a place of a usual length".into() };
         let relay = terrace::Redis::builder(url).allow_plaintext().build()?;
-        let space = Space {
-            namespace: namespace.clone(),
-            tenant: None,
-            role: Role::Cache,
-            level: Level::Fenced,
-            schema: 0,
-            shape: 0,
-            budget: Duration::from_secs(5),
-        };
+        let space = Namespace::new(namespace.clone(), Role::Cache).with_budget(Duration::from_secs(5));
         let publication = Publication {
-            mark: Mark::key(&namespace),
+            mark: Watermark::key(&namespace),
             expected: Condition::Absent,
             body: mark.encode(),
             drops: Vec::new(),

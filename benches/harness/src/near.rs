@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, hint::black_box, sync::Arc};
 
-use terrace::{Cache, Memory, Near, Quick, Ttl};
+use terrace::{Cache, Memory, Quick, Ttl, near::Near};
 
 use crate::{
     Effort, Result,

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use terrace::{Cache, Level, Memory, Near, Postgres, Quick, Redis, TierSettings, Ttl};
+use terrace::{Cache, Level, Memory, Postgres, Quick, Redis, TierSettings, Ttl, near::Near};
 use terrace_testbed::unique_name;
 
 use crate::{

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use terrace_core::Op;
+use terrace_tier::Op;
 
 /// The kinds of calls that a tier takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -21,11 +21,11 @@ pub enum Call {
     Remove,
     /// [`Op::Expire`].
     Expire,
-    /// [`Tier::clear`](terrace_core::Tier::clear).
+    /// [`Tier::clear`](terrace_tier::Tier::clear).
     Clear,
-    /// [`Tier::ping`](terrace_core::Tier::ping).
+    /// [`Tier::ping`](terrace_tier::Tier::ping).
     Ping,
-    /// [`Publish::publish`](terrace_core::Publish::publish).
+    /// [`Publish::publish`](terrace_tier::Publish::publish).
     Publish,
 }
 
@@ -39,7 +39,8 @@ impl Call {
             Op::Put { .. } => Self::Put,
             Op::Invalidate { .. } => Self::Invalidate,
             Op::Remove { .. } => Self::Remove,
-            Op::Expire { .. } => Self::Expire,
+            // A tier refuses an unknown operation before it counts.
+            Op::Expire { .. } | _ => Self::Expire,
         }
     }
 

@@ -5,9 +5,9 @@ use std::{fmt, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use fastrand::Rng;
 use parking_lot::Mutex;
-use terrace_core::{
-    Backend, Error, ErrorKind, InvalidationLog, Op, Publication, Publish, Reply, Result, Space, Tier,
-    TierKey, Waits,
+use terrace_tier::{
+    Backend, Error, ErrorKind, InvalidationLog, LeaseWaiter, Namespace, Op, Publication, Publish, Reply,
+    Result, Tier, TierKey,
 };
 use tokio::sync::watch;
 
@@ -160,7 +160,7 @@ impl<B: Backend> Backend for Faulty<B> {
         self.inner.name()
     }
 
-    fn open(&self, space: &Space) -> Result<Arc<dyn Tier>> {
+    fn open(&self, space: &Namespace) -> Result<Arc<dyn Tier>> {
         let inner = self.inner.open(space)?;
         Ok(Arc::new(FaultyTier {
             inner,
@@ -225,8 +225,8 @@ impl Tier for FaultyTier {
     }
 
     /// The inner one's: no fault meets it.
-    fn waits(&self) -> Option<&dyn Waits> {
-        self.inner.waits()
+    fn lease_waiter(&self) -> Option<&dyn LeaseWaiter> {
+        self.inner.lease_waiter()
     }
 }
 

@@ -4,7 +4,9 @@ use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use terrace_core::{Backend, InvalidationLog, Op, Publish, Reply, Result, Space, Tier, TierKey, Waits};
+use terrace_tier::{
+    Backend, InvalidationLog, LeaseWaiter, Namespace, Op, Publish, Reply, Result, Tier, TierKey,
+};
 
 /// Passes every call on to `B` and records it, with its answer once there is one.
 ///
@@ -27,7 +29,7 @@ pub struct Recording<B> {
 #[derive(Clone, Debug)]
 pub struct Record {
     /// The space of the tier that was called.
-    pub space: Arc<Space>,
+    pub space: Arc<Namespace>,
     /// The operations of one trip have one number; trips are numbered in the order in which they
     /// were sent.
     pub trip: usize,
@@ -102,7 +104,7 @@ impl<B: Backend> Backend for Recording<B> {
         self.inner.name()
     }
 
-    fn open(&self, space: &Space) -> Result<Arc<dyn Tier>> {
+    fn open(&self, space: &Namespace) -> Result<Arc<dyn Tier>> {
         let inner = self.inner.open(space)?;
         Ok(Arc::new(RecordingTier {
             inner,
@@ -115,7 +117,7 @@ impl<B: Backend> Backend for Recording<B> {
 #[derive(Debug)]
 struct RecordingTier {
     inner: Arc<dyn Tier>,
-    space: Arc<Space>,
+    space: Arc<Namespace>,
     records: Arc<Mutex<Vec<Record>>>,
 }
 
@@ -192,7 +194,7 @@ impl Tier for RecordingTier {
         self.inner.keeps_budget()
     }
 
-    fn waits(&self) -> Option<&dyn Waits> {
-        self.inner.waits()
+    fn lease_waiter(&self) -> Option<&dyn LeaseWaiter> {
+        self.inner.lease_waiter()
     }
 }

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use terrace_conformance::{Fake, suite::Subject};
-use terrace_core::Clock;
+use terrace_tier::Clock;
 
 async fn fake() -> Subject {
     let fake = Fake::new();
     let evict = fake.clone();
     Subject::new(fake.clone()).second(fake.another_handle()).evict(move |space, key| {
-        evict.evict(&space.namespace, &key.bytes);
+        evict.evict(&space.name, &key.bytes);
         Box::pin(async {})
     })
 }
@@ -48,7 +48,7 @@ mod virtual_time {
         let evict = fake.clone();
         let subject = Subject::new(fake.clone()).second(fake.another_handle()).manual_clock(&hand);
         subject.evict(move |space, key| {
-            evict.evict(&space.namespace, &key.bytes);
+            evict.evict(&space.name, &key.bytes);
             Box::pin(async {})
         })
     }

@@ -6,23 +6,13 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use terrace_conformance::{Call, Fake};
-use terrace_core::{
-    Backend, Condition, Deadlines, ErrorKind, Fence, Level, Op, Order, Reply, Role, Space, Tier, TierKey,
-    Token, key::key_digest,
-};
+use terrace_core::{Backend, ErrorKind, Level, key::key_digest};
+use terrace_tier::{Condition, Deadlines, Fence, Namespace, Op, Order, Reply, Role, Tier, TierKey, Token};
 
 const LONG: Duration = Duration::from_secs(60);
 
 fn open(fake: &Fake, role: Role) -> Arc<dyn Tier> {
-    let space = Space {
-        namespace: "users".into(),
-        tenant: None,
-        role,
-        level: Level::Fenced,
-        schema: 1,
-        shape: 1,
-        budget: LONG,
-    };
+    let space = Namespace::new("users".into(), role).with_type(1, 1).with_budget(LONG);
     fake.open(&space).unwrap()
 }
 
@@ -95,7 +85,7 @@ async fn an_eviction_takes_one_key_and_a_loss_all_of_them() {
 async fn a_lease_from_before_a_loss_permits_no_fill() {
     let fake = Fake::new();
     let tier = open(&fake, Role::Cache);
-    let lease = Op::Lease { token: Token::random(), ttl: LONG, over: None, instead: Token::NONE };
+    let lease = Op::Lease { token: Token::random(), ttl: LONG, over: None, replaces: Token::NONE };
     let Reply::Miss(fence) = tier.apply(&key("a"), lease).await.unwrap() else { panic!("a lease") };
     assert_ne!(fence, Fence::default());
     fake.lose_everything();

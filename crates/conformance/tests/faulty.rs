@@ -10,17 +10,15 @@ use terrace_conformance::{
     Answer, Call, Fake, Fault, Faulty, Recording, Request,
     suite::{self, CACHE, Failure, STORE, Subject},
 };
-use terrace_core::{
-    Backend, Condition, Deadlines, ErrorKind, Level, Op, Order, Reply, Role, Space, Tier, TierKey,
-    key::key_digest,
-};
+use terrace_core::{Backend, ErrorKind, Level, key::key_digest};
+use terrace_tier::{Condition, Deadlines, Namespace, Op, Order, Reply, Role, Tier, TierKey};
 
 async fn wrapped() -> Subject {
     let fake = Fake::new();
     let evict = fake.clone();
     let wrap = |fake: Fake| Recording::new(Faulty::new(fake));
     Subject::new(wrap(fake.clone())).second(wrap(fake.another_handle())).evict(move |space, key| {
-        evict.evict(&space.namespace, &key.bytes);
+        evict.evict(&space.name, &key.bytes);
         Box::pin(async {})
     })
 }
@@ -28,16 +26,8 @@ async fn wrapped() -> Subject {
 terrace_conformance::tier_suite!(wrapped);
 terrace_conformance::tier_suite!(wrapped, evict);
 
-fn space(role: Role) -> Space {
-    Space {
-        namespace: "users".into(),
-        tenant: None,
-        role,
-        level: Level::Fenced,
-        schema: 1,
-        shape: 1,
-        budget: Duration::from_secs(5),
-    }
+fn space(role: Role) -> Namespace {
+    Namespace::new("users".into(), role).with_type(1, 1).with_budget(Duration::from_secs(5))
 }
 
 fn key() -> TierKey {
@@ -139,7 +129,7 @@ async fn a_tier_that_lies_about_a_failure_is_found() {
             "liar"
         }
 
-        fn open(&self, space: &Space) -> terrace_core::Result<Arc<dyn Tier>> {
+        fn open(&self, space: &Namespace) -> terrace_core::Result<Arc<dyn Tier>> {
             Ok(Arc::new(Liar(self.0.open(space)?)))
         }
     }

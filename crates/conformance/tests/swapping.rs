@@ -8,9 +8,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use terrace_conformance::suite::Subject;
-use terrace_core::{
-    Backend, Clock, Deadlines, ErrorKind, Fence, Level, Op, Reply, Result, Role, Space, Swap, Swapping,
-    TierKey, Timestamp, Token, key::key_digest,
+use terrace_core::{Backend, ErrorKind, Level, Result, key::key_digest};
+use terrace_tier::{
+    Clock, Deadlines, Fence, Namespace, Op, Reply, Role, Swap, Swapping, TierKey, Timestamp, Token,
 };
 
 #[derive(Clone, Default)]
@@ -76,16 +76,11 @@ mod virtual_time {
 terrace_conformance::tier_suite!(table);
 terrace_conformance::tier_suite!(table, evict);
 
-fn space(role: Role) -> Space {
-    Space {
-        namespace: "users/a*".into(),
-        tenant: Some("t".into()),
-        role,
-        level: Level::Fenced,
-        schema: 1,
-        shape: 1,
-        budget: Duration::from_secs(5),
-    }
+fn space(role: Role) -> Namespace {
+    Namespace::new("users/a*".into(), role)
+        .with_tenant(Some("t".into()))
+        .with_type(1, 1)
+        .with_budget(Duration::from_secs(5))
 }
 
 fn key() -> TierKey {
@@ -93,7 +88,7 @@ fn key() -> TierKey {
 }
 
 const LEASE: Op =
-    Op::Lease { token: Token::from_u64(7), ttl: Duration::from_secs(60), over: None, instead: Token::NONE };
+    Op::Lease { token: Token::from_u64(7), ttl: Duration::from_secs(60), over: None, replaces: Token::NONE };
 
 #[tokio::test]
 async fn bytes_that_are_no_cell_count_as_absent_and_are_overwritten() {

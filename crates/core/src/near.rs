@@ -7,10 +7,9 @@ use std::{
 
 use equivalent::Equivalent;
 
-use crate::{
-    Entry,
-    key::{self, Lookup},
-};
+pub use crate::entry::Entry;
+
+use crate::key::{self, BorrowedKey};
 
 /// Whose entries are meant, where one near tier serves many tenants: a digest of the tenant's
 /// name, so that no table of tenants is kept. Caches without tenants use [`TenantId::NONE`].
@@ -42,31 +41,31 @@ impl TenantId {
 
 /// A key of its tenant, as near tiers index it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Scoped<K> {
+pub struct TenantKey<K> {
     /// Whose key.
     pub tenant: TenantId,
     /// The key.
     pub key: K,
 }
 
-/// A borrowed key of its tenant; hashes and compares like the [`Scoped`] key it stands for.
+/// A borrowed key of its tenant; hashes and compares like the [`TenantKey`] key it stands for.
 #[derive(Debug)]
-pub struct Probe<'a, Q: ?Sized> {
+pub struct TenantKeyRef<'a, Q: ?Sized> {
     /// Whose key.
     pub tenant: TenantId,
     /// The borrowed key.
     pub key: &'a Q,
 }
 
-impl<Q: ?Sized> Clone for Probe<'_, Q> {
+impl<Q: ?Sized> Clone for TenantKeyRef<'_, Q> {
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl<Q: ?Sized> Copy for Probe<'_, Q> {}
+impl<Q: ?Sized> Copy for TenantKeyRef<'_, Q> {}
 
-impl<Q: Hash + ?Sized> Hash for Probe<'_, Q> {
+impl<Q: Hash + ?Sized> Hash for TenantKeyRef<'_, Q> {
     #[inline]
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.tenant.hash(state);
@@ -74,9 +73,9 @@ impl<Q: Hash + ?Sized> Hash for Probe<'_, Q> {
     }
 }
 
-impl<K, Q: Lookup<K> + ?Sized> Equivalent<Scoped<K>> for Probe<'_, Q> {
+impl<K, Q: BorrowedKey<K> + ?Sized> Equivalent<TenantKey<K>> for TenantKeyRef<'_, Q> {
     #[inline]
-    fn equivalent(&self, other: &Scoped<K>) -> bool {
+    fn equivalent(&self, other: &TenantKey<K>) -> bool {
         self.tenant == other.tenant && self.key.matches(&other.key)
     }
 }
@@ -104,16 +103,16 @@ pub trait Near<K, V>: Send + Sync + 'static {
         Self: Sized;
 
     /// The entry of a key, counted as a use by the engine's eviction.
-    fn get<Q: Lookup<K> + ?Sized>(&self, key: &Probe<'_, Q>) -> Option<Arc<Entry<V>>>;
+    fn get<Q: BorrowedKey<K> + ?Sized>(&self, key: &TenantKeyRef<'_, Q>) -> Option<Arc<Entry<V>>>;
 
     /// Whether it has an entry of the key; no use of it.
-    fn holds<Q: Lookup<K> + ?Sized>(&self, key: &Probe<'_, Q>) -> bool;
+    fn holds<Q: BorrowedKey<K> + ?Sized>(&self, key: &TenantKeyRef<'_, Q>) -> bool;
 
     /// Keeps an entry, in place of any older one; the engine may refuse or evict.
-    fn insert(&self, key: Scoped<K>, entry: Arc<Entry<V>>);
+    fn insert(&self, key: TenantKey<K>, entry: Arc<Entry<V>>);
 
     /// Drops an entry.
-    fn remove<Q: Lookup<K> + ?Sized>(&self, key: &Probe<'_, Q>);
+    fn remove<Q: BorrowedKey<K> + ?Sized>(&self, key: &TenantKeyRef<'_, Q>);
 
     /// Drops the entries of one tenant, or all.
     fn clear(&self, tenant: Option<TenantId>);
@@ -134,17 +133,17 @@ impl<K, V> Near<K, V> for NoNear {
         Self
     }
 
-    fn get<Q: Lookup<K> + ?Sized>(&self, _key: &Probe<'_, Q>) -> Option<Arc<Entry<V>>> {
+    fn get<Q: BorrowedKey<K> + ?Sized>(&self, _key: &TenantKeyRef<'_, Q>) -> Option<Arc<Entry<V>>> {
         None
     }
 
-    fn holds<Q: Lookup<K> + ?Sized>(&self, _key: &Probe<'_, Q>) -> bool {
+    fn holds<Q: BorrowedKey<K> + ?Sized>(&self, _key: &TenantKeyRef<'_, Q>) -> bool {
         false
     }
 
-    fn insert(&self, _key: Scoped<K>, _entry: Arc<Entry<V>>) {}
+    fn insert(&self, _key: TenantKey<K>, _entry: Arc<Entry<V>>) {}
 
-    fn remove<Q: Lookup<K> + ?Sized>(&self, _key: &Probe<'_, Q>) {}
+    fn remove<Q: BorrowedKey<K> + ?Sized>(&self, _key: &TenantKeyRef<'_, Q>) {}
 
     fn clear(&self, _tenant: Option<TenantId>) {}
 

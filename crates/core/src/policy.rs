@@ -7,7 +7,7 @@ use crate::Deadlines;
 /// A value is about to be written: what an expiry policy knows of it.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct Writing {
+pub struct WriteContext {
     /// Whether it is a negative entry.
     pub negative: bool,
     /// The life that the caller or the loader gave this entry.
@@ -16,7 +16,7 @@ pub struct Writing {
     pub chance: f64,
 }
 
-impl Writing {
+impl WriteContext {
     /// The context of a plain value: for tests of a policy.
     pub fn value() -> Self {
         Self { negative: false, ttl: None, chance: 0.5 }
@@ -70,22 +70,22 @@ impl Lifetime {
 ///
 /// ```
 /// use std::time::Duration;
-/// use terrace_core::{Expiry, Lifetime, Writing};
+/// use terrace_core::policy::{Expiry, Lifetime, WriteContext};
 ///
 /// /// A minute, and absences for a second.
 /// struct Minute;
 ///
 /// impl Expiry for Minute {
-///     fn lifetime(&self, writing: &Writing) -> Lifetime {
+///     fn lifetime(&self, writing: &WriteContext) -> Lifetime {
 ///         let default = if writing.negative { 1 } else { 60 };
 ///         Lifetime::fresh(writing.ttl.unwrap_or(Duration::from_secs(default)))
 ///     }
 /// }
-/// assert_eq!(Minute.lifetime(&Writing::absent()).fresh, Duration::from_secs(1));
+/// assert_eq!(Minute.lifetime(&WriteContext::absent()).fresh, Duration::from_secs(1));
 /// ```
 pub trait Expiry: Send + Sync + 'static {
     /// The life of an entry.
-    fn lifetime(&self, writing: &Writing) -> Lifetime;
+    fn lifetime(&self, writing: &WriteContext) -> Lifetime;
 
     /// The cap on an entry's life in a tier that was given one of its own; by default `tier_ttl`.
     fn cap(&self, tier_ttl: Duration, _chance: f64) -> Duration {
@@ -144,7 +144,7 @@ pub trait Freshness: Send + Sync + 'static {
 /// A value is about to be kept in a tier.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct Keeping<'a> {
+pub struct AdmitContext<'a> {
     /// The namespace of the cache.
     pub namespace: &'a str,
     /// The name of the tier; `near` for the near tier.
@@ -153,7 +153,7 @@ pub struct Keeping<'a> {
     pub size_bytes: Option<usize>,
 }
 
-impl<'a> Keeping<'a> {
+impl<'a> AdmitContext<'a> {
     /// An envelope of `size_bytes` for `tier`: for tests of a policy.
     pub fn new(namespace: &'a str, tier: &'a str, size_bytes: Option<usize>) -> Self {
         Self { namespace, tier, size_bytes }
@@ -163,7 +163,7 @@ impl<'a> Keeping<'a> {
 /// Asked before a value is kept in a tier. A write that is not admitted leaves a tombstone there.
 pub trait Admission: Send + Sync + 'static {
     /// Keep it or not.
-    fn admits(&self, keeping: &Keeping<'_>) -> bool;
+    fn admits(&self, keeping: &AdmitContext<'_>) -> bool;
 }
 
 /// What a put does to the copies in cache tiers once the authority has it.
@@ -199,7 +199,7 @@ pub enum Coalesce {
     /// One load a key in this process.
     Local,
     /// One load a key among all processes that share a tier which can be waited at
-    /// ([`Tier::waits`](crate::Tier::waits)): the others wait for its fill.
+    /// ([`Tier::lease_waiter`](crate::Tier::lease_waiter)): the others wait for its fill.
     Lease,
     /// As `Lease`; who would wait and has a stale value, within its stale time, gets that one.
     LeaseOrStale,

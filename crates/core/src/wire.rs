@@ -6,25 +6,25 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     Result,
-    codec::{self, Settings, Undecoded},
+    codec::{self, DecodeError, Settings},
     key::{self, KeyDigest},
 };
 
 /// Keys to bytes and back.
-pub(crate) struct KeyWire<K> {
+pub(crate) struct KeyCodec<K> {
     key: fn(&K) -> Result<Bytes>,
     key_in: fn(&[u8]) -> Result<K>,
 }
 
 /// Keys and values to bytes and back.
-pub(crate) struct Wire<K, V> {
+pub(crate) struct TypedCodec<K, V> {
     key: fn(&K) -> Result<Bytes>,
     seal: fn(&V, &Settings, KeyDigest) -> Result<Bytes>,
-    open: fn(&[u8], &Settings, KeyDigest) -> Result<V, Undecoded>,
+    open: fn(&[u8], &Settings, KeyDigest) -> Result<V, DecodeError>,
     pub(crate) settings: Settings,
 }
 
-impl<K> KeyWire<K> {
+impl<K> KeyCodec<K> {
     pub(crate) fn new() -> Self
     where
         K: Serialize + DeserializeOwned + Eq + 'static,
@@ -41,7 +41,7 @@ impl<K> KeyWire<K> {
     }
 }
 
-impl<K, V> Wire<K, V> {
+impl<K, V> TypedCodec<K, V> {
     pub(crate) fn new() -> Self
     where
         K: Serialize + DeserializeOwned + Eq + 'static,
@@ -63,7 +63,7 @@ impl<K, V> Wire<K, V> {
         (self.seal)(value, &self.settings, digest)
     }
 
-    pub(crate) fn open(&self, bytes: &Bytes, digest: KeyDigest) -> Result<V, Undecoded> {
+    pub(crate) fn open(&self, bytes: &Bytes, digest: KeyDigest) -> Result<V, DecodeError> {
         (self.open)(bytes, &self.settings, digest)
     }
 }

@@ -13,7 +13,8 @@ use std::{
 
 use parking_lot::Mutex;
 use support::{Lives, Loader, Near, Stack, Stale, builder, fake, ms, without_near};
-use terrace_core::{BoxError, Builder, Clock, ErrorKind, ManualClock, Many, Missing, OnStale};
+use terrace_core::{BoxError, Builder, ErrorKind, Many, MissingKeys, policy::OnStale};
+use terrace_tier::{Clock, ManualClock};
 
 fn renewing(builder: Builder<String, u64, Near>, hand: &ManualClock) -> Builder<String, u64, Near> {
     let brief = Lives::fresh(ms(1_000)).stale(ms(60_000));
@@ -31,7 +32,7 @@ struct Grouped(Arc<Mutex<Vec<Vec<String>>>>);
 impl Grouped {
     async fn load(&self, cache: &Stack, keys: &[&str], value: u64) -> Vec<Option<u64>> {
         let runs = Arc::clone(&self.0);
-        let load = move |missing: Missing<String>| {
+        let load = move |missing: MissingKeys<String>| {
             runs.lock().push(missing.keys().to_vec());
             let count = missing.keys().len();
             async move { Ok::<_, BoxError>(missing.zip(std::iter::repeat_n(value, count))) }

@@ -15,9 +15,8 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use support::{fake, ms, without_near};
 use terrace_conformance::{Call, Fake, Fault, Faulty};
-use terrace_core::{
-    Backend, Clock, Error, ErrorKind, Op, Reply, Result, Source, Space, Tier, TierKey, TierSettings,
-};
+use terrace_core::{Backend, Error, ErrorKind, Result, Source, TierSettings};
+use terrace_tier::{Clock, Namespace, Op, Reply, Tier, TierKey};
 
 #[tokio::test(start_paused = true)]
 async fn after_an_expire_of_unknown_outcome_no_copy_outlives_its_record() {
@@ -41,7 +40,7 @@ impl Backend for Picky<Fake> {
     fn name(&self) -> &str {
         "redis"
     }
-    fn open(&self, space: &Space) -> Result<Arc<dyn Tier>> {
+    fn open(&self, space: &Namespace) -> Result<Arc<dyn Tier>> {
         Ok(Arc::new(Picky(self.0.open(space)?)))
     }
 }
@@ -125,7 +124,7 @@ impl Backend for Mad<Fake> {
     fn name(&self) -> &str {
         "redis"
     }
-    fn open(&self, space: &Space) -> Result<Arc<dyn Tier>> {
+    fn open(&self, space: &Namespace) -> Result<Arc<dyn Tier>> {
         Ok(Arc::new(Mad(self.0.open(space)?, Arc::clone(&self.1))))
     }
 }
@@ -136,7 +135,7 @@ impl Tier for Mad<Arc<dyn Tier>> {
         let madness = self.1.lock().take();
         match madness {
             Some(Madness::Panics) => panic!("a tier that panics on purpose"),
-            Some(Madness::AnswersWrongly) => Ok(Reply::Miss(terrace_core::Fence::default())),
+            Some(Madness::AnswersWrongly) => Ok(Reply::Miss(terrace_tier::Fence::default())),
             None => self.0.apply(key, op).await,
         }
     }
@@ -189,9 +188,9 @@ async fn a_tier_that_panics_or_answers_wrongly_during_a_write_is_read_past() {
 #[derive(Default)]
 struct Panicky(AtomicBool);
 
-impl terrace_core::Expiry for &'static Panicky {
-    fn lifetime(&self, _: &terrace_core::Writing) -> terrace_core::Lifetime {
-        terrace_core::Lifetime::fresh(Duration::from_secs(300))
+impl terrace_core::policy::Expiry for &'static Panicky {
+    fn lifetime(&self, _: &terrace_core::policy::WriteContext) -> terrace_core::policy::Lifetime {
+        terrace_core::policy::Lifetime::fresh(Duration::from_secs(300))
     }
     fn cap(&self, ttl: Duration, _: f64) -> Duration {
         assert!(!self.0.load(Ordering::SeqCst), "a policy that panics on purpose");

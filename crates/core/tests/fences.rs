@@ -5,7 +5,8 @@ mod support;
 
 use support::{Loader, Stack, builder, fake, local, ms, without_near};
 use terrace_conformance::Call;
-use terrace_core::{Clock, Source};
+use terrace_core::Source;
+use terrace_tier::Clock;
 
 /// Starts a load of 50 ms that gives 1, disturbs it after 20 ms, and returns what the caller got.
 async fn disturbed(cache: &Stack, loader: &Loader, disturb: impl AsyncFnOnce(&Stack)) -> u64 {
@@ -312,8 +313,8 @@ async fn a_refresh_leaves_no_old_copy_readable_in_a_tier_that_it_could_not_reach
 /// Admits to no tier of this name.
 struct NotIn(&'static str);
 
-impl terrace_core::Admission for NotIn {
-    fn admits(&self, keeping: &terrace_core::Keeping<'_>) -> bool {
+impl terrace_core::policy::Admission for NotIn {
+    fn admits(&self, keeping: &terrace_core::policy::AdmitContext<'_>) -> bool {
         keeping.tier != self.0
     }
 }

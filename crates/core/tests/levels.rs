@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use support::{Lives, Loader, Near, Stack, Truth, builder, fake, ms, pass, without_near};
 use terrace_conformance::Fake;
-use terrace_core::{Builder, Clock, ErrorKind, Level, ManualClock, Source};
+use terrace_core::{Builder, ErrorKind, Level, Source};
+use terrace_tier::{Clock, ManualClock};
 
 const BOUND: Duration = Duration::from_millis(500);
 
@@ -39,8 +40,8 @@ async fn what_nothing_proves_is_refused_at_build() {
         bounded().expire(Lives::fresh(BOUND)).tier(redis()).tier(redis()),
         bounded().store(fake("db", &hand)),
         bounded().tier(redis()).store(truth()),
-        bounded().changes(&truth()),
-        bounded().tier(redis()).changes(&truth()),
+        bounded().watch_origin(&truth()),
+        bounded().tier(redis()).watch_origin(&truth()),
         builder().level(Level::Strong).tier(fake("plain", &hand)).store(fake("db", &hand)),
     ] {
         sound.build().unwrap();

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use support::{Loader, OnError, Stack, builder, fake, ms};
 use terrace_conformance::{Call, Fake, Fault, Faulty};
-use terrace_core::{Clock, ManualClock, Source};
+use terrace_core::Source;
+use terrace_tier::{Clock, ManualClock};
 
 /// Two processes over one shared tier with a log.
 struct Pair {

@@ -6,7 +6,7 @@ use terrace_conformance::{
     machine::{Counterexample, Machine},
     suite::Subject,
 };
-use terrace_core::{Clock, Role};
+use terrace_tier::{Clock, Role};
 use terrace_tier_memory::{Memory, Quick};
 
 async fn fake() -> Subject {
@@ -14,7 +14,7 @@ async fn fake() -> Subject {
     let fake = Fake::with_clock("fake", hand.clock());
     let evict = fake.clone();
     Subject::new(fake.clone()).second(fake.another_handle()).manual_clock(&hand).evict(move |space, key| {
-        evict.evict(&space.namespace, &key.bytes);
+        evict.evict(&space.name, &key.bytes);
         Box::pin(async {})
     })
 }

@@ -12,9 +12,10 @@ use std::{
 };
 
 use terrace_core::{
-    Cache, Clock, Entry, Item, Lookup,
-    near::{Near, NearSize, Probe, Scoped, TenantId},
+    BorrowedKey, Cache, Item,
+    near::{Entry, Near, NearSize, TenantId, TenantKey, TenantKeyRef},
 };
+use terrace_tier::Clock;
 use terrace_tier_memory::Memory;
 
 /// `Memory`, and how often it was asked.
@@ -25,20 +26,20 @@ impl Near<u64, u64> for Counted {
         Self(Memory::off(), Arc::default())
     }
 
-    fn get<Q: Lookup<u64> + ?Sized>(&self, key: &Probe<'_, Q>) -> Option<Arc<Entry<u64>>> {
+    fn get<Q: BorrowedKey<u64> + ?Sized>(&self, key: &TenantKeyRef<'_, Q>) -> Option<Arc<Entry<u64>>> {
         self.1.fetch_add(1, Ordering::Relaxed);
         self.0.get(key)
     }
 
-    fn holds<Q: Lookup<u64> + ?Sized>(&self, key: &Probe<'_, Q>) -> bool {
+    fn holds<Q: BorrowedKey<u64> + ?Sized>(&self, key: &TenantKeyRef<'_, Q>) -> bool {
         self.0.holds(key)
     }
 
-    fn insert(&self, key: Scoped<u64>, entry: Arc<Entry<u64>>) {
+    fn insert(&self, key: TenantKey<u64>, entry: Arc<Entry<u64>>) {
         self.0.insert(key, entry);
     }
 
-    fn remove<Q: Lookup<u64> + ?Sized>(&self, key: &Probe<'_, Q>) {
+    fn remove<Q: BorrowedKey<u64> + ?Sized>(&self, key: &TenantKeyRef<'_, Q>) {
         self.0.remove(key);
     }
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use support::{Stack, fake, without_near};
 use terrace_conformance::Fake;
-use terrace_core::{Backend, Clock, Op, Reply, Result, Space, Tier, TierKey};
+use terrace_tier::{Backend, Clock, Namespace, Op, Reply, Result, Tier, TierKey};
 
 /// What all tiers of a stack were asked, in the order in which they were.
 type Diary = Arc<Mutex<Vec<String>>>;
@@ -26,7 +26,7 @@ impl Backend for Noting<Fake> {
         &self.name
     }
 
-    fn open(&self, space: &Space) -> Result<Arc<dyn Tier>> {
+    fn open(&self, space: &Namespace) -> Result<Arc<dyn Tier>> {
         let (name, diary) = (self.name.clone(), Arc::clone(&self.diary));
         Ok(Arc::new(Noting { name, inner: self.inner.open(space)?, diary }))
     }

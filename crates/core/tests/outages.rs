@@ -7,9 +7,8 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use support::{Lives, Loader, builder, fake, ms, without_near};
-use terrace_core::{
-    Backend, Clock, ErrorKind, Event, Observer, Op, Reply, Result, Source, Space, Tier, TierKey, TierSettings,
-};
+use terrace_core::{Backend, ErrorKind, Event, Observer, Result, Source, TierSettings};
+use terrace_tier::{Clock, Namespace, Op, Reply, Tier, TierKey};
 use tokio::time::Instant;
 
 #[derive(Clone, Default)]
@@ -93,7 +92,7 @@ async fn a_grouped_load_that_joined_plain_reads_takes_its_leases_in_one_trip() {
     tier.set_latency(ms(5));
     let cache = without_near().clock(&hand).tier(tier.clone()).build().unwrap();
     let keys: Vec<String> = (0..20).map(|number| number.to_string()).collect();
-    let load = |missing: terrace_core::Missing<String>| async move {
+    let load = |missing: terrace_core::MissingKeys<String>| async move {
         let keys = missing.keys().to_vec();
         Ok::<_, terrace_core::BoxError>(keys.into_iter().map(|key| (key, 1)).collect::<Vec<_>>())
     };
@@ -266,7 +265,7 @@ impl Backend for StuckOnce {
         self.0.name()
     }
 
-    fn open(&self, space: &Space) -> Result<Arc<dyn Tier>> {
+    fn open(&self, space: &Namespace) -> Result<Arc<dyn Tier>> {
         Ok(Arc::new(StuckTier(self.0.open(space)?, Arc::clone(&self.1))))
     }
 }

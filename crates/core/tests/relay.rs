@@ -17,9 +17,9 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use support::{Stack, fake, ms, without_near};
 use terrace_conformance::Fake;
-use terrace_core::{
+use terrace_tier::{
     Backend, BoxError, Clock, Deadlines, Error, ErrorKind, Follower, InvalidationLog, Level, ManualClock,
-    Mark, Notice, Op, Order, Replay, Reply, Result, Role, Space, Tier, Timestamp, Version,
+    Namespace, Notice, Op, Order, Replay, Reply, Result, Role, Tier, Timestamp, Version, Watermark,
 };
 
 const NAMESPACE: &str = "tests";
@@ -79,7 +79,7 @@ impl Backend for Truth {
         "truth"
     }
 
-    fn open(&self, _space: &Space) -> Result<Arc<dyn Tier>> {
+    fn open(&self, _space: &Namespace) -> Result<Arc<dyn Tier>> {
         Err(Error::new(ErrorKind::Config, "the truth is behind the loader"))
     }
 
@@ -137,7 +137,7 @@ impl Stage {
     /// A process that relays, without a near tier.
     fn process(&self, level: Level) -> Stack {
         let built = without_near().clock(&self.hand).tier(self.redis.another_handle()).level(level);
-        built.changes(&self.truth).build().unwrap()
+        built.watch_origin(&self.truth).build().unwrap()
     }
 
     /// Lets `time` pass, on both clocks.
@@ -149,30 +149,22 @@ impl Stage {
     }
 
     fn marks(&self) -> Arc<dyn Tier> {
-        let space = Space {
-            namespace: NAMESPACE.to_owned(),
-            tenant: None,
-            role: Role::Cache,
-            level: Level::Fenced,
-            schema: 0,
-            shape: 0,
-            budget: ms(50),
-        };
-        self.redis.another_handle().open(&Mark::space(&space)).unwrap()
+        let space = Namespace::new(NAMESPACE.to_owned(), Role::Cache).with_budget(ms(50));
+        self.redis.another_handle().open(&Watermark::namespace(&space)).unwrap()
     }
 
-    async fn mark(&self) -> Option<(Version, Mark)> {
-        match self.marks().apply(&Mark::key(NAMESPACE), Op::Get).await.unwrap() {
-            Reply::Hit(stored) => Some((stored.version, Mark::decode(&stored.body?)?)),
+    async fn mark(&self) -> Option<(Version, Watermark)> {
+        match self.marks().apply(&Watermark::key(NAMESPACE), Op::Get).await.unwrap() {
+            Reply::Hit(stored) => Some((stored.version, Watermark::decode(&stored.body?)?)),
             _ => None,
         }
     }
 
     async fn set_mark(&self, body: Bytes) {
         let deadlines = Deadlines::forever(Timestamp::default());
-        let order = Order::Author(terrace_core::Condition::Always);
+        let order = Order::Author(terrace_tier::Condition::Always);
         let put = Op::Put { order, deadlines, body: Some(body), tombstone_ttl: Duration::ZERO };
-        self.marks().apply(&Mark::key(NAMESPACE), put).await.unwrap();
+        self.marks().apply(&Watermark::key(NAMESPACE), put).await.unwrap();
     }
 
     async fn read(&self, cache: &Stack, key: &str) -> u64 {
@@ -186,13 +178,13 @@ async fn each_mark_names_the_one_before_it() {
     let _relay = stage.process(Level::Fenced);
     stage.pass(ms(5)).await;
     let (mut version, mark) = stage.mark().await.unwrap();
-    assert_eq!(mark.certified, Version::NONE, "a first mark proves nothing");
+    assert_eq!(mark.watermark, Version::NONE, "a first mark proves nothing");
     for _ in 0..5 {
         stage.truth.change_key(1, "k");
         stage.truth.wake();
         stage.pass(ms(5)).await;
         let (next, mark) = stage.mark().await.unwrap();
-        assert_eq!(mark.certified, version, "what the mark was before the changes were read");
+        assert_eq!(mark.watermark, version, "what the mark was before the changes were read");
         assert!(next > version);
         version = next;
     }
@@ -281,7 +273,7 @@ async fn another_relay_goes_on_from_the_mark_that_it_read() {
         after = stage.mark().await.unwrap();
     }
     assert_ne!(after.1.holder, mark.holder, "a holder that is gone is followed by another");
-    assert!(after.1.certified >= version, "the mark that it took over, or a later one");
+    assert!(after.1.watermark >= version, "the mark that it took over, or a later one");
     assert_eq!(stage.read(&second, "k").await, 1);
 }
 
@@ -305,7 +297,7 @@ async fn a_mark_that_went_back_is_replayed_from_where_it_was() {
     stage.pass(ms(2_000)).await;
     assert_eq!(stage.read(&cache, "k").await, 1);
     assert_eq!(stage.read(&cache, "stays").await, 0, "what did not change stays");
-    assert!(stage.mark().await.unwrap().1.certified >= back);
+    assert!(stage.mark().await.unwrap().1.watermark >= back);
 }
 
 #[tokio::test(start_paused = true)]
@@ -324,7 +316,7 @@ async fn a_lost_mark_and_a_log_that_was_cut_drop_everything() {
     stage.truth.change_key(3, "another");
     stage.pass(ms(2_000)).await;
     assert_eq!(stage.read(&cache, "k").await, 3);
-    assert!(stage.mark().await.unwrap().1.certified > version, "a clear certifies as drops do");
+    assert!(stage.mark().await.unwrap().1.watermark > version, "a clear certifies as drops do");
 }
 
 #[tokio::test(start_paused = true)]

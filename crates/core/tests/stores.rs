@@ -5,7 +5,8 @@ mod support;
 use serde::{Deserialize, Serialize};
 use support::{Loader, builder, fake, ms, without_near};
 use terrace_conformance::{Call, Fault, Faulty};
-use terrace_core::{BoxError, Builder, Clock, ErrorKind, Item, Level, NoNear, Source};
+use terrace_core::{BoxError, Builder, ErrorKind, Item, Level, NoNear, Source};
+use terrace_tier::Clock;
 
 #[tokio::test(start_paused = true)]
 async fn a_record_outlives_every_copy() {
@@ -150,7 +151,7 @@ async fn a_grouped_load_creates_its_records_in_one_trip_and_each_loser_gets_its_
     let (here, there) = (stack(), stack());
     let keys: Vec<String> = (0..20).map(|number| number.to_string()).collect();
     let before = store.calls().trips();
-    let load = |missing: terrace_core::Missing<String>| async move {
+    let load = |missing: terrace_core::MissingKeys<String>| async move {
         there.put("7", 7).await.unwrap();
         Ok::<_, BoxError>(missing.keys().iter().map(|key| (key.clone(), 1)).collect::<Vec<_>>())
     };
@@ -179,9 +180,9 @@ struct Lasting {
     absence: std::time::Duration,
 }
 
-impl terrace_core::Expiry for Lasting {
-    fn lifetime(&self, writing: &terrace_core::Writing) -> terrace_core::Lifetime {
-        terrace_core::Lifetime::fresh(if writing.negative { self.absence } else { self.value })
+impl terrace_core::policy::Expiry for Lasting {
+    fn lifetime(&self, writing: &terrace_core::policy::WriteContext) -> terrace_core::policy::Lifetime {
+        terrace_core::policy::Lifetime::fresh(if writing.negative { self.absence } else { self.value })
     }
 }
 

@@ -7,8 +7,10 @@ mod support;
 use support::{Lives, Loader, Share, Stack, Stale, builder, fake, ms, pass, without_near};
 use terrace_conformance::{Call, Fake};
 use terrace_core::{
-    Clock, Coalesce, ErrorKind, Freshness, Level, ManualClock, Missing, OnStale, Source, StaleHit,
+    ErrorKind, Level, MissingKeys, Source,
+    policy::{Coalesce, Freshness, OnStale, StaleHit},
 };
+use terrace_tier::{Clock, ManualClock};
 
 const STORE: Source = Source::Store("db");
 
@@ -50,7 +52,7 @@ async fn a_commit_of_another_process_is_seen_at_once_by_every_method() {
             2 => here.get_or_load("k", || loader.give(9, ms(0))).await.unwrap(),
             3 => here.get_many(&keys(&["k"])).await.into_values().unwrap()[0].clone().unwrap(),
             _ => {
-                let load = |missing: Missing<String>| async move {
+                let load = |missing: MissingKeys<String>| async move {
                     Ok::<_, std::io::Error>(
                         missing.keys().iter().map(|key| (key.clone(), 9)).collect::<Vec<_>>(),
                     )
@@ -89,7 +91,7 @@ async fn a_thousand_batches_load_once() {
     let callers = (0..1_000).map(|_| {
         let (here, loader) = (here.clone(), loader.clone());
         tokio::spawn(async move {
-            let load = |missing: Missing<String>| {
+            let load = |missing: MissingKeys<String>| {
                 let (load, count) = (loader.give(1, ms(50)), missing.keys().len());
                 async move { load.await.map(|value| missing.zip(vec![value; count])) }
             };
@@ -139,7 +141,7 @@ async fn a_batch_whose_load_is_spent_tells_no_absence() {
         tokio::spawn(async move { *here.get_or_load("b", || loader.give(7, ms(20))).await.unwrap() })
     };
     tokio::time::sleep(ms(5)).await;
-    let load = |missing: Missing<String>| async move {
+    let load = |missing: MissingKeys<String>| async move {
         assert_eq!(missing.keys(), ["a"], "the other is being loaded");
         tokio::time::sleep(ms(50)).await;
         Ok::<_, std::io::Error>(missing.zip(vec![1]))
@@ -195,7 +197,7 @@ async fn a_failing_store_is_an_error_and_never_a_stale_value() {
     here.put("k", 1).await.unwrap();
     db.set_down(true);
     let loader = Loader::default();
-    let load = |missing: Missing<String>| async move { Ok::<_, std::io::Error>(missing.zip(vec![1])) };
+    let load = |missing: MissingKeys<String>| async move { Ok::<_, std::io::Error>(missing.zip(vec![1])) };
     assert_eq!(here.get("k").await.unwrap_err().kind(), ErrorKind::Unavailable);
     let error = here.get_or_load("k", || loader.give(1, ms(0))).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
@@ -225,7 +227,8 @@ async fn a_stale_copy_of_a_removed_record_is_no_answer() {
         pass(hand, ms(2_000)).await;
         let loader = Loader::default();
         assert_eq!(*here.get_or_load("k", || loader.give(9, ms(0))).await.unwrap(), 9, "{policy:?}");
-        let load = |missing: Missing<String>| async move { Ok::<_, std::io::Error>(missing.zip(vec![9])) };
+        let load =
+            |missing: MissingKeys<String>| async move { Ok::<_, std::io::Error>(missing.zip(vec![9])) };
         let many = here.get_or_load_many(&keys(&["l"]), load).await.into_values().unwrap();
         assert!(many[0].as_deref() == Some(&9), "{policy:?}");
     }

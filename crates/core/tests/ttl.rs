@@ -5,7 +5,8 @@ mod support;
 
 use support::{Loader, Stack, fake, ms, without_near};
 use terrace_conformance::{Call, Fake, Fault, Faulty};
-use terrace_core::{Clock, Level, Source};
+use terrace_core::{Level, Source};
+use terrace_tier::Clock;
 
 /// Two shared tiers with 1 in the farther one, and a copy of it on its slow way to the nearer one.
 async fn with_a_copy_under_way() -> (Stack, Fake) {

@@ -1,13 +1,13 @@
 //! What is kept in which tier.
 
-use terrace_core::{Admission, Keeping};
+use terrace_core::policy::{Admission, AdmitContext};
 
 /// Everything is kept everywhere.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Everything;
+pub struct AdmitAll;
 
-impl Admission for Everything {
-    fn admits(&self, _keeping: &Keeping<'_>) -> bool {
+impl Admission for AdmitAll {
+    fn admits(&self, _keeping: &AdmitContext<'_>) -> bool {
         true
     }
 }
@@ -50,7 +50,7 @@ impl SizeLimit {
 }
 
 impl Admission for SizeLimit {
-    fn admits(&self, keeping: &Keeping<'_>) -> bool {
+    fn admits(&self, keeping: &AdmitContext<'_>) -> bool {
         let own = self.tiers.iter().filter(|(tier, _)| tier == keeping.tier).map(|(_, bytes)| *bytes);
         let most = own.chain([self.most_bytes]).min();
         keeping.size_bytes.is_none_or(|size| most.is_none_or(|most| size <= most))
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     fn admits(limit: &SizeLimit, tier: &str, size_bytes: usize) -> bool {
-        limit.admits(&Keeping::new("users", tier, Some(size_bytes)))
+        limit.admits(&AdmitContext::new("users", tier, Some(size_bytes)))
     }
 
     #[test]
@@ -84,6 +84,6 @@ mod tests {
 
     #[test]
     fn a_value_of_unknown_size_is_kept() {
-        assert!(SizeLimit::bytes(0).admits(&Keeping::new("users", "near", None)));
+        assert!(SizeLimit::bytes(0).admits(&AdmitContext::new("users", "near", None)));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use terrace_core::{Expiry, Freshness, Lifetime, Writing};
+use terrace_core::policy::{Expiry, Freshness, Lifetime, WriteContext};
 
 use crate::freshness::{StaleIfError, StaleWhileRevalidate, Windows};
 
@@ -92,7 +92,7 @@ impl Ttl {
 }
 
 impl Expiry for Ttl {
-    fn lifetime(&self, writing: &Writing) -> Lifetime {
+    fn lifetime(&self, writing: &WriteContext) -> Lifetime {
         let (default, stale) = match writing.negative {
             true => (self.negative, Duration::ZERO),
             false => (self.ttl, self.while_revalidate.max(self.if_error)),
@@ -121,7 +121,7 @@ impl Expiry for Ttl {
 pub struct Forever;
 
 impl Expiry for Forever {
-    fn lifetime(&self, writing: &Writing) -> Lifetime {
+    fn lifetime(&self, writing: &WriteContext) -> Lifetime {
         let default = if writing.negative { Duration::ZERO } else { Duration::MAX };
         Lifetime::fresh(writing.ttl.unwrap_or(default))
     }
@@ -130,28 +130,28 @@ impl Expiry for Forever {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use terrace_core::{OnStale, StaleHit};
+    use terrace_core::policy::{OnStale, StaleHit};
 
     const fn secs(secs: u64) -> Duration {
         Duration::from_secs(secs)
     }
 
     fn fresh(expiry: &Ttl, chance: f64) -> Duration {
-        expiry.lifetime(&Writing::value().with_chance(chance)).fresh
+        expiry.lifetime(&WriteContext::value().with_chance(chance)).fresh
     }
 
     #[test]
     fn a_value_lives_for_the_ttl_and_an_absence_not_at_all() {
         let expiry = Ttl::secs(60);
-        assert_eq!(expiry.lifetime(&Writing::value()), Lifetime::fresh(secs(60)));
-        assert_eq!(expiry.lifetime(&Writing::absent()), Lifetime::fresh(Duration::ZERO));
+        assert_eq!(expiry.lifetime(&WriteContext::value()), Lifetime::fresh(secs(60)));
+        assert_eq!(expiry.lifetime(&WriteContext::absent()), Lifetime::fresh(Duration::ZERO));
         assert!(expiry.freshness().is_none());
     }
 
     #[test]
     fn an_entry_may_bring_a_life_of_its_own() {
         for expiry in [&Ttl::secs(60) as &dyn Expiry, &Forever] {
-            for writing in [Writing::value(), Writing::absent()] {
+            for writing in [WriteContext::value(), WriteContext::absent()] {
                 let life = expiry.lifetime(&writing.with_ttl(Some(secs(5))));
                 assert_eq!(life.fresh, secs(5));
             }
@@ -187,8 +187,8 @@ mod tests {
     #[test]
     fn both_windows_count_from_the_end_of_the_life() {
         let expiry = Ttl::secs(60).stale_while_revalidate(secs(30)).stale_if_error(secs(600));
-        assert_eq!(expiry.lifetime(&Writing::value()).stale, secs(600));
-        assert_eq!(expiry.lifetime(&Writing::absent()).stale, Duration::ZERO);
+        assert_eq!(expiry.lifetime(&WriteContext::value()).stale, secs(600));
+        assert_eq!(expiry.lifetime(&WriteContext::absent()).stale, Duration::ZERO);
         let freshness = expiry.freshness().unwrap();
         let soon = StaleHit::new(secs(29), secs(571), true);
         let later = StaleHit::new(secs(30), secs(570), true);

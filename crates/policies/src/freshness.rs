@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use terrace_core::{Freshness, OnStale, StaleHit};
+use terrace_core::policy::{Freshness, OnStale, StaleHit};
 
 /// Nothing stale is served: a hit past its fresh time is a miss.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

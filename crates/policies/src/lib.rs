@@ -8,9 +8,9 @@
 //! |---|---|
 //! | expiry | [`Ttl`], [`Forever`] |
 //! | freshness | [`Strict`], [`StaleWhileRevalidate`], [`StaleIfError`] |
-//! | admission | [`Everything`], [`SizeLimit`] |
+//! | admission | [`AdmitAll`], [`SizeLimit`] |
 //! | write | [`WriteThrough`], [`WriteAround`], [`CacheAside`] |
-//! | stampede | [`SingleFlight`], [`Unshared`], [`Lease`], [`LeaseOrStale`] |
+//! | stampede | [`SingleFlight`], [`NoCoalescing`], [`Lease`], [`LeaseOrStale`] |
 //!
 //! Read-through is no policy: it is a loader bound to the cache, `Builder::loader`.
 
@@ -20,8 +20,8 @@ mod freshness;
 mod stampede;
 mod write;
 
-pub use admission::{Everything, SizeLimit};
+pub use admission::{AdmitAll, SizeLimit};
 pub use expiry::{Forever, Ttl};
 pub use freshness::{StaleIfError, StaleWhileRevalidate, Strict};
-pub use stampede::{Lease, LeaseOrStale, SingleFlight, Unshared};
+pub use stampede::{Lease, LeaseOrStale, NoCoalescing, SingleFlight};
 pub use write::{CacheAside, WriteAround, WriteThrough};

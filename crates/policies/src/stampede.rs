@@ -1,6 +1,6 @@
 //! How the loads of one key are shared when many callers miss it at once.
 
-use terrace_core::{Coalesce, Stampede};
+use terrace_core::policy::{Coalesce, Stampede};
 
 /// One load a key in this process: the first caller's, for all. What a cache does unless told
 /// otherwise.
@@ -15,9 +15,9 @@ impl Stampede for SingleFlight {
 
 /// Each caller loads for itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Unshared;
+pub struct NoCoalescing;
 
-impl Stampede for Unshared {
+impl Stampede for NoCoalescing {
     fn coalesce(&self) -> Coalesce {
         Coalesce::Nobody
     }

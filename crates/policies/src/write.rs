@@ -1,6 +1,6 @@
 //! Which way a put takes.
 
-use terrace_core::{Copies, WritePlan, WritePolicy};
+use terrace_core::policy::{Copies, WritePlan, WritePolicy};
 
 /// To the store, then to the copies: what is put is read back from the nearest tier. What a cache
 /// with a store does unless told otherwise.

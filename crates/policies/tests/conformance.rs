@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use terrace_conformance::policy_suite;
 use terrace_policies::{
-    CacheAside, Everything, Forever, Lease, LeaseOrStale, SingleFlight, SizeLimit, StaleIfError,
-    StaleWhileRevalidate, Strict, Ttl, Unshared, WriteAround, WriteThrough,
+    AdmitAll, CacheAside, Forever, Lease, LeaseOrStale, NoCoalescing, SingleFlight, SizeLimit, StaleIfError,
+    StaleWhileRevalidate, Strict, Ttl, WriteAround, WriteThrough,
 };
 
 fn ttl() -> Ttl {
@@ -52,8 +52,8 @@ policy_suite!(freshness, strict);
 policy_suite!(freshness, stale_while_revalidate);
 policy_suite!(freshness, stale_if_error);
 
-fn everything() -> Everything {
-    Everything
+fn everything() -> AdmitAll {
+    AdmitAll
 }
 
 fn size_limit() -> SizeLimit {
@@ -83,8 +83,8 @@ fn single_flight() -> SingleFlight {
     SingleFlight
 }
 
-fn unshared() -> Unshared {
-    Unshared
+fn unshared() -> NoCoalescing {
+    NoCoalescing
 }
 
 policy_suite!(stampede, single_flight);

@@ -30,7 +30,7 @@ pub enum Error {
     },
     /// A program ended although it should run, or failed.
     #[error("{program} ended ({status}); its last words:\n{log}")]
-    Ended {
+    LeaseEnd {
         /// The program.
         program: &'static str,
         /// Its exit status.

@@ -180,7 +180,7 @@ impl PostgresOptions {
     /// Makes the data folder, starts the server and waits until it takes sessions.
     ///
     /// # Errors
-    /// [`Error::MissingProgram`] if Postgres is not installed; [`Error::Ended`] or
+    /// [`Error::MissingProgram`] if Postgres is not installed; [`Error::LeaseEnd`] or
     /// [`Error::NotReady`] with its output if it does not come up.
     pub async fn start(self) -> Result<Postgres> {
         blocking(move || {

@@ -45,7 +45,7 @@ pub enum Stall {
     /// What the server answers: requests arrive and are done.
     Replies,
     /// Both directions.
-    Everything,
+    AdmitAll,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -292,6 +292,6 @@ fn holds(stall: Stall, direction: Direction) -> bool {
     match stall {
         Stall::Nothing => false,
         Stall::Replies => direction == Direction::Reply,
-        Stall::Everything => true,
+        Stall::AdmitAll => true,
     }
 }

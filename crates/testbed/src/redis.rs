@@ -141,7 +141,7 @@ impl RedisOptions {
     ///
     /// # Errors
     /// [`Error::MissingProgram`] if `redis-server` is not installed;
-    /// [`Error::Ended`] or [`Error::NotReady`] with its output if it does not come up.
+    /// [`Error::LeaseEnd`] or [`Error::NotReady`] with its output if it does not come up.
     pub async fn start(self) -> Result<Redis> {
         blocking(move || {
             let redis = self.prepare()?;

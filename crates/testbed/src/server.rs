@@ -138,7 +138,7 @@ impl Server {
         state.watchdog.watch(Some(child.id()))?;
         let status = child.wait().map_err(Error::io(format!("waiting for {program}")))?;
         state.watchdog.watch(None)?;
-        if status.success() { Ok(()) } else { Err(Error::Ended { program, status, log: self.log_tail() }) }
+        if status.success() { Ok(()) } else { Err(Error::LeaseEnd { program, status, log: self.log_tail() }) }
     }
 
     fn end(&self, state: &mut State) -> Result<()> {
@@ -178,7 +178,7 @@ impl Server {
             if let Some(child) = &mut state.child
                 && let Some(status) = child.try_wait().map_err(Error::io(format!("watching {program}")))?
             {
-                return Err(Error::Ended { program, status, log: self.log_tail() });
+                return Err(Error::LeaseEnd { program, status, log: self.log_tail() });
             }
             if (self.kind.ready)(state.port).unwrap_or(false) {
                 return Ok(());
@@ -264,5 +264,5 @@ fn place(on_disk: bool) -> PathBuf {
 }
 
 fn is_port_taken(error: &Error) -> bool {
-    matches!(error, Error::Ended { log, .. } if log.to_lowercase().contains("address already in use"))
+    matches!(error, Error::LeaseEnd { log, .. } if log.to_lowercase().contains("address already in use"))
 }

@@ -4,8 +4,8 @@ use std::{fmt, hash::Hash, sync::Arc};
 
 use moka::sync::Cache as Engine;
 use terrace_core::{
-    Entry, Lookup,
-    near::{Near, NearSize, Probe, Scoped, TenantId},
+    BorrowedKey,
+    near::{Entry, Near, NearSize, TenantId, TenantKey, TenantKeyRef},
 };
 
 /// The default near tier, over moka: W-TinyLFU admission, which resists scans.
@@ -26,7 +26,7 @@ use terrace_core::{
 /// ```
 ///
 /// Source: Einziger, Friedman, Manes, TinyLFU: A Highly Efficient Cache Admission Policy, ACM TOS 2017.
-pub struct Memory<K, V>(Option<Engine<Scoped<K>, Arc<Entry<V>>>>);
+pub struct Memory<K, V>(Option<Engine<TenantKey<K>, Arc<Entry<V>>>>);
 
 impl<K, V> Memory<K, V>
 where
@@ -42,7 +42,7 @@ where
     /// A negative entry weighs what its key does by `size_of`. No entry weighs more than 4 GiB. `weigh`
     /// must not call the cache.
     pub fn bytes(capacity_bytes: u64, weigh: impl Fn(&K, &V) -> usize + Send + Sync + 'static) -> Self {
-        let weigher = move |key: &Scoped<K>, entry: &Arc<Entry<V>>| {
+        let weigher = move |key: &TenantKey<K>, entry: &Arc<Entry<V>>| {
             let bytes = entry.value().map_or(size_of::<K>(), |value| weigh(&key.key, value));
             u32::try_from(bytes).unwrap_or(u32::MAX)
         };
@@ -65,21 +65,21 @@ where
     }
 
     #[inline]
-    fn get<Q: Lookup<K> + ?Sized>(&self, key: &Probe<'_, Q>) -> Option<Arc<Entry<V>>> {
+    fn get<Q: BorrowedKey<K> + ?Sized>(&self, key: &TenantKeyRef<'_, Q>) -> Option<Arc<Entry<V>>> {
         self.0.as_ref()?.get(key)
     }
 
-    fn holds<Q: Lookup<K> + ?Sized>(&self, key: &Probe<'_, Q>) -> bool {
+    fn holds<Q: BorrowedKey<K> + ?Sized>(&self, key: &TenantKeyRef<'_, Q>) -> bool {
         self.0.as_ref().is_some_and(|engine| engine.contains_key(key))
     }
 
-    fn insert(&self, key: Scoped<K>, entry: Arc<Entry<V>>) {
+    fn insert(&self, key: TenantKey<K>, entry: Arc<Entry<V>>) {
         if let Some(engine) = &self.0 {
             engine.insert(key, entry);
         }
     }
 
-    fn remove<Q: Lookup<K> + ?Sized>(&self, key: &Probe<'_, Q>) {
+    fn remove<Q: BorrowedKey<K> + ?Sized>(&self, key: &TenantKeyRef<'_, Q>) {
         if let Some(engine) = &self.0 {
             engine.invalidate(key);
         }

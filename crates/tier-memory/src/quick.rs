@@ -4,8 +4,8 @@ use std::{fmt, hash::Hash, sync::Arc};
 
 use quick_cache::{Weighter, sync::Cache as Engine};
 use terrace_core::{
-    Entry, Lookup,
-    near::{Near, NearSize, Probe, Scoped, TenantId},
+    BorrowedKey,
+    near::{Entry, Near, NearSize, TenantId, TenantKey, TenantKeyRef},
 };
 
 /// The near tier for the shortest hits, over quick_cache: a variant of S3-FIFO. How much shorter than
@@ -24,7 +24,7 @@ use terrace_core::{
 ///
 /// Source: Yang et al., FIFO Queues are All You Need for Cache Eviction, SOSP 2023.
 pub struct Quick<K, V> {
-    engine: Engine<Scoped<K>, Arc<Entry<V>>, Weigh<K, V>>,
+    engine: Engine<TenantKey<K>, Arc<Entry<V>>, Weigh<K, V>>,
     // Beside the engine, whose own capacity is behind the locks of all its shards.
     enabled: bool,
 }
@@ -40,8 +40,8 @@ impl<K, V> Clone for Weigh<K, V> {
     }
 }
 
-impl<K, V> Weighter<Scoped<K>, Arc<Entry<V>>> for Weigh<K, V> {
-    fn weight(&self, key: &Scoped<K>, entry: &Arc<Entry<V>>) -> u64 {
+impl<K, V> Weighter<TenantKey<K>, Arc<Entry<V>>> for Weigh<K, V> {
+    fn weight(&self, key: &TenantKey<K>, entry: &Arc<Entry<V>>) -> u64 {
         match &self.0 {
             None => 1,
             Some(weigh) => {
@@ -79,7 +79,7 @@ where
         Self::over(Engine::with_weighter(0, 0, Weigh(None)), false)
     }
 
-    fn over(engine: Engine<Scoped<K>, Arc<Entry<V>>, Weigh<K, V>>, enabled: bool) -> Self {
+    fn over(engine: Engine<TenantKey<K>, Arc<Entry<V>>, Weigh<K, V>>, enabled: bool) -> Self {
         Self { engine, enabled }
     }
 }
@@ -94,21 +94,21 @@ where
     }
 
     #[inline]
-    fn get<Q: Lookup<K> + ?Sized>(&self, key: &Probe<'_, Q>) -> Option<Arc<Entry<V>>> {
+    fn get<Q: BorrowedKey<K> + ?Sized>(&self, key: &TenantKeyRef<'_, Q>) -> Option<Arc<Entry<V>>> {
         self.engine.get(key)
     }
 
-    fn holds<Q: Lookup<K> + ?Sized>(&self, key: &Probe<'_, Q>) -> bool {
+    fn holds<Q: BorrowedKey<K> + ?Sized>(&self, key: &TenantKeyRef<'_, Q>) -> bool {
         self.engine.contains_key(key)
     }
 
-    fn insert(&self, key: Scoped<K>, entry: Arc<Entry<V>>) {
+    fn insert(&self, key: TenantKey<K>, entry: Arc<Entry<V>>) {
         if self.enabled {
             self.engine.insert(key, entry);
         }
     }
 
-    fn remove<Q: Lookup<K> + ?Sized>(&self, key: &Probe<'_, Q>) {
+    fn remove<Q: BorrowedKey<K> + ?Sized>(&self, key: &TenantKeyRef<'_, Q>) {
         self.engine.remove(key);
     }
 

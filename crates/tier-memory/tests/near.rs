@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use terrace_core::{
-    Deadlines, Entry, Near, Timestamp, Version,
-    near::{Probe, Scoped, TenantId},
+    Version,
+    near::{Entry, Near, TenantId, TenantKey, TenantKeyRef},
 };
+use terrace_tier::{Deadlines, Timestamp};
 use terrace_tier_memory::{Memory, Quick};
 
 type Key = String;
@@ -15,13 +16,13 @@ fn entry(value: Option<Value>) -> Arc<Entry<Value>> {
     Arc::new(Entry::new(value, Version::NONE, Deadlines::forever(Timestamp::from_millis(0))))
 }
 
-fn scoped(key: impl Into<Key>) -> Scoped<Key> {
-    Scoped { tenant: TenantId::NONE, key: key.into() }
+fn scoped(key: impl Into<Key>) -> TenantKey<Key> {
+    TenantKey { tenant: TenantId::NONE, key: key.into() }
 }
 
 /// Reads by a borrowed key.
 fn get<N: Near<Key, Value>>(near: &N, key: &str) -> Option<Arc<Entry<Value>>> {
-    near.get(&Probe { tenant: TenantId::NONE, key })
+    near.get(&TenantKeyRef { tenant: TenantId::NONE, key })
 }
 
 fn fill<N: Near<Key, Value>>(near: &N, entries: usize, bytes: usize) {
@@ -46,7 +47,7 @@ fn a_newer_entry_takes_the_place_of_an_older_one<N: Near<Key, Value>>(near: &N) 
 
 fn a_removed_entry_is_gone_and_no_other<N: Near<Key, Value>>(near: &N) {
     fill(near, 2, 1);
-    near.remove(&Probe { tenant: TenantId::NONE, key: "key 0" });
+    near.remove(&TenantKeyRef { tenant: TenantId::NONE, key: "key 0" });
     assert!(get(near, "key 0").is_none());
     assert!(get(near, "key 1").is_some());
 }
@@ -67,7 +68,7 @@ fn off_keeps_nothing<N: Near<Key, Value>>(near: &N) {
     assert!(!near.is_enabled());
     fill(near, 10, 1);
     assert!(get(near, "key 0").is_none());
-    near.remove(&Probe { tenant: TenantId::NONE, key: "key 0" });
+    near.remove(&TenantKeyRef { tenant: TenantId::NONE, key: "key 0" });
     near.clear(None);
     assert_eq!((near.size().entries, near.size().weight), (0, 0));
 }

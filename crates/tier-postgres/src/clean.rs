@@ -6,7 +6,7 @@ use std::{
 };
 
 use sqlx::Row;
-use terrace_core::Result;
+use terrace_tier::Result;
 
 use crate::{
     error::{During, typed},

@@ -1,7 +1,7 @@
 //! From what the client reports to the one typed error.
 
 use sqlx::error::DatabaseError;
-use terrace_core::{Error, ErrorKind};
+use terrace_tier::{Error, ErrorKind};
 
 /// What was under way when an error came: it decides what is known of the outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

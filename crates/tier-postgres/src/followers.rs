@@ -3,7 +3,7 @@
 use std::sync::Weak;
 
 use parking_lot::Mutex;
-use terrace_core::{Follower, Notice};
+use terrace_tier::{Follower, Notice};
 use tokio::task::JoinHandle;
 
 /// Those who follow, and the task that reads for them.

@@ -3,7 +3,8 @@
 use std::{fmt, hash::Hash};
 
 use sqlx::PgConnection;
-use terrace_core::{Cache, Lookup, Near, Result};
+use terrace_core::{BorrowedKey, Cache, near::Near};
+use terrace_tier::Result;
 
 use crate::{
     Postgres,
@@ -15,15 +16,15 @@ impl Postgres {
     /// Says, in a transaction of the application's own, that it changes what `cache` has of `key`. The
     /// change and the word of it commit together or not at all, so that whatever happens to this
     /// process afterwards, whoever follows the log drops the copies. The cache follows it by
-    /// [`changes`](terrace_core::Builder::changes), or has its store here.
+    /// [`changes`](terrace_tier::Builder::watch_origin), or has its store here.
     ///
     /// The log is read some 20 ms after the commit; [`Pending::committed`] does not wait for that.
     ///
     /// # Errors
-    /// [`ErrorKind::Key`](terrace_core::ErrorKind::Key) for a key that no server can take;
-    /// [`ErrorKind::Config`](terrace_core::ErrorKind::Config) where nobody but this process knows the
+    /// [`ErrorKind::Key`](terrace_tier::ErrorKind::Key) for a key that no server can take;
+    /// [`ErrorKind::Config`](terrace_tier::ErrorKind::Config) where nobody but this process knows the
     /// cache; those of [`Postgres::prepare`], where the schema is not made yet: it is made on another
-    /// connection, so a pool that has none left is [`ErrorKind::Timeout`](terrace_core::ErrorKind::Timeout);
+    /// connection, so a pool that has none left is [`ErrorKind::Timeout`](terrace_tier::ErrorKind::Timeout);
     /// those of a statement, after which the transaction can only be rolled back.
     ///
     /// # Cost
@@ -32,7 +33,7 @@ impl Postgres {
     /// ```no_run
     /// # async fn example(
     /// #     postgres: terrace_tier_postgres::Postgres, pool: sqlx::PgPool,
-    /// #     users: terrace_core::Cache<i64, String, terrace_core::NoNear>,
+    /// #     users: terrace_tier::Cache<i64, String, terrace_tier::NoNear>,
     /// # ) -> Result<(), Box<dyn std::error::Error>> {
     /// let mut transaction = pool.begin().await?;
     /// sqlx::query("UPDATE users SET name = 'Ann' WHERE id = 7").execute(&mut *transaction).await?;
@@ -52,7 +53,7 @@ impl Postgres {
         K: Clone + Eq + Hash + Send + Sync + 'static,
         V: Send + Sync + 'static,
         N: Near<K, V>,
-        Q: Lookup<K> + ?Sized,
+        Q: BorrowedKey<K> + ?Sized,
     {
         let name = cache.name_of(key)?;
         self.shared().prepared_beside(transaction).await?;

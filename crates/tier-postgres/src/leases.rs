@@ -5,9 +5,9 @@
 
 use std::time::Duration;
 
-use terrace_core::{
+use terrace_tier::{
     Result,
-    waiting::{Awaited, Inbox, Leases, Pace, Sight},
+    lease::{LeaseRef, LeaseStatus, LeaseTracker, Leases, PollInterval},
 };
 
 use crate::{
@@ -18,7 +18,8 @@ use crate::{
 };
 
 /// A quarter of the time waited, and at most this often or seldom.
-const PACE: Pace = Pace { shortest: Duration::from_millis(10), longest: Duration::from_millis(100) };
+const PACE: PollInterval =
+    PollInterval { shortest: Duration::from_millis(10), longest: Duration::from_millis(100) };
 /// For so long a lease is said to be given back; then it is silent.
 const GIVEN_BACK_FOR: Duration = Duration::from_secs(60);
 
@@ -32,15 +33,15 @@ pub(crate) struct PostgresLeases {
 }
 
 impl PostgresLeases {
-    pub(crate) fn inbox(pool: &Pool, statements: &LeaseStatements) -> Inbox<Self> {
-        Inbox::new(Self { pool: pool.clone(), statements: statements.clone() }, PACE)
+    pub(crate) fn inbox(pool: &Pool, statements: &LeaseStatements) -> LeaseTracker<Self> {
+        LeaseTracker::new(Self { pool: pool.clone(), statements: statements.clone() }, PACE)
     }
 
     async fn session(&self) -> Result<Session> {
         self.pool.session().await.map_err(|error| typed(error, During::Connect))
     }
 
-    async fn sign_all(&self, leases: &[Awaited<Place>], given_back: bool, life: Duration) -> Result<()> {
+    async fn sign_all(&self, leases: &[LeaseRef<Place>], given_back: bool, life: Duration) -> Result<()> {
         // In one order, so that two processes never wait for each other in a circle.
         let mut tokens: Vec<i64> = leases.iter().map(|lease| signed(lease.token.as_u64())).collect();
         tokens.sort_unstable();
@@ -58,7 +59,7 @@ impl PostgresLeases {
 impl Leases for PostgresLeases {
     type Place = Place;
 
-    async fn look(&self, leases: &[Awaited<Place>]) -> Result<Vec<Sight>> {
+    async fn look(&self, leases: &[LeaseRef<Place>]) -> Result<Vec<LeaseStatus>> {
         let (spaces, digests): (Vec<i32>, Vec<&[u8]>) =
             leases.iter().map(|lease| (lease.place.0, lease.place.1.as_slice())).unzip();
         let tokens: Vec<i64> = leases.iter().map(|lease| signed(lease.token.as_u64())).collect();
@@ -73,20 +74,20 @@ impl Leases for PostgresLeases {
         Ok(found.into_iter().map(sight).collect())
     }
 
-    async fn sign(&self, leases: &[Awaited<Place>], life: Duration) -> Result<()> {
+    async fn sign(&self, leases: &[LeaseRef<Place>], life: Duration) -> Result<()> {
         self.sign_all(leases, false, life).await
     }
 
-    async fn give_back(&self, lease: &Awaited<Place>) -> Result<()> {
+    async fn give_back(&self, lease: &LeaseRef<Place>) -> Result<()> {
         self.sign_all(std::slice::from_ref(lease), true, GIVEN_BACK_FOR).await
     }
 }
 
-fn sight(letter: i8) -> Sight {
+fn sight(letter: i8) -> LeaseStatus {
     match letter.cast_unsigned() {
-        b'A' => Sight::Alive,
-        b'F' => Sight::Free,
-        b'S' => Sight::Silent,
-        _ => Sight::Changed,
+        b'A' => LeaseStatus::Alive,
+        b'F' => LeaseStatus::Free,
+        b'S' => LeaseStatus::Silent,
+        _ => LeaseStatus::Changed,
     }
 }

@@ -1,7 +1,7 @@
 //! The Postgres tier of terrace: store of record, or expiring cache tier, over sqlx.
 //!
 //! [`Postgres`] is the handle; its place in a cache's chain says which role it has. Every
-//! operation is one statement that does what [`terrace_core::transition`] says, under the row
+//! operation is one statement that does what [`terrace_tier::transition`] says, under the row
 //! lock; versions are issued there. Concurrent single reads share round trips.
 //!
 //! The library makes its own schema (`terrace`), with the first call or by [`Postgres::prepare`]. In it,

@@ -8,7 +8,7 @@ use std::{
 };
 
 use sqlx::{Connection, PgConnection};
-use terrace_core::{Error, ErrorKind, Follower, InvalidationLog, Notice, Replay, Result, Sent};
+use terrace_tier::{Error, ErrorKind, Follower, InvalidationLog, Notice, Replay, Result, SentAt};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::{
@@ -76,7 +76,7 @@ impl Poller {
         let Some(mut connection) = self.connect().await? else { return Ok(()) };
         while let Some(shared) = self.shared.upgrade().filter(|shared| shared.followers.are_there()) {
             let listening = shared.followers.listening();
-            let sent = Sent::now();
+            let sent = SentAt::now();
             let round = timeout(POLL_TIMEOUT, self.round(&shared, &mut connection, &listening)).await;
             let round = round.unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())));
             if round.as_ref().err().is_some_and(misses_schema) {
@@ -87,7 +87,7 @@ impl Poller {
                 tracing::info!("the log in Postgres is heard again");
             }
             let followers = listening.iter().filter_map(|following| following.follower.upgrade());
-            followers.for_each(|follower| follower.heard(sent.heard_at()));
+            followers.for_each(|follower| follower.heartbeat(sent.heartbeat_at()));
             drop(shared);
             let due = if changed { sent.at() } else { sent.at() + POLL };
             sleep_until(due.max(Instant::now() + LEAST_PAUSE)).await;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use terrace_core::{Deadlines, Timestamp};
+use terrace_tier::{Deadlines, Timestamp};
 
 /// The same bits, as Postgres keeps them.
 pub(crate) const fn signed(number: u64) -> i64 {

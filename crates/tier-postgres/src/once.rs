@@ -7,7 +7,7 @@ use futures_util::{
     future::{BoxFuture, Shared},
 };
 use parking_lot::Mutex;
-use terrace_core::{Error, ErrorKind, Result};
+use terrace_tier::{Error, ErrorKind, Result};
 
 /// A value made once, in a task of its own: a caller that gives up stops nothing, so work that
 /// takes longer than one caller's budget is done for the next one.

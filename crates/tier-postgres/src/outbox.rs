@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use futures_util::TryStreamExt;
 use sqlx::{PgConnection, Row, postgres::PgRow};
-use terrace_core::{Notice, Result, Version};
+use terrace_tier::{Notice, Result, Version};
 
 use crate::{number, statements::OutboxStatements, tenant};
 

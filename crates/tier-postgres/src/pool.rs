@@ -188,7 +188,7 @@ impl Own {
 
 impl Session {
     /// The connection, for one statement.
-    pub(crate) fn connection(&mut self) -> terrace_core::Result<&mut PgConnection> {
+    pub(crate) fn connection(&mut self) -> terrace_tier::Result<&mut PgConnection> {
         match &mut self.0 {
             Some(Inner::Own { connection, busy, .. }) => {
                 *busy = true;

@@ -3,9 +3,9 @@
 use std::{fmt, str::FromStr, sync::Arc, time::Duration};
 
 use sqlx::{ConnectOptions, PgPool, postgres::PgConnectOptions};
-use terrace_core::{Backend, Error, InvalidationLog, Result, Space, Tier};
+use terrace_tier::{Backend, Error, InvalidationLog, Namespace, Result, Tier};
 
-use crate::{log::Log, pool::Pool, shared::Shared, space::Room, tier::PostgresTier};
+use crate::{log::Log, pool::Pool, shared::Shared, space::NamespaceRow, tier::PostgresTier};
 
 /// The largest encoded copy that is kept, unless set.
 const MAX_VALUE_BYTES: usize = 1 << 20;
@@ -17,7 +17,7 @@ const MAX_VALUE_BYTES: usize = 1 << 20;
 /// schema of its own (`terrace`) with the first call that needs them.
 ///
 /// # Errors
-/// A malformed URL or setting is [`ErrorKind::Config`](terrace_core::ErrorKind::Config) at once.
+/// A malformed URL or setting is [`ErrorKind::Config`](terrace_tier::ErrorKind::Config) at once.
 ///
 /// # Cost
 /// A pool of 8 connections for all caches of the handle, and one more while its log is followed. A
@@ -25,7 +25,7 @@ const MAX_VALUE_BYTES: usize = 1 << 20;
 /// and statements are prepared in it.
 ///
 /// ```
-/// # fn example() -> terrace_core::Result<()> {
+/// # fn example() -> terrace_tier::Result<()> {
 /// let postgres = terrace_tier_postgres::Postgres::new("postgres://app:secret@localhost/app")?;
 /// assert!(!format!("{postgres:?}").contains("secret"));
 /// # Ok(())
@@ -50,7 +50,7 @@ impl Postgres {
     /// settings.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](terrace_core::ErrorKind::Config) for a malformed URL.
+    /// [`ErrorKind::Config`](terrace_tier::ErrorKind::Config) for a malformed URL.
     pub fn new(url: &str) -> Result<Self> {
         Self::builder(url).build()
     }
@@ -84,7 +84,7 @@ impl Postgres {
     /// `terrace.watch`.
     ///
     /// # Errors
-    /// The server's, and [`ErrorKind::Config`](terrace_core::ErrorKind::Config) for a schema of a newer program.
+    /// The server's, and [`ErrorKind::Config`](terrace_tier::ErrorKind::Config) for a schema of a newer program.
     ///
     /// # Cost
     /// Two trips, where nothing is to be done.
@@ -121,7 +121,7 @@ impl PostgresBuilder {
     }
 
     /// The largest encoded value that is kept in the cache role; 1 MiB by default. A larger one
-    /// would hold up the reads that share its round trips: it is [`ErrorKind::TooLarge`](terrace_core::ErrorKind::TooLarge). Records
+    /// would hold up the reads that share its round trips: it is [`ErrorKind::TooLarge`](terrace_tier::ErrorKind::TooLarge). Records
     /// have no such limit.
     pub fn max_value_bytes(mut self, max_value_bytes: usize) -> Self {
         self.max_value_bytes = max_value_bytes;
@@ -131,7 +131,7 @@ impl PostgresBuilder {
     /// The handle. No trip.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](terrace_core::ErrorKind::Config) for a malformed URL, an empty or overlong schema name, an empty pool.
+    /// [`ErrorKind::Config`](terrace_tier::ErrorKind::Config) for a malformed URL, an empty or overlong schema name, an empty pool.
     pub fn build(self) -> Result<Postgres> {
         let options = self.options?;
         let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
@@ -167,12 +167,12 @@ impl Backend for Postgres {
         "postgres"
     }
 
-    fn open(&self, space: &Space) -> Result<Arc<dyn Tier>> {
-        if space.namespace.contains('\0') {
+    fn open(&self, space: &Namespace) -> Result<Arc<dyn Tier>> {
+        if space.name.contains('\0') {
             return Err(Error::config("a namespace in Postgres has no NUL"));
         }
         let claim = self.0.spaces.claim(space)?;
-        let room = Room::new(space.clone(), Arc::clone(&self.0), claim);
+        let room = NamespaceRow::new(space.clone(), Arc::clone(&self.0), claim);
         Ok(Arc::new(PostgresTier::new(room)))
     }
 }

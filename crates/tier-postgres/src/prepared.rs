@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use sqlx::PgConnection;
-use terrace_core::{Error, ErrorKind, Result};
+use terrace_tier::{Error, ErrorKind, Result};
 
 use crate::{clean, setup, shared::Shared};
 

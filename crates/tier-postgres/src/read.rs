@@ -3,20 +3,20 @@
 use std::{collections::HashMap, sync::Arc};
 
 use sqlx::{Row, postgres::PgRow};
-use terrace_core::{Error, Op, Reply, Result, TierKey, Token, Trip};
+use terrace_tier::{BatchCall, Error, Op, Reply, Result, TierKey, Token};
 
 use crate::{
     error::{During, typed},
     number::{length, signed},
     rows,
-    space::Room,
+    space::NamespaceRow,
 };
 
 /// Plain reads of one space.
-pub(crate) struct Reads(pub(crate) Arc<Room>);
+pub(crate) struct Reads(pub(crate) Arc<NamespaceRow>);
 
 /// Leases in one space of the cache role, for keys that a plain read missed.
-pub(crate) struct Leases(pub(crate) Arc<Room>);
+pub(crate) struct Leases(pub(crate) Arc<NamespaceRow>);
 
 /// A `Lease` of one key.
 pub(crate) struct Ask {
@@ -24,19 +24,19 @@ pub(crate) struct Ask {
     token: i64,
     ttl: i64,
     over: Option<i64>,
-    instead: Option<i64>,
+    replaces: Option<i64>,
 }
 
 impl Ask {
     /// The lease that `op` asks for; `None` for another operation.
     pub(crate) fn new(key: &TierKey, op: &Op) -> Option<Self> {
-        let Op::Lease { token, ttl, over, instead } = op else { return None };
+        let Op::Lease { token, ttl, over, replaces } = op else { return None };
         Some(Self {
             key: key.clone(),
             token: signed(token.as_u64()),
             ttl: length(*ttl),
             over: over.map(|version| signed(version.as_u64())),
-            instead: (*instead != Token::NONE).then(|| signed(instead.as_u64())),
+            replaces: (*replaces != Token::NONE).then(|| signed(replaces.as_u64())),
         })
     }
 }
@@ -58,7 +58,7 @@ impl Reads {
     }
 }
 
-impl Trip for Reads {
+impl BatchCall for Reads {
     type Request = [u8; 16];
     type Reply = Option<Arc<PgRow>>;
 
@@ -84,7 +84,7 @@ impl Trip for Reads {
     }
 }
 
-impl Trip for Leases {
+impl BatchCall for Leases {
     type Request = Ask;
     type Reply = Arc<PgRow>;
 
@@ -108,7 +108,7 @@ impl Trip for Leases {
             .bind(sorted().map(|ask| ask.token).collect::<Vec<_>>())
             .bind(sorted().map(|ask| ask.ttl).collect::<Vec<_>>())
             .bind(sorted().map(|ask| ask.over).collect::<Vec<_>>())
-            .bind(sorted().map(|ask| ask.instead).collect::<Vec<_>>())
+            .bind(sorted().map(|ask| ask.replaces).collect::<Vec<_>>())
             .fetch_all(connection)
             .await;
         let found = room.note(session.end(found), During::Read)?;
@@ -135,5 +135,5 @@ pub(crate) fn in_order(order: &[usize], rows: Vec<PgRow>) -> Option<Vec<Arc<PgRo
 }
 
 pub(crate) fn missing() -> Error {
-    Error::new(terrace_core::ErrorKind::Backend, "the server left out an answer")
+    Error::new(terrace_tier::ErrorKind::Backend, "the server left out an answer")
 }

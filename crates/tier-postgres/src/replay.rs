@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use terrace_core::{Error, ErrorKind, Notice, Replay, Result};
+use terrace_tier::{Error, ErrorKind, Notice, Replay, Result};
 
 use crate::{
     error::During,

@@ -6,7 +6,7 @@ use sqlx::{
     Row, ValueRef,
     postgres::{PgRow, PgValueRef},
 };
-use terrace_core::{Fence, Op, Reply, Role, Stored, Token, Version};
+use terrace_tier::{Fence, Op, Reply, Role, Stored, Token, Version};
 
 use crate::number::{clock_millis, deadlines, unsigned};
 
@@ -19,7 +19,7 @@ fn stored(row: &PgRow) -> Result<Stored> {
     let columns = [number(row, 2)?, until(3)?, until(4)?, ends];
     let body = row.try_get_raw(6)?;
     let body = if body.is_null() { None } else { Some(Bytes::copy_from_slice(bytes_of(&body)?)) };
-    Ok(Stored { version: version(row, 0)?, deadlines: deadlines(columns), body, certified: None })
+    Ok(Stored::new(version(row, 0)?, deadlines(columns), body))
 }
 
 fn number(row: &PgRow, column: usize) -> Result<i64> {

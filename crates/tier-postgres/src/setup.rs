@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
-use terrace_core::{Error, Result};
+use terrace_tier::{Error, Result};
 
 use crate::{
     error::{During, typed},

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use terrace_core::{Result, Spaces, waiting::Inbox};
+use terrace_tier::{NamespaceRegistry, Result, lease::LeaseTracker};
 use tokio::{sync::Notify, task::JoinHandle};
 
 use crate::{
@@ -31,8 +31,8 @@ pub(crate) struct Shared {
     /// Who follows the outbox.
     pub(crate) followers: Followers,
     /// The leases that this process holds and waits for.
-    pub(crate) inbox: Inbox<PostgresLeases>,
-    pub(crate) spaces: Spaces,
+    pub(crate) inbox: LeaseTracker<PostgresLeases>,
+    pub(crate) spaces: NamespaceRegistry,
 }
 
 impl Shared {
@@ -49,7 +49,7 @@ impl Shared {
             cleared: Arc::new(Notify::new()),
             cleaner: Mutex::default(),
             followers: Followers::default(),
-            spaces: Spaces::default(),
+            spaces: NamespaceRegistry::default(),
         }
     }
 

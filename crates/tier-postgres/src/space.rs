@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use sqlx::{PgConnection, Row};
-use terrace_core::{Claim, Epoch, Error, ErrorKind, Result, Role, Space};
+use terrace_tier::{Epoch, Error, ErrorKind, Namespace, NamespaceGuard, Result, Role};
 
 use crate::{
     error::During,
@@ -15,16 +15,16 @@ use crate::{
     tenant::tenant_name,
 };
 
-/// A [`Space`] as the database knows it.
-pub(crate) struct Room {
-    pub(crate) space: Space,
+/// A [`Namespace`] as the database knows it.
+pub(crate) struct NamespaceRow {
+    pub(crate) space: Namespace,
     pub(crate) shared: Arc<Shared>,
-    _claim: Claim,
+    _claim: NamespaceGuard,
     id: Once<i32>,
 }
 
-impl Room {
-    pub(crate) fn new(space: Space, shared: Arc<Shared>, claim: Claim) -> Self {
+impl NamespaceRow {
+    pub(crate) fn new(space: Namespace, shared: Arc<Shared>, claim: NamespaceGuard) -> Self {
         Self { space, shared, _claim: claim, id: Once::new() }
     }
 
@@ -90,13 +90,13 @@ struct Found {
 async fn enter(
     connection: &mut PgConnection,
     statements: &Statements,
-    space: &Space,
+    space: &Namespace,
 ) -> Result<Found, sqlx::Error> {
     if let Some(found) = find(connection, statements, space).await? {
         return Ok(found);
     }
     sqlx::query(statements.add_space.clone())
-        .bind(&space.namespace)
+        .bind(&space.name)
         .bind(tenant_name(space.tenant.as_deref()))
         .bind(role(space.role))
         .bind(signed(Epoch::random().as_u64()))
@@ -111,10 +111,10 @@ async fn enter(
 async fn find(
     connection: &mut PgConnection,
     statements: &Statements,
-    space: &Space,
+    space: &Namespace,
 ) -> Result<Option<Found>, sqlx::Error> {
     let row = sqlx::query(statements.find_space.clone())
-        .bind(&space.namespace)
+        .bind(&space.name)
         .bind(tenant_name(space.tenant.as_deref()))
         .bind(role(space.role))
         .fetch_optional(connection)
@@ -135,11 +135,11 @@ async fn find(
 async fn agree(
     connection: &mut PgConnection,
     statements: &Statements,
-    space: &Space,
+    space: &Namespace,
     id: i32,
 ) -> Result<Result<()>, sqlx::Error> {
     let other = sqlx::query(statements.other_role.clone())
-        .bind(&space.namespace)
+        .bind(&space.name)
         .bind(role(space.role))
         .fetch_optional(&mut *connection)
         .await?;
@@ -173,11 +173,11 @@ async fn agree(
 }
 
 /// The error of a namespace used on other terms.
-fn in_use(space: &Space, how: &str) -> Error {
+fn in_use(space: &Namespace, how: &str) -> Error {
     let message = format!(
         "namespace {:?} is used {how}: give this cache another name, raise its schema number where the \
          value type changed, or run SELECT forget_terms('...') in the library's schema where the old use ended",
-        space.namespace
+        space.name
     );
     Error::new(ErrorKind::NamespaceInUse, message)
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
-use terrace_core::Role;
+use terrace_tier::Role;
 
 /// The statements of one schema.
 pub(crate) struct Statements {

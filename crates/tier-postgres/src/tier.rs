@@ -4,9 +4,9 @@ use std::{fmt, future::Future, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use sqlx::postgres::PgRow;
-use terrace_core::{
-    Epoch, Error, ErrorKind, Gate, GateLimits, InvalidationLog, Level, Op, Reply, Result, Role, Tier,
-    TierKey, Trip, Waits,
+use terrace_tier::{
+    BatchCall, BatchLimits, Batcher, Epoch, Error, ErrorKind, InvalidationLog, LeaseWaiter, Level, Op, Reply,
+    Result, Role, Tier, TierKey,
 };
 use tokio::time::{Instant, timeout_at};
 
@@ -16,7 +16,7 @@ use crate::{
     number::signed,
     read::{Ask, Leases, Reads, is_read, missing},
     rows,
-    space::Room,
+    space::NamespaceRow,
     write,
 };
 
@@ -33,26 +33,26 @@ const QUEUED_READS: usize = 100_000;
 
 /// One namespace in Postgres.
 pub(crate) struct PostgresTier {
-    pub(crate) room: Arc<Room>,
-    reads: Gate<Reads>,
-    leases: Gate<Leases>,
+    pub(crate) room: Arc<NamespaceRow>,
+    reads: Batcher<Reads>,
+    leases: Batcher<Leases>,
     log: Log,
 }
 
 impl PostgresTier {
-    pub(crate) fn new(room: Room) -> Self {
+    pub(crate) fn new(room: NamespaceRow) -> Self {
         let room = Arc::new(room);
         let log = Log(Arc::clone(&room.shared));
-        let limits = GateLimits {
+        let limits = BatchLimits {
             direct: DIRECT_READS,
             batch: BATCH_KEYS,
-            drains: BATCHES,
+            workers: BATCHES,
             queue: QUEUED_READS,
             budget: room.space.budget,
         };
         Self {
-            reads: Gate::new(Reads(Arc::clone(&room)), limits),
-            leases: Gate::new(Leases(Arc::clone(&room)), limits),
+            reads: Batcher::new(Reads(Arc::clone(&room)), limits),
+            leases: Batcher::new(Leases(Arc::clone(&room)), limits),
             room,
             log,
         }
@@ -157,6 +157,7 @@ impl Tier for PostgresTier {
                 None => Ok(reply),
             };
         }
+        write::kind(&op)?;
         if body_bytes(&op) > self.limit() {
             return Err(self.too_large(&op));
         }
@@ -166,6 +167,9 @@ impl Tier for PostgresTier {
     }
 
     async fn apply_many(&self, batch: Vec<(TierKey, Op)>) -> Vec<Result<Reply>> {
+        if let Some(unknown) = batch.iter().find_map(|(_, op)| write::kind(op).err()) {
+            return batch.iter().map(|_| Err(unknown.clone())).collect();
+        }
         let budget = self.room.space.budget_for(batch.len());
         let until = Instant::now() + budget;
         let mut replies = Vec::with_capacity(batch.len());
@@ -203,7 +207,7 @@ impl Tier for PostgresTier {
     }
 
     /// A store has no leases: the first to create a record wins, and everyone gets it.
-    fn waits(&self) -> Option<&dyn Waits> {
+    fn lease_waiter(&self) -> Option<&dyn LeaseWaiter> {
         (self.room.space.role == Role::Cache).then_some(self)
     }
 
@@ -249,22 +253,14 @@ async fn within<T>(until: Instant, budget: Duration, work: impl Future<Output = 
 
 #[cfg(test)]
 mod tests {
-    use terrace_core::{Backend, Space};
+    use terrace_tier::{Backend, Namespace};
 
     use super::*;
     use crate::Postgres;
 
     #[test]
     fn the_future_of_a_read_is_small() -> Result<()> {
-        let space = Space {
-            namespace: "small".to_owned(),
-            tenant: None,
-            role: Role::Store,
-            level: Level::Fenced,
-            schema: 1,
-            shape: 1,
-            budget: Duration::from_secs(1),
-        };
+        let space = Namespace::new("small", Role::Store).with_type(1, 1).with_budget(Duration::from_secs(1));
         let tier = Postgres::new("postgres://localhost/none")?.open(&space)?;
         let key = TierKey { bytes: bytes::Bytes::new(), digest: [0; 16] };
         let size_bytes = std::mem::size_of_val(&*tier.apply(&key, Op::Get));

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use sqlx::{PgConnection, Row, postgres::PgRow};
-use terrace_core::{Condition, Deadlines, Op, Order, Reply, Result, TierKey, Version};
+use terrace_tier::{Condition, Deadlines, Op, Order, Reply, Result, TierKey, Version};
 
 use crate::{
     error::{During, typed},
@@ -12,12 +12,12 @@ use crate::{
     pool::Session,
     read::{in_order, missing},
     rows,
-    space::Room,
+    space::NamespaceRow,
 };
 
 /// Operations on distinct keys; one answer a key, in order. The whole batch happens or none of it.
 pub(crate) async fn send(
-    room: &Room,
+    room: &NamespaceRow,
     id: i32,
     mut session: Session,
     batch: &[(TierKey, Op)],
@@ -57,7 +57,7 @@ fn puts(batch: &[(TierKey, Op)]) -> Option<Vec<Put<'_>>> {
         let Op::Put { order, deadlines, body, .. } = op else { return None };
         let version = match order {
             Order::Author(Condition::Always) => None,
-            Order::Open(version) => Some(signed(version.as_u64())),
+            Order::Unfenced(version) => Some(signed(version.as_u64())),
             _ => return None,
         };
         puts.push(Put { key, version, deadlines: *deadlines, body: body.as_deref() });
@@ -69,7 +69,7 @@ fn puts(batch: &[(TierKey, Op)]) -> Option<Vec<Put<'_>>> {
 }
 
 async fn upsert(
-    room: &Room,
+    room: &NamespaceRow,
     id: i32,
     connection: &mut PgConnection,
     puts: &[Put<'_>],
@@ -109,48 +109,29 @@ impl<'a> Asks<'a> {
         let number = |version: Version| Some(signed(version.as_u64()));
         let (mut token, mut seen, mut version, mut tombstone_ttl) = (None, None, None, None);
         let (mut deadlines, mut body): (Option<Deadlines>, Option<&'a Bytes>) = (None, None);
-        let kind = match op {
-            Op::Get | Op::Lease { .. } => "read",
+        match op {
             Op::Fill { fence, version: loaded, deadlines: until, body: bytes } => {
                 (token, seen, version) = (fence_token(fence.token), number(fence.version), number(*loaded));
                 (deadlines, body) = (Some(*until), bytes.as_ref());
-                "fill"
             }
             Op::Put { order, deadlines: until, body: bytes, tombstone_ttl: ttl } => {
                 (deadlines, body, tombstone_ttl) = (Some(*until), bytes.as_ref(), Some(length(*ttl)));
                 match order {
-                    Order::Author(Condition::Always) => "put",
-                    Order::Author(Condition::Absent) => "put_absent",
-                    Order::Author(Condition::Version(at)) => {
-                        seen = number(*at);
-                        "put_version"
-                    }
-                    Order::Follow(issued) => {
-                        version = number(*issued);
-                        "put_follow"
-                    }
-                    Order::Open(issued) => {
-                        version = number(*issued);
-                        "put_open"
-                    }
+                    Order::Author(Condition::Version(at)) => seen = number(*at),
+                    Order::Follow(issued) | Order::Unfenced(issued) => version = number(*issued),
+                    _ => {}
                 }
             }
             Op::Invalidate { version: at_least, tombstone_ttl: ttl } => {
                 (seen, tombstone_ttl) = (at_least.and_then(number), Some(length(*ttl)));
-                "invalidate"
             }
-            Op::Remove { tombstone_ttl: ttl } => {
-                tombstone_ttl = Some(length(*ttl));
-                "remove"
-            }
-            Op::Expire { deadlines: until } => {
-                deadlines = Some(*until);
-                "expire"
-            }
-        };
+            Op::Remove { tombstone_ttl: ttl } => tombstone_ttl = Some(length(*ttl)),
+            Op::Expire { deadlines: until } => deadlines = Some(*until),
+            _ => {}
+        }
         self.digests.push(&key.digest);
         self.keys.push(&key.bytes);
-        self.kinds.push(kind);
+        self.kinds.push(kind(op).unwrap_or("unknown"));
         self.tokens.push(token);
         self.seen.push(seen);
         self.versions.push(version);
@@ -162,13 +143,33 @@ impl<'a> Asks<'a> {
     }
 }
 
+/// The name of an operation in the server's functions.
+///
+/// # Errors
+/// [`ErrorKind::Unsupported`] for an operation or order that a later version of the contract adds.
+pub(crate) fn kind(op: &Op) -> terrace_tier::Result<&'static str> {
+    Ok(match op {
+        Op::Get | Op::Lease { .. } => "read",
+        Op::Fill { .. } => "fill",
+        Op::Put { order: Order::Author(Condition::Always), .. } => "put",
+        Op::Put { order: Order::Author(Condition::Absent), .. } => "put_absent",
+        Op::Put { order: Order::Author(Condition::Version(_)), .. } => "put_version",
+        Op::Put { order: Order::Follow(_), .. } => "put_follow",
+        Op::Put { order: Order::Unfenced(_), .. } => "put_open",
+        Op::Invalidate { .. } => "invalidate",
+        Op::Remove { .. } => "remove",
+        Op::Expire { .. } => "expire",
+        unknown => return Err(unknown.unsupported()),
+    })
+}
+
 /// No token matches nothing.
-fn fence_token(token: terrace_core::Token) -> Option<i64> {
-    (token != terrace_core::Token::NONE).then(|| signed(token.as_u64()))
+fn fence_token(token: terrace_tier::Token) -> Option<i64> {
+    (token != terrace_tier::Token::NONE).then(|| signed(token.as_u64()))
 }
 
 async fn change<'a>(
-    room: &Room,
+    room: &NamespaceRow,
     id: i32,
     connection: &mut PgConnection,
     batch: impl Iterator<Item = &'a (TierKey, Op)>,

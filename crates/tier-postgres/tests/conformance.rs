@@ -46,7 +46,7 @@ async fn logged() -> Subject {
             let mut connection = PgConnection::connect(&url).await.expect("a connection");
             // More at once than a follower reads.
             sqlx::query("INSERT INTO terrace.outbox (namespace) SELECT $1 FROM generate_series(1, 10001)")
-                .bind(space.namespace)
+                .bind(space.name)
                 .execute(&mut connection)
                 .await
                 .expect("rows");

@@ -9,16 +9,16 @@ use std::{
 };
 
 use support::{connect, key, open, put, run, space};
-use terrace_core::{Backend, Error, ErrorKind, Op, Reply, Role, Space, Tier};
 use terrace_testbed::{Postgres as Server, shared_postgres};
+use terrace_tier::{Backend, Error, ErrorKind, Namespace, Op, Reply, Role, Tier};
 use terrace_tier_postgres::Postgres;
 
 fn hits(reply: &Result<Reply, Error>) -> bool {
     matches!(reply, Ok(Reply::Hit(_)))
 }
 
-fn brief(role: Role) -> Space {
-    Space { budget: Duration::from_millis(300), ..space(role) }
+fn brief(role: Role) -> Namespace {
+    space(role).with_budget(Duration::from_millis(300))
 }
 
 #[test]
@@ -205,7 +205,7 @@ async fn acknowledged_records_outlive_a_killed_server() {
         .await
         .expect("a server");
     let (store, cache) = (open(&server.url(), Role::Store), {
-        let space = Space { namespace: "copies".to_owned(), ..space(Role::Cache) };
+        let space = space(Role::Cache).with_name("copies");
         Postgres::new(&server.url()).expect("a URL").open(&space).expect("a tier")
     });
     for number in 0..50 {

@@ -14,8 +14,9 @@ use std::{
 use futures_util::future::join_all;
 use sqlx::{Connection, PgConnection, PgPool, postgres::PgPoolOptions};
 use support::{key, put, space};
-use terrace_core::{Backend, Cache, ErrorKind, NoNear, Op, Reply, Role, Tier};
 use terrace_testbed::shared_postgres;
+use terrace_tier::{Backend, Cache, ErrorKind, NoNear};
+use terrace_tier::{Op, Reply, Role, Tier};
 use terrace_tier_postgres::Postgres;
 use tokio::time::timeout;
 

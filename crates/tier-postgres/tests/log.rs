@@ -7,8 +7,8 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use sqlx::{Connection, PgConnection};
 use support::{HOUR, connect, hearing::Hearing, key, open, put, run, space};
-use terrace_core::{Backend, Notice, Op, Role, Space, Tier, Version};
 use terrace_testbed::{Postgres as Server, Proxy, shared_postgres};
+use terrace_tier::{Backend, Namespace, Notice, Op, Role, Tier, Version};
 use terrace_tier_postgres::Postgres;
 use tokio::time::Instant;
 
@@ -35,7 +35,7 @@ async fn what_one_process_changes_the_others_are_told() {
     let url = shared_postgres().await.expect("a server");
     let (_first, here) = follow(&url).await;
     let (_second, there) = follow(&url).await;
-    let tenant = Space { tenant: Some("acme\0".to_owned()), ..space(Role::Cache) };
+    let tenant = space(Role::Cache).with_tenant(Some("acme\0".to_owned()));
     let tier = Postgres::new(&url).expect("a URL").open(&tenant).expect("a tier");
     let kept = tier.apply(&key(1), put("v")).await.expect("an answer");
     tier.apply(&key(1), Op::Invalidate { version: Some(Version::from_u64(5)), tombstone_ttl: HOUR })
@@ -43,11 +43,11 @@ async fn what_one_process_changes_the_others_are_told() {
         .expect("done");
     tier.apply(&key(2), Op::Invalidate { version: None, tombstone_ttl: HOUR }).await.expect("done");
     tier.clear().await.expect("a clear");
-    let other = Space { namespace: "others".to_owned(), ..space(Role::Cache) };
+    let other = space(Role::Cache).with_name("others");
     let others = Postgres::new(&url).expect("a URL").open(&other).expect("a tier");
     others.apply(&key(3), put("v")).await.expect("an answer");
 
-    let terrace_core::Reply::Kept(version) = kept else { panic!("{kept:?}") };
+    let terrace_tier::Reply::Kept(version) = kept else { panic!("{kept:?}") };
     let tenant = || tenant.tenant.clone();
     let of = |number: u64, version| Notice::Key { tenant: tenant(), key: key(number).bytes, version };
     let five = Some(Version::from_u64(5));
@@ -159,7 +159,7 @@ async fn an_answer_that_comes_late_proves_nothing_later_than_its_question() {
     proxy.delay(Duration::from_millis(100));
     hearing.caught_up().await;
     hearing.caught_up().await;
-    let (at, told) = *hearing.heard().last().expect("heard");
+    let (at, told) = *hearing.heartbeat().last().expect("heard");
     assert!(told - at >= Duration::from_millis(100), "{:?}", told - at);
 }
 

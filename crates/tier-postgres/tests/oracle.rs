@@ -9,11 +9,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use sqlx::{PgConnection, Row};
 use support::{HOUR, connect, key, open};
-use terrace_core::{
+use terrace_testbed::shared_postgres;
+use terrace_tier::{
     Cell, Change, Condition, Deadlines, Epoch, Fence, Moment, Op, Order, Reply, Role, State, TierKey,
     Timestamp, Token, Version, transition,
 };
-use terrace_testbed::shared_postgres;
 
 const STEPS: usize = 1500;
 const KEYS: u64 = 8;
@@ -150,7 +150,7 @@ fn operation(random: &mut fastrand::Rng, before: Option<&Cell>, fences: &[Fence]
             token: Token::from_u64(random.u64(1..)),
             ttl: length,
             over: random.bool().then_some(version),
-            instead: instead(random, before),
+            replaces: replaces(random, before),
         },
         4..=6 => {
             Op::Fill { fence, version: if random.bool() { fence.version } else { version }, deadlines, body }
@@ -159,7 +159,7 @@ fn operation(random: &mut fastrand::Rng, before: Option<&Cell>, fences: &[Fence]
         8 => put(Order::Author(Condition::Absent), deadlines, body, length),
         9 => put(Order::Author(Condition::Version(version)), deadlines, body, length),
         10 | 11 => put(Order::Follow(version), deadlines, body, length),
-        12 => put(Order::Open(version), deadlines, body, length),
+        12 => put(Order::Unfenced(version), deadlines, body, length),
         13 => Op::Invalidate { version: random.bool().then_some(version), tombstone_ttl: length },
         14 => Op::Remove { tombstone_ttl: length },
         _ => Op::Expire { deadlines },
@@ -167,7 +167,7 @@ fn operation(random: &mut fastrand::Rng, before: Option<&Cell>, fences: &[Fence]
 }
 
 /// Often the token that lives, or none.
-fn instead(random: &mut fastrand::Rng, before: Option<&Cell>) -> Token {
+fn replaces(random: &mut fastrand::Rng, before: Option<&Cell>) -> Token {
     match random.u8(0..4) {
         0 => before.map_or(Token::NONE, |cell| cell.token),
         1 => Token::from_u64(random.u64(1..)),

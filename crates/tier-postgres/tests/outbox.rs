@@ -8,11 +8,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use sqlx::{Connection, PgConnection, Row};
 use support::{HOUR, connect, key, open, put, put_if, run, space};
-use terrace_core::{
-    Backend, Condition, Deadlines, Fence, Level, Op, Order, Reply, Role, Space, Tier, Timestamp, Token,
+use terrace_testbed::shared_postgres;
+use terrace_tier::{
+    Backend, Condition, Deadlines, Fence, Level, Namespace, Op, Order, Reply, Role, Tier, Timestamp, Token,
     Version,
 };
-use terrace_testbed::shared_postgres;
 use terrace_tier_postgres::Postgres;
 
 /// Namespace, tenant, key, version of each row since the last call, in the order of their ids.
@@ -110,7 +110,7 @@ async fn changes_of_copies_leave_rows_and_fills_do_not() {
     let tier = open(&url, Role::Cache);
     tier.ready().await.expect("ready");
     let mut server = connect(&url).await;
-    let lease = || Op::Lease { token: Token::random(), ttl: HOUR, over: None, instead: Token::NONE };
+    let lease = || Op::Lease { token: Token::random(), ttl: HOUR, over: None, replaces: Token::NONE };
     let Reply::Miss(fence) = apply(&tier, 1, lease()).await else { panic!("a miss") };
     apply(&tier, 1, fill(fence)).await;
     assert_eq!(keys(&mut server).await, []);
@@ -132,11 +132,11 @@ async fn changes_of_copies_leave_rows_and_fills_do_not() {
 #[tokio::test]
 async fn copies_without_an_order_have_no_log() {
     let url = shared_postgres().await.expect("a server");
-    let open = Space { level: Level::Ttl, ..space(Role::Cache) };
+    let open = space(Role::Cache).with_level(Level::Ttl);
     let tier = Postgres::new(&url).expect("a URL").open(&open).expect("a tier");
     assert!(tier.log().is_none());
     let Op::Put { deadlines, body, tombstone_ttl, .. } = put("v") else { panic!("a put") };
-    apply(&tier, 1, Op::Put { order: Order::Open(Version::from_u64(9)), deadlines, body, tombstone_ttl })
+    apply(&tier, 1, Op::Put { order: Order::Unfenced(Version::from_u64(9)), deadlines, body, tombstone_ttl })
         .await;
     assert_eq!(rows(&mut connect(&url).await).await, []);
 }
@@ -224,7 +224,7 @@ async fn any_client_may_say_that_a_key_has_changed() {
                 terrace.invalidate('users', NULL, NULL)",
     )
     .await;
-    let tuple = terrace_core::key::encode_key(&(7_u32, "ann".to_owned())).expect("a key").to_vec();
+    let tuple = terrace_tier::key::encode_key(&(7_u32, "ann".to_owned())).expect("a key").to_vec();
     let users = || "users".to_owned();
     let expected = [
         (users(), "a\\\\c".to_owned(), Some(b"ann".to_vec()), None),

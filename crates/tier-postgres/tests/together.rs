@@ -7,10 +7,10 @@ use std::{sync::Arc, time::Duration};
 
 use sqlx::{Connection, Row};
 use support::{HOUR, connect, key, open, put, put_if, run, space};
-use terrace_core::{
-    Backend, Condition, Deadlines, Error, ErrorKind, Fence, Op, Reply, Role, Space, Timestamp, Token,
-};
 use terrace_testbed::shared_postgres;
+use terrace_tier::{
+    Backend, Condition, Deadlines, Error, ErrorKind, Fence, Namespace, Op, Reply, Role, Timestamp, Token,
+};
 use terrace_tier_postgres::Postgres;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -31,7 +31,7 @@ async fn overlapping_batches_never_deadlock() {
                         2 => put_if(Condition::Absent, "v"),
                         3 => Op::Remove { tombstone_ttl: HOUR },
                         _ => {
-                            Op::Lease { token: Token::random(), ttl: HOUR, over: None, instead: Token::NONE }
+                            Op::Lease { token: Token::random(), ttl: HOUR, over: None, replaces: Token::NONE }
                         }
                     };
                     let batch = numbers.into_iter().map(|number| (key(number), op.clone())).collect();
@@ -52,7 +52,7 @@ async fn of_fills_that_race_across_handles_one_wins() {
     let url = shared_postgres().await.expect("a server");
     let tiers = [open(&url, Role::Cache), open(&url, Role::Cache)];
     for number in 0..50 {
-        let lease = Op::Lease { token: Token::random(), ttl: HOUR, over: None, instead: Token::NONE };
+        let lease = Op::Lease { token: Token::random(), ttl: HOUR, over: None, replaces: Token::NONE };
         let Ok(Reply::Miss(fence)) = tiers[0].apply(&key(number), lease).await else {
             panic!("a lease on an absent key");
         };
@@ -110,7 +110,7 @@ async fn many_processes_may_start_at_once() {
 #[tokio::test]
 async fn all_processes_must_use_a_namespace_on_the_same_terms() {
     let url = shared_postgres().await.expect("a server");
-    let ready = async |change: fn(&mut Space)| {
+    let ready = async |change: fn(&mut Namespace)| {
         let mut space = space(Role::Store);
         change(&mut space);
         let tier = Postgres::new(&url).expect("a URL").open(&space).expect("a tier");
@@ -131,7 +131,7 @@ async fn all_processes_must_use_a_namespace_on_the_same_terms() {
 async fn copies_above_the_limit_are_too_large_and_records_are_not() {
     let url = shared_postgres().await.expect("a server");
     let handle = || Postgres::builder(&url).max_value_bytes(3).build().expect("a URL");
-    let copies = Space { namespace: "copies".to_owned(), ..space(Role::Cache) };
+    let copies = space(Role::Cache).with_name("copies");
     let cache = handle().open(&copies).expect("a tier");
     let store = handle().open(&space(Role::Store)).expect("a tier");
     let kind = |reply: Result<Reply, Error>| reply.map_err(|error| error.kind());
@@ -153,7 +153,7 @@ async fn stats_tell_what_each_namespace_keeps() {
     for number in 0..3 {
         tier.apply(&key(number), put("12345")).await.expect("a copy");
     }
-    let lease = Op::Lease { token: Token::random(), ttl: HOUR, over: None, instead: Token::NONE };
+    let lease = Op::Lease { token: Token::random(), ttl: HOUR, over: None, replaces: Token::NONE };
     tier.apply(&key(3), lease).await.expect("a lease");
     tier.apply(&key(2), Op::Invalidate { version: None, tombstone_ttl: HOUR })
         .await
@@ -180,7 +180,7 @@ async fn old_copies_are_cleaned_up_and_records_never() {
     for clean_up in clean_ups {
         let url = shared_postgres().await.expect("a server");
         let store = open(&url, Role::Store);
-        let copies = Space { namespace: "copies".to_owned(), ..space(Role::Cache) };
+        let copies = space(Role::Cache).with_name("copies");
         let cache = Postgres::new(&url).expect("a URL").open(&copies).expect("a tier");
         let mut connection = connect(&url).await;
         let now = sqlx::query_scalar::<_, i64>("SELECT (extract(epoch FROM now()) * 1000)::bigint")

@@ -7,8 +7,9 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 use support::{connect, hearing::Hearing, open, run};
-use terrace_core::{Backend, Notice, Role, key::encode_key};
 use terrace_testbed::shared_postgres;
+use terrace_tier::{Backend, key::encode_key};
+use terrace_tier::{Notice, Role};
 use terrace_tier_postgres::Postgres;
 use tokio::time::Instant;
 

@@ -3,7 +3,7 @@
 use std::{fmt, net::IpAddr};
 
 use redis::{ConnectionInfo, IntoConnectionInfo, ProtocolVersion, io::tcp::TcpSettings};
-use terrace_core::{Error, Result};
+use terrace_tier::{Error, Result};
 use url::Url;
 
 /// A checked URL. Its output never shows user or password.
@@ -102,7 +102,7 @@ fn refuse(why: &str) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use terrace_core::ErrorKind;
+    use terrace_tier::ErrorKind;
 
     use super::*;
 

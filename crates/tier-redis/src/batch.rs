@@ -1,7 +1,7 @@
 //! Operations on many keys: one MGET, one pipeline of scripts.
 
 use bytes::Bytes;
-use terrace_core::{Error, ErrorKind, Fence, Op, Reply, Result, TierKey};
+use terrace_tier::{Error, ErrorKind, Fence, Op, Reply, Result, TierKey};
 use tokio::time::Instant;
 
 use crate::{

@@ -1,7 +1,7 @@
 //! What the client and the server report, as typed errors.
 
 use redis::{RedisError, ServerError};
-use terrace_core::{Error, ErrorKind};
+use terrace_tier::{Error, ErrorKind};
 
 /// The short name of the tier in stats, logs and errors.
 pub(crate) const NAME: &str = "redis";

@@ -9,7 +9,9 @@ use std::{
 
 use parking_lot::Mutex;
 use redis::Client;
-use terrace_core::{Backend, Error, ErrorKind, Gate, GateLimits, Result, Role, Space, Tier, waiting::Inbox};
+use terrace_tier::{
+    Backend, BatchLimits, Batcher, Error, ErrorKind, Namespace, Result, Role, Tier, lease::LeaseTracker,
+};
 
 use crate::{
     address::Address, fault, layout, leases::RedisLeases, link::Link, log::Log, reads::Reads, space::States,
@@ -42,7 +44,7 @@ const READ_QUEUE: usize = 16_384;
 ///
 /// let redis = Redis::new("localhost:6379")?;
 /// let other = Redis::builder("redis://localhost:6379/1").prefix("shop").build()?;
-/// # Ok::<(), terrace_core::Error>(())
+/// # Ok::<(), terrace_tier::Error>(())
 /// ```
 #[derive(Clone)]
 pub struct Redis(Arc<Inner>);
@@ -54,9 +56,9 @@ struct Inner {
     link: Arc<Link>,
     log: Arc<Log>,
     states: Arc<Mutex<States>>,
-    inbox: Inbox<RedisLeases>,
+    inbox: LeaseTracker<RedisLeases>,
     /// One gate for each budget in use.
-    gates: Mutex<HashMap<Duration, Gate<Reads>>>,
+    gates: Mutex<HashMap<Duration, Batcher<Reads>>>,
 }
 
 /// The settings of a [`Redis`] handle.
@@ -174,7 +176,7 @@ impl Backend for Redis {
         fault::NAME
     }
 
-    fn open(&self, space: &Space) -> Result<Arc<dyn Tier>> {
+    fn open(&self, space: &Namespace) -> Result<Arc<dyn Tier>> {
         if space.role != Role::Cache {
             return Err(config("Redis keeps copies: it is a cache tier, not a store of records"));
         }
@@ -193,10 +195,10 @@ impl Backend for Redis {
 }
 
 impl Inner {
-    fn gate(&self, budget: Duration) -> Gate<Reads> {
-        let (direct, batch, drains, queue) = (DIRECT_READS, READ_BATCH, READ_BATCHES, READ_QUEUE);
-        let limits = GateLimits { direct, batch, drains, queue, budget };
-        let new = || Gate::new(Reads(Arc::clone(&self.link)), limits);
+    fn gate(&self, budget: Duration) -> Batcher<Reads> {
+        let (direct, batch, workers, queue) = (DIRECT_READS, READ_BATCH, READ_BATCHES, READ_QUEUE);
+        let limits = BatchLimits { direct, batch, workers, queue, budget };
+        let new = || Batcher::new(Reads(Arc::clone(&self.link)), limits);
         self.gates.lock().entry(budget).or_insert_with(new).clone()
     }
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use terrace_core::Epoch;
+use terrace_tier::Epoch;
 use tokio::time::Instant;
 
 /// A hearing is trusted for so long; then a read asks for the epoch with the entry.

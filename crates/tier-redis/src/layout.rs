@@ -24,7 +24,7 @@
 use std::fmt::Write as _;
 
 use bytes::Bytes;
-use terrace_core::{Level, Mark, Space, TierKey, Token};
+use terrace_tier::{Level, Namespace, TierKey, Token, Watermark};
 
 /// Longer keys become a digest.
 const READABLE_BYTES: usize = 128;
@@ -50,8 +50,8 @@ pub(crate) struct Layout {
 pub(crate) struct LeaseKeys(String);
 
 impl Layout {
-    pub(crate) fn new(prefix: &str, space: &Space) -> Self {
-        let namespace = escape(&space.namespace);
+    pub(crate) fn new(prefix: &str, space: &Namespace) -> Self {
+        let namespace = escape(&space.name);
         let owner = match &space.tenant {
             Some(tenant) => format!("{namespace}@{}", escape(tenant)),
             None => namespace.clone(),
@@ -97,7 +97,7 @@ impl Layout {
     }
 
     /// The same for another namespace or tenant.
-    pub(crate) fn of(&self, space: &Space) -> Self {
+    pub(crate) fn of(&self, space: &Namespace) -> Self {
         Self::new(&self.leases.0, space)
     }
 
@@ -145,8 +145,8 @@ impl LeaseKeys {
     }
 }
 
-fn mark(prefix: &str, space: &Space) -> Bytes {
-    Layout::new(prefix, &Mark::space(space)).cell(&Mark::key(&space.namespace))
+fn mark(prefix: &str, space: &Namespace) -> Bytes {
+    Layout::new(prefix, &Watermark::namespace(space)).cell(&Watermark::key(&space.name))
 }
 
 /// Whether `prefix` keeps the parts of a key apart.
@@ -199,20 +199,16 @@ mod tests {
     use std::time::Duration;
 
     use proptest::prelude::*;
-    use terrace_core::{Role, key::key_digest};
+    use terrace_tier::Role;
+    use terrace_tier::key::key_digest;
 
     use super::*;
 
-    fn space(namespace: &str, tenant: Option<&str>, level: Level) -> Space {
-        Space {
-            namespace: namespace.into(),
-            tenant: tenant.map(Into::into),
-            role: Role::Cache,
-            level,
-            schema: 0,
-            shape: 0,
-            budget: Duration::from_millis(50),
-        }
+    fn space(namespace: &str, tenant: Option<&str>, level: Level) -> Namespace {
+        Namespace::new(namespace.into(), Role::Cache)
+            .with_tenant(tenant.map(Into::into))
+            .with_level(level)
+            .with_budget(Duration::from_millis(50))
     }
 
     fn name(namespace: &str, tenant: Option<&str>, key: &[u8]) -> String {

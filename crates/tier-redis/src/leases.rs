@@ -8,9 +8,9 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use redis::{Client, Value};
-use terrace_core::{
+use terrace_tier::{
     Epoch, Result, Token, Version,
-    waiting::{Awaited, Inbox, Leases, Pace, Sight},
+    lease::{LeaseRef, LeaseStatus, LeaseTracker, Leases, PollInterval},
 };
 
 use crate::{
@@ -23,7 +23,8 @@ use crate::{
 };
 
 /// What is announced needs no look; looks find what nobody announced, and the dead.
-const PACE: Pace = Pace { shortest: Duration::from_millis(100), longest: Duration::from_millis(150) };
+const PACE: PollInterval =
+    PollInterval { shortest: Duration::from_millis(100), longest: Duration::from_millis(150) };
 /// For so long after its last look a process is told of a lease's end.
 const WAITS_FOR: Duration = Duration::from_secs(1);
 /// For so long a lease is said to be given back; then it is silent.
@@ -44,16 +45,16 @@ pub(crate) struct RedisLeases {
 }
 
 impl RedisLeases {
-    pub(crate) fn inbox(link: &Arc<Link>, client: &Client, prefix: &str) -> Inbox<Self> {
+    pub(crate) fn inbox(link: &Arc<Link>, client: &Client, prefix: &str) -> LeaseTracker<Self> {
         let keys = LeaseKeys::new(prefix);
         let new = |herald| {
             let listener = Listener::new(client.clone(), keys.inbox(fastrand::u64(..)), herald);
             Self { link: Arc::clone(link), keys, listener }
         };
-        Inbox::hearing(new, PACE)
+        LeaseTracker::hearing(new, PACE)
     }
 
-    fn look_at(&self, lease: &Awaited<Place>) -> Call {
+    fn look_at(&self, lease: &LeaseRef<Place>) -> Call {
         let Place { cell, epochs: [own, common] } = lease.place.clone();
         let seed = Bytes::copy_from_slice(&Epoch::random().as_u64().to_be_bytes());
         let inbox = Bytes::copy_from_slice(self.listener.channel().as_bytes());
@@ -68,15 +69,15 @@ impl RedisLeases {
 impl Leases for RedisLeases {
     type Place = Place;
 
-    async fn look(&self, leases: &[Awaited<Place>]) -> Result<Vec<Sight>> {
+    async fn look(&self, leases: &[LeaseRef<Place>]) -> Result<Vec<LeaseStatus>> {
         self.listener.start();
         let looks: Vec<Request> = leases.iter().map(|lease| Request::Script(self.look_at(lease))).collect();
         let values = send::all(&self.link, &looks, Effect::Read).await?;
         values.into_iter().map(sight).collect()
     }
 
-    async fn sign(&self, leases: &[Awaited<Place>], life: Duration) -> Result<()> {
-        let sign = |lease: &Awaited<Place>| {
+    async fn sign(&self, leases: &[LeaseRef<Place>], life: Duration) -> Result<()> {
+        let sign = |lease: &LeaseRef<Place>| {
             let (key, life) = (self.keys.sign(lease.token), millis(life));
             let mut set = redis::cmd("SET");
             set.arg(key.as_ref()).arg("A").arg("PX").arg(life.as_ref());
@@ -87,7 +88,7 @@ impl Leases for RedisLeases {
         values.iter().try_for_each(refused)
     }
 
-    async fn give_back(&self, lease: &Awaited<Place>) -> Result<()> {
+    async fn give_back(&self, lease: &LeaseRef<Place>) -> Result<()> {
         let call = Call {
             script: Name::GiveBack,
             keys: vec![self.keys.sign(lease.token), self.keys.waiters(lease.token)],
@@ -97,14 +98,14 @@ impl Leases for RedisLeases {
     }
 }
 
-fn sight(value: Value) -> Result<Sight> {
+fn sight(value: Value) -> Result<LeaseStatus> {
     refused(&value)?;
     match value {
         Value::BulkString(letter) => match letter.as_slice() {
-            b"A" => Ok(Sight::Alive),
-            b"F" => Ok(Sight::Free),
-            b"S" => Ok(Sight::Silent),
-            b"C" => Ok(Sight::Changed),
+            b"A" => Ok(LeaseStatus::Alive),
+            b"F" => Ok(LeaseStatus::Free),
+            b"S" => Ok(LeaseStatus::Silent),
+            b"C" => Ok(LeaseStatus::Changed),
             _ => Err(fault::unreadable()),
         },
         _ => Err(fault::unreadable()),

@@ -2,7 +2,7 @@
 //!
 //! - [`Redis`] is the handle of one server; caches open their tiers on it.
 //! - A hit is a plain GET; concurrent ones share an MGET. What changes a key is a script, one file
-//!   for each operation, which does what [`transition`](terrace_core::transition) says.
+//!   for each operation, which does what [`transition`](terrace_tier::transition) says.
 //! - Every change is told in a stream beside the cells, the invalidation log, by the same script.
 //! - Epochs (what `clear` changes) are checked by every script, and by reads at most 100 ms apart.
 //!

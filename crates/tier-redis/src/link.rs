@@ -11,7 +11,7 @@ use std::{
 
 use parking_lot::Mutex;
 use redis::{AsyncConnectionConfig, Client, Cmd, Pipeline, PushInfo, PushKind, RedisError, Value};
-use terrace_core::{Error, ErrorKind, Result};
+use terrace_tier::{Error, ErrorKind, Result};
 use tokio::{
     sync::watch,
     task::JoinHandle,

@@ -6,9 +6,9 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use parking_lot::Mutex;
 use redis::Client;
-use terrace_core::{
+use terrace_tier::{
     Token,
-    waiting::{Ended, Herald, Leases},
+    lease::{LeaseEnd, LeaseNotifier, Leases},
 };
 use tokio::{
     task::JoinHandle,
@@ -26,12 +26,12 @@ const PROBE: Duration = Duration::from_secs(5);
 pub(crate) struct Listener<L: Leases> {
     client: Client,
     channel: String,
-    herald: Herald<L>,
+    herald: LeaseNotifier<L>,
     task: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl<L: Leases> Listener<L> {
-    pub(crate) fn new(client: Client, channel: String, herald: Herald<L>) -> Self {
+    pub(crate) fn new(client: Client, channel: String, herald: LeaseNotifier<L>) -> Self {
         Self { client, channel, herald, task: Mutex::new(None) }
     }
 
@@ -58,7 +58,7 @@ impl<L: Leases> Drop for Listener<L> {
     }
 }
 
-async fn listen<L: Leases>(client: Client, channel: String, herald: Herald<L>) {
+async fn listen<L: Leases>(client: Client, channel: String, herald: LeaseNotifier<L>) {
     while herald.is_awaiting() {
         if let Err(error) = hear(&client, &channel, &herald).await {
             tracing::debug!(%error, "announcements are not heard; leases are looked at");
@@ -71,7 +71,7 @@ async fn listen<L: Leases>(client: Client, channel: String, herald: Herald<L>) {
 async fn hear<L: Leases>(
     client: &Client,
     channel: &str,
-    herald: &Herald<L>,
+    herald: &LeaseNotifier<L>,
 ) -> Result<(), redis::RedisError> {
     let (mut sink, mut messages) = in_time(client.get_async_pubsub()).await?.split();
     in_time(sink.subscribe(channel)).await?;
@@ -92,12 +92,12 @@ async fn hear<L: Leases>(
 }
 
 /// What an inbox is told: the letter of a sight and a token.
-fn announced(message: &[u8]) -> Option<(Token, Ended)> {
+fn announced(message: &[u8]) -> Option<(Token, LeaseEnd)> {
     let (letter, token) = message.split_first()?;
     let token = Token::from_u64(u64::from_be_bytes(token.try_into().ok()?));
     match letter {
-        b'C' => Some((token, Ended::Changed)),
-        b'F' => Some((token, Ended::Free)),
+        b'C' => Some((token, LeaseEnd::Changed)),
+        b'F' => Some((token, LeaseEnd::Free)),
         _ => None,
     }
 }
@@ -118,8 +118,8 @@ mod tests {
 
     #[test]
     fn a_message_is_a_letter_and_a_token() {
-        assert_eq!(announced(b"C\0\0\0\0\0\0\0\x07"), Some((Token::from_u64(7), Ended::Changed)));
-        assert_eq!(announced(b"F\0\0\0\0\0\0\0\x07"), Some((Token::from_u64(7), Ended::Free)));
+        assert_eq!(announced(b"C\0\0\0\0\0\0\0\x07"), Some((Token::from_u64(7), LeaseEnd::Changed)));
+        assert_eq!(announced(b"F\0\0\0\0\0\0\0\x07"), Some((Token::from_u64(7), LeaseEnd::Free)));
         for foreign in [&b""[..], b"C", b"C1234567", b"X\0\0\0\0\0\0\0\x07", b"C123456789"] {
             assert_eq!(announced(foreign), None);
         }

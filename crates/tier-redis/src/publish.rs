@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use async_trait::async_trait;
 use bytes::Bytes;
 use redis::Value;
-use terrace_core::{
-    Deadlines, Epoch, ErrorKind, Mark, Order, Publication, Publish, Reply, Result, Space, Timestamp,
+use terrace_tier::{
+    Deadlines, Epoch, ErrorKind, Namespace, Publication, Publish, Reply, Result, Timestamp, Watermark,
 };
 use tokio::time::Instant;
 
@@ -18,7 +18,7 @@ use crate::{
     script::{Call, Name},
     send,
     tier::{RedisTier, located},
-    write::{self, deadline_bytes, millis, number, order_words, version_or_none},
+    write::{self, condition_words, deadline_bytes, millis, number, version_or_none},
 };
 
 #[async_trait]
@@ -44,7 +44,7 @@ impl RedisTier {
             _ => return Err(fault::unreadable()),
         };
         if let Reply::Kept(_) = reply {
-            for state in self.log.cleared(&self.space.namespace, &publication.clears) {
+            for state in self.log.cleared(&self.space.name, &publication.clears) {
                 state.heard.forget();
                 reclaim::start(&self.link, &state);
             }
@@ -65,7 +65,7 @@ struct Step<'a> {
 
 /// Whose copies are dropped.
 struct Owner {
-    space: Space,
+    space: Namespace,
     layout: Layout,
     /// The places of the epochs among the keys, as the script counts.
     epochs: [Bytes; 2],
@@ -73,7 +73,7 @@ struct Owner {
 
 impl<'a> Step<'a> {
     fn new(tier: &'a RedisTier, publication: &'a Publication) -> Self {
-        let mark = tier.state.layout.of(&Mark::space(&tier.space));
+        let mark = tier.state.layout.of(&Watermark::namespace(&tier.space));
         let [epoch, common] = mark.epochs();
         let keys = vec![mark.cell(&publication.mark), epoch, common];
         let mut step = Self { tier, keys, clears: Vec::new(), owners: HashMap::new() };
@@ -116,13 +116,13 @@ impl<'a> Step<'a> {
         self.keys.len().to_string().into()
     }
 
-    fn space(&self, tenant: Option<&str>) -> Space {
-        Space { tenant: tenant.map(str::to_owned), ..self.tier.space.clone() }
+    fn space(&self, tenant: Option<&str>) -> Namespace {
+        self.tier.space.clone().with_tenant(tenant.map(str::to_owned))
     }
 
     fn call(self, publication: &'a Publication) -> Call {
         let Self { tier, mut keys, clears, owners } = self;
-        let (order, expected) = order_words(Order::Author(publication.expected));
+        let (order, expected) = condition_words(publication.expected);
         let forever = Deadlines::forever(Timestamp::default());
         let mut args = vec![
             number(Epoch::random().as_u64()),
@@ -143,7 +143,7 @@ impl<'a> Step<'a> {
             args.extend([version_or_none(drop.version), note]);
         }
         keys.extend([tier.log.keys.head.clone(), tier.log.keys.entries.clone()]);
-        args.push(log::note(0, &Mark::space(&tier.space), &publication.mark.bytes));
+        args.push(log::note(0, &Watermark::namespace(&tier.space), &publication.mark.bytes));
         Call { script: Name::Publish, keys, args }
     }
 }

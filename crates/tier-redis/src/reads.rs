@@ -5,20 +5,20 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use redis::{Cmd, Value};
-use terrace_core::{Cell, Epoch, Error, Mark, Result, State, Trip, Version};
+use terrace_tier::{BatchCall, Cell, Epoch, Error, Result, State, Version, Watermark};
 use tokio::time::Instant;
 
 use crate::{
     fault::{self, Effect},
     link::Link,
-    space::SpaceState,
+    space::NamespaceState,
 };
 
 /// One cell to be read.
 pub(crate) struct Ask {
     pub(crate) key: Bytes,
     /// Ask about this one too.
-    pub(crate) about: Option<Arc<SpaceState>>,
+    pub(crate) about: Option<Arc<NamespaceState>>,
 }
 
 /// What the server said.
@@ -33,13 +33,13 @@ pub(crate) struct Seen {
 pub(crate) struct About {
     pub(crate) epoch: Option<Epoch>,
     /// What the relay's mark proves. Its own epoch is not asked for: what was dropped stays so.
-    pub(crate) certified: Option<Version>,
+    pub(crate) watermark: Option<Version>,
 }
 
 /// What the gate sends: the bytes of cells, and on the way what is asked about their namespaces.
 pub(crate) struct Reads(pub(crate) Arc<Link>);
 
-impl Trip for Reads {
+impl BatchCall for Reads {
     type Request = Ask;
     type Reply = Seen;
 
@@ -56,7 +56,7 @@ impl Trip for Reads {
     }
 
     async fn many(&self, asks: Vec<Ask>) -> Result<Vec<Seen>> {
-        let mut spaces: Vec<Arc<SpaceState>> = Vec::new();
+        let mut spaces: Vec<Arc<NamespaceState>> = Vec::new();
         for space in asks.iter().filter_map(|ask| ask.about.as_ref()) {
             if place_of(space, &spaces).is_none() {
                 spaces.push(Arc::clone(space));
@@ -73,7 +73,7 @@ impl Trip for Reads {
 pub(crate) async fn read_page(
     link: &Arc<Link>,
     page: &[Bytes],
-    space: &Arc<SpaceState>,
+    space: &Arc<NamespaceState>,
 ) -> Result<Vec<Seen>> {
     let (cells, about) = Question::new(page.iter(), std::slice::from_ref(space)).ask(link).await?;
     let about = about.first().copied();
@@ -82,7 +82,7 @@ pub(crate) async fn read_page(
 
 /// One MGET: cells, then the epoch of each space, then what spaces have in common.
 struct Question<'a> {
-    spaces: &'a [Arc<SpaceState>],
+    spaces: &'a [Arc<NamespaceState>],
     /// Marks, and the epochs of all tenants.
     common: Vec<&'a [u8]>,
     cells: usize,
@@ -90,7 +90,7 @@ struct Question<'a> {
 }
 
 impl<'a> Question<'a> {
-    fn new<'k>(keys: impl Iterator<Item = &'k Bytes> + Clone, spaces: &'a [Arc<SpaceState>]) -> Self {
+    fn new<'k>(keys: impl Iterator<Item = &'k Bytes> + Clone, spaces: &'a [Arc<NamespaceState>]) -> Self {
         let (cells, bytes) = keys.clone().fold((0, 0), |(count, sum), key| (count + 1, sum + key.len()));
         let mut common = Vec::new();
         for name in spaces.iter().flat_map(|space| [common_epoch(space), mark(space)]).flatten() {
@@ -131,7 +131,7 @@ impl<'a> Question<'a> {
         Ok((values.into_iter().map(cell_in).collect::<Result<_>>()?, about))
     }
 
-    fn about(&self, space: &SpaceState, own: &Value, common: &[Value]) -> About {
+    fn about(&self, space: &NamespaceState, own: &Value, common: &[Value]) -> About {
         let said = |name| common.get(self.common.iter().position(|known| *known == name)?);
         let epoch = match common_epoch(space) {
             None => epoch_in(own),
@@ -140,19 +140,19 @@ impl<'a> Question<'a> {
                 both.map(|(own, common)| Epoch::from_u64(own.as_u64() ^ common.as_u64()))
             }
         };
-        About { epoch, certified: mark(space).and_then(said).and_then(certified_in) }
+        About { epoch, watermark: mark(space).and_then(said).and_then(version_in) }
     }
 }
 
-fn common_epoch(space: &SpaceState) -> Option<&[u8]> {
+fn common_epoch(space: &NamespaceState) -> Option<&[u8]> {
     space.layout.common.as_ref().map(String::as_bytes)
 }
 
-fn mark(space: &SpaceState) -> Option<&[u8]> {
+fn mark(space: &NamespaceState) -> Option<&[u8]> {
     space.layout.mark.as_deref()
 }
 
-fn place_of(space: &Arc<SpaceState>, among: &[Arc<SpaceState>]) -> Option<usize> {
+fn place_of(space: &Arc<NamespaceState>, among: &[Arc<NamespaceState>]) -> Option<usize> {
     among.iter().position(|known| Arc::ptr_eq(known, space))
 }
 
@@ -176,8 +176,8 @@ fn epoch_in(value: &Value) -> Option<Epoch> {
     }
 }
 
-fn certified_in(value: &Value) -> Option<Version> {
+fn version_in(value: &Value) -> Option<Version> {
     let Value::BulkString(bytes) = value else { return None };
     let cell = Cell::decode(Bytes::copy_from_slice(bytes))?;
-    (cell.state == State::Value).then(|| Mark::certified_in(&cell.bytes)).flatten()
+    (cell.state == State::Value).then(|| Watermark::version_in(&cell.bytes)).flatten()
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use redis::{Cmd, Value};
-use terrace_core::Result;
+use terrace_tier::Result;
 use tokio::time::Instant;
 
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
     link::{Link, within},
     script::{Call, Name},
     send,
-    space::SpaceState,
+    space::NamespaceState,
 };
 
 /// Keys that one SCAN looks at, and about the most that one script unlinks.
@@ -24,7 +24,7 @@ const PAGE_BUDGET: Duration = Duration::from_secs(1);
 /// Starts a sweep in the background, or has the one under way go round again.
 ///
 /// A sweep that fails stops: the dead cells then go with their time to live, or with the next clear.
-pub(crate) fn start(link: &Arc<Link>, space: &Arc<SpaceState>) {
+pub(crate) fn start(link: &Arc<Link>, space: &Arc<NamespaceState>) {
     if space.reclaim.fetch_add(1, Ordering::AcqRel) > 0 {
         return;
     }
@@ -34,7 +34,7 @@ pub(crate) fn start(link: &Arc<Link>, space: &Arc<SpaceState>) {
 
 struct Sweep {
     link: Weak<Link>,
-    space: Weak<SpaceState>,
+    space: Weak<NamespaceState>,
     over: bool,
 }
 
@@ -73,7 +73,7 @@ impl Drop for Sweep {
     }
 }
 
-async fn free_page(link: &Arc<Link>, space: &SpaceState, cursor: u64) -> Result<u64> {
+async fn free_page(link: &Arc<Link>, space: &NamespaceState, cursor: u64) -> Result<u64> {
     let mut scan = Cmd::new();
     scan.arg("SCAN").arg(cursor).arg("MATCH").arg(space.layout.cells_pattern()).arg("COUNT").arg(PAGE);
     let deadline = Instant::now() + PAGE_BUDGET;

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use redis::{Cmd, Pipeline, Value};
-use terrace_core::{Reply, Result, Version};
+use terrace_tier::{Reply, Result, Version};
 use tokio::time::Instant;
 
 use crate::{
     fault::{self, Effect},
     link::Link,
     script::Call,
-    space::SpaceState,
+    space::NamespaceState,
     write,
 };
 
@@ -35,7 +35,7 @@ impl Request {
         }
     }
 
-    fn answer(&self, value: Value, space: &SpaceState, asked_at: Instant) -> Result<Reply> {
+    fn answer(&self, value: Value, space: &NamespaceState, asked_at: Instant) -> Result<Reply> {
         match (self, value) {
             (_, Value::ServerError(answer)) => Err(fault::of_server(&answer)),
             (Self::Set(_, version), Value::Okay) => Ok(Reply::Kept(*version)),
@@ -52,7 +52,7 @@ impl Request {
 /// One operation in one trip; a second one where the server does not know the script.
 pub(crate) async fn one(
     link: &Arc<Link>,
-    space: &SpaceState,
+    space: &NamespaceState,
     request: Request,
     effect: Effect,
 ) -> Result<Reply> {
@@ -83,7 +83,7 @@ pub(crate) async fn all(link: &Arc<Link>, requests: &[Request], effect: Effect) 
 /// Many operations of one kind in one round trip for each page: one answer each, in order.
 pub(crate) async fn page(
     link: &Arc<Link>,
-    space: &SpaceState,
+    space: &NamespaceState,
     requests: &[Request],
     effect: Effect,
 ) -> Vec<Result<Reply>> {

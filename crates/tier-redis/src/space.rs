@@ -6,17 +6,17 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use terrace_core::{Claim, Level, Result, Space, Spaces};
+use terrace_tier::{Level, Namespace, NamespaceGuard, NamespaceRegistry, Result};
 use tokio::time::Instant;
 
 use crate::{heard::Heard, layout::Layout};
 
 /// What all tiers of one namespace and tenant share.
 #[derive(Debug)]
-pub(crate) struct SpaceState {
+pub(crate) struct NamespaceState {
     pub(crate) layout: Layout,
     pub(crate) heard: Heard,
-    /// When the terms were last registered on the server, if [`ready`](terrace_core::Tier::ready)
+    /// When the terms were last registered on the server, if [`ready`](terrace_tier::Tier::ready)
     /// was asked for that.
     pub(crate) registered: Mutex<Option<Instant>>,
     /// The clears whose memory is still to be freed.
@@ -24,10 +24,10 @@ pub(crate) struct SpaceState {
     /// Whether changes are told in the log, as those of level `Ttl` are not.
     fenced: bool,
     /// Keeps others from using the namespace on other terms.
-    _claim: Claim,
+    _claim: NamespaceGuard,
 }
 
-impl SpaceState {
+impl NamespaceState {
     /// The epoch that makes dead what is older of all tenants, those too that nobody uses now.
     pub(crate) fn widest_epoch(&self) -> &str {
         self.layout.common.as_deref().unwrap_or(&self.layout.epoch)
@@ -37,8 +37,8 @@ impl SpaceState {
 /// The namespaces and tenants that a handle's tiers use now.
 #[derive(Debug, Default)]
 pub(crate) struct States {
-    claims: Spaces,
-    states: HashMap<(String, Option<String>), Weak<SpaceState>>,
+    claims: NamespaceRegistry,
+    states: HashMap<(String, Option<String>), Weak<NamespaceState>>,
     sweep_at: usize,
 }
 
@@ -46,15 +46,15 @@ impl States {
     /// The state of `space`, shared with the tiers that have it open.
     ///
     /// # Errors
-    /// [`ErrorKind::NamespaceInUse`](terrace_core::ErrorKind::NamespaceInUse) while a tier is
+    /// [`ErrorKind::NamespaceInUse`](terrace_tier::ErrorKind::NamespaceInUse) while a tier is
     /// alive that uses the namespace on other terms.
-    pub(crate) fn open(&mut self, prefix: &str, space: &Space) -> Result<Arc<SpaceState>> {
+    pub(crate) fn open(&mut self, prefix: &str, space: &Namespace) -> Result<Arc<NamespaceState>> {
         let claim = self.claims.claim(space)?;
-        let name = (space.namespace.clone(), space.tenant.clone());
+        let name = (space.name.clone(), space.tenant.clone());
         if let Some(state) = self.states.get(&name).and_then(Weak::upgrade) {
             return Ok(state);
         }
-        let state = Arc::new(SpaceState {
+        let state = Arc::new(NamespaceState {
             layout: Layout::new(prefix, space),
             heard: Heard::new(),
             registered: Mutex::new(None),
@@ -68,12 +68,12 @@ impl States {
     }
 
     /// Those in use whose copies the log vouches for.
-    pub(crate) fn fenced(&self) -> Vec<Arc<SpaceState>> {
+    pub(crate) fn fenced(&self) -> Vec<Arc<NamespaceState>> {
         self.states.values().filter_map(Weak::upgrade).filter(|state| state.fenced).collect()
     }
 
     /// Those in use of a namespace whose copies these clears make dead.
-    pub(crate) fn cleared(&self, namespace: &str, clears: &[Option<String>]) -> Vec<Arc<SpaceState>> {
+    pub(crate) fn cleared(&self, namespace: &str, clears: &[Option<String>]) -> Vec<Arc<NamespaceState>> {
         let all = clears.contains(&None);
         let states = self.states.iter();
         let meant =
@@ -94,20 +94,15 @@ impl States {
 mod tests {
     use std::time::Duration;
 
-    use terrace_core::Role;
+    use terrace_tier::Role;
 
     use super::*;
 
-    fn space(namespace: &str, tenant: &str) -> Space {
-        Space {
-            namespace: namespace.into(),
-            tenant: Some(tenant.into()),
-            role: Role::Cache,
-            level: Level::Fenced,
-            schema: 1,
-            shape: 1,
-            budget: Duration::from_millis(50),
-        }
+    fn space(namespace: &str, tenant: &str) -> Namespace {
+        Namespace::new(namespace.into(), Role::Cache)
+            .with_tenant(Some(tenant.into()))
+            .with_type(1, 1)
+            .with_budget(Duration::from_millis(50))
     }
 
     #[test]

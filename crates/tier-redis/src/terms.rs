@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use redis::Value;
-use terrace_core::{ErrorKind, Result, Space};
+use terrace_tier::{ErrorKind, Namespace, Result};
 use tokio::time::Instant;
 
 use crate::{
@@ -12,7 +12,7 @@ use crate::{
     link::{Link, within},
     script::{Call, Name},
     send,
-    space::SpaceState,
+    space::NamespaceState,
     tier::RedisTier,
 };
 
@@ -36,15 +36,15 @@ impl RedisTier {
             let (link, state, space) = (Arc::clone(&self.link), Arc::clone(&self.state), self.space.clone());
             tokio::spawn(async move {
                 if let Err(error) = register(&link, &state, &space).await {
-                    tracing::warn!(%error, namespace = space.namespace, "the terms of the namespace do not hold");
+                    tracing::warn!(%error, namespace = space.name, "the terms of the namespace do not hold");
                 }
             });
         }
     }
 }
 
-async fn register(link: &Arc<Link>, state: &SpaceState, space: &Space) -> Result<()> {
-    let Space { namespace, role, level, schema, shape, .. } = space;
+async fn register(link: &Arc<Link>, state: &NamespaceState, space: &Namespace) -> Result<()> {
+    let Namespace { name, role, level, schema, shape, .. } = space;
     let terms = format!("role={role:?} level={} schema={schema} shape={shape:016x}", level.name());
     let keys = vec![Bytes::copy_from_slice(state.layout.terms.as_bytes())];
     let args = vec![terms.clone().into(), HOLD.as_millis().to_string().into()];
@@ -54,8 +54,7 @@ async fn register(link: &Arc<Link>, state: &SpaceState, space: &Space) -> Result
         Value::BulkString(held) if held == terms.as_bytes() => Ok(()),
         Value::BulkString(held) => {
             let held = String::from_utf8_lossy(&held);
-            let message =
-                format!("the namespace `{namespace}` is in use on other terms: {held}, now {terms}");
+            let message = format!("the namespace `{name}` is in use on other terms: {held}, now {terms}");
             Err(error(ErrorKind::NamespaceInUse, message))
         }
         Value::ServerError(answer) => Err(fault::of_server(&answer)),

@@ -11,9 +11,9 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use redis::{Cmd, Value};
-use terrace_core::{
-    Cell, Clock, Error, ErrorKind, Fence, Follower, Gate, InvalidationLog, Level, Op, Order, Publish, Reply,
-    Result, Space, State, Stored, Tier, TierKey, Token, Version, Waits, waiting::Inbox,
+use terrace_tier::{
+    Batcher, Cell, Clock, Error, ErrorKind, Fence, Follower, InvalidationLog, LeaseWaiter, Level, Namespace,
+    Op, Order, Publish, Reply, Result, State, Stored, Tier, TierKey, Token, Version, lease::LeaseTracker,
 };
 use tokio::time::Instant;
 
@@ -25,20 +25,20 @@ use crate::{
     reads::{Ask, Reads, Seen},
     reclaim,
     send::{self, Request},
-    space::SpaceState,
+    space::NamespaceState,
     write::{self, FOREVER_MILLIS},
 };
 
 /// A cache tier in Redis: cells under a namespace's keys, fenced by scripts.
 pub(crate) struct RedisTier {
-    pub(crate) space: Space,
-    pub(crate) state: Arc<SpaceState>,
+    pub(crate) space: Namespace,
+    pub(crate) state: Arc<NamespaceState>,
     pub(crate) link: Arc<Link>,
     pub(crate) log: Arc<Log>,
     /// The follower that this tier's writes come from; zero for none.
     pub(crate) origin: AtomicU64,
-    pub(crate) reads: Gate<Reads>,
-    pub(crate) inbox: Inbox<RedisLeases>,
+    pub(crate) reads: Batcher<Reads>,
+    pub(crate) inbox: LeaseTracker<RedisLeases>,
     pub(crate) max_value_bytes: usize,
 }
 
@@ -88,7 +88,7 @@ impl Tier for RedisTier {
             Ok(_) => return Err(located(fault::unreadable(), "clear")),
             Err(error) => return Err(located(error, "clear")),
         }
-        for state in self.log.cleared(&self.space.namespace, std::slice::from_ref(&self.space.tenant)) {
+        for state in self.log.cleared(&self.space.name, std::slice::from_ref(&self.space.tenant)) {
             state.heard.forget();
             reclaim::start(&self.link, &state);
         }
@@ -116,7 +116,7 @@ impl Tier for RedisTier {
         true
     }
 
-    fn waits(&self) -> Option<&dyn Waits> {
+    fn lease_waiter(&self) -> Option<&dyn LeaseWaiter> {
         Some(self)
     }
 
@@ -194,8 +194,8 @@ impl RedisTier {
         if told.unwrap_or_else(|| self.state.heard.epoch()) != Some(cell.epoch) {
             return if told.is_some() { Found::Nothing } else { Found::Doubtful };
         }
-        let certified = seen.about.and_then(|about| about.certified);
-        write::stored(cell).map_or(Found::Nothing, |stored| Found::Entry(Stored { certified, ..stored }))
+        let watermark = seen.about.and_then(|about| about.watermark);
+        write::stored(cell).map_or(Found::Nothing, |stored| Found::Entry(stored.with_watermark(watermark)))
     }
 
     /// What the log is told of an operation; nothing of those that change nothing for readers.
@@ -233,7 +233,7 @@ impl RedisTier {
         }
         match op {
             Op::Fill { version, deadlines, body, .. }
-            | Op::Put { order: Order::Open(version), deadlines, body, .. }
+            | Op::Put { order: Order::Unfenced(version), deadlines, body, .. }
                 if self.space.level == Level::Ttl && self.state.heard.is_fresh() =>
             {
                 let epoch = self.state.heard.epoch().unwrap_or_default();
@@ -243,7 +243,7 @@ impl RedisTier {
                 Plan::Send(Request::Set(set(&key, &cell), version))
             }
             Op::Fill { version, deadlines, body, .. } if self.space.level == Level::Ttl => {
-                let order = Order::Open(version);
+                let order = Order::Unfenced(version);
                 let tombstone_ttl = std::time::Duration::ZERO;
                 self.plan_script(key, note, Op::Put { order, deadlines, body, tombstone_ttl })
             }
@@ -254,8 +254,11 @@ impl RedisTier {
 
     fn plan_script(&self, key: Bytes, note: Bytes, op: Op) -> Plan {
         match write::call(key, &self.state.layout, (&self.log.keys, note), op) {
-            Some(call) => Plan::Send(Request::Script(call)),
-            None => Plan::Answer(Err(error(ErrorKind::Unsupported, "a batch holds operations of one kind"))),
+            Ok(Some(call)) => Plan::Send(Request::Script(call)),
+            Err(unknown) => Plan::Answer(Err(unknown)),
+            Ok(None) => {
+                Plan::Answer(Err(error(ErrorKind::Unsupported, "a batch holds operations of one kind")))
+            }
         }
     }
 }

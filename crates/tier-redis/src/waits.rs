@@ -1,20 +1,20 @@
 //! What the tier answers to those who wait for a lease: the inbox of its process.
 
 use futures_util::future::BoxFuture;
-use terrace_core::{
-    Result, TierKey, Token, Waits,
-    waiting::{Awaited, Ended, Hold},
+use terrace_tier::{
+    LeaseWaiter, Result, TierKey, Token,
+    lease::{LeaseEnd, LeaseGuard, LeaseRef},
 };
 
 use crate::{leases::Place, tier::RedisTier};
 
-impl Waits for RedisTier {
-    fn hold(&self, key: &TierKey, token: Token) -> Hold {
-        self.inbox.hold(Awaited { place: self.place(key), token })
+impl LeaseWaiter for RedisTier {
+    fn hold(&self, key: &TierKey, token: Token) -> LeaseGuard {
+        self.inbox.hold(LeaseRef { place: self.place(key), token })
     }
 
-    fn wait(&self, key: &TierKey, token: Token) -> BoxFuture<'static, Result<Ended>> {
-        self.inbox.wait(Awaited { place: self.place(key), token })
+    fn wait(&self, key: &TierKey, token: Token) -> BoxFuture<'static, Result<LeaseEnd>> {
+        self.inbox.wait(LeaseRef { place: self.place(key), token })
     }
 }
 

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use terrace_core::{
-    Cell, Condition, Deadlines, Epoch, Fence, Op, Order, Reply, Result, State, Stored, Timestamp, Token,
-    Version,
+use terrace_tier::{
+    Cell, Condition, Deadlines, Epoch, Error, ErrorKind, Fence, Op, Order, Reply, Result, State, Stored,
+    Timestamp, Token, Version,
 };
 
 use crate::{
@@ -19,18 +19,22 @@ use crate::{
 /// scripts' numbers and Redis take.
 pub(crate) const FOREVER_MILLIS: u64 = 1 << 52;
 
-/// The script call for `op` on the cell `key`; `None` for [`Op::Get`], which needs no script. What
-/// changes a key tells the log, of which `logged` gives the keys and the note of this change.
-pub(crate) fn call(key: Bytes, layout: &Layout, logged: (&Keys, Bytes), op: Op) -> Option<Call> {
+/// The script call for `op` on the cell `key`; `None` for [`Op::Get`], which needs no script. An operation
+/// that changes a key also appends to the log, of which `logged` gives the keys and this change's note.
+///
+/// # Errors
+/// [`ErrorKind::Unsupported`](terrace_tier::ErrorKind::Unsupported) for an operation or order that a
+/// later version of the contract adds.
+pub(crate) fn call(key: Bytes, layout: &Layout, logged: (&Keys, Bytes), op: Op) -> Result<Option<Call>> {
     let tells = !matches!(op, Op::Lease { .. } | Op::Fill { .. });
     let [epoch, common] = layout.epochs();
     let mut keys = vec![key, epoch, common];
     let (script, args) = match op {
-        Op::Get => return None,
-        Op::Lease { token, ttl, over, instead } => {
-            let tokens = [token, instead].map(|token| number(token.as_u64()));
-            let [token, instead] = tokens;
-            (Name::Lease, vec![token, millis(ttl), version_or_none(over), instead])
+        Op::Get => return Ok(None),
+        Op::Lease { token, ttl, over, replaces } => {
+            let tokens = [token, replaces].map(|token| number(token.as_u64()));
+            let [token, replaces] = tokens;
+            (Name::Lease, vec![token, millis(ttl), version_or_none(over), replaces])
         }
         Op::Fill { fence, version, deadlines, body } => {
             let [state, envelope] = content(body);
@@ -40,7 +44,7 @@ pub(crate) fn call(key: Bytes, layout: &Layout, logged: (&Keys, Bytes), op: Op) 
         }
         Op::Put { order, deadlines, body, tombstone_ttl } => {
             let [state, envelope] = content(body);
-            let (word, version) = order_words(order);
+            let (word, version) = order_words(order).ok_or_else(unsupported_order)?;
             let (word, version) = (Bytes::from_static(word.as_bytes()), number(version.as_u64()));
             (
                 Name::Put,
@@ -52,6 +56,7 @@ pub(crate) fn call(key: Bytes, layout: &Layout, logged: (&Keys, Bytes), op: Op) 
         }
         Op::Remove { tombstone_ttl } => (Name::Remove, vec![millis(tombstone_ttl)]),
         Op::Expire { deadlines } => (Name::Expire, vec![deadline_bytes(&deadlines)]),
+        unknown => return Err(unknown.unsupported()),
     };
     let mut args: Vec<Bytes> = std::iter::once(number(Epoch::random().as_u64())).chain(args).collect();
     if tells {
@@ -59,7 +64,7 @@ pub(crate) fn call(key: Bytes, layout: &Layout, logged: (&Keys, Bytes), op: Op) 
         keys.extend([log.head.clone(), log.entries.clone()]);
         args.push(note);
     }
-    Some(Call { script, keys, args })
+    Ok(Some(Call { script, keys, args }))
 }
 
 /// What a script said: the epoch and the answer.
@@ -88,9 +93,9 @@ pub(crate) fn stored(cell: Cell) -> Option<Stored> {
     let body = match cell.state {
         State::Value => Some(cell.bytes),
         State::Negative => None,
-        State::Lease | State::Tombstone => return None,
+        _ => return None,
     };
-    Some(Stored { version: cell.version, deadlines: cell.deadlines, body, certified: None })
+    Some(Stored::new(cell.version, cell.deadlines, body))
 }
 
 /// The bytes of an envelope that an operation carries.
@@ -144,12 +149,23 @@ fn content(body: Option<Bytes>) -> [Bytes; 2] {
     }
 }
 
-pub(crate) fn order_words(order: Order) -> (&'static str, Version) {
+fn unsupported_order() -> Error {
+    Error::new(ErrorKind::Unsupported, "the tier does not know this order of writes")
+}
+
+fn order_words(order: Order) -> Option<(&'static str, Version)> {
     match order {
-        Order::Author(Condition::Always) => ("always", Version::NONE),
-        Order::Author(Condition::Absent) => ("absent", Version::NONE),
-        Order::Author(Condition::Version(seen)) => ("version", seen),
-        Order::Follow(version) => ("follow", version),
-        Order::Open(version) => ("open", version),
+        Order::Author(condition) => Some(condition_words(condition)),
+        Order::Follow(version) => Some(("follow", version)),
+        Order::Unfenced(version) => Some(("open", version)),
+        _ => None,
+    }
+}
+
+pub(crate) fn condition_words(condition: Condition) -> (&'static str, Version) {
+    match condition {
+        Condition::Always => ("always", Version::NONE),
+        Condition::Absent => ("absent", Version::NONE),
+        Condition::Version(seen) => ("version", seen),
     }
 }

@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use terrace_conformance::suite::Subject;
-use terrace_core::{Space, TierKey};
 use terrace_testbed::{shared_redis, unique_name};
+use terrace_tier::{Namespace, TierKey};
 use terrace_tier_redis::Redis;
 
 async fn redis() -> Subject {
@@ -24,9 +24,9 @@ async fn redis() -> Subject {
 }
 
 /// The suite's namespaces and the keys of these cases are plain text and spaces.
-fn name(space: &Space, key: &TierKey) -> String {
+fn name(space: &Namespace, key: &TierKey) -> String {
     let key = std::str::from_utf8(&key.bytes).unwrap();
-    format!("terrace:{}:{}", space.namespace, key.replace(' ', "%20"))
+    format!("terrace:{}:{}", space.name, key.replace(' ', "%20"))
 }
 
 terrace_conformance::tier_suite!(redis, cache);

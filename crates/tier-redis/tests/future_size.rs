@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use terrace_core::{Backend, Level, Op, Role, Space, Tier, TierKey, Token};
+use terrace_tier::{Backend, Level, Namespace, Op, Role, Tier, TierKey, Token};
 use terrace_tier_redis::Redis;
 
 /// glibc keeps freed pieces of up to so many bytes at hand for each thread.
@@ -11,22 +11,15 @@ const AT_HAND: usize = 1032;
 #[tokio::test]
 async fn the_future_of_a_read_stays_small() {
     let redis = Redis::new("redis://127.0.0.1:1").unwrap();
-    let space = Space {
-        namespace: "sizes".into(),
-        tenant: None,
-        role: Role::Cache,
-        level: Level::Fenced,
-        schema: 1,
-        shape: 1,
-        budget: Duration::from_millis(50),
-    };
+    let space =
+        Namespace::new("sizes".into(), Role::Cache).with_type(1, 1).with_budget(Duration::from_millis(50));
     let tier: Arc<dyn Tier> = redis.open(&space).unwrap();
     let key = TierKey { bytes: "k".into(), digest: [0; 16] };
     let lease = Op::Lease {
         token: Token::from_u64(1),
         ttl: Duration::from_secs(1),
         over: None,
-        instead: Token::NONE,
+        replaces: Token::NONE,
     };
     for op in [Op::Get, lease] {
         let bytes = size_of_val(&*tier.apply(&key, op));

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use terrace_core::{Clock, Result};
+use terrace_tier::{Clock, Result};
 use tokio::sync::Notify;
 
 use crate::{error::typed, file::Connections};

@@ -1,6 +1,6 @@
 //! From what SQLite reports to the one typed error.
 
-use terrace_core::{Error, ErrorKind};
+use terrace_tier::{Error, ErrorKind};
 
 /// The typed error for `error`; `write` tells whether something was being changed.
 pub(crate) fn typed(error: sqlx::Error, write: bool) -> Error {

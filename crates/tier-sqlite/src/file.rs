@@ -11,7 +11,7 @@ use sqlx::{
     ConnectOptions, Connection, Executor, SqliteConnection,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
-use terrace_core::{Error, ErrorKind, Result};
+use terrace_tier::{Error, ErrorKind, Result};
 use tokio::sync::{Mutex, MutexGuard};
 
 use crate::error::typed;
@@ -26,7 +26,7 @@ const READERS: usize = 2;
 const BUSY: Duration = Duration::from_secs(1);
 
 /// The terms of a space (level, schema and shape) are NULL until a `ready` sets them. One row a key:
-/// the cell as `terrace_core::Cell` encodes it. `drop_after` is when a cleaner may
+/// the cell as `terrace_tier::Cell` encodes it. `drop_after` is when a cleaner may
 /// delete it, NULL for never.
 const TABLES: &str = "
 CREATE TABLE spaces (

@@ -2,7 +2,7 @@
 //! one.
 //!
 //! [`Sqlite`] is the handle; its place in a cache's chain says which role it has. Every operation
-//! runs [`terrace_core::transition`] itself, inside a transaction: concurrent ones share it.
+//! runs [`terrace_tier::transition`] itself, inside a transaction: concurrent ones share it.
 
 mod clean;
 mod error;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use terrace_core::{Clock, Result, Spaces};
+use terrace_tier::{Clock, NamespaceRegistry, Result};
 use tokio::sync::{Notify, OnceCell};
 
 use crate::{
@@ -17,7 +17,7 @@ pub(crate) struct Shared {
     connections: OnceCell<Arc<Connections>>,
     /// Wakes the cleaner after a clear.
     pub(crate) cleared: Arc<Notify>,
-    pub(crate) spaces: Spaces,
+    pub(crate) spaces: NamespaceRegistry,
 }
 
 impl Shared {
@@ -27,7 +27,7 @@ impl Shared {
             clock,
             connections: OnceCell::new(),
             cleared: Arc::new(Notify::new()),
-            spaces: Spaces::default(),
+            spaces: NamespaceRegistry::default(),
         }
     }
 

@@ -4,9 +4,9 @@ use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
 use sqlx::{AssertSqlSafe, Connection, Row, SqliteConnection};
-use terrace_core::{
-    Cell, Change, Claim, Epoch, Error, ErrorKind, Moment, Op, Reply, Result, Role, Space, State, TierKey,
-    Timestamp, transition,
+use terrace_tier::{
+    Cell, Change, Epoch, Error, ErrorKind, Moment, Namespace, NamespaceGuard, Op, Reply, Result, Role, State,
+    TierKey, Timestamp, transition,
 };
 use tokio::sync::OnceCell;
 
@@ -18,19 +18,19 @@ const SELECT_KEYS: usize = 500;
 /// must find the version that it lost to.
 const ENDED_RECORD_KEPT: std::time::Duration = std::time::Duration::from_secs(3600);
 
-/// A [`Space`] as the file knows it.
-pub(crate) struct Room {
-    pub(crate) space: Space,
+/// A [`Namespace`] as the file knows it.
+pub(crate) struct NamespaceRow {
+    pub(crate) space: Namespace,
     pub(crate) shared: Arc<Shared>,
-    _claim: Claim,
+    _claim: NamespaceGuard,
     id: OnceCell<i64>,
 }
 
 /// A result of the client.
 type Raw<T> = std::result::Result<T, sqlx::Error>;
 
-impl Room {
-    pub(crate) fn new(space: Space, shared: Arc<Shared>, claim: Claim) -> Self {
+impl NamespaceRow {
+    pub(crate) fn new(space: Namespace, shared: Arc<Shared>, claim: NamespaceGuard) -> Self {
         Self { space, shared, _claim: claim, id: OnceCell::new() }
     }
 
@@ -202,18 +202,18 @@ async fn many_cells(connection: &mut SqliteConnection, id: i64, batch: &[(TierKe
     Ok((epoch(now), cells))
 }
 
-async fn enter(connection: &mut SqliteConnection, space: &Space) -> Raw<i64> {
+async fn enter(connection: &mut SqliteConnection, space: &Namespace) -> Raw<i64> {
     sqlx::query(
         "INSERT INTO spaces (namespace, tenant, role, epoch) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
     )
-    .bind(&space.namespace)
+    .bind(&space.name)
     .bind(&space.tenant)
     .bind(terms::role(space.role))
     .bind(Epoch::random().as_u64().cast_signed())
     .execute(&mut *connection)
     .await?;
     sqlx::query_scalar("SELECT id FROM spaces WHERE namespace = ? AND tenant IS ? AND role = ?")
-        .bind(&space.namespace)
+        .bind(&space.name)
         .bind(&space.tenant)
         .bind(terms::role(space.role))
         .fetch_one(connection)

@@ -2,9 +2,9 @@
 
 use std::{fmt, path::Path, sync::Arc};
 
-use terrace_core::{Backend, Clock, Result, Space, Tier};
+use terrace_tier::{Backend, Clock, Namespace, Result, Tier};
 
-use crate::{file::Place, shared::Shared, space::Room, tier::SqliteTier};
+use crate::{file::Place, shared::Shared, space::NamespaceRow, tier::SqliteTier};
 
 /// SQLite as store of record or as expiring cache tier, embedded: no server, one process.
 ///
@@ -12,7 +12,7 @@ use crate::{file::Place, shared::Shared, space::Room, tier::SqliteTier};
 /// that needs it, and locked at once: it serves one handle of one process.
 ///
 /// # Errors
-/// [`ErrorKind::Config`](terrace_core::ErrorKind::Config) where another process or handle has the
+/// [`ErrorKind::Config`](terrace_tier::ErrorKind::Config) where another process or handle has the
 /// file, or its folder is not there.
 ///
 /// # Cost
@@ -20,7 +20,7 @@ use crate::{file::Place, shared::Shared, space::Room, tier::SqliteTier};
 /// for. Writes share transactions; one that changes a record or invalidates waits for the disk.
 ///
 /// ```
-/// # fn example() -> terrace_core::Result<()> {
+/// # fn example() -> terrace_tier::Result<()> {
 /// let sqlite = terrace_tier_sqlite::Sqlite::memory();
 /// # Ok(())
 /// # }
@@ -34,9 +34,9 @@ impl Sqlite {
     /// `path-shm` and `path-lock`.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](terrace_core::ErrorKind::Config) where the file is in use or the
-    /// folder is missing, [`ErrorKind::Denied`](terrace_core::ErrorKind::Denied) or
-    /// [`ErrorKind::ReadOnly`](terrace_core::ErrorKind::ReadOnly) where it cannot be written.
+    /// [`ErrorKind::Config`](terrace_tier::ErrorKind::Config) where the file is in use or the
+    /// folder is missing, [`ErrorKind::Denied`](terrace_tier::ErrorKind::Denied) or
+    /// [`ErrorKind::ReadOnly`](terrace_tier::ErrorKind::ReadOnly) where it cannot be written.
     pub fn file(path: impl AsRef<Path>) -> Result<Self> {
         Ok(Self::at(Place::lock(path.as_ref())?, Clock::system()))
     }
@@ -61,9 +61,9 @@ impl Backend for Sqlite {
         "sqlite"
     }
 
-    fn open(&self, space: &Space) -> Result<Arc<dyn Tier>> {
+    fn open(&self, space: &Namespace) -> Result<Arc<dyn Tier>> {
         let claim = self.0.spaces.claim(space)?;
-        Ok(Arc::new(SqliteTier::new(Room::new(space.clone(), Arc::clone(&self.0), claim))))
+        Ok(Arc::new(SqliteTier::new(NamespaceRow::new(space.clone(), Arc::clone(&self.0), claim))))
     }
 }
 

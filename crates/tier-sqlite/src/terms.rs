@@ -1,20 +1,20 @@
 //! The terms on which a namespace is used, as earlier runs of the program left them in the file.
 
 use sqlx::{Row, SqliteConnection};
-use terrace_core::{Error, ErrorKind, Result, Role, Space};
+use terrace_tier::{Error, ErrorKind, Namespace, Result, Role};
 
 /// Takes the terms of `space` for its row `id`, or tells what is against it. A higher schema number
 /// is a declared change of the type, and takes over; anything else that differs is another use of the
 /// same name.
 pub(crate) async fn agree(
     connection: &mut SqliteConnection,
-    space: &Space,
+    space: &Namespace,
     id: i64,
 ) -> std::result::Result<Result<()>, sqlx::Error> {
     let other_role: i64 = sqlx::query_scalar(
         "SELECT count(*) FROM spaces WHERE namespace = ? AND role <> ? AND level IS NOT NULL",
     )
-    .bind(&space.namespace)
+    .bind(&space.name)
     .bind(role(space.role))
     .fetch_one(&mut *connection)
     .await?;
@@ -47,11 +47,11 @@ pub(crate) async fn agree(
     Ok(Ok(()))
 }
 
-fn in_use(space: &Space, how: &str) -> Error {
+fn in_use(space: &Namespace, how: &str) -> Error {
     let message = format!(
         "namespace {:?} of this file was used {how}: give this cache another name, or raise its schema \
          number where the value type changed",
-        space.namespace
+        space.name
     );
     Error::new(ErrorKind::NamespaceInUse, message)
 }

@@ -3,10 +3,12 @@
 use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
-use terrace_core::{Error, ErrorKind, Gate, GateLimits, Op, Reply, Result, Role, Tier, TierKey, Trip};
+use terrace_tier::{
+    BatchCall, BatchLimits, Batcher, Error, ErrorKind, Op, Reply, Result, Role, Tier, TierKey,
+};
 use tokio::time::timeout;
 
-use crate::{error::typed, space::Room};
+use crate::{error::typed, space::NamespaceRow};
 
 /// The most operations of one transaction.
 const BATCH: usize = 256;
@@ -15,19 +17,19 @@ const QUEUE: usize = 100_000;
 
 /// One namespace in SQLite.
 pub(crate) struct SqliteTier {
-    room: Arc<Room>,
-    writes: Gate<Writes>,
+    room: Arc<NamespaceRow>,
+    writes: Batcher<Writes>,
 }
 
 /// Operations that write, in one transaction.
-struct Writes(Arc<Room>);
+struct Writes(Arc<NamespaceRow>);
 
 impl SqliteTier {
-    pub(crate) fn new(room: Room) -> Self {
+    pub(crate) fn new(room: NamespaceRow) -> Self {
         let room = Arc::new(room);
         let limits =
-            GateLimits { direct: 1, batch: BATCH, drains: 2, queue: QUEUE, budget: room.space.budget };
-        Self { writes: Gate::new(Writes(Arc::clone(&room)), limits), room }
+            BatchLimits { direct: 1, batch: BATCH, workers: 2, queue: QUEUE, budget: room.space.budget };
+        Self { writes: Batcher::new(Writes(Arc::clone(&room)), limits), room }
     }
 
     /// Whether the operation may turn out to change nothing.
@@ -51,7 +53,7 @@ impl SqliteTier {
     }
 }
 
-impl Trip for Writes {
+impl BatchCall for Writes {
     type Request = (TierKey, Op);
     type Reply = Reply;
 
@@ -68,6 +70,7 @@ impl Trip for Writes {
 #[async_trait]
 impl Tier for SqliteTier {
     async fn apply(&self, key: &TierKey, op: Op) -> Result<Reply> {
+        op.ensure_known()?;
         let reads = self.may_only_read(&op);
         let ask = [(key.clone(), op)];
         if reads {
@@ -86,6 +89,9 @@ impl Tier for SqliteTier {
     }
 
     async fn apply_many(&self, batch: Vec<(TierKey, Op)>) -> Vec<Result<Reply>> {
+        if let Some(unknown) = batch.iter().find_map(|(_, op)| op.ensure_known().err()) {
+            return batch.iter().map(|_| Err(unknown.clone())).collect();
+        }
         let budget = self.room.space.budget_for(batch.len());
         let reads = batch.iter().all(|(_, op)| self.may_only_read(op));
         let failed = match timeout(budget, self.many(&batch)).await {

@@ -11,21 +11,14 @@ use std::{
 
 use bytes::Bytes;
 use sqlx::{Connection, Executor, SqliteConnection, sqlite::SqliteConnectOptions};
-use terrace_core::{
-    Backend, Condition, Deadlines, ErrorKind, Level, Op, Order, Reply, Role, Space, Tier, TierKey, Timestamp,
+use terrace_tier::{
+    Backend, Condition, Deadlines, ErrorKind, Level, Namespace, Op, Order, Reply, Role, Tier, TierKey,
+    Timestamp,
 };
 use terrace_tier_sqlite::Sqlite;
 
-fn space(role: Role) -> Space {
-    Space {
-        namespace: "users".to_owned(),
-        tenant: None,
-        role,
-        level: Level::Fenced,
-        schema: 1,
-        shape: 7,
-        budget: Duration::from_secs(5),
-    }
+fn space(role: Role) -> Namespace {
+    Namespace::new("users", role).with_type(1, 7).with_budget(Duration::from_secs(5))
 }
 
 fn store(path: &Path) -> Arc<dyn Tier> {
@@ -64,7 +57,7 @@ async fn a_namespace_is_used_as_earlier_runs_used_it() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("terrace.db");
     // Each is a run of its own: the handle before it has ended.
-    let ready = async |change: fn(&mut Space)| {
+    let ready = async |change: fn(&mut Namespace)| {
         let mut space = space(Role::Store);
         change(&mut space);
         let tier = Sqlite::file(&path).expect("the only handle").open(&space).expect("a tier");

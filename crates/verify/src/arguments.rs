@@ -13,7 +13,7 @@ usage: cargo xtask verify [--seed N | --minutes N] [--from N] [--json]
        cargo xtask verify check FILE
 
   --seed N       replay one simulated seed; where it fails, shrink it and print what happens
-  --minutes N    simulate for one half of it and run on real servers for the other, instead of two
+  --minutes N    simulate for one half of it and run on real servers for the other, replaces of two
                  minutes each; with `--real`, all of it on real servers
   --from N       the first seed; otherwise one taken from the clock, which the table names
   --json         for machines

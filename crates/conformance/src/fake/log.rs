@@ -9,7 +9,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use terrace_core::{Follower, Notice, Op, Order, Reply, Space, TierKey, Version};
+use terrace_tier::{Follower, Namespace, Notice, Op, Order, Reply, TierKey, Version};
 use tokio::time::Instant;
 
 /// The log of a [`Fake`](crate::Fake), from [`Fake::log`](crate::Fake::log). It tells its followers
@@ -57,14 +57,14 @@ impl FakeLog {
         self.deliver();
         let _delivery = self.delivery.lock();
         if !self.state.lock().held {
-            self.each(|follower| follower.heard(Instant::now()));
+            self.each(|follower| follower.heartbeat(Instant::now()));
         }
     }
 
     /// What no log may do: says that it was heard, whatever it has still to tell.
     #[cfg(test)]
     pub(crate) fn beat_ahead(&self) {
-        self.each(|follower| follower.heard(Instant::now()));
+        self.each(|follower| follower.heartbeat(Instant::now()));
     }
 
     /// Tells all followers that the log has a gap; what was held back is in it.
@@ -91,24 +91,24 @@ impl FakeLog {
         if let Some(follower) = follower.upgrade() {
             follower.notice(&Notice::Lost);
             if !held {
-                follower.heard(Instant::now());
+                follower.heartbeat(Instant::now());
             }
         }
         origin
     }
 
     /// Appends a change; called under the lock of the data.
-    pub(crate) fn append(&self, origin: u64, space: &Space, key: &TierKey, version: Option<Version>) {
+    pub(crate) fn append(&self, origin: u64, space: &Namespace, key: &TierKey, version: Option<Version>) {
         let (tenant, key) = (space.tenant.clone(), key.bytes.clone());
         self.push(origin, space, Notice::Key { tenant, key, version });
     }
 
-    pub(crate) fn append_clear(&self, origin: u64, space: &Space) {
+    pub(crate) fn append_clear(&self, origin: u64, space: &Namespace) {
         self.push(origin, space, Notice::Clear { tenant: space.tenant.clone() });
     }
 
-    fn push(&self, origin: u64, space: &Space, notice: Notice) {
-        let namespace = space.namespace.clone();
+    fn push(&self, origin: u64, space: &Namespace, notice: Notice) {
+        let namespace = space.name.clone();
         self.state.lock().waiting.push_back(Told { origin, namespace, notice });
     }
 
@@ -146,13 +146,13 @@ impl FakeLog {
 pub(crate) fn told_version(op: &Op, reply: &Reply) -> Option<Option<Version>> {
     match (op, reply) {
         (Op::Put { order: Order::Follow(version), .. }, _) => Some(Some(*version)),
-        (Op::Put { order: Order::Open(_), .. }, _) => Some(None),
+        (Op::Put { order: Order::Unfenced(_), .. }, _) => Some(None),
         (Op::Put { order: Order::Author(_), .. }, Reply::Kept(version)) => Some(Some(*version)),
         (Op::Invalidate { version, .. }, _) => Some(*version),
         (Op::Remove { .. }, Reply::Done { version, .. }) => Some(Some(*version)),
         (Op::Expire { .. }, _) => Some(None),
         // A record that a fill created takes the place of an absence that others may keep.
-        (Op::Fill { fence, .. }, Reply::Kept(version)) if fence.token == terrace_core::Token::NONE => {
+        (Op::Fill { fence, .. }, Reply::Kept(version)) if fence.token == terrace_tier::Token::NONE => {
             Some(Some(*version))
         }
         _ => None,

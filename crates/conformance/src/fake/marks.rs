@@ -2,9 +2,9 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use terrace_core::{
-    Condition, Deadlines, Dropped, Level, Mark, Op, Order, Publication, Publish, Reply, Result, Role, Space,
-    State, Stored, Timestamp, Version,
+use terrace_tier::{
+    Condition, Deadlines, Invalidation, Level, Namespace, Op, Order, Publication, Publish, Reply, Result,
+    Role, State, Stored, Timestamp, Version, Watermark,
 };
 
 use super::{Data, Server, tier::FakeTier};
@@ -24,24 +24,24 @@ impl Publish for FakeTier {
 
 impl Server {
     /// What an answer says of the mark, of which it is part.
-    pub(crate) fn certify(&self, data: &mut Data, space: &Space, stored: Stored) -> Stored {
+    pub(crate) fn certify(&self, data: &mut Data, space: &Namespace, stored: Stored) -> Stored {
         if !matches!(space.level, Level::Bounded(_)) || space.role == Role::Store {
             return stored;
         }
-        let certified = self.mark(data, space).and_then(|(_, body)| Mark::certified_in(&body));
-        Stored { certified, ..stored }
+        let watermark = self.mark(data, space).and_then(|(_, body)| Watermark::version_in(&body));
+        stored.with_watermark(watermark)
     }
 
     /// The mark of a namespace: its version and bytes.
-    fn mark(&self, data: &mut Data, space: &Space) -> Option<(Version, Bytes)> {
-        let address = (self.hooks.address)(&Mark::space(space), &Mark::key(&space.namespace));
+    fn mark(&self, data: &mut Data, space: &Namespace) -> Option<(Version, Bytes)> {
+        let address = (self.hooks.address)(&Watermark::namespace(space), &Watermark::key(&space.name));
         let epoch = data.epochs.get(&(address.0.clone(), None)).copied();
         let cell = data.cells.get(&address).filter(|cell| Some(cell.epoch) == epoch)?;
         let alive = cell.state == State::Value && !cell.deadlines.is_expired(self.clock.now());
         alive.then(|| (cell.version, cell.bytes.clone()))
     }
 
-    fn publish(&self, data: &mut Data, space: &Space, publication: Publication) -> Reply {
+    fn publish(&self, data: &mut Data, space: &Namespace, publication: Publication) -> Reply {
         let Publication { mark, expected, body, drops, clears, tombstone_ttl } = publication;
         let found = self.mark(data, space).map(|(version, _)| version);
         let as_expected = match expected {
@@ -53,10 +53,10 @@ impl Server {
             return Reply::Refused(None);
         }
         for tenant in clears {
-            self.clear_all(data, &Space { tenant, ..space.clone() });
+            self.clear_all(data, &space.clone().with_tenant(tenant));
         }
-        for Dropped { tenant, key, version } in drops {
-            let space = Space { tenant, ..space.clone() };
+        for Invalidation { tenant, key, version } in drops {
+            let space = space.clone().with_tenant(tenant);
             self.step(data, &space, NOBODY, &key, &Op::Invalidate { version, tombstone_ttl });
         }
         let put = Op::Put {
@@ -65,20 +65,20 @@ impl Server {
             body: Some(body),
             tombstone_ttl,
         };
-        self.step(data, &Mark::space(space), NOBODY, &mark, &put)
+        self.step(data, &Watermark::namespace(space), NOBODY, &mark, &put)
     }
 
     /// Clears one tenant's copies, or those of all.
-    fn clear_all(&self, data: &mut Data, space: &Space) {
+    fn clear_all(&self, data: &mut Data, space: &Namespace) {
         let tenants: Vec<Option<String>> = match &space.tenant {
             Some(tenant) => vec![Some(tenant.clone())],
             None => {
-                let of_this = data.epochs.keys().filter(|(namespace, _)| *namespace == space.namespace);
+                let of_this = data.epochs.keys().filter(|(namespace, _)| *namespace == space.name);
                 of_this.map(|(_, tenant)| tenant.clone()).collect()
             }
         };
         for tenant in tenants {
-            (self.hooks.clear)(data, &Space { tenant, ..space.clone() });
+            (self.hooks.clear)(data, &space.clone().with_tenant(tenant));
         }
         self.log.append_clear(NOBODY, space);
     }
@@ -90,22 +90,14 @@ const NOBODY: u64 = 0;
 /// # Panics
 /// Where the fake itself is broken: nobody else is at the mark under its lock.
 pub(crate) fn move_mark(server: &Server, namespace: &str) -> Version {
-    let space = Space {
-        namespace: namespace.to_owned(),
-        tenant: None,
-        role: Role::Cache,
-        level: Level::Fenced,
-        schema: 0,
-        shape: 0,
-        budget: std::time::Duration::ZERO,
-    };
+    let space = Namespace::new(namespace.to_owned(), Role::Cache).with_budget(std::time::Duration::ZERO);
     let mut data = server.data.lock();
     let before = server.mark(&mut data, &space).map(|(version, _)| version);
-    let certified = before.unwrap_or(Version::NONE);
+    let watermark = before.unwrap_or(Version::NONE);
     let publication = Publication {
-        mark: Mark::key(namespace),
+        mark: Watermark::key(namespace),
         expected: before.map_or(Condition::Absent, Condition::Version),
-        body: Mark { holder: 1, certified, place: Bytes::new() }.encode(),
+        body: Watermark { holder: 1, version: watermark, place: Bytes::new() }.encode(),
         drops: Vec::new(),
         clears: if before.is_none() { vec![None] } else { Vec::new() },
         tombstone_ttl: std::time::Duration::from_secs(60),

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use terrace_core::{Backend, Clock, Result, Space, Spaces, Tier, Timestamp, Token, Version};
+use terrace_tier::{Backend, Clock, Namespace, NamespaceRegistry, Result, Tier, Timestamp, Token, Version};
 
 pub use log::FakeLog;
 #[cfg(test)]
@@ -23,7 +23,7 @@ use self::{process::Process, tier::FakeTier};
 use crate::calls::Calls;
 
 /// A server that is a map in this process: a cache tier and a store, as exact as
-/// [`transition`](terrace_core::transition), that can be taken down, slowed, stopped and robbed of its data.
+/// [`transition`](terrace_tier::transition), that can be taken down, slowed, stopped and robbed of its data.
 ///
 /// A clone is the same handle; [`another_handle`](Fake::another_handle) is what a second process
 /// would hold. It takes values of any size and evicts nothing
@@ -43,7 +43,7 @@ use crate::calls::Calls;
 #[derive(Clone)]
 pub struct Fake {
     server: Arc<Server>,
-    spaces: Arc<Spaces>,
+    spaces: Arc<NamespaceRegistry>,
     process: Process,
 }
 
@@ -199,7 +199,7 @@ impl Backend for Fake {
         &self.server.name
     }
 
-    fn open(&self, space: &Space) -> Result<Arc<dyn Tier>> {
+    fn open(&self, space: &Namespace) -> Result<Arc<dyn Tier>> {
         let claim = self.spaces.claim(space)?;
         Ok(Arc::new(FakeTier::new(Arc::clone(&self.server), space.clone(), self.process.clone(), claim)))
     }

@@ -7,9 +7,9 @@ use std::{
     time::Duration,
 };
 
-use terrace_core::{
+use terrace_tier::{
     Error, ErrorKind, Result, Token,
-    waiting::{Awaited, Inbox, Leases, Pace, Sight},
+    lease::{LeaseRef, LeaseStatus, LeaseTracker, Leases, PollInterval},
 };
 use tokio::{sync::watch, time::Instant};
 
@@ -19,7 +19,7 @@ use super::{Address, Server};
 #[derive(Clone)]
 pub(crate) struct Process {
     pub(crate) stopped: Arc<watch::Sender<bool>>,
-    pub(crate) inbox: Inbox<FakeLeases>,
+    pub(crate) inbox: LeaseTracker<FakeLeases>,
 }
 
 /// The signs of life that the server keeps.
@@ -37,13 +37,14 @@ pub(crate) struct FakeLeases {
     stopped: Arc<watch::Sender<bool>>,
 }
 
-const PACE: Pace = Pace { shortest: Duration::from_millis(10), longest: Duration::from_millis(100) };
+const PACE: PollInterval =
+    PollInterval { shortest: Duration::from_millis(10), longest: Duration::from_millis(100) };
 
 impl Process {
     pub(crate) fn new(server: &Arc<Server>) -> Self {
         let stopped = Arc::new(watch::Sender::new(false));
         let leases = FakeLeases { server: Arc::downgrade(server), stopped: Arc::clone(&stopped) };
-        Self { stopped, inbox: Inbox::new(leases, PACE) }
+        Self { stopped, inbox: LeaseTracker::new(leases, PACE) }
     }
 
     /// What a call goes through before it is carried out.
@@ -73,26 +74,26 @@ impl FakeLeases {
 impl Leases for FakeLeases {
     type Place = Address;
 
-    async fn look(&self, leases: &[Awaited<Address>]) -> Result<Vec<Sight>> {
+    async fn look(&self, leases: &[LeaseRef<Address>]) -> Result<Vec<LeaseStatus>> {
         let server = self.reached().await?;
         let (data, signs) = (server.data.lock(), server.signs.lock());
-        let sight = |lease: &Awaited<Address>| match signs.0.get(&lease.token) {
-            _ if !server.is_leased(&data, &lease.place, lease.token) => Sight::Changed,
-            Some(Sign::GivenBack) => Sight::Free,
-            Some(Sign::AliveUntil(end)) if Instant::now() < *end => Sight::Alive,
-            _ => Sight::Silent,
+        let sight = |lease: &LeaseRef<Address>| match signs.0.get(&lease.token) {
+            _ if !server.is_leased(&data, &lease.place, lease.token) => LeaseStatus::Changed,
+            Some(Sign::GivenBack) => LeaseStatus::Free,
+            Some(Sign::AliveUntil(end)) if Instant::now() < *end => LeaseStatus::Alive,
+            _ => LeaseStatus::Silent,
         };
         Ok(leases.iter().map(sight).collect())
     }
 
-    async fn sign(&self, leases: &[Awaited<Address>], life: Duration) -> Result<()> {
+    async fn sign(&self, leases: &[LeaseRef<Address>], life: Duration) -> Result<()> {
         let server = self.reached().await?;
-        let alive = |lease: &Awaited<Address>| (lease.token, Sign::AliveUntil(Instant::now() + life));
+        let alive = |lease: &LeaseRef<Address>| (lease.token, Sign::AliveUntil(Instant::now() + life));
         server.signs.lock().0.extend(leases.iter().map(alive));
         Ok(())
     }
 
-    async fn give_back(&self, lease: &Awaited<Address>) -> Result<()> {
+    async fn give_back(&self, lease: &LeaseRef<Address>) -> Result<()> {
         let server = self.reached().await?;
         server.signs.lock().0.insert(lease.token, Sign::GivenBack);
         Ok(())

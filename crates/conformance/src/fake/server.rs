@@ -8,9 +8,9 @@ use std::{
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use terrace_core::{
-    Cell, Change, Claim, Clock, Epoch, Error, ErrorKind, Level, Moment, Op, Reply, Result, Role, Space,
-    Spaces, TierKey, Token, Version, transition,
+use terrace_tier::{
+    Cell, Change, Clock, Epoch, Error, ErrorKind, Level, Moment, Namespace, NamespaceGuard,
+    NamespaceRegistry, Op, Reply, Result, Role, TierKey, Token, Version, transition,
 };
 use tokio::sync::watch;
 
@@ -23,8 +23,8 @@ use crate::calls::Counters;
 /// How the fake's parts work; tests of the suite put broken ones in.
 pub(crate) struct Hooks {
     pub(crate) transition: fn(Option<&Cell>, &Op, &Moment) -> (Change, Reply),
-    pub(crate) address: fn(&Space, &TierKey) -> Address,
-    pub(crate) clear: fn(&mut Data, &Space),
+    pub(crate) address: fn(&Namespace, &TierKey) -> Address,
+    pub(crate) clear: fn(&mut Data, &Namespace),
     pub(crate) batch: fn(Vec<Result<Reply>>) -> Vec<Result<Reply>>,
     pub(crate) told: fn(&Op, &Reply) -> Option<Option<Version>>,
     /// Whether a publication whose mark is not as expected is refused.
@@ -48,7 +48,7 @@ pub(crate) struct Server {
     pub(crate) data: Mutex<Data>,
     pub(crate) signs: Mutex<Signs>,
     /// The terms that all handles agreed on in `ready`, schema by schema.
-    pub(super) agreed: Spaces,
+    pub(super) agreed: NamespaceRegistry,
     /// The newest schema of each namespace: whoever has an older one is refused.
     pub(super) schemas: Mutex<HashMap<String, u32>>,
     pub(super) down: AtomicBool,
@@ -67,7 +67,7 @@ impl Server {
             hooks,
             data: Mutex::default(),
             signs: Mutex::default(),
-            agreed: Spaces::default(),
+            agreed: NamespaceRegistry::default(),
             schemas: Mutex::default(),
             down: AtomicBool::new(false),
             latency: Mutex::default(),
@@ -78,7 +78,7 @@ impl Server {
         }
     }
 
-    pub(crate) fn has_log(&self, space: &Space) -> bool {
+    pub(crate) fn has_log(&self, space: &Namespace) -> bool {
         self.logged.load(Ordering::SeqCst) && space.level != Level::Ttl
     }
 
@@ -92,7 +92,14 @@ impl Server {
     }
 
     /// One operation on one key, and its entry in the log.
-    pub(crate) fn step(&self, data: &mut Data, space: &Space, origin: u64, key: &TierKey, op: &Op) -> Reply {
+    pub(crate) fn step(
+        &self,
+        data: &mut Data,
+        space: &Namespace,
+        origin: u64,
+        key: &TierKey,
+        op: &Op,
+    ) -> Reply {
         let address = (self.hooks.address)(space, key);
         let epoch = match space.role {
             Role::Cache => *data.epochs.entry(scope(space)).or_insert_with(Epoch::random),
@@ -113,16 +120,16 @@ impl Server {
     }
 
     /// Agrees on the terms of a namespace: a higher schema takes it over.
-    pub(super) fn agree(&self, space: &Space) -> Result<Claim> {
+    pub(super) fn agree(&self, space: &Namespace) -> Result<NamespaceGuard> {
         let mut schemas = self.schemas.lock();
-        let newest = schemas.entry(space.namespace.clone()).or_insert(space.schema);
+        let newest = schemas.entry(space.name.clone()).or_insert(space.schema);
         if space.schema < *newest {
-            let message = format!("the namespace `{}` has schema {newest} by now", space.namespace);
+            let message = format!("the namespace `{}` has schema {newest} by now", space.name);
             return Err(Error::new(ErrorKind::NamespaceInUse, message));
         }
         *newest = space.schema;
-        let namespace = format!("{}, schema {newest}", space.namespace);
-        self.agreed.claim(&Space { namespace, ..space.clone() })
+        let namespace = format!("{}, schema {newest}", space.name);
+        self.agreed.claim(&space.clone().with_name(namespace))
     }
 
     /// What a call goes through before it is carried out.
@@ -146,10 +153,10 @@ impl Hooks {
     /// What the contract says.
     pub(crate) const TRUE: Self = Self {
         transition,
-        address: |space, key| (space.namespace.clone(), space.tenant.clone(), key.bytes.clone()),
+        address: |space, key| (space.name.clone(), space.tenant.clone(), key.bytes.clone()),
         clear: |data, space| {
             let is_meant = |tenant: &Option<String>| space.tenant.is_none() || *tenant == space.tenant;
-            data.epochs.retain(|(namespace, tenant), _| *namespace != space.namespace || !is_meant(tenant));
+            data.epochs.retain(|(namespace, tenant), _| *namespace != space.name || !is_meant(tenant));
         },
         batch: |replies| replies,
         told: told_version,
@@ -163,6 +170,6 @@ impl Default for Hooks {
     }
 }
 
-fn scope(space: &Space) -> (String, Option<String>) {
-    (space.namespace.clone(), space.tenant.clone())
+fn scope(space: &Namespace) -> (String, Option<String>) {
+    (space.name.clone(), space.tenant.clone())
 }

@@ -11,9 +11,10 @@ use std::{
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
-use terrace_core::{
-    Claim, Follower, InvalidationLog, Op, Publish, Reply, Result, Role, Space, Tier, TierKey, Token, Waits,
-    waiting::{Awaited, Ended, Hold},
+use terrace_tier::{
+    Follower, InvalidationLog, LeaseWaiter, Namespace, NamespaceGuard, Op, Publish, Reply, Result, Role,
+    Tier, TierKey, Token,
+    lease::{LeaseEnd, LeaseGuard, LeaseRef},
 };
 
 use super::{Address, Server, process::Process};
@@ -21,10 +22,10 @@ use crate::calls::Call;
 
 pub(crate) struct FakeTier {
     pub(crate) server: Arc<Server>,
-    pub(crate) space: Space,
+    pub(crate) space: Namespace,
     pub(crate) process: Process,
-    claim: Claim,
-    agreed: Mutex<Option<Claim>>,
+    claim: NamespaceGuard,
+    agreed: Mutex<Option<NamespaceGuard>>,
     /// The follower that its writes come from; zero for none.
     origin: AtomicU64,
 }
@@ -41,6 +42,7 @@ impl fmt::Debug for FakeTier {
 impl Tier for FakeTier {
     async fn apply(&self, key: &TierKey, op: Op) -> Result<Reply> {
         self.process.trip(&self.server).await?;
+        op.ensure_known()?;
         self.server.counters.add(Call::of(&op));
         self.server.counters.trip();
         let reply = self.step(key, &op);
@@ -54,6 +56,7 @@ impl Tier for FakeTier {
         }
         self.server.counters.trip();
         let answer = |(key, op): &(TierKey, Op)| {
+            op.ensure_known()?;
             self.server.counters.add(Call::of(op));
             Ok(self.step(key, op))
         };
@@ -101,18 +104,18 @@ impl Tier for FakeTier {
         if keeps_marks { Some(self) } else { None }
     }
 
-    fn waits(&self) -> Option<&dyn Waits> {
+    fn lease_waiter(&self) -> Option<&dyn LeaseWaiter> {
         Some(self)
     }
 }
 
-impl Waits for FakeTier {
-    fn hold(&self, key: &TierKey, token: Token) -> Hold {
-        self.process.inbox.hold(Awaited { place: self.place(key), token })
+impl LeaseWaiter for FakeTier {
+    fn hold(&self, key: &TierKey, token: Token) -> LeaseGuard {
+        self.process.inbox.hold(LeaseRef { place: self.place(key), token })
     }
 
-    fn wait(&self, key: &TierKey, token: Token) -> BoxFuture<'static, Result<Ended>> {
-        self.process.inbox.wait(Awaited { place: self.place(key), token })
+    fn wait(&self, key: &TierKey, token: Token) -> BoxFuture<'static, Result<LeaseEnd>> {
+        self.process.inbox.wait(LeaseRef { place: self.place(key), token })
     }
 }
 
@@ -123,7 +126,12 @@ impl InvalidationLog for FakeTier {
 }
 
 impl FakeTier {
-    pub(super) fn new(server: Arc<Server>, space: Space, process: Process, claim: Claim) -> Self {
+    pub(super) fn new(
+        server: Arc<Server>,
+        space: Namespace,
+        process: Process,
+        claim: NamespaceGuard,
+    ) -> Self {
         Self { server, space, process, claim, agreed: Mutex::default(), origin: AtomicU64::new(0) }
     }
 

@@ -24,7 +24,8 @@ use proptest::{
     test_runner::{Config, TestCaseError, TestError, TestRunner},
 };
 use proptest_state_machine::Sequential;
-use terrace_core::{Clock, Near, Role};
+use terrace_core::near::Near;
+use terrace_tier::{Clock, Role};
 
 use crate::{Fake, simulation::PlainNear, suite::Subject};
 use shape::Shape;
@@ -36,7 +37,7 @@ use truth::Truth;
 /// # Example
 /// ```
 /// use terrace_conformance::{Fake, machine::Machine, suite::Subject};
-/// use terrace_core::{Clock, Role};
+/// use terrace_tier::{Clock, Role};
 ///
 /// async fn mine() -> Subject {
 ///     let hand = Clock::manual();

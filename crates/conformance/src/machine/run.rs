@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use terrace_core::{BoxError, Error, ErrorKind, Item, Many, Near, Version};
+use terrace_core::{BoxError, Error, ErrorKind, Item, Many, Version, near::Near};
 use tokio::{runtime::Runtime, time::sleep};
 
 use super::{
@@ -107,7 +107,7 @@ impl<N: Near<u64, u64>> Stack<N> {
             }
             Act::LoadMany(keys, value) => {
                 let value = *value;
-                let load = |missing: terrace_core::Missing<u64>| async move {
+                let load = |missing: terrace_core::MissingKeys<u64>| async move {
                     let value = load(value).await?;
                     Ok::<_, BoxError>(missing.keys().iter().map(|key| (*key, value)).collect::<Vec<_>>())
                 };

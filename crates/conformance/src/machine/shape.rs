@@ -3,7 +3,7 @@
 use std::{fmt, time::Duration};
 
 use proptest::prelude::*;
-use terrace_core::Role;
+use terrace_tier::Role;
 
 use super::step::Act;
 

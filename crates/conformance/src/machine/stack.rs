@@ -4,9 +4,9 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use terrace_core::{
-    Backend, Builder, Cache, ErrorKind, InvalidationLog, Level, Near, Result, Role, Space, Tier, TierKey,
-    TierSettings, key::key_digest,
+    Backend, Builder, Cache, ErrorKind, Level, Result, TierSettings, key::key_digest, near::Near,
 };
+use terrace_tier::{InvalidationLog, Namespace, Role, Tier, TierKey};
 
 use super::{shape::Shape, step::Act};
 use crate::{Fake, Fault, Faulty, suite::Subject};
@@ -37,16 +37,8 @@ pub(super) fn probe(subject: &Subject) -> (bool, bool) {
 }
 
 /// Of copies; its budget is nobody's.
-fn space(namespace: String) -> Space {
-    Space {
-        namespace,
-        tenant: None,
-        role: Role::Cache,
-        level: Level::Fenced,
-        schema: 0,
-        shape: 0,
-        budget: PATIENCE,
-    }
+fn space(namespace: String) -> Namespace {
+    Namespace::new(namespace, Role::Cache).with_budget(PATIENCE)
 }
 
 impl<N: Near<u64, u64>> Stack<N> {
@@ -164,7 +156,7 @@ impl Backend for Handle {
         self.0.name()
     }
 
-    fn open(&self, space: &Space) -> Result<Arc<dyn Tier>> {
+    fn open(&self, space: &Namespace) -> Result<Arc<dyn Tier>> {
         self.0.open(space)
     }
 

@@ -80,7 +80,7 @@ impl Backend for Hoarder {
         "hoarder"
     }
 
-    fn open(&self, space: &Space) -> Result<Arc<dyn Tier>> {
+    fn open(&self, space: &Namespace) -> Result<Arc<dyn Tier>> {
         Ok(Arc::new(Hoarding { inner: self.0.open(space)?, read: Mutex::default() }))
     }
 }

@@ -6,9 +6,9 @@ mod parts;
 mod rules;
 
 use bytes::Bytes;
-use terrace_core::{
-    Backend, Cell, Change, Clock, Condition, Deadlines, Error, Fence, Moment, Op, Order, Reply, Result, Role,
-    Space, State, Tier, TierKey, Timestamp, Token, Version, transition,
+use terrace_tier::{
+    Backend, Cell, Change, Clock, Condition, Deadlines, Error, Fence, Moment, Namespace, Op, Order, Reply,
+    Result, Role, State, Tier, TierKey, Timestamp, Token, Version, transition,
 };
 
 use crate::{
@@ -24,7 +24,7 @@ fn subject(hooks: Hooks) -> Subject {
     let fake = Fake::with_hooks("broken", hand.clock(), hooks);
     let evicting = fake.clone();
     Subject::new(fake.clone()).second(fake.another_handle()).manual_clock(&hand).evict(move |space, key| {
-        evicting.evict(&space.namespace, &key.bytes);
+        evicting.evict(&space.name, &key.bytes);
         Box::pin(async {})
     })
 }

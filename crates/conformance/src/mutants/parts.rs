@@ -67,9 +67,9 @@ async fn clears_nothing() {
     assert!(oracle(subject(hooks()), Role::Cache, 1, 400).await.is_err());
 }
 
-fn clear_all_but(data: &mut Data, space: &Space, keep: State) {
+fn clear_all_but(data: &mut Data, space: &Namespace, keep: State) {
     data.cells.retain(|(namespace, tenant, _), cell| {
-        *namespace != space.namespace || *tenant != space.tenant || cell.state == keep
+        *namespace != space.name || *tenant != space.tenant || cell.state == keep
     });
 }
 
@@ -101,9 +101,8 @@ async fn takes_dead_values_for_older_ones() {
 
 #[tokio::test]
 async fn clears_no_tenant() {
-    let clear = |data: &mut Data, space: &Space| {
-        data.cells
-            .retain(|(namespace, tenant, _), _| *namespace != space.namespace || *tenant != space.tenant);
+    let clear = |data: &mut Data, space: &Namespace| {
+        data.cells.retain(|(namespace, tenant, _), _| *namespace != space.name || *tenant != space.tenant);
     };
     let hooks = Hooks { clear, ..Hooks::default() };
     caught(CACHE, "a_clear_without_a_tenant_is_one_of_all_tenants", subject(hooks)).await;
@@ -111,7 +110,7 @@ async fn clears_no_tenant() {
 
 #[tokio::test]
 async fn clears_every_namespace() {
-    let clear = |data: &mut Data, _: &Space| data.cells.clear();
+    let clear = |data: &mut Data, _: &Namespace| data.cells.clear();
     caught(CACHE, "namespaces_are_apart", subject(Hooks { clear, ..Hooks::default() })).await;
     caught(CACHE, "tenants_are_apart", subject(Hooks { clear, ..Hooks::default() })).await;
 }
@@ -122,7 +121,7 @@ fn at(namespace: String, key: impl Into<Bytes>) -> crate::fake::Address {
 
 #[tokio::test]
 async fn forgets_the_tenant() {
-    let address = |space: &Space, key: &TierKey| at(space.namespace.clone(), key.bytes.clone());
+    let address = |space: &Namespace, key: &TierKey| at(space.name.clone(), key.bytes.clone());
     let hooks = || Hooks { address, ..Hooks::default() };
     caught(CACHE, "tenants_are_apart", subject(hooks())).await;
     caught(STORE, "tenants_are_apart", subject(hooks())).await;
@@ -130,16 +129,16 @@ async fn forgets_the_tenant() {
 
 #[tokio::test]
 async fn takes_no_tenant_for_the_empty_one() {
-    let address = |space: &Space, key: &TierKey| {
-        (space.namespace.clone(), Some(space.tenant.clone().unwrap_or_default()), key.bytes.clone())
+    let address = |space: &Namespace, key: &TierKey| {
+        (space.name.clone(), Some(space.tenant.clone().unwrap_or_default()), key.bytes.clone())
     };
     caught(STORE, "tenants_are_apart", subject(Hooks { address, ..Hooks::default() })).await;
 }
 
 #[tokio::test]
 async fn joins_names_with_a_colon() {
-    let address = |space: &Space, key: &TierKey| {
-        let joined = [space.namespace.as_bytes(), b":", &key.bytes].concat();
+    let address = |space: &Namespace, key: &TierKey| {
+        let joined = [space.name.as_bytes(), b":", &key.bytes].concat();
         (String::new(), space.tenant.clone(), Bytes::from(joined))
     };
     caught(CACHE, "names_that_read_alike_are_apart", subject(Hooks { address, ..Hooks::default() })).await;
@@ -147,23 +146,23 @@ async fn joins_names_with_a_colon() {
 
 #[tokio::test]
 async fn forgets_the_namespace() {
-    let address = |space: &Space, key: &TierKey| (String::new(), space.tenant.clone(), key.bytes.clone());
+    let address = |space: &Namespace, key: &TierKey| (String::new(), space.tenant.clone(), key.bytes.clone());
     caught(STORE, "namespaces_are_apart", subject(Hooks { address, ..Hooks::default() })).await;
 }
 
 #[tokio::test]
 async fn confuses_keys() {
-    type Address = fn(&Space, &TierKey) -> crate::fake::Address;
+    type Address = fn(&Namespace, &TierKey) -> crate::fake::Address;
     let lossy: Address =
-        |space, key| at(space.namespace.clone(), String::from_utf8_lossy(&key.bytes).into_owned());
+        |space, key| at(space.name.clone(), String::from_utf8_lossy(&key.bytes).into_owned());
     let until_nul: Address = |space, key| {
         let end = key.bytes.iter().position(|byte| *byte == 0).unwrap_or(key.bytes.len());
-        at(space.namespace.clone(), key.bytes.slice(..end))
+        at(space.name.clone(), key.bytes.slice(..end))
     };
     let trimmed: Address =
-        |space, key| at(space.namespace.clone(), Bytes::copy_from_slice(key.bytes.trim_ascii()));
-    let any_case: Address = |space, key| at(space.namespace.clone(), key.bytes.to_ascii_lowercase());
-    let cut: Address = |space, key| at(space.namespace.clone(), key.bytes.slice(..key.bytes.len().min(2704)));
+        |space, key| at(space.name.clone(), Bytes::copy_from_slice(key.bytes.trim_ascii()));
+    let any_case: Address = |space, key| at(space.name.clone(), key.bytes.to_ascii_lowercase());
+    let cut: Address = |space, key| at(space.name.clone(), key.bytes.slice(..key.bytes.len().min(2704)));
     for address in [lossy, until_nul, trimmed, any_case, cut] {
         let hooks = Hooks { address, ..Hooks::default() };
         caught(STORE, "hostile_keys_are_keys_like_any_other", subject(hooks)).await;
@@ -200,7 +199,7 @@ async fn confuses_the_answers_of_a_batch() {
 async fn lets_a_lease_survive_its_eviction() {
     let broken: Rule = |cell, op, moment| match (cell, op) {
         (None, Op::Fill { fence, version, deadlines, body }) if fence.token != Token::NONE => {
-            let order = Order::Open(*version);
+            let order = Order::Unfenced(*version);
             let (deadlines, body) = (*deadlines, body.clone());
             let tombstone_ttl = std::time::Duration::ZERO;
             transition(None, &Op::Put { order, deadlines, body, tombstone_ttl }, moment)
@@ -215,7 +214,7 @@ async fn lets_a_lease_survive_its_eviction() {
 async fn lets_a_late_put_in_after_an_eviction() {
     let broken: Rule = |cell, op, moment| {
         let op = with_order(op, |order| match order {
-            Order::Follow(version) if cell.is_none() => Order::Open(version),
+            Order::Follow(version) if cell.is_none() => Order::Unfenced(version),
             other => other,
         });
         transition(cell, &op, moment)
@@ -239,8 +238,8 @@ impl Backend for Careless {
         "careless"
     }
 
-    fn open(&self, space: &Space) -> Result<std::sync::Arc<dyn Tier>, Error> {
-        self.0.another_handle().open(&Space { role: Role::Cache, ..space.clone() })
+    fn open(&self, space: &Namespace) -> Result<std::sync::Arc<dyn Tier>, Error> {
+        self.0.another_handle().open(&space.clone().with_role(Role::Cache))
     }
 }
 
@@ -268,7 +267,7 @@ async fn revives_a_fill_that_a_clear_overtook() {
 #[tokio::test]
 async fn gives_answers_to_others() {
     // One cell for a whole namespace: every read finds the last write of all keys.
-    let address = |space: &Space, _: &TierKey| at(space.namespace.clone(), Bytes::new());
+    let address = |space: &Namespace, _: &TierKey| at(space.name.clone(), Bytes::new());
     let hooks = Hooks { address, ..Hooks::default() };
     caught(STORE, "ten_thousand_operations_at_once_get_their_own_answers", subject(hooks)).await;
 }
@@ -328,7 +327,7 @@ impl Backend for TornBackend {
         "torn"
     }
 
-    fn open(&self, space: &Space) -> Result<std::sync::Arc<dyn Tier>> {
+    fn open(&self, space: &Namespace) -> Result<std::sync::Arc<dyn Tier>> {
         Ok(std::sync::Arc::new(Torn(self.0.open(space)?)))
     }
 }

@@ -28,7 +28,7 @@ fn whole_seconds(deadlines: Deadlines) -> Deadlines {
 rules! {
     accepts_a_fill_on_absence: CACHE absence_rejects_a_fill => |cell, op, moment| match (cell, op) {
         (None, Op::Fill { fence, .. }) => {
-            let lease = Op::Lease { token: fence.token, ttl: std::time::Duration::from_secs(9), over: None, instead: Token::NONE };
+            let lease = Op::Lease { token: fence.token, ttl: std::time::Duration::from_secs(9), over: None, replaces: Token::NONE };
             let (change, _) = transition(None, &lease, moment);
             let Change::Write(lease) = change else { return transition(None, op, moment) };
             transition(Some(&lease), op, moment)
@@ -62,15 +62,15 @@ rules! {
     };
     replaces_no_lease: CACHE a_lease_instead_of_the_living_one_replaces_it => |cell, op, moment| match op {
         Op::Lease { token, ttl, over, .. } => {
-            let lease = Op::Lease { token: *token, ttl: *ttl, over: *over, instead: Token::NONE };
+            let lease = Op::Lease { token: *token, ttl: *ttl, over: *over, replaces: Token::NONE };
             transition(cell, &lease, moment)
         }
         _ => transition(cell, op, moment),
     };
     replaces_any_lease_in_the_place_of_one: CACHE a_lease_instead_of_another_one_is_shared => |cell, op, moment| match op {
-        Op::Lease { token, ttl, over, instead } if *instead != Token::NONE => {
-            let instead = cell.map_or(Token::NONE, |cell| cell.token);
-            transition(cell, &Op::Lease { token: *token, ttl: *ttl, over: *over, instead }, moment)
+        Op::Lease { token, ttl, over, replaces } if *replaces != Token::NONE => {
+            let replaces = cell.map_or(Token::NONE, |cell| cell.token);
+            transition(cell, &Op::Lease { token: *token, ttl: *ttl, over: *over, replaces }, moment)
         }
         _ => transition(cell, op, moment),
     };
@@ -135,7 +135,7 @@ rules! {
         _ => transition(cell, op, moment),
     };
     keeps_the_lease_in_an_open_put: CACHE an_open_put_kills_the_lease => |cell, op, moment| match (cell, op) {
-        (Some(old), Op::Put { order: Order::Open(_), .. }) => {
+        (Some(old), Op::Put { order: Order::Unfenced(_), .. }) => {
             edit_written(transition(cell, op, moment), |new| new.token = old.token)
         }
         _ => transition(cell, op, moment),
@@ -151,9 +151,9 @@ rules! {
         _ => transition(cell, op, moment),
     };
     leases_over_any_value: CACHE a_lease_over_a_value_lets_it_be_replaced => |cell, op, moment| match op {
-        Op::Lease { token, ttl, over: Some(_), instead } => {
+        Op::Lease { token, ttl, over: Some(_), replaces } => {
             let over = cell.map(|cell| cell.version);
-            transition(cell, &Op::Lease { token: *token, ttl: *ttl, over, instead: *instead }, moment)
+            transition(cell, &Op::Lease { token: *token, ttl: *ttl, over, replaces: *replaces }, moment)
         }
         _ => transition(cell, op, moment),
     };
@@ -167,7 +167,7 @@ rules! {
     lets_a_late_put_insert: CACHE a_follow_put_inserts_nothing_where_nothing_is => |cell, op, moment| {
         let op = match cell {
             None => with_order(op, |order| match order {
-                Order::Follow(version) => Order::Open(version),
+                Order::Follow(version) => Order::Unfenced(version),
                 other => other,
             }),
             Some(_) => op.clone(),
@@ -176,14 +176,14 @@ rules! {
     };
     lets_a_late_put_replace_a_tombstone: CACHE a_late_follow_put_does_not_undo_a_remove => |cell, op, moment| {
         let op = with_order(op, |order| match order {
-            Order::Follow(version) if cell.is_some_and(|cell| cell.state == State::Tombstone) => Order::Open(version),
+            Order::Follow(version) if cell.is_some_and(|cell| cell.state == State::Tombstone) => Order::Unfenced(version),
             other => other,
         });
         transition(cell, &op, moment)
     };
     lets_a_late_put_replace_a_newer_value: CACHE a_follow_put_replaces_nothing_newer => |cell, op, moment| {
         let op = with_order(op, |order| match order {
-            Order::Follow(version) if cell.is_some_and(|cell| cell.state == State::Value) => Order::Open(version),
+            Order::Follow(version) if cell.is_some_and(|cell| cell.state == State::Value) => Order::Unfenced(version),
             other => other,
         });
         transition(cell, &op, moment)
@@ -203,7 +203,7 @@ rules! {
         }
     };
     refuses_an_older_open_put: CACHE an_open_put_is_kept_whatever_is_there => |cell, op, moment| match (cell, op) {
-        (Some(cell), Op::Put { order: Order::Open(version), .. }) if cell.version > *version => {
+        (Some(cell), Op::Put { order: Order::Unfenced(version), .. }) if cell.version > *version => {
             (Change::Keep, Reply::Refused(None))
         }
         _ => transition(cell, op, moment),

@@ -1,14 +1,14 @@
 //! What is kept in which tier.
 
-use terrace_core::{Admission, Keeping};
+use terrace_core::policy::{Admission, AdmitContext};
 
 use crate::suite::{Outcome, ensure};
 
-fn keepings() -> impl Iterator<Item = Keeping<'static>> {
+fn keepings() -> impl Iterator<Item = AdmitContext<'static>> {
     let sizes = [None, Some(0), Some(1), Some(1 << 10), Some(1 << 20), Some(usize::MAX)];
     let tiers = ["near", "redis", "postgres", "", "a tier of a name that nobody has thought of"];
     let of = move |namespace| {
-        tiers.into_iter().flat_map(move |tier| sizes.map(|size| Keeping::new(namespace, tier, size)))
+        tiers.into_iter().flat_map(move |tier| sizes.map(|size| AdmitContext::new(namespace, tier, size)))
     };
     ["users", ""].into_iter().flat_map(of)
 }

@@ -58,12 +58,12 @@ impl std::error::Error for Broken {}
 /// ```
 /// use std::time::Duration;
 /// use terrace_conformance::policy;
-/// use terrace_core::{Expiry, Lifetime, Writing};
+/// use terrace_core::policy::{Expiry, Lifetime, WriteContext};
 ///
 /// struct Daily;
 ///
 /// impl Expiry for Daily {
-///     fn lifetime(&self, writing: &Writing) -> Lifetime {
+///     fn lifetime(&self, writing: &WriteContext) -> Lifetime {
 ///         Lifetime::fresh(writing.ttl.unwrap_or(Duration::from_secs(24 * 3600)))
 ///     }
 /// }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use terrace_core::{Expiry, OnStale, StaleHit, Writing};
+use terrace_core::policy::{Expiry, OnStale, StaleHit, WriteContext};
 
 use crate::suite::{Outcome, ensure, ensure_eq};
 
@@ -21,9 +21,10 @@ const TIMES: [Duration; 8] = [
 /// The whole range of the chance that a write is given: 0 up to 1.
 const CHANCES: [f64; 5] = [0.0, 0.25, 0.5, 0.75, 1.0 - f64::EPSILON];
 
-fn writings(chance: f64) -> Vec<Writing> {
+fn writings(chance: f64) -> Vec<WriteContext> {
     let lives = TIMES.into_iter().map(Some).chain([None]);
-    let of = |ttl| [Writing::value(), Writing::absent()].map(|w| w.with_ttl(ttl).with_chance(chance));
+    let of =
+        |ttl| [WriteContext::value(), WriteContext::absent()].map(|w| w.with_ttl(ttl).with_chance(chance));
     lives.flat_map(of).collect()
 }
 
@@ -49,9 +50,9 @@ pub(super) fn a_life_of_its_own_is_not_exceeded(policy: &dyn Expiry) -> Outcome 
 }
 
 pub(super) fn chance_does_not_decide_whether_an_entry_is_kept(policy: &dyn Expiry) -> Outcome {
-    let kept = |writing: &Writing| !policy.lifetime(writing).fresh.is_zero();
+    let kept = |writing: &WriteContext| !policy.lifetime(writing).fresh.is_zero();
     // Of less than a millisecond nothing may be left.
-    let long = |writing: &Writing| writing.ttl.is_none_or(|ttl| ttl > Duration::from_millis(1));
+    let long = |writing: &WriteContext| writing.ttl.is_none_or(|ttl| ttl > Duration::from_millis(1));
     for writing in writings(0.0).into_iter().filter(long) {
         for chance in CHANCES {
             let other = writing.clone().with_chance(chance);
@@ -92,7 +93,7 @@ pub(super) fn a_cap_never_extends(policy: &dyn Expiry) -> Outcome {
 
 /// A policy that brings a freshness policy means its stale time to be used by it.
 pub(super) fn a_stale_time_of_its_own_is_used(policy: &dyn Expiry) -> Outcome {
-    let stale = policy.lifetime(&Writing::value()).stale;
+    let stale = policy.lifetime(&WriteContext::value()).stale;
     let Some(freshness) = policy.freshness() else { return Ok(()) };
     let hit = StaleHit::new(Duration::ZERO, stale, true);
     let used = freshness.on_stale(&hit) != OnStale::Miss || freshness.on_error(&hit);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use terrace_core::{Freshness, OnStale, StaleHit};
+use terrace_core::policy::{Freshness, OnStale, StaleHit};
 
 use crate::suite::{Outcome, ensure, ensure_eq};
 

@@ -1,6 +1,6 @@
 //! The list of the cases: the only place that names them all.
 
-use terrace_core::{Admission, Expiry, Freshness, Stampede, WritePolicy};
+use terrace_core::policy::{Admission, Expiry, Freshness, Stampede, WritePolicy};
 
 use super::{Case, admission, expiry, freshness, stampede, write};
 
@@ -73,12 +73,12 @@ macro_rules! __policy_tests {
 /// of its name.
 ///
 /// ```
-/// use terrace_core::{Admission, Keeping};
+/// use terrace_core::policy::{Admission, AdmitContext};
 ///
 /// struct NotInRedis;
 ///
 /// impl Admission for NotInRedis {
-///     fn admits(&self, keeping: &Keeping<'_>) -> bool {
+///     fn admits(&self, keeping: &AdmitContext<'_>) -> bool {
 ///         keeping.tier != "redis"
 ///     }
 /// }

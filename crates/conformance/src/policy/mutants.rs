@@ -8,9 +8,9 @@ use std::{
     time::Duration,
 };
 
-use terrace_core::{
-    Admission, Coalesce, Copies, Expiry, Freshness, Keeping, Lifetime, OnStale, StaleHit, Stampede,
-    WritePlan, WritePolicy, Writing,
+use terrace_core::policy::{
+    Admission, AdmitContext, Coalesce, Copies, Expiry, Freshness, Lifetime, OnStale, StaleHit, Stampede,
+    WriteContext, WritePlan, WritePolicy,
 };
 
 use super::{ADMISSION, Broken, Case, EXPIRY, FRESHNESS, STAMPEDE, WRITE, check};
@@ -19,7 +19,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 /// A policy made of functions; each mutant has one that is wrong.
 struct Made {
-    lifetime: fn(&Writing) -> Lifetime,
+    lifetime: fn(&WriteContext) -> Lifetime,
     cap: fn(Duration, f64) -> Duration,
     freshness: Option<Stale>,
 }
@@ -33,12 +33,12 @@ struct Stale {
 const SOUND: Made = Made { lifetime: sound_life, cap: |ttl, _| ttl, freshness: None };
 const STRICT: Stale = Stale { on_stale: |_| OnStale::Miss, on_error: |_| false };
 
-fn sound_life(writing: &Writing) -> Lifetime {
+fn sound_life(writing: &WriteContext) -> Lifetime {
     Lifetime::fresh(writing.ttl.unwrap_or(MINUTE))
 }
 
 impl Expiry for Made {
-    fn lifetime(&self, writing: &Writing) -> Lifetime {
+    fn lifetime(&self, writing: &WriteContext) -> Lifetime {
         (self.lifetime)(writing)
     }
 
@@ -61,8 +61,8 @@ impl Freshness for Stale {
     }
 }
 
-impl<F: Fn(&Keeping<'_>) -> bool + Send + Sync + 'static> Admission for Answer<F> {
-    fn admits(&self, keeping: &Keeping<'_>) -> bool {
+impl<F: Fn(&AdmitContext<'_>) -> bool + Send + Sync + 'static> Admission for Answer<F> {
+    fn admits(&self, keeping: &AdmitContext<'_>) -> bool {
         (self.0)(keeping)
     }
 }
@@ -109,21 +109,21 @@ fn caught<P: ?Sized>(cases: &[Case<P>], name: &str, policy: &P) {
 fn sound_policies_pass() {
     check(EXPIRY, &SOUND).unwrap();
     check(FRESHNESS, &STRICT).unwrap();
-    check(ADMISSION, &Answer(|_: &Keeping<'_>| true)).unwrap();
+    check(ADMISSION, &Answer(|_: &AdmitContext<'_>| true)).unwrap();
 }
 
 #[test]
 fn expiry_policies_that_panic_are_caught() {
-    let lifetime = |writing: &Writing| Lifetime::fresh(writing.ttl.unwrap_or(MINUTE).mul_f64(1.5));
+    let lifetime = |writing: &WriteContext| Lifetime::fresh(writing.ttl.unwrap_or(MINUTE).mul_f64(1.5));
     caught(EXPIRY, "any_time_is_answered", &Made { lifetime, ..SOUND });
     caught(EXPIRY, "any_time_is_answered", &Made { cap: |ttl, _| ttl + MINUTE, ..SOUND });
 }
 
 #[test]
 fn a_life_that_the_entry_did_not_ask_for_is_caught() {
-    let lifetime = |_: &Writing| Lifetime::fresh(MINUTE);
+    let lifetime = |_: &WriteContext| Lifetime::fresh(MINUTE);
     caught(EXPIRY, "a_life_of_its_own_is_not_exceeded", &Made { lifetime, ..SOUND });
-    let lifetime = |writing: &Writing| {
+    let lifetime = |writing: &WriteContext| {
         Lifetime::fresh(
             sound_life(writing).fresh.saturating_add(Duration::from_secs(1).mul_f64(writing.chance)),
         )
@@ -133,7 +133,7 @@ fn a_life_that_the_entry_did_not_ask_for_is_caught() {
 
 #[test]
 fn jitter_that_leaves_nothing_is_caught() {
-    let lifetime = |writing: &Writing| match writing.chance > 0.9 {
+    let lifetime = |writing: &WriteContext| match writing.chance > 0.9 {
         true => Lifetime::fresh(Duration::ZERO),
         false => sound_life(writing),
     };
@@ -142,7 +142,7 @@ fn jitter_that_leaves_nothing_is_caught() {
 
 #[test]
 fn a_life_by_a_chance_of_its_own_is_caught() {
-    let lifetime = |writing: &Writing| {
+    let lifetime = |writing: &WriteContext| {
         static TURN: AtomicBool = AtomicBool::new(false);
         let whole = sound_life(writing).fresh;
         Lifetime::fresh(if TURN.fetch_xor(true, Ordering::Relaxed) { whole } else { whole / 2 })
@@ -152,7 +152,7 @@ fn a_life_by_a_chance_of_its_own_is_caught() {
 
 #[test]
 fn stale_absences_are_caught() {
-    let lifetime = |writing: &Writing| Lifetime { stale: MINUTE, ..sound_life(writing) };
+    let lifetime = |writing: &WriteContext| Lifetime { stale: MINUTE, ..sound_life(writing) };
     caught(EXPIRY, "an_absence_is_never_stale", &Made { lifetime, ..SOUND });
 }
 
@@ -207,10 +207,10 @@ fn a_refresh_that_nobody_can_make_is_caught() {
 #[test]
 fn admission_that_panics_or_wavers_is_caught() {
     let overflows =
-        Answer(|keeping: &Keeping<'_>| keeping.size_bytes.unwrap_or(0).checked_add(1).unwrap() > 0);
+        Answer(|keeping: &AdmitContext<'_>| keeping.size_bytes.unwrap_or(0).checked_add(1).unwrap() > 0);
     caught(ADMISSION, "any_value_is_answered", &overflows);
     let turn = Flip::default();
-    let wavers = Answer(move |_: &Keeping<'_>| !turn.flip());
+    let wavers = Answer(move |_: &AdmitContext<'_>| !turn.flip());
     caught(ADMISSION, "what_was_admitted_is_admitted_again", &wavers);
 }
 

@@ -1,6 +1,6 @@
 //! The sharing of loads.
 
-use terrace_core::Stampede;
+use terrace_core::policy::Stampede;
 
 use crate::suite::{Outcome, ensure_eq};
 

@@ -1,6 +1,6 @@
 //! The way of a put.
 
-use terrace_core::{Copies, WritePolicy};
+use terrace_core::policy::{Copies, WritePolicy};
 
 use crate::suite::{Outcome, ensure, ensure_eq};
 

@@ -13,8 +13,9 @@ use std::{
 use bytes::Bytes;
 use futures_util::FutureExt;
 use parking_lot::Mutex;
-use terrace_core::{
-    Error, ErrorKind, Notice, Op, Publication, Reply, Result, Role, Space, Tier, TierKey, waiting::Sight,
+use terrace_tier::{
+    Error, ErrorKind, Namespace, Notice, Op, Publication, Reply, Result, Role, Tier, TierKey,
+    lease::LeaseStatus,
 };
 
 use super::{
@@ -75,7 +76,7 @@ pub(super) enum Ask {
 #[derive(Clone)]
 pub(super) struct Target {
     pub(super) tier: Arc<dyn Tier>,
-    pub(super) space: Arc<Space>,
+    pub(super) space: Arc<Namespace>,
     /// What changes are appended to.
     pub(super) log: Arc<Logbook>,
     /// Where the leases of its keys are waited for.
@@ -92,7 +93,7 @@ pub(super) enum Answer {
     News(Result<Option<(Vec<Notice>, Bytes)>>),
     Joined(Result<Cursor>),
     Read(Result<Round>),
-    Sights(Result<Vec<Sight>>),
+    Sights(Result<Vec<LeaseStatus>>),
 }
 
 impl Answer {

@@ -10,13 +10,13 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use terrace_core::{BoxError, Cache, Cached, Level, Missing, Result, Version};
+use terrace_core::{BoxError, Cache, Cached, Level, MissingKeys, Result, Version};
 use tokio::time::sleep;
 
 use super::{
     GRAIN,
     near::PlainNear,
-    plan::{Act, Pace, Stack},
+    plan::{Act, LoaderPace, Stack},
     recorder::Recorder,
 };
 use crate::history::{At, End, Fact, Key, Newness, Process, Read, Wish};
@@ -141,7 +141,7 @@ impl Client {
     }
 
     /// A load; over a store it is also a write of what it offers, where nothing is there.
-    async fn load(&self, via: &Via, key: Key, pace: Pace) {
+    async fn load(&self, via: &Via, key: Key, pace: LoaderPace) {
         let asked = self.ask(via, true);
         let offered = Arc::new(Mutex::new(None));
         let load = |_| {
@@ -172,22 +172,22 @@ impl Client {
     fn loader(
         &self,
         key: Key,
-        pace: Pace,
+        pace: LoaderPace,
     ) -> impl Future<Output = Result<Option<u64>, BoxError>> + Send + use<> {
         let (recorder, stored) = (Arc::clone(&self.recorder), self.stack.store);
         async move {
             let look = || if stored { Some(recorder.offer()) } else { recorder.origin(key) };
             let value = match pace {
-                Pace::Early(millis) => {
+                LoaderPace::Early(millis) => {
                     let value = look();
                     pause(millis).await;
                     value
                 }
-                Pace::Late(millis) => {
+                LoaderPace::Late(millis) => {
                     pause(millis).await;
                     look()
                 }
-                Pace::Fails(millis) => {
+                LoaderPace::Fails(millis) => {
                     pause(millis).await;
                     return Err("the origin is away".into());
                 }
@@ -199,9 +199,9 @@ impl Client {
         }
     }
 
-    async fn load_many(&self, via: &Via, from: u64, to: u64, pace: Pace) {
+    async fn load_many(&self, via: &Via, from: u64, to: u64, pace: LoaderPace) {
         let (asked, keys) = (self.ask(via, true), (from..to).collect::<Vec<_>>());
-        let load = |missing: Missing<u64>| {
+        let load = |missing: MissingKeys<u64>| {
             let loads = missing.keys().iter().map(|&key| {
                 let load = self.loader(key, pace);
                 async move { load.await.map(|item| (key, item)) }
@@ -303,7 +303,7 @@ impl Client {
         for key in keys.clone() {
             Arc::clone(&self).act(Act::Get(key), None).await;
             if !self.stack.is_linear() {
-                Arc::clone(&self).act(Act::Refresh(key, Pace::Late(0)), None).await;
+                Arc::clone(&self).act(Act::Refresh(key, LoaderPace::Late(0)), None).await;
             }
         }
         if !self.stack.is_linear() {

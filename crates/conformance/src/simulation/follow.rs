@@ -7,7 +7,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use terrace_core::{Follower, Notice};
+use terrace_tier::{Follower, Notice};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
@@ -179,7 +179,7 @@ impl Reader {
                 Ok(complete) => {
                     hub.tell_all(round.into_entries());
                     if complete {
-                        hub.ears().iter().for_each(|(_, follower)| follower.heard(sent));
+                        hub.ears().iter().for_each(|(_, follower)| follower.heartbeat(sent));
                         if hub.is_nearest() {
                             let process = hub.link.process;
                             hub.network.recorder.fact(Fact::Followed { process, until: at });

@@ -4,9 +4,9 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
-use terrace_core::{
-    Error, ErrorKind, Result, Space, TierKey, Timestamp, Token,
-    waiting::{Awaited, Ended, Herald, Inbox, Leases, Pace, Sight},
+use terrace_tier::{
+    Error, ErrorKind, Namespace, Result, TierKey, Timestamp, Token,
+    lease::{LeaseEnd, LeaseNotifier, LeaseRef, LeaseStatus, LeaseTracker, Leases, PollInterval},
 };
 
 use super::{
@@ -16,7 +16,8 @@ use super::{
 use crate::{Fake, fake::Address};
 
 /// As that of Redis: it announces.
-const PACE: Pace = Pace { shortest: Duration::from_millis(100), longest: Duration::from_millis(150) };
+const PACE: PollInterval =
+    PollInterval { shortest: Duration::from_millis(100), longest: Duration::from_millis(150) };
 
 /// The part of a server at which processes wait.
 pub(super) struct Desk {
@@ -41,11 +42,11 @@ enum Sign {
 #[derive(Clone)]
 pub(super) struct Listener {
     pub(super) link: Link,
-    pub(super) herald: Herald<WiredLeases>,
+    pub(super) herald: LeaseNotifier<WiredLeases>,
 }
 
 /// A lease at a server.
-pub(super) type Lease = Awaited<Address>;
+pub(super) type Lease = LeaseRef<Address>;
 
 impl Desk {
     pub(super) fn new(fake: Fake) -> Arc<Self> {
@@ -61,17 +62,17 @@ impl Desk {
     }
 
     /// Looks at leases, and notes who waits for them.
-    pub(super) fn look(&self, leases: &[Lease], listener: &Listener) -> Vec<Sight> {
+    pub(super) fn look(&self, leases: &[Lease], listener: &Listener) -> Vec<LeaseStatus> {
         let now = self.fake.now();
         let mut book = self.book.lock();
         let sight = |Lease { place, token }: &Lease| {
             if !self.fake.is_leased(place, *token) {
-                return Sight::Changed;
+                return LeaseStatus::Changed;
             }
             let sight = match book.signs.get(token) {
-                Some(Sign::GivenBack) => return Sight::Free,
-                Some(Sign::AliveUntil(end)) if now < *end => Sight::Alive,
-                _ => Sight::Silent,
+                Some(Sign::GivenBack) => return LeaseStatus::Free,
+                Some(Sign::AliveUntil(end)) if now < *end => LeaseStatus::Alive,
+                _ => LeaseStatus::Silent,
             };
             let (_, listeners) = book.awaited.entry(*token).or_insert_with(|| (place.clone(), Vec::new()));
             listeners.retain(|known| known.link.slot != listener.link.slot);
@@ -93,14 +94,14 @@ impl Desk {
         let awaited = book.awaited.remove(&lease.token);
         drop(book);
         for listener in awaited.into_iter().flat_map(|(_, listeners)| listeners) {
-            network.push(Push { listener, token: lease.token, ended: Ended::Free });
+            network.push(Push { listener, token: lease.token, ended: LeaseEnd::Free });
         }
     }
 
     /// Announces the leases of a key that are no more.
-    pub(super) fn announce(&self, space: &Space, key: &TierKey, network: &Network) {
+    pub(super) fn announce(&self, space: &Namespace, key: &TierKey, network: &Network) {
         let of_key = |(namespace, tenant, bytes): &Address| {
-            *namespace == space.namespace && *tenant == space.tenant && *bytes == key.bytes
+            *namespace == space.name && *tenant == space.tenant && *bytes == key.bytes
         };
         let mut book = self.book.lock();
         let ended: Vec<_> = book
@@ -110,7 +111,7 @@ impl Desk {
         drop(book);
         for (token, (_, listeners)) in ended {
             for listener in listeners {
-                network.push(Push { listener, token, ended: Ended::Changed });
+                network.push(Push { listener, token, ended: LeaseEnd::Changed });
             }
         }
     }
@@ -125,9 +126,9 @@ pub(super) struct WiredLeases {
 
 impl WiredLeases {
     /// The inbox of a process at a server.
-    pub(super) fn inbox(network: &Arc<Network>, link: Link, desk: &Arc<Desk>) -> Inbox<Self> {
+    pub(super) fn inbox(network: &Arc<Network>, link: Link, desk: &Arc<Desk>) -> LeaseTracker<Self> {
         let (network, desk) = (Arc::clone(network), Arc::clone(desk));
-        Inbox::hearing(|herald| Self { network, desk, listener: Listener { link, herald } }, PACE)
+        LeaseTracker::hearing(|herald| Self { network, desk, listener: Listener { link, herald } }, PACE)
     }
 
     async fn ask(&self, ask: Ask) -> Answer {
@@ -139,7 +140,7 @@ impl WiredLeases {
 impl Leases for WiredLeases {
     type Place = Address;
 
-    async fn look(&self, leases: &[Lease]) -> Result<Vec<Sight>> {
+    async fn look(&self, leases: &[Lease]) -> Result<Vec<LeaseStatus>> {
         self.network.recorder.count(|counts| counts.looks += 1);
         let ask = Ask::Look(Arc::clone(&self.desk), leases.to_vec(), self.listener.clone());
         match self.ask(ask).await {

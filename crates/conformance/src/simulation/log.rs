@@ -5,7 +5,7 @@ use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use terrace_core::{Dropped, Mark, Notice, Op, Publication, Reply, Role, TierKey, Version};
+use terrace_tier::{Invalidation, Notice, Op, Publication, Reply, Role, TierKey, Version, Watermark};
 
 use super::{
     call::{Link, Target},
@@ -150,14 +150,14 @@ impl Logbook {
         for tenant in &publication.clears {
             self.push(target, Notice::Clear { tenant: tenant.clone() }, Some((None, recorder.now())));
         }
-        for Dropped { tenant, key, version } in &publication.drops {
+        for Invalidation { tenant, key, version } in &publication.drops {
             let op = Op::Invalidate { version: *version, tombstone_ttl: publication.tombstone_ttl };
             let covers = witness::covered(recorder, link, key, &op, *version);
             let covers = covers.map(|at| (Some(witness::key_of(key)), at));
             let notice = Notice::Key { tenant: tenant.clone(), key: key.bytes.clone(), version: *version };
             self.push(target, notice, covers);
         }
-        let marks = Target { space: Arc::new(Mark::space(&target.space)), ..target.clone() };
+        let marks = Target { space: Arc::new(Watermark::namespace(&target.space)), ..target.clone() };
         let (tenant, key, version) = (None, publication.mark.bytes.clone(), Some(version));
         self.push(&marks, Notice::Key { tenant, key, version }, None);
         recorder.count(|counts| counts.steps += 1);
@@ -196,7 +196,7 @@ impl Logbook {
         }
         stream.sequence += 1;
         let sequence = stream.sequence;
-        let (namespace, origin) = (target.space.namespace.clone(), target.origin);
+        let (namespace, origin) = (target.space.name.clone(), target.origin);
         let entry = Entry { stamp: fastrand::u64(1..), origin, namespace, notice, covers };
         stream.entries.push_back((sequence, entry));
         if stream.entries.len() > if target.space.role == Role::Store { OUTBOX } else { ENTRIES } {

@@ -41,7 +41,7 @@ use terrace_core::{Level, Result};
 
 pub use near::PlainNear;
 pub use network::Way;
-pub use plan::{Act, Fault, Limits, Pace, Plan, Stack, Staleness, Step, Trouble, Weather};
+pub use plan::{Act, Fault, Limits, LoaderPace, Plan, Stack, Staleness, Step, Trouble, Weather};
 pub use recorder::Counts;
 pub use shrink::shrink;
 pub use switches::{Switch, switches};

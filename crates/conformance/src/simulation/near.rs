@@ -4,9 +4,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use parking_lot::Mutex;
 use terrace_core::{
-    Entry, Near,
-    key::Lookup,
-    near::{NearSize, Probe, Scoped, TenantId},
+    key::BorrowedKey,
+    near::{Entry, Near, NearSize, TenantId, TenantKey, TenantKeyRef},
 };
 
 /// Entries by key; nothing in it is random. A clone is the same tier.
@@ -40,21 +39,21 @@ impl Near<u64, u64> for PlainNear {
         Self(None)
     }
 
-    fn get<Q: Lookup<u64> + ?Sized>(&self, key: &Probe<'_, Q>) -> Option<Arc<Entry<u64>>> {
+    fn get<Q: BorrowedKey<u64> + ?Sized>(&self, key: &TenantKeyRef<'_, Q>) -> Option<Arc<Entry<u64>>> {
         self.0.as_ref()?.lock().get(&key.key.to_key()).cloned()
     }
 
-    fn holds<Q: Lookup<u64> + ?Sized>(&self, key: &Probe<'_, Q>) -> bool {
+    fn holds<Q: BorrowedKey<u64> + ?Sized>(&self, key: &TenantKeyRef<'_, Q>) -> bool {
         self.0.as_ref().is_some_and(|entries| entries.lock().contains_key(&key.key.to_key()))
     }
 
-    fn insert(&self, key: Scoped<u64>, entry: Arc<Entry<u64>>) {
+    fn insert(&self, key: TenantKey<u64>, entry: Arc<Entry<u64>>) {
         if let Some(entries) = &self.0 {
             entries.lock().insert(key.key, entry);
         }
     }
 
-    fn remove<Q: Lookup<u64> + ?Sized>(&self, key: &Probe<'_, Q>) {
+    fn remove<Q: BorrowedKey<u64> + ?Sized>(&self, key: &TenantKeyRef<'_, Q>) {
         if let Some(entries) = &self.0 {
             entries.lock().remove(&key.key.to_key());
         }

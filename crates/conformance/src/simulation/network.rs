@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use fastrand::Rng;
 use parking_lot::Mutex;
-use terrace_core::{Token, waiting::Ended};
+use terrace_tier::{Token, lease::LeaseEnd};
 
 use super::{
     call::{Answer, Ask, Call, Link},
@@ -78,7 +78,7 @@ enum Message {
 pub(super) struct Push {
     pub(super) listener: Listener,
     pub(super) token: Token,
-    pub(super) ended: Ended,
+    pub(super) ended: LeaseEnd,
 }
 
 struct Parked {

@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use terrace_core::{Coalesce, Level};
+use terrace_core::{Level, policy::Coalesce};
 
 use super::network::Way;
 
@@ -154,13 +154,13 @@ pub enum Act {
     /// `get`.
     Get(u64),
     /// `get_or_load_with`, by a loader of this pace.
-    Load(u64, Pace),
+    Load(u64, LoaderPace),
     /// `get_many` of a range of keys.
     GetMany(u64, u64),
     /// `get_or_load_many` of a range of keys.
-    LoadMany(u64, u64, Pace),
+    LoadMany(u64, u64, LoaderPace),
     /// `refresh`.
-    Refresh(u64, Pace),
+    Refresh(u64, LoaderPace),
     /// A change by `put`.
     Put(u64),
     /// A change by `put_if_absent`; with an origin, by `invalidate` where that was refused.
@@ -196,7 +196,7 @@ impl Act {
 
 /// How a loader goes about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pace {
+pub enum LoaderPace {
     /// It reads the origin, and gives that so many milliseconds later.
     Early(u64),
     /// It reads the origin after so many milliseconds.

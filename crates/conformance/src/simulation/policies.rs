@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use terrace_core::{
-    Admission, Coalesce, Expiry, Freshness, Keeping, Lifetime, OnStale, StaleHit, Stampede, Writing,
+use terrace_core::policy::{
+    Admission, AdmitContext, Coalesce, Expiry, Freshness, Lifetime, OnStale, StaleHit, Stampede, WriteContext,
 };
 
 use super::plan::{Stack, Staleness};
@@ -12,7 +12,7 @@ use super::plan::{Stack, Staleness};
 pub(super) struct Lives(pub(super) Stack);
 
 impl Expiry for Lives {
-    fn lifetime(&self, writing: &Writing) -> Lifetime {
+    fn lifetime(&self, writing: &WriteContext) -> Lifetime {
         let default = if writing.negative { self.0.negative } else { self.0.life };
         let stale = if writing.negative { Duration::ZERO } else { self.0.stale };
         Lifetime { fresh: writing.ttl.unwrap_or(default), stale }
@@ -46,7 +46,7 @@ impl Stampede for Shares {
 pub(super) struct Picky;
 
 impl Admission for Picky {
-    fn admits(&self, _keeping: &Keeping<'_>) -> bool {
+    fn admits(&self, _keeping: &AdmitContext<'_>) -> bool {
         fastrand::u8(..4) > 0
     }
 }

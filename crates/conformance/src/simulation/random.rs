@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use fastrand::Rng;
-use terrace_core::{Coalesce, Level};
+use terrace_core::{Level, policy::Coalesce};
 
 use super::{
     network::Way,
-    plan::{Act, Fault, Limits, Pace, Plan, Stack, Staleness, Step, Trouble, Weather},
+    plan::{Act, Fault, Limits, LoaderPace, Plan, Stack, Staleness, Step, Trouble, Weather},
 };
 
 impl Plan {
@@ -87,9 +87,9 @@ impl Plan {
                 }
                 let millis = if slow { rng.u64(..2_000) } else { rng.u64(..100) };
                 let act = match rng.u8(..16) {
-                    0 => Act::Load(key, Pace::Fails(millis)),
+                    0 => Act::Load(key, LoaderPace::Fails(millis)),
                     1 => Act::Get(key),
-                    _ => Act::Load(key, Pace::Early(millis)),
+                    _ => Act::Load(key, LoaderPace::Early(millis)),
                 };
                 steps.push(Step { at, slot, act, level: None });
                 at += rng.u64(..3);
@@ -107,7 +107,8 @@ impl Plan {
             })
             .collect();
         faults.sort_by_key(|fault| fault.at);
-        let fails = steps.iter().filter(|step| matches!(step.act, Act::Load(_, Pace::Fails(_)))).count();
+        let fails =
+            steps.iter().filter(|step| matches!(step.act, Act::Load(_, LoaderPace::Fails(_)))).count();
         let limits = Limits { loads: Some(1 + troubles + fails as u64), call: None };
         let (weather, calm_from) = (Weather::FAIR, None);
         Self { seed, stack, processes, keys, length, weather, steps, faults, calm_from, limits }
@@ -117,10 +118,10 @@ impl Plan {
         let any = rng.u64(..self.keys);
         let to = rng.u64(any..self.keys) + 1;
         let pace = match rng.u8(..20) {
-            0 => Pace::Fails(rng.u64(..20)),
-            1 | 2 if self.stack.waits() => Pace::Early(rng.u64(..1_500)),
-            1..10 => Pace::Early(rng.u64(..60)),
-            _ => Pace::Late(rng.u64(..20)),
+            0 => LoaderPace::Fails(rng.u64(..20)),
+            1 | 2 if self.stack.waits() => LoaderPace::Early(rng.u64(..1_500)),
+            1..10 => LoaderPace::Early(rng.u64(..60)),
+            _ => LoaderPace::Late(rng.u64(..20)),
         };
         let fenced = self.stack.level != Level::Ttl;
         // The keys of a process are those of its number, modulo the processes.

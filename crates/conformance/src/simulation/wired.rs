@@ -12,10 +12,10 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use terrace_core::{
-    Backend, Dropped, Error, ErrorKind, Follower, InvalidationLog, Level, Notice, Op, Publication, Publish,
-    Replay, Reply, Result, Space, Tier, TierKey, Token, Version, Waits,
-    waiting::{Awaited, Ended, Hold, Inbox},
+use terrace_tier::{
+    Backend, Error, ErrorKind, Follower, Invalidation, InvalidationLog, LeaseWaiter, Level, Namespace,
+    Notice, Op, Publication, Publish, Replay, Reply, Result, Tier, TierKey, Token, Version,
+    lease::{LeaseEnd, LeaseGuard, LeaseRef, LeaseTracker},
 };
 use tokio::time::timeout;
 
@@ -35,7 +35,7 @@ pub(super) struct Wired {
     pub(super) server: Arc<dyn Backend>,
     pub(super) links: Links,
     /// What its process holds and waits for there.
-    pub(super) inbox: Inbox<WiredLeases>,
+    pub(super) inbox: LeaseTracker<WiredLeases>,
     pub(super) desk: Arc<Desk>,
 }
 
@@ -44,7 +44,7 @@ impl Backend for Wired {
         self.server.name()
     }
 
-    fn open(&self, space: &Space) -> Result<Arc<dyn Tier>> {
+    fn open(&self, space: &Namespace) -> Result<Arc<dyn Tier>> {
         let (hub, tier, space) = (Arc::clone(&self.hub), self.server.open(space)?, Arc::new(space.clone()));
         let (inbox, desk) = (self.inbox.clone(), Arc::clone(&self.desk));
         let (links, follows) = (self.links, AtomicBool::new(false));
@@ -58,10 +58,10 @@ impl Backend for Wired {
 
 struct WiredTier {
     hub: Arc<Hub>,
-    space: Arc<Space>,
+    space: Arc<Namespace>,
     tier: Arc<dyn Tier>,
     links: Links,
-    inbox: Inbox<WiredLeases>,
+    inbox: LeaseTracker<WiredLeases>,
     desk: Arc<Desk>,
     /// Its process follows the log: changes made here are known to it.
     follows: AtomicBool,
@@ -75,7 +75,7 @@ impl fmt::Debug for WiredTier {
 
 impl WiredTier {
     fn place(&self, key: &TierKey) -> Address {
-        (self.space.namespace.clone(), self.space.tenant.clone(), key.bytes.clone())
+        (self.space.name.clone(), self.space.tenant.clone(), key.bytes.clone())
     }
 
     async fn ask(&self, ask: impl FnOnce(Target) -> Ask) -> Answer {
@@ -103,7 +103,7 @@ impl Tier for WiredTier {
             return if let Ok(Answer::One(Ok(reply))) = asked { Ok(reply) } else { Ok(lie) };
         }
         let reply = one(ask(op.clone()).await);
-        witness::heard(&self.hub.network.recorder, self.hub.link, key, &op, &reply);
+        witness::heartbeat(&self.hub.network.recorder, self.hub.link, key, &op, &reply);
         reply
     }
 
@@ -113,7 +113,7 @@ impl Tier for WiredTier {
             return Vec::new();
         };
         for ((key, op), reply) in asked.iter().zip(&replies) {
-            witness::heard(&self.hub.network.recorder, self.hub.link, key, op, reply);
+            witness::heartbeat(&self.hub.network.recorder, self.hub.link, key, op, reply);
         }
         replies
     }
@@ -137,7 +137,7 @@ impl Tier for WiredTier {
         if self.tier.publish().is_some() { Some(self) } else { None }
     }
 
-    fn waits(&self) -> Option<&dyn Waits> {
+    fn lease_waiter(&self) -> Option<&dyn LeaseWaiter> {
         Some(self)
     }
 
@@ -146,13 +146,13 @@ impl Tier for WiredTier {
     }
 }
 
-impl Waits for WiredTier {
-    fn hold(&self, key: &TierKey, token: Token) -> Hold {
-        self.inbox.hold(Awaited { place: self.place(key), token })
+impl LeaseWaiter for WiredTier {
+    fn hold(&self, key: &TierKey, token: Token) -> LeaseGuard {
+        self.inbox.hold(LeaseRef { place: self.place(key), token })
     }
 
-    fn wait(&self, key: &TierKey, token: Token) -> BoxFuture<'static, Result<Ended>> {
-        self.inbox.wait(Awaited { place: self.place(key), token })
+    fn wait(&self, key: &TierKey, token: Token) -> BoxFuture<'static, Result<LeaseEnd>> {
+        self.inbox.wait(LeaseRef { place: self.place(key), token })
     }
 }
 
@@ -170,7 +170,7 @@ impl Publish for WiredTier {
             return one(self.ask(|target| Ask::Publish(target, publication)).await);
         }
         let tombstone_ttl = publication.tombstone_ttl;
-        let drop = |Dropped { key, version, .. }| (key, Op::Invalidate { version, tombstone_ttl });
+        let drop = |Invalidation { key, version, .. }| (key, Op::Invalidate { version, tombstone_ttl });
         let drops = publication.drops.into_iter().map(drop).collect::<Vec<_>>();
         if !drops.is_empty() {
             self.apply_many(drops).await.into_iter().collect::<Result<Vec<_>>>()?;

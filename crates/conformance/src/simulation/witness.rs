@@ -1,6 +1,6 @@
 //! What servers do, as facts of the history: read off the operations alone.
 
-use terrace_core::{Op, Order, Reply, Result, Role, TierKey, Version};
+use terrace_tier::{Op, Order, Reply, Result, Role, TierKey, Version};
 
 use super::{call::Link, recorder::Recorder};
 use crate::history::{At, Fact, Key};
@@ -62,12 +62,12 @@ pub(super) fn covered(
 }
 
 /// A process has got the answer to an operation.
-pub(super) fn heard(recorder: &Recorder, link: Link, key: &TierKey, op: &Op, reply: &Result<Reply>) {
+pub(super) fn heartbeat(recorder: &Recorder, link: Link, key: &TierKey, op: &Op, reply: &Result<Reply>) {
     if key.bytes.len() != 8 {
         return;
     }
     let ordered = match op {
-        Op::Put { order: Order::Follow(version) | Order::Open(version), .. } => Some(*version),
+        Op::Put { order: Order::Follow(version) | Order::Unfenced(version), .. } => Some(*version),
         Op::Invalidate { version, .. } => *version,
         _ => None,
     };

@@ -10,9 +10,8 @@ use std::{
 
 use futures_util::FutureExt;
 use parking_lot::Mutex;
-use terrace_core::{
-    Backend, Builder, Clock, Level, ManualClock, Mark, Op, Result, Role, Space, TierKey, TierSettings,
-};
+use terrace_core::{Backend, Builder, Level, Result, TierSettings};
+use terrace_tier::{Clock, ManualClock, Namespace, Op, Role, TierKey, Watermark};
 use tokio::{
     runtime::Runtime,
     time::{Instant, advance, sleep_until},
@@ -244,7 +243,7 @@ impl<'a> World<'a> {
                 let server = &self.servers[tier];
                 if let Some((saved, log, book)) = &server.saved {
                     match self.returns {
-                        Returns::WithoutMark => server.fake.go_back_but_for(saved, &marks().namespace),
+                        Returns::WithoutMark => server.fake.go_back_but_for(saved, &marks().name),
                         Returns::True | Returns::Believed => server.fake.go_back(saved),
                     }
                     server.log.go_back(log);
@@ -256,8 +255,8 @@ impl<'a> World<'a> {
             Trouble::Deafen(slot, server, millis) => self.network.deafen(slot, server, tick + millis),
             Trouble::Foreign(key) => self.remove(key),
             Trouble::LoseMark(tier) => {
-                let mark = Mark::key(NAMESPACE);
-                self.servers[tier].fake.evict(&marks().namespace, &mark.bytes);
+                let mark = Watermark::key(NAMESPACE);
+                self.servers[tier].fake.evict(&marks().name, &mark.bytes);
             }
             Trouble::Trim(server) => self.servers[server].log.trim(),
         }
@@ -266,7 +265,7 @@ impl<'a> World<'a> {
     /// Another program deletes a record.
     fn remove(&self, key: u64) {
         let Some(Server { fake, log, desk, .. }) = self.servers.get(self.plan.stack.tiers) else { return };
-        let space = Space { level: self.plan.stack.level, ..space(Role::Store) };
+        let space = space(Role::Store).with_level(self.plan.stack.level);
         let Ok(tier) = fake.another_handle().open(&space) else { return };
         let (bytes, op) = (key.to_be_bytes().to_vec(), Op::Remove { tombstone_ttl: Duration::from_secs(60) });
         let key = TierKey { bytes: bytes.into(), digest: [0; 16] };
@@ -289,7 +288,7 @@ impl<'a> World<'a> {
         })?;
         self.lives += 1;
         let (process, stack) = (self.lives, self.plan.stack);
-        let near = if stack.near { PlainNear::new() } else { terrace_core::Near::off() };
+        let near = if stack.near { PlainNear::new() } else { terrace_core::near::Near::off() };
         let cache = {
             let _inside = runtime.enter();
             self.build(slot, process, near.clone())?
@@ -347,14 +346,14 @@ impl<'a> World<'a> {
 
 const NAMESPACE: &str = "sim";
 
-fn space(role: Role) -> Space {
+fn space(role: Role) -> Namespace {
     let (namespace, level) = (NAMESPACE.to_owned(), Level::Fenced);
-    Space { namespace, tenant: None, role, level, schema: 0, shape: 0, budget: STORE_BUDGET }
+    Namespace::new(namespace, role).with_level(level).with_budget(STORE_BUDGET)
 }
 
 /// Where the relays' marks are.
-fn marks() -> Space {
-    Mark::space(&space(Role::Cache))
+fn marks() -> Namespace {
+    Watermark::namespace(&space(Role::Cache))
 }
 
 impl Instance {

@@ -1,7 +1,9 @@
 //! A batch does what its operations would do one by one.
 
 use bytes::Bytes;
-use terrace_core::{Condition, Deadlines, Fence, Op, Order, Reply, Role, Stored, TierKey, Token, Version};
+use terrace_tier::{
+    Condition, Deadlines, ErrorKind, Fence, Op, Order, Reply, Role, Stored, TierKey, Token, Version,
+};
 
 use super::{
     Failure, Outcome,
@@ -39,6 +41,23 @@ pub(crate) async fn an_empty_batch_is_answered(bench: &Bench) -> Outcome {
     Ok(())
 }
 
+pub(crate) async fn an_operation_that_the_tier_does_not_know_is_unsupported(bench: &Bench) -> Outcome {
+    let keys = [bench.key("k"), bench.key("l")];
+    let version = bench.put(&keys[0], "there").await?;
+    let single = bench.tier.apply(&keys[0], Op::Unknown).await;
+    let many = bench.tier.apply_many(keys.iter().map(|key| (key.clone(), Op::Unknown)).collect()).await;
+    ensure_eq!(many.len(), keys.len(), "one answer a key");
+    for reply in many.into_iter().chain([single]) {
+        let kind = reply.as_ref().map_err(terrace_tier::Error::kind);
+        ensure_eq!(kind.err(), Some(ErrorKind::Unsupported), "the answer to an unknown operation: {reply:?}");
+    }
+    let Reply::Hit(stored) = bench.get(&keys[0]).await? else {
+        return super::bench::wrong("the value is still there", &bench.get(&keys[0]).await?);
+    };
+    ensure_eq!(stored.version, version, "an unknown operation changes nothing");
+    Ok(())
+}
+
 pub(crate) async fn a_batch_of_one_is_answered(bench: &Bench) -> Outcome {
     let keys = [bench.key("k")];
     let deadlines = bench.long();
@@ -59,7 +78,7 @@ pub(crate) async fn batches_answer_in_order_with_hits_and_misses_mixed(bench: &B
     for (number, reply) in replies.iter().enumerate() {
         let expected = if number % 3 == 0 {
             let version = kept(&versions[number / 3])?;
-            Reply::Hit(Stored { version, deadlines, body: Some(body(number)), certified: None })
+            Reply::Hit(Stored::new(version, deadlines, Some(body(number))))
         } else {
             Reply::Miss(Fence::default())
         };
@@ -76,7 +95,7 @@ pub(crate) async fn a_batch_of_leases_and_fills_is_fenced_key_by_key(bench: &Ben
     let deadlines = bench.long();
     bench.put(&keys[5], "there").await?;
     let leases = bench
-        .batch(&keys, |_| Op::Lease { token: Token::random(), ttl: LONG, over: None, instead: Token::NONE })
+        .batch(&keys, |_| Op::Lease { token: Token::random(), ttl: LONG, over: None, replaces: Token::NONE })
         .await?;
     ensure!(matches!(leases[5], Reply::Hit(_)), "key 5 had a value\n  found    {:?}", leases[5]);
     // Some keys change before the fill.

@@ -3,9 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use terrace_core::{
-    Condition, Deadlines, Fence, Level, Op, Order, Reply, Role, Space, Stored, Tier, TierKey, Timestamp,
-    Token, Version, key::key_digest,
+use terrace_core::{Level, Version, key::key_digest};
+use terrace_tier::{
+    Condition, Deadlines, Fence, Namespace, Op, Order, Reply, Role, Stored, Tier, TierKey, Timestamp, Token,
 };
 
 use super::{Failure, Outcome, ensure, ensure_eq, subject::Subject};
@@ -16,7 +16,7 @@ pub(crate) const LONG: Duration = Duration::from_secs(3600);
 /// A tier of the subject under a namespace that no other case uses.
 pub(crate) struct Bench {
     pub(crate) subject: Subject,
-    pub(crate) space: Space,
+    pub(crate) space: Namespace,
     pub(crate) tier: Arc<dyn Tier>,
 }
 
@@ -24,21 +24,13 @@ impl Bench {
     pub(crate) fn open(subject: Subject, role: Role, case: &str) -> Result<Self, Failure> {
         let name: String = case.chars().take(60).collect();
         let namespace = format!("{name}-{:016x}", fastrand::u64(..));
-        let space = Space {
-            namespace,
-            tenant: None,
-            role,
-            level: Level::Fenced,
-            schema: 1,
-            shape: 7,
-            budget: Duration::from_secs(60),
-        };
+        let space = Namespace::new(namespace, role).with_type(1, 7).with_budget(Duration::from_secs(60));
         let tier = subject.backend.open(&space)?;
         Ok(Self { subject, space, tier })
     }
 
     /// A tier of the same backend for another space.
-    pub(crate) fn sibling(&self, change: impl FnOnce(&mut Space)) -> Result<Self, Failure> {
+    pub(crate) fn sibling(&self, change: impl FnOnce(&mut Namespace)) -> Result<Self, Failure> {
         let mut space = self.space.clone();
         change(&mut space);
         let tier = self.subject.backend.open(&space)?;
@@ -46,7 +38,10 @@ impl Bench {
     }
 
     /// As [`sibling`](Self::sibling), through the second handle.
-    pub(crate) fn sibling_through_second(&self, change: impl FnOnce(&mut Space)) -> Result<Self, Failure> {
+    pub(crate) fn sibling_through_second(
+        &self,
+        change: impl FnOnce(&mut Namespace),
+    ) -> Result<Self, Failure> {
         let mut space = self.space.clone();
         change(&mut space);
         let backend = self.subject.second.as_ref().unwrap_or(&self.subject.backend);
@@ -73,7 +68,7 @@ impl Bench {
 
     pub(crate) fn key(&self, bytes: impl AsRef<[u8]>) -> TierKey {
         let bytes = bytes.as_ref();
-        let digest = key_digest(&self.space.namespace, self.space.tenant.as_deref(), bytes);
+        let digest = key_digest(&self.space.name, self.space.tenant.as_deref(), bytes);
         TierKey { bytes: Bytes::copy_from_slice(bytes), digest }
     }
 
@@ -120,19 +115,19 @@ impl Bench {
         over: Option<Version>,
     ) -> Result<Fence, Failure> {
         let reply =
-            self.apply(key, Op::Lease { token: Token::random(), ttl, over, instead: Token::NONE }).await?;
+            self.apply(key, Op::Lease { token: Token::random(), ttl, over, replaces: Token::NONE }).await?;
         let Reply::Miss(fence) = reply else { return wrong("a lease must be granted", &reply) };
         Ok(fence)
     }
 
-    /// The fence of a lease asked for in the place of `instead`.
+    /// The fence of a lease asked for in the place of `replaces`.
     pub(crate) async fn lease_instead(
         &self,
         key: &TierKey,
         over: Option<Version>,
-        instead: Token,
+        replaces: Token,
     ) -> Result<Fence, Failure> {
-        let reply = self.apply(key, lease_instead(over, instead)).await?;
+        let reply = self.apply(key, lease_instead(over, replaces)).await?;
         let Reply::Miss(fence) = reply else { return wrong("a lease must be granted", &reply) };
         Ok(fence)
     }
@@ -251,6 +246,6 @@ pub(crate) fn bytes(text: &'static str) -> Bytes {
     Bytes::from_static(text.as_bytes())
 }
 
-pub(super) fn lease_instead(over: Option<Version>, instead: Token) -> Op {
-    Op::Lease { token: Token::random(), ttl: LONG, over, instead }
+pub(super) fn lease_instead(over: Option<Version>, replaces: Token) -> Op {
+    Op::Lease { token: Token::random(), ttl: LONG, over, replaces }
 }

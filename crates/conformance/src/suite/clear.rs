@@ -1,6 +1,6 @@
 //! A clear makes every copy and every lease of its namespace dead.
 
-use terrace_core::{Condition, Fence, Op, Order, Reply, Version};
+use terrace_tier::{Condition, Fence, Op, Order, Reply, Version};
 
 use super::{
     Outcome,
@@ -105,9 +105,9 @@ pub(crate) async fn a_fill_that_anothers_clear_overtook_is_never_read(bench: &Be
 pub(crate) async fn a_clear_without_a_tenant_is_one_of_all_tenants(bench: &Bench) -> Outcome {
     let alice = bench.sibling(|space| space.tenant = Some("alice".into()))?;
     let unnamed = bench.sibling(|space| space.tenant = Some(String::new()))?;
-    let other = bench.sibling(|space| space.namespace.push('2'))?;
+    let other = bench.sibling(|space| space.name.push('2'))?;
     let others_tenant = bench.sibling(|space| {
-        space.namespace.push('2');
+        space.name.push('2');
         space.tenant = Some("alice".into());
     })?;
     let all = [bench, &alice, &unnamed, &other, &others_tenant];

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use terrace_core::{Condition, Level, Op, Order, Reply, Version};
+use terrace_tier::{Condition, Level, Op, Order, Reply, Version};
 
 use super::{
     Outcome,
@@ -122,12 +122,12 @@ pub(crate) async fn an_author_stays_above_the_floor_of_an_invalidation(bench: &B
 
 pub(crate) async fn an_open_put_is_kept_whatever_is_there(bench: &Bench) -> Outcome {
     let open = bench.sibling(|space| {
-        space.namespace.push_str("-ttl");
+        space.name.push_str("-ttl");
         space.level = Level::Ttl;
     })?;
     let key = open.key("k");
     let put = async |version: u64, body| {
-        let order = Order::Open(Version::from_u64(version));
+        let order = Order::Unfenced(Version::from_u64(version));
         kept(&open.write(&key, order, Some(bytes(body)), open.long()).await?)
     };
     for (version, body) in [(5, "five"), (9, "nine"), (3, "three"), (3, "three again")] {

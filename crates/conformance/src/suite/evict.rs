@@ -1,6 +1,6 @@
 //! What a cache tier forgets for want of room must do no harm.
 
-use terrace_core::{Fence, Reply, TierKey, Version};
+use terrace_tier::{Fence, Reply, TierKey, Version};
 
 use super::{
     Failure, Outcome,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use terrace_core::{Deadlines, Fence, Op, Order, Reply, Token, Version};
+use terrace_tier::{Deadlines, Fence, Op, Order, Reply, Token, Version};
 
 use super::{
     Outcome,
@@ -29,7 +29,7 @@ pub(crate) async fn a_lease_on_a_value_is_a_hit(bench: &Bench) -> Outcome {
     let key = bench.key("k");
     bench.put(&key, "value").await?;
     let reply = bench
-        .apply(&key, Op::Lease { token: Token::random(), ttl: LONG, over: None, instead: Token::NONE })
+        .apply(&key, Op::Lease { token: Token::random(), ttl: LONG, over: None, replaces: Token::NONE })
         .await?;
     ensure_eq!(reply, Reply::Hit(bench.hit(&key).await?), "a lease must not hide the value");
     Ok(())
@@ -167,7 +167,7 @@ pub(crate) async fn a_follow_put_kills_the_lease(bench: &Bench) -> Outcome {
 pub(crate) async fn an_open_put_kills_the_lease(bench: &Bench) -> Outcome {
     let key = bench.key("k");
     let fence = bench.lease(&key).await?;
-    let order = Order::Open(Version::from_u64(1));
+    let order = Order::Unfenced(Version::from_u64(1));
     kept(&bench.write(&key, order, Some(bytes("open")), bench.long()).await?)?;
     bench.refuses(&key, fence).await?;
     bench.reads(&key, "open").await
@@ -225,7 +225,7 @@ pub(crate) async fn a_lease_over_a_value_lets_it_be_replaced(bench: &Bench) -> O
     ensure!(new > old, "the new value must be newer\n  found    {new} after {old}");
     bench.reads(&key, "new").await?;
     let reply = bench
-        .apply(&key, Op::Lease { token: Token::random(), ttl: LONG, over: Some(old), instead: Token::NONE })
+        .apply(&key, Op::Lease { token: Token::random(), ttl: LONG, over: Some(old), replaces: Token::NONE })
         .await?;
     ensure!(matches!(reply, Reply::Hit(_)), "another version is there now: a hit\n  found    {reply:?}");
     Ok(())

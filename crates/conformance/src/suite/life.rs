@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use terrace_core::{Deadlines, Op, Reply, Timestamp, Version};
+use terrace_tier::{Deadlines, Op, Reply, Timestamp, Version};
 
 use super::{
     Outcome,

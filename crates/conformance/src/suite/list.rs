@@ -1,6 +1,6 @@
 //! The list of the cases: the only place that names them all.
 
-use terrace_core::Role;
+use terrace_tier::Role;
 
 use super::{
     Case, batch, clear, copies, evict, histories, leases, life, log, processes, publish, races, reads,
@@ -180,6 +180,7 @@ macro_rules! __cases {
             shapes::a_namespace_on_other_terms_is_in_use,
             batch::an_empty_batch_is_answered,
             batch::a_batch_of_one_is_answered,
+            batch::an_operation_that_the_tier_does_not_know_is_unsupported,
             batch::batches_answer_in_order_with_hits_and_misses_mixed,
             batch::a_batch_of_leases_and_fills_is_fenced_key_by_key,
             batch::a_batch_of_conditional_puts_is_decided_key_by_key,
@@ -306,11 +307,11 @@ pub const LOG: &[Case] = crate::__cases!(log, __table(Role::Cache));
 /// The cases of a store with an invalidation log.
 pub const STORE_LOG: &[Case] = crate::__cases!(store_log, __table(Role::Store));
 
-/// The cases of a cache tier that keeps a relay's mark ([`Tier::publish`](terrace_core::Tier)).
+/// The cases of a cache tier that keeps a relay's mark ([`Tier::publish`](terrace_tier::Tier)).
 pub const PUBLISH: &[Case] = crate::__cases!(publish, __table(Role::Cache));
 
 /// The cases of a backend that checks the terms of a namespace across processes.
 pub const PROCESSES: &[Case] = crate::__cases!(processes, __table(Role::Cache));
 
-/// The cases of a cache tier whose leases can be waited for ([`Tier::waits`](terrace_core::Tier)).
+/// The cases of a cache tier whose leases can be waited for ([`Tier::lease_waiter`](terrace_tier::Tier)).
 pub const WAITS: &[Case] = crate::__cases!(waits, __table(Role::Cache));

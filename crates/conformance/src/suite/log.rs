@@ -6,7 +6,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use terrace_core::{Condition, Deadlines, Follower, Notice, Op, Order, TierKey, Version};
+use terrace_tier::{Condition, Deadlines, Follower, Notice, Op, Order, TierKey, Version};
 use tokio::{sync::Notify, time::Instant};
 
 use super::{
@@ -36,7 +36,7 @@ impl Follower for Ears {
         self.push(Said::Notice(notice.clone()));
     }
 
-    fn heard(&self, at: Instant) {
+    fn heartbeat(&self, at: Instant) {
         self.push(Said::Heard { at, told_at: Instant::now() });
     }
 }
@@ -108,7 +108,7 @@ impl Bench {
         let follower: Arc<dyn Follower> = Arc::clone(ears) as Arc<dyn Follower>;
         let follower: Weak<dyn Follower> = Arc::downgrade(&follower);
         match self.tier.log() {
-            Some(log) => log.follow(&self.space.namespace, follower),
+            Some(log) => log.follow(&self.space.name, follower),
             None => ensure!(false, "the tier must have a log"),
         }
         Ok(())
@@ -188,7 +188,7 @@ pub(crate) async fn tenants_are_named_and_namespaces_apart(bench: &Bench) -> Out
         space.tenant = Some("acme".to_owned());
     })?;
     let elsewhere = bench.through_second_handle()?.sibling_through_second(|space| {
-        space.namespace.push_str("-other");
+        space.name.push_str("-other");
     })?;
     let key = bench.key("k");
     elsewhere.put(&elsewhere.key("k"), "not ours").await?;
@@ -292,7 +292,7 @@ pub(crate) async fn fills_and_leases_are_not_told(bench: &Bench) -> Outcome {
     let (key, last) = (bench.key("k"), bench.key("last"));
     let fence = other.lease(&key).await?;
     let kept = other.fill(&key, fence, "filled").await?;
-    ensure!(matches!(kept, terrace_core::Reply::Kept(_)), "the fill must be kept: {kept:?}");
+    ensure!(matches!(kept, terrace_tier::Reply::Kept(_)), "the fill must be kept: {kept:?}");
     let version = other.put(&last, "value").await?;
     ensure_eq!(ears.wait_for(1).await?, [bench.told(&last, version)], "fills change nothing for readers");
     Ok(())

@@ -1,7 +1,7 @@
 //! The states that one key of a tier may be in, as its replies have shown them.
 
 use bytes::Bytes;
-use terrace_core::{Cell, Change, Epoch, Moment, Op, Reply, Role, Timestamp, transition};
+use terrace_tier::{Cell, Change, Epoch, Moment, Op, Reply, Role, Timestamp, transition};
 
 use super::shortened;
 
@@ -117,6 +117,6 @@ fn issued(reply: &Reply) -> u64 {
     match reply {
         Reply::Miss(fence) => fence.version.as_u64(),
         Reply::Kept(version) | Reply::Done { version, .. } => version.as_u64(),
-        Reply::Hit(_) | Reply::Refused(_) => 0,
+        _ => 0,
     }
 }

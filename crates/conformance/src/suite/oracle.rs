@@ -4,7 +4,7 @@ use std::{fmt::Write as _, time::Duration};
 
 use bytes::Bytes;
 use fastrand::Rng;
-use terrace_core::{
+use terrace_tier::{
     Condition, Deadlines, Error, ErrorKind, Fence, Op, Order, Reply, Result, Role, TierKey, Timestamp, Token,
     Version,
 };
@@ -18,7 +18,7 @@ use super::{
 use crate::calls::Call;
 
 /// Applies a random history of `steps` operations over a few keys to the tier and to
-/// [`transition`](terrace_core::transition), through both handles, one by one and in batches, with
+/// [`transition`](terrace_tier::transition), through both handles, one by one and in batches, with
 /// clears, and with evictions and expiries where the subject permits them. Every reply must be the transition's.
 ///
 /// A tier issues versions by its own clock: the model is told the issued one and checks that it
@@ -232,7 +232,7 @@ impl Slot {
             }
             Reply::Hit(stored) | Reply::Refused(Some(stored)) => stored.version,
             Reply::Kept(version) | Reply::Done { version, .. } => *version,
-            Reply::Refused(None) => return,
+            _ => return,
         };
         self.versions.push(version);
     }
@@ -258,8 +258,8 @@ impl Oracle {
         match call {
             Call::Lease => {
                 let over = (cache && self.rng.bool()).then(|| self.version(slot));
-                let instead = if self.rng.u8(..3) == 0 { self.fence(slot).token } else { Token::NONE };
-                Op::Lease { token: Token::from_u64(self.rng.u64(1..)), ttl: self.ttl(), over, instead }
+                let replaces = if self.rng.u8(..3) == 0 { self.fence(slot).token } else { Token::NONE };
+                Op::Lease { token: Token::from_u64(self.rng.u64(1..)), ttl: self.ttl(), over, replaces }
             }
             Call::Fill => {
                 let fence = self.fence(slot);
@@ -287,7 +287,7 @@ impl Oracle {
             3 => Order::Author(Condition::Absent),
             4..6 => Order::Author(Condition::Version(self.version(slot))),
             6..9 => Order::Follow(self.version(slot)),
-            _ => Order::Open(self.version(slot)),
+            _ => Order::Unfenced(self.version(slot)),
         }
     }
 

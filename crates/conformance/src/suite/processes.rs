@@ -1,11 +1,11 @@
 //! What a backend tells other processes of the terms of a namespace.
 
-use terrace_core::{ErrorKind, Level, Space};
+use terrace_tier::{ErrorKind, Level, Namespace};
 
 use super::{Outcome, bench::Bench, ensure_eq};
 
 /// What another process has otherwise.
-type Change = (&'static str, fn(&mut Space));
+type Change = (&'static str, fn(&mut Namespace));
 
 pub(crate) async fn ready_refuses_other_terms_than_another_process_uses(bench: &Bench) -> Outcome {
     bench.tier.ready().await?;
@@ -20,8 +20,8 @@ pub(crate) async fn ready_refuses_other_terms_than_another_process_uses(bench: &
         ("another level", |space| space.level = Level::Ttl),
     ];
     for (change, differ) in changes {
-        space.namespace.push('2');
-        let ours = bench.sibling(|sibling| sibling.namespace.clone_from(&space.namespace))?;
+        space.name.push('2');
+        let ours = bench.sibling(|sibling| sibling.name.clone_from(&space.name))?;
         ours.tier.ready().await?;
         let mut theirs = space.clone();
         differ(&mut theirs);
@@ -35,7 +35,7 @@ pub(crate) async fn ready_refuses_other_terms_than_another_process_uses(bench: &
 /// That is how a type is changed while programs of both kinds run: neither reads the other's values.
 pub(crate) async fn a_higher_schema_takes_the_namespace_over(bench: &Bench) -> Outcome {
     let second = bench.subject.second.as_ref().unwrap_or(&bench.subject.backend);
-    let ours = bench.sibling(|space| space.namespace.push('2'))?;
+    let ours = bench.sibling(|space| space.name.push('2'))?;
     ours.tier.ready().await?;
     let mut newer = ours.space.clone();
     (newer.schema, newer.shape) = (newer.schema + 1, newer.shape + 1);

@@ -3,8 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use terrace_core::{
-    Condition, Dropped, Level, Mark, Notice, Op, Publication, Reply, Stored, Tier, TierKey, Token, Version,
+use terrace_tier::{
+    Condition, Invalidation, Level, Notice, Op, Publication, Reply, Stored, Tier, TierKey, Token, Version,
+    Watermark,
 };
 
 use super::{
@@ -25,22 +26,22 @@ impl Bench {
     /// The same cache at level `Bounded`, under a name of its own.
     fn bounded(&self) -> Result<Self, Failure> {
         self.sibling(|space| {
-            space.namespace.push_str("-bounded");
+            space.name.push_str("-bounded");
             space.level = Level::Bounded(Duration::from_secs(1));
         })
     }
 
     async fn publish(&self, expected: Option<Version>, step: Step<'_>) -> Result<Reply, Failure> {
-        let drops = step.drops.iter().map(|(tenant, key, version)| Dropped {
+        let drops = step.drops.iter().map(|(tenant, key, version)| Invalidation {
             tenant: tenant.map(str::to_owned),
             key: key.clone(),
             version: *version,
         });
-        let certified = expected.unwrap_or(Version::NONE);
+        let watermark = expected.unwrap_or(Version::NONE);
         let publication = Publication {
-            mark: Mark::key(&self.space.namespace),
+            mark: Watermark::key(&self.space.name),
             expected: expected.map_or(Condition::Absent, Condition::Version),
-            body: Mark { holder: 7, certified, place: Bytes::from_static(b"place") }.encode(),
+            body: Watermark { holder: 7, version: watermark, place: Bytes::from_static(b"place") }.encode(),
             drops: drops.collect(),
             clears: step.clears.iter().map(|tenant| tenant.map(str::to_owned)).collect(),
             tombstone_ttl: LONG,
@@ -61,11 +62,11 @@ impl Bench {
 
     fn marks(&self) -> Result<Arc<dyn Tier>, Failure> {
         let backend = self.subject.second.as_ref().unwrap_or(&self.subject.backend);
-        Ok(backend.open(&Mark::space(&self.space))?)
+        Ok(backend.open(&Watermark::namespace(&self.space))?)
     }
 
     async fn mark(&self) -> Result<Option<Stored>, Failure> {
-        match self.marks()?.apply(&Mark::key(&self.space.namespace), Op::Get).await? {
+        match self.marks()?.apply(&Watermark::key(&self.space.name), Op::Get).await? {
             Reply::Hit(stored) => Ok(Some(stored)),
             _ => Ok(None),
         }
@@ -85,8 +86,8 @@ pub(crate) async fn a_step_drops_what_it_names_and_moves_the_mark(bench: &Bench)
     bench.reads(&other, "value").await?;
     let mark = bench.mark().await?;
     ensure_eq!(mark.as_ref().map(|mark| mark.version), Some(second), "the mark has the new version");
-    let body = mark.and_then(|mark| mark.body).and_then(|body| Mark::decode(&body));
-    let expected = Mark { holder: 7, certified: first, place: Bytes::from_static(b"place") };
+    let body = mark.and_then(|mark| mark.body).and_then(|body| Watermark::decode(&body));
+    let expected = Watermark { holder: 7, version: first, place: Bytes::from_static(b"place") };
     ensure_eq!(body, Some(expected), "and the new value");
     Ok(())
 }
@@ -111,7 +112,7 @@ pub(crate) async fn a_step_whose_mark_is_not_as_expected_does_nothing(bench: &Be
 pub(crate) async fn a_step_expects_the_mark_that_is_there_and_not_one_that_was(bench: &Bench) -> Outcome {
     let first = bench.begin().await?;
     let remove = Op::Remove { tombstone_ttl: LONG };
-    bench.marks()?.apply(&Mark::key(&bench.space.namespace), remove).await?;
+    bench.marks()?.apply(&Watermark::key(&bench.space.name), remove).await?;
     ensure_eq!(bench.publish(Some(first), Step::default()).await?, Reply::Refused(None), "it is gone");
     let again = bench.begin().await?;
     ensure!(again > first, "a mark that begins anew is above the one before: {first}, then {again}");
@@ -173,14 +174,14 @@ pub(crate) async fn a_clear_of_a_step_makes_the_copies_dead(bench: &Bench) -> Ou
 pub(crate) async fn a_step_is_told_before_the_mark_that_ends_it(bench: &Bench) -> Outcome {
     let ears = Arc::new(Ears::default());
     bench.followed_by(&ears)?;
-    let marks = bench.sibling(|space| *space = Mark::space(space))?;
+    let marks = bench.sibling(|space| *space = Watermark::namespace(space))?;
     marks.followed_by(&ears)?;
     ears.wait_heard(tokio::time::Instant::now()).await?;
     let key = bench.key("k");
     let first = bench.begin().await?;
     let drops = [(None, key.clone(), None), (Some("ann"), key.clone(), Some(Version::from_u64(7)))];
     let second = kept(&bench.publish(Some(first), Step { drops: &drops, clears: &[Some("bob")] }).await?)?;
-    let moved = |version| marks.told(&Mark::key(&bench.space.namespace), version);
+    let moved = |version| marks.told(&Watermark::key(&bench.space.name), version);
     let last = moved(second);
     ears.wait_until("the mark must be told", |ears| ears.notices().contains(&last)).await?;
     let mut told = ears.notices();
@@ -202,18 +203,18 @@ pub(crate) async fn a_hit_at_level_bounded_says_what_the_mark_certifies(bench: &
     let bench = bench.bounded()?;
     let key = bench.key("k");
     bench.put(&key, "value").await?;
-    ensure_eq!(bench.hit(&key).await?.certified, None, "there is no mark");
+    ensure_eq!(bench.hit(&key).await?.watermark, None, "there is no mark");
     let first = bench.begin().await?;
-    ensure_eq!(bench.hit(&key).await?.certified, None, "the first mark certifies nothing");
+    ensure_eq!(bench.hit(&key).await?.watermark, None, "the first mark certifies nothing");
     let second = kept(&bench.publish(Some(first), Step::default()).await?)?;
-    ensure_eq!(bench.hit(&key).await?.certified, Some(first), "the second one certifies the first");
+    ensure_eq!(bench.hit(&key).await?.watermark, Some(first), "the second one certifies the first");
     kept(&bench.publish(Some(second), Step::default()).await?)?;
-    let lease = Op::Lease { token: Token::random(), ttl: LONG, over: None, instead: Token::NONE };
+    let lease = Op::Lease { token: Token::random(), ttl: LONG, over: None, replaces: Token::NONE };
     let Reply::Hit(hit) = bench.apply(&key, lease).await? else { return bench.misses(&key).await };
-    ensure_eq!(hit.certified, Some(second), "a lease that hits says so too");
+    ensure_eq!(hit.watermark, Some(second), "a lease that hits says so too");
     let batch = bench.tier.apply_many(vec![(key.clone(), Op::Get), (bench.key("absent"), Op::Get)]).await;
     let Some(Ok(Reply::Hit(hit))) = batch.into_iter().next() else { return bench.misses(&key).await };
-    ensure_eq!(hit.certified, Some(second), "and a batch");
+    ensure_eq!(hit.watermark, Some(second), "and a batch");
     Ok(())
 }
 
@@ -224,20 +225,20 @@ pub(crate) async fn a_mark_that_is_gone_certifies_nothing(bench: &Bench) -> Outc
     let first = bench.begin().await?;
     kept(&bench.publish(Some(first), Step::default()).await?)?;
     let remove = Op::Remove { tombstone_ttl: LONG };
-    bench.marks()?.apply(&Mark::key(&bench.space.namespace), remove).await?;
-    ensure_eq!(bench.hit(&key).await?.certified, None, "the mark was removed");
+    bench.marks()?.apply(&Watermark::key(&bench.space.name), remove).await?;
+    ensure_eq!(bench.hit(&key).await?.watermark, None, "the mark was removed");
     Ok(())
 }
 
 pub(crate) async fn marks_are_of_one_namespace_each(bench: &Bench) -> Outcome {
     let one = bench.bounded()?;
-    let other = one.sibling(|space| space.namespace.push_str("-other"))?;
+    let other = one.sibling(|space| space.name.push_str("-other"))?;
     let first = one.begin().await?;
     kept(&one.publish(Some(first), Step::default()).await?)?;
     other.put(&other.key("k"), "value").await?;
-    ensure_eq!(other.hit(&other.key("k")).await?.certified, None, "another cache's mark");
+    ensure_eq!(other.hit(&other.key("k")).await?.watermark, None, "another cache's mark");
     let ann = one.sibling(|space| space.tenant = Some("ann".to_owned()))?;
     ann.put(&ann.key("k"), "value").await?;
-    ensure_eq!(ann.hit(&ann.key("k")).await?.certified, Some(first), "one mark for all tenants of a cache");
+    ensure_eq!(ann.hit(&ann.key("k")).await?.watermark, Some(first), "one mark for all tenants of a cache");
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, future::join_all, stream};
-use terrace_core::{Condition, ErrorKind, Op, Order, Reply, TierKey, Token, Version};
+use terrace_tier::{Condition, ErrorKind, Op, Order, Reply, TierKey, Token, Version};
 
 use super::{
     Failure, Outcome,
@@ -90,8 +90,8 @@ pub(crate) async fn of_racing_leases_instead_of_one_all_get_one_token(bench: &Be
     Ok(())
 }
 
-async fn race_for_a_lease(bench: &Bench, key: &TierKey, instead: Token) -> Result<Token, Failure> {
-    let replies = bench.race(key, |_| lease_instead(None, instead)).await?;
+async fn race_for_a_lease(bench: &Bench, key: &TierKey, replaces: Token) -> Result<Token, Failure> {
+    let replies = bench.race(key, |_| lease_instead(None, replaces)).await?;
     let token = |reply: &Reply| match reply {
         Reply::Miss(fence) => fence.token,
         _ => Token::NONE,
@@ -164,7 +164,7 @@ pub(crate) async fn ten_thousand_operations_at_once_get_their_own_answers(bench:
             body: Some(body),
             tombstone_ttl: LONG,
         },
-        1 => Op::Lease { token: Token::random(), ttl: LONG, over: None, instead: Token::NONE },
+        1 => Op::Lease { token: Token::random(), ttl: LONG, over: None, replaces: Token::NONE },
         2 if number % 30 == 2 => Op::Remove { tombstone_ttl: LONG },
         _ => Op::Get,
     };

@@ -1,6 +1,6 @@
 //! Plain reads and writes, in every role.
 
-use terrace_core::{Condition, Deadlines, Order, Reply, Role, Timestamp, Version};
+use terrace_tier::{Condition, Deadlines, Order, Reply, Role, Timestamp, Version};
 
 use super::{
     Outcome,
@@ -132,7 +132,7 @@ pub(crate) async fn a_replace_needs_the_version_that_is_there(bench: &Bench) -> 
 /// The reply is a refusal, the value of version `winner` stays, and a store tells it.
 async fn tells_the_winner(
     bench: &Bench,
-    key: &terrace_core::TierKey,
+    key: &terrace_tier::TierKey,
     reply: &Reply,
     winner: Version,
 ) -> Outcome {

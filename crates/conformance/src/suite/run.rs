@@ -3,7 +3,7 @@
 use std::fmt;
 
 use futures_util::future::BoxFuture;
-use terrace_core::Role;
+use terrace_tier::Role;
 
 use super::{Bench, Failure, Subject};
 

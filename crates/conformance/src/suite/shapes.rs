@@ -1,7 +1,7 @@
 //! Keys and values of every shape, and namespaces that do not meet.
 
 use bytes::Bytes;
-use terrace_core::{Condition, ErrorKind, Level, Order, Role};
+use terrace_tier::{Condition, ErrorKind, Level, Order, Role};
 
 use super::{
     Failure, Outcome,
@@ -137,7 +137,7 @@ pub(crate) async fn a_value_of_64_mib_is_kept_or_too_large(bench: &Bench) -> Out
 }
 
 pub(crate) async fn namespaces_are_apart(bench: &Bench) -> Outcome {
-    let other = bench.sibling(|space| space.namespace.push('2'))?;
+    let other = bench.sibling(|space| space.name.push('2'))?;
     apart(bench, &other).await
 }
 
@@ -152,7 +152,7 @@ pub(crate) async fn tenants_are_apart(bench: &Bench) -> Outcome {
 
 pub(crate) async fn names_that_read_alike_are_apart(bench: &Bench) -> Outcome {
     for separator in [":", "/", ".", "-", "@", "//", "}"] {
-        let whole = bench.sibling(|space| space.namespace.push_str(&format!("{separator}b")))?;
+        let whole = bench.sibling(|space| space.name.push_str(&format!("{separator}b")))?;
         let (left, right) = (bench.key(format!("b{separator}c")), whole.key("c"));
         bench.put(&left, "left").await?;
         whole.misses(&right).await?;
@@ -193,7 +193,7 @@ pub(crate) async fn a_namespace_on_other_terms_is_in_use(bench: &Bench) -> Outco
     bench.sibling(|_| ())?;
     bench.sibling(|space| space.tenant = Some("tenant".into()))?;
     bench.sibling(|space| space.budget *= 2)?;
-    let refused = |change: fn(&mut terrace_core::Space)| match bench.sibling(change) {
+    let refused = |change: fn(&mut terrace_tier::Namespace)| match bench.sibling(change) {
         Err(Failure::Tier(error)) => Some(error.kind()),
         _ => None,
     };

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use terrace_core::{Deadlines, Fence, Op, Reply, Token, Version};
+use terrace_tier::{Deadlines, Fence, Op, Reply, Token, Version};
 
 use super::{
     Outcome,

@@ -3,11 +3,11 @@
 use std::{any::Any, fmt, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
-use terrace_core::{Backend, Clock, ManualClock, Space, TierKey};
+use terrace_tier::{Backend, Clock, ManualClock, Namespace, TierKey};
 
 type Wait = dyn Fn(Duration) -> BoxFuture<'static, ()> + Send + Sync;
-type LoseLog = dyn Fn(Space) -> BoxFuture<'static, ()> + Send + Sync;
-type Evict = dyn Fn(Space, TierKey) -> BoxFuture<'static, ()> + Send + Sync;
+type LoseLog = dyn Fn(Namespace) -> BoxFuture<'static, ()> + Send + Sync;
+type Evict = dyn Fn(Namespace, TierKey) -> BoxFuture<'static, ()> + Send + Sync;
 
 /// A backend under test and what belongs to it. Every case makes one and uses namespaces of its
 /// own, so that all subjects may share one server.
@@ -65,7 +65,7 @@ impl Subject {
     #[must_use]
     pub fn evict(
         self,
-        evict: impl Fn(Space, TierKey) -> BoxFuture<'static, ()> + Send + Sync + 'static,
+        evict: impl Fn(Namespace, TierKey) -> BoxFuture<'static, ()> + Send + Sync + 'static,
     ) -> Self {
         Self { evict: Some(Arc::new(evict)), ..self }
     }
@@ -73,7 +73,10 @@ impl Subject {
     /// The way to make the server lose its invalidation log, or what a follower has not read of it.
     /// A case of the `log` groups needs it.
     #[must_use]
-    pub fn lose_log(self, lose: impl Fn(Space) -> BoxFuture<'static, ()> + Send + Sync + 'static) -> Self {
+    pub fn lose_log(
+        self,
+        lose: impl Fn(Namespace) -> BoxFuture<'static, ()> + Send + Sync + 'static,
+    ) -> Self {
         Self { lose_log: Some(Arc::new(lose)), ..self }
     }
 

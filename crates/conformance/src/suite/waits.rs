@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use terrace_core::{
+use terrace_tier::{
     Result, TierKey, Token,
-    waiting::{Ended, Hold},
+    lease::{LeaseEnd, LeaseGuard},
 };
 use tokio::time::{Instant, sleep, timeout};
 
@@ -27,25 +27,25 @@ impl Bench {
         &self,
         key: &TierKey,
         token: Token,
-    ) -> std::result::Result<BoxFuture<'static, Result<Ended>>, Failure> {
-        ensure!(self.tier.waits().is_some(), "the tier must have leases that can be waited for");
-        let waits = self.tier.waits().map(|waits| waits.wait(key, token));
+    ) -> std::result::Result<BoxFuture<'static, Result<LeaseEnd>>, Failure> {
+        ensure!(self.tier.lease_waiter().is_some(), "the tier must have leases that can be waited for");
+        let waits = self.tier.lease_waiter().map(|waits| waits.wait(key, token));
         waits.ok_or_else(|| Failure::Broken { at: "waits".to_owned(), what: "came and went".to_owned() })
     }
 
-    fn hold(&self, key: &TierKey, token: Token) -> Option<Hold> {
-        self.tier.waits().map(|waits| waits.hold(key, token))
+    fn hold(&self, key: &TierKey, token: Token) -> Option<LeaseGuard> {
+        self.tier.lease_waiter().map(|waits| waits.hold(key, token))
     }
 }
 
 /// How the wait ends, if it does in this time.
 async fn ends_within(
     time: Duration,
-    wait: BoxFuture<'static, Result<Ended>>,
-) -> std::result::Result<Ended, Failure> {
+    wait: BoxFuture<'static, Result<LeaseEnd>>,
+) -> std::result::Result<LeaseEnd, Failure> {
     let ended = timeout(time, wait).await;
     ensure!(ended.is_ok(), "the wait must end within {time:?}");
-    Ok(ended.unwrap_or(Ok(Ended::Changed))?)
+    Ok(ended.unwrap_or(Ok(LeaseEnd::Changed))?)
 }
 
 pub(crate) async fn who_waits_hears_of_the_fill(bench: &Bench) -> Outcome {
@@ -58,8 +58,8 @@ pub(crate) async fn who_waits_hears_of_the_fill(bench: &Bench) -> Outcome {
         sleep(A_WHILE).await;
         ensure!(!wait.is_finished(), "nothing has happened yet");
         kept(&bench.fill(&key, fence, "new").await?)?;
-        let joined = async { wait.await.unwrap_or(Ok(Ended::Free)) };
-        ensure_eq!(ends_within(SOON, Box::pin(joined)).await?, Ended::Changed, "it was filled");
+        let joined = async { wait.await.unwrap_or(Ok(LeaseEnd::Free)) };
+        ensure_eq!(ends_within(SOON, Box::pin(joined)).await?, LeaseEnd::Changed, "it was filled");
         other.reads(&key, "new").await?;
     }
     Ok(())
@@ -77,8 +77,8 @@ pub(crate) async fn who_waits_hears_of_what_kills_the_lease(bench: &Bench) -> Ou
             "remove" => drop(bench.remove(&key).await?),
             _ => bench.tier.clear().await?,
         }
-        let joined = async { wait.await.unwrap_or(Ok(Ended::Free)) };
-        ensure_eq!(ends_within(SOON, Box::pin(joined)).await?, Ended::Changed, "after a {change}");
+        let joined = async { wait.await.unwrap_or(Ok(LeaseEnd::Free)) };
+        ensure_eq!(ends_within(SOON, Box::pin(joined)).await?, LeaseEnd::Changed, "after a {change}");
     }
     Ok(())
 }
@@ -86,15 +86,15 @@ pub(crate) async fn who_waits_hears_of_what_kills_the_lease(bench: &Bench) -> Ou
 pub(crate) async fn a_lease_that_is_over_is_not_waited_for(bench: &Bench) -> Outcome {
     let key = bench.key("k");
     let never = bench.wait_for(&key, Token::random())?;
-    ensure_eq!(ends_within(SOON, never).await?, Ended::Changed, "there is no lease");
+    ensure_eq!(ends_within(SOON, never).await?, LeaseEnd::Changed, "there is no lease");
     let fence = bench.lease(&key).await?;
     kept(&bench.fill(&key, fence, "value").await?)?;
     let filled = bench.wait_for(&key, fence.token)?;
-    ensure_eq!(ends_within(SOON, filled).await?, Ended::Changed, "it was filled before");
+    ensure_eq!(ends_within(SOON, filled).await?, LeaseEnd::Changed, "it was filled before");
     let gone = bench.lease(&bench.key("other")).await?;
     bench.lease_instead(&bench.key("other"), None, gone.token).await?;
     let replaced = bench.wait_for(&bench.key("other"), gone.token)?;
-    ensure_eq!(ends_within(SOON, replaced).await?, Ended::Changed, "another one took its place");
+    ensure_eq!(ends_within(SOON, replaced).await?, LeaseEnd::Changed, "another one took its place");
     Ok(())
 }
 
@@ -111,11 +111,11 @@ pub(crate) async fn a_lease_that_was_given_back_is_free(bench: &Bench) -> Outcom
     sleep(A_WHILE).await;
     drop(hold);
     for wait in waits {
-        let joined = async { wait.await.unwrap_or(Ok(Ended::Changed)) };
-        ensure_eq!(ends_within(SOON, Box::pin(joined)).await?, Ended::Free, "all who wait are told");
+        let joined = async { wait.await.unwrap_or(Ok(LeaseEnd::Changed)) };
+        ensure_eq!(ends_within(SOON, Box::pin(joined)).await?, LeaseEnd::Free, "all who wait are told");
     }
     let late = other.wait_for(&key, fence.token)?;
-    ensure_eq!(ends_within(SOON, late).await?, Ended::Free, "who comes later is told too");
+    ensure_eq!(ends_within(SOON, late).await?, LeaseEnd::Free, "who comes later is told too");
     Ok(())
 }
 
@@ -143,8 +143,8 @@ pub(crate) async fn a_holder_at_work_is_waited_for(bench: &Bench) -> Outcome {
     if let Some(hold) = hold {
         hold.settle();
     }
-    let joined = async { wait.await.unwrap_or(Ok(Ended::Free)) };
-    ensure_eq!(ends_within(SOON, Box::pin(joined)).await?, Ended::Changed, "it was filled");
+    let joined = async { wait.await.unwrap_or(Ok(LeaseEnd::Free)) };
+    ensure_eq!(ends_within(SOON, Box::pin(joined)).await?, LeaseEnd::Changed, "it was filled");
     Ok(())
 }
 
@@ -153,7 +153,7 @@ pub(crate) async fn a_silent_holder_is_gone_within_two_seconds(bench: &Bench) ->
     let fence = bench.lease(&key).await?;
     let began = Instant::now();
     let wait = bench.through_second_handle()?.wait_for(&key, fence.token)?;
-    ensure_eq!(ends_within(DEATH, wait).await?, Ended::Free, "nobody works on it");
+    ensure_eq!(ends_within(DEATH, wait).await?, LeaseEnd::Free, "nobody works on it");
     ensure!(began.elapsed() > SOON, "a holder has time to show itself\n  found    {:?}", began.elapsed());
     let next = bench.lease_instead(&key, None, fence.token).await?;
     bench.refuses(&key, fence).await?;

@@ -12,17 +12,17 @@ use super::{
     errors::reentrant_error,
     inner::Inner,
     load::is_reentrant,
-    looked::{CacheTicket, Looked, SharedLookup},
+    looked::{CacheTicket, LookupOutcome, SharedLookup},
     lookup::Seat,
     many::{Many, StartMany},
-    proof::Asked,
-    reading::Reading,
+    proof::ReadBound,
+    reading::ReadMode,
     stale::NearStale,
 };
 use crate::{
     Cached, Error, ErrorKind, Near, Result, Timestamp, Token,
-    flight::{Boarding, Errand},
-    near::Scoped,
+    flight::{Intent, JoinMode},
+    near::TenantKey,
 };
 
 impl<K, V, N> Cache<K, V, N>
@@ -35,7 +35,7 @@ where
         if let Err(error) = self.check_readable() {
             return Many(keys.iter().map(|_| Err(error.clone())).collect());
         }
-        if self.reading == Reading::Truth {
+        if self.reading == ReadMode::Truth {
             return self.answer_truth(keys, start).await;
         }
         let (loads, asked) = (start.is_some(), self.asked());
@@ -86,7 +86,7 @@ where
         keys: &[K],
         late: Vec<Wanted<V>>,
         mut start: Option<StartMany<'_, K, V>>,
-        asked: Asked,
+        asked: ReadBound,
         answers: &mut Answers<V>,
     ) {
         let mut wanted = Vec::with_capacity(late.len());
@@ -119,12 +119,12 @@ where
     ) -> Vec<Unfound<K, V>> {
         let mut unfound = Vec::new();
         for Boarded { wanted: Wanted { index, stale }, ticket } in
-            self.board_many(keys, wanted, Errand::Load, Boarding::Beside, oldest)
+            self.board_many(keys, wanted, Intent::Load, JoinMode::Separate, oldest)
         {
             let answer = match self.lookup_of(&ticket).await {
-                Looked::Found(entry, source) => Ok(self.handle(entry, source, false)),
-                Looked::Failed(error, seen) => self.stale_or(seen.or(stale), error),
-                Looked::Missed(mut missed) => {
+                LookupOutcome::Found(entry, source) => Ok(self.handle(entry, source, false)),
+                LookupOutcome::Failed(error, seen) => self.stale_or(seen.or(stale), error),
+                LookupOutcome::Missed(mut missed) => {
                     missed.stale = missed.stale.or(stale);
                     unfound.push(Unfound { index, ticket, missed, panicked: 0 });
                     continue;
@@ -141,13 +141,13 @@ where
         keys: &[K],
         mut wanted: Vec<Wanted<V>>,
         loads: bool,
-        asked: Asked,
+        asked: ReadBound,
         answers: &mut Answers<V>,
     ) -> Vec<Unfound<K, V>> {
-        let errand = if loads { Errand::Load } else { Errand::Read };
-        let again = if loads { Boarding::JoinLoad } else { self.boarding() };
+        let errand = if loads { Intent::Load } else { Intent::Read };
+        let again = if loads { JoinMode::JoinLoad } else { self.boarding() };
         let mut unfound = Vec::new();
-        for how in [self.boarding(), again, Boarding::Beside] {
+        for how in [self.boarding(), again, JoinMode::Separate] {
             for Boarded { wanted: Wanted { index, stale }, ticket } in
                 self.board_many(keys, std::mem::take(&mut wanted), errand, how, asked.oldest)
             {
@@ -162,19 +162,21 @@ where
                 }
                 let answer = match looked {
                     // A plain read's answer: this caller's loader may create the row.
-                    Looked::Found(entry, _) if loads && how == Boarding::Join && self.is_no_row(&entry) => {
+                    LookupOutcome::Found(entry, _)
+                        if loads && how == JoinMode::Join && self.is_no_row(&entry) =>
+                    {
                         wanted.push(Wanted { index, stale });
                         continue;
                     }
-                    Looked::Found(entry, source) => {
+                    LookupOutcome::Found(entry, source) => {
                         answers.renewed.extend(self.is_to_be_refreshed(&entry).then_some(index));
                         Ok(self.share(&ticket, entry, source))
                     }
-                    Looked::Failed(error, seen) => self.stale_or(seen.or(stale), error),
-                    Looked::Missed(missed) if !loads => {
+                    LookupOutcome::Failed(error, seen) => self.stale_or(seen.or(stale), error),
+                    LookupOutcome::Missed(missed) if !loads => {
                         Ok(self.loaded_meanwhile(&ticket, missed.stale, asked))
                     }
-                    Looked::Missed(mut missed) => {
+                    LookupOutcome::Missed(mut missed) => {
                         let seen = missed.stale.clone();
                         let Some(hit) = self.loaded_meanwhile(&ticket, seen, asked) else {
                             // The lookup may have been another's, made for less.
@@ -213,8 +215,8 @@ where
         &self,
         keys: &[K],
         wanted: Vec<Wanted<V>>,
-        errand: Errand,
-        how: Boarding,
+        errand: Intent,
+        how: JoinMode,
         oldest: Timestamp,
     ) -> Vec<Boarded<K, V>> {
         if wanted.is_empty() {
@@ -230,10 +232,10 @@ where
         let group = walk.boxed().shared();
         let seats = Mutex::new(Vec::new());
         let boarded = wanted.into_iter().map(|wanted| {
-            let key: Arc<Scoped<K>> = self.scoped(keys[wanted.index].clone());
+            let key: Arc<TenantKey<K>> = self.scoped(keys[wanted.index].clone());
             let lookup = |id| {
                 let mut seats = seats.lock();
-                seats.push(Seat { key: Arc::clone(&key), id, instead: Token::NONE });
+                seats.push(Seat { key: Arc::clone(&key), id, replaces: Token::NONE });
                 SharedLookup::Grouped { group: group.clone(), index: seats.len() - 1 }
             };
             Boarded { wanted, ticket: self.inner.flights.board(&key, errand, how, lookup) }
@@ -250,7 +252,7 @@ where
         }
         let idle = |&index: &usize| !self.inner.flights.is_flying(&self.scoped(keys[index].clone()));
         let wanted = renewed.iter().copied().filter(idle).map(|index| Wanted { index, stale: None });
-        self.board_many(keys, wanted.collect(), Errand::Renew, self.boarding(), self.oldest())
+        self.board_many(keys, wanted.collect(), Intent::Revalidate, self.boarding(), self.oldest())
     }
 }
 

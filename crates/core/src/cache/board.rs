@@ -7,13 +7,13 @@ use futures_util::FutureExt;
 use super::{
     Cache,
     inner::Inner,
-    looked::{CacheTicket, Looked, SharedLookup},
+    looked::{CacheTicket, LookupOutcome, SharedLookup},
     lookup::Seat,
 };
 use crate::{
     Cached, Coalesce, Error, ErrorKind, Near, Timestamp, Token,
-    flight::{Boarding, Errand, FlightId},
-    near::{Probe, Scoped},
+    flight::{FlightId, Intent, JoinMode},
+    near::{TenantKey, TenantKeyRef},
 };
 
 /// How often a caller shares a flight that turns out to have begun too long before its call, until it
@@ -22,17 +22,17 @@ pub(super) const SHARED_ROUNDS: usize = 2;
 
 /// How a caller boards, round after round.
 pub(super) struct Rounds {
-    how: Boarding,
+    how: JoinMode,
     shared: usize,
 }
 
 impl Rounds {
-    pub(super) fn new(how: Boarding) -> Self {
+    pub(super) fn new(how: JoinMode) -> Self {
         Self { how, shared: 0 }
     }
 
-    pub(super) fn how(&self) -> Boarding {
-        if self.shared < SHARED_ROUNDS { self.how } else { Boarding::Beside }
+    pub(super) fn how(&self) -> JoinMode {
+        if self.shared < SHARED_ROUNDS { self.how } else { JoinMode::Separate }
     }
 
     /// The flight came to nothing for this caller.
@@ -42,7 +42,7 @@ impl Rounds {
 
     /// From now on those alone whose lookups are made for loads.
     pub(super) fn for_loads(&mut self) {
-        self.how = Boarding::JoinLoad;
+        self.how = JoinMode::JoinLoad;
     }
 }
 
@@ -52,24 +52,24 @@ where
     V: Send + Sync + 'static,
     N: Near<K, V>,
 {
-    pub(super) fn scoped(&self, key: K) -> Arc<Scoped<K>> {
-        Arc::new(Scoped { tenant: self.chain.tenant, key })
+    pub(super) fn scoped(&self, key: K) -> Arc<TenantKey<K>> {
+        Arc::new(TenantKey { tenant: self.chain.tenant, key })
     }
 
     /// How the stampede policy has callers share a flight.
-    pub(super) fn boarding(&self) -> Boarding {
+    pub(super) fn boarding(&self) -> JoinMode {
         match self.inner.policies.coalesce {
-            Coalesce::Nobody => Boarding::Beside,
-            Coalesce::Local | Coalesce::Lease | Coalesce::LeaseOrStale => Boarding::Join,
+            Coalesce::Nobody => JoinMode::Separate,
+            Coalesce::Local | Coalesce::Lease | Coalesce::LeaseOrStale => JoinMode::Join,
         }
     }
 
     /// Boards the key's flight, with a lookup for this key alone if it is new.
     pub(super) fn board(
         &self,
-        key: &Arc<Scoped<K>>,
-        errand: Errand,
-        how: Boarding,
+        key: &Arc<TenantKey<K>>,
+        errand: Intent,
+        how: JoinMode,
         oldest: Timestamp,
     ) -> CacheTicket<K, V> {
         self.inner.flights.board(key, errand, how, |id| self.lookup_alone(key, id, errand, oldest))
@@ -77,31 +77,31 @@ where
 
     fn lookup_alone(
         &self,
-        key: &Arc<Scoped<K>>,
+        key: &Arc<TenantKey<K>>,
         id: FlightId,
-        errand: Errand,
+        errand: Intent,
         oldest: Timestamp,
     ) -> SharedLookup<V> {
-        let seat = Seat { key: Arc::clone(key), id, instead: Token::NONE };
+        let seat = Seat { key: Arc::clone(key), id, replaces: Token::NONE };
         let lookup = Inner::look_up(Arc::clone(&self.inner), Arc::clone(&self.chain), seat, errand, oldest);
         SharedLookup::Alone(lookup.boxed().shared())
     }
 
-    pub(super) async fn lookup_of(&self, ticket: &CacheTicket<K, V>) -> Looked<V> {
+    pub(super) async fn lookup_of(&self, ticket: &CacheTicket<K, V>) -> LookupOutcome<V> {
         let (group, index) = match &ticket.flight().lookup {
             SharedLookup::Alone(lookup) => return lookup.clone().await,
             SharedLookup::Grouped { group, index } => (group.clone(), *index),
         };
         match group.await.get(index) {
             Some(looked) => looked.clone(),
-            None => Looked::Failed(Error::new(ErrorKind::Backend, "the lookup lost a key"), None),
+            None => LookupOutcome::Failed(Error::new(ErrorKind::Backend, "the lookup lost a key"), None),
         }
     }
 
     /// What another's load left in near, if it landed between the look there and boarding: where no tier
     /// has it, it would be loaded twice.
     pub(super) fn landed(&self, key: &K) -> Option<Option<Cached<V>>> {
-        let probe = Probe { tenant: self.tenant, key };
+        let probe = TenantKeyRef { tenant: self.tenant, key };
         let landed = self.chain.is_local() && self.inner.near.holds(&probe);
         landed.then(|| self.near_hit(key, true).ok()).flatten()
     }

@@ -6,12 +6,12 @@ use super::{
     fill::Copy,
     inner::Inner,
     load::{Draft, Kept, LoadSeat},
-    looked::Looked,
+    looked::LookupOutcome,
 };
 use crate::{
     Deadlines, Entry, Error, ErrorKind, Event, Near, Op, Reply, Result, Source, Stored, TierKey, Version,
-    chain::{Chain, Place},
-    switch::{Defence, stands},
+    chain::{Chain, TierSlot},
+    defence::{Defence, enabled},
 };
 
 impl<K, V, N: Near<K, V>> Inner<K, V, N>
@@ -48,44 +48,39 @@ where
     fn created(
         &self,
         chain: &Chain,
-        store: &Place,
+        store: &TierSlot,
         draft: Draft<K, V>,
         reply: Result<Reply>,
     ) -> Option<Kept<K, V>> {
         let Draft { seat, key, item, deadlines, sealed, proven_at } = draft;
         let kept = |seat, entry, source, copy| Kept { seat, entry, source, copy, sure: true, proven_at };
-        let error = match if stands(Defence::Winner) { reply } else { as_if_kept(reply) } {
+        let error = match if enabled(Defence::Winner) { reply } else { as_if_kept(reply) } {
             Ok(Reply::Kept(version)) => {
                 store.line.tell(&Event::Filled { tier: store.line.name });
                 let entry =
                     Entry::new(item.value, version, self.near_deadlines(deadlines, None)).vouched(proven_at);
-                let copy = copy_of_new(
-                    chain,
-                    &seat,
-                    key,
-                    Stored { version, deadlines, body: sealed.ok(), certified: None },
-                );
+                let copy = copy_of_new(chain, &seat, key, Stored::new(version, deadlines, sealed.ok()));
                 return Some(kept(seat, Arc::new(entry), Source::Loader, Some(copy)));
             }
             Ok(Reply::Refused(Some(winner))) => {
                 store.line.tell(&Event::FillRefused { tier: store.line.name });
                 let winner = self.copy_of(winner);
                 match self.record(store, &key, &winner, proven_at) {
-                    Looked::Found(entry, source) => {
+                    LookupOutcome::Found(entry, source) => {
                         let copy = copy_of_new(chain, &seat, key, winner);
                         return Some(kept(seat, entry, source, Some(copy)));
                     }
-                    Looked::Failed(error, _) => error,
-                    Looked::Missed(_) => Error::new(ErrorKind::Backend, "no winner"),
+                    LookupOutcome::Failed(error, _) => error,
+                    LookupOutcome::Missed(_) => Error::new(ErrorKind::Backend, "no winner"),
                 }
             }
             Ok(Reply::Refused(None)) => {
                 store.line.tell(&Event::FillRefused { tier: store.line.name });
-                let deadlines = if stands(Defence::Uncached) { self.no_life() } else { deadlines };
+                let deadlines = if enabled(Defence::Uncached) { self.no_life() } else { deadlines };
                 let entry = Entry::new(item.value, Version::NONE, deadlines).vouched(proven_at);
                 return Some(kept(seat, Arc::new(entry), Source::Loader, None));
             }
-            Ok(reply) => crate::tier::unexpected(&reply),
+            Ok(reply) => terrace_tier::unexpected(&reply),
             Err(error) => {
                 if error.kind() == ErrorKind::Unknown {
                     // It may be there: no absence that a tier has may hide it.

@@ -4,14 +4,14 @@ use std::{collections::HashMap, hash::Hash, sync::Arc};
 
 use super::{
     Cache,
-    ending::{Ending, Owing},
+    ending::{DebtGuard, WriteGuard},
     inner::Inner,
     write::finished,
 };
 use crate::{
     Error, ErrorKind, Event, Near, Op, Reply, Result, Role, TierKey, Version,
-    chain::{Chain, Place},
-    near::{Probe, Scoped},
+    chain::{Chain, TierSlot},
+    near::{TenantKey, TenantKeyRef},
 };
 
 impl<K, V, N> Cache<K, V, N>
@@ -75,9 +75,9 @@ where
     K: Clone + Eq + Hash + Send + Sync + 'static,
     V: Send + Sync + 'static,
 {
-    fn drop_local(&self, key: &Scoped<K>) -> bool {
+    fn drop_local(&self, key: &TenantKey<K>) -> bool {
         self.flights.write_now(key, || {
-            let held = self.near.get(&Probe { tenant: key.tenant, key: &key.key });
+            let held = self.near.get(&TenantKeyRef { tenant: key.tenant, key: &key.key });
             self.drop_near(key);
             held.is_some_and(|entry| entry.value().is_some() && entry.is_fresh(self.clock.now()))
         })
@@ -87,14 +87,14 @@ where
     async fn drop_all(
         self: &Arc<Self>,
         chain: &Arc<Chain>,
-        keys: Vec<Arc<Scoped<K>>>,
+        keys: Vec<Arc<TenantKey<K>>>,
         deletes: bool,
     ) -> Vec<Result<bool>> {
-        let endings: Vec<_> = keys.iter().map(|key| Ending::begin(self, key)).collect();
+        let endings: Vec<_> = keys.iter().map(|key| WriteGuard::begin(self, key)).collect();
         let mut drops: Vec<Dropping> =
             keys.iter().map(|key| Dropping::of(self.tier_key(chain, key))).collect();
         self.let_fills_end(drops.iter().filter_map(|drop| drop.key.as_ref())).await;
-        let owing = Owing::new(chain.tiers.iter(), drops.iter().filter_map(|drop| drop.key.clone()));
+        let owing = DebtGuard::new(chain.tiers.iter(), drops.iter().filter_map(|drop| drop.key.clone()));
         for place in chain.far_to_near() {
             let store = place.line.role == Role::Store;
             if store && !deletes {
@@ -111,7 +111,7 @@ where
         drops.into_iter().map(Dropping::result).collect()
     }
 
-    async fn drop_in(&self, place: &Place, deletes: bool, store: bool, drops: &mut [Dropping]) {
+    async fn drop_in(&self, place: &TierSlot, deletes: bool, store: bool, drops: &mut [Dropping]) {
         let (wanted, keys): (Vec<usize>, Vec<TierKey>) =
             drops.iter().enumerate().filter_map(|(at, drop)| drop.key.clone().map(|key| (at, key))).unzip();
         let tombstone_ttl = if store { self.periods.removed } else { self.periods.tombstone };
@@ -133,7 +133,7 @@ where
                         drops[at].version = Some(version);
                     }
                 }
-                Ok(reply) => drops[at].errors.push(crate::tier::unexpected(&reply)),
+                Ok(reply) => drops[at].errors.push(terrace_tier::unexpected(&reply)),
                 Err(error) if store => drops[at].kept = Some(error),
                 Err(error) => {
                     place.owe(&key);

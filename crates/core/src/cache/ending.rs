@@ -6,28 +6,28 @@ use super::{
     inner::Inner,
     looked::{CacheFlights, Loaded, SharedLookup},
 };
-use crate::{Near, TierKey, Version, chain::Place, flight::WriteTicket, near::Scoped};
+use crate::{Near, TierKey, Version, chain::TierSlot, flight::WriteTicket, near::TenantKey};
 
 /// The last step of a write, taken also when the write fails or panics: then the near tier keeps
 /// nothing for the key.
-pub(crate) struct Ending<K, V, N>
+pub(crate) struct WriteGuard<K, V, N>
 where
     K: Clone + Eq + Hash + Send + Sync + 'static,
     V: Send + Sync + 'static,
     N: Near<K, V>,
 {
     inner: Arc<Inner<K, V, N>>,
-    pub(crate) key: Arc<Scoped<K>>,
-    ticket: Option<WriteTicket<Scoped<K>, SharedLookup<V>, Loaded<V>>>,
+    pub(crate) key: Arc<TenantKey<K>>,
+    ticket: Option<WriteTicket<TenantKey<K>, SharedLookup<V>, Loaded<V>>>,
 }
 
-impl<K, V, N> Ending<K, V, N>
+impl<K, V, N> WriteGuard<K, V, N>
 where
     K: Clone + Eq + Hash + Send + Sync + 'static,
     V: Send + Sync + 'static,
     N: Near<K, V>,
 {
-    pub(crate) fn begin(inner: &Arc<Inner<K, V, N>>, key: &Arc<Scoped<K>>) -> Self {
+    pub(crate) fn begin(inner: &Arc<Inner<K, V, N>>, key: &Arc<TenantKey<K>>) -> Self {
         let ticket = CacheFlights::begin_write(&inner.flights, key);
         Self { inner: Arc::clone(inner), key: Arc::clone(key), ticket: Some(ticket) }
     }
@@ -40,7 +40,7 @@ where
     }
 }
 
-impl<K, V, N> Drop for Ending<K, V, N>
+impl<K, V, N> Drop for WriteGuard<K, V, N>
 where
     K: Clone + Eq + Hash + Send + Sync + 'static,
     V: Send + Sync + 'static,
@@ -55,13 +55,16 @@ where
 
 /// The copies that a write is about to change. Where it ends before it could say whether they were (a
 /// policy or observer panicked, the runtime shut down), their tiers owe the keys.
-pub(crate) struct Owing<'a> {
-    places: Vec<&'a Place>,
+pub(crate) struct DebtGuard<'a> {
+    places: Vec<&'a TierSlot>,
     keys: Vec<TierKey>,
 }
 
-impl<'a> Owing<'a> {
-    pub(crate) fn new(places: impl Iterator<Item = &'a Place>, keys: impl Iterator<Item = TierKey>) -> Self {
+impl<'a> DebtGuard<'a> {
+    pub(crate) fn new(
+        places: impl Iterator<Item = &'a TierSlot>,
+        keys: impl Iterator<Item = TierKey>,
+    ) -> Self {
         Self { places: places.collect(), keys: keys.collect() }
     }
 
@@ -71,7 +74,7 @@ impl<'a> Owing<'a> {
     }
 }
 
-impl Drop for Owing<'_> {
+impl Drop for DebtGuard<'_> {
     fn drop(&mut self) {
         for place in &self.places {
             self.keys.iter().for_each(|key| place.owe(key));

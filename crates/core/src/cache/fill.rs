@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use super::{fences::Fences, held::Held, inner::Inner, open::OpenFill};
+use super::{fences::Fences, held::Held, inner::Inner, open::UnfencedFill};
 use crate::{
     Error, ErrorKind, Event, Level, Near, Op, Order, Reply, Stored, TierKey, Version,
-    chain::{Chain, Place},
+    chain::{Chain, TierSlot},
+    defence::{Defence, enabled},
     flight::FlightId,
-    near::Scoped,
-    switch::{Defence, stands},
+    near::TenantKey,
 };
 
 /// A copy to be kept in the tiers that gave a fence for it.
@@ -21,7 +21,7 @@ pub(crate) struct Copy {
     pub(crate) held: Option<Held>,
     pub(crate) stored: Stored,
     /// At level `Ttl`, what holds up writes of the key until the copy is dropped.
-    pub(crate) open: Option<OpenFill>,
+    pub(crate) open: Option<UnfencedFill>,
 }
 
 impl Copy {
@@ -54,7 +54,7 @@ where
 {
     /// Whether a copy that a flight found or made may be sent. At level `Fenced` the tiers decide
     /// that, by their leases.
-    pub(crate) fn begin_fill(&self, key: &Scoped<K>, flight: FlightId, copy: &mut Copy) -> bool {
+    pub(crate) fn begin_fill(&self, key: &TenantKey<K>, flight: FlightId, copy: &mut Copy) -> bool {
         if self.level.is_fenced() {
             return true;
         }
@@ -109,13 +109,13 @@ where
                 }
                 outcomes[at] = self.take_fill(place, authority, &reply);
             }
-            if authority && self.level.is_fenced() && stands(Defence::Confirm) {
+            if authority && self.level.is_fenced() && enabled(Defence::Confirm) {
                 self.confirm(place, index, copies, &unkept, &mut outcomes).await;
             }
-            if stands(Defence::DropReplaced) {
+            if enabled(Defence::DropReplaced) {
                 self.drop_replaced(place, copies, &unkept).await;
             }
-            if !authority && self.level.is_fenced() && stands(Defence::Outdate) {
+            if !authority && self.level.is_fenced() && enabled(Defence::Outdate) {
                 self.outdate(place, copies, &wanted, &mut outcomes).await;
             }
         }
@@ -124,7 +124,7 @@ where
 
     /// A tier refuses a fill also where another reader was first, maybe with an older value that
     /// the authority has replaced by this one meanwhile. What is older must not stay.
-    async fn outdate(&self, place: &Place, copies: &[Copy], wanted: &[usize], outcomes: &mut [Filling]) {
+    async fn outdate(&self, place: &TierSlot, copies: &[Copy], wanted: &[usize], outcomes: &mut [Filling]) {
         let refused: Vec<usize> =
             wanted.iter().copied().filter(|&at| outcomes[at] == Filling::Refused).collect();
         let batch = refused.iter().map(|&at| {
@@ -148,7 +148,7 @@ where
     /// invalidation elsewhere had overtaken.
     async fn confirm(
         &self,
-        place: &Place,
+        place: &TierSlot,
         index: usize,
         copies: &[Copy],
         unkept: &[usize],
@@ -173,7 +173,7 @@ where
     }
 
     /// Drops the older entries of copies that the tier is not to keep or does not take (rule 7).
-    async fn drop_replaced(&self, place: &Place, copies: &[Copy], unkept: &[usize]) {
+    async fn drop_replaced(&self, place: &TierSlot, copies: &[Copy], unkept: &[usize]) {
         let replaced: Vec<&Copy> = unkept.iter().map(|&at| &copies[at]).filter(|copy| copy.renews).collect();
         let batch = replaced.iter().map(|copy| {
             // A record that never was has no version, and neither has anything at level `Ttl`.
@@ -196,19 +196,19 @@ where
         late || copy.renews
     }
 
-    fn is_wanted(&self, place: &Place, copy: &Copy) -> bool {
+    fn is_wanted(&self, place: &TierSlot, copy: &Copy) -> bool {
         let size = copy.stored.body.as_ref().map(bytes::Bytes::len);
         let alive = self.clock.now() < copy.stored.deadlines.expires_at;
         alive && self.admits(place.line.name, size)
     }
 
-    fn fill_of(&self, place: &Place, index: usize, copy: &Copy) -> (TierKey, Op) {
+    fn fill_of(&self, place: &TierSlot, index: usize, copy: &Copy) -> (TierKey, Op) {
         let Stored { version, deadlines, body, .. } = copy.stored.clone();
         let deadlines = self.copy_deadlines(deadlines, place.line.ttl);
         let op = match (self.level, copy.fences.get(index)) {
             (level, Some(fence)) if level.is_fenced() => Op::Fill { fence, version, deadlines, body },
             _ => Op::Put {
-                order: Order::Open(version),
+                order: Order::Unfenced(version),
                 deadlines,
                 body,
                 tombstone_ttl: self.periods.tombstone,
@@ -217,7 +217,7 @@ where
         (copy.key.clone(), op)
     }
 
-    fn take_fill(&self, place: &Place, authority: bool, reply: &crate::Result<Reply>) -> Filling {
+    fn take_fill(&self, place: &TierSlot, authority: bool, reply: &crate::Result<Reply>) -> Filling {
         let tier = place.line.name;
         match reply {
             Ok(Reply::Kept(_)) => {

@@ -8,15 +8,15 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
-    grounds::Grounds,
+    grounds::ProofSource,
     inner::Inner,
     proof::{ANY, dated},
 };
 use crate::{
     Follower, Near, Notice, Version,
     chain::Chain,
-    near::{Probe, Scoped, TenantId},
-    switch::{Defence, stands},
+    defence::{Defence, enabled},
+    near::{TenantId, TenantKey, TenantKeyRef},
 };
 
 impl<K, V, N: Near<K, V>> Inner<K, V, N>
@@ -40,8 +40,8 @@ where
     }
 
     /// Drops a copy that is older than a change, and keeps what is on its way from being kept.
-    fn hear_of(&self, key: &Scoped<K>, version: Option<Version>) {
-        let probe = Probe { tenant: key.tenant, key: &key.key };
+    fn hear_of(&self, key: &TenantKey<K>, version: Option<Version>) {
+        let probe = TenantKeyRef { tenant: key.tenant, key: &key.key };
         // What is as new came in after the change, and so did what is on its way.
         let is_as_new = |version| self.near.get(&probe).is_some_and(|entry| entry.version() >= version);
         match version {
@@ -71,35 +71,38 @@ where
             Notice::Key { tenant, key, version } => {
                 // Every key of this cache is read back from its bytes: others are not in near.
                 let key = self.keys.as_ref().and_then(|keys| keys.key_in(key).ok());
-                if let Some(key) = key.filter(|_| stands(Defence::Notice)) {
+                if let Some(key) = key.filter(|_| enabled(Defence::Notice)) {
                     let tenant = self.tenant_of(tenant.as_deref());
-                    self.hear_of(&Scoped { tenant, key }, *version);
+                    self.hear_of(&TenantKey { tenant, key }, *version);
                 }
             }
             Notice::Clear { tenant } => {
                 let tenant = tenant.as_deref().map(|tenant| self.tenant_of(Some(tenant)));
                 self.drop_copies(tenant);
             }
-            Notice::Lost => {
-                if self.trust.lose(self.clock.now()) && stands(Defence::Gap) {
+            // A notice of a later version: nothing kept before it is certain.
+            Notice::Lost | _ => {
+                if self.trust.lose(self.clock.now()) && enabled(Defence::Gap) {
                     self.drop_copies(None);
                 }
             }
         }
     }
 
-    fn heard(&self, at: Instant) {
-        let at = if stands(Defence::Dating) { at } else { Instant::now() };
+    fn heartbeat(&self, at: Instant) {
+        let at = if enabled(Defence::Dating) { at } else { Instant::now() };
         match &self.grounds {
             // This log tells of the truth as far as a relay has carried it.
-            Grounds::Marks(marks) if stands(Defence::Marks) => {
+            ProofSource::Watermarks(marks) if enabled(Defence::Watermarks) => {
                 let told = marks.told();
                 if told > ANY {
                     self.trust.hear(told);
                 }
             }
-            Grounds::None | Grounds::Log | Grounds::Marks(_) => self.trust.hear(dated(&self.clock, at)),
-            Grounds::ReadAt | Grounds::Age => {}
+            ProofSource::None | ProofSource::Log | ProofSource::Watermarks(_) => {
+                self.trust.hear(dated(&self.clock, at))
+            }
+            ProofSource::ReadTime | ProofSource::Age => {}
         }
     }
 }

@@ -15,13 +15,13 @@ use super::{
     errors::{panicked_error, shut_down_error},
     load::LoadSeat,
     loading::Load,
-    looked::{Loaded, Looked},
-    many::{Many, Missing, StartMany},
-    proof::Asked,
+    looked::{Loaded, LookupOutcome},
+    many::{Many, MissingKeys, StartMany},
+    proof::ReadBound,
 };
 use crate::{
     Entry, Event, Item, Near, Result, Timestamp,
-    flight::{Entered, Landing, Promise},
+    flight::{LoadOutcome, LoadRole, Promise},
 };
 
 /// Runs of a bound loader at a time, for one batch.
@@ -29,7 +29,7 @@ const LOADS_AT_ONCE: usize = 32;
 
 /// The keys that this caller is to load.
 struct Led<K: Eq + Hash, V> {
-    missing: Missing<K>,
+    missing: MissingKeys<K>,
     seats: Vec<LoadSeat<K, V>>,
     /// Before any of them was asked for.
     began: Timestamp,
@@ -38,7 +38,7 @@ struct Led<K: Eq + Hash, V> {
 /// A load that this caller waits for.
 struct Wait<K: Eq + Hash, V> {
     index: usize,
-    promise: Promise<Landing<Loaded<V>>>,
+    promise: Promise<LoadOutcome<Loaded<V>>>,
     stale: Option<Arc<Entry<V>>>,
     /// Its place, where the load is another caller's: to take it over.
     followed: Option<Unfound<K, V>>,
@@ -46,14 +46,14 @@ struct Wait<K: Eq + Hash, V> {
 
 impl<K: Clone + Eq + Hash, V> Led<K, V> {
     fn new(began: Timestamp) -> Self {
-        Self { missing: Missing { keys: Vec::new(), indices: Vec::new() }, seats: Vec::new(), began }
+        Self { missing: MissingKeys { keys: Vec::new(), indices: Vec::new() }, seats: Vec::new(), began }
     }
 
     /// Enters the load stage of one key; `None` where two loads have panicked.
     fn enter(&mut self, one: Unfound<K, V>) -> Option<Wait<K, V>> {
         let (index, stale) = (one.index, one.missed.stale.clone());
         let (promise, followed) = match one.ticket.flight().load.enter(one.panicked) {
-            Entered::Lead(lead) => {
+            LoadRole::Leader(lead) => {
                 let promise = lead.promise();
                 self.missing.keys.push(one.ticket.key().key.clone());
                 self.missing.indices.push(index);
@@ -61,8 +61,8 @@ impl<K: Clone + Eq + Hash, V> Led<K, V> {
                 self.seats.push(LoadSeat { held: None, ticket, lead, missed, began });
                 (promise, None)
             }
-            Entered::Follow(promise, panicked) => (promise, Some(Unfound { panicked, ..one })),
-            Entered::GaveUp => return None,
+            LoadRole::Follower(promise, panicked) => (promise, Some(Unfound { panicked, ..one })),
+            LoadRole::GaveUp => return None,
         };
         Some(Wait { index, promise, stale, followed })
     }
@@ -78,7 +78,7 @@ where
         let Some(loader) = self.inner.loader.clone() else {
             return self.answer_many(keys, None).await;
         };
-        let each = move |missing: Missing<K>| -> Load<V> {
+        let each = move |missing: MissingKeys<K>| -> Load<V> {
             let loads = missing.keys.into_iter().map(move |key| {
                 let loader = Arc::clone(&loader);
                 let load = AssertUnwindSafe(async move { loader(key).await }).catch_unwind();
@@ -92,9 +92,9 @@ where
     pub(super) async fn load_many<'a>(
         &self,
         keys: &[K],
-        load: impl FnOnce(Missing<K>) -> BoxFuture<'static, Result<Vec<(K, Item<V>)>>> + Send + 'a,
+        load: impl FnOnce(MissingKeys<K>) -> BoxFuture<'static, Result<Vec<(K, Item<V>)>>> + Send + 'a,
     ) -> Many<V> {
-        let start = move |missing: Missing<K>| -> Load<V> {
+        let start = move |missing: MissingKeys<K>| -> Load<V> {
             let keys = missing.keys.clone();
             load(missing).map(move |pairs| in_order(&keys, pairs)).boxed()
         };
@@ -109,7 +109,7 @@ where
         let keys = renewals.iter().map(|one| one.ticket.key().key.clone()).collect();
         let indices: Vec<usize> = renewals.iter().map(|one| one.wanted.index).collect();
         let began = self.inner.clock.now();
-        let load = start.map(|start| start(Missing { keys, indices: indices.clone() }));
+        let load = start.map(|start| start(MissingKeys { keys, indices: indices.clone() }));
         let cache = self.clone();
         self.inner.tasks.spawn(async move {
             let unfound = cache.look_up_renewals(renewals).await;
@@ -133,7 +133,7 @@ where
     async fn look_up_renewals(&self, renewals: Vec<Boarded<K, V>>) -> Vec<Unfound<K, V>> {
         let mut unfound = Vec::with_capacity(renewals.len());
         for Boarded { wanted, ticket } in renewals {
-            if let Looked::Missed(missed) = self.lookup_of(&ticket).await {
+            if let LookupOutcome::Missed(missed) = self.lookup_of(&ticket).await {
                 unfound.push(Unfound { index: wanted.index, ticket, missed, panicked: 0 });
             }
         }
@@ -149,7 +149,7 @@ where
         mut missed: Vec<Unfound<K, V>>,
         renewals: Vec<Boarded<K, V>>,
         start: &mut Option<StartMany<'_, K, V>>,
-        asked: Asked,
+        asked: ReadBound,
         answers: &mut Answers<V>,
     ) -> Vec<Wanted<V>> {
         let (mut late, mut renewals) = (Vec::new(), self.look_up_renewals(renewals).await);
@@ -170,18 +170,18 @@ where
             for Wait { index, promise, stale, followed } in waits {
                 let follows = followed.is_some();
                 answers.by_index[index] = Some(match (promise.wait().await, followed) {
-                    (Landing::Panicked, Some(other)) if start.is_some() => {
+                    (LoadOutcome::Panicked, Some(other)) if start.is_some() => {
                         missed.push(other);
                         continue;
                     }
-                    (Landing::Panicked, _) => Err(panicked_error()),
-                    (Landing::Abandoned, _) => Err(shut_down_error()),
-                    (Landing::Done(Err(error)), _) => self.stale_or(stale, error),
-                    (Landing::Done(Ok((entry, _))), _) if follows && !self.suffices(&entry, asked) => {
+                    (LoadOutcome::Panicked, _) => Err(panicked_error()),
+                    (LoadOutcome::Abandoned, _) => Err(shut_down_error()),
+                    (LoadOutcome::Done(Err(error)), _) => self.stale_or(stale, error),
+                    (LoadOutcome::Done(Ok((entry, _))), _) if follows && !self.suffices(&entry, asked) => {
                         late.push(Wanted { index, stale });
                         continue;
                     }
-                    (Landing::Done(Ok((entry, source))), _) => {
+                    (LoadOutcome::Done(Ok((entry, source))), _) => {
                         if follows {
                             self.inner.tell(&Event::Coalesced);
                         }

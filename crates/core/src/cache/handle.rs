@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use super::{Cache, inner::Inner, proof::Within, reading::Reading};
+use super::{Cache, inner::Inner, proof::MaxStaleness, reading::ReadMode};
 use crate::{Level, chain::Chain};
 
 impl<K, V, N> Cache<K, V, N> {
@@ -14,9 +14,9 @@ impl<K, V, N> Cache<K, V, N> {
 
     pub(super) fn at_level(inner: Arc<Inner<K, V, N>>, chain: Arc<Chain>, level: Level) -> Self {
         let (tenant, stored) = (chain.tenant, chain.store.is_some());
-        let reading = Reading::of(inner.level, level, inner.within, stored, &inner.clock);
-        let as_built = level == inner.level && reading != Reading::Truth;
-        let within = if as_built { inner.within } else { Within::NEVER };
+        let reading = ReadMode::of(inner.level, level, inner.within, stored, &inner.clock);
+        let as_built = level == inner.level && reading != ReadMode::Truth;
+        let within = if as_built { inner.within } else { MaxStaleness::NEVER };
         Self { inner, chain, tenant, reading, within }
     }
 }

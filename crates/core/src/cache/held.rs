@@ -1,17 +1,17 @@
 //! The lease that a load works on, where others wait for it.
 
-use crate::waiting::Hold;
+use terrace_tier::lease::LeaseGuard;
 
 /// The lease that a load of this process works on, in the tier where others wait for it.
 pub(crate) struct Held {
     /// The tier.
     index: usize,
-    hold: Hold,
+    hold: LeaseGuard,
 }
 
 impl Held {
     /// A lease of the tier of this index.
-    pub(super) fn new(index: usize, hold: Hold) -> Self {
+    pub(super) fn new(index: usize, hold: LeaseGuard) -> Self {
         Self { index, hold }
     }
 

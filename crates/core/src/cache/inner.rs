@@ -11,15 +11,16 @@ use std::{
 use futures_util::future::BoxFuture;
 
 use super::{
-    grounds::Grounds, looked::CacheFlights, open::OpenFills, proof::Within, tasks::Tasks, trust::Trust,
+    grounds::ProofSource, looked::CacheFlights, open::UnfencedFills, proof::MaxStaleness, tasks::Tasks,
+    trust::Coherence,
 };
 use crate::{
-    Admission, Clock, Coalesce, Copies, Deadlines, Entry, Error, ErrorKind, Event, Expiry, Freshness, Item,
-    Keeping, Level, Near, OnStale, Result, StaleHit, Timestamp, Token, Version, Writing,
+    Admission, AdmitContext, Clock, Coalesce, Copies, Deadlines, Entry, Error, ErrorKind, Event, Expiry,
+    Freshness, Item, Level, Near, OnStale, Result, StaleHit, Timestamp, Token, Version, WriteContext,
     chain::{Monitor, TierCounters},
-    near::{Probe, Scoped},
+    near::{TenantKey, TenantKeyRef},
     relay::Wake,
-    wire::{KeyWire, Wire},
+    wire::{KeyCodec, TypedCodec},
 };
 
 /// The name of the near tier in stats and events.
@@ -58,17 +59,17 @@ pub(crate) struct Inner<K, V, N> {
     /// Whether there is an observer to be told of hits.
     pub(crate) observed: bool,
     pub(crate) clock: Clock,
-    pub(crate) trust: Trust,
-    pub(crate) within: Within,
+    pub(crate) trust: Coherence,
+    pub(crate) within: MaxStaleness,
     /// What proves a copy, where the level asks for proof.
-    pub(crate) grounds: Grounds,
+    pub(crate) grounds: ProofSource,
     pub(crate) monitor: Arc<Monitor>,
     pub(crate) flights: Arc<CacheFlights<K, V>>,
-    pub(crate) wire: Option<Wire<K, V>>,
+    pub(crate) wire: Option<TypedCodec<K, V>>,
     /// For keys that a log names; there where `wire` is, or a log beside the chain.
-    pub(crate) keys: Option<KeyWire<K>>,
+    pub(crate) keys: Option<KeyCodec<K>>,
     pub(crate) tasks: Tasks,
-    pub(crate) open_fills: Arc<OpenFills>,
+    pub(crate) open_fills: Arc<UnfencedFills>,
     pub(crate) policies: Policies,
     pub(crate) periods: Periods,
     pub(crate) level: Level,
@@ -133,7 +134,7 @@ where
         negative: bool,
         ttl: Option<Duration>,
     ) -> Option<Deadlines> {
-        let writing = Writing { negative, ttl, chance: fastrand::f64() };
+        let writing = WriteContext { negative, ttl, chance: fastrand::f64() };
         let life = self.policies.expiry.lifetime(&writing);
         (life.fresh > Duration::ZERO).then(|| life.deadlines(written))
     }
@@ -174,7 +175,7 @@ where
 
     pub(crate) fn admits(&self, tier: &str, size_bytes: Option<usize>) -> bool {
         self.policies.admission.as_ref().is_none_or(|admission| {
-            admission.admits(&Keeping { namespace: &self.monitor.namespace, tier, size_bytes })
+            admission.admits(&AdmitContext { namespace: &self.monitor.namespace, tier, size_bytes })
         })
     }
 
@@ -209,7 +210,7 @@ where
     /// entry was as new as the truth.
     pub(crate) fn keep_near(
         &self,
-        key: &Scoped<K>,
+        key: &TenantKey<K>,
         entry: &Arc<Entry<V>>,
         keeps: bool,
         proven_at: Timestamp,
@@ -232,9 +233,9 @@ where
         }
     }
 
-    pub(crate) fn drop_near(&self, key: &Scoped<K>) {
+    pub(crate) fn drop_near(&self, key: &TenantKey<K>) {
         if self.near.is_enabled() {
-            self.near.remove(&Probe { tenant: key.tenant, key: &key.key });
+            self.near.remove(&TenantKeyRef { tenant: key.tenant, key: &key.key });
         }
     }
 }

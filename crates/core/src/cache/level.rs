@@ -4,15 +4,15 @@ use std::{hash::Hash, sync::Arc};
 
 use super::{
     Cache,
-    grounds::Grounds,
+    grounds::ProofSource,
     inner::Inner,
-    looked::{CacheTicket, Looked},
-    proof::{ANY, Asked, NONE},
-    reading::Reading,
+    looked::{CacheTicket, LookupOutcome},
+    proof::{ANY, NONE, ReadBound},
+    reading::ReadMode,
 };
 use crate::{
     Deadlines, Entry, Error, ErrorKind, Level, Near, OnStale, Result, Stored, Timestamp,
-    switch::{Defence, stands},
+    defence::{Defence, enabled},
 };
 
 impl<K, V, N> Cache<K, V, N>
@@ -58,15 +58,15 @@ where
     }
 
     /// What a call made now asks of others' answers.
-    pub(super) fn asked(&self) -> Asked {
-        Asked { at: self.inner.clock.now(), oldest: self.oldest() }
+    pub(super) fn asked(&self) -> ReadBound {
+        ReadBound { at: self.inner.clock.now(), oldest: self.oldest() }
     }
 
     /// Whether reads can be answered at this level, by a cache that is not closed.
     pub(super) fn check_readable(&self) -> Result<()> {
         self.inner.check_open()?;
         match self.reading {
-            Reading::Refused => Err(Error::new(
+            ReadMode::Refused => Err(Error::new(
                 ErrorKind::Unsupported,
                 "this level asks the truth, and the cache has no store to ask",
             )),
@@ -80,16 +80,16 @@ where
     pub(super) fn trusts(&self, entry: &Entry<V>, now: Timestamp) -> bool {
         entry.is_fresh(now)
             && match self.reading {
-                Reading::Life => true,
-                Reading::Heard(within) | Reading::Proven(within) => {
+                ReadMode::Life => true,
+                ReadMode::Heard(within) | ReadMode::Proven(within) => {
                     self.inner.trust.proves(entry, now, within)
                 }
-                Reading::Truth | Reading::Refused => false,
+                ReadMode::Truth | ReadMode::Refused => false,
             }
     }
 
     /// Whether an entry that another caller's trip or load brought may answer a call.
-    pub(super) fn suffices(&self, entry: &Entry<V>, asked: Asked) -> bool {
+    pub(super) fn suffices(&self, entry: &Entry<V>, asked: ReadBound) -> bool {
         let servable = || {
             let allowed = || self.inner.on_stale(&entry.deadlines(), true) != OnStale::Miss;
             asked.oldest != NONE && entry.value().is_some() && allowed()
@@ -98,27 +98,32 @@ where
             return servable();
         }
         let stale = || !entry.is_fresh(self.inner.clock.now()) && servable();
-        entry.proven_at() >= asked.oldest || !stands(Defence::InTime) || stale()
+        entry.proven_at() >= asked.oldest || !enabled(Defence::InTime) || stale()
     }
 
     /// Whether a lookup that this caller joined is none for it: what it found was not proven when the
     /// call was made, or it saw too long before that the store has no such record, or before a load that
     /// has made one. Whoever goes on to a load learns from that whether there is one.
-    pub(super) fn came_late(&self, ticket: &CacheTicket<K, V>, looked: &Looked<V>, asked: Asked) -> bool {
+    pub(super) fn came_late(
+        &self,
+        ticket: &CacheTicket<K, V>,
+        looked: &LookupOutcome<V>,
+        asked: ReadBound,
+    ) -> bool {
         ticket.joined()
-            && stands(Defence::InTime)
+            && enabled(Defence::InTime)
             && match looked {
-                Looked::Found(entry, _) => !self.suffices(entry, asked),
-                Looked::Missed(missed) => {
+                LookupOutcome::Found(entry, _) => !self.suffices(entry, asked),
+                LookupOutcome::Missed(missed) => {
                     let says_so = self.chain.store.is_some() && !ticket.errand().loads();
                     says_so && (missed.began < asked.oldest || self.was_loaded_before(ticket, asked))
                 }
-                Looked::Failed(..) => false,
+                LookupOutcome::Failed(..) => false,
             }
     }
 
     /// Whether the flight's load gave something that is no answer to this call any more.
-    fn was_loaded_before(&self, ticket: &CacheTicket<K, V>, asked: Asked) -> bool {
+    fn was_loaded_before(&self, ticket: &CacheTicket<K, V>, asked: ReadBound) -> bool {
         matches!(ticket.flight().load.result(), Some(Ok((entry, _))) if !self.suffices(&entry, asked))
     }
 }
@@ -132,14 +137,14 @@ where
     pub(super) fn proof_of(&self, stored: &Stored, began: Timestamp) -> Timestamp {
         let now = self.clock.now();
         match &self.grounds {
-            Grounds::None => began,
-            Grounds::Marks(marks) => {
-                let moved = stored.certified.and_then(|version| marks.moved_at(version, now));
+            ProofSource::None => began,
+            ProofSource::Watermarks(marks) => {
+                let moved = stored.watermark.and_then(|version| marks.moved_at(version, now));
                 moved.unwrap_or(ANY)
             }
             // Another host's clock may be ahead.
-            Grounds::Age if stored.deadlines.written <= now => stored.deadlines.written,
-            Grounds::Age | Grounds::Log | Grounds::ReadAt => ANY,
+            ProofSource::Age if stored.deadlines.written <= now => stored.deadlines.written,
+            ProofSource::Age | ProofSource::Log | ProofSource::ReadTime => ANY,
         }
     }
 
@@ -147,7 +152,7 @@ where
     /// proof is asked for, what the origin said may be as old as its question.
     pub(super) fn proof_of_load(&self, began: Timestamp) -> Timestamp {
         match self.grounds {
-            Grounds::None => self.clock.now(),
+            ProofSource::None => self.clock.now(),
             _ => began,
         }
     }
@@ -157,5 +162,5 @@ where
 /// its process may stand still meanwhile; what was made since the call was made for it, however short
 /// its life.
 fn was_over(deadlines: &Deadlines, asked_at: Timestamp) -> bool {
-    deadlines.fresh_until <= asked_at && deadlines.written < asked_at && stands(Defence::OverWhenAsked)
+    deadlines.fresh_until <= asked_at && deadlines.written < asked_at && enabled(Defence::OverWhenAsked)
 }

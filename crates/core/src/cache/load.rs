@@ -8,7 +8,7 @@ use tracing::Instrument;
 
 use super::{
     fill::{Copy, Filling},
-    grounds::Grounds,
+    grounds::ProofSource,
     held::Held,
     inner::{Inner, NEAR},
     loading::Load,
@@ -19,8 +19,8 @@ use crate::{
     Deadlines, Entry, Error, Event, Item, Level, Near, Op, Reply, Result, Source, Stored, TierKey, Timestamp,
     Token, Version,
     chain::Chain,
-    flight::{FlightId, Lead},
-    switch::{Defence, stands},
+    defence::{Defence, enabled},
+    flight::{FlightId, LeaderGuard},
 };
 
 /// One key of a load.
@@ -28,7 +28,7 @@ pub(crate) struct LoadSeat<K: Eq + std::hash::Hash, V> {
     /// The lease that others wait for; given back before the lead is, where a load panics.
     pub(crate) held: Option<Held>,
     pub(crate) ticket: CacheTicket<K, V>,
-    pub(crate) lead: Lead<Loaded<V>>,
+    pub(crate) lead: LeaderGuard<Loaded<V>>,
     pub(crate) missed: Missed<V>,
     /// Before the loader was started.
     pub(crate) began: Timestamp,
@@ -131,8 +131,9 @@ where
         let spent = wanted.iter().map(|&at| seats[at].missed.spent).max().unwrap_or_default();
         let began = tokio::time::Instant::now();
         let tokens: Vec<Token> = keys.iter().map(|_| self.new_token(true)).collect();
-        let (ttl, instead) = (self.periods.lease, Token::NONE);
-        let lease = |at: usize, over| (keys[at].clone(), Op::Lease { token: tokens[at], ttl, over, instead });
+        let (ttl, replaces) = (self.periods.lease, Token::NONE);
+        let lease =
+            |at: usize, over| (keys[at].clone(), Op::Lease { token: tokens[at], ttl, over, replaces });
         let mut renewals = Vec::new();
         let batch = wanted.iter().map(|&at| lease(at, None)).collect();
         for (at, reply) in wanted.into_iter().zip(place.call_many_after(spent, batch).await) {
@@ -216,7 +217,7 @@ where
         let created = self.is_created(chain, &item);
         let proven_at = if created { self.clock.now() } else { self.proof_of_load(seat.began) };
         // Where nothing but its age proves a copy, it lives from its question on.
-        let aged = matches!(self.grounds, Grounds::Age) && stands(Defence::FromQuestion);
+        let aged = matches!(self.grounds, ProofSource::Age) && enabled(Defence::FromQuestion);
         let written = if aged { seat.began } else { self.clock.now() };
         let deadlines = self.deadlines_from(written, item.value.is_none(), item.ttl);
         let deadlines = deadlines.unwrap_or_else(|| self.no_life());
@@ -232,7 +233,7 @@ where
         let Draft { seat, key, item, deadlines, sealed, proven_at } = draft;
         let version = self.loaded_version(chain, &seat.missed);
         let local = chain.is_local() || self.level == Level::Ttl;
-        let sure = local || chain.store.is_some() || !stands(Defence::Accepted);
+        let sure = local || chain.store.is_some() || !enabled(Defence::Accepted);
         let (body, kept_for) = match sealed {
             Ok(body) => (item.value.is_some().then_some(body), deadlines),
             // No tier keeps what cannot be encoded.
@@ -248,12 +249,12 @@ where
             fences: seat.missed.fences.clone(),
             renews: seat.missed.renews,
             held: None,
-            stored: Stored { version, deadlines: kept_for, body, certified: None },
+            stored: Stored::new(version, kept_for, body),
             open: None,
         });
         let cap = (!local && version.is_none()).then_some(DISTRUST);
         // No fill will show that nothing has changed since it was asked for.
-        let unconfirmed = cap.is_some() && stands(Defence::Unconfirmed);
+        let unconfirmed = cap.is_some() && enabled(Defence::Unconfirmed);
         let proven_at = if unconfirmed { seat.began } else { proven_at };
         let entry = Entry::new(item.value, version.unwrap_or_default(), self.near_deadlines(deadlines, cap));
         let (entry, sure) = (Arc::new(entry.vouched(proven_at)), sure || cap.is_some());
@@ -327,7 +328,7 @@ where
         // A fill that is taken shows that the tier was told of nothing since its lease.
         let asked_at = self.clock.now();
         let proof = |entry: &Entry<V>| match self.grounds {
-            Grounds::None => asked_at,
+            ProofSource::None => asked_at,
             _ => entry.proven_at(),
         };
         let outcomes = self.fill(chain, &copies).await;

@@ -6,18 +6,19 @@ use crate::{BoxError, Cached, Error, Item, Result};
 
 /// What a loader may look at while it loads.
 #[non_exhaustive]
-pub struct Loading<V> {
+pub struct LoadContext<V> {
     /// The value that is to be renewed, where a stale one is still known.
     pub stale: Option<Cached<V>>,
 }
 
 /// Starts the caller's loader; called at most once, on a miss only.
-pub(crate) type Start<'a, V> = Box<dyn FnOnce(Loading<V>) -> BoxFuture<'static, Result<Item<V>>> + Send + 'a>;
+pub(crate) type Start<'a, V> =
+    Box<dyn FnOnce(LoadContext<V>) -> BoxFuture<'static, Result<Item<V>>> + Send + 'a>;
 
 /// A caller's loader, whatever it gives and however it fails.
 pub(super) fn start_of<'a, V, L, F, T, E>(load: L) -> Start<'a, V>
 where
-    L: FnOnce(Loading<V>) -> F + Send + 'a,
+    L: FnOnce(LoadContext<V>) -> F + Send + 'a,
     F: Future<Output = Result<T, E>> + Send + 'static,
     T: Into<Item<V>>,
     E: Into<BoxError>,

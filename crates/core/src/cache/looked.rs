@@ -8,14 +8,14 @@ use super::fences::Fences;
 use crate::{
     Entry, Error, Fence, Result, Source, Timestamp, Token,
     flight::{Flights, Ticket},
-    near::Scoped,
+    near::TenantKey,
 };
 
 /// The flights of a cache.
-pub(crate) type CacheFlights<K, V> = Flights<Scoped<K>, SharedLookup<V>, Loaded<V>>;
+pub(crate) type CacheFlights<K, V> = Flights<TenantKey<K>, SharedLookup<V>, Loaded<V>>;
 
 /// A caller's place on a flight of this cache.
-pub(crate) type CacheTicket<K, V> = Ticket<Scoped<K>, SharedLookup<V>, Loaded<V>>;
+pub(crate) type CacheTicket<K, V> = Ticket<TenantKey<K>, SharedLookup<V>, Loaded<V>>;
 
 /// A load's result, as every caller gets it.
 pub(crate) type Loaded<V> = Result<(Arc<Entry<V>>, Source)>;
@@ -23,13 +23,13 @@ pub(crate) type Loaded<V> = Result<(Arc<Entry<V>>, Source)>;
 /// One key's lookup, which all readers of the key may await.
 pub(crate) enum SharedLookup<V> {
     /// A lookup of its own.
-    Alone(Shared<BoxFuture<'static, Looked<V>>>),
+    Alone(Shared<BoxFuture<'static, LookupOutcome<V>>>),
     /// Its part of a lookup for many keys.
-    Grouped { group: Shared<BoxFuture<'static, Arc<[Looked<V>]>>>, index: usize },
+    Grouped { group: Shared<BoxFuture<'static, Arc<[LookupOutcome<V>]>>>, index: usize },
 }
 
 /// What a lookup found for one key.
-pub(crate) enum Looked<V> {
+pub(crate) enum LookupOutcome<V> {
     /// An entry, negative ones included.
     Found(Arc<Entry<V>>, Source),
     /// Nothing fresh.
@@ -62,14 +62,14 @@ pub(crate) struct Missed<V> {
     pub(crate) stale: Option<Arc<Entry<V>>>,
 }
 
-impl<V> Looked<V> {
+impl<V> LookupOutcome<V> {
     /// Whether no load can be of use any more.
     pub(crate) fn is_answer(&self) -> bool {
         !matches!(self, Self::Missed(_))
     }
 }
 
-impl<V> Clone for Looked<V> {
+impl<V> Clone for LookupOutcome<V> {
     fn clone(&self) -> Self {
         match self {
             Self::Found(entry, source) => Self::Found(Arc::clone(entry), *source),

@@ -6,30 +6,30 @@ use super::{
     fences::Fences,
     fill::Copy,
     inner::{Inner, NEAR},
-    looked::{Looked, Missed},
+    looked::{LookupOutcome, Missed},
     proof::NONE,
 };
 use crate::{
     Deadlines, Entry, Error, Event, Fence, Level, Near, OnStale, Op, Reply, Source, Stored, TierKey,
     Timestamp, Token, Version,
-    chain::{Chain, Place},
-    codec::Undecoded,
-    flight::{Errand, FlightId},
-    near::Scoped,
-    switch::{Defence, stands},
+    chain::{Chain, TierSlot},
+    codec::DecodeError,
+    defence::{Defence, enabled},
+    flight::{FlightId, Intent},
+    near::TenantKey,
 };
 
 /// One key of a lookup.
 pub(crate) struct Seat<K> {
-    pub(crate) key: Arc<Scoped<K>>,
+    pub(crate) key: Arc<TenantKey<K>>,
     pub(crate) id: FlightId,
     /// The lease whose holder is gone, and whose place is to be taken.
-    pub(crate) instead: Token,
+    pub(crate) replaces: Token,
 }
 
 impl<K> Clone for Seat<K> {
     fn clone(&self) -> Self {
-        Self { key: Arc::clone(&self.key), id: self.id, instead: self.instead }
+        Self { key: Arc::clone(&self.key), id: self.id, replaces: self.replaces }
     }
 }
 
@@ -39,7 +39,7 @@ pub(super) struct Sought<K, V> {
     seat: Option<Seat<K>>,
     pub(super) key: TierKey,
     pub(super) missed: Missed<V>,
-    pub(super) found: Option<Looked<V>>,
+    pub(super) found: Option<LookupOutcome<V>>,
     /// What is to be copied to the tiers that missed before it was found.
     copy: Option<Stored>,
 }
@@ -63,9 +63,9 @@ where
     pub(super) fn seek(
         &self,
         chain: &Chain,
-        key: &Scoped<K>,
+        key: &TenantKey<K>,
         seat: Option<Seat<K>>,
-        errand: Errand,
+        errand: Intent,
         oldest: Timestamp,
     ) -> Sought<K, V> {
         let missed = Missed {
@@ -76,7 +76,7 @@ where
             began: self.clock.now(),
             spent: Duration::ZERO,
             renews: false,
-            anew: errand == Errand::Anew,
+            anew: errand == Intent::Refresh,
             store: None,
             stale: None,
         };
@@ -84,14 +84,14 @@ where
             Ok(key) => (key, None),
             Err(error) => {
                 let none = TierKey { bytes: bytes::Bytes::new(), digest: [0; 16] };
-                (none, Some(Looked::Failed(error, None)))
+                (none, Some(LookupOutcome::Failed(error, None)))
             }
         };
         Sought { seat, key, missed, found, copy: None }
     }
 
     /// The key as the remote tiers of the chain see it.
-    pub(crate) fn tier_key(&self, chain: &Chain, key: &Scoped<K>) -> crate::Result<TierKey> {
+    pub(crate) fn tier_key(&self, chain: &Chain, key: &TenantKey<K>) -> crate::Result<TierKey> {
         match &self.wire {
             Some(wire) => Ok(chain.key(wire.key(&key.key)?)),
             None => Ok(chain.key(bytes::Bytes::new())),
@@ -99,14 +99,14 @@ where
     }
 
     /// Whether a miss in this tier may be followed by a fill of it.
-    fn may_fill(&self, chain: &Chain, index: usize, errand: Errand) -> bool {
+    fn may_fill(&self, chain: &Chain, index: usize, errand: Intent) -> bool {
         let further = index + 1 < chain.tiers.len() || chain.store.is_some();
         self.level.is_fenced() && (further || errand.loads())
     }
 
     /// Whether a miss in this tier comes with a lease: for the fill's fence, or, at level `Ttl`, for
     /// those alone who are to wait for the load.
-    pub(super) fn may_lease(&self, chain: &Chain, index: usize, errand: Errand) -> bool {
+    pub(super) fn may_lease(&self, chain: &Chain, index: usize, errand: Intent) -> bool {
         let awaited = self.level == Level::Ttl && errand.loads() && self.policies.coalesce.waits();
         awaited || self.may_fill(chain, index, errand)
     }
@@ -114,9 +114,9 @@ where
     /// What a tier is asked for: a value, or on request a lease.
     pub(super) fn read_op(&self, sought: &Sought<K, V>, leases: bool, over: Option<Version>) -> Op {
         let (token, seat) = (sought.missed.token, sought.seat.as_ref());
-        let instead = seat.map_or(Token::NONE, |seat| seat.instead);
+        let replaces = seat.map_or(Token::NONE, |seat| seat.replaces);
         match leases {
-            true => Op::Lease { token, ttl: self.periods.lease, over, instead },
+            true => Op::Lease { token, ttl: self.periods.lease, over, replaces },
             false => Op::Get,
         }
     }
@@ -127,7 +127,7 @@ where
         &self,
         chain: &Chain,
         index: usize,
-        errand: Errand,
+        errand: Intent,
         sought: &mut Sought<K, V>,
         reply: crate::Result<Reply>,
     ) -> Option<Version> {
@@ -149,7 +149,7 @@ where
         };
         if let Worth::Answer(entry) = worth {
             place.line.tell(&Event::Hit { tier });
-            sought.found = Some(Looked::Found(entry, Source::Tier(place.line.name)));
+            sought.found = Some(LookupOutcome::Found(entry, Source::Tier(place.line.name)));
             return None;
         }
         place.line.tell(&Event::Miss { tier });
@@ -166,14 +166,14 @@ where
     fn weigh(
         &self,
         chain: &Chain,
-        place: &Place,
-        errand: Errand,
+        place: &TierSlot,
+        errand: Intent,
         sought: &mut Sought<K, V>,
         stored: &Stored,
     ) -> Worth<V> {
         let value = match &stored.body {
             // With a store, 'no row' answers plain reads only: a loader may create the row.
-            None if chain.store.is_some() && errand.loads() && stands(Defence::NoRow) => {
+            None if chain.store.is_some() && errand.loads() && enabled(Defence::NoRow) => {
                 return Worth::Renew(stored.version);
             }
             None => None,
@@ -185,7 +185,7 @@ where
         };
         let proven_at = self.proof_of(stored, sought.missed.began);
         let fresh = self.clock.now() < stored.deadlines.fresh_until;
-        let proven = proven_at >= sought.missed.oldest || !stands(Defence::Proof);
+        let proven = proven_at >= sought.missed.oldest || !enabled(Defence::Proof);
         let mut deadlines = self.near_deadlines(stored.deadlines, None);
         if fresh && !proven {
             // For want of a better one it may be served, and never as a fresh one.
@@ -197,7 +197,7 @@ where
             sought.missed.stale = Some(entry).filter(|entry| entry.value().is_some());
             return Worth::Nothing;
         }
-        if fresh && proven && errand != Errand::Anew {
+        if fresh && proven && errand != Intent::Refresh {
             return Worth::Answer(entry);
         }
         let renewable = errand.loads() || chain.store.is_some() || self.loader.is_some();
@@ -216,7 +216,12 @@ where
     }
 
     /// Reads a tier's bytes; the reason why not is counted.
-    pub(crate) fn decode(&self, place: &Place, key: &TierKey, body: &bytes::Bytes) -> Result<V, Undecoded> {
+    pub(crate) fn decode(
+        &self,
+        place: &TierSlot,
+        key: &TierKey,
+        body: &bytes::Bytes,
+    ) -> Result<V, DecodeError> {
         let Some(wire) = &self.wire else { unreachable!("a cache with remote tiers has a wire") };
         wire.open(body, key.digest).inspect_err(|reason| {
             let error = Error::from(*reason).at_tier(place.line.name);
@@ -225,14 +230,19 @@ where
     }
 
     /// Takes the store's reply.
-    pub(super) fn take_record(&self, store: &Place, sought: &mut Sought<K, V>, reply: crate::Result<Reply>) {
+    pub(super) fn take_record(
+        &self,
+        store: &TierSlot,
+        sought: &mut Sought<K, V>,
+        reply: crate::Result<Reply>,
+    ) {
         let tier = store.line.name;
         let error = match reply {
             Ok(Reply::Hit(stored)) => {
                 store.line.tell(&Event::Hit { tier });
                 let copy = self.copy_of(stored);
                 let found = self.record(store, &sought.key, &copy, sought.missed.began);
-                sought.copy = matches!(found, Looked::Found(..)).then_some(copy);
+                sought.copy = matches!(found, LookupOutcome::Found(..)).then_some(copy);
                 sought.found = Some(found);
                 return;
             }
@@ -241,21 +251,21 @@ where
                 sought.missed.store = Some(fence);
                 return;
             }
-            Ok(reply) => crate::tier::unexpected(&reply),
+            Ok(reply) => terrace_tier::unexpected(&reply),
             Err(error) => error,
         };
-        sought.found = Some(Looked::Failed(error, sought.missed.stale.take()));
+        sought.found = Some(LookupOutcome::Failed(error, sought.missed.stale.take()));
     }
 
     /// A record's copy as a reader gets it: bytes that cannot be read are a typed error, since a
     /// record is nobody's copy. At `proven_at` it was the record.
     pub(crate) fn record(
         &self,
-        store: &Place,
+        store: &TierSlot,
         key: &TierKey,
         copy: &Stored,
         proven_at: Timestamp,
-    ) -> Looked<V> {
+    ) -> LookupOutcome<V> {
         let value = match &copy.body {
             Some(body) => self.decode(store, key, body).map(Some),
             None => Ok(None),
@@ -264,16 +274,18 @@ where
             Ok(value) => {
                 let deadlines = self.near_deadlines(copy.deadlines, None);
                 let entry = Arc::new(Entry::new(value, copy.version, deadlines).vouched(proven_at));
-                Looked::Found(entry, Source::Store(store.line.name))
+                LookupOutcome::Found(entry, Source::Store(store.line.name))
             }
-            Err(reason) => Looked::Failed(Error::from(reason).at_tier(store.line.name).during("get"), None),
+            Err(reason) => {
+                LookupOutcome::Failed(Error::from(reason).at_tier(store.line.name).during("get"), None)
+            }
         }
     }
 
     /// A record as its copies are kept: they live as the expiry policy says, and never longer than
     /// the record.
-    pub(crate) fn copy_of(&self, record: Stored) -> Stored {
-        let deadlines = match self.deadlines(false, None) {
+    pub(crate) fn copy_of(&self, mut record: Stored) -> Stored {
+        record.deadlines = match self.deadlines(false, None) {
             Some(copy) => Deadlines {
                 written: record.deadlines.written,
                 fresh_until: copy.fresh_until.min(record.deadlines.expires_at),
@@ -282,7 +294,7 @@ where
             },
             None => Deadlines::ttl(self.clock.now(), Duration::ZERO),
         };
-        Stored { deadlines, ..record }
+        record
     }
 
     /// Keeps what was found in the near tier and ends the lookup stage of the key's flight. Also what
@@ -290,17 +302,17 @@ where
     pub(super) fn end(
         &self,
         chain: &Chain,
-        errand: Errand,
+        errand: Intent,
         mut sought: Sought<K, V>,
-    ) -> (Looked<V>, Option<Copy>) {
+    ) -> (LookupOutcome<V>, Option<Copy>) {
         let size = sought.copy.as_ref().and_then(|copy| copy.body.as_ref()).map(bytes::Bytes::len);
         let copy = self.copy_nearer(chain, errand, &mut sought);
         let Sought { seat, found, missed, .. } = sought;
-        let looked = found.unwrap_or_else(|| Looked::Missed(missed));
+        let looked = found.unwrap_or_else(|| LookupOutcome::Missed(missed));
         let Some(seat) = seat else { return (looked, copy) };
         let admitted = self.near.is_enabled() && self.admits(NEAR, size);
         let kept = self.flights.end_lookup(&seat.key, seat.id, looked.is_answer(), || {
-            if let Looked::Found(entry, _) = &looked {
+            if let LookupOutcome::Found(entry, _) = &looked {
                 return self.keep_near(&seat.key, entry, admitted, entry.proven_at());
             }
             // What near still has of a record that the store has no more.
@@ -314,14 +326,14 @@ where
     }
 
     /// What the tiers that missed are to have: what was found further, or that there is no row.
-    fn copy_nearer(&self, chain: &Chain, errand: Errand, sought: &mut Sought<K, V>) -> Option<Copy> {
-        if errand == Errand::Anew && matches!(sought.found, Some(Looked::Found(..))) {
+    fn copy_nearer(&self, chain: &Chain, errand: Intent, sought: &mut Sought<K, V>) -> Option<Copy> {
+        if errand == Intent::Refresh && matches!(sought.found, Some(LookupOutcome::Found(..))) {
             sought.missed.fences.owe_others(chain, &sought.key);
         }
         let stored = match &sought.found {
-            Some(Looked::Found(..)) if sought.missed.fences.any() => sought.copy.take()?,
+            Some(LookupOutcome::Found(..)) if sought.missed.fences.any() => sought.copy.take()?,
             // A load that follows needs the leases, and replaces what the tiers have.
-            None if matches!(errand, Errand::Read | Errand::Renew) => self.no_row(chain, sought)?,
+            None if matches!(errand, Intent::Read | Intent::Revalidate) => self.no_row(chain, sought)?,
             _ => return None,
         };
         let (key, fences, renews) = (sought.key.clone(), sought.missed.fences.clone(), sought.missed.renews);
@@ -337,13 +349,13 @@ where
         let observed = sought.missed.store?;
         let deadlines = self.deadlines(true, None);
         let deadlines = deadlines.or_else(|| sought.missed.renews.then(|| self.no_life()))?;
-        Some(Stored { version: observed.version, deadlines, body: None, certified: None })
+        Some(Stored::new(observed.version, deadlines, None))
     }
 }
 
 impl<K, V> Sought<K, V> {
     /// Whether this tier is to be asked, and may be.
-    pub(super) fn is_wanted_from(&self, place: &Place) -> bool {
+    pub(super) fn is_wanted_from(&self, place: &TierSlot) -> bool {
         self.found.is_none() && place.permits_read(&self.key)
     }
 

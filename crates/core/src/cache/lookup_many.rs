@@ -7,13 +7,13 @@ use tokio::time::Instant;
 
 use super::{
     inner::Inner,
-    looked::Looked,
+    looked::LookupOutcome,
     lookup::{Seat, Sought},
 };
 use crate::{
     Near, Timestamp,
-    chain::{Chain, Place},
-    flight::Errand,
+    chain::{Chain, TierSlot},
+    flight::Intent,
 };
 
 impl<K, V, N: Near<K, V>> Inner<K, V, N>
@@ -26,9 +26,9 @@ where
         self: Arc<Self>,
         chain: Arc<Chain>,
         seats: Vec<Seat<K>>,
-        errand: Errand,
+        errand: Intent,
         oldest: Timestamp,
-    ) -> Arc<[Looked<V>]> {
+    ) -> Arc<[LookupOutcome<V>]> {
         match AssertUnwindSafe(self.walk_many(&chain, &seats, errand, oldest)).catch_unwind().await {
             Ok(looked) => looked,
             Err(_panic) => seats.iter().map(|seat| self.panicked(Some(seat))).collect(),
@@ -39,9 +39,9 @@ where
         self: &Arc<Self>,
         chain: &Arc<Chain>,
         seats: &[Seat<K>],
-        errand: Errand,
+        errand: Intent,
         oldest: Timestamp,
-    ) -> Arc<[Looked<V>]> {
+    ) -> Arc<[LookupOutcome<V>]> {
         let seek = |seat: &Seat<K>| self.seek(chain, &seat.key, Some(seat.clone()), errand, oldest);
         let mut keys: Vec<_> = seats.iter().map(seek).collect();
         for index in 0..chain.tiers.len() {
@@ -61,7 +61,7 @@ where
         looked
     }
 
-    async fn ask_tier_many(&self, chain: &Chain, index: usize, errand: Errand, keys: &mut [Sought<K, V>]) {
+    async fn ask_tier_many(&self, chain: &Chain, index: usize, errand: Intent, keys: &mut [Sought<K, V>]) {
         let place = &chain.tiers[index];
         let leases = self.may_lease(chain, index, errand);
         let asked: Vec<usize> = (0..keys.len()).filter(|&at| keys[at].is_wanted_from(place)).collect();
@@ -84,7 +84,7 @@ where
         }
     }
 
-    pub(super) async fn ask_store_many(&self, store: &Place, keys: &mut [Sought<K, V>]) {
+    pub(super) async fn ask_store_many(&self, store: &TierSlot, keys: &mut [Sought<K, V>]) {
         let asked: Vec<usize> = (0..keys.len()).filter(|&at| keys[at].found.is_none()).collect();
         let batch =
             asked.iter().map(|&at| (keys[at].key.clone(), self.read_op(&keys[at], true, None))).collect();

@@ -4,7 +4,7 @@ use std::{hash::Hash, sync::atomic::Ordering, time::Duration};
 
 use super::{
     Cache,
-    grounds::Grounds,
+    grounds::ProofSource,
     inner::NEAR,
     proof::{ANY, NONE},
     write::finished,
@@ -12,9 +12,9 @@ use super::{
 use crate::{
     Deadlines, Entry, Error, ErrorKind, Event, KeyName, Level, Near, Op, Reply, Result, Role, Stats,
     TierStats,
-    chain::{Line, Place, TierCounters},
-    key::Lookup,
-    near::{Probe, TenantId},
+    chain::{TierCounters, TierShared, TierSlot},
+    key::BorrowedKey,
+    near::{TenantId, TenantKeyRef},
 };
 
 impl<K, V, N> Cache<K, V, N>
@@ -34,7 +34,7 @@ where
     /// # Errors
     /// [`ErrorKind::Key`] for a key that no server can take; [`ErrorKind::Config`] where the cache has
     /// neither a remote tier nor a store nor a log that it follows: nobody else knows it.
-    pub fn name_of<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Result<KeyName> {
+    pub fn name_of<Q: BorrowedKey<K> + ?Sized>(&self, key: &Q) -> Result<KeyName> {
         let Some(keys) = &self.inner.keys else {
             return Err(Error::config("nobody but this process knows this cache"));
         };
@@ -52,11 +52,11 @@ where
     ///
     /// # Errors
     /// The last tier's, where none answers.
-    pub async fn ttl<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Result<Option<Duration>> {
+    pub async fn ttl<Q: BorrowedKey<K> + ?Sized>(&self, key: &Q) -> Result<Option<Duration>> {
         self.check_readable()?;
         let oldest = self.oldest();
         if self.chain.is_local() {
-            let entry = self.inner.near.get(&Probe { tenant: self.chain.tenant, key });
+            let entry = self.inner.near.get(&TenantKeyRef { tenant: self.chain.tenant, key });
             let is_good = |entry: &Entry<V>| oldest == ANY || self.trusts(entry, self.inner.clock.now());
             let entry = entry.filter(|entry| entry.value().is_some() && is_good(entry));
             return Ok(entry.and_then(|entry| self.remaining(&entry.deadlines())));
@@ -95,9 +95,9 @@ where
     /// The authority's; [`ErrorKind::Partial`] where a copy could not be changed;
     /// [`ErrorKind::Unsupported`] at level `Bounded` without a truth to ask: nothing but the life of a
     /// copy says there how old it may be.
-    pub async fn expire<Q: Lookup<K> + ?Sized>(&self, key: &Q, ttl: Duration) -> Result<bool> {
+    pub async fn expire<Q: BorrowedKey<K> + ?Sized>(&self, key: &Q, ttl: Duration) -> Result<bool> {
         self.inner.check_open()?;
-        if matches!(self.inner.grounds, Grounds::Age) {
+        if matches!(self.inner.grounds, ProofSource::Age) {
             let message = "at level Bounded without a truth to ask, a longer life is a new put";
             return Err(Error::new(ErrorKind::Unsupported, message));
         }
@@ -155,7 +155,7 @@ where
         Ok(())
     }
 
-    /// Waits until every remote tier, and what [`changes`](super::Builder::changes) named, answers, has
+    /// Waits until every remote tier, and what [`changes`](super::Builder::watch_origin) named, answers, has
     /// its tables, and agrees on the namespace's terms with the other processes. A cache works without;
     /// tiers that are away are lost tiers, and waited for until they come: bound the wait by
     /// [`timeout`](tokio::time::timeout) where that may be never.
@@ -198,7 +198,7 @@ where
             tiers.push(tier_stats(NEAR, &inner.near_counters, false));
         }
         let places = self.chain.tiers.iter().chain(&self.chain.store);
-        tiers.extend(places.map(|place: &Place| line_stats(&place.line)));
+        tiers.extend(places.map(|place: &TierSlot| line_stats(&place.line)));
         Stats {
             tiers,
             loads: monitor.loads.sum(),
@@ -231,7 +231,7 @@ where
     }
 }
 
-fn line_stats(line: &Line) -> TierStats {
+fn line_stats(line: &TierShared) -> TierStats {
     tier_stats(line.name, &line.counters, line.health.is_lost())
 }
 

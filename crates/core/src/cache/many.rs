@@ -43,12 +43,12 @@ impl<V> IntoIterator for Many<V> {
 
 /// The keys that a grouped load is to give values for.
 #[derive(Clone, Debug)]
-pub struct Missing<K> {
+pub struct MissingKeys<K> {
     pub(super) keys: Vec<K>,
     pub(super) indices: Vec<usize>,
 }
 
-impl<K> Missing<K> {
+impl<K> MissingKeys<K> {
     /// The keys.
     pub fn keys(&self) -> &[K] {
         &self.keys
@@ -66,4 +66,4 @@ impl<K> Missing<K> {
 }
 
 /// Starts the caller's grouped loader.
-pub(super) type StartMany<'a, K, V> = Box<dyn FnOnce(Missing<K>) -> Load<V> + Send + 'a>;
+pub(super) type StartMany<'a, K, V> = Box<dyn FnOnce(MissingKeys<K>) -> Load<V> + Send + 'a>;

@@ -13,15 +13,15 @@ use tokio::time::Instant;
 
 use super::proof::dated;
 use crate::{
-    Backend, Clock, Error, Follower, Mark, Notice, Result, Space, Tier, Timestamp, Version,
-    switch::{Defence, stands},
+    Backend, Clock, Error, Follower, Namespace, Notice, Result, Tier, Timestamp, Version, Watermark,
+    defence::{Defence, enabled},
 };
 
 /// Moves that are remembered: at ten in a bound, those of several bounds.
 const MOST: usize = 64;
 
 /// What is known of the moves of one cache's mark.
-pub(crate) struct Marks {
+pub(crate) struct WatermarkTracker {
     namespace: String,
     /// The namespace of the marks.
     of_marks: String,
@@ -45,18 +45,18 @@ struct Moves {
     told: Timestamp,
 }
 
-impl Marks {
+impl WatermarkTracker {
     /// The marks of the cache of `space`, in the backend of its nearest tier.
     ///
     /// # Errors
     /// The backend's; [`ErrorKind::Config`](crate::ErrorKind::Config) where it has no log.
-    pub(crate) fn new(backend: &dyn Backend, space: &Space, clock: Clock) -> Result<Arc<Self>> {
-        let of_marks = Mark::space(space);
+    pub(crate) fn new(backend: &dyn Backend, space: &Namespace, clock: Clock) -> Result<Arc<Self>> {
+        let of_marks = Watermark::namespace(space);
         let tier = backend.open(&of_marks)?;
         if tier.log().is_none() {
             return Err(Error::config("marks are told in a log, and the tier has none"));
         }
-        let (namespace, of_marks) = (space.namespace.clone(), of_marks.namespace);
+        let (namespace, of_marks) = (space.name.clone(), of_marks.name);
         Ok(Arc::new(Self { namespace, of_marks, clock, moves: Mutex::default(), tier }))
     }
 
@@ -81,7 +81,7 @@ impl Marks {
     }
 }
 
-impl Follower for Marks {
+impl Follower for WatermarkTracker {
     fn notice(&self, notice: &Notice) {
         match notice {
             Notice::Key { tenant: None, key, version } if *key == self.namespace.as_bytes() => {
@@ -89,11 +89,11 @@ impl Follower for Marks {
             }
             Notice::Key { .. } => {}
             Notice::Clear { .. } => self.moves.lock().latest = None,
-            Notice::Lost => *self.moves.lock() = Moves::default(),
+            Notice::Lost | _ => *self.moves.lock() = Moves::default(),
         }
     }
 
-    fn heard(&self, at: Instant) {
+    fn heartbeat(&self, at: Instant) {
         let at = dated(&self.clock, at);
         let mut moves = self.moves.lock();
         moves.heard_at = moves.heard_at.max(Some(at));
@@ -108,14 +108,14 @@ impl Moves {
 
     /// The log has told of a move; `None` of one that was no relay's. What is told again is no move.
     fn go_to(&mut self, version: Option<Version>) {
-        if version.is_some_and(|version| version <= self.newest) && stands(Defence::Again) {
+        if version.is_some_and(|version| version <= self.newest) && enabled(Defence::Again) {
             return;
         }
         self.newest = version.map_or(self.newest, |version| version.max(self.newest));
         // The relay looked after the move before this one, and told of what it found before it moved.
         let moved = version.zip(self.heard_at);
         let at = moved.map(|(_, at)| at);
-        let before = if stands(Defence::LastButOne) { self.latest } else { at };
+        let before = if enabled(Defence::LastButOne) { self.latest } else { at };
         if let (Some(before), Some(_)) = (before, version) {
             self.told = self.told.max(before);
         }

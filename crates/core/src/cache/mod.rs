@@ -41,9 +41,9 @@ mod walk;
 mod write;
 
 pub use builder::Builder;
-pub use loading::Loading;
-pub use many::{Many, Missing};
-pub use plan::{Placed, TierSettings};
+pub use loading::LoadContext;
+pub use many::{Many, MissingKeys};
+pub use plan::{TierConfig, TierSettings};
 pub use tenants::Tenants;
 
 use std::{future::Future, hash::Hash, sync::Arc};
@@ -51,15 +51,15 @@ use std::{future::Future, hash::Hash, sync::Arc};
 use futures_util::FutureExt;
 
 use crate::{
-    BoxError, Cached, Condition, Error, ErrorKind, Event, Item, Lookup, Near, Result, Version,
+    BorrowedKey, BoxError, Cached, Condition, Error, ErrorKind, Event, Item, Near, Result, Version,
     chain::Chain,
-    near::{Probe, TenantId},
+    near::{TenantId, TenantKeyRef},
 };
 use inner::{Inner, NEAR};
 use loading::start_of;
 use looked::Seen;
-use proof::Within;
-use reading::Reading;
+use proof::MaxStaleness;
+use reading::ReadMode;
 
 /// A cache of values `V` by keys `K`: a near tier `N`, and remote tiers behind it.
 ///
@@ -95,9 +95,9 @@ pub struct Cache<K, V, N> {
     /// The chain's, at hand for hits.
     tenant: TenantId,
     /// How the level of this handle has its reads answered.
-    reading: Reading,
+    reading: ReadMode,
     /// How long near copies are good for a hit; for another level than the cache's own, never.
-    within: Within,
+    within: MaxStaleness,
 }
 
 impl<K, V, N> Cache<K, V, N>
@@ -111,7 +111,7 @@ where
     /// # Errors
     /// The store's, or the bound loader's; a failing cache tier is a miss. [`ErrorKind::Key`] for a
     /// key that no remote tier can take.
-    pub async fn get<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Result<Option<Cached<V>>> {
+    pub async fn get<Q: BorrowedKey<K> + ?Sized>(&self, key: &Q) -> Result<Option<Cached<V>>> {
         match self.near_hit(key, false) {
             Ok(hit) => Ok(hit),
             Err(seen) => self.read_cold(key.to_key(), seen).await,
@@ -136,7 +136,7 @@ where
     /// task; fills of nearer tiers are off the caller's path.
     pub async fn get_or_load<Q, L, F, E>(&self, key: &Q, load: L) -> Result<Cached<V>>
     where
-        Q: Lookup<K> + ?Sized,
+        Q: BorrowedKey<K> + ?Sized,
         L: FnOnce() -> F + Send,
         F: Future<Output = Result<V, E>> + Send + 'static,
         E: Into<BoxError>,
@@ -162,9 +162,9 @@ where
     /// As [`get_or_load`](Cache::get_or_load).
     ///
     /// ```
-    /// # use terrace_core::{Cache, Item, Loading, NoNear};
+    /// # use terrace_core::{Cache, Item, LoadContext, NoNear};
     /// # async fn example(counts: &Cache<u8, u64, NoNear>) -> terrace_core::Result<()> {
-    /// let load = |loading: Loading<u64>| async move {
+    /// let load = |loading: LoadContext<u64>| async move {
     ///     let count = loading.stale.map_or(0, |old| *old + 1);
     ///     Ok::<_, std::io::Error>(Item::new(count).ttl(std::time::Duration::from_secs(5)))
     /// };
@@ -174,8 +174,8 @@ where
     /// ```
     pub async fn get_or_load_with<Q, L, F, T, E>(&self, key: &Q, load: L) -> Result<Option<Cached<V>>>
     where
-        Q: Lookup<K> + ?Sized,
-        L: FnOnce(Loading<V>) -> F + Send,
+        Q: BorrowedKey<K> + ?Sized,
+        L: FnOnce(LoadContext<V>) -> F + Send,
         F: Future<Output = Result<T, E>> + Send + 'static,
         T: Into<Item<V>>,
         E: Into<BoxError>,
@@ -211,7 +211,7 @@ where
     /// so for all keys that it was asked for.
     ///
     /// ```
-    /// use terrace_core::{Cache, Missing};
+    /// use terrace_core::{Cache, MissingKeys};
     /// # use terrace_tier_memory::Memory;
     ///
     /// # #[tokio::main(flavor = "current_thread")]
@@ -219,7 +219,7 @@ where
     /// # let squares: Cache<u64, u64, Memory<u64, u64>> =
     /// #     Cache::builder("squares").near(Memory::entries(10)).build()?;
     /// squares.put(&2, 4).await?;
-    /// let load = |missing: Missing<u64>| async move {
+    /// let load = |missing: MissingKeys<u64>| async move {
     ///     let values: Vec<u64> = missing.keys().iter().map(|key| key * key).collect();
     ///     Ok::<_, std::io::Error>(missing.zip(values))
     /// };
@@ -231,13 +231,13 @@ where
     /// ```
     pub async fn get_or_load_many<L, F, I, T, E>(&self, keys: &[K], load: L) -> Many<V>
     where
-        L: FnOnce(Missing<K>) -> F + Send,
+        L: FnOnce(MissingKeys<K>) -> F + Send,
         F: Future<Output = Result<I, E>> + Send + 'static,
         I: IntoIterator<Item = (K, T)>,
         T: Into<Item<V>>,
         E: Into<BoxError>,
     {
-        let start = move |missing: Missing<K>| {
+        let start = move |missing: MissingKeys<K>| {
             let load = load(missing);
             let pairs = |result: Result<I, E>| match result {
                 Ok(pairs) => Ok(pairs.into_iter().map(|(key, value)| (key, value.into())).collect()),
@@ -255,8 +255,8 @@ where
     /// As [`get_or_load`](Cache::get_or_load).
     pub async fn refresh<Q, L, F, T, E>(&self, key: &Q, load: L) -> Result<Option<Cached<V>>>
     where
-        Q: Lookup<K> + ?Sized,
-        L: FnOnce(Loading<V>) -> F + Send,
+        Q: BorrowedKey<K> + ?Sized,
+        L: FnOnce(LoadContext<V>) -> F + Send,
         F: Future<Output = Result<T, E>> + Send + 'static,
         T: Into<Item<V>>,
         E: Into<BoxError>,
@@ -273,7 +273,11 @@ where
     ///
     /// # Cost
     /// One trip to each tier, far to near, in a spawned task that no cancellation of the caller stops.
-    pub async fn put<Q: Lookup<K> + ?Sized>(&self, key: &Q, item: impl Into<Item<V>>) -> Result<Version> {
+    pub async fn put<Q: BorrowedKey<K> + ?Sized>(
+        &self,
+        key: &Q,
+        item: impl Into<Item<V>>,
+    ) -> Result<Version> {
         self.put_one(key.to_key(), item.into()).await
     }
 
@@ -281,7 +285,7 @@ where
     ///
     /// # Errors
     /// As [`put`](Cache::put); [`ErrorKind::Unsupported`] at level `Ttl`, which has no order.
-    pub async fn put_if_absent<Q: Lookup<K> + ?Sized>(
+    pub async fn put_if_absent<Q: BorrowedKey<K> + ?Sized>(
         &self,
         key: &Q,
         item: impl Into<Item<V>>,
@@ -294,7 +298,7 @@ where
     ///
     /// # Errors
     /// As [`put_if_absent`](Cache::put_if_absent).
-    pub async fn replace<Q: Lookup<K> + ?Sized>(
+    pub async fn replace<Q: BorrowedKey<K> + ?Sized>(
         &self,
         key: &Q,
         seen: Version,
@@ -328,7 +332,7 @@ where
     ///
     /// # Cost
     /// One trip to each cache tier, far to near, in a spawned task.
-    pub async fn invalidate<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Result<bool> {
+    pub async fn invalidate<Q: BorrowedKey<K> + ?Sized>(&self, key: &Q) -> Result<bool> {
         self.drop_key(key.to_key(), false).await
     }
 
@@ -348,7 +352,7 @@ where
     /// # Errors
     /// As [`invalidate`](Cache::invalidate), and the store's: then its record is still there, or with
     /// [`ErrorKind::Unknown`] may be. The copies were dropped all the same.
-    pub async fn remove<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Result<bool> {
+    pub async fn remove<Q: BorrowedKey<K> + ?Sized>(&self, key: &Q) -> Result<bool> {
         self.drop_key(key.to_key(), true).await
     }
 
@@ -368,7 +372,7 @@ where
     ///
     /// # Errors
     /// As [`get`](Cache::get).
-    pub async fn contains<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Result<bool> {
+    pub async fn contains<Q: BorrowedKey<K> + ?Sized>(&self, key: &Q) -> Result<bool> {
         Ok(self.get(key).await?.is_some())
     }
 
@@ -378,9 +382,13 @@ where
     /// The engine is asked once: a miss counts as a use of the key in its eviction, and two for one
     /// read cost more than a point of the hit ratio (measured).
     #[inline]
-    fn near_hit<Q: Lookup<K> + ?Sized>(&self, key: &Q, loads: bool) -> Result<Option<Cached<V>>, Seen<V>> {
+    fn near_hit<Q: BorrowedKey<K> + ?Sized>(
+        &self,
+        key: &Q,
+        loads: bool,
+    ) -> Result<Option<Cached<V>>, Seen<V>> {
         let inner = &*self.inner;
-        let entry = inner.near.get(&Probe { tenant: self.tenant, key }).ok_or(None)?;
+        let entry = inner.near.get(&TenantKeyRef { tenant: self.tenant, key }).ok_or(None)?;
         let now = inner.clock.now();
         let trusted = entry.is_good(now) && inner.trust.covers(&entry, now, self.within);
         if !(trusted || self.trusts(&entry, now))

@@ -13,7 +13,7 @@ type Digest = [u8; 16];
 /// none begins while it is under way: a tier that takes whatever comes last must not take the older
 /// value last. A wait is as long as the tiers' budgets at most.
 #[derive(Default)]
-pub(crate) struct OpenFills {
+pub(crate) struct UnfencedFills {
     state: Mutex<State>,
     ended: Notify,
 }
@@ -26,23 +26,23 @@ struct State {
 }
 
 /// One fill under way.
-pub(crate) struct OpenFill {
-    fills: Arc<OpenFills>,
+pub(crate) struct UnfencedFill {
+    fills: Arc<UnfencedFills>,
     key: Digest,
 }
 
 /// A clear under way.
-pub(crate) struct Clearing<'a>(&'a OpenFills);
+pub(crate) struct ClearGuard<'a>(&'a UnfencedFills);
 
-impl OpenFills {
+impl UnfencedFills {
     /// Begins a fill, if no clear is under way. Whether a write is, the caller asks afterwards.
-    pub(crate) fn begin(self: &Arc<Self>, key: &TierKey) -> Option<OpenFill> {
+    pub(crate) fn begin(self: &Arc<Self>, key: &TierKey) -> Option<UnfencedFill> {
         let mut state = self.state.lock();
         if state.clears > 0 {
             return None;
         }
         *state.fills.entry(key.digest).or_default() += 1;
-        Some(OpenFill { fills: Arc::clone(self), key: key.digest })
+        Some(UnfencedFill { fills: Arc::clone(self), key: key.digest })
     }
 
     /// Waits until no fill of the keys is under way. The caller has begun its write.
@@ -51,9 +51,9 @@ impl OpenFills {
     }
 
     /// Begins a clear, once no fill is under way; none begins until it ends.
-    pub(crate) async fn clear(&self) -> Clearing<'_> {
+    pub(crate) async fn clear(&self) -> ClearGuard<'_> {
         self.state.lock().clears += 1;
-        let clearing = Clearing(self);
+        let clearing = ClearGuard(self);
         self.until(|state| state.fills.is_empty()).await;
         clearing
     }
@@ -69,7 +69,7 @@ impl OpenFills {
     }
 }
 
-impl Drop for OpenFill {
+impl Drop for UnfencedFill {
     fn drop(&mut self) {
         let mut state = self.fills.state.lock();
         if let Some(count) = state.fills.get_mut(&self.key) {
@@ -83,7 +83,7 @@ impl Drop for OpenFill {
     }
 }
 
-impl Drop for Clearing<'_> {
+impl Drop for ClearGuard<'_> {
     fn drop(&mut self) {
         self.0.state.lock().clears -= 1;
     }

@@ -8,12 +8,12 @@ use std::{
 use tokio::runtime::Handle;
 
 use super::{
-    grounds::{Grounds, LEAST_BOUND},
-    marks::Marks,
+    grounds::{LEAST_BOUND, ProofSource},
+    marks::WatermarkTracker,
 };
 use crate::{
-    Backend, Clock, Error, InvalidationLog, Level, Result, Role, Space,
-    chain::{Chain, Line, Monitor, Place},
+    Backend, Clock, Error, InvalidationLog, Level, Namespace, Result, Role,
+    chain::{Chain, Monitor, TierShared, TierSlot},
     key,
     near::TenantId,
     relay::{Relay, Wake},
@@ -25,21 +25,15 @@ pub(super) const TIER_BUDGET: Duration = Duration::from_millis(50);
 const STORE_BUDGET: Duration = Duration::from_secs(5);
 
 /// A backend with the settings of its place in one cache.
-pub struct Placed {
+pub struct TierConfig {
     backend: Arc<dyn Backend>,
     budget: Option<Duration>,
     ttl: Option<Duration>,
 }
 
-impl<B: Backend> From<B> for Placed {
+impl<B: Backend> From<B> for TierConfig {
     fn from(backend: B) -> Self {
         Self { backend: Arc::new(backend), budget: None, ttl: None }
-    }
-}
-
-impl From<Arc<dyn Backend>> for Placed {
-    fn from(backend: Arc<dyn Backend>) -> Self {
-        Self { backend, budget: None, ttl: None }
     }
 }
 
@@ -54,20 +48,20 @@ impl From<Arc<dyn Backend>> for Placed {
 /// let settings = redis.budget(Duration::from_millis(20)).ttl(Duration::from_secs(60));
 /// let builder = Builder::<u64, String, NoNear>::new("users".to_owned(), NoNear).tier(settings);
 /// ```
-pub trait TierSettings: Into<Placed> + Sized {
+pub trait TierSettings: Into<TierConfig> + Sized {
     /// How long one request may take there, queues and trips included: 50 ms for a cache tier and
     /// 5 s for a store, unless set.
-    fn budget(self, budget: Duration) -> Placed {
-        Placed { budget: Some(budget), ..self.into() }
+    fn budget(self, budget: Duration) -> TierConfig {
+        TierConfig { budget: Some(budget), ..self.into() }
     }
 
     /// The longest life of a copy there; never longer than the entry's own.
-    fn ttl(self, ttl: Duration) -> Placed {
-        Placed { ttl: Some(ttl), ..self.into() }
+    fn ttl(self, ttl: Duration) -> TierConfig {
+        TierConfig { ttl: Some(ttl), ..self.into() }
     }
 }
 
-impl<T: Into<Placed>> TierSettings for T {}
+impl<T: Into<TierConfig>> TierSettings for T {}
 
 const NO_TRUTH: &str = "Level::Bounded needs a store, or `changes`, or an expiry policy whose lives are no longer \
     than the bound: nothing else says that a value is old";
@@ -75,24 +69,24 @@ const NO_MARKS: &str = "Level::Bounded with a cache tier needs a truth whose log
     that keeps the relay's mark (Redis): nothing else proves its copies";
 
 /// How the chain of each tenant is made.
-pub(super) struct Plan {
-    space: Space,
-    lines: Vec<(Arc<dyn Backend>, Arc<Line>, Duration)>,
+pub(super) struct ChainSpec {
+    space: Namespace,
+    lines: Vec<(Arc<dyn Backend>, Arc<TierShared>, Duration)>,
     changes: Option<Arc<dyn InvalidationLog>>,
 }
 
-impl Plan {
+impl ChainSpec {
     pub(super) fn new(
-        space: Space,
-        tiers: &[Placed],
-        store: Option<&Placed>,
+        space: Namespace,
+        tiers: &[TierConfig],
+        store: Option<&TierConfig>,
         changes: Option<Arc<dyn InvalidationLog>>,
         monitor: &Arc<Monitor>,
         runtime: &Handle,
     ) -> Self {
-        let line = |placed: &Placed, role, budget, beyond: &[Arc<Line>]| {
+        let line = |placed: &TierConfig, role, budget, beyond: &[Arc<TierShared>]| {
             let name = placed.backend.name();
-            let line = Line::new(name, role, placed.ttl, Arc::clone(monitor), runtime.clone(), beyond);
+            let line = TierShared::new(name, role, placed.ttl, Arc::clone(monitor), runtime.clone(), beyond);
             (Arc::clone(&placed.backend), Arc::new(line), placed.budget.unwrap_or(budget))
         };
         let (mut lines, mut beyond) = (Vec::new(), Vec::new());
@@ -116,24 +110,24 @@ impl Plan {
     ///
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) where nothing does.
-    pub(super) fn grounds(&self, chain: &Chain, ages: bool, clock: &Clock) -> Result<Grounds> {
-        let Level::Bounded(bound) = self.space.level else { return Ok(Grounds::None) };
+    pub(super) fn grounds(&self, chain: &Chain, ages: bool, clock: &Clock) -> Result<ProofSource> {
+        let Level::Bounded(bound) = self.space.level else { return Ok(ProofSource::None) };
         if bound < LEAST_BOUND {
             return Err(Error::config("the bound of Level::Bounded is at least 100 ms"));
         }
         if chain.store.is_none() && self.changes.is_none() {
-            return if ages { Ok(Grounds::Age) } else { Err(Error::config(NO_TRUTH)) };
+            return if ages { Ok(ProofSource::Age) } else { Err(Error::config(NO_TRUTH)) };
         }
         match (&chain.tiers[..], self.lines.first()) {
-            ([], _) => Ok(if chain.log().is_some() { Grounds::Log } else { Grounds::ReadAt }),
+            ([], _) => Ok(if chain.log().is_some() { ProofSource::Log } else { ProofSource::ReadTime }),
             ([tier], Some((backend, _, budget))) => {
                 let replays = self.truth_log().is_some_and(|log| log.replay().is_some());
                 if !(tier.publishes() && tier.log().is_some() && replays) {
                     return Err(Error::config(NO_MARKS));
                 }
-                let space = Space { budget: *budget, ..self.space.clone() };
-                let marks = Marks::new(&**backend, &space, clock.clone())?;
-                Ok(Grounds::Marks(marks))
+                let space = self.space.clone().with_budget(*budget);
+                let marks = WatermarkTracker::new(&**backend, &space, clock.clone())?;
+                Ok(ProofSource::Watermarks(marks))
             }
             _ => Err(Error::config(
                 "Level::Bounded takes one cache tier: no relay proves the copies of a second",
@@ -154,23 +148,19 @@ impl Plan {
         let relay = Relay::new(log.replay()?, self.space.clone(), tiers, tombstone_ttl);
         runtime.spawn(relay.run(Arc::downgrade(&wake)));
         let follower: Weak<Wake> = Arc::downgrade(&wake);
-        log.follow(&self.space.namespace, follower);
+        log.follow(&self.space.name, follower);
         Some(wake)
     }
 
     /// The remote tiers as one tenant sees them.
     pub(super) fn chain(&self, tenant: Option<&str>) -> Result<Chain> {
-        let namespace = &self.space.namespace;
+        let namespace = &self.space.name;
         let (mut tiers, mut store) = (Vec::new(), None);
         for (backend, line, budget) in &self.lines {
-            let space = Space {
-                tenant: tenant.map(str::to_owned),
-                role: line.role,
-                budget: *budget,
-                ..self.space.clone()
-            };
+            let space = self.space.clone().with_tenant(tenant.map(str::to_owned));
+            let space = space.with_role(line.role).with_budget(*budget);
             let tier = backend.open(&space)?;
-            let place = Place::new(Arc::clone(line), tier, Arc::new(space), &tiers);
+            let place = TierSlot::new(Arc::clone(line), tier, Arc::new(space), &tiers);
             match line.role {
                 Role::Cache => tiers.push(place),
                 Role::Store => store = Some(place),

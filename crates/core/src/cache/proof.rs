@@ -18,7 +18,7 @@ pub(crate) const DISTRUST: Duration = Duration::from_secs(1);
 
 /// What a call asks of an answer that another caller's trip or load brought.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Asked {
+pub(super) struct ReadBound {
     /// When the call was made: what was over by then is no answer to it.
     pub(super) at: Timestamp,
     /// From when on the proof of an answer must be.
@@ -28,9 +28,9 @@ pub(super) struct Asked {
 /// How long copies are good after the log was heard, or after their own reading: in milliseconds,
 /// less the lag of the clock that hits are judged by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Within(u64);
+pub(crate) struct MaxStaleness(u64);
 
-impl Within {
+impl MaxStaleness {
     /// There is no log to hear.
     pub(crate) const FOR_EVER: Self = Self(u64::MAX);
     /// No copy is good.

@@ -9,16 +9,16 @@ use super::{
     board::Rounds,
     errors::{panicked_error, reentrant_error, shut_down_error},
     load::{LoadSeat, is_reentrant},
-    loading::{Loading, Start, alone},
-    looked::{CacheTicket, Looked, Missed, Seen},
-    reading::Reading,
+    loading::{LoadContext, Start, alone},
+    looked::{CacheTicket, LookupOutcome, Missed, Seen},
+    reading::ReadMode,
     stale::NearStale,
 };
 use crate::{
     Cached, Entry, Event, Item, Near, Result, Source, Token,
-    flight::{Boarding, Entered, Errand, Landing},
-    near::Scoped,
-    switch::{Defence, stands},
+    defence::{Defence, enabled},
+    flight::{Intent, JoinMode, LoadOutcome, LoadRole},
+    near::TenantKey,
 };
 
 impl<K, V, N> Cache<K, V, N>
@@ -34,7 +34,7 @@ where
             let owned = key.clone();
             return self.load_cold(key, seen, Box::new(move |_| loader(owned)));
         }
-        if self.reading == Reading::Truth {
+        if self.reading == ReadMode::Truth {
             return Box::pin(self.read_truth(key));
         }
         if self.inner.keeps_nothing_read() {
@@ -54,7 +54,7 @@ where
             };
             let mut rounds = Rounds::new(self.boarding());
             loop {
-                let ticket = self.board(&key, Errand::Read, rounds.how(), asked.oldest);
+                let ticket = self.board(&key, Intent::Read, rounds.how(), asked.oldest);
                 let looked = self.lookup_of(&ticket).await;
                 if self.came_late(&ticket, &looked, asked) {
                     match self.again(&mut rounds, &key.key, false) {
@@ -63,9 +63,9 @@ where
                     }
                 }
                 return match looked {
-                    Looked::Found(entry, source) => Ok(self.found(&ticket, entry, source)),
-                    Looked::Failed(error, seen) => self.stale_or(seen.or(stale), error),
-                    Looked::Missed(missed) => Ok(self.loaded_meanwhile(&ticket, missed.stale, asked)),
+                    LookupOutcome::Found(entry, source) => Ok(self.found(&ticket, entry, source)),
+                    LookupOutcome::Failed(error, seen) => self.stale_or(seen.or(stale), error),
+                    LookupOutcome::Missed(missed) => Ok(self.loaded_meanwhile(&ticket, missed.stale, asked)),
                 };
             }
         })
@@ -75,16 +75,16 @@ where
     /// and what callers could share is a trip, which the tiers' gates share.
     async fn read_past_flights(&self, key: K) -> Result<Option<Cached<V>>> {
         self.check_readable()?;
-        let (key, oldest) = (Scoped { tenant: self.chain.tenant, key }, self.oldest());
-        match self.inner.walk_guarded(&self.chain, &key, None, Errand::Read, oldest).await {
-            Looked::Found(entry, source) => {
+        let (key, oldest) = (TenantKey { tenant: self.chain.tenant, key }, self.oldest());
+        match self.inner.walk_guarded(&self.chain, &key, None, Intent::Read, oldest).await {
+            LookupOutcome::Found(entry, source) => {
                 if self.is_to_be_refreshed(&entry) {
                     self.renew(Arc::new(key), None);
                 }
                 Ok(self.handle(entry, source, false))
             }
-            Looked::Failed(error, stale) => self.stale_or(stale, error),
-            Looked::Missed(_) => Ok(None),
+            LookupOutcome::Failed(error, stale) => self.stale_or(stale, error),
+            LookupOutcome::Missed(_) => Ok(None),
         }
     }
 
@@ -96,7 +96,7 @@ where
         seen: Seen<V>,
         start: Start<'a, V>,
     ) -> BoxFuture<'a, Result<Option<Cached<V>>>> {
-        if self.reading == Reading::Truth {
+        if self.reading == ReadMode::Truth {
             return Box::pin(self.load_truth(key, start));
         }
         Box::pin(async move {
@@ -107,7 +107,7 @@ where
                 NearStale::Serve(hit) => return Ok(Some(hit)),
                 NearStale::Refresh(hit) => {
                     let stale = Some(hit.clone());
-                    self.renew(key, Some(start(Loading { stale })));
+                    self.renew(key, Some(start(LoadContext { stale })));
                     return Ok(Some(hit));
                 }
                 NearStale::Keep(entry) => entry,
@@ -115,7 +115,7 @@ where
             let (mut start, mut rounds) = (Some(start), Rounds::new(self.boarding()));
             loop {
                 let how = rounds.how();
-                let ticket = self.board(&key, Errand::Load, how, asked.oldest);
+                let ticket = self.board(&key, Intent::Load, how, asked.oldest);
                 if ticket.joined() && is_reentrant(ticket.flight().id) {
                     return Err(reentrant_error());
                 }
@@ -131,15 +131,15 @@ where
                 }
                 let mut missed = match looked {
                     // A plain read's answer: this caller's loader may create the row.
-                    Looked::Found(entry, _) if self.is_no_row(&entry) && how == Boarding::Join => {
+                    LookupOutcome::Found(entry, _) if self.is_no_row(&entry) && how == JoinMode::Join => {
                         rounds.for_loads();
                         continue;
                     }
-                    Looked::Found(entry, source) => {
+                    LookupOutcome::Found(entry, source) => {
                         return Ok(self.found_to_load(&ticket, entry, source, start.take()));
                     }
-                    Looked::Failed(error, seen) => return self.stale_or(seen.or(stale), error),
-                    Looked::Missed(missed) => missed,
+                    LookupOutcome::Failed(error, seen) => return self.stale_or(seen.or(stale), error),
+                    LookupOutcome::Missed(missed) => missed,
                 };
                 if let Some(hit) = self.loaded_meanwhile(&ticket, missed.stale.clone(), asked) {
                     return Ok(Some(hit));
@@ -166,11 +166,11 @@ where
     pub(super) async fn load_anew(&self, key: K, start: Start<'_, V>) -> Result<Option<Cached<V>>> {
         self.check_readable()?;
         let key = self.scoped(key);
-        let ticket = self.board(&key, Errand::Anew, Boarding::Replace, self.oldest());
+        let ticket = self.board(&key, Intent::Refresh, JoinMode::Replace, self.oldest());
         match self.lookup_of(&ticket).await {
-            Looked::Found(entry, source) => Ok(self.handle(entry, source, false)),
-            Looked::Failed(error, stale) => self.stale_or(stale, error),
-            Looked::Missed(missed) => {
+            LookupOutcome::Found(entry, source) => Ok(self.handle(entry, source, false)),
+            LookupOutcome::Failed(error, stale) => self.stale_or(stale, error),
+            LookupOutcome::Missed(missed) => {
                 let stale = missed.stale.clone();
                 match self.load(ticket, missed, &mut Some(start)).await {
                     Ok(Led { entry, source, led }) => Ok(self.handle(entry, source, !led)),
@@ -190,13 +190,13 @@ where
         let mut panicked = 0;
         let (promise, led) = loop {
             match ticket.flight().load.enter(panicked) {
-                Entered::Lead(lead) => {
+                LoadRole::Leader(lead) => {
                     let promise = lead.promise();
                     let Some(start) = start.take() else { return Err(panicked_error()) };
                     let began = self.inner.clock.now();
                     let stale = missed.stale.clone();
                     let stale = stale.and_then(|entry| self.handle(entry, Source::Near, false));
-                    let load = alone(start(Loading { stale }));
+                    let load = alone(start(LoadContext { stale }));
                     let mut missed = missed;
                     if panicked > 0 {
                         // The lease was the panicked load's: it may be another process' turn.
@@ -206,28 +206,28 @@ where
                     self.inner.spawn_load(&self.chain, vec![seat], load);
                     break (promise, true);
                 }
-                Entered::Follow(promise, attempt) => match promise.wait().await {
-                    Landing::Panicked => panicked = attempt,
-                    Landing::Done(_) | Landing::Abandoned => break (promise, false),
+                LoadRole::Follower(promise, attempt) => match promise.wait().await {
+                    LoadOutcome::Panicked => panicked = attempt,
+                    LoadOutcome::Done(_) | LoadOutcome::Abandoned => break (promise, false),
                 },
-                Entered::GaveUp => return Err(panicked_error()),
+                LoadRole::GaveUp => return Err(panicked_error()),
             }
         };
         match promise.wait().await {
-            Landing::Done(Ok((entry, source))) => {
+            LoadOutcome::Done(Ok((entry, source))) => {
                 if !led {
                     self.inner.tell(&Event::Coalesced);
                 }
                 Ok(Led { entry, source, led })
             }
-            Landing::Done(Err(error)) => Err(error),
-            Landing::Panicked => Err(panicked_error()),
-            Landing::Abandoned => Err(shut_down_error()),
+            LoadOutcome::Done(Err(error)) => Err(error),
+            LoadOutcome::Panicked => Err(panicked_error()),
+            LoadOutcome::Abandoned => Err(shut_down_error()),
         }
     }
 
     /// Renews a stale entry off the caller's path; not if a flight for the key is under way.
-    fn renew(&self, key: Arc<Scoped<K>>, load: Option<BoxFuture<'static, Result<Item<V>>>>) {
+    fn renew(&self, key: Arc<TenantKey<K>>, load: Option<BoxFuture<'static, Result<Item<V>>>>) {
         if self.inner.flights.is_flying(&key) {
             return;
         }
@@ -235,12 +235,12 @@ where
             return;
         }
         let began = self.inner.clock.now();
-        let ticket = self.board(&key, Errand::Renew, self.boarding(), self.oldest());
+        let ticket = self.board(&key, Intent::Revalidate, self.boarding(), self.oldest());
         let cache = self.clone();
         self.inner.tasks.spawn(async move {
             let looked = cache.lookup_of(&ticket).await;
-            let (Looked::Missed(missed), Some(load)) = (looked, load) else { return };
-            if let Entered::Lead(lead) = ticket.flight().load.enter(0) {
+            let (LookupOutcome::Missed(missed), Some(load)) = (looked, load) else { return };
+            if let LoadRole::Leader(lead) = ticket.flight().load.enter(0) {
                 let seat = LoadSeat { held: None, ticket, lead, missed, began };
                 cache.inner.spawn_load(&cache.chain, vec![seat], alone(load));
             }
@@ -264,7 +264,7 @@ where
     ) -> Option<Cached<V>> {
         if let Some(start) = start.filter(|_| self.is_to_be_refreshed(&entry)) {
             let stale = self.handle(Arc::clone(&entry), source, false);
-            self.renew(Arc::clone(ticket.key()), Some(start(Loading { stale })));
+            self.renew(Arc::clone(ticket.key()), Some(start(LoadContext { stale })));
         }
         self.share(ticket, entry, source)
     }
@@ -283,7 +283,7 @@ where
 
     /// Whether an entry is a store's 'no row': it answers plain reads, never a caller with a loader.
     pub(super) fn is_no_row(&self, entry: &Entry<V>) -> bool {
-        entry.value().is_none() && self.chain.store.is_some() && stands(Defence::NoRow)
+        entry.value().is_none() && self.chain.store.is_some() && enabled(Defence::NoRow)
     }
 
     /// The handle of an entry; `None` for a negative one.

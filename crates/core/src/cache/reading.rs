@@ -1,35 +1,36 @@
 //! How the level of a handle has its reads answered.
 
-use super::proof::{ANY, DISTRUST, NONE, Within};
+use super::proof::{ANY, DISTRUST, MaxStaleness, NONE};
 use crate::{Clock, Level, Timestamp};
 
 /// How the reads of one handle are answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Reading {
+pub(crate) enum ReadMode {
     /// By any copy within its life.
     Life,
     /// By near where the log vouches for it, by any copy of a tier.
-    Heard(Within),
+    Heard(MaxStaleness),
     /// By what was as new as the truth within so long before the call.
-    Proven(Within),
+    Proven(MaxStaleness),
     /// By the store alone, in a request sent after the call.
     Truth,
     /// Not at all: there is no truth to ask.
     Refused,
 }
 
-impl Reading {
+impl ReadMode {
     /// How handles of level `asked` read in a cache that was built at `built`.
-    pub(super) fn of(built: Level, asked: Level, within: Within, stored: bool, clock: &Clock) -> Self {
+    pub(super) fn of(built: Level, asked: Level, within: MaxStaleness, stored: bool, clock: &Clock) -> Self {
         match (built, asked) {
             (Level::Ttl, Level::Ttl) | (Level::Fenced | Level::Strong, Level::Fenced) => Self::Heard(within),
             (Level::Ttl, _) => Self::Refused,
             (_, Level::Ttl) => Self::Life,
-            (Level::Bounded(_), Level::Fenced) => Self::Heard(Within::of(DISTRUST, clock)),
-            (Level::Bounded(_), Level::Bounded(bound)) => Self::Proven(Within::of(bound, clock)),
+            (Level::Bounded(_), Level::Fenced) => Self::Heard(MaxStaleness::of(DISTRUST, clock)),
+            (Level::Bounded(_), Level::Bounded(bound)) => Self::Proven(MaxStaleness::of(bound, clock)),
             // Nothing keeps the proofs that a bound would need.
             (_, Level::Bounded(_) | Level::Strong) if stored => Self::Truth,
-            (_, Level::Bounded(_) | Level::Strong) => Self::Refused,
+            // A level of a later version, too.
+            _ => Self::Refused,
         }
     }
 

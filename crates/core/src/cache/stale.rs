@@ -6,8 +6,8 @@ use super::{
     Cache,
     inner::NEAR,
     looked::{CacheTicket, Seen},
-    proof::Asked,
-    reading::Reading,
+    proof::ReadBound,
+    reading::ReadMode,
 };
 use crate::{Cached, Entry, Error, Event, Near, OnStale, Result, Source};
 
@@ -36,7 +36,7 @@ where
         &self,
         ticket: &CacheTicket<K, V>,
         stale: Option<Arc<Entry<V>>>,
-        asked: Asked,
+        asked: ReadBound,
     ) -> Option<Cached<V>> {
         match ticket.flight().load.result() {
             Some(Ok((entry, source))) if self.suffices(&entry, asked) => self.handle(entry, source, true),
@@ -49,7 +49,7 @@ where
         &self,
         ticket: &CacheTicket<K, V>,
         stale: Option<Arc<Entry<V>>>,
-        asked: Asked,
+        asked: ReadBound,
     ) -> Option<Cached<V>> {
         let entry = stale.filter(|entry| ticket.joined() && self.suffices(entry, asked))?;
         // A refresh passes over fresh copies too; whoever joined it may have them.
@@ -67,7 +67,7 @@ where
     pub(super) fn stale_or(&self, stale: Option<Arc<Entry<V>>>, error: Error) -> Result<Option<Cached<V>>> {
         match stale {
             Some(entry)
-                if self.reading != Reading::Truth && self.inner.serves_on_error(&entry.deadlines()) =>
+                if self.reading != ReadMode::Truth && self.inner.serves_on_error(&entry.deadlines()) =>
             {
                 self.inner.tell(&Event::StaleServed);
                 Ok(Cached::stale(entry, self.inner.clock.now(), false))

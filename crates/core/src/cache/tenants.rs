@@ -2,7 +2,7 @@
 
 use std::{hash::Hash, sync::Arc};
 
-use super::{Cache, inner::Inner, plan::Plan};
+use super::{Cache, inner::Inner, plan::ChainSpec};
 use crate::{Error, ErrorKind, Near, Result};
 
 /// Caches per tenant that share one near tier, one set of remote tiers and one bound. The only way
@@ -24,7 +24,7 @@ use crate::{Error, ErrorKind, Near, Result};
 /// ```
 pub struct Tenants<K, V, N> {
     pub(super) inner: Arc<Inner<K, V, N>>,
-    pub(super) plan: Arc<Plan>,
+    pub(super) plan: Arc<ChainSpec>,
 }
 
 impl<K, V, N> Clone for Tenants<K, V, N> {

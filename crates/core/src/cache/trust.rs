@@ -8,16 +8,16 @@ use std::{
     time::Duration,
 };
 
-use super::proof::{DISTRUST, Within};
+use super::proof::{DISTRUST, MaxStaleness};
 use crate::{
     Clock, Entry, Level, Timestamp,
     chain::Chain,
-    switch::{Defence, stands},
+    defence::{Defence, enabled},
 };
 
 /// What is known of the log, on the cache's own clock: that one goes on while a process is stopped.
 #[derive(Debug, Default)]
-pub(crate) struct Trust {
+pub(crate) struct Coherence {
     /// All that had happened before was told; in milliseconds, zero for never.
     heard_at: AtomicU64,
     /// When it last had a gap: what was read before does not rest on it.
@@ -26,27 +26,33 @@ pub(crate) struct Trust {
     rests: AtomicBool,
 }
 
-impl Trust {
+impl Coherence {
     /// Whether a copy is good at `now`: one load and one compare where the log is heard.
     #[inline]
-    pub(crate) fn covers<V>(&self, entry: &Entry<V>, now: Timestamp, within: Within) -> bool {
+    pub(crate) fn covers<V>(&self, entry: &Entry<V>, now: Timestamp, within: MaxStaleness) -> bool {
         within.reaches(self.heard_at.load(Ordering::Relaxed), now)
             || within.reaches(entry.proven_at().as_millis(), now)
     }
 
     /// Whether a copy is good at `now` within another time than the one that it was admitted for.
-    pub(crate) fn proves<V>(&self, entry: &Entry<V>, now: Timestamp, within: Within) -> bool {
+    pub(crate) fn proves<V>(&self, entry: &Entry<V>, now: Timestamp, within: MaxStaleness) -> bool {
         let heard = || within.reaches(self.heard_at.load(Ordering::Relaxed), now);
         within.reaches(entry.proven_at().as_millis(), now) || (entry.rests() && heard())
     }
 
     /// Notes that an entry was as new as the truth at `proven_at`; one that the log does not vouch
     /// for lives on that alone. To be called under the key's slot, before the entry is kept.
-    pub(crate) fn admit<V>(&self, entry: &Entry<V>, proven_at: Timestamp, now: Timestamp, within: Within) {
+    pub(crate) fn admit<V>(
+        &self,
+        entry: &Entry<V>,
+        proven_at: Timestamp,
+        now: Timestamp,
+        within: MaxStaleness,
+    ) {
         let heard_at = self.heard_at.load(Ordering::Acquire);
         let since = self.since.load(Ordering::Relaxed);
-        let gapless = proven_at.as_millis() > since || !stands(Defence::BeforeGap);
-        let rests = (within.reaches(heard_at, now) && gapless) || !stands(Defence::OwnEnd);
+        let gapless = proven_at.as_millis() > since || !enabled(Defence::BeforeGap);
+        let rests = (within.reaches(heard_at, now) && gapless) || !enabled(Defence::OwnEnd);
         entry.prove(proven_at, within.end(proven_at, rests), rests);
     }
 
@@ -64,16 +70,18 @@ impl Trust {
     }
 }
 
-/// How long near copies of a cache are good without a word from its log; [`Within::FOR_EVER`]
+/// How long near copies of a cache are good without a word from its log; [`MaxStaleness::FOR_EVER`]
 /// where there is no log to follow, and nothing to prove.
-pub(crate) fn within(chain: &Chain, level: Level, near_is_enabled: bool, clock: &Clock) -> Within {
+pub(crate) fn within(chain: &Chain, level: Level, near_is_enabled: bool, clock: &Clock) -> MaxStaleness {
     match level {
-        Level::Bounded(bound) => Within::of(bound, clock),
+        Level::Bounded(bound) => MaxStaleness::of(bound, clock),
         Level::Fenced | Level::Strong if near_is_enabled && chain.log().is_some() => {
             let day = Duration::from_secs(86_400);
-            Within::of(if stands(Defence::Distrust) { DISTRUST } else { day }, clock)
+            MaxStaleness::of(if enabled(Defence::Distrust) { DISTRUST } else { day }, clock)
         }
-        Level::Ttl | Level::Fenced | Level::Strong => Within::FOR_EVER,
+        Level::Ttl | Level::Fenced | Level::Strong => MaxStaleness::FOR_EVER,
+        // A level of a later version.
+        _ => MaxStaleness::NEVER,
     }
 }
 
@@ -82,7 +90,7 @@ mod tests {
     use super::*;
     use crate::{Deadlines, Version};
 
-    const WITHIN: Within = Within::millis(1_000);
+    const WITHIN: MaxStaleness = MaxStaleness::millis(1_000);
 
     fn at(millis: u64) -> Timestamp {
         Timestamp::from_millis(1_000_000 + millis)
@@ -94,7 +102,7 @@ mod tests {
 
     #[test]
     fn a_copy_rests_on_the_log_while_that_is_heard() {
-        let (trust, entry) = (Trust::default(), entry());
+        let (trust, entry) = (Coherence::default(), entry());
         trust.hear(at(10));
         trust.admit(&entry, at(10), at(20), WITHIN);
         assert!(entry.is_good(at(5_000)));
@@ -106,7 +114,7 @@ mod tests {
 
     #[test]
     fn a_copy_that_no_log_vouches_for_ends_with_its_own_proof() {
-        let (trust, entry) = (Trust::default(), entry());
+        let (trust, entry) = (Coherence::default(), entry());
         trust.admit(&entry, at(10), at(200), WITHIN);
         assert!(trust.covers(&entry, at(1_009), WITHIN) && entry.is_good(at(1_009)));
         trust.hear(at(1_010));
@@ -116,7 +124,7 @@ mod tests {
 
     #[test]
     fn a_longer_life_proves_nothing() {
-        let (trust, entry) = (Trust::default(), entry());
+        let (trust, entry) = (Coherence::default(), entry());
         let longer = Deadlines::ttl(at(0), Duration::from_secs(3_600));
         trust.admit(&entry, at(10), at(200), WITHIN);
         entry.expire(longer, WITHIN.end(entry.proven_at(), entry.rests()));
@@ -130,7 +138,7 @@ mod tests {
 
     #[test]
     fn what_was_read_before_a_gap_does_not_rest_on_the_log() {
-        let (trust, entry) = (Trust::default(), entry());
+        let (trust, entry) = (Coherence::default(), entry());
         trust.hear(at(5));
         assert!(trust.lose(at(10)));
         trust.hear(at(20));
@@ -141,7 +149,7 @@ mod tests {
 
     #[test]
     fn a_clock_that_goes_back_proves_nothing() {
-        let (trust, entry) = (Trust::default(), entry());
+        let (trust, entry) = (Coherence::default(), entry());
         trust.hear(at(500));
         trust.admit(&entry, at(500), at(500), WITHIN);
         assert!(!trust.covers(&entry, at(400), WITHIN));
@@ -149,8 +157,8 @@ mod tests {
 
     #[test]
     fn without_a_log_every_copy_is_good() {
-        let (trust, entry) = (Trust::default(), entry());
-        trust.admit(&entry, at(0), at(0), Within::FOR_EVER);
-        assert!(trust.covers(&entry, at(50_000), Within::FOR_EVER) && entry.is_good(at(50_000)));
+        let (trust, entry) = (Coherence::default(), entry());
+        trust.admit(&entry, at(0), at(0), MaxStaleness::FOR_EVER);
+        assert!(trust.covers(&entry, at(50_000), MaxStaleness::FOR_EVER) && entry.is_good(at(50_000)));
     }
 }

@@ -14,7 +14,7 @@ use super::{
     inner::Inner,
     load::is_reentrant,
     loading::Start,
-    looked::{Looked, Missed},
+    looked::{LookupOutcome, Missed},
     many::{Many, StartMany},
     proof::NONE,
     read::Led,
@@ -22,9 +22,9 @@ use super::{
 use crate::{
     Cached, Error, ErrorKind, Near, Result,
     chain::Chain,
-    flight::{Boarding, Errand},
-    near::Scoped,
-    switch::{Defence, stands},
+    defence::{Defence, enabled},
+    flight::{Intent, JoinMode},
+    near::TenantKey,
 };
 
 /// Rounds of reading and loading. From the third on a caller shares no flight; a further one is needed
@@ -37,30 +37,30 @@ where
     V: Send + Sync + 'static,
 {
     /// What the store has of a key. It is kept nowhere, and so needs no fence.
-    async fn ask_truth(&self, chain: &Chain, key: &Scoped<K>) -> Looked<V> {
-        let Some(store) = &chain.store else { return Looked::Failed(no_store_error(), None) };
+    async fn ask_truth(&self, chain: &Chain, key: &TenantKey<K>) -> LookupOutcome<V> {
+        let Some(store) = &chain.store else { return LookupOutcome::Failed(no_store_error(), None) };
         let ask = async {
-            let mut sought = self.seek(chain, key, None, Errand::Read, NONE);
+            let mut sought = self.seek(chain, key, None, Intent::Read, NONE);
             if sought.found.is_none() {
                 let reply = store.call(&sought.key, self.read_op(&sought, true, None)).await;
                 self.take_record(store, &mut sought, reply);
             }
-            sought.found.unwrap_or(Looked::Missed(sought.missed))
+            sought.found.unwrap_or(LookupOutcome::Missed(sought.missed))
         };
         let looked = AssertUnwindSafe(ask).catch_unwind().await;
         looked.unwrap_or_else(|_panic| self.panicked(None))
     }
 
     /// [`ask_truth`](Self::ask_truth) for many keys, in order: one trip.
-    async fn ask_truth_many(&self, chain: &Chain, keys: &[Arc<Scoped<K>>]) -> Vec<Looked<V>> {
+    async fn ask_truth_many(&self, chain: &Chain, keys: &[Arc<TenantKey<K>>]) -> Vec<LookupOutcome<V>> {
         let Some(store) = &chain.store else {
-            return keys.iter().map(|_| Looked::Failed(no_store_error(), None)).collect();
+            return keys.iter().map(|_| LookupOutcome::Failed(no_store_error(), None)).collect();
         };
         let ask = async {
-            let seek = |key: &Arc<Scoped<K>>| self.seek(chain, key, None, Errand::Read, NONE);
+            let seek = |key: &Arc<TenantKey<K>>| self.seek(chain, key, None, Intent::Read, NONE);
             let mut sought: Vec<_> = keys.iter().map(seek).collect();
             self.ask_store_many(store, &mut sought).await;
-            sought.into_iter().map(|one| one.found.unwrap_or(Looked::Missed(one.missed))).collect()
+            sought.into_iter().map(|one| one.found.unwrap_or(LookupOutcome::Missed(one.missed))).collect()
         };
         match AssertUnwindSafe(ask).catch_unwind().await {
             Ok(looked) => looked,
@@ -77,14 +77,14 @@ where
 {
     pub(super) async fn read_truth(&self, key: K) -> Result<Option<Cached<V>>> {
         self.check_readable()?;
-        self.read_record(&Scoped { tenant: self.chain.tenant, key }).await
+        self.read_record(&TenantKey { tenant: self.chain.tenant, key }).await
     }
 
-    async fn read_record(&self, key: &Scoped<K>) -> Result<Option<Cached<V>>> {
+    async fn read_record(&self, key: &TenantKey<K>) -> Result<Option<Cached<V>>> {
         match self.inner.ask_truth(&self.chain, key).await {
-            Looked::Found(entry, source) => Ok(self.handle(entry, source, false)),
-            Looked::Failed(error, _) => Err(error),
-            Looked::Missed(_) => Ok(None),
+            LookupOutcome::Found(entry, source) => Ok(self.handle(entry, source, false)),
+            LookupOutcome::Failed(error, _) => Err(error),
+            LookupOutcome::Missed(_) => Ok(None),
         }
     }
 
@@ -95,22 +95,22 @@ where
         let mut shared = false;
         for round in 0..ROUNDS {
             match self.inner.ask_truth(&self.chain, &key).await {
-                Looked::Found(entry, source) => return Ok(self.handle(entry, source, shared)),
-                Looked::Failed(error, _) => return Err(error),
-                Looked::Missed(_) => {}
+                LookupOutcome::Found(entry, source) => return Ok(self.handle(entry, source, shared)),
+                LookupOutcome::Failed(error, _) => return Err(error),
+                LookupOutcome::Missed(_) => {}
             }
-            let ticket = self.board(&key, Errand::Load, self.boarding_anew(round), NONE);
+            let ticket = self.board(&key, Intent::Load, self.boarding_anew(round), NONE);
             if ticket.joined() && is_reentrant(ticket.flight().id) {
                 return Err(reentrant_error());
             }
             let missed = match self.lookup_of(&ticket).await {
-                Looked::Missed(missed) => Missed { oldest: NONE, ..missed },
+                LookupOutcome::Missed(missed) => Missed { oldest: NONE, ..missed },
                 _ if ticket.joined() => continue,
-                Looked::Found(entry, source) => return Ok(self.handle(entry, source, false)),
-                Looked::Failed(error, _) => return Err(error),
+                LookupOutcome::Found(entry, source) => return Ok(self.handle(entry, source, false)),
+                LookupOutcome::Failed(error, _) => return Err(error),
             };
             let Led { entry, source, led } = self.load(ticket, missed, &mut start).await?;
-            if led || !stands(Defence::ReadAgain) {
+            if led || !enabled(Defence::ReadAgain) {
                 return Ok(self.handle(entry, source, false));
             }
             shared = true;
@@ -123,10 +123,10 @@ where
     }
 
     /// How a caller boards that shares another's load, and not its lookup.
-    fn boarding_anew(&self, round: usize) -> Boarding {
+    fn boarding_anew(&self, round: usize) -> JoinMode {
         match self.boarding() {
-            Boarding::Join if round < SHARED_ROUNDS => Boarding::JoinLoad,
-            _ => Boarding::Beside,
+            JoinMode::Join if round < SHARED_ROUNDS => JoinMode::JoinLoad,
+            _ => JoinMode::Separate,
         }
     }
 
@@ -142,12 +142,12 @@ where
             let mut absent = Vec::new();
             for (&index, looked) in open.iter().zip(looked) {
                 answers.by_index[index] = match looked {
-                    Looked::Found(entry, source) => Some(Ok(self.handle(entry, source, round > 0))),
-                    Looked::Failed(error, _) => Some(Err(error)),
-                    Looked::Missed(_) if !loads => Some(Ok(None)),
+                    LookupOutcome::Found(entry, source) => Some(Ok(self.handle(entry, source, round > 0))),
+                    LookupOutcome::Failed(error, _) => Some(Err(error)),
+                    LookupOutcome::Missed(_) if !loads => Some(Ok(None)),
                     // Others created the record and removed it; the one load of this call is spent.
-                    Looked::Missed(_) if start.is_none() => Some(Err(unsettled_error())),
-                    Looked::Missed(_) => {
+                    LookupOutcome::Missed(_) if start.is_none() => Some(Err(unsettled_error())),
+                    LookupOutcome::Missed(_) => {
                         absent.push(index);
                         None
                     }
@@ -177,21 +177,21 @@ where
         let wanted = absent.iter().map(|&index| Wanted { index, stale: None }).collect();
         let mut unfound = Vec::new();
         for Boarded { wanted: Wanted { index, .. }, ticket } in
-            self.board_many(keys, wanted, Errand::Load, self.boarding_anew(round), NONE)
+            self.board_many(keys, wanted, Intent::Load, self.boarding_anew(round), NONE)
         {
             if ticket.joined() && is_reentrant(ticket.flight().id) {
                 answers.by_index[index] = Some(Err(reentrant_error()));
                 continue;
             }
             answers.by_index[index] = match self.lookup_of(&ticket).await {
-                Looked::Missed(missed) => {
+                LookupOutcome::Missed(missed) => {
                     let missed = Missed { oldest: NONE, ..missed };
                     unfound.push(Unfound { index, ticket, missed, panicked: 0 });
                     None
                 }
                 _ if ticket.joined() => None,
-                Looked::Found(entry, source) => Some(Ok(self.handle(entry, source, false))),
-                Looked::Failed(error, _) => Some(Err(error)),
+                LookupOutcome::Found(entry, source) => Some(Ok(self.handle(entry, source, false))),
+                LookupOutcome::Failed(error, _) => Some(Err(error)),
             };
         }
         self.load_missed(unfound, Vec::new(), start, self.asked(), answers).await;

@@ -8,16 +8,17 @@ use super::{
     held::Held,
     inner::Inner,
     load::LoadSeat,
-    looked::{Looked, Missed},
+    looked::{LookupOutcome, Missed},
     lookup::Seat,
     proof::{ANY, NONE},
 };
+use terrace_tier::lease::LeaseEnd;
+
 use crate::{
-    Coalesce, Entry, Event, Fence, Near, Source, TierKey, Token, Waits,
+    Coalesce, Entry, Event, Fence, LeaseWaiter, Near, Source, TierKey, Token,
     chain::Chain,
-    flight::Errand,
-    switch::{Defence, stands},
-    waiting::Ended,
+    defence::{Defence, enabled},
+    flight::Intent,
 };
 
 /// Leases of others that a load meets one after another before it runs without one: where their
@@ -63,7 +64,7 @@ where
     /// Whether there is nobody to wait for.
     fn leads(&self, chain: &Chain, seat: &LoadSeat<K, V>) -> bool {
         let lease = lease_of(chain, &seat.missed);
-        seat.ticket.errand() == Errand::Anew || lease.is_none_or(|lease| lease.is_of(&seat.missed))
+        seat.ticket.errand() == Intent::Refresh || lease.is_none_or(|lease| lease.is_of(&seat.missed))
     }
 
     fn hold(&self, chain: &Chain, missed: &Missed<V>, key: &TierKey) -> Option<Held> {
@@ -80,33 +81,33 @@ where
         key: &TierKey,
     ) -> Answer<V> {
         let until = Instant::now() + self.periods.load;
-        let turns = if stands(Defence::Turns) { TURNS } else { usize::MAX };
+        let turns = if enabled(Defence::Turns) { TURNS } else { usize::MAX };
         for _ in 0..turns {
             let lease = lease_of(chain, &seat.missed).filter(|lease| !lease.is_of(&seat.missed))?;
             let (token, tier) = (lease.token, chain.tiers[lease.index].line.name);
-            let ended = if token.is_of_loader() || !stands(Defence::OfLoader) {
+            let ended = if token.is_of_loader() || !enabled(Defence::OfLoader) {
                 if let Some(stale) = self.stale_instead(&seat.missed) {
                     return Some(stale);
                 }
                 let began = Instant::now();
-                let until = if stands(Defence::WaitEnds) { until } else { until + self.periods.load * 9 };
+                let until = if enabled(Defence::WaitEnds) { until } else { until + self.periods.load * 9 };
                 let ended = timeout_at(until, lease.waits.wait(key, token)).await;
                 self.tell(&Event::Waited { tier, elapsed: began.elapsed() });
                 ended.ok()?.ok()?
             } else {
                 // Whoever has it does not load.
-                Ended::Free
+                LeaseEnd::Free
             };
-            let instead = if ended == Ended::Free { token } else { Token::NONE };
+            let replaces = if ended == LeaseEnd::Free { token } else { Token::NONE };
             let id = seat.ticket.flight().id;
-            let again = Seat { key: Arc::clone(seat.ticket.key()), id, instead };
+            let again = Seat { key: Arc::clone(seat.ticket.key()), id, replaces };
             let errand = seat.ticket.errand();
             let oldest = seat.missed.oldest;
             match Arc::clone(self).look_up(Arc::clone(chain), again, errand, oldest).await {
-                Looked::Found(entry, source) if entry.value().is_some() || chain.store.is_none() => {
+                LookupOutcome::Found(entry, source) if entry.value().is_some() || chain.store.is_none() => {
                     return Some((entry, source));
                 }
-                Looked::Missed(missed) => {
+                LookupOutcome::Missed(missed) => {
                     let stale = missed.stale.or(seat.missed.stale.take());
                     seat.missed = Missed { stale, ..missed };
                 }
@@ -138,7 +139,7 @@ where
 /// The lease by which processes wait for each other: that of the nearest tier that can.
 struct Lease<'a> {
     index: usize,
-    waits: &'a dyn Waits,
+    waits: &'a dyn LeaseWaiter,
     token: Token,
 }
 
@@ -152,6 +153,6 @@ impl Lease<'_> {
 fn lease_of<'a, V>(chain: &'a Chain, missed: &Missed<V>) -> Option<Lease<'a>> {
     chain.tiers.iter().enumerate().find_map(|(index, place)| {
         let Fence { token, .. } = missed.fences.get(index).filter(|fence| fence.token != Token::NONE)?;
-        place.waits().map(|waits| Lease { index, waits, token })
+        place.lease_waiter().map(|waits| Lease { index, waits, token })
     })
 }

@@ -7,10 +7,10 @@ use tokio::time::Instant;
 
 use super::{
     inner::Inner,
-    looked::Looked,
+    looked::LookupOutcome,
     lookup::{Seat, Sought},
 };
-use crate::{Error, ErrorKind, Near, Timestamp, chain::Chain, flight::Errand, near::Scoped};
+use crate::{Error, ErrorKind, Near, Timestamp, chain::Chain, flight::Intent, near::TenantKey};
 
 impl<K, V, N: Near<K, V>> Inner<K, V, N>
 where
@@ -23,9 +23,9 @@ where
         self: Arc<Self>,
         chain: Arc<Chain>,
         seat: Seat<K>,
-        errand: Errand,
+        errand: Intent,
         oldest: Timestamp,
-    ) -> Looked<V> {
+    ) -> LookupOutcome<V> {
         self.walk_guarded(&chain, &seat.key, Some(&seat), errand, oldest).await
     }
 
@@ -34,11 +34,11 @@ where
     pub(super) async fn walk_guarded(
         self: &Arc<Self>,
         chain: &Arc<Chain>,
-        key: &Scoped<K>,
+        key: &TenantKey<K>,
         seat: Option<&Seat<K>>,
-        errand: Errand,
+        errand: Intent,
         oldest: Timestamp,
-    ) -> Looked<V> {
+    ) -> LookupOutcome<V> {
         match AssertUnwindSafe(self.walk(chain, key, seat, errand, oldest)).catch_unwind().await {
             Ok(looked) => looked,
             Err(_panic) => self.panicked(seat),
@@ -49,11 +49,11 @@ where
     async fn walk(
         self: &Arc<Self>,
         chain: &Arc<Chain>,
-        key: &Scoped<K>,
+        key: &TenantKey<K>,
         seat: Option<&Seat<K>>,
-        errand: Errand,
+        errand: Intent,
         oldest: Timestamp,
-    ) -> Looked<V> {
+    ) -> LookupOutcome<V> {
         let mut sought = self.seek(chain, key, seat.cloned(), errand, oldest);
         for index in 0..chain.tiers.len() {
             if sought.is_wanted_from(&chain.tiers[index]) {
@@ -69,7 +69,7 @@ where
         looked
     }
 
-    async fn ask_tier(&self, chain: &Chain, index: usize, errand: Errand, sought: &mut Sought<K, V>) {
+    async fn ask_tier(&self, chain: &Chain, index: usize, errand: Intent, sought: &mut Sought<K, V>) {
         let place = &chain.tiers[index];
         let leases = self.may_lease(chain, index, errand);
         let began = Instant::now();
@@ -87,12 +87,12 @@ where
         }
     }
 
-    pub(super) fn panicked(&self, seat: Option<&Seat<K>>) -> Looked<V> {
+    pub(super) fn panicked(&self, seat: Option<&Seat<K>>) -> LookupOutcome<V> {
         if let Some(seat) = seat {
             self.flights.end_lookup(&seat.key, seat.id, true, || ());
         }
         let message = "a codec, policy, observer or tier panicked during the lookup";
-        Looked::Failed(Error::new(ErrorKind::Panicked, message), None)
+        LookupOutcome::Failed(Error::new(ErrorKind::Panicked, message), None)
     }
 }
 
@@ -102,7 +102,7 @@ mod tests {
     use crate::{
         Cache, NoNear, Token,
         cache::{looked::SharedLookup, proof::ANY},
-        flight::Boarding,
+        flight::JoinMode,
     };
 
     /// glibc keeps freed pieces of up to so many bytes at hand for each thread.
@@ -114,9 +114,9 @@ mod tests {
         let (inner, chain) = (&cache.inner, &cache.chain);
         let key = cache.scoped("k".to_owned());
         let mut bytes = 0;
-        inner.flights.board(&key, Errand::Load, Boarding::Join, |id| {
-            let seat = Seat { key: Arc::clone(&key), id, instead: Token::NONE };
-            let lookup = Inner::look_up(Arc::clone(inner), Arc::clone(chain), seat, Errand::Load, ANY);
+        inner.flights.board(&key, Intent::Load, JoinMode::Join, |id| {
+            let seat = Seat { key: Arc::clone(&key), id, replaces: Token::NONE };
+            let lookup = Inner::look_up(Arc::clone(inner), Arc::clone(chain), seat, Intent::Load, ANY);
             bytes = size_of_val(&lookup);
             SharedLookup::Alone(lookup.boxed().shared())
         });

@@ -6,21 +6,21 @@ use bytes::Bytes;
 
 use super::{
     Cache,
-    ending::{Ending, Owing},
+    ending::{DebtGuard, WriteGuard},
     errors::shut_down_error,
     inner::{Inner, NEAR},
 };
 use crate::{
     Condition, Copies, Deadlines, Entry, Error, ErrorKind, Event, Item, Level, Near, Op, Order, Reply,
     Result, TierKey, Timestamp, Version,
-    chain::{Chain, Place},
-    near::{Probe, Scoped},
-    switch::{Defence, stands},
+    chain::{Chain, TierSlot},
+    defence::{Defence, enabled},
+    near::{TenantKey, TenantKeyRef},
 };
 
 /// A put on its way.
 struct Put<K, V> {
-    pub(crate) key: Arc<Scoped<K>>,
+    pub(crate) key: Arc<TenantKey<K>>,
     pub(crate) item: Item<V>,
     pub(crate) condition: Condition,
 }
@@ -58,7 +58,7 @@ where
     copies: Deadlines,
     condition: Condition,
     began: Timestamp,
-    ending: Ending<K, V, N>,
+    ending: WriteGuard<K, V, N>,
     outcome: Result<Written>,
 }
 
@@ -154,7 +154,7 @@ where
     fn put_local(&self, put: Put<K, V>) -> Written {
         let Put { key, item, condition } = put;
         let (written, kept) = self.flights.write_now(&key, || {
-            let probe = Probe { tenant: key.tenant, key: &key.key };
+            let probe = TenantKeyRef { tenant: key.tenant, key: &key.key };
             let now = self.clock.now();
             let held = self.near.get(&probe).filter(|entry| entry.value().is_some() && entry.is_fresh(now));
             let holds = match condition {
@@ -190,8 +190,8 @@ where
         self.let_fills_end(going.iter().map(|put| &put.key)).await;
         let keys = going.iter().map(|put| put.key.clone());
         let owing = match self.level {
-            Level::Ttl => Owing::new(chain.far_to_near(), keys),
-            _ => Owing::new(chain.followers(), keys),
+            Level::Ttl => DebtGuard::new(chain.far_to_near(), keys),
+            _ => DebtGuard::new(chain.followers(), keys),
         };
         if self.level == Level::Ttl {
             self.put_open(chain, &mut going).await;
@@ -220,7 +220,7 @@ where
             _ => None,
         };
         let copies = self.deadlines(item.value.is_none(), item.ttl).unwrap_or_else(|| self.no_life());
-        let ending = Ending::begin(self, &key);
+        let ending = WriteGuard::begin(self, &key);
         let outcome = Ok(Written::Refused);
         Ok(Going { key: tier_key, item, body, copies, condition, began: self.clock.now(), ending, outcome })
     }
@@ -243,7 +243,7 @@ where
             put.outcome = match reply {
                 Ok(Reply::Kept(version)) => Ok(Written::Kept(version)),
                 Ok(Reply::Refused(_)) => Ok(Written::Refused),
-                Ok(reply) => Err(crate::tier::unexpected(&reply).at_tier(place.line.name)),
+                Ok(reply) => Err(terrace_tier::unexpected(&reply).at_tier(place.line.name)),
                 Err(error) => Err(error),
             };
         }
@@ -251,7 +251,7 @@ where
 
     /// The copy for a tier that orders the put itself. One that is not admitted there has no life,
     /// and so takes the place of what was there.
-    fn copy_for(&self, place: &Place, put: &Going<K, V, N>) -> (Deadlines, Option<Bytes>) {
+    fn copy_for(&self, place: &TierSlot, put: &Going<K, V, N>) -> (Deadlines, Option<Bytes>) {
         let size = put.body.as_ref().map(Bytes::len);
         match self.admits(place.line.name, size) {
             true => (self.copy_deadlines(put.copies, place.line.ttl), put.body.clone()),
@@ -261,7 +261,7 @@ where
 
     /// Changes the copies in a tier that is not the authority: what it does not confirm, it owes.
     /// After a failed put too: it may have happened, so no copy is to be trusted.
-    async fn put_follower(&self, place: &Place, going: &[Going<K, V, N>]) {
+    async fn put_follower(&self, place: &TierSlot, going: &[Going<K, V, N>]) {
         let ops = going.iter().filter_map(|put| Some((put, self.follow(place, put)?)));
         let (puts, drops): (Vec<_>, Vec<_>) = ops.partition(|(_, op)| matches!(op, Op::Put { .. }));
         for group in [puts, drops] {
@@ -269,7 +269,7 @@ where
             let replies = place.call_many(batch).await;
             for ((put, _), mut reply) in group.into_iter().zip(replies) {
                 if matches!(&reply, Err(error) if error.kind() == ErrorKind::TooLarge) {
-                    reply = match stands(Defence::Oversize) {
+                    reply = match enabled(Defence::Oversize) {
                         true => place.call(&put.key, self.drop_copy(None)).await,
                         false => Ok(Reply::Refused(None)),
                     };
@@ -281,7 +281,7 @@ where
         }
     }
 
-    fn follow(&self, place: &Place, put: &Going<K, V, N>) -> Option<Op> {
+    fn follow(&self, place: &TierSlot, put: &Going<K, V, N>) -> Option<Op> {
         let version = match &put.outcome {
             Ok(Written::Kept(version)) => *version,
             Ok(Written::Refused) => return None,
@@ -312,7 +312,7 @@ where
         for place in chain.far_to_near() {
             let batch = going.iter().zip(&versions).map(|(put, version)| {
                 let (deadlines, body) = self.copy_for(place, put);
-                let (order, tombstone_ttl) = (Order::Open(*version), self.periods.tombstone);
+                let (order, tombstone_ttl) = (Order::Unfenced(*version), self.periods.tombstone);
                 (put.key.clone(), Op::Put { order, deadlines, body, tombstone_ttl })
             });
             let replies = place.call_many(batch.collect()).await;

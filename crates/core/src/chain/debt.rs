@@ -18,7 +18,7 @@ use std::{
 use futures_util::FutureExt;
 use parking_lot::Mutex;
 
-use crate::{Error, ErrorKind, Op, Reply, Result, Space, Tier, TierKey};
+use crate::{Error, ErrorKind, Namespace, Op, Reply, Result, Tier, TierKey};
 
 /// Keys owed to one tier; beyond, the whole tier is owed a clear.
 const MOST_KEYS: usize = 10_000;
@@ -55,7 +55,7 @@ struct State {
 #[derive(Clone)]
 pub(crate) struct Creditor {
     pub(crate) tier: Arc<dyn Tier>,
-    pub(crate) space: Arc<Space>,
+    pub(crate) space: Arc<Namespace>,
 }
 
 #[derive(Clone)]

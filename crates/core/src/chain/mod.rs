@@ -7,14 +7,14 @@ mod name;
 mod place;
 
 pub(crate) use monitor::{Monitor, TierCounters};
-pub(crate) use place::{Line, Place};
+pub(crate) use place::{TierShared, TierSlot};
 
 use std::sync::Arc;
 
 use crate::{
     InvalidationLog, TierKey,
+    defence::{Defence, enabled},
     near::TenantId,
-    switch::{Defence, stands},
 };
 
 /// The remote tiers as one tenant of a cache sees them.
@@ -23,8 +23,8 @@ pub(crate) struct Chain {
     /// What key digests are made within.
     pub(crate) scope: crate::key::Scope,
     /// From near to far.
-    pub(crate) tiers: Vec<Place>,
-    pub(crate) store: Option<Place>,
+    pub(crate) tiers: Vec<TierSlot>,
+    pub(crate) store: Option<TierSlot>,
     /// The log of changes that are made beside the chain, where the cache was given one.
     pub(crate) changes: Option<Arc<dyn InvalidationLog>>,
     /// Whose chain it is, where the cache is built per tenant.
@@ -33,18 +33,18 @@ pub(crate) struct Chain {
 
 impl Chain {
     /// The tier that issues versions: the store, else the farthest tier.
-    pub(crate) fn authority(&self) -> Option<&Place> {
+    pub(crate) fn authority(&self) -> Option<&TierSlot> {
         self.store.as_ref().or(self.tiers.last())
     }
 
     /// The cache tiers that follow the authority, from far to near.
-    pub(crate) fn followers(&self) -> impl Iterator<Item = &Place> {
+    pub(crate) fn followers(&self) -> impl Iterator<Item = &TierSlot> {
         let count = if self.store.is_some() { self.tiers.len() } else { self.tiers.len().saturating_sub(1) };
         in_order(&self.tiers[..count])
     }
 
     /// All places from far to near, the store first.
-    pub(crate) fn far_to_near(&self) -> impl Iterator<Item = &Place> {
+    pub(crate) fn far_to_near(&self) -> impl Iterator<Item = &TierSlot> {
         self.store.iter().chain(in_order(&self.tiers))
     }
 
@@ -66,7 +66,7 @@ impl Chain {
 }
 
 /// Tiers in the order in which they are changed.
-fn in_order(tiers: &[Place]) -> impl Iterator<Item = &Place> {
-    let (last, reverse) = (tiers.len().saturating_sub(1), stands(Defence::FarToNear));
+fn in_order(tiers: &[TierSlot]) -> impl Iterator<Item = &TierSlot> {
+    let (last, reverse) = (tiers.len().saturating_sub(1), enabled(Defence::FarToNear));
     (0..tiers.len()).map(move |at| &tiers[if reverse { last - at } else { at }])
 }

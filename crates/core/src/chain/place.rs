@@ -10,14 +10,15 @@ use super::{
     monitor::{Monitor, TierCounters},
     name::interned,
 };
+use terrace_tier::unexpected;
+
 use crate::{
-    Error, ErrorKind, Event, InvalidationLog, Op, Reply, Result, Role, Space, Tier, TierKey, Waits,
-    switch::{Defence, stands},
-    tier::unexpected,
+    Error, ErrorKind, Event, InvalidationLog, LeaseWaiter, Namespace, Op, Reply, Result, Role, Tier, TierKey,
+    defence::{Defence, enabled},
 };
 
 /// What all tenants of a cache share of one tier.
-pub(crate) struct Line {
+pub(crate) struct TierShared {
     pub(crate) name: &'static str,
     pub(crate) role: Role,
     /// The longest life of a copy here, where the tier was given one.
@@ -31,15 +32,15 @@ pub(crate) struct Line {
 
 /// A tier of one tenant in its place.
 #[derive(Clone)]
-pub(crate) struct Place {
-    pub(crate) line: Arc<Line>,
+pub(crate) struct TierSlot {
+    pub(crate) line: Arc<TierShared>,
     tier: Arc<dyn Tier>,
-    space: Arc<Space>,
+    space: Arc<Namespace>,
     /// The tiers before it, in no order.
-    nearer: Arc<[Place]>,
+    nearer: Arc<[TierSlot]>,
 }
 
-impl Line {
+impl TierShared {
     pub(crate) fn new(
         name: &str,
         role: Role,
@@ -112,8 +113,13 @@ impl Line {
     }
 }
 
-impl Place {
-    pub(crate) fn new(line: Arc<Line>, tier: Arc<dyn Tier>, space: Arc<Space>, nearer: &[Self]) -> Self {
+impl TierSlot {
+    pub(crate) fn new(
+        line: Arc<TierShared>,
+        tier: Arc<dyn Tier>,
+        space: Arc<Namespace>,
+        nearer: &[Self],
+    ) -> Self {
         Self { line, tier, space, nearer: nearer.into() }
     }
 
@@ -195,13 +201,13 @@ impl Place {
     }
 
     /// Waiting for the leases of other processes, where the tier can.
-    pub(crate) fn waits(&self) -> Option<&dyn Waits> {
-        self.tier.waits()
+    pub(crate) fn lease_waiter(&self) -> Option<&dyn LeaseWaiter> {
+        self.tier.lease_waiter()
     }
 
     /// Notes that a write of the key was not confirmed here: what is here still may come nearer.
     pub(crate) fn owe(&self, key: &TierKey) {
-        let nearer = self.nearer.iter().filter(|_| stands(Defence::NearerOwed));
+        let nearer = self.nearer.iter().filter(|_| enabled(Defence::NearerOwed));
         for place in nearer.chain([self]) {
             if place.line.debts.add(&place.creditor(), key) {
                 place.repay();

@@ -1,6 +1,6 @@
 //! LZ4 within a frame.
 
-use super::{Undecoded, envelope};
+use super::{DecodeError, envelope};
 
 /// No LZ4 block is larger than this many times its bytes.
 const MAX_RATIO: usize = 255;
@@ -18,14 +18,14 @@ pub(super) fn shrink(frame: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// The `raw_len` bytes that `payload` stands for; the caller has checked them against its limit.
-pub(super) fn grow(payload: &[u8], raw_len: usize) -> Result<Vec<u8>, Undecoded> {
+pub(super) fn grow(payload: &[u8], raw_len: usize) -> Result<Vec<u8>, DecodeError> {
     // Before anything is allocated: a few bytes cannot claim much.
     if raw_len > payload.len().saturating_mul(MAX_RATIO) {
-        return Err(Undecoded::TooLarge);
+        return Err(DecodeError::TooLarge);
     }
     let mut raw = vec![0; raw_len];
     match lz4_flex::block::decompress_into(payload, &mut raw) {
         Ok(len) if len == raw_len => Ok(raw),
-        _ => Err(Undecoded::Payload),
+        _ => Err(DecodeError::Payload),
     }
 }

@@ -1,6 +1,6 @@
 //! The frame around a value's bytes. Its table is in the docs of [`codec`](super).
 
-use super::Undecoded;
+use super::DecodeError;
 use crate::key::KeyDigest;
 
 /// The first bytes of everything that is written here.
@@ -49,24 +49,24 @@ impl Header {
     }
 
     /// The header and the payload of sound bytes: magic, version, lengths and checksum hold.
-    pub(super) fn read(frame: &[u8]) -> Result<(Self, &[u8]), Undecoded> {
+    pub(super) fn read(frame: &[u8]) -> Result<(Self, &[u8]), DecodeError> {
         if !frame.starts_with(&MAGIC) {
-            return Err(Undecoded::Foreign);
+            return Err(DecodeError::Foreign);
         }
-        let Some((head, _)) = frame.split_first_chunk::<LEN>() else { return Err(Undecoded::Truncated) };
+        let Some((head, _)) = frame.split_first_chunk::<LEN>() else { return Err(DecodeError::Truncated) };
         if head[4] != FORMAT {
-            return Err(Undecoded::Format { found: head[4] });
+            return Err(DecodeError::Format { found: head[4] });
         }
         let header_len = usize::from(u16::from_be_bytes(field(head, 8)));
         let payload_len = u32::from_be_bytes(field(head, 38));
         if header_len < LEN || header_len as u64 + u64::from(payload_len) != frame.len() as u64 {
-            return Err(Undecoded::Truncated);
+            return Err(DecodeError::Truncated);
         }
         if checksum(frame) != u32::from_be_bytes(field(head, CHECKSUM_AT)) {
-            return Err(Undecoded::Checksum);
+            return Err(DecodeError::Checksum);
         }
         if head[7] & REQUIRED_FLAGS != 0 {
-            return Err(Undecoded::Flags { found: head[7] });
+            return Err(DecodeError::Flags { found: head[7] });
         }
         let header = Self {
             codec: head[5],

@@ -5,7 +5,7 @@ use std::io;
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::limited::{Guard, Guarded, Limited, max_elements};
-use super::{Codec, Undecoded};
+use super::{Codec, DecodeError};
 use crate::{Error, ErrorKind, Result};
 
 /// Appends `value` to `out`, at most `max_bytes` of it.
@@ -50,12 +50,12 @@ fn write<V: Serialize>(codec: Codec, value: &V, sink: &mut Sink<'_>) -> Result<(
 }
 
 /// The value that all of `bytes` stand for.
-pub(super) fn decode<V: DeserializeOwned>(codec: Codec, bytes: &[u8]) -> Result<V, Undecoded> {
+pub(super) fn decode<V: DeserializeOwned>(codec: Codec, bytes: &[u8]) -> Result<V, DecodeError> {
     let guard = Guard::new(max_elements(bytes.len()), codec.is_self_describing());
     read(codec, bytes, &guard).ok_or(if guard.breach().is_some() {
-        Undecoded::Limit
+        DecodeError::Limit
     } else {
-        Undecoded::Payload
+        DecodeError::Payload
     })
 }
 

@@ -1,7 +1,7 @@
 //! Values as bytes: a codec, a compression, and an envelope that says what they are and whose.
 //!
 //! [`seal`] makes an envelope and [`open()`] takes it apart. Bytes that are not a value of this key
-//! and this type give an [`Undecoded`] reason: never a panic, never another value.
+//! and this type give an [`DecodeError`] reason: never a panic, never another value.
 //!
 //! # The envelope
 //!
@@ -61,7 +61,7 @@ use crate::{Error, ErrorKind, Result, key::KeyDigest};
 use envelope::Header;
 
 pub use shape::Shape;
-pub use undecoded::Undecoded;
+pub use undecoded::DecodeError;
 
 /// How a value becomes bytes.
 #[non_exhaustive]
@@ -229,31 +229,35 @@ pub fn seal<V: Serialize + ?Sized>(value: &V, settings: &Settings, key: KeyDiges
 /// and shape of `settings`.
 ///
 /// # Errors
-/// The reason as [`Undecoded`]; it converts to an [`Error`] of [`ErrorKind::Undecodable`].
+/// The reason as [`DecodeError`]; it converts to an [`Error`] of [`ErrorKind::Undecodable`].
 ///
 /// # Cost
 /// One pass for the checksum and one for the value; one buffer if it is compressed.
-pub fn open<V: DeserializeOwned>(bytes: &[u8], settings: &Settings, key: KeyDigest) -> Result<V, Undecoded> {
+pub fn open<V: DeserializeOwned>(
+    bytes: &[u8],
+    settings: &Settings,
+    key: KeyDigest,
+) -> Result<V, DecodeError> {
     let (header, payload) = Header::read(bytes)?;
-    let codec = Codec::from_id(header.codec).ok_or(Undecoded::Codec { found: header.codec })?;
+    let codec = Codec::from_id(header.codec).ok_or(DecodeError::Codec { found: header.codec })?;
     if header.key != key {
-        return Err(Undecoded::WrongKey);
+        return Err(DecodeError::WrongKey);
     }
     if header.schema != settings.schema {
-        return Err(Undecoded::Schema { found: header.schema });
+        return Err(DecodeError::Schema { found: header.schema });
     }
     if header.shape != settings.shape.fingerprint() {
-        return Err(Undecoded::Shape { found: header.shape });
+        return Err(DecodeError::Shape { found: header.shape });
     }
     let raw_len = header.raw_len as usize;
     if raw_len > settings.limit_bytes() {
-        return Err(Undecoded::TooLarge);
+        return Err(DecodeError::TooLarge);
     }
     match header.compression {
-        NOT_COMPRESSED if raw_len != payload.len() => Err(Undecoded::Truncated),
+        NOT_COMPRESSED if raw_len != payload.len() => Err(DecodeError::Truncated),
         NOT_COMPRESSED => format::decode(codec, payload),
         LZ4 => format::decode(codec, &compress::grow(payload, raw_len)?),
-        found => Err(Undecoded::Compression { found }),
+        found => Err(DecodeError::Compression { found }),
     }
 }
 

@@ -42,7 +42,7 @@ fn forged<V: DeserializeOwned>(codec: Codec, payload: &[u8], compression: u8, ra
     frame
 }
 
-fn open_forged<V: DeserializeOwned>(codec: Codec, payload: &[u8]) -> Result<V, Undecoded> {
+fn open_forged<V: DeserializeOwned>(codec: Codec, payload: &[u8]) -> Result<V, DecodeError> {
     let frame = forged::<V>(codec, payload, NOT_COMPRESSED, payload.len());
     open(&frame, &with::<V>(Codec::Postcard), KEY)
 }
@@ -130,7 +130,7 @@ proptest! {
         prop_assert!(open::<Record>(&bytes[..at], &settings, KEY).is_err());
         flipped[at] ^= 1 << bit;
         flipped.push(bit);
-        prop_assert_eq!(open::<Record>(&flipped, &settings, KEY), Err(Undecoded::Truncated));
+        prop_assert_eq!(open::<Record>(&flipped, &settings, KEY), Err(DecodeError::Truncated));
     }
 
     #[test]
@@ -159,10 +159,10 @@ fn another_key_schema_or_shape_gives_no_value() {
     let bytes = seal(&(1_u32, 2_u32), &settings, KEY).expect("sealed");
     let read = |settings: &Settings, key| open::<(u32, u32)>(&bytes, settings, key);
     assert_eq!(read(&settings, KEY), Ok((1, 2)));
-    assert_eq!(read(&settings, key_digest("a", None, b"k")), Err(Undecoded::WrongKey));
-    assert_eq!(read(&Settings { schema: 1, ..settings }, KEY), Err(Undecoded::Schema { found: 0 }));
+    assert_eq!(read(&settings, key_digest("a", None, b"k")), Err(DecodeError::WrongKey));
+    assert_eq!(read(&Settings { schema: 1, ..settings }, KEY), Err(DecodeError::Schema { found: 0 }));
     let found = settings.shape.fingerprint();
-    assert_eq!(read(&with::<(u32, u64)>(Codec::Postcard), KEY), Err(Undecoded::Shape { found }));
+    assert_eq!(read(&with::<(u32, u64)>(Codec::Postcard), KEY), Err(DecodeError::Shape { found }));
 }
 
 #[test]
@@ -177,7 +177,7 @@ fn a_renamed_optional_field_is_not_read_as_none_in_json_either() {
     }
     let bytes = seal(&Old { nick: Some("al".into()) }, &with::<Old>(Codec::Json), KEY).expect("sealed");
     let read = open::<New>(&bytes, &with::<New>(Codec::Json), KEY);
-    assert!(matches!(read, Err(Undecoded::Shape { .. })), "{read:?}");
+    assert!(matches!(read, Err(DecodeError::Shape { .. })), "{read:?}");
 }
 
 #[test]
@@ -185,22 +185,22 @@ fn foreign_bytes_and_newer_formats_are_told_apart() {
     let settings = with::<u8>(Codec::Postcard);
     let sealed = seal(&1_u8, &settings, KEY).expect("sealed");
     let read = |bytes: &[u8]| open::<u8>(bytes, &settings, KEY).expect_err("no value");
-    assert_eq!(read(b""), Undecoded::Foreign);
-    assert_eq!(read(b"{\"a\":1}"), Undecoded::Foreign);
-    assert_eq!(read(&sealed[..20]), Undecoded::Truncated);
+    assert_eq!(read(b""), DecodeError::Foreign);
+    assert_eq!(read(b"{\"a\":1}"), DecodeError::Foreign);
+    assert_eq!(read(&sealed[..20]), DecodeError::Truncated);
     let mut newer = sealed.to_vec();
     newer[4] = 2;
-    assert_eq!(read(&newer), Undecoded::Format { found: 2 });
+    assert_eq!(read(&newer), DecodeError::Format { found: 2 });
     let forge = |codec: u8, compression| {
         let mut frame = sealed.to_vec();
         let shape = settings.shape.fingerprint();
         Header { codec, compression, schema: 0, shape, key: KEY, raw_len: 1 }.write(&mut frame, 1);
         read(&frame)
     };
-    assert_eq!(forge(9, 0), Undecoded::Codec { found: 9 });
-    assert_eq!(forge(1, 9), Undecoded::Compression { found: 9 });
+    assert_eq!(forge(9, 0), DecodeError::Codec { found: 9 });
+    assert_eq!(forge(1, 9), DecodeError::Compression { found: 9 });
     assert!(forge(9, 0).is_unknown_here() && !read(b"").is_unknown_here());
-    let error = Error::from(Undecoded::WrongKey);
+    let error = Error::from(DecodeError::WrongKey);
     assert_eq!(error.kind(), ErrorKind::Undecodable);
     assert!(error.to_string().contains("another key"));
 }
@@ -221,7 +221,7 @@ fn a_longer_header_and_optional_flags_of_a_later_version_are_skipped() {
     assert_eq!(open::<u8>(&later, &settings, KEY), Ok(5));
     later[7] = 0x01;
     resum(&mut later);
-    assert_eq!(open::<u8>(&later, &settings, KEY), Err(Undecoded::Flags { found: 1 }));
+    assert_eq!(open::<u8>(&later, &settings, KEY), Err(DecodeError::Flags { found: 1 }));
 }
 
 #[test]
@@ -248,7 +248,7 @@ fn a_value_above_the_limit_is_refused_while_it_is_written_and_read() {
         let error = seal(&vec![7_u32; 1000], &settings, KEY).expect_err("too large");
         assert_eq!(error.kind(), ErrorKind::TooLarge);
         let bytes = seal(&vec![7_u32; 1000], &with::<Vec<u32>>(codec), KEY).expect("sealed");
-        assert_eq!(open::<Vec<u32>>(&bytes, &settings, KEY), Err(Undecoded::TooLarge));
+        assert_eq!(open::<Vec<u32>>(&bytes, &settings, KEY), Err(DecodeError::TooLarge));
     }
 }
 

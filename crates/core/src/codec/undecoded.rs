@@ -7,7 +7,7 @@ use crate::{Error, ErrorKind};
 /// Why stored bytes gave no value: a counted miss in a cache, a typed error in a store.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Undecoded {
+pub enum DecodeError {
     /// They do not begin with the magic: not written by this library.
     Foreign,
     /// The format of the envelope has another version.
@@ -54,7 +54,7 @@ pub enum Undecoded {
     Payload,
 }
 
-impl Undecoded {
+impl DecodeError {
     /// Whether the bytes are sound and were written by a program that knows what this one does not
     /// (a codec, a compression, a format): better not overwritten than healed.
     pub fn is_unknown_here(self) -> bool {
@@ -65,7 +65,7 @@ impl Undecoded {
     }
 }
 
-impl fmt::Display for Undecoded {
+impl fmt::Display for DecodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Foreign => f.write_str("not written by this library"),
@@ -85,10 +85,10 @@ impl fmt::Display for Undecoded {
     }
 }
 
-impl std::error::Error for Undecoded {}
+impl std::error::Error for DecodeError {}
 
-impl From<Undecoded> for Error {
-    fn from(reason: Undecoded) -> Self {
+impl From<DecodeError> for Error {
+    fn from(reason: DecodeError) -> Self {
         Self::new(ErrorKind::Undecodable, format!("the stored value cannot be read: {reason}"))
     }
 }

@@ -23,18 +23,18 @@ pub(crate) struct Flight<L, T> {
 
 /// What a caller boards a flight for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Errand {
+pub(crate) enum Intent {
     /// To read what the tiers have.
     Read,
     /// To load what they have not.
     Load,
     /// To load anew what they have only stale.
-    Renew,
+    Revalidate,
     /// To load anew, whatever they have.
-    Anew,
+    Refresh,
 }
 
-impl Errand {
+impl Intent {
     /// Whether it may go on to the load stage.
     pub(crate) fn loads(self) -> bool {
         self != Self::Read
@@ -42,26 +42,26 @@ impl Errand {
 
     /// Whether it is to replace what a tier has.
     pub(crate) fn renews(self) -> bool {
-        matches!(self, Self::Renew | Self::Anew)
+        matches!(self, Self::Revalidate | Self::Refresh)
     }
 }
 
 /// Which flight a caller gets where one of its key is under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Boarding {
+pub(crate) enum JoinMode {
     /// That one.
     Join,
     /// That one if its lookup is made for a load, else a new one in its place.
     JoinLoad,
     /// A new one beside it, off the table: what this one brings is kept nowhere.
-    Beside,
+    Separate,
     /// A new one in its place: what that one brings is kept nowhere.
     Replace,
 }
 
-impl Boarding {
+impl JoinMode {
     /// Whether a caller joins a flight whose first one came for `leader`.
-    pub(super) fn joins(self, leader: Errand) -> bool {
+    pub(super) fn joins(self, leader: Intent) -> bool {
         self == Self::Join || (self == Self::JoinLoad && leader.loads())
     }
 }

@@ -10,15 +10,16 @@ mod errand;
 mod model;
 mod promise;
 mod stage;
+mod sync;
 mod table;
 mod ticket;
 
 use errand::Flight;
-pub(crate) use errand::{Boarding, Errand, FlightId};
+pub(crate) use errand::{FlightId, Intent, JoinMode};
 pub(crate) use promise::Promise;
 use stage::LoadStage;
-pub(crate) use stage::{Entered, Landing, Lead};
-use table::{Aboard, Shard};
+pub(crate) use stage::{LeaderGuard, LoadOutcome, LoadRole};
+use table::{ActiveFlight, Shard};
 pub(crate) use ticket::{Ticket, WriteTicket};
 
 use std::{
@@ -28,7 +29,7 @@ use std::{
 
 use hashbrown::DefaultHashBuilder;
 
-use crate::switch::{Defence, stands};
+use crate::defence::{Defence, enabled};
 
 /// All flights and writes under way, in shards in which threads seldom meet.
 pub(crate) struct Flights<K, L, T> {
@@ -49,8 +50,8 @@ impl<K: Eq + Hash, L, T: Clone> Flights<K, L, T> {
     pub(crate) fn board(
         &self,
         key: &Arc<K>,
-        errand: Errand,
-        how: Boarding,
+        errand: Intent,
+        how: JoinMode,
         lookup: impl FnOnce(FlightId) -> L,
     ) -> Ticket<K, L, T> {
         let (hash, shard) = self.shard(key);
@@ -66,14 +67,14 @@ impl<K: Eq + Hash, L, T: Clone> Flights<K, L, T> {
             return ticket(Arc::clone(&aboard.flight), true);
         }
         let id = FlightId { number, hash };
-        let beside = how == Boarding::Beside && slot.flight.is_some();
+        let beside = how == JoinMode::Separate && slot.flight.is_some();
         let (lookup, load) = (lookup(id), LoadStage::new());
         let flight = Arc::new(Flight { id, lookup, load, detached: AtomicBool::new(beside) });
         let mut replaced = None;
         if !beside {
             replaced = slot.take_flight();
             let (flight, loaders) = (Arc::clone(&flight), usize::from(errand.loads()));
-            slot.flight = Some(Aboard { flight, leader: errand, callers: 1, loaders });
+            slot.flight = Some(ActiveFlight { flight, leader: errand, callers: 1, loaders });
         }
         drop(table);
         drop(replaced);
@@ -92,7 +93,7 @@ impl<K: Eq + Hash, L, T: Clone> Flights<K, L, T> {
     ) -> Option<R> {
         let mut table = self.at(id.hash).lock();
         let kept = table.has(key, id).then(keep);
-        let detach = |aboard: &Aboard<L, T>| aboard.flight.id == id && (found || aboard.loaders == 0);
+        let detach = |aboard: &ActiveFlight<L, T>| aboard.flight.id == id && (found || aboard.loaders == 0);
         let detached = table.detach_if(id.hash, key, detach);
         drop(table);
         drop(detached);
@@ -155,13 +156,13 @@ impl<K: Eq + Hash, L, T: Clone> Flights<K, L, T> {
     pub(crate) fn hear(&self, key: &K, version: u64, outdated: impl FnOnce() -> bool, change: impl FnOnce()) {
         let (hash, shard) = self.shard(key);
         let mut table = shard.lock();
-        if let Some(slot) = table.find_mut(hash, key).filter(|_| stands(Defence::Told)) {
+        if let Some(slot) = table.find_mut(hash, key).filter(|_| enabled(Defence::Notified)) {
             slot.told = slot.told.max(version);
         }
         if !outdated() {
             return;
         }
-        let detached = table.detach_if(hash, key, |_| stands(Defence::Hear));
+        let detached = table.detach_if(hash, key, |_| enabled(Defence::NoticeDetaches));
         change();
         drop(table);
         drop(detached);

@@ -11,7 +11,7 @@ use shuttle::{
     sync::atomic::{AtomicU64, AtomicUsize, Ordering},
 };
 
-use super::{Boarding, Entered, Errand, Flights, Landing};
+use super::{Flights, Intent, JoinMode, LoadOutcome, LoadRole};
 
 type Table = Flights<u8, (), Option<u64>>;
 
@@ -45,14 +45,14 @@ impl World {
         if near != 0 {
             return Some(near);
         }
-        let ticket = self.flights.board(&self.key, Errand::Load, Boarding::Join, |_| ());
+        let ticket = self.flights.board(&self.key, Intent::Load, JoinMode::Join, |_| ());
         if !ticket.joined() {
             self.flights.end_lookup(&self.key, ticket.flight().id, false, || ());
         }
         let mut panicked = 0;
         let promise = loop {
             match ticket.flight().load.enter(panicked) {
-                Entered::Lead(lead) => {
+                LoadRole::Leader(lead) => {
                     let promise = lead.promise();
                     let (world, ticket) = (Arc::clone(self), ticket.again());
                     future::spawn(async move {
@@ -72,17 +72,17 @@ impl World {
                     });
                     break promise;
                 }
-                Entered::Follow(promise, attempt) => match promise.wait().await {
-                    Landing::Done(value) => return value,
-                    Landing::Panicked => panicked = attempt,
-                    Landing::Abandoned => return None,
+                LoadRole::Follower(promise, attempt) => match promise.wait().await {
+                    LoadOutcome::Done(value) => return value,
+                    LoadOutcome::Panicked => panicked = attempt,
+                    LoadOutcome::Abandoned => return None,
                 },
-                Entered::GaveUp => return None,
+                LoadRole::GaveUp => return None,
             }
         };
         match promise.wait().await {
-            Landing::Done(value) => value,
-            Landing::Panicked | Landing::Abandoned => None,
+            LoadOutcome::Done(value) => value,
+            LoadOutcome::Panicked | LoadOutcome::Abandoned => None,
         }
     }
 

@@ -7,7 +7,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use crate::sync::Mutex;
+use super::sync::Mutex;
 
 /// Kept once, then every waiter gets a clone, those that come later too. A waiter that is dropped
 /// leaves nothing behind.

@@ -1,11 +1,11 @@
 //! The load stage of a flight: one load at a time, handed over once when it panics.
 
 use super::promise::Promise;
-use crate::sync::Mutex;
+use super::sync::Mutex;
 
 /// How a load ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Landing<T> {
+pub(crate) enum LoadOutcome<T> {
     /// With a result that all callers get.
     Done(T),
     /// With a panic: another caller's loader may take over.
@@ -20,15 +20,15 @@ pub(crate) struct LoadStage<T>(Mutex<Running<T>>);
 struct Running<T> {
     /// Loads begun; the second is the one that took over.
     attempt: u8,
-    promise: Option<Promise<Landing<T>>>,
+    promise: Option<Promise<LoadOutcome<T>>>,
 }
 
 /// What a caller finds when it enters the load stage.
-pub(crate) enum Entered<T: Clone> {
+pub(crate) enum LoadRole<T: Clone> {
     /// It is to run the load, and to keep the promise.
-    Lead(Lead<T>),
+    Leader(LeaderGuard<T>),
     /// Another caller's load is under way, or done: wait for it.
-    Follow(Promise<Landing<T>>, u8),
+    Follower(Promise<LoadOutcome<T>>, u8),
     /// Two loads panicked: no more tries.
     GaveUp,
 }
@@ -42,16 +42,18 @@ impl<T: Clone> LoadStage<T> {
     }
 
     /// Enters with a loader. `panicked` is the attempt that this caller saw panic, else 0.
-    pub(crate) fn enter(&self, panicked: u8) -> Entered<T> {
+    pub(crate) fn enter(&self, panicked: u8) -> LoadRole<T> {
         let mut running = self.0.lock();
         match &running.promise {
-            Some(promise) if running.attempt > panicked => Entered::Follow(promise.clone(), running.attempt),
-            Some(_) if running.attempt >= ATTEMPTS => Entered::GaveUp,
+            Some(promise) if running.attempt > panicked => {
+                LoadRole::Follower(promise.clone(), running.attempt)
+            }
+            Some(_) if running.attempt >= ATTEMPTS => LoadRole::GaveUp,
             _ => {
                 running.attempt += 1;
                 let promise = Promise::new();
                 running.promise = Some(promise.clone());
-                Entered::Lead(Lead { promise, kept: false, panicked: false })
+                LoadRole::Leader(LeaderGuard { promise, kept: false, panicked: false })
             }
         }
     }
@@ -59,22 +61,22 @@ impl<T: Clone> LoadStage<T> {
     /// The result of a load that has ended well.
     pub(crate) fn result(&self) -> Option<T> {
         match self.0.lock().promise.as_ref()?.peek()? {
-            Landing::Done(value) => Some(value),
-            Landing::Panicked | Landing::Abandoned => None,
+            LoadOutcome::Done(value) => Some(value),
+            LoadOutcome::Panicked | LoadOutcome::Abandoned => None,
         }
     }
 }
 
 /// The duty to keep the promise of one load. Dropped without a result it tells how that came, so that
 /// nobody waits for ever.
-pub(crate) struct Lead<T: Clone> {
-    promise: Promise<Landing<T>>,
+pub(crate) struct LeaderGuard<T: Clone> {
+    promise: Promise<LoadOutcome<T>>,
     kept: bool,
     panicked: bool,
 }
 
-impl<T: Clone> Lead<T> {
-    pub(crate) fn promise(&self) -> Promise<Landing<T>> {
+impl<T: Clone> LeaderGuard<T> {
+    pub(crate) fn promise(&self) -> Promise<LoadOutcome<T>> {
         self.promise.clone()
     }
 
@@ -85,15 +87,15 @@ impl<T: Clone> Lead<T> {
 
     pub(crate) fn done(mut self, value: T) {
         self.kept = true;
-        self.promise.keep(Landing::Done(value));
+        self.promise.keep(LoadOutcome::Done(value));
     }
 }
 
-impl<T: Clone> Drop for Lead<T> {
+impl<T: Clone> Drop for LeaderGuard<T> {
     fn drop(&mut self) {
         if !self.kept {
             let panicked = self.panicked || std::thread::panicking();
-            self.promise.keep(if panicked { Landing::Panicked } else { Landing::Abandoned });
+            self.promise.keep(if panicked { LoadOutcome::Panicked } else { LoadOutcome::Abandoned });
         }
     }
 }

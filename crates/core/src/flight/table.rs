@@ -7,11 +7,9 @@ use std::{
 
 use hashbrown::HashTable;
 
-use super::errand::{Errand, Flight, FlightId};
-use crate::{
-    switch::{Defence, stands},
-    sync::{Mutex, MutexGuard},
-};
+use super::errand::{Flight, FlightId, Intent};
+use super::sync::{Mutex, MutexGuard};
+use crate::defence::{Defence, enabled};
 
 /// Some of the keys. Whoever holds a place in a shard holds the shard alone, whose line it has just
 /// locked: a count that all callers of the cache share would move between their cores.
@@ -27,7 +25,7 @@ pub(super) struct Table<K, L, T> {
 pub(super) struct Slot<K, L, T> {
     key: Arc<K>,
     hash: u64,
-    pub(super) flight: Option<Aboard<L, T>>,
+    pub(super) flight: Option<ActiveFlight<L, T>>,
     /// Writes under way.
     pub(super) writers: usize,
     /// Writes that have reached the near tier since the slot was made.
@@ -36,17 +34,17 @@ pub(super) struct Slot<K, L, T> {
     pub(super) told: u64,
 }
 
-pub(super) struct Aboard<L, T> {
+pub(super) struct ActiveFlight<L, T> {
     pub(super) flight: Arc<Flight<L, T>>,
     /// What its first caller came for, and so its lookup.
-    pub(super) leader: Errand,
+    pub(super) leader: Intent,
     pub(super) callers: usize,
     pub(super) loaders: usize,
 }
 
 impl<K, L, T> Slot<K, L, T> {
     /// Takes the flight off the table: said under the shard's lock, in the same breath.
-    pub(super) fn take_flight(&mut self) -> Option<Aboard<L, T>> {
+    pub(super) fn take_flight(&mut self) -> Option<ActiveFlight<L, T>> {
         self.flight.take().inspect(|aboard| aboard.flight.detached.store(true, Ordering::Release))
     }
 }
@@ -83,7 +81,7 @@ impl<K: Eq + Hash, L, T> Table<K, L, T> {
     pub(super) fn has(&self, key: &K, id: FlightId) -> bool {
         let slot = self.find(id.hash, key);
         let has = slot.and_then(|slot| slot.flight.as_ref()).is_some_and(|aboard| aboard.flight.id == id);
-        has || !stands(Defence::Generation)
+        has || !enabled(Defence::Generation)
     }
 
     /// Takes the flight out, and the slot with it if nobody needs it. The flight is returned so
@@ -92,8 +90,8 @@ impl<K: Eq + Hash, L, T> Table<K, L, T> {
         &mut self,
         hash: u64,
         key: &K,
-        wanted: impl FnOnce(&Aboard<L, T>) -> bool,
-    ) -> Option<Aboard<L, T>> {
+        wanted: impl FnOnce(&ActiveFlight<L, T>) -> bool,
+    ) -> Option<ActiveFlight<L, T>> {
         let mut entry = self.slots.find_entry(hash, |slot| *slot.key == *key).ok()?;
         let slot = entry.get_mut();
         let detached = if slot.flight.as_ref().is_some_and(wanted) { slot.take_flight() } else { None };
@@ -104,7 +102,7 @@ impl<K: Eq + Hash, L, T> Table<K, L, T> {
     }
 
     /// Takes out all flights of the keys that `of` picks; writes of them count as changed.
-    pub(super) fn detach_all(&mut self, of: impl Fn(&K) -> bool) -> Vec<Aboard<L, T>> {
+    pub(super) fn detach_all(&mut self, of: impl Fn(&K) -> bool) -> Vec<ActiveFlight<L, T>> {
         let mut detached = Vec::new();
         self.slots.retain(|slot| {
             if of(&slot.key) {

@@ -6,10 +6,10 @@ use std::{
 };
 
 use super::{
-    errand::{Errand, Flight},
-    table::{Aboard, Shard, Table},
+    errand::{Flight, Intent},
+    table::{ActiveFlight, Shard, Table},
 };
-use crate::switch::{Defence, stands};
+use crate::defence::{Defence, enabled};
 
 /// A caller's place on a flight. The last one to leave takes the flight off the table, and so does
 /// the last one with a loader: without it, later readers must look again.
@@ -17,7 +17,7 @@ pub(crate) struct Ticket<K: Eq + Hash, L, T: Clone> {
     pub(super) shard: Arc<Shard<K, L, T>>,
     pub(super) key: Arc<K>,
     pub(super) flight: Arc<Flight<L, T>>,
-    pub(super) errand: Errand,
+    pub(super) errand: Intent,
     pub(super) joined: bool,
 }
 
@@ -31,7 +31,7 @@ impl<K: Eq + Hash, L, T: Clone> Ticket<K, L, T> {
     }
 
     /// What its caller came for.
-    pub(crate) fn errand(&self) -> Errand {
+    pub(crate) fn errand(&self) -> Intent {
         self.errand
     }
 
@@ -62,7 +62,7 @@ impl<K: Eq + Hash, L, T: Clone> Ticket<K, L, T> {
 fn current<'a, K: Eq + Hash, L, T: Clone>(
     table: &'a mut Table<K, L, T>,
     ticket: &Ticket<K, L, T>,
-) -> Option<&'a mut Aboard<L, T>> {
+) -> Option<&'a mut ActiveFlight<L, T>> {
     let id = ticket.flight.id;
     let slot = table.find_mut(id.hash, &ticket.key)?;
     slot.flight.as_mut().filter(|aboard| aboard.flight.id == id)
@@ -105,9 +105,9 @@ impl<K: Eq + Hash, L, T: Clone> WriteTicket<K, L, T> {
         let mut detached = None;
         if let Some(slot) = table.find_mut(self.hash, &self.key) {
             let newest = slot.changes == self.changes && slot.told <= version;
-            alone = newest || !stands(Defence::WriteOrder);
+            alone = newest || !enabled(Defence::WriteOrder);
             slot.changes += 1;
-            detached = if stands(Defence::Detach) { slot.take_flight() } else { None };
+            detached = if enabled(Defence::Detach) { slot.take_flight() } else { None };
         }
         let result = change(alone);
         drop(table);

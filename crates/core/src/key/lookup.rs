@@ -9,14 +9,14 @@ use std::{hash::Hash, sync::Arc};
 /// `Arc<str>`, `[T]` for `Vec<T>`, and in tuples of two or three `&str` for `String`.
 ///
 /// ```
-/// use terrace_core::key::Lookup;
+/// use terrace_core::key::BorrowedKey;
 ///
-/// fn is_key<Q: Lookup<(String, u64)> + ?Sized>(lookup: &Q, key: &(String, u64)) -> bool {
+/// fn is_key<Q: BorrowedKey<(String, u64)> + ?Sized>(lookup: &Q, key: &(String, u64)) -> bool {
 ///     lookup.matches(key)
 /// }
 /// assert!(is_key(&("ann", 7_u64), &("ann".to_owned(), 7)));
 /// ```
-pub trait Lookup<K: ?Sized>: Hash {
+pub trait BorrowedKey<K: ?Sized>: Hash {
     /// Whether `key` is the key that this stands for.
     fn matches(&self, key: &K) -> bool;
 
@@ -26,7 +26,7 @@ pub trait Lookup<K: ?Sized>: Hash {
         K: Sized;
 }
 
-impl<K: Clone + Eq + Hash> Lookup<K> for K {
+impl<K: Clone + Eq + Hash> BorrowedKey<K> for K {
     fn matches(&self, key: &K) -> bool {
         self == key
     }
@@ -38,7 +38,7 @@ impl<K: Clone + Eq + Hash> Lookup<K> for K {
 
 macro_rules! slices {
     ($([$($param:tt)*] $borrowed:ty => $owned:ty;)*) => {$(
-        impl<$($param)*> Lookup<$owned> for $borrowed {
+        impl<$($param)*> BorrowedKey<$owned> for $borrowed {
             fn matches(&self, key: &$owned) -> bool {
                 self == &key[..]
             }
@@ -63,7 +63,7 @@ slices! {
 /// would overlap with that of a key for itself.
 macro_rules! tuples {
     ($([$($param:ident)*] ($($borrowed:ty),*) => ($($owned:ty),*), [$($at:tt)*];)*) => {$(
-        impl<$($param: Clone + Eq + Hash),*> Lookup<($($owned),*)> for ($($borrowed),*) {
+        impl<$($param: Clone + Eq + Hash),*> BorrowedKey<($($owned),*)> for ($($borrowed),*) {
             fn matches(&self, key: &($($owned),*)) -> bool {
                 $(self.$at == key.$at)&&*
             }
@@ -96,7 +96,7 @@ mod tests {
 
     use super::*;
 
-    fn stands_for<K: Hash + Eq, Q: Lookup<K> + ?Sized>(lookup: &Q, key: &K, other: &K) {
+    fn stands_for<K: Hash + Eq, Q: BorrowedKey<K> + ?Sized>(lookup: &Q, key: &K, other: &K) {
         let hasher = std::hash::RandomState::new();
         assert_eq!(hasher.hash_one(lookup), hasher.hash_one(key));
         assert!(lookup.matches(key));

@@ -36,9 +36,7 @@ mod canonical;
 mod de;
 mod digest;
 mod lookup;
-mod scope;
 mod ser;
-mod tier;
 
 use std::{any::TypeId, cell::Cell, fmt, ops::Deref};
 
@@ -48,9 +46,8 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::{Error, ErrorKind, Result};
 
 pub use digest::Digest;
-pub use lookup::Lookup;
-pub use scope::{KeyDigest, Scope, key_digest};
-pub use tier::TierKey;
+pub use lookup::BorrowedKey;
+pub use terrace_tier::{KeyDigest, Scope, TierKey, key_digest};
 
 /// The most bytes that an encoded key may have.
 pub const MAX_KEY_BYTES: usize = 4096;
@@ -115,17 +112,6 @@ impl fmt::Debug for EncodedKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "EncodedKey({} bytes)", self.0.len())
     }
-}
-
-/// A key of a cache as other processes and servers know it; from [`Cache::name_of`](crate::Cache::name_of).
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct KeyName {
-    /// The name of the cache.
-    pub namespace: String,
-    /// Whose key, where the cache is built per tenant.
-    pub tenant: Option<String>,
-    /// The encoded key.
-    pub key: Bytes,
 }
 
 /// Encodes `key` in the format of this module.

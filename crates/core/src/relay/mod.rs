@@ -30,9 +30,9 @@ use tokio::{
 
 use self::news::News;
 use crate::{
-    Backend, Condition, Deadlines, Error, ErrorKind, Follower, Level, Mark, Notice, Op, Order, Publication,
-    Replay, Reply, Result, Space, Tier, TierKey, Timestamp, Version,
-    switch::{Defence, stands},
+    Backend, Condition, Deadlines, Error, ErrorKind, Follower, Level, Namespace, Notice, Op, Order,
+    Publication, Replay, Reply, Result, Tier, TierKey, Timestamp, Version, Watermark,
+    defence::{Defence, enabled},
 };
 
 /// So often, at least, the holder says that it is there, and the others look.
@@ -67,7 +67,7 @@ pub(crate) struct Wake {
 pub(crate) struct Relay {
     source: Arc<dyn Replay>,
     /// The cache's, without a tenant.
-    space: Space,
+    space: Namespace,
     /// The cache tiers from near to far.
     tiers: Vec<(Arc<dyn Backend>, Duration)>,
     tombstone_ttl: Duration,
@@ -96,7 +96,7 @@ impl Follower for Wake {
         self.changed.notify_one();
     }
 
-    fn heard(&self, _at: Instant) {}
+    fn heartbeat(&self, _at: Instant) {}
 }
 
 impl Wake {
@@ -131,7 +131,7 @@ impl Wake {
 impl Relay {
     pub(crate) fn new(
         source: Arc<dyn Replay>,
-        space: Space,
+        space: Namespace,
         tiers: Vec<(Arc<dyn Backend>, Duration)>,
         tombstone_ttl: Duration,
     ) -> Self {
@@ -150,13 +150,13 @@ impl Relay {
             }
             let step = self.guarded_step().await;
             if let Err(error) = &step {
-                tracing::debug!(%error, cache = %self.space.namespace, "a step of the relay failed");
+                tracing::debug!(%error, cache = %self.space.name, "a step of the relay failed");
                 self.place = Place::Unknown;
             }
             failures = if step.is_err() { failures + 1 } else { 0 };
             due = begun + self.pause(failures);
             let Some(wake) = wake.upgrade() else { return };
-            wake.note(&step, &self.space.namespace);
+            wake.note(&step, &self.space.name);
             if !matches!(self.place, Place::Unknown) {
                 wake.begin();
             }
@@ -213,7 +213,7 @@ impl Relay {
             _ => (Version::NONE, None),
         };
         let Some(body) = body else { return self.begin(Condition::Absent).await };
-        let mark = Mark::decode(&body);
+        let mark = Watermark::decode(&body);
         let since = match self.place {
             Place::Seen { version: seen, since } if seen == version => since,
             _ => Instant::now(),
@@ -233,16 +233,16 @@ impl Relay {
     /// Nobody knows up to where copies were dropped: all are.
     async fn begin(&mut self, expected: Condition) -> Result<()> {
         let mark = self.mark(Version::NONE, self.source.end().await?);
-        let news = if stands(Defence::Begin) { News::everything() } else { News::default() };
+        let news = if enabled(Defence::Begin) { News::everything() } else { News::default() };
         self.move_to(expected, &news, mark).await
     }
 
     /// Drops what changed behind the place, and moves the mark. What it proves is dated by the version
     /// that it had before the changes were read.
     async fn carry_on(&mut self, version: Version, place: &Bytes) -> Result<()> {
-        let (notices, next) = match self.source.since(&self.space.namespace, place).await? {
+        let (notices, next) = match self.source.since(&self.space.name, place).await? {
             Some(read) => read,
-            None if stands(Defence::Missed) => (vec![Notice::Lost], self.source.end().await?),
+            None if enabled(Defence::Missed) => (vec![Notice::Lost], self.source.end().await?),
             None => (Vec::new(), self.source.end().await?),
         };
         let mark = self.mark(version, next);
@@ -250,7 +250,7 @@ impl Relay {
     }
 
     /// Drops the news from every tier, far to near; each must confirm it before the mark moves.
-    async fn move_to(&mut self, expected: Condition, news: &News<'_>, mark: Mark) -> Result<()> {
+    async fn move_to(&mut self, expected: Condition, news: &News<'_>, mark: Watermark) -> Result<()> {
         let (nearest, farther) = self.tiers.split_first().ok_or_else(no_tier)?;
         for tier in farther.iter().rev() {
             self.drop_from(tier, news).await?;
@@ -258,15 +258,15 @@ impl Relay {
         let tier = self.open(nearest, None)?;
         let (reply, place) = match tier.publish() {
             Some(publish) => {
-                let (clears, drops) = news.in_one_step(&self.space.namespace);
-                let (key, body) = (Mark::key(&self.space.namespace), mark.encode());
+                let (clears, drops) = news.in_one_step(&self.space.name);
+                let (key, body) = (Watermark::key(&self.space.name), mark.encode());
                 let tombstone_ttl = self.tombstone_ttl;
                 let step = Publication { mark: key, expected, body, drops, clears, tombstone_ttl };
                 (publish.publish(step).await?, mark.place)
             }
             None => {
                 self.drop_from(nearest, news).await?;
-                let uncertified = Mark { certified: Version::NONE, ..mark };
+                let uncertified = Watermark { version: Version::NONE, ..mark };
                 (self.put(expected, uncertified.encode()).await?, uncertified.place)
             }
         };
@@ -277,8 +277,8 @@ impl Relay {
         Ok(())
     }
 
-    fn mark(&self, certified: Version, place: Bytes) -> Mark {
-        Mark { holder: self.holder, certified, place }
+    fn mark(&self, watermark: Version, place: Bytes) -> Watermark {
+        Watermark { holder: self.holder, version: watermark, place }
     }
 
     /// Moves the mark of a tier that cannot do so in one step with the drops: it certifies nothing.
@@ -301,7 +301,7 @@ impl Relay {
                 tier.clear().await?;
                 continue;
             }
-            let drops = stale.drops(&self.space.namespace, tenant);
+            let drops = stale.drops(&self.space.name, tenant);
             let drop = |(key, version)| (key, Op::Invalidate { version, tombstone_ttl: self.tombstone_ttl });
             let drops: Vec<(TierKey, Op)> = drops.map(drop).collect();
             for batch in drops.chunks(BATCH) {
@@ -315,14 +315,14 @@ impl Relay {
 
     fn open(&self, tier: &(Arc<dyn Backend>, Duration), tenant: Option<&str>) -> Result<Arc<dyn Tier>> {
         let (backend, budget) = tier;
-        backend.open(&Space { tenant: tenant.map(str::to_owned), budget: *budget, ..self.space.clone() })
+        backend.open(&self.space.clone().with_tenant(tenant.map(str::to_owned)).with_budget(*budget))
     }
 
     /// Where the mark is kept.
     fn mark_cell(&self) -> Result<(Arc<dyn Tier>, TierKey)> {
         let (backend, budget) = self.tiers.first().ok_or_else(no_tier)?;
-        let space = Mark::space(&Space { budget: *budget, ..self.space.clone() });
-        Ok((backend.open(&space)?, Mark::key(&self.space.namespace)))
+        let space = Watermark::namespace(&self.space.clone().with_budget(*budget));
+        Ok((backend.open(&space)?, Watermark::key(&self.space.name)))
     }
 }
 

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use crate::{
-    Dropped, Notice, Publication, TierKey, Version, key,
-    switch::{Defence, stands},
+    Invalidation, Notice, Publication, TierKey, Version,
+    defence::{Defence, enabled},
+    key,
 };
 
 /// The most bytes of keys in one step: a server reads them all before it does anything else.
@@ -42,7 +43,7 @@ impl<'a> News<'a> {
                         .or_insert(*version);
                 }
                 Notice::Clear { tenant } => tenants.entry(tenant.as_deref()).or_default().all = true,
-                Notice::Lost => tenants.entry(None).or_default().all = true,
+                Notice::Lost | _ => tenants.entry(None).or_default().all = true,
             }
         }
         Self(tenants)
@@ -53,17 +54,17 @@ impl<'a> News<'a> {
     }
 
     /// Clears and drops, as one step takes them: of more keys than it takes, all copies go.
-    pub(super) fn in_one_step(&self, namespace: &str) -> (Vec<Option<String>>, Vec<Dropped>) {
+    pub(super) fn in_one_step(&self, namespace: &str) -> (Vec<Option<String>>, Vec<Invalidation>) {
         let all = self.0.get(&None).is_some_and(|stale| stale.all);
         let keys = || self.0.values().filter(|stale| !stale.all).flat_map(|stale| stale.keys.keys());
         let bytes: usize = keys().map(|key| key.len()).sum();
         if all || keys().count() > Publication::MAX_DROPS || bytes > MOST_BYTES {
-            let all = all || stands(Defence::TooMany);
+            let all = all || enabled(Defence::TooMany);
             return (if all { vec![None] } else { Vec::new() }, Vec::new());
         }
         let clears = self.tenants().filter(|(_, stale)| stale.all);
         let drops = self.tenants().filter(|(_, stale)| !stale.all).flat_map(|(tenant, stale)| {
-            let drop = move |(key, version)| Dropped { tenant: tenant.map(str::to_owned), key, version };
+            let drop = move |(key, version)| Invalidation { tenant: tenant.map(str::to_owned), key, version };
             stale.drops(namespace, tenant).map(drop)
         });
         (clears.map(|(tenant, _)| tenant.map(str::to_owned)).collect(), drops.collect())
@@ -93,7 +94,7 @@ mod tests {
         Notice::Key { tenant: tenant.map(str::to_owned), key, version: version.map(Version::from_u64) }
     }
 
-    fn step(notices: &[Notice]) -> (Vec<Option<String>>, Vec<Dropped>) {
+    fn step(notices: &[Notice]) -> (Vec<Option<String>>, Vec<Invalidation>) {
         News::of(notices).in_one_step("users")
     }
 

@@ -1,7 +1,8 @@
 //! What proves a copy where there is no relay: the store's own log, the moment of a reading, its age.
 
 use terrace_conformance::Fake;
-use terrace_core::{Clock, ErrorKind, Source};
+use terrace_core::{ErrorKind, Source};
+use terrace_tier::Clock;
 
 use crate::{
     servers::{BOUND, LEVEL, STORE, TIER, read},

@@ -1,6 +1,7 @@
 //! Lookups and loads of others that began too long before a call, or for less proof.
 
-use terrace_core::{Clock, Level, Missing, switch::Defence};
+use terrace_core::{Level, MissingKeys};
+use terrace_tier::{Clock, defence::Defence};
 
 use crate::{
     is_missed,
@@ -13,7 +14,7 @@ use crate::{
 async fn a_load_that_began_too_long_before_the_call_is_no_answer() {
     let hand = Clock::manual();
     let origin = Truth(fake("origin", &hand));
-    let cache = builder().clock(&hand).level(LEVEL).changes(&origin).build().unwrap();
+    let cache = builder().clock(&hand).level(LEVEL).watch_origin(&origin).build().unwrap();
     let (slow, quick) = (Loader::default(), Loader::default());
     let first = {
         let (cache, slow) = (cache.clone(), slow.clone());
@@ -37,7 +38,7 @@ async fn a_load_that_began_too_long_before_the_call_is_no_answer() {
     let many = {
         let (cache, quick) = (cache.clone(), quick.clone());
         tokio::spawn(async move {
-            let load = |missing: Missing<String>| {
+            let load = |missing: MissingKeys<String>| {
                 let load = quick.give(2, ms(1));
                 async move { load.await.map(|value| missing.zip(vec![value])) }
             };

@@ -11,7 +11,7 @@ mod servers;
 mod support;
 mod unproven;
 
-use terrace_core::switch::{Defence, without};
+use terrace_tier::defence::{Defence, without};
 
 /// Whether a run reads nothing that is older than the bound: it must, and must not without the defence.
 pub(crate) fn is_missed<F: Future<Output = bool>>(defence: Defence, run: fn() -> F) {

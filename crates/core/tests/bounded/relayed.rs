@@ -1,7 +1,8 @@
 //! Copies of a shared tier, and near ones, while a relay certifies them and when it does not.
 
 use terrace_conformance::Fake;
-use terrace_core::{Source, switch::Defence};
+use terrace_core::Source;
+use terrace_tier::defence::Defence;
 
 use crate::{
     is_missed,
@@ -103,7 +104,7 @@ async fn one_mark_proves_the_copies_of_all_tenants() {
 
 #[test]
 fn marks_are_missed_where_near_goes_by_the_log_that_it_hears() {
-    is_missed(Defence::Marks, || async {
+    is_missed(Defence::Watermarks, || async {
         let mut servers = servers();
         let here = servers.process(builder());
         servers.copied_to(&[&here]).await;

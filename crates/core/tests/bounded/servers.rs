@@ -4,9 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use terrace_conformance::Fake;
-use terrace_core::{
-    Backend, Builder, Clock, Condition, Dropped, Level, ManualClock, Mark, Publication, Reply, Role, Source,
-    Space, Tier, TierKey, Version,
+use terrace_core::{Backend, Builder, Level, Source, Version};
+use terrace_tier::{
+    Clock, Condition, Invalidation, ManualClock, Namespace, Publication, Reply, Role, Tier, TierKey,
+    Watermark,
 };
 
 use crate::support::{Near, Stack, Truth, fake, ms, pass, without_near};
@@ -35,15 +36,7 @@ pub(crate) struct Relay {
 
 impl Relay {
     fn new(redis: &Fake) -> Self {
-        let space = Space {
-            namespace: "tests".into(),
-            tenant: None,
-            role: Role::Cache,
-            level: LEVEL,
-            schema: 0,
-            shape: 0,
-            budget: ms(50),
-        };
+        let space = Namespace::new("tests".into(), Role::Cache).with_level(LEVEL).with_budget(ms(50));
         Self { tier: redis.another_handle().open(&space).unwrap(), mark: None }
     }
 
@@ -51,13 +44,13 @@ impl Relay {
     pub(crate) async fn publish(&mut self, keys: &[&str]) -> bool {
         let drops = keys.iter().map(|key| {
             let bytes = Bytes::copy_from_slice(key.as_bytes());
-            Dropped { tenant: None, key: TierKey { bytes, digest: [0; 16] }, version: None }
+            Invalidation { tenant: None, key: TierKey { bytes, digest: [0; 16] }, version: None }
         });
-        let certified = self.mark.unwrap_or(Version::NONE);
+        let watermark = self.mark.unwrap_or(Version::NONE);
         let publication = Publication {
-            mark: Mark::key("tests"),
+            mark: Watermark::key("tests"),
             expected: self.mark.map_or(Condition::Absent, Condition::Version),
-            body: Mark { holder: 1, certified, place: Bytes::new() }.encode(),
+            body: Watermark { holder: 1, version: watermark, place: Bytes::new() }.encode(),
             drops: drops.collect(),
             clears: if self.mark.is_none() { vec![None] } else { Vec::new() },
             tombstone_ttl: ms(60_000),

@@ -1,6 +1,7 @@
 //! What is not proven any more: past its time, in batches, in a refresh, and absences.
 
-use terrace_core::{Many, Missing, OnStale, switch::Defence};
+use terrace_core::{Many, MissingKeys, policy::OnStale};
+use terrace_tier::defence::Defence;
 
 use crate::{
     is_missed,
@@ -45,7 +46,7 @@ async fn batches_read_past_what_is_not_proven() {
         };
         assert_eq!(values(here.get_many(&keys).await), [Some(2), None, Some(2), Some(2)]);
         servers.unrelayed(BOUND).await;
-        let load = |missing: Missing<String>| async move {
+        let load = |missing: MissingKeys<String>| async move {
             assert_eq!(missing.keys(), ["absent"]);
             Ok::<_, std::io::Error>(missing.zip(vec![7]))
         };

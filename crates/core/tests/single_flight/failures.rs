@@ -1,7 +1,8 @@
 //! Loaders that fail, panic or hang, and values that panic when they are read.
 
 use futures_util::future::join_all;
-use terrace_core::{BoxError, Builder, Clock, ErrorKind, Near, NoNear};
+use terrace_core::{BoxError, Builder, ErrorKind, NoNear, near::Near};
+use terrace_tier::Clock;
 use terrace_tier_memory::Memory;
 use tokio::time::Instant;
 

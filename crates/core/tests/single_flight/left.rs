@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use terrace_core::{BoxError, Clock, ErrorKind, Source};
+use terrace_core::{BoxError, ErrorKind, Source};
+use terrace_tier::Clock;
 
 use crate::support::{Loader, builder, fake, local, ms, without_near};
 

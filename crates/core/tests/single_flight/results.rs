@@ -1,7 +1,8 @@
 //! What is read while a load is kept, and of an absence.
 
 use terrace_conformance::{Call, Fault, Faulty};
-use terrace_core::{BoxError, Clock, Item};
+use terrace_core::{BoxError, Item};
+use terrace_tier::Clock;
 
 use crate::support::{Loader, builder, fake, ms, without_near};
 

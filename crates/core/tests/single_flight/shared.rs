@@ -6,7 +6,8 @@ use std::sync::{
 };
 
 use futures_util::future::join_all;
-use terrace_core::{BoxError, Builder, Clock, Coalesce, Source};
+use terrace_core::{BoxError, Builder, Source, policy::Coalesce};
+use terrace_tier::Clock;
 use terrace_tier_memory::Memory;
 
 use crate::support::{Loader, Share, Stack, builder, fake, local, ms, without_near};

@@ -17,10 +17,8 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use terrace_conformance::Fake;
-use terrace_core::{
-    Backend, BoxError, Builder, Cache, Follower, InvalidationLog, ManualClock, Notice, Replay, Result, Space,
-    Tier,
-};
+use terrace_core::{Backend, BoxError, Builder, Cache, Result};
+use terrace_tier::{Follower, InvalidationLog, ManualClock, Namespace, Notice, Replay, Tier};
 use terrace_tier_memory::Memory;
 
 pub(crate) type Near = Memory<String, u64>;
@@ -109,7 +107,7 @@ impl Backend for Truth {
         self.0.name()
     }
 
-    fn open(&self, space: &Space) -> Result<Arc<dyn Tier>> {
+    fn open(&self, space: &Namespace) -> Result<Arc<dyn Tier>> {
         self.0.open(space)
     }
 

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use terrace_core::{Coalesce, Expiry, Freshness, Lifetime, OnStale, StaleHit, Stampede, Writing};
+use terrace_core::policy::{
+    Coalesce, Expiry, Freshness, Lifetime, OnStale, StaleHit, Stampede, WriteContext,
+};
 
 /// Every entry has this life, absences too.
 pub(crate) struct Lives {
@@ -22,7 +24,7 @@ impl Lives {
 }
 
 impl Expiry for Lives {
-    fn lifetime(&self, writing: &Writing) -> Lifetime {
+    fn lifetime(&self, writing: &WriteContext) -> Lifetime {
         Lifetime { fresh: writing.ttl.unwrap_or(self.fresh), stale: self.stale }
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use terrace_conformance::{Call, Fake, Fault, Faulty};
-use terrace_core::{Clock, ErrorKind};
+use terrace_tier::{Clock, ErrorKind};
 use tokio::time::Instant;
 
 use crate::{

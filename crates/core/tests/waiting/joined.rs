@@ -1,6 +1,7 @@
 //! A wait of a call that joined a lookup made for less.
 
-use terrace_core::{Clock, Level, Missing};
+use terrace_core::{Level, MissingKeys};
+use terrace_tier::Clock;
 
 use crate::{
     LEASE,
@@ -42,7 +43,7 @@ async fn joined(asked: Level, many: bool) -> u64 {
             if !many {
                 return *here.get_or_load("k", || loader.give(9, ms(0))).await.unwrap();
             }
-            let load = |missing: Missing<String>| {
+            let load = |missing: MissingKeys<String>| {
                 let load = loader.give(9, ms(0));
                 async move { load.await.map(|value| missing.zip(vec![value])) }
             };

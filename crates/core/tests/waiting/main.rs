@@ -14,7 +14,8 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use support::{Loader, Share, Stack, builder, fake, ms};
 use terrace_conformance::Fake;
-use terrace_core::{Coalesce, ManualClock};
+use terrace_core::policy::Coalesce;
+use terrace_tier::ManualClock;
 
 const LEASE: Share = Share(Coalesce::Lease);
 

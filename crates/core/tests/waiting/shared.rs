@@ -1,7 +1,8 @@
 //! One load for all processes, and who waits for it.
 
 use futures_util::future::join_all;
-use terrace_core::{BoxError, Clock, Coalesce, Level, Source};
+use terrace_core::{BoxError, Level, Source, policy::Coalesce};
+use terrace_tier::Clock;
 use tokio::time::Instant;
 
 use crate::{

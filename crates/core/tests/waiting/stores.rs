@@ -1,6 +1,6 @@
 //! With a store behind the tier that is waited at, and with a store alone.
 
-use terrace_core::Clock;
+use terrace_tier::Clock;
 use tokio::time::Instant;
 
 use crate::{

@@ -84,7 +84,7 @@ async fn a_stall_holds_bytes_and_resume_hands_them_on() {
     let proxy = Proxy::start(echo().await).unwrap();
     let mut socket = client(&proxy).await;
     round_trip(&mut socket, b"a").await.unwrap();
-    proxy.stall(Stall::Everything);
+    proxy.stall(Stall::AdmitAll);
     socket.write_all(b"held").await.unwrap();
     let mut reply = [0; 4];
     assert!(timeout(A_WHILE, socket.read_exact(&mut reply)).await.is_err());

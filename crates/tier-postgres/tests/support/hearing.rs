@@ -6,7 +6,8 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use terrace_core::{Follower, Notice, key::decode_key};
+use terrace_tier::key::decode_key;
+use terrace_tier::{Follower, Notice};
 use tokio::{sync::Notify, time::Instant};
 
 #[derive(Default)]
@@ -22,7 +23,7 @@ impl Follower for Hearing {
         self.changed.notify_waiters();
     }
 
-    fn heard(&self, at: Instant) {
+    fn heartbeat(&self, at: Instant) {
         self.heard.lock().push((at, Instant::now()));
         self.changed.notify_waiters();
     }
@@ -78,7 +79,7 @@ impl Hearing {
     }
 
     /// Up to when it heard, and when it was told so; newest last.
-    pub(crate) fn heard(&self) -> Vec<(Instant, Instant)> {
+    pub(crate) fn heartbeat(&self) -> Vec<(Instant, Instant)> {
         self.heard.lock().clone()
     }
 }

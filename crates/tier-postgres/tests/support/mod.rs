@@ -8,21 +8,15 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use sqlx::{Connection, PgConnection};
-use terrace_core::{Backend, Condition, Deadlines, Level, Op, Order, Role, Space, Tier, TierKey, Timestamp};
+use terrace_tier::{
+    Backend, Condition, Deadlines, Level, Namespace, Op, Order, Role, Tier, TierKey, Timestamp,
+};
 use terrace_tier_postgres::Postgres;
 
 pub(crate) const HOUR: Duration = Duration::from_secs(3600);
 
-pub(crate) fn space(role: Role) -> Space {
-    Space {
-        namespace: "users".to_owned(),
-        tenant: None,
-        role,
-        level: Level::Fenced,
-        schema: 1,
-        shape: 7,
-        budget: Duration::from_secs(10),
-    }
+pub(crate) fn space(role: Role) -> Namespace {
+    Namespace::new("users", role).with_type(1, 7).with_budget(Duration::from_secs(10))
 }
 
 pub(crate) fn open(url: &str, role: Role) -> Arc<dyn Tier> {

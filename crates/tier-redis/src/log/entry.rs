@@ -11,19 +11,19 @@
 //! | rest | key | the tier |
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use terrace_core::{Notice, Space, Version};
+use terrace_tier::{Namespace, Notice, Version};
 
 const NO_TENANT: u16 = u16::MAX;
 
 /// The part of an entry that the tier knows before the script runs. Namespaces have at most 128
 /// bytes, tenants at most 256.
-pub(crate) fn note(origin: u64, space: &Space, key: &[u8]) -> Bytes {
+pub(crate) fn note(origin: u64, space: &Namespace, key: &[u8]) -> Bytes {
     let tenant = space.tenant.as_deref();
-    let names = space.namespace.len() + tenant.map_or(0, str::len);
+    let names = space.name.len() + tenant.map_or(0, str::len);
     let mut note = BytesMut::with_capacity(12 + names + key.len());
     note.put_u64(origin);
-    note.put_u16(space.namespace.len() as u16);
-    note.put_slice(space.namespace.as_bytes());
+    note.put_u16(space.name.len() as u16);
+    note.put_slice(space.name.as_bytes());
     note.put_u16(tenant.map_or(NO_TENANT, |tenant| tenant.len() as u16));
     note.put_slice(tenant.unwrap_or_default().as_bytes());
     note.put_slice(key);
@@ -79,7 +79,7 @@ fn text(bytes: &mut Bytes, length: u16) -> Option<String> {
 mod tests {
     use std::time::Duration;
 
-    use terrace_core::{Level, Role};
+    use terrace_tier::{Level, Role};
 
     use super::*;
 
@@ -92,16 +92,10 @@ mod tests {
         bytes.freeze()
     }
 
-    fn space(tenant: Option<&str>) -> Space {
-        Space {
-            namespace: "users".into(),
-            tenant: tenant.map(Into::into),
-            role: Role::Cache,
-            level: Level::Fenced,
-            schema: 0,
-            shape: 0,
-            budget: Duration::from_millis(50),
-        }
+    fn space(tenant: Option<&str>) -> Namespace {
+        Namespace::new("users".into(), Role::Cache)
+            .with_tenant(tenant.map(Into::into))
+            .with_budget(Duration::from_millis(50))
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use terrace_core::{Result, Sent};
+use terrace_tier::{Result, SentAt};
 use tokio::time::{Instant, sleep};
 
 use super::{
@@ -18,7 +18,7 @@ use crate::{
     fault::Effect,
     link::{backoff, within},
     live::Live,
-    space::SpaceState,
+    space::NamespaceState,
 };
 
 /// How long an answer may take that the server does not hold back; then the connection is given up.
@@ -73,7 +73,7 @@ impl Reader {
             let Some(log) = self.audience() else { return Ok(()) };
             let keys = Arc::clone(&log.keys);
             drop(log);
-            let sent = Sent::now();
+            let sent = SentAt::now();
             let deadline = sent.at() + Duration::from_millis(BLOCK_MILLIS) + ANSWER;
             let round = within(deadline, Effect::Read, ask(&mut live.connection, &keys, &cursor)).await?;
             let Some(log) = self.audience() else { return Ok(()) };
@@ -93,7 +93,7 @@ impl Reader {
             // What another server says proves nothing about the one that is read and written.
             let same_server = log.link.run_id().is_none_or(|run_id| live.run_id.as_ref() == Some(&run_id));
             if complete && same_server {
-                log.heard(sent.heard_at());
+                log.heartbeat(sent.heartbeat_at());
             }
             drop(log);
             self.known = Some(cursor.clone());
@@ -142,7 +142,7 @@ impl Reader {
 }
 
 /// They were renewed behind the tiers' back.
-fn forget_epochs(spaces: &[Arc<SpaceState>]) {
+fn forget_epochs(spaces: &[Arc<NamespaceState>]) {
     for space in spaces {
         space.heard.forget();
     }

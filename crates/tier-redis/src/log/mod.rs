@@ -12,7 +12,7 @@ use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use terrace_core::{Follower, Notice};
+use terrace_tier::{Follower, Notice};
 use tokio::{task::JoinHandle, time::Instant};
 
 use entry::Entry;
@@ -20,7 +20,7 @@ pub(crate) use entry::note;
 
 use crate::{
     link::Link,
-    space::{SpaceState, States},
+    space::{NamespaceState, States},
 };
 
 /// The keys of the log.
@@ -89,7 +89,7 @@ impl Log {
     }
 
     /// Those in use of a namespace whose copies these clears make dead.
-    pub(crate) fn cleared(&self, namespace: &str, clears: &[Option<String>]) -> Vec<Arc<SpaceState>> {
+    pub(crate) fn cleared(&self, namespace: &str, clears: &[Option<String>]) -> Vec<Arc<NamespaceState>> {
         self.states.lock().cleared(namespace, clears)
     }
 
@@ -136,8 +136,8 @@ impl Log {
         }
     }
 
-    fn heard(&self, at: Instant) {
-        self.ears().iter().for_each(|ear| ear.follower.heard(at));
+    fn heartbeat(&self, at: Instant) {
+        self.ears().iter().for_each(|ear| ear.follower.heartbeat(at));
     }
 
     fn lost(&self) {

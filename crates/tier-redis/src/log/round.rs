@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use redis::{Pipeline, Value, aio::MultiplexedConnection};
-use terrace_core::{Epoch, Result};
+use terrace_tier::{Epoch, Result};
 
 use super::{
     Keys,
@@ -107,7 +107,7 @@ fn bytes_in(value: Value) -> Result<Bytes> {
     }
 }
 
-fn refused(value: Value) -> terrace_core::Error {
+fn refused(value: Value) -> terrace_tier::Error {
     match value {
         Value::ServerError(answer) => fault::of_server(&answer),
         _ => fault::unreadable(),

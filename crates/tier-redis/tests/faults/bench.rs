@@ -4,11 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use redis::aio::MultiplexedConnection;
-use terrace_core::{
-    Backend, Condition, Deadlines, ErrorKind, Fence, Level, Op, Order, Reply, Result, Role, Space, Tier,
-    TierKey, Timestamp, Token, key::key_digest,
-};
 use terrace_testbed::unique_name;
+use terrace_tier::{Backend, ErrorKind, Level, Result, key::key_digest};
+use terrace_tier::{
+    Condition, Deadlines, Fence, Namespace, Op, Order, Reply, Role, Tier, TierKey, Timestamp, Token,
+};
 use terrace_tier_redis::Redis;
 use tokio::time::{Instant, sleep};
 
@@ -22,7 +22,7 @@ const LONG: Duration = Duration::from_secs(600);
 
 pub(crate) struct Bench {
     pub(crate) handle: Redis,
-    pub(crate) space: Space,
+    pub(crate) space: Namespace,
     pub(crate) tier: Arc<dyn Tier>,
     /// The same with [`BUDGET`].
     pub(crate) hasty: Arc<dyn Tier>,
@@ -36,15 +36,10 @@ impl Bench {
 
     pub(crate) fn on(url: &str, level: Level) -> Self {
         let handle = Redis::new(url).unwrap();
-        let space = Space {
-            namespace: unique_name("faults"),
-            tenant: None,
-            role: Role::Cache,
-            level,
-            schema: 1,
-            shape: 7,
-            budget: PATIENCE,
-        };
+        let space = Namespace::new(unique_name("faults"), Role::Cache)
+            .with_level(level)
+            .with_type(1, 7)
+            .with_budget(PATIENCE);
         Self::open(handle, space, url)
     }
 
@@ -60,13 +55,13 @@ impl Bench {
 
     /// The same namespace for a tenant, in the same process.
     pub(crate) fn tenant(&self, tenant: &str) -> Self {
-        let space = Space { tenant: Some(tenant.to_owned()), ..self.space.clone() };
+        let space = self.space.clone().with_tenant(Some(tenant.to_owned()));
         Self::open(self.handle.clone(), space, &self.url)
     }
 
-    fn open(handle: Redis, space: Space, url: &str) -> Self {
+    fn open(handle: Redis, space: Namespace, url: &str) -> Self {
         let tier = handle.open(&space).unwrap();
-        let hasty = handle.open(&Space { budget: BUDGET, ..space.clone() }).unwrap();
+        let hasty = handle.open(&space.clone().with_budget(BUDGET)).unwrap();
         Self { handle, space, tier, hasty, url: url.to_owned() }
     }
 
@@ -77,12 +72,12 @@ impl Bench {
 
     pub(crate) fn key(&self, text: &str) -> TierKey {
         let bytes = Bytes::copy_from_slice(text.as_bytes());
-        TierKey { digest: key_digest(&self.space.namespace, self.space.tenant.as_deref(), &bytes), bytes }
+        TierKey { digest: key_digest(&self.space.name, self.space.tenant.as_deref(), &bytes), bytes }
     }
 
     /// What the server calls a key of plain text.
     pub(crate) fn name(&self, text: &str) -> String {
-        format!("terrace:{}:{text}", self.space.namespace)
+        format!("terrace:{}:{text}", self.space.name)
     }
 
     pub(crate) async fn get(&self, key: &str) -> Result<Reply> {
@@ -150,7 +145,7 @@ pub(crate) fn lease() -> Op {
 }
 
 pub(crate) fn lease_by(token: Token) -> Op {
-    Op::Lease { token, ttl: LONG, over: None, instead: Token::NONE }
+    Op::Lease { token, ttl: LONG, over: None, replaces: Token::NONE }
 }
 
 pub(crate) fn fill(fence: Fence, body: &str) -> Op {

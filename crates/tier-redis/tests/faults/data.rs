@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use terrace_core::{Condition, Fence, Level, Op, Order, Reply, Token, Version};
 use terrace_testbed::Redis;
+use terrace_tier::{Condition, Fence, Level, Op, Order, Reply, Token, Version};
 use tokio::time::{Instant, sleep};
 
 use crate::bench::{Bench, fill, lease, lease_by, long, put};
@@ -53,8 +53,8 @@ async fn a_lost_epoch_makes_everything_dead_and_comes_back_as_another() {
         let bench = Bench::on(&server.url(), level);
         bench.put("k", "value").await.unwrap();
         let epoch = match level {
-            Level::Ttl => format!("terrace:$ttl-epoch:{}", bench.space.namespace),
-            _ => format!("terrace:$epoch:{}", bench.space.namespace),
+            Level::Ttl => format!("terrace:$ttl-epoch:{}", bench.space.name),
+            _ => format!("terrace:$epoch:{}", bench.space.name),
         };
         for loss in [vec!["DEL", &epoch], vec!["SET", &epoch, "garbage"]] {
             command(&bench, &loss).await;
@@ -200,14 +200,14 @@ async fn level_ttl_has_keys_of_its_own_and_one_trip_on_a_miss() {
     // The first write begins the epoch by a script; while that is fresh, plain SETs follow.
     assert!(matches!(bench.fill("k", fence, "first").await.unwrap(), Reply::Kept(_)));
     let (scripts, sets) = (calls_of(&mut raw, "evalsha").await, calls_of(&mut raw, "set").await);
-    let order = Order::Open(Version::from_u64(3));
+    let order = Order::Unfenced(Version::from_u64(3));
     let open = Op::Put { order, deadlines: long(), body: None, tombstone_ttl: Duration::from_secs(1) };
     assert_eq!(bench.tier.apply(&bench.key("k"), open).await.unwrap(), Reply::Kept(Version::from_u64(3)));
     assert_eq!(calls_of(&mut raw, "evalsha").await, scripts);
     assert_eq!(calls_of(&mut raw, "set").await, sets + 1);
     bench.fill("k", fence, "value").await.unwrap();
     bench.reads("k", "value").await;
-    let name = format!("terrace:$ttl:{}:k", bench.space.namespace);
+    let name = format!("terrace:$ttl:{}:k", bench.space.name);
     let left: i64 = redis::cmd("PTTL").arg(name).query_async(&mut raw).await.unwrap();
     assert!((500_000..=600_000).contains(&left), "{left}");
     bench.tier.clear().await.unwrap();
@@ -252,7 +252,7 @@ async fn expiry_is_to_the_millisecond_and_the_server_keeps_it() {
     let now = long().written;
     let order = Order::Author(Condition::Always);
     for (ttl, least) in [(1_u64, 0), (250, 100), (999, 800), (u64::MAX, -1)] {
-        let deadlines = terrace_core::Deadlines::ttl(now, Duration::from_millis(ttl));
+        let deadlines = terrace_tier::Deadlines::ttl(now, Duration::from_millis(ttl));
         let op = Op::Put { order, deadlines, body: None, tombstone_ttl: Duration::ZERO };
         bench.tier.apply(&bench.key("k"), op).await.unwrap();
         let left: i64 = redis::cmd("PTTL").arg(bench.name("k")).query_async(&mut raw).await.unwrap();

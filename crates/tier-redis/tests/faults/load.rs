@@ -17,7 +17,7 @@ async fn one_connection_serves_ten_thousand_operations_at_once() {
     let calls: Vec<_> = (0..10_000)
         .map(|call| {
             let (tier, key) = (Arc::clone(&tier), keys[call % 1_000].clone());
-            let op = if call % 10 == 3 { put(&(call % 1_000).to_string()) } else { terrace_core::Op::Get };
+            let op = if call % 10 == 3 { put(&(call % 1_000).to_string()) } else { terrace_tier::Op::Get };
             tokio::spawn(async move { tier.apply(&key, op).await })
         })
         .collect();

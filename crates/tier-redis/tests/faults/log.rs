@@ -7,8 +7,8 @@ use std::{
 
 use parking_lot::Mutex;
 use redis::aio::MultiplexedConnection;
-use terrace_core::{Follower, Notice, Op};
 use terrace_testbed::{Proxy, Redis};
+use terrace_tier::{Follower, Notice, Op};
 use tokio::time::{Instant, sleep};
 
 use crate::bench::{Bench, put, raw};
@@ -27,7 +27,7 @@ impl Follower for Ears {
         self.0.lock().notices.push(notice.clone());
     }
 
-    fn heard(&self, at: Instant) {
+    fn heartbeat(&self, at: Instant) {
         self.0.lock().heard = Some(at);
     }
 }
@@ -38,7 +38,7 @@ impl Ears {
         let ears = Arc::new(Self::default());
         let follower: Arc<dyn Follower> = Arc::clone(&ears) as _;
         let follower: Weak<dyn Follower> = Arc::downgrade(&follower);
-        bench.tier.log().unwrap().follow(&bench.space.namespace, follower);
+        bench.tier.log().unwrap().follow(&bench.space.name, follower);
         ears.hears().await;
         ears.0.lock().notices.clear();
         ears

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use terrace_core::ErrorKind;
 use terrace_testbed::{Proxy, Redis, Stall};
+use terrace_tier::ErrorKind;
 use tokio::time::{Instant, sleep};
 
 use crate::bench::{BUDGET, Bench, kind_of, put};
@@ -150,7 +150,7 @@ async fn a_network_that_swallows_everything_is_noticed_and_left() {
     let bench = Bench::new(&format!("redis://127.0.0.1:{}", proxy.port()));
     bench.put("k", "value").await.unwrap();
     let connections = proxy.accepted();
-    proxy.stall(Stall::Everything);
+    proxy.stall(Stall::AdmitAll);
     let start = Instant::now();
     while start.elapsed() < Duration::from_secs(1) {
         assert!(bench.hasty_get("k").await.is_err());
@@ -211,7 +211,7 @@ async fn a_batch_keeps_its_budget_too() {
     let bench = Bench::new(&server.url());
     bench.misses("k").await;
     server.pause().unwrap();
-    let batch = |op: fn() -> terrace_core::Op| (0..250).map(|n| (bench.key(&n.to_string()), op())).collect();
+    let batch = |op: fn() -> terrace_tier::Op| (0..250).map(|n| (bench.key(&n.to_string()), op())).collect();
     let start = Instant::now();
     let answers = bench.hasty.apply_many(batch(crate::bench::lease)).await;
     assert!(start.elapsed() <= 3 * BUDGET + crate::bench::SLACK, "{:?}", start.elapsed());

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use redis::aio::MultiplexedConnection;
-use terrace_core::{
-    Condition, Dropped, ErrorKind, Fence, Level, Mark, Op, Publication, Reply, Result, TierKey, Version,
-};
 use terrace_testbed::Redis;
+use terrace_tier::{
+    Condition, ErrorKind, Fence, Invalidation, Level, Op, Publication, Reply, Result, TierKey, Version,
+    Watermark,
+};
 use tokio::time::Instant;
 
 use crate::{
@@ -68,17 +69,17 @@ fn key_in(entry: &[u8]) -> &[u8] {
 fn step<'a>(
     bench: &Bench,
     expected: Condition,
-    certified: u64,
+    watermark: u64,
     keys: impl IntoIterator<Item = (Option<&'a str>, TierKey)>,
 ) -> Publication {
     let drop = |(tenant, key): (Option<&str>, TierKey)| {
         let tenant = tenant.map(str::to_owned);
-        Dropped { tenant, key, version: None }
+        Invalidation { tenant, key, version: None }
     };
     let mark =
-        Mark { holder: 7, certified: Version::from_u64(certified), place: Bytes::from_static(b"here") };
+        Watermark { holder: 7, version: Version::from_u64(watermark), place: Bytes::from_static(b"here") };
     Publication {
-        mark: Mark::key(&bench.space.namespace),
+        mark: Watermark::key(&bench.space.name),
         expected,
         body: mark.encode(),
         drops: keys.into_iter().map(drop).collect(),
@@ -98,9 +99,9 @@ async fn moves(bench: &Bench, publication: Publication) -> Version {
     }
 }
 
-async fn certified(bench: &Bench, key: &str) -> Option<u64> {
+async fn watermark(bench: &Bench, key: &str) -> Option<u64> {
     match bench.get(key).await.unwrap() {
-        Reply::Hit(stored) => stored.certified.map(Version::as_u64),
+        Reply::Hit(stored) => stored.watermark.map(Version::as_u64),
         reply => panic!("{key} must be a hit: {reply:?}"),
     }
 }
@@ -119,7 +120,7 @@ async fn a_step_drops_and_moves_the_mark() {
     assert!(second > first);
     let told = stage.told().await;
     let expected: Vec<_> = ["k", "k", "leased", "absent"].map(|key| (b'K', key.as_bytes().to_vec())).into();
-    let mark = (b'K', stage.bench.space.namespace.clone().into_bytes());
+    let mark = (b'K', stage.bench.space.name.clone().into_bytes());
     assert_eq!(told, [expected, vec![mark.clone(), mark]].concat(), "drops before the mark");
 }
 
@@ -137,7 +138,7 @@ async fn a_step_that_expects_another_mark_does_nothing() {
         assert_eq!(publish(bench, publication).await.unwrap(), Reply::Refused(None), "{expected:?}");
     }
     assert_eq!(stage.everything().await, before, "no drop, no entry, no mark, no epoch");
-    assert_eq!(certified(&stage.bench, "k").await, Some(1));
+    assert_eq!(watermark(&stage.bench, "k").await, Some(1));
 }
 
 #[tokio::test]
@@ -168,18 +169,18 @@ async fn hits_carry_what_the_mark_proves() {
         [bench, &tenants[0], &tenants[1]].into_iter().flat_map(|bench| keys.map(|key| (bench, key)))
     {
         bench.put(key, "value").await.unwrap();
-        assert_eq!(certified(bench, key).await, None, "no mark, no proof");
+        assert_eq!(watermark(bench, key).await, None, "no mark, no proof");
     }
     let mut version = moves(bench, step(bench, Condition::Absent, 0, [])).await;
-    assert_eq!(certified(bench, "k").await, None, "a first mark proves nothing");
+    assert_eq!(watermark(bench, "k").await, None, "a first mark proves nothing");
     for round in 1..3 {
         version = moves(bench, step(bench, Condition::Version(version), round, [])).await;
         for bench in [bench, &tenants[0], &tenants[1], &bench.other_process()] {
-            assert_eq!(certified(bench, "k").await, Some(round));
+            assert_eq!(watermark(bench, "k").await, Some(round));
             let both: Vec<_> = ["k", "absent", "other"].map(|key| (bench.key(key), Op::Get)).into();
             let replies = bench.tier.apply_many(both).await;
             let proofs = replies.into_iter().map(|reply| match reply.unwrap() {
-                Reply::Hit(stored) => stored.certified.map(Version::as_u64),
+                Reply::Hit(stored) => stored.watermark.map(Version::as_u64),
                 reply => {
                     assert_eq!(reply, Reply::Miss(Fence::default()));
                     Some(0)
@@ -187,7 +188,7 @@ async fn hits_carry_what_the_mark_proves() {
             });
             assert_eq!(proofs.collect::<Vec<_>>(), [Some(round), Some(0), Some(round)]);
             let hit = bench.tier.apply(&bench.key("k"), lease()).await.unwrap();
-            assert!(matches!(hit, Reply::Hit(stored) if stored.certified == Some(Version::from_u64(round))));
+            assert!(matches!(hit, Reply::Hit(stored) if stored.watermark == Some(Version::from_u64(round))));
         }
     }
 }
@@ -208,7 +209,7 @@ async fn hits_of_a_crowd_carry_what_the_mark_proves() {
     });
     for caller in crowd.collect::<Vec<_>>() {
         let reply = caller.await.unwrap().unwrap();
-        assert!(matches!(reply, Reply::Hit(stored) if stored.certified == Some(Version::from_u64(3))));
+        assert!(matches!(reply, Reply::Hit(stored) if stored.watermark == Some(Version::from_u64(3))));
     }
 }
 
@@ -299,7 +300,7 @@ async fn a_full_server_keeps_the_mark_where_it_was() {
     let () = stage.ask(&["CONFIG", "SET", "maxmemory", "1"]).await;
     let publication = step(&stage.bench, Condition::Version(first), 2, [(None, stage.bench.key("k"))]);
     assert_eq!(kind_of(publish(&stage.bench, publication.clone()).await), ErrorKind::ReadOnly);
-    assert_eq!(certified(&stage.bench, "k").await, Some(1));
+    assert_eq!(watermark(&stage.bench, "k").await, Some(1));
     let () = stage.ask(&["CONFIG", "SET", "maxmemory", "0"]).await;
     moves(&stage.bench, publication).await;
     stage.bench.misses("k").await;
@@ -352,7 +353,7 @@ async fn a_server_that_went_back_shows_the_mark_of_its_copies() {
     let second = moves(&stage.bench, step(&stage.bench, Condition::Version(first), 2, keys)).await;
     go_back(&mut stage.raw, &past).await;
     stage.bench.reads("k", "old").await;
-    assert_eq!(certified(&stage.bench, "k").await, Some(1));
+    assert_eq!(watermark(&stage.bench, "k").await, Some(1));
     let late = step(&stage.bench, Condition::Version(second), 3, []);
     assert_eq!(publish(&stage.bench, late).await.unwrap(), Reply::Refused(None));
 }
@@ -377,7 +378,7 @@ async fn a_step_that_the_disk_has_in_part_never_was() {
     stage.bench.recovers_within(Duration::from_secs(20)).await;
     for key in ["a", "b", "c"] {
         stage.bench.reads(key, "old").await;
-        assert_eq!(certified(&stage.bench, key).await, Some(1), "with the old copies the old mark");
+        assert_eq!(watermark(&stage.bench, key).await, Some(1), "with the old copies the old mark");
     }
     moves(&stage.bench, step(&stage.bench, Condition::Version(first), 2, keys)).await;
     stage.bench.misses("a").await;

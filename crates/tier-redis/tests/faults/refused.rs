@@ -1,8 +1,8 @@
 //! What is refused: credentials, permissions, terms, sizes, settings.
 
 use bytes::Bytes;
-use terrace_core::{Backend, ErrorKind, Level, Op, Role, Space};
 use terrace_testbed::Redis as Server;
+use terrace_tier::{Backend, ErrorKind, Level, Namespace, Op, Role};
 use terrace_tier_redis::Redis;
 
 use crate::bench::{Bench, kind_of, put};
@@ -68,7 +68,7 @@ async fn terms_are_checked_across_processes() {
     let bench = Bench::new(&server.url());
     bench.tier.ready().await.unwrap();
     bench.other_process().tier.ready().await.unwrap();
-    let changes: [fn(&mut Space); 2] = [|space| space.shape = 8, |space| space.level = Level::Ttl];
+    let changes: [fn(&mut Namespace); 2] = [|space| space.shape = 8, |space| space.level = Level::Ttl];
     for change in changes {
         let mut space = bench.space.clone();
         change(&mut space);
@@ -107,7 +107,7 @@ fn settings_that_cannot_work_are_config_errors_at_once() {
     assert_eq!(kind(Redis::builder("redis://cache.example")), ErrorKind::Config);
     assert!(Redis::builder("redis://cache.example").allow_plaintext().build().is_ok());
     assert!(Redis::new("rediss://cache.example").is_ok());
-    let space = Space { role: Role::Store, ..Bench::new("localhost").space };
+    let space = Bench::new("localhost").space.with_role(Role::Store);
     assert_eq!(kind_of(Redis::new("localhost").unwrap().open(&space)), ErrorKind::Config);
 }
 

@@ -19,7 +19,7 @@ use std::{
 use terrace_conformance::history::{
     At, End, From, History, Linear, Read, Truth, Violation, Wish, bounded, fenced, linear, lives,
 };
-use terrace_core::Clock;
+use terrace_tier::Clock;
 
 use super::{
     merge::history,

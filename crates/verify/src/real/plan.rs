@@ -85,7 +85,7 @@ pub(crate) struct Strike {
 /// A defence that the workers leave out, to see that it is missed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum LeftOut {
-    /// Of two writes of a key at the same time, near keeps neither: by [`terrace_core::switch`].
+    /// Of two writes of a key at the same time, near keeps neither: by [`terrace_tier::defence`].
     WriteOrder,
     /// Fences across processes: caches of level `Ttl`, held to `Fenced`.
     Fences,

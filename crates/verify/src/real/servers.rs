@@ -52,7 +52,7 @@ impl<'a> Servers<'a> {
     /// Does it, and undoes it after so long.
     pub(crate) async fn strike(&self, fault: Fault, hold: Duration, lines: &Lines) -> Result<(), BoxError> {
         let pieces = (hold.as_millis() as usize % 7) + 1;
-        let stall = if pieces.is_multiple_of(2) { Stall::Replies } else { Stall::Everything };
+        let stall = if pieces.is_multiple_of(2) { Stall::Replies } else { Stall::AdmitAll };
         let (postgres, postgres_proxy) = (self.postgres.0, &self.postgres.1);
         match fault {
             Fault::PostgresKilled => {

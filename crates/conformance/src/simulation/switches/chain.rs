@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use terrace_core::{Coalesce, switch::Defence};
+use terrace_core::policy::Coalesce;
+use terrace_tier::defence::Defence;
 
 use super::{COPY, Off, STORED, Switch, TWO, rules::*, script};
 use crate::{
     fake::Hooks,
-    simulation::{Act, Links, Pace, Parts, Plan, Stack, Trouble, Way},
+    simulation::{Act, Links, LoaderPace, Parts, Plan, Stack, Trouble, Way},
 };
 
 #[allow(clippy::too_many_lines, reason = "a list, of which each entry is read alone")]
@@ -16,11 +17,15 @@ pub(super) fn switches() -> Vec<Switch> {
     let switch = |name, rule, off, plan| Switch { name, rule, plan, off };
     vec![
         switch("absence rejects a fill", "1", Off::Rules(|| rules(accept_on_absence)), || {
-            let steps = [(0, 1, Load(0, Pace::Early(30))), (10, 0, Invalidate(0)), (50, 0, Get(0))];
+            let steps = [(0, 1, Load(0, LoaderPace::Early(30))), (10, 0, Invalidate(0)), (50, 0, Get(0))];
             script(COPY, &steps, &[(20, Trouble::Evict(0, 0))])
         }),
         switch("a fill shows a living token", "1", Off::Rules(|| rules(ignore_tokens)), || {
-            script(COPY, &[(0, 1, Load(0, Pace::Early(30))), (10, 0, Invalidate(0)), (50, 0, Get(0))], &[])
+            script(
+                COPY,
+                &[(0, 1, Load(0, LoaderPace::Early(30))), (10, 0, Invalidate(0)), (50, 0, Get(0))],
+                &[],
+            )
         }),
         switch("a lease is taken before looking further", "1", Off::Rules(|| rules(lease_late)), || {
             let steps = [(0, 0, Put(0)), (20, 1, Get(0)), (26, 0, Invalidate(0)), (60, 0, Get(0))];
@@ -28,14 +33,14 @@ pub(super) fn switches() -> Vec<Switch> {
         }),
         switch("a store creates only what it showed absent", "2", Off::Rules(|| rules(create_over)), || {
             let stack = Stack { tiers: 0, stampede: Coalesce::Nobody, ..STORED };
-            script(stack, &[(0, 0, Load(0, Pace::Early(30))), (10, 1, Put(0)), (50, 1, Get(0))], &[])
+            script(stack, &[(0, 0, Load(0, LoaderPace::Early(30))), (10, 1, Put(0)), (50, 1, Get(0))], &[])
         }),
         switch("who lost to another creator has the winner", "2", Off::Core(Defence::Winner), || {
-            let steps = [(0, 0, Load(0, Pace::Early(30))), (10, 1, Put(0)), (50, 0, Get(0))];
+            let steps = [(0, 0, Load(0, LoaderPace::Early(30))), (10, 1, Put(0)), (50, 0, Get(0))];
             script(Stack { near: true, tiers: 0, ..STORED }, &steps, &[])
         }),
         switch("who lost to a removal is kept nowhere", "2", Off::Core(Defence::Uncached), || {
-            let steps = [(0, 0, Load(0, Pace::Early(30))), (10, 1, Remove(0)), (50, 0, Get(0))];
+            let steps = [(0, 0, Load(0, LoaderPace::Early(30))), (10, 1, Remove(0)), (50, 0, Get(0))];
             script(Stack { near: true, tiers: 0, ..STORED }, &steps, &[])
         }),
         switch("near keeps nothing that a write overtook", "3", Off::Core(Defence::Generation), overtaken),
@@ -47,7 +52,7 @@ pub(super) fn switches() -> Vec<Switch> {
         }),
         switch("a 'no row' answers no caller with a loader", "4", Off::Core(Defence::NoRow), || {
             let stack = Stack { negative: Duration::from_secs(10), ..STORED };
-            script(stack, &[(0, 1, Get(0)), (20, 0, Load(0, Pace::Late(5)))], &[])
+            script(stack, &[(0, 1, Get(0)), (20, 0, Load(0, LoaderPace::Late(5)))], &[])
         }),
         switch("writes go from far to near", "5", Off::Core(Defence::FarToNear), || {
             let steps = [(0, 0, Put(0)), (20, 0, Invalidate(0)), (21, 1, Get(0)), (50, 0, Get(0))];
@@ -84,7 +89,11 @@ pub(super) fn switches() -> Vec<Switch> {
             script(TWO, &steps, &[(10, Trouble::Cut(0, 1, Way::There, 60))])
         }),
         switch("an invalidation kills leases", "8", Off::Rules(|| rules(spare_leases)), || {
-            script(COPY, &[(0, 1, Load(0, Pace::Early(30))), (10, 0, Invalidate(0)), (50, 0, Get(0))], &[])
+            script(
+                COPY,
+                &[(0, 1, Load(0, LoaderPace::Early(30))), (10, 0, Invalidate(0)), (50, 0, Get(0))],
+                &[],
+            )
         }),
         switch(
             "a clear makes a new epoch",
@@ -107,7 +116,7 @@ pub(super) fn switches() -> Vec<Switch> {
             || {
                 // The flight is there until the copy is kept, which takes longer than the value lives.
                 let stack = Stack { near: true, life: Duration::from_millis(12), ..COPY };
-                let steps = [(0, 0, Load(0, Pace::Late(5))), (35, 0, Get(0))];
+                let steps = [(0, 0, Load(0, LoaderPace::Late(5))), (35, 0, Get(0))];
                 script(stack, &steps, &[(6, Trouble::Slow(0, 0, Way::There, 40, 20))])
             },
         ),

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use terrace_core::{Cell, Change, Coalesce, Moment, Op, Reply, Token, switch::Defence, transition};
+use terrace_core::policy::Coalesce;
+use terrace_tier::{Cell, Change, Moment, Op, Reply, Token, defence::Defence, transition};
 
 use super::{COPY, Off, Switch, TWO, core, rules::rules, script};
-use crate::simulation::{Act, Limits, Pace, Plan, Stack, Trouble, Way};
+use crate::simulation::{Act, Limits, LoaderPace, Plan, Stack, Trouble, Way};
 
 const SHARED: Stack = Stack { stampede: Coalesce::Lease, ..COPY };
 
@@ -30,9 +31,9 @@ pub(super) fn switches() -> Vec<Switch> {
         }),
         core("a wait ends with the load's deadline", "14", Defence::WaitEnds, || Plan {
             limits: call(5_300),
-            ..herd(4, Act::Load(0, Pace::Late(10_000)))
+            ..herd(4, Act::Load(0, LoaderPace::Late(10_000)))
         }),
-        core("a server that hangs is not waited at", "14", Defence::Trip, || {
+        core("a server that hangs is not waited at", "14", Defence::TripTimeout, || {
             let steps = [(0, 1, load(2_400)), (10, 0, load(10))];
             let faults = [(15, Trouble::Crash(1, 5_000)), (20, Trouble::Cut(0, 0, Way::There, 5_000))];
             Plan { limits: call(1_500), ..patient(SHARED, &steps, &faults) }
@@ -71,11 +72,11 @@ fn herd(processes: usize, act: Act) -> Plan {
 }
 
 const fn load(millis: u64) -> Act {
-    Act::Load(0, Pace::Early(millis))
+    Act::Load(0, LoaderPace::Early(millis))
 }
 
 const fn fails(millis: u64) -> Act {
-    Act::Load(0, Pace::Fails(millis))
+    Act::Load(0, LoaderPace::Fails(millis))
 }
 
 fn loads(most: u64) -> Limits {
@@ -90,7 +91,7 @@ fn call(millis: u64) -> Limits {
 fn in_nobodys_place(cell: Option<&Cell>, op: &Op, moment: &Moment) -> (Change, Reply) {
     match *op {
         Op::Lease { token, ttl, over, .. } => {
-            transition(cell, &Op::Lease { token, ttl, over, instead: Token::NONE }, moment)
+            transition(cell, &Op::Lease { token, ttl, over, replaces: Token::NONE }, moment)
         }
         _ => transition(cell, op, moment),
     }

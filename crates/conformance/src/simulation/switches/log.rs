@@ -1,11 +1,12 @@
 //! The defences of a near tier that follows a log (rules 3, 5, 9 and 10).
 
-use terrace_core::{Coalesce, switch::Defence};
+use terrace_core::policy::Coalesce;
+use terrace_tier::defence::Defence;
 
 use super::{LOGGED, Off, Switch, core, rules::only_what_changed, script};
 use crate::{
     fake::Hooks,
-    simulation::{Act, Pace, Plan, Stack, Trouble, Way},
+    simulation::{Act, LoaderPace, Plan, Stack, Trouble, Way},
 };
 
 pub(super) fn switches() -> Vec<Switch> {
@@ -14,11 +15,11 @@ pub(super) fn switches() -> Vec<Switch> {
         core("what the log tells of leaves near", "8", Defence::Notice, || {
             script(LOGGED, &[(10, 0, Put(0)), (20, 1, Get(0)), (30, 0, Put(0)), (60, 1, Get(0))], &[])
         }),
-        core("what the log tells of detaches the flight", "3", Defence::Hear, || {
+        core("what the log tells of detaches the flight", "3", Defence::NoticeDetaches, || {
             let steps = [(10, 0, Put(0)), (20, 1, Get(0)), (24, 0, Put(0)), (200, 1, Get(0))];
             script(LOGGED, &steps, &[(21, Trouble::Slow(1, 0, Way::Back, 30, 1))])
         }),
-        core("a put under way hears of a newer one", "3", Defence::Told, || {
+        core("a put under way hears of a newer one", "3", Defence::Notified, || {
             let steps = [(10, 1, Put(0)), (16, 0, Put(0)), (60, 1, Get(0))];
             let stack = Stack { store: true, ..LOGGED };
             script(stack, &steps, &[(12, Trouble::Slow(1, 0, Way::There, 30, 1))])
@@ -74,7 +75,7 @@ pub(super) fn switches() -> Vec<Switch> {
         core("near keeps only a load whose fill was taken", "3", Defence::Accepted, || slow_load(1, LOGGED)),
         core("what nobody confirms is as old as its question", "10", Defence::Unconfirmed, || {
             // The loader's process cannot reach the authority when it begins, and hears nothing until then.
-            let steps = [(50, 1, Load(0, Pace::Early(1_400))), (150, 0, Put(0)), (1_700, 1, Get(0))];
+            let steps = [(50, 1, Load(0, LoaderPace::Early(1_400))), (150, 0, Put(0)), (1_700, 1, Get(0))];
             let stack = Stack { stampede: Coalesce::Lease, ..LOGGED };
             script(stack, &steps, &[(0, Trouble::Cut(1, 0, Way::There, 300))])
         }),
@@ -89,7 +90,8 @@ pub(super) fn switches() -> Vec<Switch> {
 fn slow_load(key: u64, stack: Stack) -> Plan {
     use Act::{Get, Load, Put};
     let (owner, loader) = ((key % 2) as usize, 1 - (key % 2) as usize);
-    let steps = [(20, loader, Load(key, Pace::Early(250))), (30, owner, Put(key)), (1_200, loader, Get(key))];
+    let steps =
+        [(20, loader, Load(key, LoaderPace::Early(250))), (30, owner, Put(key)), (1_200, loader, Get(key))];
     let plan = script(stack, &steps, &[(0, Trouble::Deafen(loader, 0, 5_000))]);
     Plan { keys: 3, ..plan }
 }

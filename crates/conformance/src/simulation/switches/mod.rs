@@ -9,10 +9,8 @@ mod rules;
 
 use std::time::Duration;
 
-use terrace_core::{
-    Coalesce, Level, Result,
-    switch::{self, Defence},
-};
+use terrace_core::{Level, Result, policy::Coalesce};
+use terrace_tier::defence::{self, Defence};
 
 use super::{
     Act, Fault, Limits, Parts, Plan, Run, Stack, Staleness, Step, Trouble, Weather, run_in, simulate,
@@ -57,7 +55,10 @@ impl Switch {
         match self.off {
             Off::Rules(rules) => run_in(&plan, Parts { rules, ..Parts::TRUE }),
             Off::Parts(parts) => run_in(&plan, parts),
-            Off::Core(defence) => switch::without(defence, || simulate(&plan)),
+            #[cfg(terrace_simulation)]
+            Off::Core(defence) => defence::without(defence, || simulate(&plan)),
+            #[cfg(not(terrace_simulation))]
+            Off::Core(_) => simulate(&plan),
         }
     }
 }

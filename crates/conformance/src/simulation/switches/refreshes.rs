@@ -1,10 +1,10 @@
 //! What takes the place of copies that a refresh has outdated. The origin has changed, and its writer
 //! could tell nobody.
 
-use terrace_core::switch::Defence;
+use terrace_tier::defence::Defence;
 
 use super::{STORED, Switch, TWO, core, script};
-use crate::simulation::{Act, Pace, Plan, Stack, Trouble, Way};
+use crate::simulation::{Act, LoaderPace, Plan, Stack, Trouble, Way};
 
 pub(super) fn switches() -> Vec<Switch> {
     use Act::{Get, Put, Refresh};
@@ -14,7 +14,7 @@ pub(super) fn switches() -> Vec<Switch> {
                 (0, 0, Put(0)),
                 (12, 0, Put(0)),
                 (20, 1, Get(0)),
-                (25, 1, Refresh(0, Pace::Late(0))),
+                (25, 1, Refresh(0, LoaderPace::Late(0))),
                 (100, 1, Get(0)),
             ];
             // The copy that was found before comes to the nearer tier first, over the same lease.
@@ -27,7 +27,7 @@ pub(super) fn switches() -> Vec<Switch> {
                 (0, 0, Put(0)),
                 (5, 1, Get(0)),
                 (12, 0, Put(0)),
-                (25, 1, Refresh(0, Pace::Late(0))),
+                (25, 1, Refresh(0, LoaderPace::Late(0))),
                 (100, 1, Get(0)),
             ];
             let plan = script(Stack { picky: true, ..STORED }, &steps, &[(10, cut(0))]);

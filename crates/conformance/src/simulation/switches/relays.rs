@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use terrace_core::{Level, switch::Defence};
+use terrace_tier::{Level, defence::Defence};
 
 use super::{COPY, LOGGED, Off, STORED, Switch, core, script};
 use crate::{
     fake::Hooks,
-    simulation::{Act, Links, Pace, Parts, Plan, Returns, Stack, Step, Trouble, Way, Weather},
+    simulation::{Act, Links, LoaderPace, Parts, Plan, Returns, Stack, Step, Trouble, Way, Weather},
 };
 
 const BOUND: Duration = Duration::from_millis(200);
@@ -26,7 +26,7 @@ fn of_levels() -> Vec<Switch> {
     use Act::{Forget, Get, Load, Put, Remove};
     vec![
         core("a tier's copy answers while it is proven", "13", Defence::Proof, || unrelayed(PROVEN)),
-        core("near goes by marks, not by the log it hears", "13", Defence::Marks, || {
+        core("near goes by marks, not by the log it hears", "13", Defence::Watermarks, || {
             unrelayed(Stack { near: true, ..PROVEN })
         }),
         core("who joins takes what is proven for its own call", "14", Defence::InTime, || {
@@ -47,14 +47,14 @@ fn of_levels() -> Vec<Switch> {
         core("what its age proves lives from its question on", "13", Defence::FromQuestion, || {
             let life = Duration::from_millis(300);
             let stack = Stack { level: Level::Bounded(life), life, ..COPY };
-            let steps = [(0, 1, Load(0, Pace::Early(100))), (10, 0, Put(0)), (390, 1, Get(0))];
+            let steps = [(0, 1, Load(0, LoaderPace::Early(100))), (10, 0, Put(0)), (390, 1, Get(0))];
             script(stack, &steps, &[(5, Trouble::Cut(0, 0, Way::There, 500))])
         }),
         core("at Strong who shared a load reads its record", "14", Defence::ReadAgain, || {
             let steps = [
-                (0, 1, Load(0, Pace::Early(30))),
+                (0, 1, Load(0, LoaderPace::Early(30))),
                 (38, 0, Remove(0)),
-                (42, 1, Load(0, Pace::Early(30))),
+                (42, 1, Load(0, LoaderPace::Early(30))),
                 (100, 1, Get(0)),
             ];
             let stack = Stack { level: Level::Strong, tiers: 0, ..STORED };

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use terrace_core::{
+use terrace_tier::{
     Cell, Change, Condition, Moment, Op, Order, Reply, Role, State, Timestamp, Token, Version, transition,
 };
 
@@ -23,7 +23,7 @@ pub(super) fn only_what_changed(op: &Op, reply: &Reply) -> Option<Option<Version
 /// A fill as if its lease lived.
 fn filled_over(cell: Option<&Cell>, op: &Op, moment: &Moment) -> (Change, Reply) {
     let Op::Fill { version, deadlines, body, .. } = op.clone() else { return transition(cell, op, moment) };
-    let put = Op::Put { order: Order::Open(version), deadlines, body, tombstone_ttl: Duration::ZERO };
+    let put = Op::Put { order: Order::Unfenced(version), deadlines, body, tombstone_ttl: Duration::ZERO };
     transition(cell, &put, moment)
 }
 
@@ -40,8 +40,8 @@ pub(super) fn ignore_tokens(cell: Option<&Cell>, op: &Op, moment: &Moment) -> (C
 pub(super) fn lease_late(cell: Option<&Cell>, op: &Op, moment: &Moment) -> (Change, Reply) {
     let token = Token::from_u64(7);
     match op {
-        Op::Lease { ttl, over, instead, .. } => {
-            let lease = Op::Lease { token, ttl: *ttl, over: *over, instead: *instead };
+        Op::Lease { ttl, over, replaces, .. } => {
+            let lease = Op::Lease { token, ttl: *ttl, over: *over, replaces: *replaces };
             let (_, reply) = transition(cell, &lease, moment);
             (Change::Keep, reply)
         }
@@ -62,9 +62,11 @@ pub(super) fn create_over(cell: Option<&Cell>, op: &Op, moment: &Moment) -> (Cha
 /// A follower's put as if nothing had an order.
 fn unordered(cell: Option<&Cell>, op: &Op, moment: &Moment) -> (Change, Reply) {
     match op.clone() {
-        Op::Put { order: Order::Follow(version), deadlines, body, tombstone_ttl } => {
-            transition(cell, &Op::Put { order: Order::Open(version), deadlines, body, tombstone_ttl }, moment)
-        }
+        Op::Put { order: Order::Follow(version), deadlines, body, tombstone_ttl } => transition(
+            cell,
+            &Op::Put { order: Order::Unfenced(version), deadlines, body, tombstone_ttl },
+            moment,
+        ),
         op => transition(cell, &op, moment),
     }
 }

@@ -14,16 +14,16 @@ use tokio::runtime::Handle;
 use super::{
     super::{
         Cache, Tenants,
-        grounds::Grounds,
+        grounds::ProofSource,
         inner::{Inner, Periods, Policies},
-        plan::{Plan, TIER_BUDGET},
+        plan::{ChainSpec, TIER_BUDGET},
         tasks::Tasks,
-        trust::{self, Trust},
+        trust::{self, Coherence},
     },
     Builder, Changes,
 };
 use crate::{
-    Copies, Error, InvalidationLog, Level, Near, Result, Role, Space, WritePlan, Writing,
+    Copies, Error, InvalidationLog, Level, Namespace, Near, Result, Role, WriteContext, WritePlan,
     chain::{Monitor, TierCounters},
     flight::Flights,
 };
@@ -64,7 +64,8 @@ where
         })?;
         let monitor = Arc::new(Monitor::new(&self.namespace, self.observer.take()));
         let space = self.space()?;
-        let plan = Plan::new(space, &self.tiers, self.store.as_ref(), self.changes.log(), &monitor, &runtime);
+        let plan =
+            ChainSpec::new(space, &self.tiers, self.store.as_ref(), self.changes.log(), &monitor, &runtime);
         // A namespace that is in use is found now, not with the first tenant.
         let chain = plan.chain(None)?;
         let grounds = plan.grounds(&chain, self.ends_within_bound(), &self.clock)?;
@@ -75,7 +76,7 @@ where
             near_counters: TierCounters::default(),
             observed: monitor.observer.is_some(),
             clock: self.clock,
-            trust: Trust::default(),
+            trust: Coherence::default(),
             within,
             grounds,
             monitor,
@@ -99,14 +100,14 @@ where
             versions: AtomicU64::new(0),
         });
         inner.listen(&chain);
-        if let Grounds::Marks(marks) = &inner.grounds {
+        if let ProofSource::Watermarks(marks) = &inner.grounds {
             marks.follow();
         }
         Ok(Tenants { inner, plan: Arc::new(plan) })
     }
 
     /// The terms on which the cache takes its namespace; settles how its values are encoded.
-    fn space(&mut self) -> Result<Space> {
+    fn space(&mut self) -> Result<Namespace> {
         let mut shape = 0;
         if let Some(wire) = &mut self.wire {
             wire.settings.schema = self.settings.schema;
@@ -115,15 +116,8 @@ where
             wire.settings.check()?;
             shape = wire.settings.shape.fingerprint();
         }
-        Ok(Space {
-            namespace: self.namespace.clone(),
-            tenant: None,
-            role: Role::Cache,
-            level: self.level,
-            schema: self.settings.schema,
-            shape,
-            budget: TIER_BUDGET,
-        })
+        let namespace = Namespace::new(&self.namespace, Role::Cache).with_level(self.level);
+        Ok(namespace.with_type(self.settings.schema, shape).with_budget(TIER_BUDGET))
     }
 
     /// A lease outlives any load, and a tombstone any lease.
@@ -142,7 +136,7 @@ where
     fn ends_within_bound(&self) -> bool {
         let Level::Bounded(bound) = self.level else { return false };
         let lives = [false, true].into_iter().flat_map(|negative| {
-            [0.0, 0.5, 1.0 - f64::EPSILON].map(|chance| Writing { negative, ttl: None, chance })
+            [0.0, 0.5, 1.0 - f64::EPSILON].map(|chance| WriteContext { negative, ttl: None, chance })
         });
         lives.into_iter().all(|writing| self.expiry.lifetime(&writing).fresh <= bound)
     }

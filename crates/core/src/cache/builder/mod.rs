@@ -7,12 +7,12 @@ use std::{future::Future, hash::Hash, marker::PhantomData, sync::Arc, time::Dura
 use futures_util::FutureExt;
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Cache, inner::BoundLoader, plan::Placed};
+use super::{Cache, inner::BoundLoader, plan::TierConfig};
 use crate::{
     Admission, Backend, BoxError, Clock, Coalesce, Error, Expiry, Freshness, InvalidationLog, Item, Level,
-    Lifetime, Near, Observer, Result, Stampede, WritePlan, WritePolicy, Writing,
+    Lifetime, Near, Observer, Result, Stampede, WriteContext, WritePlan, WritePolicy,
     codec::{Codec, Compression},
-    wire::{KeyWire, Wire},
+    wire::{KeyCodec, TypedCodec},
 };
 
 /// What a cache is made of; from [`Cache::builder`]. What is not set has the default that its method
@@ -21,11 +21,11 @@ pub struct Builder<K, V, N> {
     namespace: String,
     near: N,
     near_ttl: Option<Duration>,
-    tiers: Vec<Placed>,
-    store: Option<Placed>,
+    tiers: Vec<TierConfig>,
+    store: Option<TierConfig>,
     changes: Changes,
-    wire: Option<Wire<K, V>>,
-    keys: Option<KeyWire<K>>,
+    wire: Option<TypedCodec<K, V>>,
+    keys: Option<KeyCodec<K>>,
     loader: Option<BoundLoader<K, V>>,
     expiry: Arc<dyn Expiry>,
     freshness: Option<Arc<dyn Freshness>>,
@@ -61,7 +61,7 @@ const LOAD_DEADLINE: Duration = Duration::from_secs(30);
 struct DefaultExpiry;
 
 impl Expiry for DefaultExpiry {
-    fn lifetime(&self, writing: &Writing) -> Lifetime {
+    fn lifetime(&self, writing: &WriteContext) -> Lifetime {
         let default = if writing.negative { Duration::ZERO } else { Duration::from_secs(300) };
         Lifetime::fresh(writing.ttl.unwrap_or(default))
     }
@@ -131,27 +131,27 @@ where
 
     /// Adds a remote cache tier, farther than those added before.
     #[must_use]
-    pub fn tier(mut self, tier: impl Into<Placed>) -> Self
+    pub fn tier(mut self, tier: impl Into<TierConfig>) -> Self
     where
         K: Serialize + DeserializeOwned,
         V: Serialize + DeserializeOwned,
     {
         self.tiers.push(tier.into());
-        self.wire.get_or_insert_with(Wire::new);
-        self.keys.get_or_insert_with(KeyWire::new);
+        self.wire.get_or_insert_with(TypedCodec::new);
+        self.keys.get_or_insert_with(KeyCodec::new);
         self
     }
 
     /// Names the store: the records live there, and everything nearer is a cache of it.
     #[must_use]
-    pub fn store(mut self, store: impl Into<Placed>) -> Self
+    pub fn store(mut self, store: impl Into<TierConfig>) -> Self
     where
         K: Serialize + DeserializeOwned,
         V: Serialize + DeserializeOwned,
     {
         self.store = Some(store.into());
-        self.wire.get_or_insert_with(Wire::new);
-        self.keys.get_or_insert_with(KeyWire::new);
+        self.wire.get_or_insert_with(TypedCodec::new);
+        self.keys.get_or_insert_with(KeyCodec::new);
         self
     }
 
@@ -164,12 +164,12 @@ where
     /// [`terrace.watch`]: https://docs.rs/terrace-tier-postgres
     /// [`terrace.invalidate`]: https://docs.rs/terrace-tier-postgres
     #[must_use]
-    pub fn changes(mut self, origin: &impl Backend) -> Self
+    pub fn watch_origin(mut self, origin: &impl Backend) -> Self
     where
         K: Serialize + DeserializeOwned,
     {
         self.changes = origin.log().map_or(Changes::NoLog, Changes::Of);
-        self.keys.get_or_insert_with(KeyWire::new);
+        self.keys.get_or_insert_with(KeyCodec::new);
         self
     }
 
@@ -228,7 +228,7 @@ where
     /// is [`Cache::with`].
     ///
     /// What [`build`](Builder::build) refuses: `Ttl` with a store; `Strong` without one; `Bounded` where
-    /// nothing proves a copy, which is without a store, without [`changes`](Builder::changes) and with
+    /// nothing proves a copy, which is without a store, without [`changes`](Builder::watch_origin) and with
     /// lives longer than the bound, with a cache tier whose copies no relay certifies, with two cache
     /// tiers, and below 100 ms.
     #[must_use]

@@ -23,7 +23,7 @@ fn a_few_bytes_that_claim_a_gibibyte_allocate_nothing() {
         }
     }
     let frame = forged::<String>(Codec::Postcard, b"0123456789abc", LZ4, 60 << 20);
-    assert_eq!(open::<String>(&frame, &Settings::of::<String>(), KEY), Err(Undecoded::TooLarge));
+    assert_eq!(open::<String>(&frame, &Settings::of::<String>(), KEY), Err(DecodeError::TooLarge));
 }
 
 /// A byte buffer that asks for an owned one, as `serde_bytes` does.
@@ -105,10 +105,10 @@ struct Opt(Option<Box<Opt>>);
 fn a_million_nested_values_are_refused_and_overflow_no_stack() {
     for codec in binary_codecs() {
         let ones = vec![1; 1_000_000];
-        assert_eq!(open_forged::<Nest>(codec, &ones), Err(Undecoded::Limit));
-        assert_eq!(open_forged::<Chain>(codec, &ones), Err(Undecoded::Limit));
-        assert_eq!(open_forged::<Chain>(codec, &vec![2; 1_000_000]), Err(Undecoded::Limit));
-        assert_eq!(open_forged::<Opt>(codec, &ones), Err(Undecoded::Limit));
+        assert_eq!(open_forged::<Nest>(codec, &ones), Err(DecodeError::Limit));
+        assert_eq!(open_forged::<Chain>(codec, &ones), Err(DecodeError::Limit));
+        assert_eq!(open_forged::<Chain>(codec, &vec![2; 1_000_000]), Err(DecodeError::Limit));
+        assert_eq!(open_forged::<Opt>(codec, &ones), Err(DecodeError::Limit));
     }
     assert!(open_forged::<Nest>(Codec::Json, &b"[".repeat(1_000_000)).is_err());
     assert!(open_forged::<Chain>(Codec::Json, &b"{\"Link\":".repeat(1_000_000)).is_err());
@@ -122,8 +122,8 @@ fn a_sequence_of_units_that_claims_2_to_the_60_ends_at_once() {
             Codec::Postcard => b"\x80\x80\x80\x80\x80\x80\x80\x80\x10",
             _ => b"\xfd\0\0\0\0\0\0\0\x10",
         };
-        assert_eq!(open_forged::<Vec<()>>(codec, claim), Err(Undecoded::Limit));
-        assert_eq!(open_forged::<HashMap<(), ()>>(codec, claim), Err(Undecoded::Limit));
+        assert_eq!(open_forged::<Vec<()>>(codec, claim), Err(DecodeError::Limit));
+        assert_eq!(open_forged::<HashMap<(), ()>>(codec, claim), Err(DecodeError::Limit));
     }
 }
 
@@ -201,6 +201,6 @@ fn leftover_bytes_are_no_part_of_a_value() {
         let settings = with::<u8>(codec);
         let sealed = seal(&1_u8, &settings, KEY).expect("sealed");
         let longer = [&sealed[envelope::LEN..], b"1x"].concat();
-        assert_eq!(open_forged::<u8>(codec, &longer), Err(Undecoded::Payload));
+        assert_eq!(open_forged::<u8>(codec, &longer), Err(DecodeError::Payload));
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sqlx::{PgPool, postgres::PgPoolOptions};
-use terrace::{Cache, Lease, Level, Memory, Postgres, Redis, Result, TierSettings, Ttl, Unshared};
+use terrace::{Cache, Lease, Level, Memory, NoCoalescing, Postgres, Redis, Result, TierSettings, Ttl};
 
 use super::Place;
 use crate::real::plan::Stack;
@@ -32,13 +32,13 @@ pub(super) fn build(place: &Place) -> Result<Cache<i64, u64>> {
     match plan.stack {
         Stack::NearRedisStore | Stack::NearStore => {}
         Stack::NearRedisTable => builder = builder.stampede(Lease),
-        Stack::RedisStore => builder = builder.stampede(Unshared),
+        Stack::RedisStore => builder = builder.stampede(NoCoalescing),
     }
     match plan.stack.has_store() {
         true => builder.store(postgres.budget(STORE_BUDGET)).build(),
         // Level `Ttl` follows no log.
         false if plan.level() == Level::Ttl => builder.build(),
-        false => builder.changes(&postgres).build(),
+        false => builder.watch_origin(&postgres).build(),
     }
 }
 

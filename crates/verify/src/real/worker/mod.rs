@@ -14,7 +14,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use terrace_core::switch::{Defence, without};
+use terrace_tier::defence::{Defence, without};
 use tokio::runtime::{Builder, Runtime};
 
 use super::{

@@ -4,11 +4,11 @@
 //! Waiting saves loads; it fences nothing. Whatever is said here wrongly, a fill is still taken
 //! over a live lease alone.
 
-mod inbox;
-mod leases;
+mod backend;
+mod tracker;
 
-pub use inbox::{Herald, Inbox};
-pub use leases::{Awaited, Leases, Pace, Sight};
+pub use backend::{LeaseRef, LeaseStatus, Leases, PollInterval};
+pub use tracker::{LeaseNotifier, LeaseTracker};
 
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
@@ -17,24 +17,24 @@ use crate::{Result, TierKey, Token};
 
 /// What became of a lease that was waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ended {
+pub enum LeaseEnd {
     /// It lives no more: it was filled, something else was written, or it ran out. Look again.
     Changed,
     /// Its holder gave it back, or shows no sign of life. Whoever names it in
-    /// [`Op::Lease`](crate::Op::Lease) as `instead` may take its place.
+    /// [`Op::Lease`](crate::Op::Lease) as `replaces` may take its place.
     Free,
 }
 
-/// A tier whose leases processes can wait for. Reached from [`Tier::waits`](crate::Tier::waits).
+/// A tier whose leases processes can wait for. Reached from [`Tier::lease_waiter`](crate::Tier::lease_waiter).
 ///
-/// [`Inbox`] makes one of three batched calls.
-pub trait Waits: Send + Sync {
+/// [`LeaseTracker`] makes one of three batched calls.
+pub trait LeaseWaiter: Send + Sync {
     /// Says that this process works on the lease `token` of `key`, until the guard is dropped.
     ///
     /// # Cost
     /// No trip while it is held for less than 400 ms; then all leases that this process holds share
     /// one trip each 400 ms.
-    fn hold(&self, key: &TierKey, token: Token) -> Hold;
+    fn hold(&self, key: &TierKey, token: Token) -> LeaseGuard;
 
     /// Waits until the lease `token` of `key`, which another one holds, has ended. No bound of its
     /// own: the caller has one. Dropped, it leaves nothing behind.
@@ -45,18 +45,18 @@ pub trait Waits: Send + Sync {
     ///
     /// # Cost
     /// One trip to begin with, and now and then one that all waiters of this process share.
-    fn wait(&self, key: &TierKey, token: Token) -> BoxFuture<'static, Result<Ended>>;
+    fn wait(&self, key: &TierKey, token: Token) -> BoxFuture<'static, Result<LeaseEnd>>;
 }
 
 /// The word that a lease is worked on; dropped unsettled, the lease is given back, and one of those
 /// who wait for it takes its place.
 #[must_use = "a hold that is dropped gives the lease back"]
-pub struct Hold(Mutex<Option<End>>);
+pub struct LeaseGuard(Mutex<Option<End>>);
 
 /// Told how a hold ended: whether it was settled.
 type End = Box<dyn FnOnce(bool) + Send>;
 
-impl Hold {
+impl LeaseGuard {
     /// A guard that calls `end` once: with true when it is settled, with false when it is dropped
     /// before.
     pub fn new(end: impl FnOnce(bool) + Send + 'static) -> Self {
@@ -76,7 +76,7 @@ impl Hold {
     }
 }
 
-impl Drop for Hold {
+impl Drop for LeaseGuard {
     fn drop(&mut self) {
         self.end(false);
     }

@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use futures_util::future::join_all;
 use parking_lot::Mutex;
 
-use super::{super::Sight, *};
+use super::{super::LeaseStatus, *};
 
 /// A server whose leases are all in one state, and that counts its trips.
 #[derive(Clone, Default)]
@@ -14,33 +14,33 @@ struct Counts {
     looks: AtomicUsize,
     signs: AtomicUsize,
     given_back: AtomicUsize,
-    sight: Mutex<Option<Sight>>,
+    sight: Mutex<Option<LeaseStatus>>,
 }
 
 impl Server {
-    fn shows(&self, sight: Sight) {
+    fn shows(&self, sight: LeaseStatus) {
         *self.0.sight.lock() = Some(sight);
     }
 
-    fn inbox(&self) -> Inbox<Self> {
-        Inbox::new(self.clone(), Pace { shortest: ms(10), longest: ms(100) })
+    fn inbox(&self) -> LeaseTracker<Self> {
+        LeaseTracker::new(self.clone(), PollInterval { shortest: ms(10), longest: ms(100) })
     }
 }
 
 impl Leases for Server {
     type Place = ();
 
-    async fn look(&self, leases: &[Awaited<()>]) -> Result<Vec<Sight>> {
+    async fn look(&self, leases: &[LeaseRef<()>]) -> Result<Vec<LeaseStatus>> {
         self.0.looks.fetch_add(1, Ordering::SeqCst);
-        Ok(vec![self.0.sight.lock().unwrap_or(Sight::Alive); leases.len()])
+        Ok(vec![self.0.sight.lock().unwrap_or(LeaseStatus::Alive); leases.len()])
     }
 
-    async fn sign(&self, _leases: &[Awaited<()>], _life: Duration) -> Result<()> {
+    async fn sign(&self, _leases: &[LeaseRef<()>], _life: Duration) -> Result<()> {
         self.0.signs.fetch_add(1, Ordering::SeqCst);
         Ok(())
     }
 
-    async fn give_back(&self, _lease: &Awaited<()>) -> Result<()> {
+    async fn give_back(&self, _lease: &LeaseRef<()>) -> Result<()> {
         self.0.given_back.fetch_add(1, Ordering::SeqCst);
         Ok(())
     }
@@ -50,8 +50,8 @@ fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-fn lease(number: u64) -> Awaited<()> {
-    Awaited { place: (), token: Token::from_u64(number) }
+fn lease(number: u64) -> LeaseRef<()> {
+    LeaseRef { place: (), token: Token::from_u64(number) }
 }
 
 #[tokio::test(start_paused = true)]
@@ -63,9 +63,9 @@ async fn all_that_wait_share_their_looks() {
     sleep(ms(2_000)).await;
     let looks = server.0.looks.load(Ordering::SeqCst);
     assert!((15..40).contains(&looks), "{looks} looks in two seconds");
-    server.shows(Sight::Changed);
+    server.shows(LeaseStatus::Changed);
     let ended = waiting.await.ok();
-    let changed = |ended: &Result<Ended>| matches!(ended, Ok(Ended::Changed));
+    let changed = |ended: &Result<LeaseEnd>| matches!(ended, Ok(LeaseEnd::Changed));
     assert!(ended.is_some_and(|ended| ended.len() == 1_000 && ended.iter().all(changed)));
     assert!(inbox.0.awaited.is_empty());
 }
@@ -74,13 +74,13 @@ async fn all_that_wait_share_their_looks() {
 async fn a_short_hold_costs_no_trip_and_long_ones_share_theirs() {
     let server = Server::default();
     let inbox = server.inbox();
-    let holds: Vec<Hold> = (1..=1_000).map(|number| inbox.hold(lease(number))).collect();
+    let holds: Vec<LeaseGuard> = (1..=1_000).map(|number| inbox.hold(lease(number))).collect();
     sleep(ms(350)).await;
     assert_eq!(server.0.signs.load(Ordering::SeqCst), 0);
     sleep(ms(1_800)).await;
     let signs = server.0.signs.load(Ordering::SeqCst);
     assert!((4..=5).contains(&signs), "{signs} signs in 2.15 seconds");
-    holds.iter().for_each(Hold::settle);
+    holds.iter().for_each(LeaseGuard::settle);
     drop(holds);
     sleep(ms(1_000)).await;
     assert_eq!(server.0.signs.load(Ordering::SeqCst), signs);
@@ -117,10 +117,10 @@ async fn beyond_the_most_leases_nobody_waits() {
 async fn silence_counts_from_the_first_look_and_a_sign_ends_it() {
     let server = Server::default();
     let inbox = server.inbox();
-    server.shows(Sight::Silent);
+    server.shows(LeaseStatus::Silent);
     let began = Instant::now();
-    assert_eq!(inbox.wait(lease(1)).await.ok(), Some(Ended::Free));
+    assert_eq!(inbox.wait(lease(1)).await.ok(), Some(LeaseEnd::Free));
     assert!((LIFE..LIFE + ms(150)).contains(&began.elapsed()), "{:?}", began.elapsed());
-    server.shows(Sight::Alive);
+    server.shows(LeaseStatus::Alive);
     assert!(timeout(LIFE * 4, inbox.wait(lease(2))).await.is_err());
 }

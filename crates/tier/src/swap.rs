@@ -10,8 +10,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::{
-    Backend, Cell, Change, Claim, Clock, Epoch, Error, ErrorKind, Moment, Op, Reply, Result, Role, Space,
-    Spaces, Tier, TierKey, Timestamp, transition,
+    Backend, Cell, Change, Clock, Epoch, Error, ErrorKind, Moment, Namespace, NamespaceGuard,
+    NamespaceRegistry, Op, Reply, Result, Role, Tier, TierKey, Timestamp, transition,
 };
 
 /// A place that keeps bytes under a key and can replace them on condition: all that a remote tier
@@ -29,7 +29,7 @@ use crate::{
 /// use std::{collections::HashMap, sync::Mutex};
 /// use async_trait::async_trait;
 /// use bytes::Bytes;
-/// use terrace_core::{Result, Swap, Swapping, Timestamp};
+/// use terrace_tier::{Result, Swap, Swapping, Timestamp};
 ///
 /// #[derive(Default)]
 /// struct Table(Mutex<HashMap<String, Bytes>>);
@@ -104,7 +104,7 @@ pub struct Swapping<S> {
 struct Shared<S> {
     swap: S,
     clock: Clock,
-    spaces: Spaces,
+    spaces: NamespaceRegistry,
 }
 
 impl<S: Swap> Swapping<S> {
@@ -115,7 +115,7 @@ impl<S: Swap> Swapping<S> {
 
     /// A cache tier over `swap` on this clock.
     pub fn with_clock(swap: S, clock: Clock) -> Self {
-        let shared = Shared { swap, clock, spaces: Spaces::default() };
+        let shared = Shared { swap, clock, spaces: NamespaceRegistry::default() };
         Self { shared: Arc::new(shared), records: false }
     }
 
@@ -149,7 +149,7 @@ impl<S: Swap> Backend for Swapping<S> {
         self.shared.swap.name()
     }
 
-    fn open(&self, space: &Space) -> Result<Arc<dyn Tier>> {
+    fn open(&self, space: &Namespace) -> Result<Arc<dyn Tier>> {
         if space.role == Role::Store && !self.records {
             let message = "this tier may forget, so it cannot be a store (see `Swapping::for_records`)";
             return Err(Error::config(message).at_tier(self.name()));
@@ -180,7 +180,7 @@ struct SwapTier<S> {
     /// What a clear reaches: that of all tenants, where it is no tenant's.
     cleared: String,
     role: Role,
-    claim: Claim,
+    claim: NamespaceGuard,
 }
 
 impl<S: Swap> fmt::Debug for SwapTier<S> {
@@ -194,6 +194,7 @@ impl<S: Swap> fmt::Debug for SwapTier<S> {
 #[async_trait]
 impl<S: Swap> Tier for SwapTier<S> {
     async fn apply(&self, key: &TierKey, op: Op) -> Result<Reply> {
+        op.ensure_known()?;
         let key = self.address(key);
         for attempt in 0..ATTEMPTS {
             pause_before(attempt).await;
@@ -262,9 +263,9 @@ async fn pause_before(attempt: u32) {
 
 /// `namespace//` without a tenant, `namespace/@tenant/` with one: no prefix of one is a prefix of
 /// another, since a slash within a name is escaped; `namespace/` is one of them all.
-fn prefix(space: &Space) -> String {
+fn prefix(space: &Namespace) -> String {
     let mut out = String::new();
-    push_escaped(&mut out, &space.namespace);
+    push_escaped(&mut out, &space.name);
     out.push('/');
     if let Some(tenant) = &space.tenant {
         out.push('@');

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use futures_util::{StreamExt, stream};
 
-use crate::{Error, ErrorKind, InvalidationLog, Op, Publish, Reply, Result, Role, TierKey, Waits};
+use crate::{Error, ErrorKind, InvalidationLog, LeaseWaiter, Namespace, Op, Publish, Reply, Result, TierKey};
 
 /// How consistent a cache is.
 #[non_exhaustive]
@@ -44,49 +44,36 @@ impl Level {
     }
 }
 
-/// What one cache asks of a backend: a namespace and the terms of its use.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Space {
-    /// The name of the cache; at most 128 bytes.
-    pub namespace: String,
-    /// The tenant, where the cache is built per tenant; at most 256 bytes.
-    pub tenant: Option<String>,
-    /// What the tier is to the cache.
-    pub role: Role,
-    /// How consistent the cache is.
-    pub level: Level,
-    /// The user's schema number of the value type.
-    pub schema: u32,
-    /// The fingerprint of the value type's shape.
-    pub shape: u64,
-    /// How long one request may take in this tier, queues and trips included.
-    pub budget: Duration,
-}
-
-impl Space {
-    /// The budget of a batch of `keys` keys: one more budget for every hundred.
-    pub fn budget_for(&self, keys: usize) -> Duration {
-        let hundreds = u32::try_from(keys / 100).unwrap_or(u32::MAX);
-        self.budget.saturating_mul(hundreds.saturating_add(1))
-    }
-}
-
 /// A server or file that caches share: made once, connected lazily.
 pub trait Backend: Send + Sync + 'static {
     /// The short name of its tiers in stats, logs and errors: `redis`, `postgres`.
     fn name(&self) -> &str;
 
-    /// The tier that serves `space`. No trip: a server that is away is a lost tier, not an error.
+    /// The tier that serves `namespace`. No trip: a server that is away is a lost tier, not an error.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] where the backend cannot take the role, [`ErrorKind::NamespaceInUse`]
     /// where another cache of this handle uses the namespace on other terms.
-    fn open(&self, space: &Space) -> Result<Arc<dyn Tier>>;
+    fn open(&self, namespace: &Namespace) -> Result<Arc<dyn Tier>>;
 
     /// Its invalidation log, for caches that have no tier in it: see
-    /// [`changes`](crate::Builder::changes). By default it has none.
+    /// [`changes`](crate::Builder::watch_origin). By default it has none.
     fn log(&self) -> Option<Arc<dyn InvalidationLog>> {
         None
+    }
+}
+
+impl<B: Backend + ?Sized> Backend for Arc<B> {
+    fn name(&self) -> &str {
+        (**self).name()
+    }
+
+    fn open(&self, namespace: &Namespace) -> Result<Arc<dyn Tier>> {
+        (**self).open(namespace)
+    }
+
+    fn log(&self) -> Option<Arc<dyn InvalidationLog>> {
+        (**self).log()
     }
 }
 
@@ -144,7 +131,7 @@ pub trait Tier: fmt::Debug + Send + Sync + 'static {
         self.ping().await
     }
 
-    /// Whether `apply` and `apply_many` keep the budget of their [`Space`] themselves; else the
+    /// Whether `apply` and `apply_many` keep the budget of their [`Namespace`] themselves; else the
     /// chain puts a timer around each call.
     fn keeps_budget(&self) -> bool {
         false
@@ -158,7 +145,7 @@ pub trait Tier: fmt::Debug + Send + Sync + 'static {
 
     /// Waiting for the leases that other processes hold here, where the tier can. By default it
     /// cannot: every process then loads for itself.
-    fn waits(&self) -> Option<&dyn Waits> {
+    fn lease_waiter(&self) -> Option<&dyn LeaseWaiter> {
         None
     }
 

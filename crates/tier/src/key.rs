@@ -1,6 +1,27 @@
-//! The digest under which remote tiers keep a key.
+//! A key as shared tiers see it, and the digest under which they keep it.
 
+use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
+
+/// A key as shared tiers see it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TierKey {
+    /// The encoded key: at most 4 KiB.
+    pub bytes: Bytes,
+    /// The digest of namespace, tenant and key: indexes and envelopes carry it.
+    pub digest: KeyDigest,
+}
+
+/// A key of a cache as other processes and servers know it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct KeyName {
+    /// The name of the cache.
+    pub namespace: String,
+    /// The tenant of the key, where the cache is built per tenant.
+    pub tenant: Option<String>,
+    /// The encoded key.
+    pub key: Bytes,
+}
 
 /// A key's address within all namespaces and tenants: 16 bytes.
 pub type KeyDigest = [u8; 16];

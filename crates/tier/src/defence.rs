@@ -1,11 +1,10 @@
-//! Defences that a test leaves out, to see that their absence is noticed.
+//! Defences: the rules that keep a cache's promises, each of which a simulation can leave out.
 //!
-//! A switch is of one thread: the simulation runs whole processes on its own. Nothing else may set
-//! one, and no switch lies on the path of a near hit.
+//! A checker is only believed if it fails where one rule is left out. That is possible in builds with
+//! `--cfg terrace_simulation` alone; in every other build [`enabled`] is the constant `true`, and the
+//! compiler removes the code that exists only to be wrong. No defence lies on the path of a near hit.
 
-use std::cell::Cell;
-
-/// A defence of the chain that no wrapper around a tier can take away.
+/// A rule of the chain or of the lease tracker that no wrapper around a tier can take away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Defence {
     /// A write detaches the flight of its key.
@@ -49,9 +48,9 @@ pub enum Defence {
     /// What the log tells of is dropped from near.
     Notice,
     /// What the log tells of detaches the flight of its key.
-    Hear,
+    NoticeDetaches,
     /// A write under way is told of a newer one by the log.
-    Told,
+    Notified,
     /// At level `Bounded` a tier's copy answers only if it is proven.
     Proof,
     /// Who joins a flight takes its answer only if it is proven for the joiner's own call.
@@ -59,7 +58,7 @@ pub enum Defence {
     /// Who joins a flight whose answer's life was over before the call does not take it.
     OverWhenAsked,
     /// Near over a shared tier is as new as the relay's marks say, not as the log that was heard.
-    Marks,
+    Watermarks,
     /// A mark proves the moment of the move before it, not its own.
     LastButOne,
     /// A mark that is told again moves nothing.
@@ -79,7 +78,7 @@ pub enum Defence {
     /// A wait ends with the load's deadline.
     WaitEnds,
     /// A server that does not answer is not waited at.
-    Trip,
+    TripTimeout,
     /// A lease that is awaited is looked at again and again.
     Looks,
     /// The lease of a plain read is waited for by nobody.
@@ -92,24 +91,42 @@ pub enum Defence {
     TooMany,
 }
 
-thread_local! {
-    static LEFT_OUT: Cell<Option<Defence>> = const { Cell::new(None) };
+/// Whether the rule holds: always.
+#[cfg(not(terrace_simulation))]
+#[inline(always)]
+pub const fn enabled(_defence: Defence) -> bool {
+    true
 }
 
-/// Runs `run` without a defence of the caches that run on this thread.
-pub fn without<R>(defence: Defence, run: impl FnOnce() -> R) -> R {
-    struct Back;
-    impl Drop for Back {
-        fn drop(&mut self) {
-            LEFT_OUT.set(None);
-        }
+#[cfg(terrace_simulation)]
+pub use switch::{enabled, without};
+
+/// The switch is local to a thread: a simulation runs all its processes on one.
+#[cfg(terrace_simulation)]
+mod switch {
+    use std::cell::Cell;
+
+    use super::Defence;
+
+    thread_local! {
+        static LEFT_OUT: Cell<Option<Defence>> = const { Cell::new(None) };
     }
-    LEFT_OUT.set(Some(defence));
-    let _back = Back;
-    run()
-}
 
-/// Whether a defence stands: outside of tests it does.
-pub(crate) fn stands(defence: Defence) -> bool {
-    LEFT_OUT.get() != Some(defence)
+    /// Whether the rule holds on this thread.
+    pub fn enabled(defence: Defence) -> bool {
+        LEFT_OUT.get() != Some(defence)
+    }
+
+    /// Runs `run` without one defence of the caches and trackers on this thread.
+    pub fn without<R>(defence: Defence, run: impl FnOnce() -> R) -> R {
+        struct Restore;
+        impl Drop for Restore {
+            fn drop(&mut self) {
+                LEFT_OUT.set(None);
+            }
+        }
+        LEFT_OUT.set(Some(defence));
+        let _restore = Restore;
+        run()
+    }
 }

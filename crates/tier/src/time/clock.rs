@@ -86,11 +86,11 @@ impl fmt::Debug for Clock {
 ///
 /// ```
 /// use std::time::Duration;
-/// use terrace_core::{Cache, Clock};
+/// use terrace_tier::{Cache, Clock};
 /// use terrace_tier_memory::Memory;
 ///
 /// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> terrace_core::Result<()> {
+/// # async fn main() -> terrace_tier::Result<()> {
 /// let hand = Clock::manual();
 /// let cache: Cache<u8, u8, Memory<u8, u8>> =
 ///     Cache::builder("tests").near(Memory::entries(10)).clock(&hand).build()?;

@@ -7,189 +7,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::{Cell, Deadlines, Epoch, State, Timestamp, Token, Version};
-
-/// What a tier is to its cache; its place in the chain says which.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Role {
-    /// Copies that expire and may be forgotten at any time.
-    Cache,
-    /// The records themselves.
-    Store,
-}
-
-/// What a tier gives back of a value that it keeps.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stored {
-    /// The version of the value.
-    pub version: Version,
-    /// When it was written and how long it lives.
-    pub deadlines: Deadlines,
-    /// The value's envelope; `None` for a negative entry.
-    pub body: Option<Bytes>,
-    /// The version of the relay's mark before whose move every change of the truth has reached this
-    /// copy (see [`Publish`](crate::Publish)). `None` from a tier that keeps no mark, from one that was
-    /// not opened at level `Bounded`, and where no mark was there.
-    pub certified: Option<Version>,
-}
-
-/// What a reader that missed must show to fill: the lease's token, and the version that the fill
-/// takes if this tier is the authority. In a store: no token, and the version observed (zero for
-/// a key never written).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Fence {
-    /// The lease; [`Token::NONE`] permits no fill of a cache tier.
-    pub token: Token,
-    /// The version issued with the lease, or observed in the store.
-    pub version: Version,
-}
-
-/// On what condition an authority takes a put.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Condition {
-    /// Whatever is there.
-    Always,
-    /// Only where there is no value.
-    Absent,
-    /// Only over the value of this version.
-    Version(Version),
-}
-
-/// How a put is ordered among the key's writes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Order {
-    /// This tier issues the version: it is the cache's authority.
-    Author(Condition),
-    /// The authority issued this version: only an older value is replaced; where there is none, a
-    /// tombstone is left, since a late put must not bring an old value back (anomaly 26). A lease
-    /// that was given when the tier knew of this version already stays.
-    Follow(Version),
-    /// No order, the last one wins: caches of level `Ttl`.
-    Open(Version),
-}
-
-/// One operation on one key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Op {
-    /// The value, or a miss that permits no fill.
-    Get,
-    /// The value, or a miss with a fence that permits one fill.
-    ///
-    /// The lease is a fence, not a lock: while one lives, every reader gets the same token, and
-    /// the first fill wins. Any write or invalidation kills it, but for news of a version that the
-    /// tier knew of when it gave it. Source: Nishtala et al., Scaling
-    /// Memcache at Facebook, NSDI 2013, section 3.2.1 (leases).
-    Lease {
-        /// The token to set where no lease lives.
-        token: Token,
-        /// How long the lease may live.
-        ttl: Duration,
-        /// Grant a lease over the value of this version too: the caller is about to replace it.
-        over: Option<Version>,
-        /// Set the token also where this one lives: its holder is known to be gone, and may fill no
-        /// more. [`Token::NONE`] replaces none.
-        instead: Token,
-    },
-    /// Keeps a loaded value, if nothing happened to the key since its fence was given.
-    Fill {
-        /// The fence that the miss gave.
-        fence: Fence,
-        /// The value's version, as the authority gave it.
-        version: Version,
-        /// Its deadlines.
-        deadlines: Deadlines,
-        /// Its envelope; `None` for a negative entry.
-        body: Option<Bytes>,
-    },
-    /// Writes a value.
-    Put {
-        /// How it is ordered.
-        order: Order,
-        /// Its deadlines.
-        deadlines: Deadlines,
-        /// Its envelope; `None` for a negative entry.
-        body: Option<Bytes>,
-        /// How long a tombstone lives, where one is left instead.
-        tombstone_ttl: Duration,
-    },
-    /// Drops the copy and kills the lease.
-    Invalidate {
-        /// Keep what is at least as new, a lease too; `None` drops whatever is there.
-        version: Option<Version>,
-        /// How long the tombstone lives.
-        tombstone_ttl: Duration,
-    },
-    /// Deletes as the authority: leaves a tombstone of a version issued here.
-    Remove {
-        /// How long the tombstone lives.
-        tombstone_ttl: Duration,
-    },
-    /// Gives a value other deadlines.
-    Expire {
-        /// The new deadlines.
-        deadlines: Deadlines,
-    },
-}
-
-impl Op {
-    /// Its name, as in errors and events: `get`, `lease`, `fill`, ...
-    pub const fn name(&self) -> &'static str {
-        match self {
-            Self::Get => "get",
-            Self::Lease { .. } => "lease",
-            Self::Fill { .. } => "fill",
-            Self::Put { .. } => "put",
-            Self::Invalidate { .. } => "invalidate",
-            Self::Remove { .. } => "remove",
-            Self::Expire { .. } => "expire",
-        }
-    }
-}
-
-/// The answer to one [`Op`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Reply {
-    /// `Get`, `Lease`: a live value or negative entry.
-    Hit(Stored),
-    /// `Get`, `Lease`: none; the fence is [`Fence::default`] for `Get`.
-    Miss(Fence),
-    /// `Fill`, `Put`: kept, with this version.
-    Kept(Version),
-    /// `Fill`, `Put`: not kept. A store tells the record that won, where there is one; a cache
-    /// tier may leave it out.
-    Refused(Option<Stored>),
-    /// `Invalidate`, `Remove`, `Expire`: done.
-    Done {
-        /// Whether a live value was there to be changed.
-        existed: bool,
-        /// The version of the tombstone or of the value that stayed.
-        version: Version,
-    },
-}
-
-/// The tier's own view at the moment of an operation.
-#[derive(Clone, Copy, Debug)]
-pub struct Moment {
-    /// What the tier is to its cache.
-    pub role: Role,
-    /// The tier's clock, in milliseconds, for deadlines.
-    pub now: Timestamp,
-    /// The tier's clock, in microseconds, for versions.
-    pub micros: u64,
-    /// The current epoch of the namespace; stores keep it at one value.
-    pub epoch: Epoch,
-}
-
-/// What to do with the cell.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Change {
-    /// Leave it.
-    Keep,
-    /// Write this one.
-    Write(Cell),
-}
+use crate::{
+    Cell, Change, Condition, Deadlines, Fence, Moment, Op, Order, Reply, Role, State, Stored, Token, Version,
+};
 
 /// What `op` does to `cell` at `moment`, and its answer. Pure: the caller makes it atomic.
+///
+/// It knows every operation of its own version of this crate. A tier that runs it calls
+/// [`Op::ensure_known`] first.
 ///
 /// # Cost
 /// No allocation but the clone of a cell, whose envelope is shared.
@@ -197,14 +22,14 @@ pub enum Change {
 /// ```
 /// use std::time::Duration;
 /// use bytes::Bytes;
-/// use terrace_core::{Change, Deadlines, Epoch, Moment, Op, Reply, Role, Timestamp, Token, transition};
+/// use terrace_tier::{Change, Deadlines, Epoch, Moment, Op, Reply, Role, Timestamp, Token, transition};
 ///
 /// let now = Timestamp::from_millis(1_700_000_000_000);
 /// let moment = Moment { role: Role::Cache, now, micros: now.as_millis() * 1000, epoch: Epoch::from_u64(1) };
 /// let minute = Duration::from_secs(60);
 ///
 /// // A miss leaves a lease ...
-/// let lease = Op::Lease { token: Token::from_u64(7), ttl: minute, over: None, instead: Token::NONE };
+/// let lease = Op::Lease { token: Token::from_u64(7), ttl: minute, over: None, replaces: Token::NONE };
 /// let (Change::Write(leased), Reply::Miss(fence)) = transition(None, &lease, &moment) else { panic!() };
 /// let fill = Op::Fill {
 ///     fence,
@@ -220,7 +45,7 @@ pub fn transition(cell: Option<&Cell>, op: &Op, moment: &Moment) -> (Change, Rep
     let key = Key { cell, moment };
     match op {
         Op::Get => (Change::Keep, key.hit().map_or(Reply::Miss(Fence::default()), Reply::Hit)),
-        Op::Lease { token, ttl, over, instead } => key.lease(*token, *ttl, *over, *instead),
+        Op::Lease { token, ttl, over, replaces } => key.lease(*token, *ttl, *over, *replaces),
         Op::Fill { fence, version, deadlines, body } => key.fill(*fence, *version, *deadlines, body),
         Op::Put { order, deadlines, body, tombstone_ttl } => {
             key.put(*order, *deadlines, body, *tombstone_ttl)
@@ -232,6 +57,8 @@ pub fn transition(cell: Option<&Cell>, op: &Op, moment: &Moment) -> (Change, Rep
             (Change::Write(key.tombstone(version, *tombstone_ttl)), done)
         }
         Op::Expire { deadlines } => key.expire(*deadlines),
+        // `Op::ensure_known` has refused it.
+        Op::Unknown => (Change::Keep, Reply::Refused(None)),
     }
 }
 
@@ -266,7 +93,7 @@ impl<'a> Key<'a> {
             version: cell.version,
             deadlines: cell.deadlines,
             body: (cell.state == State::Value).then(|| cell.bytes.clone()),
-            certified: None,
+            watermark: None,
         })
     }
 
@@ -291,7 +118,7 @@ impl<'a> Key<'a> {
         self.bare(State::Tombstone, version, Token::NONE, ttl)
     }
 
-    fn lease(&self, token: Token, ttl: Duration, over: Option<Version>, instead: Token) -> (Change, Reply) {
+    fn lease(&self, token: Token, ttl: Duration, over: Option<Version>, replaces: Token) -> (Change, Reply) {
         if let Some(hit) = self.hit().filter(|hit| over != Some(hit.version)) {
             return (Change::Keep, Reply::Hit(hit));
         }
@@ -303,7 +130,7 @@ impl<'a> Key<'a> {
             Some(cell) if matches!(cell.state, State::Value | State::Negative | State::Lease) => cell.clone(),
             _ => self.bare(State::Lease, self.floor(), token, ttl),
         };
-        if cell.token == Token::NONE || cell.token == instead {
+        if cell.token == Token::NONE || cell.token == replaces {
             cell.token = token;
         }
         let prolonged = Deadlines::ttl(self.moment.now, ttl);
@@ -352,7 +179,7 @@ impl<'a> Key<'a> {
         let version = match order {
             Order::Author(condition) if self.permits(condition) => self.floor().next(self.moment.micros),
             Order::Author(_) => return (Change::Keep, Reply::Refused(self.hit())),
-            Order::Open(version) => version,
+            Order::Unfenced(version) => version,
             Order::Follow(version) => match self.entry() {
                 Some(cell) if cell.version < version => version,
                 Some(_) => return (Change::Keep, Reply::Refused(self.hit())),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::{super::Awaited, table::Table};
+use super::{super::LeaseRef, table::Table};
 use crate::Token;
 
 /// How often a holder shows a sign of life; a load that is over before costs no trip.
@@ -16,7 +16,7 @@ const MOST: usize = 10_000;
 pub(super) struct HeldLeases<P>(Mutex<Table<Held<P>>>);
 
 struct Held<P> {
-    lease: Awaited<P>,
+    lease: LeaseRef<P>,
     /// Of the grant, then of the last sign.
     signed_at: Instant,
 }
@@ -27,7 +27,7 @@ impl<P: Clone> HeldLeases<P> {
     }
 
     /// Adds a lease; `task` shows signs of life for as long as there are any.
-    pub(super) fn add<F>(&self, lease: &Awaited<P>, task: impl FnOnce() -> F)
+    pub(super) fn add<F>(&self, lease: &LeaseRef<P>, task: impl FnOnce() -> F)
     where
         F: Future<Output = ()> + Send + 'static,
     {
@@ -43,7 +43,7 @@ impl<P: Clone> HeldLeases<P> {
     }
 
     /// The leases whose sign of life is due; `None` once nothing is held, and the task is to end.
-    pub(super) fn unsigned(&self) -> Option<Vec<Awaited<P>>> {
+    pub(super) fn unsigned(&self) -> Option<Vec<LeaseRef<P>>> {
         let now = Instant::now();
         let mut held = self.0.lock();
         if held.entries.is_empty() {
@@ -54,7 +54,7 @@ impl<P: Clone> HeldLeases<P> {
         Some(due.map(|held| held.lease.clone()).collect())
     }
 
-    pub(super) fn signed(&self, leases: &[Awaited<P>], at: Instant) {
+    pub(super) fn signed(&self, leases: &[LeaseRef<P>], at: Instant) {
         let mut held = self.0.lock();
         for lease in leases {
             if let Some(held) = held.entries.get_mut(&lease.token) {

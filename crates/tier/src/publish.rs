@@ -10,9 +10,9 @@ use crate::{Condition, Reply, Result, TierKey, Version};
 /// One step of a relay in one tier.
 ///
 /// The *mark* is a cell of the namespace `terrace.relay` whose key is the cache's namespace and whose
-/// value is a [`Mark`](crate::Mark). Its `certified` is the version that the mark
+/// value is a [`Watermark`](crate::Watermark). Its `watermark` is the version that the mark
 /// had before the relay read the changes that this step drops. So a mark says: all that the truth had
-/// committed before the mark moved to the version `certified` has been dropped here. It is lost and
+/// committed before the mark moved to the version `watermark` has been dropped here. It is lost and
 /// goes back in time together with the copies, whatever the server's clock says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Publication {
@@ -23,7 +23,7 @@ pub struct Publication {
     /// The mark's new value.
     pub body: Bytes,
     /// The copies to drop, of the tier's own namespace.
-    pub drops: Vec<Dropped>,
+    pub drops: Vec<Invalidation>,
     /// Whose copies are all to be dropped; `None` for those of all tenants.
     pub clears: Vec<Option<String>>,
     /// How long tombstones live.
@@ -38,7 +38,7 @@ impl Publication {
 
 /// One copy to drop.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Dropped {
+pub struct Invalidation {
     /// Whose, where the cache is built per tenant.
     pub tenant: Option<String>,
     /// Its key.

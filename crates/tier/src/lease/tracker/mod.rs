@@ -18,10 +18,10 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout},
 };
 
-use super::{Awaited, Ended, Hold, Leases, Pace};
+use super::{LeaseEnd, LeaseGuard, LeaseRef, Leases, PollInterval};
 use crate::{
     Error, ErrorKind, Result, Token,
-    switch::{Defence, stands},
+    defence::{Defence, enabled},
 };
 use awaited::AwaitedLeases;
 use held::HeldLeases;
@@ -35,14 +35,14 @@ const TRIP: Duration = Duration::from_secs(1);
 
 /// What this process holds and waits for at one server, of which it asks three batched calls. A
 /// clone is the same inbox; a backend handle has one, and its tiers answer
-/// [`Waits`](super::Waits) by it.
+/// [`LeaseWaiter`](super::LeaseWaiter) by it.
 ///
 /// # Cost
 /// Nothing while nothing is held or awaited; then a task for each of the two.
 ///
 /// ```
 /// use std::time::Duration;
-/// use terrace_core::{Result, Token, waiting::{Awaited, Ended, Inbox, Leases, Pace, Sight}};
+/// use terrace_tier::{Result, Token, lease::{LeaseRef, LeaseEnd, LeaseTracker, Leases, PollInterval, LeaseStatus}};
 ///
 /// /// A server that has forgotten every lease.
 /// struct Forgetful;
@@ -50,28 +50,28 @@ const TRIP: Duration = Duration::from_secs(1);
 /// impl Leases for Forgetful {
 ///     type Place = String;
 ///
-///     async fn look(&self, leases: &[Awaited<String>]) -> Result<Vec<Sight>> {
-///         Ok(vec![Sight::Changed; leases.len()])
+///     async fn look(&self, leases: &[LeaseRef<String>]) -> Result<Vec<LeaseStatus>> {
+///         Ok(vec![LeaseStatus::Changed; leases.len()])
 ///     }
 ///
-///     async fn sign(&self, _leases: &[Awaited<String>], _life: Duration) -> Result<()> {
+///     async fn sign(&self, _leases: &[LeaseRef<String>], _life: Duration) -> Result<()> {
 ///         Ok(())
 ///     }
 ///
-///     async fn give_back(&self, _lease: &Awaited<String>) -> Result<()> {
+///     async fn give_back(&self, _lease: &LeaseRef<String>) -> Result<()> {
 ///         Ok(())
 ///     }
 /// }
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() {
-/// let pace = Pace { shortest: Duration::from_millis(10), longest: Duration::from_millis(100) };
-/// let inbox = Inbox::new(Forgetful, pace);
-/// let lease = Awaited { place: "users:7".to_owned(), token: Token::of_loader() };
-/// assert_eq!(inbox.wait(lease).await.unwrap(), Ended::Changed);
+/// let pace = PollInterval { shortest: Duration::from_millis(10), longest: Duration::from_millis(100) };
+/// let inbox = LeaseTracker::new(Forgetful, pace);
+/// let lease = LeaseRef { place: "users:7".to_owned(), token: Token::of_loader() };
+/// assert_eq!(inbox.wait(lease).await.unwrap(), LeaseEnd::Changed);
 /// # }
 /// ```
-pub struct Inbox<L: Leases>(Arc<Shared<L>>);
+pub struct LeaseTracker<L: Leases>(Arc<Shared<L>>);
 
 struct Shared<L: Leases> {
     leases: L,
@@ -82,31 +82,31 @@ struct Shared<L: Leases> {
 }
 
 impl<L: Leases> Shared<L> {
-    fn new(leases: L, pace: Pace) -> Self {
+    fn new(leases: L, pace: PollInterval) -> Self {
         let (held, awaited) = (HeldLeases::new(), AwaitedLeases::new(pace, LIFE));
         Self { leases, held, awaited, news: Notify::new() }
     }
 }
 
-impl<L: Leases> Inbox<L> {
+impl<L: Leases> LeaseTracker<L> {
     /// An inbox at the server of `leases`. No task runs before it is used.
-    pub fn new(leases: L, pace: Pace) -> Self {
+    pub fn new(leases: L, pace: PollInterval) -> Self {
         Self(Arc::new(Shared::new(leases, pace)))
     }
 
     /// An inbox whose server is told of it: `leases` may pass on to it what it hears.
-    pub fn hearing(leases: impl FnOnce(Herald<L>) -> L, pace: Pace) -> Self {
-        Self(Arc::new_cyclic(|shared| Shared::new(leases(Herald(Weak::clone(shared))), pace)))
+    pub fn hearing(leases: impl FnOnce(LeaseNotifier<L>) -> L, pace: PollInterval) -> Self {
+        Self(Arc::new_cyclic(|shared| Shared::new(leases(LeaseNotifier(Weak::clone(shared))), pace)))
     }
 
-    /// [`Waits::hold`](super::Waits::hold) of the lease.
-    pub fn hold(&self, lease: Awaited<L::Place>) -> Hold {
+    /// [`LeaseWaiter::hold`](super::LeaseWaiter::hold) of the lease.
+    pub fn hold(&self, lease: LeaseRef<L::Place>) -> LeaseGuard {
         self.0.held.add(&lease, || show_life(Arc::clone(&self.0)));
         let inbox = Arc::clone(&self.0);
-        Hold::new(move |settled| {
+        LeaseGuard::new(move |settled| {
             inbox.held.remove(lease.token);
             // A runtime that shuts down gives nothing back: its leases fall silent.
-            let kept = settled || !stands(Defence::GiveBack);
+            let kept = settled || !enabled(Defence::GiveBack);
             if let (false, Ok(runtime)) = (kept, Handle::try_current()) {
                 runtime.spawn(async move {
                     if let Err(error) = trip(inbox.leases.give_back(&lease)).await {
@@ -117,8 +117,8 @@ impl<L: Leases> Inbox<L> {
         })
     }
 
-    /// [`Waits::wait`](super::Waits::wait) for the lease.
-    pub fn wait(&self, lease: Awaited<L::Place>) -> BoxFuture<'static, Result<Ended>> {
+    /// [`LeaseWaiter::wait`](super::LeaseWaiter::wait) for the lease.
+    pub fn wait(&self, lease: LeaseRef<L::Place>) -> BoxFuture<'static, Result<LeaseEnd>> {
         let inbox = Arc::clone(&self.0);
         async move {
             let (sender, receiver) = oneshot::channel();
@@ -130,18 +130,18 @@ impl<L: Leases> Inbox<L> {
     }
 }
 
-impl<L: Leases> Clone for Inbox<L> {
+impl<L: Leases> Clone for LeaseTracker<L> {
     fn clone(&self) -> Self {
         Self(Arc::clone(&self.0))
     }
 }
 
 /// Brings an inbox what its server announces, for as long as the inbox is there.
-pub struct Herald<L: Leases>(Weak<Shared<L>>);
+pub struct LeaseNotifier<L: Leases>(Weak<Shared<L>>);
 
-impl<L: Leases> Herald<L> {
+impl<L: Leases> LeaseNotifier<L> {
     /// Tells those who wait for the lease that it has ended. A wrong word costs them one look.
-    pub fn tell(&self, token: Token, ended: Ended) {
+    pub fn tell(&self, token: Token, ended: LeaseEnd) {
         if let Some(inbox) = self.0.upgrade() {
             inbox.awaited.tell(token, ended);
         }
@@ -160,7 +160,7 @@ impl<L: Leases> Herald<L> {
     }
 }
 
-impl<L: Leases> Clone for Herald<L> {
+impl<L: Leases> Clone for LeaseNotifier<L> {
     fn clone(&self) -> Self {
         Self(Weak::clone(&self.0))
     }
@@ -185,7 +185,7 @@ async fn look_after<L: Leases>(inbox: Arc<Shared<L>>) {
 /// Shows signs of life for the held leases until there are none.
 async fn show_life<L: Leases>(inbox: Arc<Shared<L>>) {
     while let Some(due) = inbox.held.unsigned() {
-        if !due.is_empty() && stands(Defence::Signs) {
+        if !due.is_empty() && enabled(Defence::Signs) {
             let asked_at = Instant::now();
             match trip(inbox.leases.sign(&due, LIFE)).await {
                 Ok(()) => inbox.held.signed(&due, asked_at),
@@ -197,7 +197,7 @@ async fn show_life<L: Leases>(inbox: Arc<Shared<L>>) {
 }
 
 async fn trip<T>(call: impl Future<Output = Result<T>>) -> Result<T> {
-    if !stands(Defence::Trip) {
+    if !enabled(Defence::TripTimeout) {
         return call.await;
     }
     timeout(TRIP, call).await.unwrap_or_else(|_| Err(Error::timeout(TRIP)))

@@ -1,7 +1,7 @@
 use super::*;
 
 const BUDGET: Duration = Duration::from_millis(50);
-const LIMITS: GateLimits = GateLimits { direct: 2, batch: 8, drains: 2, queue: 100, budget: BUDGET };
+const LIMITS: BatchLimits = BatchLimits { direct: 2, batch: 8, workers: 2, queue: 100, budget: BUDGET };
 
 /// Answers each request with itself after `delay`, and keeps what it was asked.
 struct Echo {
@@ -13,7 +13,7 @@ const PANIC: u32 = 1_000;
 const FAIL: u32 = 2_000;
 const SHORT: u32 = 3_000;
 
-impl Trip for Echo {
+impl BatchCall for Echo {
     type Request = u32;
     type Reply = u32;
 
@@ -34,11 +34,11 @@ impl Trip for Echo {
     }
 }
 
-fn gate(delay_ms: u64, limits: GateLimits) -> Gate<Echo> {
-    Gate::new(Echo { delay: Duration::from_millis(delay_ms), asked: Mutex::new(Vec::new()) }, limits)
+fn gate(delay_ms: u64, limits: BatchLimits) -> Batcher<Echo> {
+    Batcher::new(Echo { delay: Duration::from_millis(delay_ms), asked: Mutex::new(Vec::new()) }, limits)
 }
 
-fn start(gate: &Gate<Echo>, requests: impl IntoIterator<Item = u32>) -> Vec<Task> {
+fn start(gate: &Batcher<Echo>, requests: impl IntoIterator<Item = u32>) -> Vec<Task> {
     let spawn = |request| {
         let gate = gate.clone();
         tokio::spawn(async move { gate.call(request).await })
@@ -56,7 +56,7 @@ async fn end(tasks: Vec<Task>) -> Vec<Result<u32, ErrorKind>> {
     answers
 }
 
-fn batches(gate: &Gate<Echo>) -> Vec<usize> {
+fn batches(gate: &Batcher<Echo>) -> Vec<usize> {
     gate.trip().asked.lock().iter().map(Vec::len).collect()
 }
 
@@ -87,14 +87,14 @@ async fn a_gate_at_rest_goes_back_to_direct_calls() {
 
 #[tokio::test(start_paused = true)]
 async fn a_full_queue_refuses_at_once() {
-    let gate = gate(5, GateLimits { queue: 3, ..LIMITS });
+    let gate = gate(5, BatchLimits { queue: 3, ..LIMITS });
     let answers = end(start(&gate, 0..6)).await;
     assert_eq!(answers, [Ok(0), Ok(1), Ok(2), Ok(3), Ok(4), Err(ErrorKind::Busy)]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_budget_counts_the_time_in_the_queue() {
-    let gate = gate(40, GateLimits { direct: 0, batch: 1, ..LIMITS });
+    let gate = gate(40, BatchLimits { direct: 0, batch: 1, ..LIMITS });
     let started = Instant::now();
     let answers = end(start(&gate, 0..6)).await;
     let timeout = Err(ErrorKind::Timeout);
@@ -104,7 +104,7 @@ async fn the_budget_counts_the_time_in_the_queue() {
 
 #[tokio::test(start_paused = true)]
 async fn a_late_caller_of_a_batch_leaves_the_others_their_time() {
-    let gate = gate(60, GateLimits { direct: 0, batch: 2, ..LIMITS });
+    let gate = gate(60, BatchLimits { direct: 0, batch: 2, ..LIMITS });
     // Two batches that nobody survives keep both drains away for 50 ms.
     let blocked = start(&gate, 0..4);
     tokio::time::sleep(Duration::from_millis(1)).await;
@@ -129,20 +129,20 @@ async fn a_direct_call_keeps_the_budget() {
 
 #[tokio::test(start_paused = true)]
 async fn an_error_of_the_batch_reaches_every_caller() {
-    let gate = gate(5, GateLimits { direct: 0, ..LIMITS });
+    let gate = gate(5, BatchLimits { direct: 0, ..LIMITS });
     let answers = end(start(&gate, [1, FAIL, 3])).await;
     assert_eq!(answers, vec![Err(ErrorKind::Unavailable); 3]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_reply_that_is_missing_is_a_typed_error() {
-    let gate = gate(5, GateLimits { direct: 0, ..LIMITS });
+    let gate = gate(5, BatchLimits { direct: 0, ..LIMITS });
     assert_eq!(end(start(&gate, [1, SHORT])).await, [Ok(1), Err(ErrorKind::Backend)]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_panicking_drain_leaves_nobody_waiting() {
-    let gate = gate(5, GateLimits { direct: 0, batch: 1, ..LIMITS });
+    let gate = gate(5, BatchLimits { direct: 0, batch: 1, ..LIMITS });
     let answers = end(start(&gate, vec![PANIC; 6])).await;
     assert_eq!(answers, vec![Err(ErrorKind::Backend); 6]);
     assert_eq!(gate.call(9).await.unwrap(), 9, "the gate works on");
@@ -150,7 +150,7 @@ async fn a_panicking_drain_leaves_nobody_waiting() {
 
 #[tokio::test(start_paused = true)]
 async fn cancelled_callers_are_not_sent_and_free_their_places() {
-    let gate = gate(5, GateLimits { batch: 4, ..LIMITS });
+    let gate = gate(5, BatchLimits { batch: 4, ..LIMITS });
     let tasks = start(&gate, 0..20);
     tokio::task::yield_now().await;
     tasks.iter().skip(2).for_each(tokio::task::JoinHandle::abort);
@@ -168,12 +168,12 @@ async fn cancelled_callers_are_not_sent_and_free_their_places() {
 fn a_runtime_that_ends_leaves_nobody_waiting() {
     let build = || tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build();
     let (doomed, other) = (build().unwrap(), build().unwrap());
-    let limits = GateLimits { direct: 0, batch: 1, budget: Duration::from_secs(60), ..LIMITS };
+    let limits = BatchLimits { direct: 0, batch: 1, budget: Duration::from_secs(60), ..LIMITS };
     let gate = gate(20_000, limits);
     let waiting = || gate.0.queue.lock().waiting.len();
     // Both drains run on the runtime that ends; a caller of the other one waits for them.
     let _lost = doomed.block_on(async { start(&gate, 0..2) });
-    while batches(&gate).len() < LIMITS.drains {
+    while batches(&gate).len() < LIMITS.workers {
         std::thread::yield_now();
     }
     let left = other.block_on(async { start(&gate, 5..6) });
@@ -182,5 +182,5 @@ fn a_runtime_that_ends_leaves_nobody_waiting() {
     }
     doomed.shutdown_background();
     assert_eq!(other.block_on(end(left)), [Err(ErrorKind::Backend)]);
-    assert_eq!(gate.0.queue.lock().drains, 0);
+    assert_eq!(gate.0.queue.lock().workers, 0);
 }

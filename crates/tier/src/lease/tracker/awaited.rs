@@ -6,12 +6,12 @@ use parking_lot::Mutex;
 use tokio::{sync::oneshot, time::Instant};
 
 use super::{
-    super::{Awaited, Ended, Pace, Sight},
+    super::{LeaseEnd, LeaseRef, LeaseStatus, PollInterval},
     table::Table,
 };
 use crate::{
     Error, ErrorKind, Result, Token,
-    switch::{Defence, stands},
+    defence::{Defence, enabled},
 };
 
 /// Leases that one process waits for; beyond, its loads do not wait.
@@ -22,28 +22,28 @@ const NEVER: Duration = Duration::from_secs(86_400);
 
 pub(super) struct AwaitedLeases<P> {
     table: Mutex<Table<Waiting<P>>>,
-    pace: Pace,
+    pace: PollInterval,
     /// How long a holder counts as alive without a sign.
     life: Duration,
 }
 
 struct Waiting<P> {
-    lease: Awaited<P>,
+    lease: LeaseRef<P>,
     since: Instant,
     next_look: Instant,
-    waiters: Vec<oneshot::Sender<Result<Ended>>>,
+    waiters: Vec<oneshot::Sender<Result<LeaseEnd>>>,
 }
 
 impl<P: Clone> AwaitedLeases<P> {
-    pub(super) fn new(pace: Pace, life: Duration) -> Self {
+    pub(super) fn new(pace: PollInterval, life: Duration) -> Self {
         Self { table: Mutex::default(), pace, life }
     }
 
     /// Adds one who waits; `task` looks after the leases for as long as there are any.
     pub(super) fn add<F>(
         &self,
-        lease: Awaited<P>,
-        waiter: oneshot::Sender<Result<Ended>>,
+        lease: LeaseRef<P>,
+        waiter: oneshot::Sender<Result<LeaseEnd>>,
         task: impl FnOnce() -> F,
     ) -> Result<()>
     where
@@ -66,7 +66,7 @@ impl<P: Clone> AwaitedLeases<P> {
 
     /// The leases to look at now, and when the next is due; `None` once nobody waits, and the task is
     /// to end.
-    pub(super) fn due(&self) -> Option<(Vec<Awaited<P>>, Instant)> {
+    pub(super) fn due(&self) -> Option<(Vec<LeaseRef<P>>, Instant)> {
         let now = Instant::now();
         let mut awaited = self.table.lock();
         awaited.entries.retain(|_, waiting| waiting.waiters.iter().any(|waiter| !waiter.is_closed()));
@@ -79,7 +79,7 @@ impl<P: Clone> AwaitedLeases<P> {
         let mut due = Vec::new();
         for waiting in awaited.entries.values_mut().filter(|waiting| waiting.next_look <= soon) {
             let pause = ((now - waiting.since) / 4).clamp(self.pace.shortest, self.pace.longest);
-            waiting.next_look = now + if stands(Defence::Looks) { pause } else { NEVER };
+            waiting.next_look = now + if enabled(Defence::Looks) { pause } else { NEVER };
             due.push(waiting.lease.clone());
         }
         let next = awaited.entries.values().map(|waiting| waiting.next_look).min();
@@ -87,7 +87,7 @@ impl<P: Clone> AwaitedLeases<P> {
     }
 
     /// What the looks of `asked_at` mean to those who wait.
-    pub(super) fn seen(&self, due: &[Awaited<P>], sights: Result<Vec<Sight>>, asked_at: Instant) {
+    pub(super) fn seen(&self, due: &[LeaseRef<P>], sights: Result<Vec<LeaseStatus>>, asked_at: Instant) {
         let mut told = Vec::new();
         let mut awaited = self.table.lock();
         for (at, lease) in due.iter().enumerate() {
@@ -95,12 +95,12 @@ impl<P: Clone> AwaitedLeases<P> {
             let ended = match &sights {
                 Err(error) => Err(error.clone()),
                 Ok(sights) => match sights.get(at) {
-                    Some(Sight::Changed) => Ok(Ended::Changed),
-                    Some(Sight::Free) => Ok(Ended::Free),
-                    Some(Sight::Silent)
-                        if asked_at - waiting.since >= self.life && stands(Defence::Silence) =>
+                    Some(LeaseStatus::Changed) => Ok(LeaseEnd::Changed),
+                    Some(LeaseStatus::Free) => Ok(LeaseEnd::Free),
+                    Some(LeaseStatus::Silent)
+                        if asked_at - waiting.since >= self.life && enabled(Defence::Silence) =>
                     {
-                        Ok(Ended::Free)
+                        Ok(LeaseEnd::Free)
                     }
                     Some(_) => continue,
                     None => Err(Error::new(ErrorKind::Backend, "the server left out a lease")),
@@ -113,7 +113,7 @@ impl<P: Clone> AwaitedLeases<P> {
     }
 
     /// Tells those who wait for the lease that it has ended.
-    pub(super) fn tell(&self, token: Token, ended: Ended) {
+    pub(super) fn tell(&self, token: Token, ended: LeaseEnd) {
         let told = self.table.lock().entries.remove(&token);
         if let Some(waiting) = told {
             waiting.tell(&Ok(ended));
@@ -132,7 +132,7 @@ impl<P: Clone> AwaitedLeases<P> {
 }
 
 impl<P> Waiting<P> {
-    fn tell(self, ended: &Result<Ended>) {
+    fn tell(self, ended: &Result<LeaseEnd>) {
         for waiter in self.waiters {
             // Whoever went away needs no word.
             let _ = waiter.send(ended.clone());

@@ -13,6 +13,7 @@ use crate::{Result, Version};
 
 /// What the log says has happened in a namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Notice {
     /// A key was written, invalidated or removed.
     Key {
@@ -43,7 +44,7 @@ pub trait Follower: Send + Sync + 'static {
     /// All that had happened before `at` was told. `at` is when the request was *sent* whose answer
     /// shows it, less what the server says its news were late by: never when the answer came, or a
     /// process that was paused in between would trust the past.
-    fn heard(&self, at: Instant);
+    fn heartbeat(&self, at: Instant);
 }
 
 /// A backend that tells its processes of every change made through it, by whichever process.
@@ -54,7 +55,7 @@ pub trait Follower: Send + Sync + 'static {
 /// was refused for its condition is not, nor are the fills of a cache tier. Level `Ttl` has no log.
 pub trait InvalidationLog: Send + Sync {
     /// Tells `follower` of the namespace's changes, of all tenants, until it is dropped. It is told
-    /// [`Notice::Lost`] once before the first [`heard`](Follower::heard): what near kept before the
+    /// [`Notice::Lost`] once before the first [`heard`](Follower::heartbeat): what near kept before the
     /// log was followed is not proven.
     ///
     /// It need not be told of a change without a version that was made through this very tier: its
@@ -89,12 +90,12 @@ pub trait Replay: Send + Sync + 'static {
 /// When a log's question was sent, on both clocks: the one does not stand still while a process is
 /// stopped, the other not while the machine sleeps.
 #[derive(Clone, Copy, Debug)]
-pub struct Sent {
+pub struct SentAt {
     at: Instant,
     wall: SystemTime,
 }
 
-impl Sent {
+impl SentAt {
     /// Now: to be taken before the question goes out.
     pub fn now() -> Self {
         Self { at: Instant::now(), wall: SystemTime::now() }
@@ -107,7 +108,7 @@ impl Sent {
 
     /// What a [`Follower`] is to be told of an answer that has just come: the older of what the two
     /// clocks say.
-    pub fn heard_at(&self) -> Instant {
+    pub fn heartbeat_at(&self) -> Instant {
         let now = Instant::now();
         let age = self.wall.elapsed().unwrap_or_default().max(now - self.at);
         now.checked_sub(age).unwrap_or(self.at)

@@ -1,11 +1,20 @@
 //! What a shared tier keeps for one key.
 
+mod op;
+mod transition;
+mod version;
+
+pub use op::{Change, Condition, Fence, Moment, Op, Order, Reply, Role, Stored};
+pub use transition::transition;
+pub use version::{Epoch, Token, Version};
+
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-use crate::{Deadlines, Epoch, Timestamp, Token, Version};
+use crate::{Deadlines, Timestamp};
 
 /// What a cell stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum State {
     /// A value; `bytes` holds its envelope.
     Value,

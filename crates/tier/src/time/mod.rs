@@ -1,5 +1,9 @@
 //! Points in time and the deadlines that travel with an entry.
 
+mod clock;
+
+pub use clock::{Clock, ManualClock};
+
 use std::time::Duration;
 
 /// A point in time: milliseconds since the Unix epoch, on the host's clock.

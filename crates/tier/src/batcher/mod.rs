@@ -19,8 +19,8 @@ use tokio::{
 
 use crate::{Error, ErrorKind, Result};
 
-/// What a [`Gate`] sends: one request alone, or many in one round trip.
-pub trait Trip: Send + Sync + 'static {
+/// What a [`Batcher`] sends: one request alone, or many in one round trip.
+pub trait BatchCall: Send + Sync + 'static {
     /// What a caller asks.
     type Request: Send + 'static;
     /// The raw answer; each caller decodes its own, in its own task.
@@ -33,16 +33,16 @@ pub trait Trip: Send + Sync + 'static {
     fn many(&self, requests: Vec<Self::Request>) -> impl Future<Output = Result<Vec<Self::Reply>>> + Send;
 }
 
-/// The bounds of a [`Gate`].
+/// The bounds of a [`Batcher`].
 #[derive(Clone, Copy, Debug)]
-pub struct GateLimits {
+pub struct BatchLimits {
     /// So many calls go out alone at a time; beyond, and until the queue is empty again, they share.
     pub direct: usize,
     /// The most requests of one batch.
     pub batch: usize,
     /// So many batches travel at a time: two, and one fills while the other is under way; more, where
     /// the server takes them one behind the other on one connection.
-    pub drains: usize,
+    pub workers: usize,
     /// The most requests in the queue; beyond, a call is [`ErrorKind::Busy`].
     pub queue: usize,
     /// How long one call may take, its time in the queue included.
@@ -60,7 +60,7 @@ pub struct GateLimits {
 /// # Errors
 /// [`ErrorKind::Timeout`] after the budget, [`ErrorKind::Busy`] at the queue's bound,
 /// [`ErrorKind::Backend`] where a drain panicked or was dropped with its runtime, and whatever the
-/// [`Trip`] answers.
+/// [`BatchCall`] answers.
 ///
 /// # Cost
 /// A call alone: two atomic additions, one timer and one allocation. A queued call: one short lock and one
@@ -68,12 +68,12 @@ pub struct GateLimits {
 ///
 /// ```
 /// use std::time::Duration;
-/// use terrace_core::{Gate, GateLimits, Result, Trip};
+/// use terrace_tier::{Batcher, BatchLimits, Result, BatchCall};
 ///
 /// /// A server that doubles numbers.
 /// struct Double;
 ///
-/// impl Trip for Double {
+/// impl BatchCall for Double {
 ///     type Request = u64;
 ///     type Reply = u64;
 ///
@@ -88,17 +88,17 @@ pub struct GateLimits {
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<()> {
-/// let limits = GateLimits { direct: 4, batch: 512, drains: 2, queue: 10_000, budget: Duration::from_millis(50) };
-/// let gate = Gate::new(Double, limits);
+/// let limits = BatchLimits { direct: 4, batch: 512, workers: 2, queue: 10_000, budget: Duration::from_millis(50) };
+/// let gate = Batcher::new(Double, limits);
 /// assert_eq!(gate.call(21).await?, 42);
 /// # Ok(())
 /// # }
 /// ```
-pub struct Gate<T: Trip>(Arc<Inner<T>>);
+pub struct Batcher<T: BatchCall>(Arc<Inner<T>>);
 
-struct Inner<T: Trip> {
+struct Inner<T: BatchCall> {
     trip: T,
-    limits: GateLimits,
+    limits: BatchLimits,
     /// Calls that are out alone.
     direct: AtomicUsize,
     /// Whether a drain is at work: whoever comes then counts nothing, for in a crowd a count that
@@ -107,9 +107,9 @@ struct Inner<T: Trip> {
     queue: Mutex<Queue<T>>,
 }
 
-struct Queue<T: Trip> {
+struct Queue<T: BatchCall> {
     waiting: VecDeque<(T::Request, Caller<T::Reply>)>,
-    drains: usize,
+    workers: usize,
 }
 
 /// Who waits for a reply, and until when.
@@ -118,10 +118,10 @@ struct Caller<R> {
     deadline: Instant,
 }
 
-impl<T: Trip> Gate<T> {
+impl<T: BatchCall> Batcher<T> {
     /// A gate before `trip`.
-    pub fn new(trip: T, limits: GateLimits) -> Self {
-        let queue = Mutex::new(Queue { waiting: VecDeque::new(), drains: 0 });
+    pub fn new(trip: T, limits: BatchLimits) -> Self {
+        let queue = Mutex::new(Queue { waiting: VecDeque::new(), workers: 0 });
         let (direct, draining) = (AtomicUsize::new(0), AtomicBool::new(false));
         Self(Arc::new(Inner { trip, limits, direct, draining, queue }))
     }
@@ -153,13 +153,13 @@ impl<T: Trip> Gate<T> {
     }
 }
 
-impl<T: Trip> Clone for Gate<T> {
+impl<T: BatchCall> Clone for Batcher<T> {
     fn clone(&self) -> Self {
         Self(Arc::clone(&self.0))
     }
 }
 
-impl<T: Trip> fmt::Debug for Gate<T> {
+impl<T: BatchCall> fmt::Debug for Batcher<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Gate").field("limits", &self.0.limits).finish_non_exhaustive()
     }
@@ -174,7 +174,7 @@ impl Drop for Leave<'_> {
     }
 }
 
-impl<T: Trip> Inner<T> {
+impl<T: BatchCall> Inner<T> {
     fn join(self: &Arc<Self>, request: T::Request) -> Result<oneshot::Receiver<Result<T::Reply>>> {
         let (reply, answer) = oneshot::channel();
         let caller = Caller { reply, deadline: Instant::now() + self.limits.budget };
@@ -183,8 +183,8 @@ impl<T: Trip> Inner<T> {
             return Err(Error::new(ErrorKind::Busy, "too many calls wait for this server"));
         }
         queue.waiting.push_back((request, caller));
-        let seat = (queue.drains < self.limits.drains).then(|| {
-            queue.drains += 1;
+        let seat = (queue.workers < self.limits.workers).then(|| {
+            queue.workers += 1;
             self.draining.store(true, Ordering::Relaxed);
             Seat { gate: Arc::clone(self), held: true }
         });
@@ -196,21 +196,21 @@ impl<T: Trip> Inner<T> {
     }
 
     fn end_drain(&self, queue: &mut Queue<T>) {
-        queue.drains -= 1;
-        self.draining.store(queue.drains > 0, Ordering::Relaxed);
+        queue.workers -= 1;
+        self.draining.store(queue.workers > 0, Ordering::Relaxed);
     }
 }
 
 /// Requests and, in the same order, who waits for their replies.
-type Batch<T> = (Vec<<T as Trip>::Request>, VecDeque<Caller<<T as Trip>::Reply>>);
+type Batch<T> = (Vec<<T as BatchCall>::Request>, VecDeque<Caller<<T as BatchCall>::Reply>>);
 
 /// A drain's place among the few.
-struct Seat<T: Trip> {
+struct Seat<T: BatchCall> {
     gate: Arc<Inner<T>>,
     held: bool,
 }
 
-impl<T: Trip> Seat<T> {
+impl<T: BatchCall> Seat<T> {
     async fn drain(mut self) {
         loop {
             // Fills the batch: callers that are ready now run first.
@@ -280,7 +280,7 @@ impl<T: Trip> Seat<T> {
     }
 }
 
-impl<T: Trip> Drop for Seat<T> {
+impl<T: BatchCall> Drop for Seat<T> {
     /// A drain that panicked, or was dropped with its runtime, leaves nobody waiting: its own
     /// callers see their channels close, and so do those in the queue if no other drain is there.
     fn drop(&mut self) {
@@ -288,7 +288,7 @@ impl<T: Trip> Drop for Seat<T> {
             let mut queue = self.gate.queue.lock();
             self.gate.end_drain(&mut queue);
             let orphans =
-                if queue.drains == 0 { std::mem::take(&mut queue.waiting) } else { VecDeque::new() };
+                if queue.workers == 0 { std::mem::take(&mut queue.waiting) } else { VecDeque::new() };
             drop(queue);
             drop(orphans);
         }

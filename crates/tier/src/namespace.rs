@@ -1,0 +1,167 @@
+//! Which namespaces a backend handle serves, and on what terms.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+
+use crate::{Error, ErrorKind, Level, Result, Role};
+
+/// What one cache asks of a backend: a namespace and the terms of its use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Namespace {
+    /// The name of the cache; at most 128 bytes.
+    pub name: String,
+    /// The tenant, where the cache is built per tenant; at most 256 bytes.
+    pub tenant: Option<String>,
+    /// What the tier is to the cache.
+    pub role: Role,
+    /// How consistent the cache is.
+    pub level: Level,
+    /// The user's schema number of the value type.
+    pub schema: u32,
+    /// The fingerprint of the value type's shape.
+    pub shape: u64,
+    /// How long one request may take in this tier, queues and trips included.
+    pub budget: Duration,
+}
+
+impl Namespace {
+    /// The namespace `name` in this role: of no tenant, at level [`Level::Fenced`], with schema 0, shape 0
+    /// and a budget of 50 ms.
+    pub fn new(name: impl Into<String>, role: Role) -> Self {
+        Self {
+            name: name.into(),
+            tenant: None,
+            role,
+            level: Level::Fenced,
+            schema: 0,
+            shape: 0,
+            budget: Duration::from_millis(50),
+        }
+    }
+
+    /// The same settings under another name.
+    #[must_use]
+    pub fn with_name(self, name: impl Into<String>) -> Self {
+        Self { name: name.into(), ..self }
+    }
+
+    /// The same namespace for this tenant, or for none.
+    #[must_use]
+    pub fn with_tenant(self, tenant: Option<String>) -> Self {
+        Self { tenant, ..self }
+    }
+
+    /// The same namespace in this role.
+    #[must_use]
+    pub fn with_role(self, role: Role) -> Self {
+        Self { role, ..self }
+    }
+
+    /// The same namespace at this level.
+    #[must_use]
+    pub fn with_level(self, level: Level) -> Self {
+        Self { level, ..self }
+    }
+
+    /// The same namespace with this schema number and shape of the value type.
+    #[must_use]
+    pub fn with_type(self, schema: u32, shape: u64) -> Self {
+        Self { schema, shape, ..self }
+    }
+
+    /// The same namespace with this budget for one request.
+    #[must_use]
+    pub fn with_budget(self, budget: Duration) -> Self {
+        Self { budget, ..self }
+    }
+
+    /// The budget of a batch of `keys` keys: one more budget for every hundred.
+    pub fn budget_for(&self, keys: usize) -> Duration {
+        let hundreds = u32::try_from(keys / 100).unwrap_or(u32::MAX);
+        self.budget.saturating_mul(hundreds.saturating_add(1))
+    }
+}
+
+/// The namespaces that the caches of one backend handle use, each on one set of terms: two caches
+/// that took the same bytes for different types would read each other's values.
+///
+/// A backend keeps one and asks it in [`open`](crate::Backend::open); its tiers keep the claim.
+///
+/// ```
+/// # use terrace_tier::{ErrorKind, Namespace, NamespaceRegistry, Role};
+/// let registry = NamespaceRegistry::default();
+/// let users = Namespace::new("users", Role::Cache).with_type(1, 7);
+/// let guard = registry.claim(&users)?;
+/// let other = users.with_type(2, 7);
+/// assert_eq!(registry.claim(&other).unwrap_err().kind(), ErrorKind::NamespaceInUse);
+/// drop(guard);
+/// assert!(registry.claim(&other).is_ok());
+/// # Ok::<_, terrace_tier::Error>(())
+/// ```
+#[derive(Default)]
+pub struct NamespaceRegistry(Mutex<HashMap<String, Weak<NamespaceOptions>>>);
+
+/// A namespace in use; its terms hold until the last claim is dropped.
+#[derive(Clone)]
+pub struct NamespaceGuard(Arc<NamespaceOptions>);
+
+/// What all caches of a namespace agree on; tenants and budgets may differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct NamespaceOptions {
+    role: Role,
+    /// By name: each cache has a bound of its own.
+    level: &'static str,
+    schema: u32,
+    shape: u64,
+}
+
+impl NamespaceRegistry {
+    /// Claims the namespace of `namespace` on its terms, beside others on the same terms.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NamespaceInUse`] where a claim on other terms is alive.
+    pub fn claim(&self, namespace: &Namespace) -> Result<NamespaceGuard> {
+        let Namespace { role, level, schema, shape, .. } = *namespace;
+        let wanted = NamespaceOptions { role, level: level.name(), schema, shape };
+        let mut known = self.0.lock();
+        if let Some(held) = known.get(&namespace.name).and_then(Weak::upgrade) {
+            return if *held == wanted {
+                Ok(NamespaceGuard(held))
+            } else {
+                Err(in_use(namespace, &held, &wanted))
+            };
+        }
+        known.retain(|_, terms| terms.strong_count() > 0);
+        let terms = Arc::new(wanted);
+        known.insert(namespace.name.clone(), Arc::downgrade(&terms));
+        Ok(NamespaceGuard(terms))
+    }
+}
+
+fn in_use(namespace: &Namespace, held: &NamespaceOptions, wanted: &NamespaceOptions) -> Error {
+    let message = format!(
+        "the namespace `{}` is in use on other terms: {held:?}, now asked for {wanted:?}; \
+         give one of the caches another name",
+        namespace.name
+    );
+    Error::new(ErrorKind::NamespaceInUse, message)
+}
+
+impl fmt::Debug for NamespaceRegistry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Spaces").field("known", &self.0.lock().len()).finish()
+    }
+}
+
+impl fmt::Debug for NamespaceGuard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Claim").field(&self.0).finish()
+    }
+}
