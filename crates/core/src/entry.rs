@@ -27,7 +27,7 @@ pub struct Entry<V> {
     written: Timestamp,
     /// The end of the fresh time, or of what proves the entry where that is sooner: all that a near
     /// hit compares.
-    good_until: AtomicU64,
+    valid_until: AtomicU64,
     version: Version,
     // Atomic for `Cache::expire` alone: the value is shared, so its life is changed in place.
     fresh_until: AtomicU64,
@@ -36,7 +36,7 @@ pub struct Entry<V> {
     /// When it was as new as the truth, as far as the cache must know.
     proven_at: AtomicU64,
     /// Whether, in the near tier, it rests on what the log tells.
-    rests: AtomicBool,
+    covered_by_log: AtomicBool,
 }
 
 impl<V> Entry<V> {
@@ -46,13 +46,13 @@ impl<V> Entry<V> {
             value,
             version,
             written: deadlines.written,
-            good_until: AtomicU64::new(deadlines.fresh_until.as_millis()),
+            valid_until: AtomicU64::new(deadlines.fresh_until.as_millis()),
             fresh_until: AtomicU64::new(deadlines.fresh_until.as_millis()),
             read_at: AtomicU64::new(deadlines.written.as_millis()),
             stale_until: AtomicU64::new(deadlines.stale_until.as_millis()),
             expires_at: AtomicU64::new(deadlines.expires_at.as_millis()),
             proven_at: AtomicU64::new(0),
-            rests: AtomicBool::new(false),
+            covered_by_log: AtomicBool::new(false),
         }
     }
 
@@ -77,43 +77,43 @@ impl<V> Entry<V> {
         }
     }
 
-    /// Gives it another life, and lets it be good until `good_until` at most: a longer life proves
+    /// Gives it another life, and lets it be good until `valid_until` at most: a longer life proves
     /// nothing.
-    pub(crate) fn expire(&self, deadlines: Deadlines, good_until: Timestamp) {
-        let good_until = good_until.min(deadlines.fresh_until);
-        self.good_until.store(good_until.as_millis(), Ordering::Relaxed);
+    pub(crate) fn expire(&self, deadlines: Deadlines, valid_until: Timestamp) {
+        let valid_until = valid_until.min(deadlines.fresh_until);
+        self.valid_until.store(valid_until.as_millis(), Ordering::Relaxed);
         self.fresh_until.store(deadlines.fresh_until.as_millis(), Ordering::Relaxed);
         self.stale_until.store(deadlines.stale_until.as_millis(), Ordering::Relaxed);
         self.expires_at.store(deadlines.expires_at.as_millis(), Ordering::Relaxed);
     }
 
     /// With the moment at which it was as new as the truth.
-    pub(crate) fn vouched(self, proven_at: Timestamp) -> Self {
+    pub(crate) fn with_proof(self, proven_at: Timestamp) -> Self {
         Self { proven_at: AtomicU64::new(proven_at.as_millis()), ..self }
     }
 
     /// Notes when it was as new as the truth, and until when that alone is enough: for ever, where
     /// it `rests` on the log.
-    pub(crate) fn prove(&self, proven_at: Timestamp, good_until: Timestamp, rests: bool) {
+    pub(crate) fn prove(&self, proven_at: Timestamp, valid_until: Timestamp, covered_by_log: bool) {
         self.proven_at.store(proven_at.as_millis(), Ordering::Relaxed);
-        self.rests.store(rests, Ordering::Relaxed);
-        let good_until = good_until.as_millis().min(self.fresh_until.load(Ordering::Relaxed));
-        self.good_until.store(good_until, Ordering::Relaxed);
+        self.covered_by_log.store(covered_by_log, Ordering::Relaxed);
+        let valid_until = valid_until.as_millis().min(self.fresh_until.load(Ordering::Relaxed));
+        self.valid_until.store(valid_until, Ordering::Relaxed);
     }
 
     pub(crate) fn proven_at(&self) -> Timestamp {
         Timestamp::from_millis(self.proven_at.load(Ordering::Relaxed))
     }
 
-    pub(crate) fn rests(&self) -> bool {
-        self.rests.load(Ordering::Relaxed)
+    pub(crate) fn covered_by_log(&self) -> bool {
+        self.covered_by_log.load(Ordering::Relaxed)
     }
 
     /// Fresh at `now`, and not past its own proof where it has no other. One compare; a clock that
     /// went back behind the write makes it stale.
     #[inline]
-    pub(crate) fn is_good(&self, now: Timestamp) -> bool {
-        self.is_before(now, &self.good_until)
+    pub(crate) fn is_valid(&self, now: Timestamp) -> bool {
+        self.is_before(now, &self.valid_until)
     }
 
     /// Fresh at `now`.

@@ -1,18 +1,25 @@
 //! The contracts and the chain of terrace: cache, routes, flights, entries, keys, codecs, clock.
 
+mod bounds;
 mod cache;
 mod chain;
 pub mod codec;
 mod entry;
 mod event;
+mod fencing;
 mod flight;
+mod freshness;
 pub mod key;
 pub mod near;
+mod panics;
 pub mod policy;
+mod read;
 mod relay;
 mod stats;
-mod wire;
+mod typed_codec;
+mod write;
 
+pub use bounds::{Key, Value};
 pub use cache::{Builder, Cache, LoadContext, Many, MissingKeys, Tenants, TierConfig, TierSettings};
 pub use codec::{Codec, Compression, DecodeError};
 pub use entry::{Cached, Item, Served, Source};
@@ -23,14 +30,10 @@ pub use stats::{Stats, TierStats};
 // The part of the tier contract that applications use, too.
 pub use terrace_tier::{Backend, BoxError, Clock, Error, ErrorKind, Level, ManualClock, Result, Version};
 
-use entry::Entry;
-use near::Near;
 use policy::{
-    Admission, AdmitContext, Coalesce, Copies, Expiry, Freshness, Lifetime, OnStale, StaleHit, Stampede,
-    WriteContext, WritePlan, WritePolicy,
+    Admission, AdmitContext, Coalesce, Copies, Expiry, Freshness, OnStale, StaleHit, WriteContext, WritePlan,
 };
 use terrace_tier::{
-    Condition, Deadlines, Fence, Follower, Invalidation, InvalidationLog, KeyName, LeaseWaiter, Namespace,
-    Notice, Op, Order, Publication, Replay, Reply, Role, Stored, Tier, TierKey, Timestamp, Token, Watermark,
-    defence,
+    Condition, Deadlines, Fence, Follower, Invalidation, Namespace, Notice, Op, Order, Publication, Replay,
+    Reply, Stored, Tier, TierKey, Timestamp, Token, Watermark, defence,
 };

@@ -35,15 +35,7 @@ impl Backend for Noting<Fake> {
 #[async_trait]
 impl Tier for Noting<Arc<dyn Tier>> {
     async fn apply(&self, key: &TierKey, op: Op) -> Result<Reply> {
-        let word = match &op {
-            Op::Get => "get",
-            Op::Lease { .. } => "lease",
-            Op::Fill { .. } => "fill",
-            Op::Put { .. } => "put",
-            Op::Invalidate { .. } => "invalidate",
-            Op::Remove { .. } => "remove",
-            Op::Expire { .. } => "expire",
-        };
+        let word = op.name();
         self.diary.lock().unwrap().push(format!("{} {word}", self.name));
         self.inner.apply(key, op).await
     }

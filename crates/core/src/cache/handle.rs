@@ -2,8 +2,15 @@
 
 use std::{fmt, sync::Arc};
 
-use super::{Cache, inner::Inner, proof::MaxStaleness, reading::ReadMode};
-use crate::{Level, chain::Chain};
+use terrace_tier::Timestamp;
+
+use super::{Cache, inner::Inner};
+use crate::{
+    Error, ErrorKind, Key, Level, Result, Value,
+    chain::Chain,
+    freshness::{MaxStaleness, ReadBound, ReadMode},
+    near::Near,
+};
 
 impl<K, V, N> Cache<K, V, N> {
     /// The cache at the level that it was built at.
@@ -12,34 +19,79 @@ impl<K, V, N> Cache<K, V, N> {
         Self::at_level(inner, chain, level)
     }
 
-    pub(super) fn at_level(inner: Arc<Inner<K, V, N>>, chain: Arc<Chain>, level: Level) -> Self {
+    fn at_level(inner: Arc<Inner<K, V, N>>, chain: Arc<Chain>, level: Level) -> Self {
         let (tenant, stored) = (chain.tenant, chain.store.is_some());
-        let reading = ReadMode::of(inner.level, level, inner.within, stored, &inner.clock);
-        let as_built = level == inner.level && reading != ReadMode::Truth;
-        let within = if as_built { inner.within } else { MaxStaleness::NEVER };
-        Self { inner, chain, tenant, reading, within }
+        let mode = ReadMode::of(inner.level, level, inner.max_staleness, stored, &inner.clock);
+        let as_built = level == inner.level && mode != ReadMode::StoreOnly;
+        let max_staleness = if as_built { inner.max_staleness } else { MaxStaleness::ZERO };
+        Self { inner, chain, tenant, mode, max_staleness }
+    }
+}
+
+impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
+    /// This cache with another level for the reads that are made through the handle: stricter, or less
+    /// strict. Writes are the same at all levels.
+    ///
+    /// | built at | `Ttl` | `Fenced` | `Bounded(d)` | `Strong` |
+    /// |---|---|---|---|---|
+    /// | `Ttl` | as built | error | error | error |
+    /// | `Fenced` | any copy within its life | as built | the store | the store |
+    /// | `Bounded` | any copy within its life | a copy that the log covered within a second | a copy proven within `d` | the store |
+    /// | `Strong` | any copy within its life | a copy that the log covered within a second | the store | as built |
+    ///
+    /// # Errors
+    /// None here. Where the table says error, and where it says the store and the cache has none, reads
+    /// are [`ErrorKind::Unsupported`]: there is no truth to ask.
+    ///
+    /// # Cost
+    /// Two reference counts, no trip. A near hit costs a few comparisons more than at the level that the
+    /// cache was built at.
+    ///
+    /// ```
+    /// # use terrace_core::{Cache, Level, NoNear, Result};
+    /// # async fn example(accounts: &Cache<u64, i64, NoNear>) -> Result<()> {
+    /// let shown = accounts.get(&7).await?; // as the cache was built
+    /// let exact = accounts.with(Level::Strong).get(&7).await?; // as the store has it now
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn with(&self, level: Level) -> Self {
+        Self::at_level(Arc::clone(&self.inner), Arc::clone(&self.chain), level)
+    }
+
+    /// The oldest proof that a call made now accepts.
+    pub(crate) fn oldest_proof(&self) -> Timestamp {
+        self.mode.oldest_proof(&self.inner.clock)
+    }
+
+    /// What a read that begins now requires. Called once per read.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Closed`], and [`ErrorKind::Unsupported`] where the level cannot be answered.
+    pub(crate) fn begin_read(&self) -> Result<ReadBound> {
+        self.inner.check_open()?;
+        if self.mode == ReadMode::Refused {
+            let message = "this level asks the truth, and the cache has no store to ask";
+            return Err(Error::new(ErrorKind::Unsupported, message));
+        }
+        Ok(ReadBound { called_at: self.inner.clock.now(), oldest_proof: self.oldest_proof() })
     }
 }
 
 impl<K, V, N> Clone for Cache<K, V, N> {
     fn clone(&self) -> Self {
-        Self {
-            inner: Arc::clone(&self.inner),
-            chain: Arc::clone(&self.chain),
-            tenant: self.tenant,
-            reading: self.reading,
-            within: self.within,
-        }
+        Self { inner: Arc::clone(&self.inner), chain: Arc::clone(&self.chain), ..*self }
     }
 }
 
 impl<K, V, N> fmt::Debug for Cache<K, V, N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let tiers: Vec<&str> = self.chain.tiers.iter().map(|place| place.line.name).collect();
+        let tiers: Vec<&str> = self.chain.tiers.iter().map(|slot| slot.shared.name).collect();
         f.debug_struct("Cache")
             .field("namespace", &self.inner.monitor.namespace)
             .field("tiers", &tiers)
-            .field("store", &self.chain.store.as_ref().map(|store| store.line.name))
+            .field("store", &self.chain.store.as_ref().map(|store| store.shared.name))
             .finish_non_exhaustive()
     }
 }

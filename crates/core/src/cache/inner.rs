@@ -8,26 +8,24 @@ use std::{
     time::Duration,
 };
 
-use futures_util::future::BoxFuture;
+use bytes::Bytes;
+use terrace_tier::{Deadlines, TierKey, Timestamp, Token, Version};
 
-use super::{
-    grounds::ProofSource, looked::CacheFlights, open::UnfencedFills, proof::MaxStaleness, tasks::Tasks,
-    trust::Coherence,
-};
+use super::{loader::BoundLoader, tasks::Tasks};
 use crate::{
-    Admission, AdmitContext, Clock, Coalesce, Copies, Deadlines, Entry, Error, ErrorKind, Event, Expiry,
-    Freshness, Item, Level, Near, OnStale, Result, StaleHit, Timestamp, Token, Version, WriteContext,
-    chain::{Monitor, TierCounters},
-    near::{TenantKey, TenantKeyRef},
+    Admission, AdmitContext, Clock, Coalesce, Copies, Error, ErrorKind, Event, Expiry, Freshness, Key, Level,
+    OnStale, Result, StaleHit, Value, WriteContext,
+    chain::{Chain, Monitor, TierCounters},
+    fencing::Fencing,
+    freshness::{Coherence, MaxStaleness, ProofSource},
+    near::{Entry, Near, TenantKey, TenantKeyRef},
+    read::CacheFlights,
     relay::Wake,
-    wire::{KeyCodec, TypedCodec},
+    typed_codec::{KeyCodec, TypedCodec},
 };
 
 /// The name of the near tier in stats and events.
 pub(crate) const NEAR: &str = "near";
-
-/// A loader bound to the cache.
-pub(crate) type BoundLoader<K, V> = Arc<dyn Fn(K) -> BoxFuture<'static, Result<Item<V>>> + Send + Sync>;
 
 /// The policies of a cache.
 pub(crate) struct Policies {
@@ -59,17 +57,18 @@ pub(crate) struct Inner<K, V, N> {
     /// Whether there is an observer to be told of hits.
     pub(crate) observed: bool,
     pub(crate) clock: Clock,
-    pub(crate) trust: Coherence,
-    pub(crate) within: MaxStaleness,
-    /// What proves a copy, where the level asks for proof.
-    pub(crate) grounds: ProofSource,
+    pub(crate) coherence: Coherence,
+    /// How long near copies are valid after the log's last heartbeat.
+    pub(crate) max_staleness: MaxStaleness,
+    pub(crate) proof_source: ProofSource,
     pub(crate) monitor: Arc<Monitor>,
     pub(crate) flights: Arc<CacheFlights<K, V>>,
-    pub(crate) wire: Option<TypedCodec<K, V>>,
-    /// For keys that a log names; there where `wire` is, or a log beside the chain.
-    pub(crate) keys: Option<KeyCodec<K>>,
+    /// Where there are remote tiers.
+    pub(crate) codec: Option<TypedCodec<K, V>>,
+    /// For keys that a log names: where there are remote tiers, or a log of the origin.
+    pub(crate) key_codec: Option<KeyCodec<K>>,
     pub(crate) tasks: Tasks,
-    pub(crate) open_fills: Arc<UnfencedFills>,
+    pub(crate) fencing: Fencing,
     pub(crate) policies: Policies,
     pub(crate) periods: Periods,
     pub(crate) level: Level,
@@ -80,11 +79,7 @@ pub(crate) struct Inner<K, V, N> {
     pub(crate) versions: AtomicU64,
 }
 
-impl<K, V, N: Near<K, V>> Inner<K, V, N>
-where
-    K: Clone + Eq + std::hash::Hash + Send + Sync + 'static,
-    V: Send + Sync + 'static,
-{
+impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
     pub(crate) fn check_open(&self) -> Result<()> {
         if self.closed.load(Ordering::Acquire) {
             return Err(Error::new(ErrorKind::Closed, "the cache was closed; build a new one"));
@@ -92,9 +87,14 @@ where
         Ok(())
     }
 
-    /// Whether what a plain read finds is kept nowhere in this process, and fenced elsewhere.
-    pub(crate) fn keeps_nothing_read(&self) -> bool {
-        !self.near.is_enabled() && self.level.is_fenced()
+    /// A key as the remote tiers of the chain see it.
+    pub(crate) fn tier_key(&self, chain: &Chain, key: &TenantKey<K>) -> Result<TierKey> {
+        let bytes = match &self.codec {
+            Some(codec) => codec.key(&key.key)?,
+            None => Bytes::new(),
+        };
+        let digest = chain.scope.digest(&bytes);
+        Ok(TierKey { bytes, digest })
     }
 
     pub(crate) fn tell(&self, event: &Event<'_>) {
@@ -204,10 +204,16 @@ where
         })
     }
 
-    /// Puts an entry into the near tier in place of what is there; one that is not to be kept
-    /// drops the older one all the same. Whether it was kept. Only ever called under the key's
-    /// slot, so it tells nobody: an observer may ask the cache for its stats. At `proven_at` the
-    /// entry was as new as the truth.
+    /// The deadlines of an entry that is not to be kept.
+    pub(crate) fn no_life(&self) -> Deadlines {
+        Deadlines::ttl(self.clock.now(), Duration::ZERO)
+    }
+
+    /// Puts an entry into the near tier in place of the older one; an entry that is not to be kept drops
+    /// the older one all the same. Whether it was kept. At `proven_at` the entry was as new as the truth.
+    ///
+    /// Called under the lock of the key's slot in the flight table. So it reports no event: an observer may
+    /// call the cache.
     pub(crate) fn keep_near(
         &self,
         key: &TenantKey<K>,
@@ -218,7 +224,7 @@ where
         let now = self.clock.now();
         let keeps = keeps && self.near.is_enabled() && now < entry.deadlines().expires_at;
         if keeps {
-            self.trust.admit(entry, proven_at, now, self.within);
+            self.coherence.admit(entry, proven_at, now, self.max_staleness);
             self.near.insert(key.clone(), Arc::clone(entry));
         } else {
             self.drop_near(key);
@@ -226,7 +232,7 @@ where
         keeps
     }
 
-    /// Tells what [`keep_near`](Self::keep_near) did, once the slot's lock is free.
+    /// Reports what [`keep_near`](Self::keep_near) did, once the slot's lock is free.
     pub(crate) fn tell_kept(&self, kept: bool) {
         if kept {
             self.tell_near(&Event::Filled { tier: NEAR });

@@ -1,11 +1,10 @@
 //! What batches give and ask for.
 
-use super::loading::Load;
 use crate::{Cached, Result};
 
 /// The answers of a batch, one a key, in the order of the keys asked for.
 #[derive(Debug)]
-pub struct Many<V>(pub(super) Vec<Result<Option<Cached<V>>>>);
+pub struct Many<V>(pub(crate) Vec<Result<Option<Cached<V>>>>);
 
 impl<V> Many<V> {
     /// The answers in order.
@@ -64,6 +63,3 @@ impl<K> MissingKeys<K> {
         self.keys.into_iter().zip(values).collect()
     }
 }
-
-/// Starts the caller's grouped loader.
-pub(super) type StartMany<'a, K, V> = Box<dyn FnOnce(MissingKeys<K>) -> Load<V> + Send + 'a>;

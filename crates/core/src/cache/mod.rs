@@ -1,65 +1,38 @@
 //! The cache: what applications call.
 
-mod answers;
-mod batch;
-mod board;
 mod builder;
-mod create;
-mod drop;
-mod ending;
-mod errors;
-mod expire;
-mod fences;
-mod fill;
-mod follow;
-mod grounds;
-mod grouped;
+mod chain_spec;
+mod distinct;
 mod handle;
-mod held;
 mod inner;
-mod level;
-mod load;
-mod loading;
-mod looked;
-mod lookup;
-mod lookup_many;
-mod manage;
+mod loader;
 mod many;
-mod marks;
-mod open;
-mod plan;
-mod proof;
-mod read;
-mod reading;
-mod stale;
+mod operate;
 mod tasks;
 mod tenants;
-mod trust;
-mod truth;
-mod wait;
-mod walk;
-mod write;
 
 pub use builder::Builder;
-pub use loading::LoadContext;
+pub use chain_spec::{TierConfig, TierSettings};
+pub(crate) use distinct::{Distinct, Occurrence};
+pub(crate) use inner::{Inner, NEAR};
+pub use loader::LoadContext;
+pub(crate) use loader::{Load, LoadRequest, LoaderStart};
 pub use many::{Many, MissingKeys};
-pub use plan::{TierConfig, TierSettings};
 pub use tenants::Tenants;
 
-use std::{future::Future, hash::Hash, sync::Arc};
+use std::{future::Future, sync::Arc};
 
-use futures_util::FutureExt;
+use terrace_tier::Condition;
 
 use crate::{
-    BorrowedKey, BoxError, Cached, Condition, Error, ErrorKind, Event, Item, Near, Result, Version,
+    BorrowedKey, BoxError, Cached, Error, ErrorKind, Event, Item, Key, Result, Value, Version,
     chain::Chain,
-    near::{TenantId, TenantKeyRef},
+    freshness::{MaxStaleness, ReadMode},
+    near::{Near, TenantId, TenantKeyRef},
+    read::NearMiss,
+    write::{PutOutcome, Removal},
 };
-use inner::{Inner, NEAR};
-use loading::start_of;
-use looked::Seen;
-use proof::MaxStaleness;
-use reading::ReadMode;
+use loader::{load_group, load_one};
 
 /// A cache of values `V` by keys `K`: a near tier `N`, and remote tiers behind it.
 ///
@@ -90,22 +63,17 @@ use reading::ReadMode;
 /// # }
 /// ```
 pub struct Cache<K, V, N> {
-    inner: Arc<Inner<K, V, N>>,
-    chain: Arc<Chain>,
-    /// The chain's, at hand for hits.
+    pub(crate) inner: Arc<Inner<K, V, N>>,
+    pub(crate) chain: Arc<Chain>,
+    /// The chain's tenant, copied here for near hits.
     tenant: TenantId,
-    /// How the level of this handle has its reads answered.
-    reading: ReadMode,
-    /// How long near copies are good for a hit; for another level than the cache's own, never.
-    within: MaxStaleness,
+    pub(crate) mode: ReadMode,
+    /// How long near copies are valid for a hit: [`MaxStaleness::ZERO`] at another level than the cache's
+    /// own, whose hits [`ReadMode::accepts_near`] decides.
+    max_staleness: MaxStaleness,
 }
 
-impl<K, V, N> Cache<K, V, N>
-where
-    K: Clone + Eq + Hash + Send + Sync + 'static,
-    V: Send + Sync + 'static,
-    N: Near<K, V>,
-{
+impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     /// The value of a key, or `None`. Runs the loader that is bound to the cache, if one is.
     ///
     /// # Errors
@@ -114,7 +82,7 @@ where
     pub async fn get<Q: BorrowedKey<K> + ?Sized>(&self, key: &Q) -> Result<Option<Cached<V>>> {
         match self.near_hit(key, false) {
             Ok(hit) => Ok(hit),
-            Err(seen) => self.read_cold(key.to_key(), seen).await,
+            Err(near) => self.read_one(key.to_key(), near, None).await,
         }
     }
 
@@ -141,12 +109,12 @@ where
         F: Future<Output = Result<V, E>> + Send + 'static,
         E: Into<BoxError>,
     {
-        let seen = match self.near_hit(key, true) {
+        let near = match self.near_hit(key, true) {
             Ok(Some(hit)) => return Ok(hit),
             Ok(None) => None,
-            Err(seen) => seen,
+            Err(near) => near,
         };
-        match self.load_cold(key.to_key(), seen, start_of(move |_| load())).await? {
+        match self.read_one(key.to_key(), near, Some(load_one(move |_| load()))).await? {
             Some(value) => Ok(value),
             None => Err(Error::new(
                 ErrorKind::Load,
@@ -180,11 +148,10 @@ where
         T: Into<Item<V>>,
         E: Into<BoxError>,
     {
-        let seen = match self.near_hit(key, true) {
-            Ok(hit) => return Ok(hit),
-            Err(seen) => seen,
-        };
-        self.load_cold(key.to_key(), seen, start_of(load)).await
+        match self.near_hit(key, true) {
+            Ok(hit) => Ok(hit),
+            Err(near) => self.read_one(key.to_key(), near, Some(load_one(load))).await,
+        }
     }
 
     /// The values of many keys, one answer a key, in order. A key may stand more than once. Runs the
@@ -196,7 +163,7 @@ where
     /// # Cost
     /// One trip a tier for all keys that near has not (in Redis a second one for the leases).
     pub async fn get_many(&self, keys: &[K]) -> Many<V> {
-        self.read_many(keys).await
+        self.read_many(keys, None).await
     }
 
     /// The values of many keys; `load` makes those that no tier has, in one grouped load. It gives
@@ -237,15 +204,7 @@ where
         T: Into<Item<V>>,
         E: Into<BoxError>,
     {
-        let start = move |missing: MissingKeys<K>| {
-            let load = load(missing);
-            let pairs = |result: Result<I, E>| match result {
-                Ok(pairs) => Ok(pairs.into_iter().map(|(key, value)| (key, value.into())).collect()),
-                Err(error) => Err(Error::load(error)),
-            };
-            load.map(pairs).boxed()
-        };
-        self.load_many(keys, start).await
+        self.read_many(keys, Some(load_group(load))).await
     }
 
     /// Reads the truth anew, whatever the caches have, and replaces their copies: the store's
@@ -261,7 +220,7 @@ where
         T: Into<Item<V>>,
         E: Into<BoxError>,
     {
-        self.load_anew(key.to_key(), start_of(load)).await
+        self.read_anew(key.to_key(), load_one(load)).await
     }
 
     /// Writes a value: to the store and then its copies, or to the caches where there is no store.
@@ -278,7 +237,7 @@ where
         key: &Q,
         item: impl Into<Item<V>>,
     ) -> Result<Version> {
-        self.put_one(key.to_key(), item.into()).await
+        self.put_one(key.to_key(), item.into(), Condition::Always).await?.version()
     }
 
     /// Writes a value where there is none; whether it did.
@@ -290,7 +249,8 @@ where
         key: &Q,
         item: impl Into<Item<V>>,
     ) -> Result<bool> {
-        self.put_conditional(key.to_key(), item.into(), Condition::Absent).await
+        let outcome = self.put_one(key.to_key(), item.into(), Condition::Absent).await?;
+        Ok(matches!(outcome, PutOutcome::Kept(_)))
     }
 
     /// Writes a value over the version that the caller saw ([`Served::version`](crate::Served)); whether
@@ -304,7 +264,8 @@ where
         seen: Version,
         item: impl Into<Item<V>>,
     ) -> Result<bool> {
-        self.put_conditional(key.to_key(), item.into(), Condition::Version(seen)).await
+        let outcome = self.put_one(key.to_key(), item.into(), Condition::Version(seen)).await?;
+        Ok(matches!(outcome, PutOutcome::Kept(_)))
     }
 
     /// Writes many values; one result an item, in order. Of a key that is given twice the last value is
@@ -320,7 +281,8 @@ where
         items: impl IntoIterator<Item = (K, T)>,
     ) -> Vec<Result<Version>> {
         let items = items.into_iter().map(|(key, item)| (key, item.into())).collect();
-        self.put_all(items).await
+        let outcomes = self.put_all(items, Condition::Always).await;
+        outcomes.into_iter().map(|outcome| outcome.and_then(PutOutcome::version)).collect()
     }
 
     /// Drops the copies of a key in every cache tier; a store keeps its record. Whether a copy was
@@ -333,7 +295,7 @@ where
     /// # Cost
     /// One trip to each cache tier, far to near, in a spawned task.
     pub async fn invalidate<Q: BorrowedKey<K> + ?Sized>(&self, key: &Q) -> Result<bool> {
-        self.drop_key(key.to_key(), false).await
+        self.remove_one(key.to_key(), Removal::Copies).await
     }
 
     /// Drops the copies of many keys; one result a key, in order.
@@ -344,7 +306,7 @@ where
     /// # Cost
     /// One trip a tier.
     pub async fn invalidate_many(&self, keys: &[K]) -> Vec<Result<bool>> {
-        self.drop_keys(keys.to_vec(), false).await
+        self.remove_all(keys.to_vec(), Removal::Copies).await
     }
 
     /// Deletes a key everywhere, in the store too. Whether a value was there.
@@ -353,7 +315,7 @@ where
     /// As [`invalidate`](Cache::invalidate), and the store's: then its record is still there, or with
     /// [`ErrorKind::Unknown`] may be. The copies were dropped all the same.
     pub async fn remove<Q: BorrowedKey<K> + ?Sized>(&self, key: &Q) -> Result<bool> {
-        self.drop_key(key.to_key(), true).await
+        self.remove_one(key.to_key(), Removal::Everywhere).await
     }
 
     /// Deletes many keys everywhere; one result a key, in order.
@@ -364,7 +326,7 @@ where
     /// # Cost
     /// One trip a tier.
     pub async fn remove_many(&self, keys: &[K]) -> Vec<Result<bool>> {
-        self.drop_keys(keys.to_vec(), true).await
+        self.remove_all(keys.to_vec(), Removal::Everywhere).await
     }
 
     /// Whether a key has a value. A read like [`get`](Cache::get), at the same cost: it runs a bound
@@ -376,22 +338,22 @@ where
         Ok(self.get(key).await?.is_some())
     }
 
-    /// The near tier's answer, `Ok(None)` for a negative entry, or what it has that is no answer.
-    /// One compare and one reference count, at the level that the cache was built at.
+    /// The near tier's answer, `Ok(None)` for a negative entry, or what near holds that is no answer. One
+    /// comparison and one reference count, at the level that the cache was built at.
     ///
-    /// The engine is asked once: a miss counts as a use of the key in its eviction, and two for one
+    /// The engine is asked once: a miss counts as a use of the key in its eviction, and two uses for one
     /// read cost more than a point of the hit ratio (measured).
     #[inline]
-    fn near_hit<Q: BorrowedKey<K> + ?Sized>(
+    pub(crate) fn near_hit<Q: BorrowedKey<K> + ?Sized>(
         &self,
         key: &Q,
         loads: bool,
-    ) -> Result<Option<Cached<V>>, Seen<V>> {
+    ) -> Result<Option<Cached<V>>, NearMiss<V>> {
         let inner = &*self.inner;
         let entry = inner.near.get(&TenantKeyRef { tenant: self.tenant, key }).ok_or(None)?;
         let now = inner.clock.now();
-        let trusted = entry.is_good(now) && inner.trust.covers(&entry, now, self.within);
-        if !(trusted || self.trusts(&entry, now))
+        let valid = entry.is_valid(now) && inner.coherence.covers(&entry, now, self.max_staleness);
+        if !(valid || self.mode.accepts_near(&entry, now, &inner.coherence))
             || (entry.value().is_none() && loads && self.chain.store.is_some())
         {
             return Err(Some(entry));

@@ -1,9 +1,9 @@
 //! One cache a tenant, from one definition.
 
-use std::{hash::Hash, sync::Arc};
+use std::sync::Arc;
 
-use super::{Cache, inner::Inner, plan::ChainSpec};
-use crate::{Error, ErrorKind, Near, Result};
+use super::{Cache, chain_spec::ChainSpec, inner::Inner};
+use crate::{Error, ErrorKind, Key, Result, Value, near::Near};
 
 /// Caches per tenant that share one near tier, one set of remote tiers and one bound. The only way
 /// in is [`tenant`](Tenants::tenant), so a call that forgets the tenant does not compile.
@@ -24,24 +24,19 @@ use crate::{Error, ErrorKind, Near, Result};
 /// ```
 pub struct Tenants<K, V, N> {
     pub(super) inner: Arc<Inner<K, V, N>>,
-    pub(super) plan: Arc<ChainSpec>,
+    pub(super) chains: Arc<ChainSpec>,
 }
 
 impl<K, V, N> Clone for Tenants<K, V, N> {
     fn clone(&self) -> Self {
-        Self { inner: Arc::clone(&self.inner), plan: Arc::clone(&self.plan) }
+        Self { inner: Arc::clone(&self.inner), chains: Arc::clone(&self.chains) }
     }
 }
 
 /// The longest name of a tenant.
-const MOST_BYTES: usize = 256;
+const MAX_TENANT_BYTES: usize = 256;
 
-impl<K, V, N> Tenants<K, V, N>
-where
-    K: Clone + Eq + Hash + Send + Sync + 'static,
-    V: Send + Sync + 'static,
-    N: Near<K, V>,
-{
+impl<K: Key, V: Value, N: Near<K, V>> Tenants<K, V, N> {
     /// The cache of one tenant. Its entries are never seen by another's, in no tier; its `clear`
     /// drops its own.
     ///
@@ -51,15 +46,15 @@ where
     /// # Cost
     /// A few allocations, no trip; keep the handle where a tenant makes many calls.
     pub fn tenant(&self, id: &str) -> Result<Cache<K, V, N>> {
-        if id.len() > MOST_BYTES {
+        if id.len() > MAX_TENANT_BYTES {
             return Err(Error::new(ErrorKind::Key, "a tenant's name has at most 256 bytes"));
         }
         self.open(Some(id))
     }
 
     pub(super) fn open(&self, tenant: Option<&str>) -> Result<Cache<K, V, N>> {
-        let chain = self.plan.chain(tenant)?;
-        self.inner.listen(&chain);
+        let chain = self.chains.chain(tenant)?;
+        self.inner.follow_log(&chain);
         Ok(Cache::new(Arc::clone(&self.inner), Arc::new(chain)))
     }
 }

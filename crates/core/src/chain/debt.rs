@@ -7,7 +7,6 @@
 use std::{
     collections::BTreeMap,
     ops::Bound,
-    panic::AssertUnwindSafe,
     sync::{
         Arc, Weak,
         atomic::{AtomicUsize, Ordering},
@@ -15,10 +14,11 @@ use std::{
     time::Duration,
 };
 
-use futures_util::FutureExt;
 use parking_lot::Mutex;
 
-use crate::{Error, ErrorKind, Namespace, Op, Reply, Result, Tier, TierKey};
+use terrace_tier::{Namespace, Op, Reply, Tier, TierKey};
+
+use crate::{Error, Result, panics::guarded};
 
 /// Keys owed to one tier; beyond, the whole tier is owed a clear.
 const MOST_KEYS: usize = 10_000;
@@ -55,7 +55,7 @@ struct State {
 #[derive(Clone)]
 pub(crate) struct Creditor {
     pub(crate) tier: Arc<dyn Tier>,
-    pub(crate) space: Arc<Namespace>,
+    pub(crate) namespace: Arc<Namespace>,
 }
 
 #[derive(Clone)]
@@ -164,11 +164,9 @@ impl Debts {
 impl Creditor {
     /// The outcome of `call`: a tier that never answers, or panics, must not end the repayments.
     async fn within_budget<T>(&self, call: impl Future<Output = Result<T>>) -> Result<T> {
-        let budget = self.space.budget_for(100);
-        let panicked = |_| Err(Error::new(ErrorKind::Panicked, "the tier panicked"));
-        let call = AssertUnwindSafe(call).catch_unwind();
-        match tokio::time::timeout(budget, call).await {
-            Ok(result) => result.unwrap_or_else(panicked),
+        let budget = self.namespace.budget_for(100);
+        match tokio::time::timeout(budget, guarded("the tier panicked", call)).await {
+            Ok(result) => result?,
             Err(_elapsed) => Err(Error::timeout(budget)),
         }
     }
@@ -198,7 +196,7 @@ impl State {
             creditors.extend(std::mem::take(&mut self.keys).into_values().map(|debt| debt.to));
         }
         for to in creditors {
-            let tenant = to.space.tenant.clone();
+            let tenant = to.namespace.tenant.clone();
             if self.clears.len() < MOST_CLEARS || self.clears.contains_key(&tenant) {
                 self.clears.insert(tenant, OwedClear { to, sequence: self.sequence });
             } else {

@@ -3,31 +3,32 @@
 mod debt;
 mod health;
 mod monitor;
-mod name;
-mod place;
+mod names;
+mod slot;
 
 pub(crate) use monitor::{Monitor, TierCounters};
-pub(crate) use place::{TierShared, TierSlot};
+pub(crate) use slot::{FULL_BUDGET, TierShared, TierSlot};
 
 use std::sync::Arc;
 
-use crate::{
-    InvalidationLog, TierKey,
+use terrace_tier::{
+    InvalidationLog, Scope,
     defence::{Defence, enabled},
-    near::TenantId,
 };
+
+use crate::near::TenantId;
 
 /// The remote tiers as one tenant of a cache sees them.
 pub(crate) struct Chain {
     pub(crate) tenant: TenantId,
-    /// What key digests are made within.
-    pub(crate) scope: crate::key::Scope,
+    /// Makes the digests of keys.
+    pub(crate) scope: Scope,
     /// From near to far.
     pub(crate) tiers: Vec<TierSlot>,
     pub(crate) store: Option<TierSlot>,
-    /// The log of changes that are made beside the chain, where the cache was given one.
-    pub(crate) changes: Option<Arc<dyn InvalidationLog>>,
-    /// Whose chain it is, where the cache is built per tenant.
+    /// The log of the origin, where the cache was given one.
+    pub(crate) origin_log: Option<Arc<dyn InvalidationLog>>,
+    /// The tenant's name, where the cache is built per tenant.
     pub(crate) tenant_name: Option<String>,
 }
 
@@ -37,31 +38,31 @@ impl Chain {
         self.store.as_ref().or(self.tiers.last())
     }
 
+    /// Whether this tier is the authority.
+    pub(crate) fn is_authority(&self, slot: &TierSlot) -> bool {
+        self.authority().is_some_and(|authority| Arc::ptr_eq(&authority.shared, &slot.shared))
+    }
+
     /// The cache tiers that follow the authority, from far to near.
     pub(crate) fn followers(&self) -> impl Iterator<Item = &TierSlot> {
         let count = if self.store.is_some() { self.tiers.len() } else { self.tiers.len().saturating_sub(1) };
         in_order(&self.tiers[..count])
     }
 
-    /// All places from far to near, the store first.
+    /// All tiers from far to near, the store first.
     pub(crate) fn far_to_near(&self) -> impl Iterator<Item = &TierSlot> {
         self.store.iter().chain(in_order(&self.tiers))
     }
 
-    /// The log that a near tier in front of this chain follows: the nearest, which is the last to
-    /// tell of a write.
+    /// The log that a near tier in front of this chain follows: the nearest one, since a write reaches it
+    /// last.
     pub(crate) fn log(&self) -> Option<&dyn InvalidationLog> {
-        let log = self.tiers.iter().chain(&self.store).find_map(|place| place.log());
-        log.or(self.changes.as_deref())
+        let log = self.tiers.iter().chain(&self.store).find_map(|slot| slot.log());
+        log.or(self.origin_log.as_deref())
     }
 
     pub(crate) fn is_local(&self) -> bool {
         self.tiers.is_empty() && self.store.is_none()
-    }
-
-    pub(crate) fn key(&self, bytes: bytes::Bytes) -> TierKey {
-        let digest = self.scope.digest(&bytes);
-        TierKey { bytes, digest }
     }
 }
 

@@ -5,7 +5,7 @@
 //! the slot's flight; a write detaches it, so that later reads start anew and what the flight
 //! brings is kept nowhere. Only under the slot's lock is anything put into the near tier.
 
-mod errand;
+mod intent;
 #[cfg(all(test, shuttle))]
 mod model;
 mod promise;
@@ -14,8 +14,8 @@ mod sync;
 mod table;
 mod ticket;
 
-use errand::Flight;
-pub(crate) use errand::{FlightId, Intent, JoinMode};
+use intent::Flight;
+pub(crate) use intent::{FlightId, Intent, JoinMode};
 pub(crate) use promise::Promise;
 use stage::LoadStage;
 pub(crate) use stage::{LeaderGuard, LoadOutcome, LoadRole};
@@ -29,7 +29,7 @@ use std::{
 
 use hashbrown::DefaultHashBuilder;
 
-use crate::defence::{Defence, enabled};
+use terrace_tier::defence::{Defence, enabled};
 
 /// All flights and writes under way, in shards in which threads seldom meet.
 pub(crate) struct Flights<K, L, T> {
@@ -47,34 +47,34 @@ impl<K: Eq + Hash, L, T: Clone> Flights<K, L, T> {
 
     /// Boards the key's flight; where there is none to board, a new one with the lookup that `lookup`
     /// makes.
-    pub(crate) fn board(
+    pub(crate) fn join(
         &self,
         key: &Arc<K>,
-        errand: Intent,
-        how: JoinMode,
+        intent: Intent,
+        mode: JoinMode,
         lookup: impl FnOnce(FlightId) -> L,
     ) -> Ticket<K, L, T> {
         let (hash, shard) = self.shard(key);
         let ticket = |flight: Arc<Flight<L, T>>, joined| {
             let (shard, key) = (Arc::clone(shard), Arc::clone(key));
-            Ticket { shard, key, flight, errand, joined }
+            Ticket { shard, key, flight, intent, joined }
         };
         let mut table = shard.lock();
         let (number, slot) = table.begin(hash, key);
-        if let Some(aboard) = slot.flight.as_mut().filter(|aboard| how.joins(aboard.leader)) {
-            aboard.callers += 1;
-            aboard.loaders += usize::from(errand.loads());
-            return ticket(Arc::clone(&aboard.flight), true);
+        if let Some(active) = slot.flight.as_mut().filter(|active| mode.joins(active.leader)) {
+            active.callers += 1;
+            active.loaders += usize::from(intent.loads());
+            return ticket(Arc::clone(&active.flight), true);
         }
         let id = FlightId { number, hash };
-        let beside = how == JoinMode::Separate && slot.flight.is_some();
+        let beside = mode == JoinMode::Separate && slot.flight.is_some();
         let (lookup, load) = (lookup(id), LoadStage::new());
         let flight = Arc::new(Flight { id, lookup, load, detached: AtomicBool::new(beside) });
         let mut replaced = None;
         if !beside {
             replaced = slot.take_flight();
-            let (flight, loaders) = (Arc::clone(&flight), usize::from(errand.loads()));
-            slot.flight = Some(ActiveFlight { flight, leader: errand, callers: 1, loaders });
+            let (flight, loaders) = (Arc::clone(&flight), usize::from(intent.loads()));
+            slot.flight = Some(ActiveFlight { flight, leader: intent, callers: 1, loaders });
         }
         drop(table);
         drop(replaced);
@@ -82,7 +82,7 @@ impl<K: Eq + Hash, L, T: Clone> Flights<K, L, T> {
     }
 
     /// Ends the lookup stage: runs `keep` if no write has come between since the flight began, and
-    /// detaches a flight that found its value, or that nobody aboard wants to load for, so that the
+    /// detaches a flight that found its value, or that nobody active wants to load for, so that the
     /// next reader looks again.
     pub(crate) fn end_lookup<R>(
         &self,
@@ -93,7 +93,7 @@ impl<K: Eq + Hash, L, T: Clone> Flights<K, L, T> {
     ) -> Option<R> {
         let mut table = self.at(id.hash).lock();
         let kept = table.has(key, id).then(keep);
-        let detach = |aboard: &ActiveFlight<L, T>| aboard.flight.id == id && (found || aboard.loaders == 0);
+        let detach = |active: &ActiveFlight<L, T>| active.flight.id == id && (found || active.loaders == 0);
         let detached = table.detach_if(id.hash, key, detach);
         drop(table);
         drop(detached);
@@ -101,9 +101,9 @@ impl<K: Eq + Hash, L, T: Clone> Flights<K, L, T> {
     }
 
     /// Detaches the flight: it has landed.
-    pub(crate) fn land(&self, key: &K, id: FlightId) {
+    pub(crate) fn complete(&self, key: &K, id: FlightId) {
         let mut table = self.at(id.hash).lock();
-        let detached = table.detach_if(id.hash, key, |aboard| aboard.flight.id == id);
+        let detached = table.detach_if(id.hash, key, |active| active.flight.id == id);
         drop(table);
         drop(detached);
     }
@@ -121,7 +121,7 @@ impl<K: Eq + Hash, L, T: Clone> Flights<K, L, T> {
     }
 
     /// Whether a flight of the key is under way.
-    pub(crate) fn is_flying(&self, key: &K) -> bool {
+    pub(crate) fn is_active(&self, key: &K) -> bool {
         let (hash, shard) = self.shard(key);
         shard.lock().find(hash, key).is_some_and(|slot| slot.flight.is_some())
     }
@@ -153,11 +153,17 @@ impl<K: Eq + Hash, L, T: Clone> Flights<K, L, T> {
     /// A log has told of a write elsewhere of this version: a write under way keeps its value only if
     /// that is as new. Where `outdated` says so, detaches the key's flight and runs `change` in the same
     /// breath.
-    pub(crate) fn hear(&self, key: &K, version: u64, outdated: impl FnOnce() -> bool, change: impl FnOnce()) {
+    pub(crate) fn notice(
+        &self,
+        key: &K,
+        version: u64,
+        outdated: impl FnOnce() -> bool,
+        change: impl FnOnce(),
+    ) {
         let (hash, shard) = self.shard(key);
         let mut table = shard.lock();
         if let Some(slot) = table.find_mut(hash, key).filter(|_| enabled(Defence::Notified)) {
-            slot.told = slot.told.max(version);
+            slot.noticed = slot.noticed.max(version);
         }
         if !outdated() {
             return;

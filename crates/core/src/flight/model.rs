@@ -45,7 +45,7 @@ impl World {
         if near != 0 {
             return Some(near);
         }
-        let ticket = self.flights.board(&self.key, Intent::Load, JoinMode::Join, |_| ());
+        let ticket = self.flights.join(&self.key, Intent::Load, JoinMode::Join, |_| ());
         if !ticket.joined() {
             self.flights.end_lookup(&self.key, ticket.flight().id, false, || ());
         }
@@ -67,7 +67,7 @@ impl World {
                         world.flights.while_attached(&world.key, id, || {
                             world.near.store(loaded, Ordering::SeqCst);
                         });
-                        world.flights.land(&world.key, id);
+                        world.flights.complete(&world.key, id);
                         lead.done(Some(loaded));
                     });
                     break promise;

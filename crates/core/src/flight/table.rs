@@ -7,9 +7,9 @@ use std::{
 
 use hashbrown::HashTable;
 
-use super::errand::{Flight, FlightId, Intent};
+use super::intent::{Flight, FlightId, Intent};
 use super::sync::{Mutex, MutexGuard};
-use crate::defence::{Defence, enabled};
+use terrace_tier::defence::{Defence, enabled};
 
 /// Some of the keys. Whoever holds a place in a shard holds the shard alone, whose line it has just
 /// locked: a count that all callers of the cache share would move between their cores.
@@ -31,7 +31,7 @@ pub(super) struct Slot<K, L, T> {
     /// Writes that have reached the near tier since the slot was made.
     pub(super) changes: u64,
     /// The newest version that a log has told of since then.
-    pub(super) told: u64,
+    pub(super) noticed: u64,
 }
 
 pub(super) struct ActiveFlight<L, T> {
@@ -45,7 +45,7 @@ pub(super) struct ActiveFlight<L, T> {
 impl<K, L, T> Slot<K, L, T> {
     /// Takes the flight off the table: said under the shard's lock, in the same breath.
     pub(super) fn take_flight(&mut self) -> Option<ActiveFlight<L, T>> {
-        self.flight.take().inspect(|aboard| aboard.flight.detached.store(true, Ordering::Release))
+        self.flight.take().inspect(|active| active.flight.detached.store(true, Ordering::Release))
     }
 }
 
@@ -64,7 +64,7 @@ impl<K: Eq + Hash, L, T> Table<K, L, T> {
     pub(super) fn begin(&mut self, hash: u64, key: &Arc<K>) -> (u64, &mut Slot<K, L, T>) {
         self.begun += 1;
         let slot = self.slots.entry(hash, |slot| slot.key == *key, |slot| slot.hash).or_insert_with(|| {
-            Slot { key: Arc::clone(key), hash, flight: None, writers: 0, changes: 0, told: 0 }
+            Slot { key: Arc::clone(key), hash, flight: None, writers: 0, changes: 0, noticed: 0 }
         });
         (self.begun, slot.into_mut())
     }
@@ -80,7 +80,7 @@ impl<K: Eq + Hash, L, T> Table<K, L, T> {
     /// Whether the key's flight is still this one.
     pub(super) fn has(&self, key: &K, id: FlightId) -> bool {
         let slot = self.find(id.hash, key);
-        let has = slot.and_then(|slot| slot.flight.as_ref()).is_some_and(|aboard| aboard.flight.id == id);
+        let has = slot.and_then(|slot| slot.flight.as_ref()).is_some_and(|active| active.flight.id == id);
         has || !enabled(Defence::Generation)
     }
 

@@ -6,10 +6,10 @@ use std::{
 };
 
 use super::{
-    errand::{Flight, Intent},
+    intent::{Flight, Intent},
     table::{ActiveFlight, Shard, Table},
 };
-use crate::defence::{Defence, enabled};
+use terrace_tier::defence::{Defence, enabled};
 
 /// A caller's place on a flight. The last one to leave takes the flight off the table, and so does
 /// the last one with a loader: without it, later readers must look again.
@@ -17,7 +17,7 @@ pub(crate) struct Ticket<K: Eq + Hash, L, T: Clone> {
     pub(super) shard: Arc<Shard<K, L, T>>,
     pub(super) key: Arc<K>,
     pub(super) flight: Arc<Flight<L, T>>,
-    pub(super) errand: Intent,
+    pub(super) intent: Intent,
     pub(super) joined: bool,
 }
 
@@ -31,30 +31,13 @@ impl<K: Eq + Hash, L, T: Clone> Ticket<K, L, T> {
     }
 
     /// What its caller came for.
-    pub(crate) fn errand(&self) -> Intent {
-        self.errand
+    pub(crate) fn intent(&self) -> Intent {
+        self.intent
     }
 
     /// Whether the flight was another caller's.
     pub(crate) fn joined(&self) -> bool {
         self.joined
-    }
-
-    /// A second ticket for the same flight: for the task that loads.
-    pub(crate) fn again(&self) -> Self {
-        let mut table = self.shard.lock();
-        if let Some(aboard) = current(&mut table, self) {
-            aboard.callers += 1;
-            aboard.loaders += usize::from(self.errand.loads());
-        }
-        drop(table);
-        Self {
-            shard: Arc::clone(&self.shard),
-            key: Arc::clone(&self.key),
-            flight: Arc::clone(&self.flight),
-            errand: self.errand,
-            joined: self.joined,
-        }
     }
 }
 
@@ -65,7 +48,7 @@ fn current<'a, K: Eq + Hash, L, T: Clone>(
 ) -> Option<&'a mut ActiveFlight<L, T>> {
     let id = ticket.flight.id;
     let slot = table.find_mut(id.hash, &ticket.key)?;
-    slot.flight.as_mut().filter(|aboard| aboard.flight.id == id)
+    slot.flight.as_mut().filter(|active| active.flight.id == id)
 }
 
 impl<K: Eq + Hash, L, T: Clone> Drop for Ticket<K, L, T> {
@@ -74,11 +57,11 @@ impl<K: Eq + Hash, L, T: Clone> Drop for Ticket<K, L, T> {
             return;
         }
         let mut table = self.shard.lock();
-        let Some(aboard) = current(&mut table, self) else { return };
-        aboard.callers -= 1;
-        aboard.loaders -= usize::from(self.errand.loads());
-        let last_loader = self.errand.loads() && aboard.loaders == 0;
-        if aboard.callers == 0 || last_loader {
+        let Some(active) = current(&mut table, self) else { return };
+        active.callers -= 1;
+        active.loaders -= usize::from(self.intent.loads());
+        let last_loader = self.intent.loads() && active.loaders == 0;
+        if active.callers == 0 || last_loader {
             let detached = table.detach_if(self.flight.id.hash, &self.key, |_| true);
             drop(table);
             drop(detached);
@@ -104,7 +87,7 @@ impl<K: Eq + Hash, L, T: Clone> WriteTicket<K, L, T> {
         let mut alone = true;
         let mut detached = None;
         if let Some(slot) = table.find_mut(self.hash, &self.key) {
-            let newest = slot.changes == self.changes && slot.told <= version;
+            let newest = slot.changes == self.changes && slot.noticed <= version;
             alone = newest || !enabled(Defence::WriteOrder);
             slot.changes += 1;
             detached = if enabled(Defence::Detach) { slot.take_flight() } else { None };

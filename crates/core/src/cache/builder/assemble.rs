@@ -1,7 +1,6 @@
 //! What [`Builder::build`] makes of the parts, and refuses.
 
 use std::{
-    hash::Hash,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64},
@@ -9,37 +8,34 @@ use std::{
     time::Duration,
 };
 
+use terrace_tier::{InvalidationLog, Namespace, Role};
 use tokio::runtime::Handle;
 
 use super::{
     super::{
         Cache, Tenants,
-        grounds::ProofSource,
+        chain_spec::{ChainSpec, TIER_BUDGET},
         inner::{Inner, Periods, Policies},
-        plan::{ChainSpec, TIER_BUDGET},
         tasks::Tasks,
-        trust::{self, Coherence},
     },
-    Builder, Changes,
+    Builder, OriginLog,
 };
 use crate::{
-    Copies, Error, InvalidationLog, Level, Namespace, Near, Result, Role, WriteContext, WritePlan,
+    Copies, Error, Key, Level, Result, Value, WriteContext, WritePlan,
     chain::{Monitor, TierCounters},
+    fencing::Fencing,
     flight::Flights,
+    freshness::{Coherence, ProofSource, max_staleness},
+    near::Near,
 };
 
 /// The longest name of a cache.
-const MOST_NAMESPACE_BYTES: usize = 128;
+const MAX_NAMESPACE_BYTES: usize = 128;
 
 /// How long a store keeps the tombstone of a removed record.
 const REMOVED_FOR: Duration = Duration::from_secs(7 * 24 * 3600);
 
-impl<K, V, N> Builder<K, V, N>
-where
-    K: Clone + Eq + Hash + Send + Sync + 'static,
-    V: Send + Sync + 'static,
-    N: Near<K, V>,
-{
+impl<K: Key, V: Value, N: Near<K, V>> Builder<K, V, N> {
     /// Builds the cache. No trip: servers that are away are lost tiers.
     ///
     /// # Errors
@@ -63,28 +59,27 @@ where
             Error::config("build the cache inside a tokio runtime: its loads and fills run there")
         })?;
         let monitor = Arc::new(Monitor::new(&self.namespace, self.observer.take()));
-        let space = self.space()?;
-        let plan =
-            ChainSpec::new(space, &self.tiers, self.store.as_ref(), self.changes.log(), &monitor, &runtime);
-        // A namespace that is in use is found now, not with the first tenant.
-        let chain = plan.chain(None)?;
-        let grounds = plan.grounds(&chain, self.ends_within_bound(), &self.clock)?;
-        let within = trust::within(&chain, self.level, self.near.is_enabled(), &self.clock);
+        let namespace = self.namespace_options()?;
+        let (store, origin_log) = (self.store.as_ref(), self.origin_log.log());
+        let chains = ChainSpec::new(namespace, &self.tiers, store, origin_log, &monitor, &runtime);
+        // This reports a namespace that is in use now, and not with the first tenant.
+        let chain = chains.chain(None)?;
+        let proof_source = chains.proof_source(&chain, self.ends_within_bound(), &self.clock)?;
         let periods = self.periods();
         let inner = Arc::new(Inner {
+            max_staleness: max_staleness(&chain, self.level, self.near.is_enabled(), &self.clock),
             near: self.near,
             near_counters: TierCounters::default(),
             observed: monitor.observer.is_some(),
             clock: self.clock,
-            trust: Coherence::default(),
-            within,
-            grounds,
+            coherence: Coherence::default(),
+            proof_source,
             monitor,
             flights: Arc::new(Flights::new()),
-            wire: self.wire,
-            keys: self.keys,
+            codec: self.codec,
+            key_codec: self.key_codec,
             tasks: Tasks::new(runtime.clone()),
-            open_fills: Arc::default(),
+            fencing: Fencing::of(self.level),
             policies: Policies {
                 freshness: self.freshness.or_else(|| self.expiry.freshness()),
                 expiry: self.expiry,
@@ -94,27 +89,27 @@ where
             },
             level: self.level,
             loader: self.loader,
-            relay: plan.relay(periods.tombstone, &runtime),
+            relay: chains.relay(periods.tombstone, &runtime),
             periods,
             closed: AtomicBool::new(false),
             versions: AtomicU64::new(0),
         });
-        inner.listen(&chain);
-        if let ProofSource::Watermarks(marks) = &inner.grounds {
-            marks.follow();
+        inner.follow_log(&chain);
+        if let ProofSource::Watermarks(tracker) = &inner.proof_source {
+            tracker.follow();
         }
-        Ok(Tenants { inner, plan: Arc::new(plan) })
+        Ok(Tenants { inner, chains: Arc::new(chains) })
     }
 
-    /// The terms on which the cache takes its namespace; settles how its values are encoded.
-    fn space(&mut self) -> Result<Namespace> {
+    /// The namespace with the options that its caches must agree on. Settles how values are encoded.
+    fn namespace_options(&mut self) -> Result<Namespace> {
         let mut shape = 0;
-        if let Some(wire) = &mut self.wire {
-            wire.settings.schema = self.settings.schema;
-            wire.settings.codec = self.settings.codec.unwrap_or(wire.settings.codec);
-            wire.settings.compression = self.settings.compression.unwrap_or(wire.settings.compression);
-            wire.settings.check()?;
-            shape = wire.settings.shape.fingerprint();
+        if let Some(codec) = &mut self.codec {
+            codec.settings.schema = self.settings.schema;
+            codec.settings.codec = self.settings.codec.unwrap_or(codec.settings.codec);
+            codec.settings.compression = self.settings.compression.unwrap_or(codec.settings.compression);
+            codec.settings.check()?;
+            shape = codec.settings.shape.fingerprint();
         }
         let namespace = Namespace::new(&self.namespace, Role::Cache).with_level(self.level);
         Ok(namespace.with_type(self.settings.schema, shape).with_budget(TIER_BUDGET))
@@ -143,7 +138,7 @@ where
 
     /// Refuses parts that do not fit together; what a put does with copies.
     fn check(&self) -> Result<Copies> {
-        if self.namespace.is_empty() || self.namespace.len() > MOST_NAMESPACE_BYTES {
+        if self.namespace.is_empty() || self.namespace.len() > MAX_NAMESPACE_BYTES {
             return Err(Error::config("a namespace has 1 to 128 bytes"));
         }
         let stored = self.store.is_some();
@@ -162,23 +157,23 @@ where
         if !stored && self.level == Level::Strong {
             return Err(Error::config("level Strong asks the store: add one, or take another level"));
         }
-        match &self.changes {
-            Changes::None => Ok(plan.copies),
-            Changes::NoLog => {
+        match &self.origin_log {
+            OriginLog::None => Ok(plan.copies),
+            OriginLog::NoLog => {
                 Err(Error::config("the backend given to `changes` keeps no log of an origin's changes"))
             }
-            Changes::Of(_) if stored => {
+            OriginLog::Of(_) if stored => {
                 Err(Error::config("a cache with a store follows the store's own log, not another's"))
             }
-            Changes::Of(_) if self.level == Level::Ttl => {
+            OriginLog::Of(_) if self.level == Level::Ttl => {
                 Err(Error::config("level Ttl follows no log; `changes` needs Level::Fenced"))
             }
-            Changes::Of(_) => Ok(plan.copies),
+            OriginLog::Of(_) => Ok(plan.copies),
         }
     }
 }
 
-impl Changes {
+impl OriginLog {
     fn log(&self) -> Option<Arc<dyn InvalidationLog>> {
         match self {
             Self::Of(log) => Some(Arc::clone(log)),

@@ -2,17 +2,22 @@
 
 mod assemble;
 
-use std::{future::Future, hash::Hash, marker::PhantomData, sync::Arc, time::Duration};
+use std::{future::Future, marker::PhantomData, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Cache, inner::BoundLoader, plan::TierConfig};
+use terrace_tier::InvalidationLog;
+
+use super::{Cache, chain_spec::TierConfig, loader::BoundLoader};
 use crate::{
-    Admission, Backend, BoxError, Clock, Coalesce, Error, Expiry, Freshness, InvalidationLog, Item, Level,
-    Lifetime, Near, Observer, Result, Stampede, WriteContext, WritePlan, WritePolicy,
+    Backend, BoxError, Clock, Error, Item, Key, Level, Observer, Result, Value,
     codec::{Codec, Compression},
-    wire::{KeyCodec, TypedCodec},
+    near::Near,
+    policy::{
+        Admission, Coalesce, Expiry, Freshness, Lifetime, Stampede, WriteContext, WritePlan, WritePolicy,
+    },
+    typed_codec::{KeyCodec, TypedCodec},
 };
 
 /// What a cache is made of; from [`Cache::builder`]. What is not set has the default that its method
@@ -23,9 +28,9 @@ pub struct Builder<K, V, N> {
     near_ttl: Option<Duration>,
     tiers: Vec<TierConfig>,
     store: Option<TierConfig>,
-    changes: Changes,
-    wire: Option<TypedCodec<K, V>>,
-    keys: Option<KeyCodec<K>>,
+    origin_log: OriginLog,
+    codec: Option<TypedCodec<K, V>>,
+    key_codec: Option<KeyCodec<K>>,
     loader: Option<BoundLoader<K, V>>,
     expiry: Arc<dyn Expiry>,
     freshness: Option<Arc<dyn Freshness>>,
@@ -34,22 +39,22 @@ pub struct Builder<K, V, N> {
     coalesce: Coalesce,
     level: Level,
     load_deadline: Duration,
-    settings: WireSettings,
+    settings: CodecSettings,
     clock: Clock,
     observer: Option<Arc<dyn Observer>>,
     types: PhantomData<fn() -> (K, V)>,
 }
 
-/// Where a cache hears of changes that are made beside its chain.
-enum Changes {
+/// The log that reports changes of the origin.
+enum OriginLog {
     None,
     Of(Arc<dyn InvalidationLog>),
-    /// It was given a backend that has none.
+    /// The backend that was given has no log.
     NoLog,
 }
 
 #[derive(Default)]
-struct WireSettings {
+struct CodecSettings {
     codec: Option<Codec>,
     compression: Option<Compression>,
     schema: u32,
@@ -67,12 +72,7 @@ impl Expiry for DefaultExpiry {
     }
 }
 
-impl<K, V, N> Cache<K, V, N>
-where
-    K: Clone + Eq + Hash + Send + Sync + 'static,
-    V: Send + Sync + 'static,
-    N: Near<K, V>,
-{
+impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     /// Begins a cache named `namespace`; its near tier is off until
     /// [`Builder::near`] gives one.
     pub fn builder(namespace: impl Into<String>) -> Builder<K, V, N> {
@@ -80,12 +80,7 @@ where
     }
 }
 
-impl<K, V, N> Builder<K, V, N>
-where
-    K: Clone + Eq + Hash + Send + Sync + 'static,
-    V: Send + Sync + 'static,
-    N: Near<K, V>,
-{
+impl<K: Key, V: Value, N: Near<K, V>> Builder<K, V, N> {
     /// Begins a cache with a near tier.
     pub fn new(namespace: String, near: N) -> Self {
         Self {
@@ -94,9 +89,9 @@ where
             near_ttl: None,
             tiers: Vec::new(),
             store: None,
-            changes: Changes::None,
-            wire: None,
-            keys: None,
+            origin_log: OriginLog::None,
+            codec: None,
+            key_codec: None,
             loader: None,
             expiry: Arc::new(DefaultExpiry),
             freshness: None,
@@ -105,7 +100,7 @@ where
             coalesce: Coalesce::Local,
             level: Level::default(),
             load_deadline: LOAD_DEADLINE,
-            settings: WireSettings::default(),
+            settings: CodecSettings::default(),
             clock: Clock::system(),
             observer: None,
             types: PhantomData,
@@ -137,8 +132,8 @@ where
         V: Serialize + DeserializeOwned,
     {
         self.tiers.push(tier.into());
-        self.wire.get_or_insert_with(TypedCodec::new);
-        self.keys.get_or_insert_with(KeyCodec::new);
+        self.codec.get_or_insert_with(TypedCodec::new);
+        self.key_codec.get_or_insert_with(KeyCodec::new);
         self
     }
 
@@ -150,8 +145,8 @@ where
         V: Serialize + DeserializeOwned,
     {
         self.store = Some(store.into());
-        self.wire.get_or_insert_with(TypedCodec::new);
-        self.keys.get_or_insert_with(KeyCodec::new);
+        self.codec.get_or_insert_with(TypedCodec::new);
+        self.key_codec.get_or_insert_with(KeyCodec::new);
         self
     }
 
@@ -168,8 +163,8 @@ where
     where
         K: Serialize + DeserializeOwned,
     {
-        self.changes = origin.log().map_or(Changes::NoLog, Changes::Of);
-        self.keys.get_or_insert_with(KeyCodec::new);
+        self.origin_log = origin.log().map_or(OriginLog::NoLog, OriginLog::Of);
+        self.key_codec.get_or_insert_with(KeyCodec::new);
         self
     }
 
@@ -228,7 +223,7 @@ where
     /// is [`Cache::with`].
     ///
     /// What [`build`](Builder::build) refuses: `Ttl` with a store; `Strong` without one; `Bounded` where
-    /// nothing proves a copy, which is without a store, without [`changes`](Builder::watch_origin) and with
+    /// nothing proves a copy, which is without a store, without [`watch_origin`](Builder::watch_origin) and with
     /// lives longer than the bound, with a cache tier whose copies no relay certifies, with two cache
     /// tiers, and below 100 ms.
     #[must_use]

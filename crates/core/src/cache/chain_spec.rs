@@ -1,0 +1,186 @@
+//! The remote tiers of a cache: what the builder was given, and the chains that are made of it.
+
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use terrace_tier::{InvalidationLog, Namespace, Role, Scope};
+use tokio::runtime::Handle;
+
+use crate::{
+    Backend, Clock, Error, Level, Result,
+    chain::{Chain, Monitor, TierShared, TierSlot},
+    freshness::{LEAST_BOUND, ProofSource, WatermarkTracker},
+    near::TenantId,
+    relay::{Relay, Wake},
+};
+
+/// What one request may take in a cache tier, unless set.
+pub(super) const TIER_BUDGET: Duration = Duration::from_millis(50);
+/// And in a store.
+const STORE_BUDGET: Duration = Duration::from_secs(5);
+
+/// A backend with the settings of its place in one cache.
+pub struct TierConfig {
+    backend: Arc<dyn Backend>,
+    budget: Option<Duration>,
+    ttl: Option<Duration>,
+}
+
+impl<B: Backend> From<B> for TierConfig {
+    fn from(backend: B) -> Self {
+        Self { backend: Arc::new(backend), budget: None, ttl: None }
+    }
+}
+
+/// Settings of a backend's place in one cache; every [`Backend`] has them.
+///
+/// ```
+/// use std::time::Duration;
+/// use terrace_core::{Builder, NoNear, TierSettings};
+/// # use terrace_conformance::Fake;
+///
+/// let redis = Fake::named("redis");
+/// let settings = redis.budget(Duration::from_millis(20)).ttl(Duration::from_secs(60));
+/// let builder = Builder::<u64, String, NoNear>::new("users".to_owned(), NoNear).tier(settings);
+/// ```
+pub trait TierSettings: Into<TierConfig> + Sized {
+    /// How long one request may take there, queues and trips included: 50 ms for a cache tier and
+    /// 5 s for a store, unless set.
+    fn budget(self, budget: Duration) -> TierConfig {
+        TierConfig { budget: Some(budget), ..self.into() }
+    }
+
+    /// The longest life of a copy there; never longer than the entry's own.
+    fn ttl(self, ttl: Duration) -> TierConfig {
+        TierConfig { ttl: Some(ttl), ..self.into() }
+    }
+}
+
+impl<T: Into<TierConfig>> TierSettings for T {}
+
+const NO_TRUTH: &str = "Level::Bounded needs a store, or `watch_origin`, or an expiry policy whose lives are no longer \
+    than the bound: nothing else says that a value is old";
+const NO_WATERMARKS: &str = "Level::Bounded with a cache tier needs a truth whose log can be relayed (Postgres) and a tier \
+    that keeps the relay's watermark (Redis): nothing else proves its copies";
+
+/// What the chain of each tenant is made of.
+pub(super) struct ChainSpec {
+    /// The cache's namespace, without a tenant.
+    namespace: Namespace,
+    /// The cache tiers from near to far, then the store.
+    tiers: Vec<TierSpec>,
+    origin_log: Option<Arc<dyn InvalidationLog>>,
+}
+
+/// What the slots of one tier are made of.
+struct TierSpec {
+    backend: Arc<dyn Backend>,
+    shared: Arc<TierShared>,
+    budget: Duration,
+}
+
+impl ChainSpec {
+    pub(super) fn new(
+        namespace: Namespace,
+        tiers: &[TierConfig],
+        store: Option<&TierConfig>,
+        origin_log: Option<Arc<dyn InvalidationLog>>,
+        monitor: &Arc<Monitor>,
+        runtime: &Handle,
+    ) -> Self {
+        let spec = |config: &TierConfig, role, budget, beyond: &[Arc<TierShared>]| {
+            let (name, monitor) = (config.backend.name(), Arc::clone(monitor));
+            let shared = TierShared::new(name, role, config.ttl, monitor, runtime.clone(), beyond);
+            let (backend, shared) = (Arc::clone(&config.backend), Arc::new(shared));
+            TierSpec { backend, shared, budget: config.budget.unwrap_or(budget) }
+        };
+        let (mut specs, mut beyond) = (Vec::new(), Vec::new());
+        for config in tiers.iter().rev() {
+            let tier = spec(config, Role::Cache, TIER_BUDGET, &beyond);
+            beyond.push(Arc::clone(&tier.shared));
+            specs.push(tier);
+        }
+        specs.reverse();
+        specs.extend(store.map(|config| spec(config, Role::Store, STORE_BUDGET, &[])));
+        Self { namespace, tiers: specs, origin_log }
+    }
+
+    /// The log that reports changes of the truth: the store's, else the origin's.
+    fn truth_log(&self) -> Option<Arc<dyn InvalidationLog>> {
+        let store = self.tiers.iter().find(|tier| tier.shared.role == Role::Store);
+        store.map_or_else(|| self.origin_log.clone(), |tier| tier.backend.log())
+    }
+
+    /// What proves copies at level `Bounded`. `ages` says that the expiry policy lets no copy live longer
+    /// than the bound.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) where nothing does.
+    pub(super) fn proof_source(&self, chain: &Chain, ages: bool, clock: &Clock) -> Result<ProofSource> {
+        let Level::Bounded(bound) = self.namespace.level else { return Ok(ProofSource::None) };
+        if bound < LEAST_BOUND {
+            return Err(Error::config("the bound of Level::Bounded is at least 100 ms"));
+        }
+        if chain.store.is_none() && self.origin_log.is_none() {
+            return if ages { Ok(ProofSource::Age) } else { Err(Error::config(NO_TRUTH)) };
+        }
+        match (&chain.tiers[..], self.tiers.first()) {
+            ([], _) => Ok(if chain.log().is_some() { ProofSource::Log } else { ProofSource::ReadTime }),
+            ([slot], Some(tier)) => {
+                let replays = self.truth_log().is_some_and(|log| log.replay().is_some());
+                if !(slot.publishes() && slot.log().is_some() && replays) {
+                    return Err(Error::config(NO_WATERMARKS));
+                }
+                let namespace = self.namespace.clone().with_budget(tier.budget);
+                let tracker = WatermarkTracker::new(&*tier.backend, &namespace, clock.clone())?;
+                Ok(ProofSource::Watermarks(tracker))
+            }
+            _ => Err(Error::config(
+                "Level::Bounded takes one cache tier: no relay proves the copies of a second",
+            )),
+        }
+    }
+
+    /// Starts to relay the truth's log into the cache tiers, if there are both. The relay ends when the
+    /// returned handle is dropped.
+    pub(super) fn relay(&self, tombstone_ttl: Duration, runtime: &Handle) -> Option<Arc<Wake>> {
+        let log = self.truth_log()?;
+        let tiers = self.tiers.iter().filter(|tier| tier.shared.role == Role::Cache);
+        let tiers: Vec<_> = tiers.map(|tier| (Arc::clone(&tier.backend), tier.budget)).collect();
+        if tiers.is_empty() || self.namespace.level == Level::Ttl {
+            return None;
+        }
+        let wake = Arc::new(Wake::default());
+        let relay = Relay::new(log.replay()?, self.namespace.clone(), tiers, tombstone_ttl);
+        runtime.spawn(relay.run(Arc::downgrade(&wake)));
+        let follower: Weak<Wake> = Arc::downgrade(&wake);
+        log.follow(&self.namespace.name, follower);
+        Some(wake)
+    }
+
+    /// The remote tiers as one tenant sees them.
+    pub(super) fn chain(&self, tenant: Option<&str>) -> Result<Chain> {
+        let (mut tiers, mut store) = (Vec::new(), None);
+        for tier in &self.tiers {
+            let namespace = self.namespace.clone().with_tenant(tenant.map(str::to_owned));
+            let namespace = namespace.with_role(tier.shared.role).with_budget(tier.budget);
+            let opened = tier.backend.open(&namespace)?;
+            let slot = TierSlot::new(Arc::clone(&tier.shared), opened, Arc::new(namespace), &tiers);
+            match tier.shared.role {
+                Role::Cache => tiers.push(slot),
+                Role::Store => store = Some(slot),
+            }
+        }
+        let name = &self.namespace.name;
+        Ok(Chain {
+            tenant: tenant.map_or(TenantId::NONE, |tenant| TenantId::named(name, tenant)),
+            scope: Scope::new(name, tenant),
+            tiers,
+            store,
+            origin_log: self.origin_log.clone(),
+            tenant_name: tenant.map(str::to_owned),
+        })
+    }
+}

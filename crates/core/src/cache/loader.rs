@@ -1,0 +1,76 @@
+//! Loaders, as the caller gives them and as the routes run them.
+
+use std::sync::Arc;
+
+use futures_util::{FutureExt, future::BoxFuture};
+
+use super::many::MissingKeys;
+use crate::{BoxError, Cached, Error, Item, Result};
+
+/// What a loader may look at while it loads.
+#[non_exhaustive]
+pub struct LoadContext<V> {
+    /// The stale value that the load is to replace, where one is known.
+    pub stale: Option<Cached<V>>,
+}
+
+/// A loader bound to the cache.
+pub(crate) type BoundLoader<K, V> = Arc<dyn Fn(K) -> BoxFuture<'static, Result<Item<V>>> + Send + Sync>;
+
+/// A running loader: for each key of its request, in order, an item or an error; `None` is an absence.
+pub(crate) type Load<V> = BoxFuture<'static, Vec<Result<Option<Item<V>>>>>;
+
+/// The keys that a loader is asked for.
+pub(crate) struct LoadRequest<'r, K, V> {
+    /// Each key, and its index in the caller's batch.
+    pub(crate) keys: &'r mut (dyn Iterator<Item = (usize, K)> + Send),
+    /// The stale value of the first key, where one is known.
+    pub(crate) stale: Option<Cached<V>>,
+}
+
+/// Starts the caller's loader. It runs at most once, and on a miss only.
+pub(crate) type LoaderStart<'a, K, V> = Box<dyn FnOnce(LoadRequest<'_, K, V>) -> Load<V> + Send + 'a>;
+
+/// A loader of one key, whatever it gives and however it fails.
+pub(super) fn load_one<'a, K, V, L, F, T, E>(load: L) -> LoaderStart<'a, K, V>
+where
+    V: Send + 'static,
+    L: FnOnce(LoadContext<V>) -> F + Send + 'a,
+    F: Future<Output = Result<T, E>> + Send + 'static,
+    T: Into<Item<V>>,
+    E: Into<BoxError>,
+{
+    Box::new(|request| {
+        let load = load(LoadContext { stale: request.stale });
+        load.map(|result| vec![result.map(|item| Some(item.into())).map_err(Error::load)]).boxed()
+    })
+}
+
+/// A grouped loader, which gives pairs; a key that it leaves out is absent.
+pub(super) fn load_group<'a, K, V, L, F, I, T, E>(load: L) -> LoaderStart<'a, K, V>
+where
+    K: crate::Key,
+    V: Send + 'static,
+    L: FnOnce(MissingKeys<K>) -> F + Send + 'a,
+    F: Future<Output = Result<I, E>> + Send + 'static,
+    I: IntoIterator<Item = (K, T)>,
+    T: Into<Item<V>>,
+    E: Into<BoxError>,
+{
+    Box::new(|request| {
+        let (indices, keys): (Vec<usize>, Vec<K>) = request.keys.unzip();
+        let asked = keys.clone();
+        let in_order = move |pairs: Result<I, E>| match pairs {
+            Ok(pairs) => {
+                let items = pairs.into_iter().map(|(key, item)| (key, item.into()));
+                let mut items: std::collections::HashMap<K, Item<V>> = items.collect();
+                asked.iter().map(|key| Ok(items.remove(key))).collect()
+            }
+            Err(error) => {
+                let error = Error::load(error);
+                asked.iter().map(|_| Err(error.clone())).collect()
+            }
+        };
+        load(MissingKeys { keys, indices }).map(in_order).boxed()
+    })
+}

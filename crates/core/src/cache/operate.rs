@@ -1,0 +1,232 @@
+//! What operates a cache: lives, readiness, numbers, the end.
+
+use std::{sync::atomic::Ordering, time::Duration};
+
+use terrace_tier::{Deadlines, KeyName, Op, Reply, Role};
+
+use super::{Cache, NEAR};
+use crate::{
+    BorrowedKey, Error, ErrorKind, Event, Key, Result, Stats, TierStats, Value,
+    chain::{FULL_BUDGET, TierCounters, TierShared},
+    freshness::{ANY_AGE, STORE_ONLY},
+    near::{Entry, Near, TenantId, TenantKeyRef},
+    panics::joined,
+};
+
+impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
+    /// The name of the cache.
+    pub fn namespace(&self) -> &str {
+        &self.inner.monitor.namespace
+    }
+
+    /// The name under which other processes and servers know a key: for what invalidates it from
+    /// there, such as a transaction of the origin.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Key`] for a key that no server can take; [`ErrorKind::Config`] where the cache has
+    /// neither a remote tier nor a store nor a log that it follows: nobody else knows it.
+    pub fn name_of<Q: BorrowedKey<K> + ?Sized>(&self, key: &Q) -> Result<KeyName> {
+        let Some(codec) = &self.inner.key_codec else {
+            return Err(Error::config("nobody but this process knows this cache"));
+        };
+        Ok(KeyName {
+            namespace: self.namespace().to_owned(),
+            tenant: self.chain.tenant_name.clone(),
+            key: codec.key(&key.to_key())?,
+        })
+    }
+
+    /// What remains of a key's life where it is kept longest: in the store, else in the farthest
+    /// tier that answers. `None` if there is no value; [`Duration::MAX`] if it lives for ever.
+    ///
+    /// At level `Bounded` a copy that is not proven has none, and at `Strong` the store alone is asked.
+    ///
+    /// # Errors
+    /// The last tier's, where none answers.
+    pub async fn ttl<Q: BorrowedKey<K> + ?Sized>(&self, key: &Q) -> Result<Option<Duration>> {
+        let oldest_proof = self.begin_read()?.oldest_proof;
+        if self.chain.is_local() {
+            let entry = self.inner.near.get(&TenantKeyRef { tenant: self.chain.tenant, key });
+            let accepts = |entry: &Entry<V>| {
+                let now = self.inner.clock.now();
+                oldest_proof == ANY_AGE || self.mode.accepts_near(entry, now, &self.inner.coherence)
+            };
+            let entry = entry.filter(|entry| entry.value().is_some() && accepts(entry));
+            return Ok(entry.and_then(|entry| self.remaining(&entry.deadlines())));
+        }
+        let key = self.inner.tier_key(&self.chain, &self.tenant_key(key.to_key()))?;
+        let mut failed = None;
+        for slot in self.chain.far_to_near().filter(|slot| !slot.owes(&key)) {
+            if oldest_proof == STORE_ONLY && slot.shared.role == Role::Cache {
+                break;
+            }
+            let (clock, began) = (&self.inner.clock, self.inner.clock.now());
+            match slot.call(FULL_BUDGET, &key, Op::Get).await {
+                Ok(Reply::Hit(hit)) if hit.body.is_some() => {
+                    let proof = || self.inner.proof_source.of_copy(&hit, began, clock);
+                    let proven = slot.shared.role == Role::Store || proof() >= oldest_proof;
+                    return Ok(self.remaining(&hit.deadlines).filter(|_| proven));
+                }
+                Ok(_) => return Ok(None),
+                Err(error) => failed = Some(error),
+            }
+        }
+        failed.map_or(Ok(None), Err)
+    }
+
+    fn remaining(&self, deadlines: &Deadlines) -> Option<Duration> {
+        if deadlines.expires_at == crate::Timestamp::NEVER {
+            return Some(Duration::MAX);
+        }
+        let remaining = deadlines.remaining(self.inner.clock.now());
+        (remaining > Duration::ZERO).then_some(remaining)
+    }
+
+    /// Gives a value another life, counted from now: a record's own in a store, else its copies'.
+    /// Whether a value was there.
+    ///
+    /// # Errors
+    /// The authority's; [`ErrorKind::Partial`] where a copy could not be changed;
+    /// [`ErrorKind::Unsupported`] at level `Bounded` without a truth to ask: nothing but the life of a
+    /// copy says there how old it may be.
+    pub async fn expire<Q: BorrowedKey<K> + ?Sized>(&self, key: &Q, ttl: Duration) -> Result<bool> {
+        self.expire_one(key.to_key(), ttl).await
+    }
+
+    /// Drops all cached copies of the namespace (of a tenant's: the tenant's); records stay. Loads
+    /// under way are kept nowhere.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Partial`] where a tier did not confirm: this process reads past it until it has.
+    pub async fn clear(&self) -> Result<()> {
+        self.inner.check_open()?;
+        self.inner.tell(&Event::Dropped);
+        let cache = self.clone();
+        let task = async move {
+            let mut failed = Vec::new();
+            let inner = &cache.inner;
+            let _guard = match inner.fencing.unfenced() {
+                Some(fills) => Some(fills.clear().await),
+                None => None,
+            };
+            for slot in cache.chain.tiers.iter().rev() {
+                failed.extend(slot.clear().await.err());
+            }
+            let tenant = cache.chain.tenant;
+            inner.drop_copies((tenant != TenantId::NONE).then_some(tenant));
+            match failed.is_empty() {
+                true => Ok(()),
+                false => {
+                    let tiers: Vec<String> = failed.iter().map(Error::to_string).collect();
+                    Err(Error::new(ErrorKind::Partial, format!("not cleared: {}", tiers.join("; "))))
+                }
+            }
+        };
+        joined(self.inner.tasks.spawn(task)).await?
+    }
+
+    /// One trip to every remote tier.
+    ///
+    /// # Errors
+    /// The first tier's that does not answer.
+    pub async fn ping(&self) -> Result<()> {
+        self.inner.check_open()?;
+        for slot in self.chain.far_to_near() {
+            slot.ping().await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until every remote tier, and what [`changes`](super::Builder::watch_origin) named, answers, has
+    /// its tables, and agrees on the namespace's terms with the other processes. A cache works without;
+    /// tiers that are away are lost tiers, and waited for until they come: bound the wait by
+    /// [`timeout`](tokio::time::timeout) where that may be never.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NamespaceInUse`] and other errors that waiting does not heal.
+    pub async fn ready(&self) -> Result<()> {
+        for slot in self.chain.far_to_near() {
+            self.until_it_answers(|| slot.ready()).await?;
+        }
+        if let Some(relay) = &self.inner.relay {
+            while !relay.begun().await? {
+                self.inner.check_open()?;
+            }
+        } else if let Some(origin) = self.chain.origin_log.as_ref().and_then(|log| log.replay()) {
+            self.until_it_answers(|| origin.end()).await?;
+        }
+        Ok(())
+    }
+
+    async fn until_it_answers<T>(&self, ask: impl AsyncFn() -> Result<T>) -> Result<T> {
+        let mut pause = Duration::from_millis(10);
+        loop {
+            self.inner.check_open()?;
+            match ask().await {
+                Err(error) if error.is_transient() => tokio::time::sleep(pause).await,
+                answer => return answer,
+            }
+            pause = (pause * 2).min(Duration::from_millis(500));
+        }
+    }
+
+    /// What the cache has done since it was built.
+    pub fn stats(&self) -> Stats {
+        let inner = &self.inner;
+        let near = inner.near.size();
+        let monitor = &inner.monitor;
+        let mut tiers = Vec::new();
+        if inner.near.is_enabled() {
+            tiers.push(tier_stats(NEAR, &inner.near_counters, false));
+        }
+        let slots = self.chain.tiers.iter().chain(&self.chain.store);
+        tiers.extend(slots.map(|slot| shared_stats(&slot.shared)));
+        Stats {
+            tiers,
+            loads: monitor.loads.sum(),
+            load_errors: monitor.load_errors.sum(),
+            coalesced: monitor.coalesced.sum(),
+            waits: monitor.waits.sum(),
+            stale_served: monitor.stale_served.sum(),
+            puts: monitor.puts.sum(),
+            drops: monitor.drops.sum(),
+            fills_skipped: monitor.fills_skipped.sum(),
+            near_entries: near.entries,
+            near_weight: near.weight,
+            flights: inner.flights.len(),
+        }
+    }
+
+    /// Waits until no load, fill or write is under way: for tests.
+    pub async fn settled(&self) {
+        self.inner.tasks.settled().await;
+    }
+
+    /// Ends the cache, for all its handles: waits for writes and fills under way, at most five
+    /// seconds. Any later use is [`ErrorKind::Closed`].
+    pub async fn close(&self) {
+        self.inner.closed.store(true, Ordering::Release);
+        // What still runs after that is bounded by its own budgets.
+        let _ = tokio::time::timeout(Duration::from_secs(5), self.inner.tasks.settled()).await;
+        self.inner.flights.detach_all(|_| true);
+        self.inner.near.clear(None);
+    }
+}
+
+fn shared_stats(shared: &TierShared) -> TierStats {
+    tier_stats(shared.name, &shared.counters, shared.health.is_lost())
+}
+
+fn tier_stats(name: &str, counters: &TierCounters, lost: bool) -> TierStats {
+    TierStats {
+        name: name.to_owned(),
+        hits: counters.hits.sum(),
+        misses: counters.misses.sum(),
+        fills: counters.fills.sum(),
+        fills_refused: counters.fills_refused.sum(),
+        errors: counters.errors.sum(),
+        unproven: counters.unproven.sum(),
+        undecodable: counters.undecodable.sum(),
+        lost,
+    }
+}

@@ -1,0 +1,282 @@
+//! A remote tier in its slot of a chain: the budget, health and debts around its calls.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use terrace_tier::{
+    InvalidationLog, LeaseWaiter, Namespace, Op, Reply, Role, Tier, TierKey,
+    defence::{Defence, enabled},
+    unexpected,
+};
+use tokio::{runtime::Handle, time::timeout};
+
+use super::{
+    debt::{Creditor, Debts, repay},
+    health::Health,
+    monitor::{Monitor, TierCounters},
+    names::interned,
+};
+use crate::{Error, ErrorKind, Event, Result};
+
+/// What a request has spent of a tier's budget before its first trip.
+pub(crate) const FULL_BUDGET: Duration = Duration::ZERO;
+
+/// What all tenants of a cache share of one tier.
+pub(crate) struct TierShared {
+    pub(crate) name: &'static str,
+    pub(crate) role: Role,
+    /// The longest life of a copy here, where the tier was given one.
+    pub(crate) ttl: Option<Duration>,
+    pub(crate) counters: TierCounters,
+    pub(crate) health: Health,
+    debts: Arc<Debts>,
+    monitor: Arc<Monitor>,
+    runtime: Handle,
+}
+
+/// A tier as one tenant of a cache uses it.
+#[derive(Clone)]
+pub(crate) struct TierSlot {
+    pub(crate) shared: Arc<TierShared>,
+    tier: Arc<dyn Tier>,
+    namespace: Arc<Namespace>,
+    /// The nearer tiers, in no order.
+    nearer: Arc<[TierSlot]>,
+}
+
+impl TierShared {
+    pub(crate) fn new(
+        name: &str,
+        role: Role,
+        ttl: Option<Duration>,
+        monitor: Arc<Monitor>,
+        runtime: Handle,
+        beyond: &[Arc<Self>],
+    ) -> Self {
+        let beyond = beyond.iter().map(|shared| Arc::clone(&shared.debts)).collect();
+        let (health, debts) = (Health::new(), Arc::new(Debts::before(beyond)));
+        Self {
+            name: interned(name),
+            role,
+            ttl,
+            counters: TierCounters::default(),
+            health,
+            debts,
+            monitor,
+            runtime,
+        }
+    }
+
+    pub(crate) fn tell(&self, event: &Event<'_>) {
+        self.monitor.tell_tier(&self.counters, event);
+    }
+
+    /// The results of one trip for `keys` keys. The trip counts once for the tier's health, since its keys
+    /// fail together.
+    fn judge_trip(
+        &self,
+        results: Vec<Result<Reply>>,
+        keys: usize,
+        operation: &'static str,
+    ) -> Vec<Result<Reply>> {
+        let missing = || Err(Error::new(ErrorKind::Backend, "the tier gave no reply for a key of a batch"));
+        let mut judged: Option<bool> = None;
+        let results = results.into_iter().chain(std::iter::repeat_with(missing)).take(keys);
+        let judge = |result: Result<Reply>| match (&result, judged) {
+            (Err(_), Some(false)) => result.map_err(|error| self.report(error, operation)),
+            (Ok(_), Some(true)) => result,
+            _ => {
+                judged = Some(result.is_ok());
+                self.judge(result, operation)
+            }
+        };
+        results.map(judge).collect()
+    }
+
+    fn report(&self, error: Error, operation: &'static str) -> Error {
+        let error = error.at_tier(self.name).during(operation);
+        self.tell(&Event::Failed { tier: self.name, error: &error });
+        error
+    }
+
+    fn judge<T>(&self, result: Result<T>, operation: &'static str) -> Result<T> {
+        match result {
+            Ok(value) => {
+                if self.health.answered() {
+                    self.tell(&Event::Back { tier: self.name });
+                }
+                Ok(value)
+            }
+            Err(error) => {
+                let error = self.report(error, operation);
+                if self.health.failed(&error) {
+                    self.tell(&Event::Lost { tier: self.name, error: &error });
+                }
+                Err(error)
+            }
+        }
+    }
+}
+
+impl TierSlot {
+    pub(crate) fn new(
+        shared: Arc<TierShared>,
+        tier: Arc<dyn Tier>,
+        namespace: Arc<Namespace>,
+        nearer: &[Self],
+    ) -> Self {
+        Self { shared, tier, namespace, nearer: nearer.into() }
+    }
+
+    /// Whether reads of the key may use this tier now: it is not lost, or due for a probe, and has no debt
+    /// for the key.
+    pub(crate) fn permits_read(&self, key: &TierKey) -> bool {
+        !self.owes(key) && self.shared.health.permits_read()
+    }
+
+    /// Whether the tier may hold an old value of the key, which must not be read.
+    pub(crate) fn owes(&self, key: &TierKey) -> bool {
+        self.shared.debts.owes(key)
+    }
+
+    /// One operation on one key, within what the request has left of its budget.
+    pub(crate) fn call<'a>(
+        &'a self,
+        spent: Duration,
+        key: &'a TierKey,
+        op: Op,
+    ) -> impl Future<Output = Result<Reply>> + 'a {
+        // The tier's future owns the operation; owned here, it would enlarge the future of each lookup.
+        let (operation, budget) = (op.name(), self.namespace.budget);
+        let call = self.tier.apply(key, op);
+        async move {
+            let reply = self.timed(call, budget, spent).await;
+            let reply = reply.unwrap_or_else(|| Err(late(operation, budget)));
+            self.shared.judge(reply.and_then(|reply| fitting(reply, operation)), operation)
+        }
+    }
+
+    /// Operations of one kind on many keys, within what the request has left of a batch's budget. A key
+    /// that comes twice waits for the next batch: tiers are promised distinct keys.
+    pub(crate) async fn call_many(
+        &self,
+        spent: Duration,
+        mut batch: Vec<(TierKey, Op)>,
+    ) -> Vec<Result<Reply>> {
+        if batch.len() < 2 {
+            let Some((key, op)) = batch.pop() else { return Vec::new() };
+            return vec![self.call(spent, &key, op).await];
+        }
+        let mut seen = HashSet::with_capacity(batch.len());
+        let Some(twice) = batch.iter().position(|(key, _)| !seen.insert(key.digest)) else {
+            return self.call_distinct(spent, batch).await;
+        };
+        let rest = batch.split_off(twice);
+        let mut replies = self.call_distinct(spent, batch).await;
+        replies.extend(Box::pin(self.call_many(spent, rest)).await);
+        replies
+    }
+
+    async fn call_distinct(&self, spent: Duration, batch: Vec<(TierKey, Op)>) -> Vec<Result<Reply>> {
+        let Some(operation) = batch.first().map(|(_, op)| op.name()) else { return Vec::new() };
+        let (keys, budget) = (batch.len(), self.namespace.budget_for(batch.len()));
+        let replies = self.timed(self.tier.apply_many(batch), budget, spent).await;
+        let replies = replies.unwrap_or_else(|| (0..keys).map(|_| Err(late(operation, budget))).collect());
+        let replies = replies.into_iter().map(|reply| reply.and_then(|reply| fitting(reply, operation)));
+        self.shared.judge_trip(replies.collect(), keys, operation)
+    }
+
+    /// The output of a call, or `None` once the budget is spent. A tier that keeps its budget itself needs
+    /// no timer, but knows nothing of earlier trips of the request.
+    async fn timed<T>(&self, call: impl Future<Output = T>, budget: Duration, spent: Duration) -> Option<T> {
+        if spent.is_zero() && self.tier.keeps_budget() {
+            return Some(call.await);
+        }
+        timeout(budget.saturating_sub(spent), call).await.ok()
+    }
+
+    /// Waiting for the leases of other processes, where the tier can.
+    pub(crate) fn lease_waiter(&self) -> Option<&dyn LeaseWaiter> {
+        self.tier.lease_waiter()
+    }
+
+    /// Notes a debt: a write of the key was not confirmed here. Nearer tiers get the debt, too, since the
+    /// old value may be copied into them.
+    pub(crate) fn owe(&self, key: &TierKey) {
+        let nearer = self.nearer.iter().filter(|_| enabled(Defence::NearerOwed));
+        for slot in nearer.chain([self]) {
+            if slot.shared.debts.add(&slot.creditor(), key) {
+                slot.repay();
+            }
+        }
+    }
+
+    fn repay(&self) {
+        self.shared.runtime.spawn(repay(Arc::downgrade(&self.shared.debts)));
+    }
+
+    fn creditor(&self) -> Creditor {
+        Creditor { tier: Arc::clone(&self.tier), namespace: Arc::clone(&self.namespace) }
+    }
+
+    /// Makes the copies of the namespace dead. A clear that is not confirmed becomes a debt.
+    pub(crate) async fn clear(&self) -> Result<()> {
+        let result = self.within_budget(self.tier.clear(), "clear").await;
+        if result.is_err() && self.shared.role == Role::Cache {
+            for slot in self.nearer.iter().chain([self]) {
+                if slot.shared.debts.add_clear(&slot.creditor()) {
+                    slot.repay();
+                }
+            }
+        }
+        result
+    }
+
+    pub(crate) fn log(&self) -> Option<&dyn InvalidationLog> {
+        self.tier.log()
+    }
+
+    /// Whether the tier keeps a relay's watermark.
+    pub(crate) fn publishes(&self) -> bool {
+        self.tier.publish().is_some()
+    }
+
+    pub(crate) async fn ping(&self) -> Result<()> {
+        self.within_budget(self.tier.ping(), "ping").await
+    }
+
+    /// Takes as long as the server does: the caller wants to wait for it.
+    pub(crate) async fn ready(&self) -> Result<()> {
+        self.shared.judge(self.tier.ready().await, "ready")
+    }
+
+    async fn within_budget(
+        &self,
+        call: impl Future<Output = Result<()>>,
+        operation: &'static str,
+    ) -> Result<()> {
+        let budget = self.namespace.budget_for(100);
+        let result = timeout(budget, call).await.unwrap_or_else(|_| Err(late(operation, budget)));
+        self.shared.judge(result, operation)
+    }
+}
+
+/// A late read has failed; a late write may still happen.
+fn late(operation: &str, budget: Duration) -> Error {
+    match operation {
+        "get" | "lease" | "ping" => Error::timeout(budget),
+        _ => Error::new(
+            ErrorKind::Unknown,
+            format!("no answer within {budget:?}: the write may or may not have happened"),
+        ),
+    }
+}
+
+/// The reply, if it fits its operation; another one confirms nothing.
+fn fitting(reply: Reply, operation: &str) -> Result<Reply> {
+    let fits = match operation {
+        "get" | "lease" => matches!(reply, Reply::Hit(_) | Reply::Miss(_)),
+        "fill" | "put" => matches!(reply, Reply::Kept(_) | Reply::Refused(_)),
+        _ => matches!(reply, Reply::Done { .. }),
+    };
+    if fits { Ok(reply) } else { Err(unexpected(&reply)) }
+}

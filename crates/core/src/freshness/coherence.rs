@@ -1,0 +1,163 @@
+//! Coherence: whether copies in the near tier are still valid, by what the log of a shared tier reports.
+//!
+//! The log covers a copy if it was followed when the copy was kept and its last heartbeat is recent. A
+//! copy that the log does not cover is valid for as long after its own proof. So a near tier without a
+//! working log keeps its copies only for that time.
+
+use std::{
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    time::Duration,
+};
+
+use terrace_tier::defence::{Defence, enabled};
+
+use super::proof::{MaxStaleness, UNCONFIRMED_TTL};
+use crate::{Clock, Level, Timestamp, chain::Chain, near::Entry};
+
+/// What is known of the log, on the cache's own clock, which goes on while a process is stopped.
+#[derive(Debug, Default)]
+pub(crate) struct Coherence {
+    /// The log had reported everything that happened before; in milliseconds, zero for never.
+    last_heartbeat: AtomicU64,
+    /// When the log last had a gap: it does not cover copies that were read before.
+    last_gap: AtomicU64,
+    /// Whether the log covers any copy since then.
+    covers_copies: AtomicBool,
+}
+
+impl Coherence {
+    /// Whether a copy is valid at `now`: one load and one comparison where the log's heartbeat is recent.
+    #[inline]
+    pub(crate) fn covers<V>(&self, entry: &Entry<V>, now: Timestamp, max: MaxStaleness) -> bool {
+        max.reaches(self.last_heartbeat.load(Ordering::Relaxed), now)
+            || max.reaches(entry.proven_at().as_millis(), now)
+    }
+
+    /// Whether a copy is valid at `now` by another maximum than the one that it was admitted for.
+    pub(crate) fn proves<V>(&self, entry: &Entry<V>, now: Timestamp, max: MaxStaleness) -> bool {
+        let is_followed = || max.reaches(self.last_heartbeat.load(Ordering::Relaxed), now);
+        max.reaches(entry.proven_at().as_millis(), now) || (entry.covered_by_log() && is_followed())
+    }
+
+    /// Notes that an entry was as new as the truth at `proven_at`. Called under the key's slot in the
+    /// flight table, before the entry is kept.
+    pub(crate) fn admit<V>(&self, entry: &Entry<V>, proven_at: Timestamp, now: Timestamp, max: MaxStaleness) {
+        let last_heartbeat = self.last_heartbeat.load(Ordering::Acquire);
+        let last_gap = self.last_gap.load(Ordering::Relaxed);
+        let gapless = proven_at.as_millis() > last_gap || !enabled(Defence::BeforeGap);
+        let covered = (max.reaches(last_heartbeat, now) && gapless) || !enabled(Defence::OwnEnd);
+        entry.prove(proven_at, max.end(proven_at, covered), covered);
+    }
+
+    /// The log has reported everything that happened before `at`.
+    pub(super) fn heartbeat(&self, at: Timestamp) {
+        self.covers_copies.store(true, Ordering::Relaxed);
+        // A reader that sees this heartbeat also sees the last gap.
+        self.last_heartbeat.store(at.as_millis(), Ordering::Release);
+    }
+
+    /// The log has a gap; whether it had covered any copy.
+    pub(super) fn lose(&self, now: Timestamp) -> bool {
+        self.last_heartbeat.store(0, Ordering::Relaxed);
+        self.last_gap.store(now.as_millis(), Ordering::Relaxed);
+        self.covers_copies.swap(false, Ordering::Relaxed)
+    }
+}
+
+/// How long near copies of a cache are valid after the log's last heartbeat;
+/// [`MaxStaleness::UNLIMITED`] where there is no log to follow, and nothing to prove.
+pub(crate) fn max_staleness(
+    chain: &Chain,
+    level: Level,
+    near_is_enabled: bool,
+    clock: &Clock,
+) -> MaxStaleness {
+    match level {
+        Level::Bounded(bound) => MaxStaleness::of(bound, clock),
+        Level::Fenced | Level::Strong if near_is_enabled && chain.log().is_some() => {
+            let day = Duration::from_secs(86_400);
+            MaxStaleness::of(if enabled(Defence::Distrust) { UNCONFIRMED_TTL } else { day }, clock)
+        }
+        Level::Ttl | Level::Fenced | Level::Strong => MaxStaleness::UNLIMITED,
+        // A level that a later version of the contract adds.
+        _ => MaxStaleness::ZERO,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use terrace_tier::{Deadlines, Version};
+
+    const MAX: MaxStaleness = MaxStaleness::millis(1_000);
+
+    fn at(millis: u64) -> Timestamp {
+        Timestamp::from_millis(1_000_000 + millis)
+    }
+
+    fn entry() -> Entry<u8> {
+        Entry::new(Some(1), Version::NONE, Deadlines::ttl(at(0), Duration::from_secs(60)))
+    }
+
+    #[test]
+    fn the_log_covers_a_copy_while_its_heartbeat_is_recent() {
+        let (coherence, entry) = (Coherence::default(), entry());
+        coherence.heartbeat(at(10));
+        coherence.admit(&entry, at(10), at(20), MAX);
+        assert!(entry.is_valid(at(5_000)));
+        assert!(coherence.covers(&entry, at(1_009), MAX));
+        assert!(!coherence.covers(&entry, at(1_010), MAX));
+        coherence.heartbeat(at(4_500));
+        assert!(coherence.covers(&entry, at(5_000), MAX), "a heartbeat without a gap");
+    }
+
+    #[test]
+    fn a_copy_that_no_log_covers_ends_with_its_own_proof() {
+        let (coherence, entry) = (Coherence::default(), entry());
+        coherence.admit(&entry, at(10), at(200), MAX);
+        assert!(coherence.covers(&entry, at(1_009), MAX) && entry.is_valid(at(1_009)));
+        coherence.heartbeat(at(1_010));
+        assert!(!entry.is_valid(at(1_010)), "the log does not cover it");
+        assert!(entry.is_fresh(at(1_010)), "its life is another matter");
+    }
+
+    #[test]
+    fn a_longer_life_proves_nothing() {
+        let (coherence, entry) = (Coherence::default(), entry());
+        let longer = Deadlines::ttl(at(0), Duration::from_secs(3_600));
+        coherence.admit(&entry, at(10), at(200), MAX);
+        entry.expire(longer, MAX.end(entry.proven_at(), entry.covered_by_log()));
+        coherence.heartbeat(at(1_010));
+        assert!(entry.is_valid(at(1_009)) && !entry.is_valid(at(1_010)), "the log does not cover it");
+        assert!(entry.is_fresh(at(3_599_999)));
+        coherence.admit(&entry, at(1_010), at(1_020), MAX);
+        entry.expire(longer, MAX.end(entry.proven_at(), entry.covered_by_log()));
+        assert!(entry.is_valid(at(3_599_999)), "now it does");
+    }
+
+    #[test]
+    fn the_log_does_not_cover_what_was_read_before_a_gap() {
+        let (coherence, entry) = (Coherence::default(), entry());
+        coherence.heartbeat(at(5));
+        assert!(coherence.lose(at(10)));
+        coherence.heartbeat(at(20));
+        coherence.admit(&entry, at(10), at(30), MAX);
+        assert!(!entry.is_valid(at(1_010)));
+        assert!(coherence.lose(at(40)) && !coherence.lose(at(50)), "the log covers copies after a heartbeat");
+    }
+
+    #[test]
+    fn a_clock_that_goes_back_proves_nothing() {
+        let (coherence, entry) = (Coherence::default(), entry());
+        coherence.heartbeat(at(500));
+        coherence.admit(&entry, at(500), at(500), MAX);
+        assert!(!coherence.covers(&entry, at(400), MAX));
+    }
+
+    #[test]
+    fn without_a_log_every_copy_is_valid() {
+        let (coherence, entry) = (Coherence::default(), entry());
+        coherence.admit(&entry, at(0), at(0), MaxStaleness::UNLIMITED);
+        assert!(coherence.covers(&entry, at(50_000), MaxStaleness::UNLIMITED) && entry.is_valid(at(50_000)));
+    }
+}

@@ -1,0 +1,99 @@
+//! Following the log: what a process does with its near copies when another process changes a key.
+
+use std::sync::{Arc, Weak};
+
+use terrace_tier::{
+    Follower, Notice, Version,
+    defence::{Defence, enabled},
+};
+use tokio::time::Instant;
+
+use super::{
+    proof::{ANY_AGE, ProofSource},
+    watermark::dated,
+};
+use crate::{
+    Key, Value,
+    cache::Inner,
+    chain::Chain,
+    near::{Near, TenantId, TenantKey, TenantKeyRef},
+};
+
+impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
+    /// Follows the log of the tiers of `chain`, if there is a near tier whose copies it can outdate.
+    pub(crate) fn follow_log(self: &Arc<Self>, chain: &Chain) {
+        let follows = self.near.is_enabled() && self.fencing.has_leases();
+        if let Some(log) = chain.log().filter(|_| follows) {
+            let follower = Arc::downgrade(self);
+            log.follow(&self.monitor.namespace, follower as Weak<dyn Follower>);
+        }
+    }
+
+    fn tenant_of(&self, tenant: Option<&str>) -> TenantId {
+        let namespace = &self.monitor.namespace;
+        tenant.map_or(TenantId::NONE, |tenant| TenantId::named(namespace, tenant))
+    }
+
+    /// Another process changed the key: drops an older near copy, and detaches the key's flight, so that
+    /// near does not keep what the flight brings.
+    fn key_changed(&self, key: &TenantKey<K>, version: Option<Version>) {
+        let key_ref = TenantKeyRef { tenant: key.tenant, key: &key.key };
+        // A copy of this version came in after the change, and so did the value that the flight brings.
+        let is_as_new = |version| self.near.get(&key_ref).is_some_and(|entry| entry.version() >= version);
+        match version {
+            Some(version) => {
+                let outdated = || !is_as_new(version);
+                self.flights.notice(key, version.as_u64(), outdated, || self.drop_near(key));
+            }
+            None => self.flights.write_now(key, || self.drop_near(key)),
+        }
+    }
+
+    /// Empties near of one tenant's copies, or of all, and detaches the flights of those keys.
+    pub(crate) fn drop_copies(&self, tenant: Option<TenantId>) {
+        self.flights.detach_all(|key| tenant.is_none_or(|tenant| key.tenant == tenant));
+        self.near.clear(tenant);
+    }
+}
+
+impl<K: Key, V: Value, N: Near<K, V>> Follower for Inner<K, V, N> {
+    fn notice(&self, notice: &Notice) {
+        match notice {
+            Notice::Key { tenant, key, version } => {
+                // Bytes that are no key of this cache name nothing that near holds.
+                let key = self.key_codec.as_ref().and_then(|codec| codec.decode(key).ok());
+                if let Some(key) = key.filter(|_| enabled(Defence::Notice)) {
+                    let tenant = self.tenant_of(tenant.as_deref());
+                    self.key_changed(&TenantKey { tenant, key }, *version);
+                }
+            }
+            Notice::Clear { tenant } => {
+                let tenant = tenant.as_deref().map(|tenant| self.tenant_of(Some(tenant)));
+                self.drop_copies(tenant);
+            }
+            // A kind of notice that a later version adds may outdate any copy.
+            Notice::Lost | _ => {
+                if self.coherence.lose(self.clock.now()) && enabled(Defence::Gap) {
+                    self.drop_copies(None);
+                }
+            }
+        }
+    }
+
+    fn heartbeat(&self, at: Instant) {
+        let at = if enabled(Defence::Dating) { at } else { Instant::now() };
+        match &self.proof_source {
+            // This log reports changes of the truth as far as a relay has carried them.
+            ProofSource::Watermarks(tracker) if enabled(Defence::Watermarks) => {
+                let proven_until = tracker.proven_until();
+                if proven_until > ANY_AGE {
+                    self.coherence.heartbeat(proven_until);
+                }
+            }
+            ProofSource::None | ProofSource::Log | ProofSource::Watermarks(_) => {
+                self.coherence.heartbeat(dated(&self.clock, at));
+            }
+            ProofSource::ReadTime | ProofSource::Age => {}
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! How fresh an answer is: what proves a copy, and what a level accepts.
+
+mod coherence;
+mod follow;
+mod mode;
+mod proof;
+mod watermark;
+
+pub(crate) use coherence::{Coherence, max_staleness};
+pub(crate) use mode::ReadMode;
+pub(crate) use proof::{
+    ANY_AGE, LEAST_BOUND, MaxStaleness, ProofSource, ReadBound, STORE_ONLY, UNCONFIRMED_TTL,
+};
+pub(crate) use watermark::WatermarkTracker;

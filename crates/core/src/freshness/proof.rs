@@ -1,0 +1,113 @@
+//! Proofs: since when a copy is known to be as new as the truth, and how old that proof may be.
+//!
+//! The *truth* is the store, else the origin behind the loader. A copy's proof is a moment: at that
+//! moment the copy was as new as the truth. A read compares it with the oldest proof that it accepts.
+
+use std::{sync::Arc, time::Duration};
+
+use super::watermark::WatermarkTracker;
+use crate::{Clock, Stored, Timestamp};
+
+/// The oldest proof of a read that accepts every copy within its life.
+pub(crate) const ANY_AGE: Timestamp = Timestamp::from_millis(0);
+
+/// The oldest proof of a read that no copy satisfies: only the store may answer.
+pub(crate) const STORE_ONLY: Timestamp = Timestamp::NEVER;
+
+/// How long a near tier keeps a value that no authority could confirm.
+pub(crate) const UNCONFIRMED_TTL: Duration = Duration::from_secs(1);
+
+/// The least bound of level `Bounded`: the steps that prove a copy take about this long.
+pub(crate) const LEAST_BOUND: Duration = Duration::from_millis(100);
+
+/// What proves to a cache of level `Bounded` that a copy was as new as the truth.
+pub(crate) enum ProofSource {
+    /// The cache has another level: nothing is to be proven.
+    None,
+    /// The moment of the read from the store, alone: no log reports changes of the truth.
+    ReadTime,
+    /// The truth's own log, which near follows. There are no shared copies.
+    Log,
+    /// The watermark of a relay.
+    Watermarks(Arc<WatermarkTracker>),
+    /// The moment at which its load or put began: no copy lives longer than the bound.
+    Age,
+}
+
+/// What a read requires of an answer that another caller's lookup or load produced.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ReadBound {
+    /// When the call was made: a value whose life had ended by then is no answer to it.
+    pub(crate) called_at: Timestamp,
+    /// The oldest proof that the call accepts.
+    pub(crate) oldest_proof: Timestamp,
+}
+
+/// How long a proof is valid, in milliseconds, less the lag of the clock that near hits are judged by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct MaxStaleness(u64);
+
+impl MaxStaleness {
+    /// Proofs do not expire: there is no log to follow.
+    pub(crate) const UNLIMITED: Self = Self(u64::MAX);
+    /// No proof is valid.
+    pub(crate) const ZERO: Self = Self(0);
+
+    #[cfg(test)]
+    pub(super) const fn millis(millis: u64) -> Self {
+        Self(millis)
+    }
+
+    pub(crate) fn of(bound: Duration, clock: &Clock) -> Self {
+        let millis = bound.saturating_sub(clock.granularity()).as_millis();
+        Self(u64::try_from(millis).unwrap_or(u64::MAX))
+    }
+
+    /// The oldest proof that is valid at `now`.
+    pub(crate) fn oldest_proof(self, now: Timestamp) -> Timestamp {
+        match self {
+            Self::ZERO => STORE_ONLY,
+            Self(millis) => Timestamp::from_millis(now.as_millis().saturating_sub(millis - 1)),
+        }
+    }
+
+    /// When a proof of `proven_at` expires: never, where the log covers the copy.
+    pub(crate) fn end(self, proven_at: Timestamp, covered_by_log: bool) -> Timestamp {
+        match covered_by_log {
+            true => Timestamp::NEVER,
+            false => Timestamp::from_millis(proven_at.as_millis().saturating_add(self.0)),
+        }
+    }
+
+    /// Whether a proof of `at` is valid at `now`. A clock that went back behind `at` says no.
+    #[inline]
+    pub(super) fn reaches(self, at: u64, now: Timestamp) -> bool {
+        now.as_millis().wrapping_sub(at) < self.0
+    }
+}
+
+impl ProofSource {
+    /// The proof of a copy that a cache tier gave to a lookup which began at `began`.
+    pub(crate) fn of_copy(&self, stored: &Stored, began: Timestamp, clock: &Clock) -> Timestamp {
+        let now = clock.now();
+        match self {
+            Self::None => began,
+            Self::Watermarks(tracker) => {
+                let advanced = stored.watermark.and_then(|version| tracker.advanced_at(version, now));
+                advanced.unwrap_or(ANY_AGE)
+            }
+            // The writer's clock may be ahead of this host's.
+            Self::Age if stored.deadlines.written <= now => stored.deadlines.written,
+            Self::Age | Self::Log | Self::ReadTime => ANY_AGE,
+        }
+    }
+
+    /// The proof of a value that a load which began at `began` has just returned. At level `Bounded` the
+    /// origin's answer may be as old as its question.
+    pub(crate) fn of_load(&self, began: Timestamp, clock: &Clock) -> Timestamp {
+        match self {
+            Self::None => clock.now(),
+            _ => began,
+        }
+    }
+}

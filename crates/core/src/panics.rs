@@ -1,0 +1,32 @@
+//! Panics of user code (loaders, codecs, policies, observers, tiers) as typed errors.
+
+use std::panic::AssertUnwindSafe;
+
+use futures_util::FutureExt;
+use tokio::task::JoinHandle;
+
+use crate::{Error, ErrorKind, Result};
+
+/// The output of `future`; a panic in it is [`ErrorKind::Panicked`] and names `what` panicked.
+///
+/// A shared future that panicked would wake none of its waiters, so each of them runs behind this guard.
+pub(crate) async fn guarded<T>(what: &'static str, future: impl Future<Output = T>) -> Result<T> {
+    let outcome = AssertUnwindSafe(future).catch_unwind().await;
+    outcome.map_err(|_panic| Error::new(ErrorKind::Panicked, what))
+}
+
+/// The result of a spawned write; a panic or the end of the runtime is a typed error.
+pub(crate) async fn joined<T>(task: JoinHandle<T>) -> Result<T> {
+    task.await.map_err(|error| match error.is_panic() {
+        true => Error::new(ErrorKind::Panicked, "a codec, policy or observer panicked during the write"),
+        false => shut_down_error(),
+    })
+}
+
+pub(crate) fn loader_panicked_error() -> Error {
+    Error::new(ErrorKind::Panicked, "the loader panicked, and so did the one that took over, if any")
+}
+
+pub(crate) fn shut_down_error() -> Error {
+    Error::new(ErrorKind::Closed, "the runtime of the cache has shut down")
+}

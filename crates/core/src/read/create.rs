@@ -1,0 +1,126 @@
+//! Records that a load creates in the store: the first to commit wins, and all callers get the winner.
+
+use std::sync::Arc;
+
+use terrace_tier::{
+    Deadlines, Op, Reply, Stored, TierKey, Version,
+    defence::{Defence, enabled},
+    unexpected,
+};
+
+use super::{
+    LookupOutcome, PendingLoad,
+    accept::{LoadedEntry, LoadedItem},
+    fill::TierCopy,
+};
+use crate::{
+    Error, ErrorKind, Event, Key, Result, Source, Value,
+    cache::Inner,
+    chain::{Chain, FULL_BUDGET, TierSlot},
+    near::{Entry, Near},
+};
+
+impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
+    /// Creates the records that were absent, in one trip. The callers of those that fail get the error.
+    pub(super) async fn create(
+        &self,
+        chain: &Chain,
+        loaded: Vec<LoadedItem<K, V>>,
+    ) -> Vec<LoadedEntry<K, V>> {
+        let Some(store) = &chain.store else { return Vec::new() };
+        let (mut sent, mut batch) = (Vec::with_capacity(loaded.len()), Vec::with_capacity(loaded.len()));
+        for item in loaded {
+            match self.creation(&item) {
+                Ok(fill) => {
+                    batch.push((item.key.clone(), fill));
+                    sent.push(item);
+                }
+                Err(error) => self.fail_load(item.load, error),
+            }
+        }
+        let replies = store.call_many(FULL_BUDGET, batch).await;
+        let ended = sent.into_iter().zip(replies);
+        ended.filter_map(|(item, reply)| self.created(chain, store, item, reply)).collect()
+    }
+
+    fn creation(&self, loaded: &LoadedItem<K, V>) -> Result<Op> {
+        let not_asked = || Error::new(ErrorKind::Unavailable, "the store was not asked before the load");
+        let fence = loaded.load.miss.store.ok_or_else(not_asked)?;
+        let now = self.clock.now();
+        let deadlines = loaded.item.ttl.map_or(Deadlines::forever(now), |ttl| Deadlines::ttl(now, ttl));
+        Ok(Op::Fill { fence, version: Version::NONE, deadlines, body: Some(loaded.sealed.clone()?) })
+    }
+
+    fn created(
+        &self,
+        chain: &Chain,
+        store: &TierSlot,
+        loaded: LoadedItem<K, V>,
+        reply: Result<Reply>,
+    ) -> Option<LoadedEntry<K, V>> {
+        let tier = store.shared.name;
+        let LoadedItem { load, key, item, deadlines, sealed, proven_at } = loaded;
+        let ended = |load, entry, source, copy| {
+            Some(LoadedEntry { load, entry, source, copy, keep_at_once: true, proven_at })
+        };
+        let error = match if enabled(Defence::Winner) { reply } else { as_if_kept(reply) } {
+            Ok(Reply::Kept(version)) => {
+                store.shared.tell(&Event::Filled { tier });
+                let entry = Entry::new(item.value, version, self.near_deadlines(deadlines, None));
+                let stored = Stored::new(version, deadlines, sealed.ok());
+                let copy = copy_of_created(chain, &load, key, stored);
+                return ended(load, Arc::new(entry.with_proof(proven_at)), Source::Loader, Some(copy));
+            }
+            Ok(Reply::Refused(Some(winner))) => {
+                store.shared.tell(&Event::FillRefused { tier });
+                let winner = self.copy_of(winner);
+                match self.record(store, &key, &winner, proven_at) {
+                    LookupOutcome::Found(entry, source) => {
+                        let copy = copy_of_created(chain, &load, key, winner);
+                        return ended(load, entry, source, Some(copy));
+                    }
+                    LookupOutcome::Failed(error, _) => error,
+                    LookupOutcome::Missed(_) => Error::new(ErrorKind::Backend, "the store named no winner"),
+                }
+            }
+            Ok(Reply::Refused(None)) => {
+                // The record was removed since the lookup: the callers get the value, and nobody keeps it.
+                store.shared.tell(&Event::FillRefused { tier });
+                let deadlines = if enabled(Defence::Uncached) { self.no_life() } else { deadlines };
+                let entry = Entry::new(item.value, Version::NONE, deadlines).with_proof(proven_at);
+                return ended(load, Arc::new(entry), Source::Loader, None);
+            }
+            Ok(reply) => unexpected(&reply),
+            Err(error) => {
+                if error.kind() == ErrorKind::Unknown {
+                    // The record may be there: no tier's negative entry may hide it.
+                    chain.tiers.iter().for_each(|slot| slot.owe(&key));
+                }
+                error
+            }
+        };
+        self.fail_load(load, error);
+        None
+    }
+}
+
+/// A left-out defence: this load takes itself for the creator, whoever created the record.
+fn as_if_kept(reply: Result<Reply>) -> Result<Reply> {
+    match reply {
+        Ok(Reply::Refused(Some(winner))) => Ok(Reply::Kept(winner.version)),
+        reply => reply,
+    }
+}
+
+/// The copy of a record that was just created, by this process or another. A tier that gave no fence may
+/// still hold a negative entry: it gets a debt for the key.
+fn copy_of_created<K: Key, V>(
+    chain: &Chain,
+    load: &PendingLoad<K, V>,
+    key: TierKey,
+    stored: Stored,
+) -> TierCopy {
+    let fences = load.miss.fences.clone();
+    fences.owe_others(chain, &key);
+    TierCopy { key, fences, renews: true, lease: None, stored, unfenced: None }
+}

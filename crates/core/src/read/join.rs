@@ -1,0 +1,125 @@
+//! Joining a key's flight, and joining another one where the first turns out to be too old for the call.
+
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use parking_lot::Mutex;
+use terrace_tier::{Timestamp, Token};
+use tokio::sync::oneshot;
+
+use super::{
+    CacheTicket, LookupOutcome, SharedLookup,
+    lookup::{FlightKey, look_up},
+    lookup_many::look_up_many,
+};
+use crate::{
+    Cache, Coalesce, Error, ErrorKind, Key, Value,
+    flight::{FlightId, Intent, JoinMode},
+    near::{Near, TenantKey},
+};
+
+/// How often a caller joins a shared flight that turns out to be too old for its call. After that it
+/// looks up by itself.
+pub(super) const SHARED_ROUNDS: usize = 2;
+
+/// How a caller joins flights, round after round.
+pub(super) struct Rounds {
+    mode: JoinMode,
+    shared: usize,
+}
+
+impl Rounds {
+    pub(super) fn new(mode: JoinMode) -> Self {
+        Self { mode, shared: 0 }
+    }
+
+    pub(super) fn mode(&self) -> JoinMode {
+        if self.shared < SHARED_ROUNDS { self.mode } else { JoinMode::Separate }
+    }
+
+    /// The last flight was of no use to this caller.
+    pub(super) fn next(&mut self) {
+        self.shared += 1;
+    }
+
+    /// From now on the caller joins those flights alone whose lookups were made for a load.
+    pub(super) fn for_loads(&mut self) {
+        self.mode = JoinMode::JoinLoad;
+    }
+}
+
+impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
+    pub(crate) fn tenant_key(&self, key: K) -> Arc<TenantKey<K>> {
+        Arc::new(TenantKey { tenant: self.chain.tenant, key })
+    }
+
+    /// How the stampede policy has callers share a flight.
+    pub(super) fn join_mode(&self) -> JoinMode {
+        match self.inner.policies.coalesce {
+            Coalesce::Nobody => JoinMode::Separate,
+            Coalesce::Local | Coalesce::Lease | Coalesce::LeaseOrStale => JoinMode::Join,
+        }
+    }
+
+    /// Joins the key's flight, or begins one with a lookup for this key alone.
+    pub(super) fn join(
+        &self,
+        key: &Arc<TenantKey<K>>,
+        intent: Intent,
+        mode: JoinMode,
+        oldest_proof: Timestamp,
+    ) -> CacheTicket<K, V> {
+        let lookup = |id: FlightId| {
+            let (inner, chain) = (Arc::clone(&self.inner), Arc::clone(&self.chain));
+            let flight = FlightKey { key: Arc::clone(key), id, replaces: Token::NONE };
+            let lookup = look_up(inner, chain, flight, intent, oldest_proof);
+            SharedLookup::Single(lookup.boxed().shared())
+        };
+        self.inner.flights.join(key, intent, mode, lookup)
+    }
+
+    /// Joins a flight for each of these keys; the new flights share one lookup.
+    pub(super) fn join_many(
+        &self,
+        keys: Vec<Arc<TenantKey<K>>>,
+        intent: Intent,
+        mode: JoinMode,
+        oldest_proof: Timestamp,
+    ) -> Vec<CacheTicket<K, V>> {
+        if keys.is_empty() {
+            return Vec::new();
+        }
+        let (send, receive) = oneshot::channel::<Vec<FlightKey<K>>>();
+        let (inner, chain) = (Arc::clone(&self.inner), Arc::clone(&self.chain));
+        // Other callers may join a key of this group, and poll its lookup, before all keys have flights.
+        let lookup = async move {
+            let flights = receive.await.unwrap_or_default();
+            look_up_many(inner, chain, flights, intent, oldest_proof).await
+        };
+        let group = lookup.boxed().shared();
+        let flights = Mutex::new(Vec::new());
+        let join = |key: Arc<TenantKey<K>>| {
+            let lookup = |id| {
+                let mut flights = flights.lock();
+                flights.push(FlightKey { key: Arc::clone(&key), id, replaces: Token::NONE });
+                SharedLookup::Grouped { group: group.clone(), index: flights.len() - 1 }
+            };
+            self.inner.flights.join(&key, intent, mode, lookup)
+        };
+        let tickets = keys.into_iter().map(join).collect();
+        drop(send.send(flights.into_inner()));
+        tickets
+    }
+}
+
+/// The outcome of a flight's lookup.
+pub(super) async fn lookup_of<K: Key, V: Value>(ticket: &CacheTicket<K, V>) -> LookupOutcome<V> {
+    let (group, index) = match &ticket.flight().lookup {
+        SharedLookup::Single(lookup) => return lookup.clone().await,
+        SharedLookup::Grouped { group, index } => (group.clone(), *index),
+    };
+    match group.await.get(index) {
+        Some(outcome) => outcome.clone(),
+        None => LookupOutcome::Failed(Error::new(ErrorKind::Backend, "the lookup lost a key"), None),
+    }
+}

@@ -1,0 +1,210 @@
+//! The load stage: one caller leads the load of a key, the others follow it.
+
+use std::{collections::HashSet, sync::Arc};
+
+use futures_util::FutureExt;
+use terrace_tier::{Timestamp, Token};
+
+use super::{
+    Answer, CacheTicket, LoadResult, LookupOutcome, Miss, PendingLoad, join::lookup_of, run::spawn_load,
+};
+use crate::{
+    Cache, Cached, Event, Key, Source, Value,
+    cache::{LoadRequest, LoaderStart},
+    flight::{LoadOutcome, LoadRole, Promise},
+    freshness::ReadBound,
+    near::{Entry, Near, TenantKey},
+    panics::{loader_panicked_error, shut_down_error},
+};
+
+/// A key that no tier has, on its way into the load stage.
+pub(super) struct MissedKey<K: Key, V> {
+    /// Its index in the caller's batch.
+    pub(super) index: usize,
+    pub(super) ticket: CacheTicket<K, V>,
+    pub(super) miss: Miss<V>,
+    /// The number of the load that this caller saw panic, else 0.
+    pub(super) panicked: u8,
+}
+
+/// A key whose load, led by another caller, is too old for this call.
+pub(super) struct LateKey<V> {
+    pub(super) index: usize,
+    /// The stale entry that the lookup met.
+    pub(super) stale: Option<Arc<Entry<V>>>,
+    /// What the load gave.
+    pub(super) entry: Arc<Entry<V>>,
+    pub(super) source: Source,
+}
+
+/// A load that this caller waits for.
+struct Wait<K: Key, V> {
+    index: usize,
+    promise: Promise<LoadOutcome<LoadResult<V>>>,
+    stale: Option<Arc<Entry<V>>>,
+    /// Where another caller leads the load: the key, to be loaded by this caller if that load panics.
+    followed: Option<MissedKey<K, V>>,
+}
+
+impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
+    /// The load stage for one key: its answer, or what another caller's load gave that is too old.
+    pub(super) async fn load_one(
+        &self,
+        miss: MissedKey<K, V>,
+        loader: &mut Option<LoaderStart<'_, K, V>>,
+        bound: ReadBound,
+    ) -> Result<Answer<V>, LateKey<V>> {
+        let mut answer = None;
+        let mut keep = |_, loaded| answer = Some(loaded);
+        let late = self.load(vec![miss], Vec::new(), loader, bound, &mut keep).await;
+        match late.into_iter().next() {
+            Some(late) => Err(late),
+            None => Ok(answer.unwrap_or_else(|| Err(shut_down_error()))),
+        }
+    }
+
+    /// The load stage. One load runs for the keys that nobody is loading, and for those in `renewals`;
+    /// for the other keys this caller follows the load of another. Where that one panics, this caller's
+    /// loader takes over, if it has not run yet. `answer` is given each key's answer, but for the keys
+    /// that are returned: what another caller loaded for them is too old for this call.
+    pub(super) async fn load(
+        &self,
+        mut misses: Vec<MissedKey<K, V>>,
+        renewals: Vec<(usize, CacheTicket<K, V>)>,
+        loader: &mut Option<LoaderStart<'_, K, V>>,
+        bound: ReadBound,
+        answer: &mut (dyn FnMut(usize, Answer<V>) + Send),
+    ) -> Vec<LateKey<V>> {
+        let mut late = Vec::new();
+        let mut renewals = missed_of(renewals).await;
+        while !misses.is_empty() {
+            let began = self.inner.clock.now();
+            let (mut waits, mut loads) = (Vec::with_capacity(misses.len()), Vec::new());
+            for key in misses.drain(..) {
+                let index = key.index;
+                match enter(key, &mut loads, began) {
+                    Some(wait) => waits.push(wait),
+                    None => answer(index, Err(loader_panicked_error())),
+                }
+            }
+            // No caller waits for the renewals.
+            renewals.drain(..).for_each(|key| _ = enter(key, &mut loads, began));
+            if let Some(loader) = loader.take_if(|_| !loads.is_empty()) {
+                let stale = loads.first().and_then(|first| first.miss.stale.clone());
+                let stale = stale.and_then(|entry| self.handle(entry, Source::Near, false));
+                let mut keys = loads.iter().map(|load| (load.index, load.ticket.key().key.clone()));
+                let load = loader(LoadRequest { keys: &mut keys, stale });
+                spawn_load(&self.inner, &self.chain, loads, load);
+            }
+            for Wait { index, promise, stale, followed } in waits {
+                let follows = followed.is_some();
+                let loaded = match (promise.wait().await, followed) {
+                    (LoadOutcome::Panicked, Some(key)) if loader.is_some() => {
+                        misses.push(key);
+                        continue;
+                    }
+                    (LoadOutcome::Done(Ok((entry, source))), _)
+                        if follows && !self.suffices(&entry, bound) =>
+                    {
+                        late.push(LateKey { index, stale, entry, source });
+                        continue;
+                    }
+                    (outcome, _) => self.loaded(outcome, stale, follows),
+                };
+                answer(index, loaded);
+            }
+        }
+        late
+    }
+
+    fn loaded(
+        &self,
+        outcome: LoadOutcome<LoadResult<V>>,
+        stale: Option<Arc<Entry<V>>>,
+        follows: bool,
+    ) -> Answer<V> {
+        match outcome {
+            LoadOutcome::Done(Ok((entry, source))) => {
+                if follows {
+                    self.inner.tell(&Event::Coalesced);
+                }
+                Ok(self.handle(entry, source, follows))
+            }
+            LoadOutcome::Done(Err(error)) => self.stale_or(stale, error),
+            LoadOutcome::Panicked => Err(loader_panicked_error()),
+            LoadOutcome::Abandoned => Err(shut_down_error()),
+        }
+    }
+
+    /// Renews stale entries off the callers' path: those keys that have no flight under way. Without a
+    /// loader only a store can give newer ones. `stale` is the value that the loader of one key may see.
+    pub(super) fn revalidate(
+        &self,
+        keys: Vec<(usize, Arc<TenantKey<K>>)>,
+        loader: Option<LoaderStart<'_, K, V>>,
+        stale: Option<Cached<V>>,
+    ) {
+        let tickets = self.join_renewals(keys, loader.is_some());
+        if tickets.is_empty() {
+            return;
+        }
+        let began = self.inner.clock.now();
+        let load = loader.map(|loader| {
+            let mut keys = tickets.iter().map(|(index, ticket)| (*index, ticket.key().key.clone()));
+            loader(LoadRequest { keys: &mut keys, stale })
+        });
+        let indices: Vec<usize> = tickets.iter().map(|(index, _)| *index).collect();
+        let (inner, chain) = (Arc::clone(&self.inner), Arc::clone(&self.chain));
+        self.inner.tasks.spawn(async move {
+            let misses = missed_of(tickets).await;
+            let Some(load) = load else { return };
+            let mut loads = Vec::new();
+            misses.into_iter().for_each(|key| _ = enter(key, &mut loads, began));
+            if loads.is_empty() {
+                return;
+            }
+            // Another process may have renewed some of the keys that the loader was asked for.
+            let wanted: HashSet<usize> = loads.iter().map(|load| load.index).collect();
+            let load = load.map(move |items| {
+                let items = items.into_iter().zip(indices);
+                items.filter(|(_, index)| wanted.contains(index)).map(|(item, _)| item).collect()
+            });
+            spawn_load(&inner, &chain, loads, load.boxed());
+        });
+    }
+}
+
+/// The keys that no tier has, among those whose lookups these tickets hold.
+async fn missed_of<K: Key, V: Value>(tickets: Vec<(usize, CacheTicket<K, V>)>) -> Vec<MissedKey<K, V>> {
+    let mut misses = Vec::with_capacity(tickets.len());
+    for (index, ticket) in tickets {
+        if let LookupOutcome::Missed(miss) = lookup_of(&ticket).await {
+            misses.push(MissedKey { index, ticket, miss, panicked: 0 });
+        }
+    }
+    misses
+}
+
+/// Enters the load stage of one key; `None` where two loads of its flight have panicked.
+fn enter<K: Key, V: Value>(
+    key: MissedKey<K, V>,
+    loads: &mut Vec<PendingLoad<K, V>>,
+    began: Timestamp,
+) -> Option<Wait<K, V>> {
+    let (index, stale) = (key.index, key.miss.stale.clone());
+    let (promise, followed) = match key.ticket.flight().load.enter(key.panicked) {
+        LoadRole::Leader(leader) => {
+            let promise = leader.promise();
+            let MissedKey { ticket, mut miss, panicked, .. } = key;
+            if panicked > 0 {
+                // The lease belonged to the load that panicked: it may be another process's turn.
+                miss.token = Token::NONE;
+            }
+            loads.push(PendingLoad { index, lease: None, ticket, leader, miss, began });
+            (promise, None)
+        }
+        LoadRole::Follower(promise, panicked) => (promise, Some(MissedKey { panicked, ..key })),
+        LoadRole::GaveUp => return None,
+    };
+    Some(Wait { index, promise, stale, followed })
+}

@@ -1,0 +1,297 @@
+//! A lookup: near to far through the remote tiers, then back with what was found.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use terrace_tier::{Fence, Op, Reply, Stored, TierKey, Timestamp, Token, Version};
+use tokio::time::Instant;
+
+use super::{Fences, LookupOutcome, Miss, fill::TierCopy, reply::HitVerdict};
+use crate::{
+    Event, Key, Result, Source, Value,
+    cache::{Inner, NEAR},
+    chain::{Chain, FULL_BUDGET, TierSlot},
+    flight::{FlightId, Intent},
+    near::{Near, TenantKey},
+    panics::guarded,
+};
+
+/// The key of a flight that looks up.
+pub(super) struct FlightKey<K> {
+    pub(super) key: Arc<TenantKey<K>>,
+    pub(super) id: FlightId,
+    /// A lease whose holder is gone: this lookup takes its place. [`Token::NONE`] otherwise.
+    pub(super) replaces: Token,
+}
+
+/// One pass through the remote tiers, for one key or for many at once.
+pub(super) struct LookupPass<'a, K, V, N> {
+    pub(super) inner: &'a Arc<Inner<K, V, N>>,
+    pub(super) chain: &'a Arc<Chain>,
+    pub(super) intent: Intent,
+    /// A copy answers if its proof is at least this recent.
+    pub(super) oldest_proof: Timestamp,
+}
+
+/// A key on its way through the tiers.
+pub(super) struct KeyLookup<K, V> {
+    /// `None` for a lookup without a flight.
+    flight: Option<FlightKey<K>>,
+    pub(super) key: TierKey,
+    pub(super) miss: Miss<V>,
+    pub(super) found: Option<LookupOutcome<V>>,
+    /// The value for the tiers that missed before it was found.
+    pub(super) copy: Option<Stored>,
+}
+
+/// The lookup of a flight's key, which all callers of the flight share.
+pub(super) async fn look_up<K: Key, V: Value, N: Near<K, V>>(
+    inner: Arc<Inner<K, V, N>>,
+    chain: Arc<Chain>,
+    flight: FlightKey<K>,
+    intent: Intent,
+    oldest_proof: Timestamp,
+) -> LookupOutcome<V> {
+    let pass = LookupPass::new(&inner, &chain, intent, oldest_proof);
+    let key = Arc::clone(&flight.key);
+    pass.look_up(&key, Some(flight)).await
+}
+
+impl<'a, K: Key, V: Value, N: Near<K, V>> LookupPass<'a, K, V, N> {
+    pub(super) fn new(
+        inner: &'a Arc<Inner<K, V, N>>,
+        chain: &'a Arc<Chain>,
+        intent: Intent,
+        oldest_proof: Timestamp,
+    ) -> Self {
+        Self { inner, chain, intent, oldest_proof }
+    }
+
+    /// Looks one key up, keeps in nearer tiers what was found, and ends the lookup stage of its flight. A
+    /// panic on the way is an outcome, too: it must not leave the flight's callers waiting.
+    pub(super) async fn look_up(&self, key: &TenantKey<K>, flight: Option<FlightKey<K>>) -> LookupOutcome<V> {
+        let id = flight.as_ref().map(|flight| flight.id);
+        match guarded(LOOKUP_PANICKED, self.ask_tiers(key, flight)).await {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                if let Some(id) = id {
+                    self.inner.flights.end_lookup(key, id, true, || ());
+                }
+                LookupOutcome::Failed(error, None)
+            }
+        }
+    }
+
+    /// The steps of one key, which most lookups are. A hit allocates nothing here.
+    async fn ask_tiers(&self, key: &TenantKey<K>, flight: Option<FlightKey<K>>) -> LookupOutcome<V> {
+        let mut lookup = self.begin(key, flight);
+        for (index, slot) in self.chain.tiers.iter().enumerate() {
+            if lookup.found.is_none() && slot.permits_read(&lookup.key) {
+                self.ask_tier(index, slot, &mut lookup).await;
+            }
+        }
+        if let (Some(store), None) = (&self.chain.store, &lookup.found) {
+            let op = self.read_op(&lookup, true, None);
+            let reply = store.call(FULL_BUDGET, &lookup.key, op).await;
+            self.take_record(store, &mut lookup, reply);
+        }
+        let (outcome, copy) = self.end(lookup);
+        self.inner.fill_later(self.chain, copy.into_iter().collect());
+        outcome
+    }
+
+    async fn ask_tier(&self, index: usize, slot: &TierSlot, lookup: &mut KeyLookup<K, V>) {
+        let began = Instant::now();
+        let op = self.read_op(lookup, self.takes_lease(index), None);
+        let reply = slot.call(FULL_BUDGET, &lookup.key, op).await;
+        let replaced = self.take_reply(index, slot, lookup, reply);
+        if lookup.found.is_some() {
+            return;
+        }
+        lookup.miss.spent = began.elapsed();
+        if let Some(replaced) = replaced {
+            let lease = self.read_op(lookup, true, Some(replaced));
+            // Boxed, so that lookups which replace nothing do not pay for its stack size.
+            let reply = Box::pin(slot.call(lookup.miss.spent, &lookup.key, lease)).await;
+            lookup.take_lease(index, reply);
+        }
+    }
+
+    pub(super) fn begin(&self, key: &TenantKey<K>, flight: Option<FlightKey<K>>) -> KeyLookup<K, V> {
+        let miss = Miss {
+            fences: Fences::default(),
+            token: self.inner.new_token(self.intent.loads()),
+            unleased: false,
+            oldest_proof: self.oldest_proof,
+            began: self.inner.clock.now(),
+            spent: Duration::ZERO,
+            renews: false,
+            refreshes: self.intent == Intent::Refresh,
+            store: None,
+            stale: None,
+        };
+        let (key, found) = match self.inner.tier_key(self.chain, key) {
+            Ok(key) => (key, None),
+            Err(error) => {
+                let unusable = TierKey { bytes: Bytes::new(), digest: [0; 16] };
+                (unusable, Some(LookupOutcome::Failed(error, None)))
+            }
+        };
+        KeyLookup { flight, key, miss, found, copy: None }
+    }
+
+    /// Whether a miss in the tier of this index may be followed by a fill of it.
+    fn fills(&self, index: usize) -> bool {
+        index + 1 < self.chain.tiers.len() || self.chain.store.is_some() || self.intent.loads()
+    }
+
+    /// Whether the tier of this index is asked for a lease.
+    pub(super) fn takes_lease(&self, index: usize) -> bool {
+        let waits = self.intent.loads() && self.inner.policies.coalesce.waits();
+        self.inner.fencing.takes_lease(self.fills(index), waits)
+    }
+
+    /// The request to a tier: a value, or a lease where there is none. `replaced` is the version of an
+    /// entry that the lease may be taken over.
+    pub(super) fn read_op(&self, lookup: &KeyLookup<K, V>, leases: bool, replaced: Option<Version>) -> Op {
+        if !leases {
+            return Op::Get;
+        }
+        let replaces = lookup.flight.as_ref().map_or(Token::NONE, |flight| flight.replaces);
+        Op::Lease { token: lookup.miss.token, ttl: self.inner.periods.lease, over: replaced, replaces }
+    }
+
+    /// Takes the reply of a cache tier. Gives the version of an entry that answers nothing and that a
+    /// lease may be taken over.
+    pub(super) fn take_reply(
+        &self,
+        index: usize,
+        slot: &TierSlot,
+        lookup: &mut KeyLookup<K, V>,
+        reply: Result<Reply>,
+    ) -> Option<Version> {
+        let tier = slot.shared.name;
+        let verdict = match reply {
+            Ok(Reply::Hit(stored)) => {
+                let verdict = self.judge_hit(slot, lookup, &stored);
+                lookup.copy = matches!(verdict, HitVerdict::Answer(_)).then_some(stored);
+                verdict
+            }
+            Ok(Reply::Miss(fence)) => {
+                let fence = self.inner.fencing.permit(fence);
+                lookup.miss.unleased = fence.is_none();
+                lookup.miss.fences.set(index, fence);
+                HitVerdict::Miss
+            }
+            Ok(_) | Err(_) => HitVerdict::Miss,
+        };
+        if let HitVerdict::Answer(entry) = verdict {
+            slot.shared.tell(&Event::Hit { tier });
+            lookup.found = Some(LookupOutcome::Found(entry, Source::Tier(tier)));
+            return None;
+        }
+        slot.shared.tell(&Event::Miss { tier });
+        let HitVerdict::Replace(version) = verdict else { return None };
+        lookup.miss.renews = true;
+        if !self.inner.fencing.has_leases() {
+            lookup.miss.fences.set(index, Some(Fence::default()));
+        } else if self.fills(index) {
+            return Some(version);
+        } else {
+            lookup.miss.unleased = true;
+        }
+        None
+    }
+
+    /// Keeps in near what was found, and ends the lookup stage of the key's flight. Also gives the copy
+    /// for the tiers that missed.
+    pub(super) fn end(&self, mut lookup: KeyLookup<K, V>) -> (LookupOutcome<V>, Option<TierCopy>) {
+        let size = lookup.copy.as_ref().and_then(|copy| copy.body.as_ref()).map(Bytes::len);
+        let copy = self.copy_for_nearer(&mut lookup);
+        let KeyLookup { flight, found, miss, .. } = lookup;
+        let outcome = found.unwrap_or_else(|| LookupOutcome::Missed(miss));
+        let Some(flight) = flight else { return (outcome, copy) };
+        let inner = self.inner;
+        let admitted = inner.near.is_enabled() && inner.admits(NEAR, size);
+        let is_answer = !matches!(outcome, LookupOutcome::Missed(_));
+        let kept = inner.flights.end_lookup(&flight.key, flight.id, is_answer, || {
+            if let LookupOutcome::Found(entry, _) = &outcome {
+                return inner.keep_near(&flight.key, entry, admitted, entry.proven_at());
+            }
+            // The store has no such record any more: near must not keep its copy.
+            if !is_answer && self.chain.store.is_some() {
+                inner.drop_near(&flight.key);
+            }
+            false
+        });
+        inner.tell_kept(kept.unwrap_or_default());
+        (outcome, copy)
+    }
+
+    /// The copy for the tiers that missed: the value that a farther tier had, or that there is no record.
+    fn copy_for_nearer(&self, lookup: &mut KeyLookup<K, V>) -> Option<TierCopy> {
+        let is_found = matches!(lookup.found, Some(LookupOutcome::Found(..)));
+        if self.intent == Intent::Refresh && is_found {
+            lookup.miss.fences.owe_others(self.chain, &lookup.key);
+        }
+        let stored = match &lookup.found {
+            Some(_) if is_found && lookup.miss.fences.any() => lookup.copy.take()?,
+            // A load that follows needs the leases, and replaces the tiers' entries itself.
+            None if matches!(self.intent, Intent::Read | Intent::Revalidate) => self.no_record(lookup)?,
+            _ => return None,
+        };
+        let (key, fences) = (lookup.key.clone(), lookup.miss.fences.clone());
+        let renews = lookup.miss.renews;
+        let mut copy = TierCopy { key, fences, renews, lease: None, stored, unfenced: None };
+        let may_begin = |flight: &FlightKey<K>| self.inner.begin_fill(&flight.key, flight.id, &mut copy);
+        lookup.flight.as_ref().is_none_or(may_begin).then_some(copy)
+    }
+
+    /// The negative entry of a plain read that found no record, where the expiry policy gives it a life.
+    fn no_record(&self, lookup: &KeyLookup<K, V>) -> Option<Stored> {
+        self.chain.store.as_ref()?;
+        let observed = lookup.miss.store?;
+        let deadlines = self.inner.deadlines(true, None);
+        let deadlines = deadlines.or_else(|| lookup.miss.renews.then(|| self.inner.no_life()))?;
+        Some(Stored::new(observed.version, deadlines, None))
+    }
+}
+
+impl<K, V> KeyLookup<K, V> {
+    /// Takes the lease over an entry that answered nothing, if the tier gave it.
+    pub(super) fn take_lease(&mut self, index: usize, reply: Result<Reply>) {
+        if let Ok(Reply::Miss(fence)) = reply {
+            self.miss.fences.set(index, Some(fence));
+        }
+    }
+}
+
+pub(super) const LOOKUP_PANICKED: &str = "a codec, policy, observer or tier panicked during the lookup";
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+    use crate::{Cache, NoNear, flight::JoinMode, freshness::ANY_AGE, read::SharedLookup};
+
+    /// glibc keeps freed blocks of up to this many bytes in a cache of each thread.
+    const THREAD_CACHED_BYTES: usize = 1032;
+
+    #[tokio::test]
+    async fn the_futures_of_reads_stay_small() {
+        let cache: Cache<String, String, NoNear> = Cache::builder("sizes").build().unwrap();
+        let key = cache.tenant_key("k".to_owned());
+        let mut bytes = 0;
+        cache.inner.flights.join(&key, Intent::Load, JoinMode::Join, |id| {
+            let flight = FlightKey { key: Arc::clone(&key), id, replaces: Token::NONE };
+            let (inner, chain) = (Arc::clone(&cache.inner), Arc::clone(&cache.chain));
+            let lookup = look_up(inner, chain, flight, Intent::Load, ANY_AGE);
+            bytes = size_of_val(&lookup);
+            SharedLookup::Single(lookup.boxed().shared())
+        });
+        assert!((1..=THREAD_CACHED_BYTES).contains(&bytes), "{bytes} bytes");
+        let bytes = size_of_val(&*cache.read_one("k".to_owned(), None, None));
+        assert!(bytes <= THREAD_CACHED_BYTES, "{bytes} bytes past the flights");
+    }
+}

@@ -1,0 +1,99 @@
+//! The lookup of many keys at once: one trip to each tier, for the keys that no nearer tier answered.
+
+use std::sync::Arc;
+
+use terrace_tier::Timestamp;
+use tokio::time::Instant;
+
+use super::{
+    LookupOutcome,
+    lookup::{FlightKey, KeyLookup, LOOKUP_PANICKED, LookupPass},
+};
+use crate::{
+    Key, Value,
+    cache::Inner,
+    chain::{Chain, FULL_BUDGET, TierSlot},
+    flight::Intent,
+    near::Near,
+    panics::guarded,
+};
+
+/// [`look_up`](super::lookup::look_up) for many keys; the outcomes are in their order.
+pub(super) async fn look_up_many<K: Key, V: Value, N: Near<K, V>>(
+    inner: Arc<Inner<K, V, N>>,
+    chain: Arc<Chain>,
+    flights: Vec<FlightKey<K>>,
+    intent: Intent,
+    oldest_proof: Timestamp,
+) -> Arc<[LookupOutcome<V>]> {
+    let ids: Vec<_> = flights.iter().map(|flight| (Arc::clone(&flight.key), flight.id)).collect();
+    let pass = LookupPass::new(&inner, &chain, intent, oldest_proof);
+    match guarded(LOOKUP_PANICKED, pass.ask_tiers_many(flights)).await {
+        Ok(outcomes) => outcomes,
+        Err(error) => {
+            let failed = |(key, id): (Arc<_>, _)| {
+                inner.flights.end_lookup(&key, id, true, || ());
+                LookupOutcome::Failed(error.clone(), None)
+            };
+            ids.into_iter().map(failed).collect()
+        }
+    }
+}
+
+impl<K: Key, V: Value, N: Near<K, V>> LookupPass<'_, K, V, N> {
+    async fn ask_tiers_many(&self, flights: Vec<FlightKey<K>>) -> Arc<[LookupOutcome<V>]> {
+        let begin = |flight: FlightKey<K>| {
+            let key = Arc::clone(&flight.key);
+            self.begin(&key, Some(flight))
+        };
+        let mut lookups: Vec<_> = flights.into_iter().map(begin).collect();
+        for (index, slot) in self.chain.tiers.iter().enumerate() {
+            self.ask_tier_many(index, slot, &mut lookups).await;
+        }
+        if let Some(store) = &self.chain.store {
+            self.ask_store_many(store, &mut lookups).await;
+        }
+        let mut copies = Vec::new();
+        let outcomes = lookups.into_iter().map(|lookup| {
+            let (outcome, copy) = self.end(lookup);
+            copies.extend(copy);
+            outcome
+        });
+        let outcomes = outcomes.collect();
+        self.inner.fill_later(self.chain, copies);
+        outcomes
+    }
+
+    async fn ask_tier_many(&self, index: usize, slot: &TierSlot, lookups: &mut [KeyLookup<K, V>]) {
+        let leases = self.takes_lease(index);
+        let is_wanted = |&at: &usize| lookups[at].found.is_none() && slot.permits_read(&lookups[at].key);
+        let asked: Vec<usize> = (0..lookups.len()).filter(is_wanted).collect();
+        let read = |&at: &usize| (lookups[at].key.clone(), self.read_op(&lookups[at], leases, None));
+        let batch = asked.iter().map(read).collect();
+        let mut replaced = Vec::new();
+        let began = Instant::now();
+        let replies = slot.call_many(FULL_BUDGET, batch).await;
+        let spent = began.elapsed();
+        for (at, reply) in asked.into_iter().zip(replies) {
+            lookups[at].miss.spent = spent;
+            let version = self.take_reply(index, slot, &mut lookups[at], reply);
+            replaced.extend(version.map(|version| (at, version)));
+        }
+        let lease = |&(at, version): &(usize, _)| {
+            (lookups[at].key.clone(), self.read_op(&lookups[at], true, Some(version)))
+        };
+        let batch = replaced.iter().map(lease).collect();
+        for ((at, _), reply) in replaced.into_iter().zip(slot.call_many(spent, batch).await) {
+            lookups[at].take_lease(index, reply);
+        }
+    }
+
+    pub(super) async fn ask_store_many(&self, store: &TierSlot, lookups: &mut [KeyLookup<K, V>]) {
+        let asked: Vec<usize> = (0..lookups.len()).filter(|&at| lookups[at].found.is_none()).collect();
+        let read = |&at: &usize| (lookups[at].key.clone(), self.read_op(&lookups[at], true, None));
+        let batch = asked.iter().map(read).collect();
+        for (at, reply) in asked.into_iter().zip(store.call_many(FULL_BUDGET, batch).await) {
+            self.take_record(store, &mut lookups[at], reply);
+        }
+    }
+}

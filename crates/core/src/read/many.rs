@@ -1,0 +1,272 @@
+//! Reads of many keys: one trip to each tier for the keys that near cannot answer for.
+
+use std::{panic::AssertUnwindSafe, sync::Arc};
+
+use futures_util::{FutureExt, StreamExt, stream};
+use terrace_tier::{Error, ErrorKind};
+
+use super::{
+    Answer, CacheTicket, NearMiss,
+    join::lookup_of,
+    load::{LateKey, MissedKey},
+    outcome::{Caller, StaleEntry, Verdict},
+};
+use crate::{
+    Cache, Key, Many, Value,
+    cache::{Distinct, LoaderStart, Occurrence},
+    flight::{Intent, JoinMode},
+    freshness::{ReadBound, ReadMode},
+    near::{Near, TenantKey},
+    panics::loader_panicked_error,
+};
+
+/// Runs of a bound loader at a time, for one batch.
+const LOADS_AT_ONCE: usize = 32;
+
+/// A key of a batch that near cannot answer for.
+struct OpenKey<V> {
+    index: usize,
+    /// The stale entry that near holds.
+    stale: NearMiss<V>,
+}
+
+/// A key of a batch that stands there again, and where it stands first.
+pub(super) struct RepeatedKey {
+    index: usize,
+    first: usize,
+}
+
+/// The answers of a batch while they come in.
+pub(super) struct BatchAnswers<V> {
+    by_index: Vec<Option<Answer<V>>>,
+    /// Stale entries that were served, and are to be refreshed.
+    refreshed: Vec<usize>,
+}
+
+impl<V> BatchAnswers<V> {
+    pub(super) fn new(keys: usize) -> Self {
+        Self { by_index: (0..keys).map(|_| None).collect(), refreshed: Vec::new() }
+    }
+
+    pub(super) fn set(&mut self, index: usize, answer: Answer<V>) {
+        self.by_index[index] = Some(answer);
+    }
+
+    pub(super) fn is_open(&self, index: usize) -> bool {
+        self.by_index[index].is_none()
+    }
+
+    /// The caller's answers; a repeated key gets the answer of its first appearance.
+    pub(super) fn into_many(mut self, repeated: Vec<RepeatedKey>) -> Many<V> {
+        for RepeatedKey { index, first } in repeated {
+            self.by_index[index] = self.by_index[first].clone();
+        }
+        Many(self.by_index.into_iter().map(|answer| answer.unwrap_or(Ok(None))).collect())
+    }
+}
+
+/// The indices of the distinct keys, and the repetitions.
+pub(super) fn repeated_keys<K: Key>(keys: &[K]) -> (Vec<usize>, Vec<RepeatedKey>) {
+    let (mut firsts, mut repeated, mut distinct) = (Vec::new(), Vec::new(), Distinct::new());
+    for (index, key) in keys.iter().enumerate() {
+        match distinct.add(key) {
+            Occurrence::First(_) => firsts.push(index),
+            Occurrence::Repeated(number) => repeated.push(RepeatedKey { index, first: firsts[number] }),
+        }
+    }
+    (firsts, repeated)
+}
+
+impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
+    /// Reads many keys; one answer a key, in order. A loader that is bound to the cache loads 32 keys at
+    /// a time.
+    pub(crate) async fn read_many(&self, keys: &[K], loader: Option<LoaderStart<'_, K, V>>) -> Many<V> {
+        let loader = loader.or_else(|| self.bound_loader_of_many());
+        let bound = match self.begin_read() {
+            Ok(bound) => bound,
+            Err(error) => return Many(keys.iter().map(|_| Err(error.clone())).collect()),
+        };
+        if self.mode == ReadMode::StoreOnly {
+            return self.read_many_strong(keys, loader, bound).await;
+        }
+        let mut batch = Batch::new(self, keys, loader, bound);
+        let (open, repeated) = batch.ask_near();
+        let misses = batch.look_up(open).await;
+        batch.load(misses).await;
+        batch.answers.into_many(repeated)
+    }
+
+    fn bound_loader_of_many<'a>(&self) -> Option<LoaderStart<'a, K, V>> {
+        let loader = self.inner.loader.clone()?;
+        Some(Box::new(move |request| {
+            let load = |(_, key): (usize, K)| {
+                let loader = Arc::clone(&loader);
+                // A panic fails its own key alone.
+                let load = AssertUnwindSafe(async move { loader(key).await }).catch_unwind();
+                load.map(|loaded| loaded.unwrap_or_else(|_| Err(loader_panicked_error())).map(Some))
+            };
+            stream::iter(request.keys.map(load).collect::<Vec<_>>()).buffered(LOADS_AT_ONCE).collect().boxed()
+        }))
+    }
+
+    /// Joins a flight for each key that is to be renewed and that has none under way. Without a loader
+    /// only a store can give a newer entry.
+    pub(super) fn join_renewals(
+        &self,
+        keys: Vec<(usize, Arc<TenantKey<K>>)>,
+        has_loader: bool,
+    ) -> Vec<(usize, CacheTicket<K, V>)> {
+        if !has_loader && self.chain.store.is_none() {
+            return Vec::new();
+        }
+        let is_idle = |(_, key): &(usize, Arc<TenantKey<K>>)| !self.inner.flights.is_active(key);
+        let (indices, keys): (Vec<_>, Vec<_>) = keys.into_iter().filter(is_idle).unzip();
+        let tickets = self.join_many(keys, Intent::Revalidate, self.join_mode(), self.oldest_proof());
+        indices.into_iter().zip(tickets).collect()
+    }
+}
+
+/// The read of a batch.
+struct Batch<'a, K, V, N> {
+    cache: &'a Cache<K, V, N>,
+    keys: &'a [K],
+    loader: Option<LoaderStart<'a, K, V>>,
+    intent: Intent,
+    bound: ReadBound,
+    answers: BatchAnswers<V>,
+}
+
+impl<'a, K: Key, V: Value, N: Near<K, V>> Batch<'a, K, V, N> {
+    fn new(
+        cache: &'a Cache<K, V, N>,
+        keys: &'a [K],
+        loader: Option<LoaderStart<'a, K, V>>,
+        bound: ReadBound,
+    ) -> Self {
+        let intent = if loader.is_some() { Intent::Load } else { Intent::Read };
+        Self { cache, keys, loader, intent, bound, answers: BatchAnswers::new(keys.len()) }
+    }
+
+    /// Answers what near can. Gives the distinct other keys, and their repetitions.
+    fn ask_near(&mut self) -> (Vec<OpenKey<V>>, Vec<RepeatedKey>) {
+        let (mut firsts, mut distinct) = (Vec::new(), Distinct::new());
+        let (mut open, mut repeated) = (Vec::new(), Vec::new());
+        for (index, key) in self.keys.iter().enumerate() {
+            let near = match self.cache.near_hit(key, self.intent.loads()) {
+                Ok(hit) => {
+                    self.answers.set(index, Ok(hit));
+                    continue;
+                }
+                Err(near) => near,
+            };
+            if let Occurrence::Repeated(number) = distinct.add(key) {
+                repeated.push(RepeatedKey { index, first: firsts[number] });
+                continue;
+            }
+            firsts.push(index);
+            match self.cache.judge_near(near, self.intent) {
+                StaleEntry::Keep(stale) => open.push(OpenKey { index, stale }),
+                StaleEntry::Serve(hit) => self.answers.set(index, Ok(Some(hit))),
+                StaleEntry::ServeAndRefresh(hit) => {
+                    self.answers.set(index, Ok(Some(hit)));
+                    self.answers.refreshed.push(index);
+                }
+            }
+        }
+        (open, repeated)
+    }
+
+    /// Looks up the open keys, and again those whose flights turn out to be too old. Gives the keys that
+    /// are to be loaded.
+    async fn look_up(&mut self, mut open: Vec<OpenKey<V>>) -> Vec<MissedKey<K, V>> {
+        let first = self.cache.join_mode();
+        let again = if self.intent.loads() { JoinMode::JoinLoad } else { first };
+        let mut misses = Vec::new();
+        for mode in [first, again, JoinMode::Separate] {
+            open = self.look_up_once(open, mode, &mut misses).await;
+        }
+        misses
+    }
+
+    /// One round of lookups. Gives the keys whose flights are of no use to this call.
+    async fn look_up_once(
+        &mut self,
+        open: Vec<OpenKey<V>>,
+        mode: JoinMode,
+        misses: &mut Vec<MissedKey<K, V>>,
+    ) -> Vec<OpenKey<V>> {
+        let (cache, intent, bound) = (self.cache, self.intent, self.bound);
+        let keys = open.iter().map(|one| cache.tenant_key(self.keys[one.index].clone())).collect();
+        let tickets = cache.join_many(keys, intent, mode, bound.oldest_proof);
+        let mut again = Vec::new();
+        for (OpenKey { index, stale }, ticket) in open.into_iter().zip(tickets) {
+            if let Some(answer) = cache.answer_before_lookup(&ticket) {
+                self.answers.set(index, answer);
+                continue;
+            }
+            let outcome = lookup_of(&ticket).await;
+            let caller = Caller { ticket: Some(&ticket), intent, mode, bound };
+            match cache.judge(&caller, outcome, stale.clone()) {
+                Verdict::Answer { answer, refresh } => {
+                    self.answers.refreshed.extend(refresh.then_some(index));
+                    self.answers.set(index, answer);
+                }
+                Verdict::Again | Verdict::AgainForLoad => again.push(OpenKey { index, stale }),
+                Verdict::Load(miss) => misses.push(MissedKey { index, ticket, miss, panicked: 0 }),
+            }
+        }
+        again
+    }
+
+    /// Loads the missed keys and renews the stale ones in one load; without missed keys it runs off the
+    /// caller's path.
+    async fn load(&mut self, misses: Vec<MissedKey<K, V>>) {
+        let cache = self.cache;
+        let refreshed = std::mem::take(&mut self.answers.refreshed);
+        let key = |index: usize| (index, cache.tenant_key(self.keys[index].clone()));
+        let renewals: Vec<_> = refreshed.into_iter().map(key).collect();
+        if misses.is_empty() {
+            cache.revalidate(renewals, self.loader.take(), None);
+            return;
+        }
+        let renewals = cache.join_renewals(renewals, true);
+        let answers = &mut self.answers;
+        let mut set = |index, answer| answers.set(index, answer);
+        let late = cache.load(misses, renewals, &mut self.loader, self.bound, &mut set).await;
+        self.load_late(late).await;
+    }
+
+    /// The keys whose loads, led by other callers, are too old for this call. What those loads gave is in
+    /// the tiers or the store by now; this call loads what is not there, if its loader has not run yet.
+    async fn load_late(&mut self, late: Vec<LateKey<V>>) {
+        let cache = self.cache;
+        let mut open = Vec::with_capacity(late.len());
+        for LateKey { index, stale, .. } in late {
+            match cache.near_hit(&self.keys[index], true) {
+                Ok(hit) => self.answers.set(index, Ok(hit)),
+                Err(_) => open.push(OpenKey { index, stale }),
+            }
+        }
+        let mut misses = Vec::new();
+        self.look_up_once(open, JoinMode::Separate, &mut misses).await;
+        self.answers.refreshed.clear();
+        if self.loader.is_some() {
+            let answers = &mut self.answers;
+            let mut set = |index, answer| answers.set(index, answer);
+            cache.load(misses, Vec::new(), &mut self.loader, self.bound, &mut set).await;
+            return;
+        }
+        for MissedKey { index, miss, .. } in misses {
+            let answer = match cache.chain.store {
+                Some(_) => Ok(None),
+                None => cache.stale_or(miss.stale, unproven_error()),
+            };
+            self.answers.set(index, answer);
+        }
+    }
+}
+
+fn unproven_error() -> Error {
+    let message = "another caller's load began too long before this call, and nothing proves what it gave";
+    Error::new(ErrorKind::Unavailable, message)
+}

@@ -1,0 +1,161 @@
+//! Reads that the near tier could not answer. Start here.
+//!
+//! A read of one key goes through these files in this order:
+//!
+//! 1. [`one`]: the read joins the key's flight (`join`), or begins one.
+//! 2. [`lookup`]: the flight's lookup asks each tier, near to far; [`reply`] says what a reply is worth.
+//! 3. [`outcome`]: one function says what the lookup's outcome is to this caller: an answer, a reason to
+//!    look again, or a load.
+//! 4. [`load`]: one caller leads the load, the others follow it. [`run`] runs it in a task of its own;
+//!    before the loader starts, [`wait`] waits for a load of another process.
+//! 5. [`accept`]: the loaded value becomes an entry, or with a store a record ([`create`]).
+//! 6. [`fill`]: copies go into the tiers that missed, far to near.
+//!
+//! [`many`] and [`lookup_many`] do the same for batches, with one trip to each tier. [`strong`] reads at
+//! level `Strong`, past all copies. This file holds the types that the steps hand on.
+
+mod accept;
+mod create;
+mod fill;
+mod join;
+mod load;
+mod lookup;
+mod lookup_many;
+mod many;
+mod one;
+mod outcome;
+mod reply;
+mod run;
+mod strong;
+mod wait;
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::future::{BoxFuture, Shared};
+use terrace_tier::{Fence, TierKey, Timestamp, Token};
+
+use fill::TierLease;
+
+use crate::{
+    Cached, Error, Key, Result, Source,
+    chain::Chain,
+    flight::{Flights, LeaderGuard, Ticket},
+    near::{Entry, TenantKey},
+};
+
+/// The flights of a cache.
+pub(crate) type CacheFlights<K, V> = Flights<TenantKey<K>, SharedLookup<V>, LoadResult<V>>;
+
+/// A caller's place on a flight of this cache.
+pub(crate) type CacheTicket<K, V> = Ticket<TenantKey<K>, SharedLookup<V>, LoadResult<V>>;
+
+/// A load's result, as every caller gets it.
+pub(crate) type LoadResult<V> = Result<(Arc<Entry<V>>, Source)>;
+
+/// A caller's answer for one key.
+pub(crate) type Answer<V> = Result<Option<Cached<V>>>;
+
+/// What the near tier holds of a key that it cannot answer for.
+pub(crate) type NearMiss<V> = Option<Arc<Entry<V>>>;
+
+/// One key's lookup, which all readers of the key may await.
+pub(crate) enum SharedLookup<V> {
+    /// A lookup of this key alone.
+    Single(Shared<BoxFuture<'static, LookupOutcome<V>>>),
+    /// This key's part of a lookup for many keys.
+    Grouped { group: Shared<BoxFuture<'static, Arc<[LookupOutcome<V>]>>>, index: usize },
+}
+
+/// What a lookup found for one key.
+pub(crate) enum LookupOutcome<V> {
+    /// An entry; it may be negative.
+    Found(Arc<Entry<V>>, Source),
+    /// No tier has a fresh entry.
+    Missed(Miss<V>),
+    /// The store could not be asked, or its record not be read. With it comes a stale entry, if any.
+    Failed(Error, Option<Arc<Entry<V>>>),
+}
+
+/// What a lookup that found nothing hands to the load stage.
+#[derive(Debug)]
+pub(crate) struct Miss<V> {
+    /// The fences that the cache tiers gave.
+    pub(crate) fences: Fences,
+    /// The token that the lookup proposed; a fence with another token belongs to another load.
+    pub(crate) token: Token,
+    /// The lookup took no lease in the farthest cache tier, since a plain read began it.
+    pub(crate) unleased: bool,
+    /// The oldest proof that the lookup accepted; in the load stage, that its leader accepts.
+    pub(crate) oldest_proof: Timestamp,
+    /// Before the first tier was asked: the proof that there is nothing is as old as this.
+    pub(crate) began: Timestamp,
+    /// What the lookup spent of the farthest cache tier's budget.
+    pub(crate) spent: Duration,
+    /// A tier has an entry that the load is to replace.
+    pub(crate) renews: bool,
+    /// A `refresh` began the flight: the load asks the origin itself and replaces fresh copies, too.
+    pub(crate) refreshes: bool,
+    /// What the store observed, where there is one.
+    pub(crate) store: Option<Fence>,
+    /// A stale entry that the lookup met.
+    pub(crate) stale: Option<Arc<Entry<V>>>,
+}
+
+/// One key of a load that this caller leads.
+pub(crate) struct PendingLoad<K: Key, V> {
+    pub(crate) index: usize,
+    /// The lease that other processes wait for. It is declared before the leader's guard, and so given
+    /// back before the guard tells the followers of a panic.
+    pub(crate) lease: Option<TierLease>,
+    pub(crate) ticket: CacheTicket<K, V>,
+    pub(crate) leader: LeaderGuard<LoadResult<V>>,
+    pub(crate) miss: Miss<V>,
+    /// Before the loader was started.
+    pub(crate) began: Timestamp,
+}
+
+/// The fences that the cache tiers gave to one lookup, by their places in the chain. It allocates with
+/// the first fence: a lookup that hits the first tier has none.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Fences(Vec<Option<Fence>>);
+
+impl Fences {
+    /// The fence of the tier at this index; `None` where it gave none.
+    pub(crate) fn get(&self, index: usize) -> Option<Fence> {
+        self.0.get(index).copied().flatten()
+    }
+
+    pub(crate) fn set(&mut self, index: usize, fence: Option<Fence>) {
+        if self.0.len() <= index {
+            self.0.resize(index + 1, None);
+        }
+        self.0[index] = fence;
+    }
+
+    /// Whether any tier may be filled.
+    pub(crate) fn any(&self) -> bool {
+        self.0.iter().any(Option::is_some)
+    }
+
+    /// Adds a debt for the key to each cache tier that gave no fence: its copy cannot be replaced.
+    pub(crate) fn owe_others(&self, chain: &Chain, key: &TierKey) {
+        let slots = chain.tiers.iter().enumerate().filter(|&(index, _)| self.get(index).is_none());
+        slots.for_each(|(_, slot)| slot.owe(key));
+    }
+}
+
+impl<V> Clone for LookupOutcome<V> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Found(entry, source) => Self::Found(Arc::clone(entry), *source),
+            Self::Missed(miss) => Self::Missed(miss.clone()),
+            Self::Failed(error, stale) => Self::Failed(error.clone(), stale.clone()),
+        }
+    }
+}
+
+impl<V> Clone for Miss<V> {
+    fn clone(&self) -> Self {
+        Self { fences: self.fences.clone(), stale: self.stale.clone(), ..*self }
+    }
+}

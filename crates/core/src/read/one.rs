@@ -1,0 +1,162 @@
+//! The read of one key beyond the near tier.
+
+use std::sync::Arc;
+
+use super::{
+    Answer, CacheTicket, NearMiss,
+    join::{Rounds, lookup_of},
+    load::MissedKey,
+    lookup::LookupPass,
+    outcome::{Caller, StaleEntry, Verdict},
+    run::is_reentrant,
+};
+use crate::{
+    Cache, Error, ErrorKind, Key, Value,
+    cache::LoaderStart,
+    flight::{Intent, JoinMode},
+    freshness::ReadMode,
+    near::{Near, TenantKey, TenantKeyRef},
+};
+use futures_util::{FutureExt, future::BoxFuture};
+
+impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
+    /// Reads a key that near could not answer for; `near` is what near holds of it.
+    #[cold]
+    pub(crate) fn read_one<'a>(
+        &'a self,
+        key: K,
+        near: NearMiss<V>,
+        loader: Option<LoaderStart<'a, K, V>>,
+    ) -> BoxFuture<'a, Answer<V>> {
+        let loader = loader.or_else(|| self.bound_loader());
+        if self.mode == ReadMode::StoreOnly {
+            return Box::pin(self.read_strong(key, loader));
+        }
+        if loader.is_none() && !self.inner.near.is_enabled() && self.inner.fencing.has_leases() {
+            return Box::pin(self.read_past_flights(key));
+        }
+        Box::pin(self.read_in_flight(key, near, loader))
+    }
+
+    fn bound_loader<'a>(&self) -> Option<LoaderStart<'a, K, V>> {
+        let loader = self.inner.loader.clone()?;
+        Some(Box::new(move |request| match request.keys.next() {
+            Some((_, key)) => loader(key).map(|item| vec![item.map(Some)]).boxed(),
+            None => async { Vec::new() }.boxed(),
+        }))
+    }
+
+    async fn read_in_flight(
+        &self,
+        key: K,
+        near: NearMiss<V>,
+        mut loader: Option<LoaderStart<'_, K, V>>,
+    ) -> Answer<V> {
+        let bound = self.begin_read()?;
+        let intent = if loader.is_some() { Intent::Load } else { Intent::Read };
+        let key = self.tenant_key(key);
+        let stale = match self.judge_near(near, intent) {
+            StaleEntry::Serve(hit) => return Ok(Some(hit)),
+            StaleEntry::ServeAndRefresh(hit) => {
+                self.revalidate(vec![(0, key)], loader, Some(hit.clone()));
+                return Ok(Some(hit));
+            }
+            StaleEntry::Keep(entry) => entry,
+        };
+        let mut rounds = Rounds::new(self.join_mode());
+        loop {
+            let mode = rounds.mode();
+            let ticket = self.join(&key, intent, mode, bound.oldest_proof);
+            if let Some(answer) = self.answer_before_lookup(&ticket) {
+                return answer;
+            }
+            let outcome = lookup_of(&ticket).await;
+            let caller = Caller { ticket: Some(&ticket), intent, mode, bound };
+            match self.judge(&caller, outcome, stale.clone()) {
+                Verdict::Answer { answer, refresh } => {
+                    if refresh && (loader.is_some() || !intent.loads()) {
+                        self.revalidate(vec![(0, key)], loader, answer.clone().unwrap_or_default());
+                    }
+                    return answer;
+                }
+                Verdict::Again => {}
+                Verdict::AgainForLoad => {
+                    rounds.for_loads();
+                    continue;
+                }
+                Verdict::Load(miss) => {
+                    let miss = MissedKey { index: 0, ticket, miss, panicked: 0 };
+                    // Boxed, so that a hit does not pay for the load's stack size.
+                    if let Ok(answer) = Box::pin(self.load_one(miss, &mut loader, bound)).await {
+                        return answer;
+                    }
+                }
+            }
+            rounds.next();
+            // The log may have proven a near copy meanwhile, or a load have left one.
+            if let Ok(hit) = self.near_hit(&key.key, intent.loads()) {
+                return Ok(hit);
+            }
+        }
+    }
+
+    /// What a caller with a loader knows before any lookup: that it runs inside the load of this very
+    /// flight, or, without other tiers, that a load has left a value in near since the caller looked there.
+    pub(super) fn answer_before_lookup(&self, ticket: &CacheTicket<K, V>) -> Option<Answer<V>> {
+        if !ticket.intent().loads() {
+            return None;
+        }
+        if ticket.joined() && is_reentrant(ticket.flight().id) {
+            return Some(Err(reentrant_error()));
+        }
+        // Where no other tier has the value, a second load would be the price.
+        let key = &ticket.key().key;
+        let key_ref = TenantKeyRef { tenant: self.chain.tenant, key };
+        let is_there = self.chain.is_local() && self.inner.near.holds(&key_ref);
+        is_there.then(|| self.near_hit(key, true).ok().map(Ok)).flatten()
+    }
+
+    /// A plain read of a cache without a near tier. It needs no flight: this process keeps nothing of it
+    /// that a write could overtake, and the tiers' batchers let concurrent reads share trips.
+    async fn read_past_flights(&self, key: K) -> Answer<V> {
+        let bound = self.begin_read()?;
+        let key = TenantKey { tenant: self.chain.tenant, key };
+        let pass = LookupPass::new(&self.inner, &self.chain, Intent::Read, bound.oldest_proof);
+        let outcome = pass.look_up(&key, None).await;
+        let caller = Caller { ticket: None, intent: Intent::Read, mode: JoinMode::Separate, bound };
+        match self.judge(&caller, outcome, None) {
+            Verdict::Answer { answer, refresh } => {
+                if refresh {
+                    self.revalidate(vec![(0, Arc::new(key))], None, None);
+                }
+                answer
+            }
+            Verdict::Again | Verdict::AgainForLoad | Verdict::Load(_) => Ok(None),
+        }
+    }
+
+    /// A read of the truth past all copies, which it replaces.
+    pub(crate) async fn read_anew(&self, key: K, loader: LoaderStart<'_, K, V>) -> Answer<V> {
+        let bound = self.begin_read()?;
+        let key = self.tenant_key(key);
+        let (intent, mode) = (Intent::Refresh, JoinMode::Replace);
+        let ticket = self.join(&key, intent, mode, bound.oldest_proof);
+        let outcome = lookup_of(&ticket).await;
+        let caller = Caller { ticket: Some(&ticket), intent, mode, bound };
+        match self.judge(&caller, outcome, None) {
+            Verdict::Answer { answer, .. } => answer,
+            Verdict::Again | Verdict::AgainForLoad => Ok(None),
+            Verdict::Load(miss) => {
+                let miss = MissedKey { index: 0, ticket, miss, panicked: 0 };
+                let loaded = self.load_one(miss, &mut Some(loader), bound).await;
+                // Whoever led the load of this flight, its loader ran after this call.
+                loaded.unwrap_or_else(|late| Ok(self.handle(late.entry, late.source, true)))
+            }
+        }
+    }
+}
+
+pub(super) fn reentrant_error() -> Error {
+    let message = "a loader asked for the key that it is loading; it would wait for itself";
+    Error::new(ErrorKind::Reentrant, message)
+}

@@ -1,0 +1,221 @@
+//! What a lookup's outcome is to one caller: the only place that decides it for ordinary reads.
+//!
+//! Also here: what a caller may be served when nothing fresh is at hand.
+
+use std::sync::Arc;
+
+use terrace_tier::{
+    Deadlines,
+    defence::{Defence, enabled},
+};
+
+use super::{Answer, CacheTicket, LookupOutcome, Miss, NearMiss};
+use crate::{
+    Cache, Cached, Error, Event, Key, OnStale, Source, Value,
+    cache::NEAR,
+    flight::{Intent, JoinMode},
+    freshness::{ReadBound, ReadMode, STORE_ONLY},
+    near::{Entry, Near},
+};
+
+/// A caller whose lookup is judged.
+pub(super) struct Caller<'a, K: Key, V> {
+    /// Its place on the flight; `None` for a plain read that makes a lookup of its own, without a flight.
+    pub(super) ticket: Option<&'a CacheTicket<K, V>>,
+    pub(super) intent: Intent,
+    /// How it joined the flight.
+    pub(super) mode: JoinMode,
+    pub(super) bound: ReadBound,
+}
+
+impl<K: Key, V> Caller<'_, K, V> {
+    /// Whether another caller began the flight.
+    fn joined(&self) -> bool {
+        self.ticket.is_some_and(CacheTicket::joined)
+    }
+}
+
+/// What a lookup's outcome is to one caller.
+pub(super) enum Verdict<V> {
+    /// The caller gets this answer; `refresh` says that it is stale and to be refreshed.
+    Answer { answer: Answer<V>, refresh: bool },
+    /// The flight is too old for the call: look again.
+    Again,
+    /// The lookup was made for a plain read and found no record, which this caller's loader may create:
+    /// look again, in a flight that is made for a load.
+    AgainForLoad,
+    /// No tier has it: load.
+    Load(Miss<V>),
+}
+
+/// What to do with an entry of the near tier that is not fresh.
+pub(super) enum StaleEntry<V> {
+    Serve(Cached<V>),
+    ServeAndRefresh(Cached<V>),
+    /// Go on; the entry may be served if the load fails.
+    Keep(Option<Arc<Entry<V>>>),
+}
+
+impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
+    /// Judges a lookup's outcome for one caller. `stale` is what the near tier held.
+    pub(super) fn judge(
+        &self,
+        caller: &Caller<'_, K, V>,
+        outcome: LookupOutcome<V>,
+        stale: Option<Arc<Entry<V>>>,
+    ) -> Verdict<V> {
+        if self.is_too_old(caller, &outcome) {
+            return Verdict::Again;
+        }
+        let (loads, joined) = (caller.intent.loads(), caller.joined());
+        let answer = match outcome {
+            LookupOutcome::Found(entry, _)
+                if loads && caller.mode == JoinMode::Join && self.is_no_record(&entry) =>
+            {
+                return Verdict::AgainForLoad;
+            }
+            LookupOutcome::Found(entry, source) => {
+                let refresh = self.is_to_be_refreshed(&entry);
+                if joined {
+                    self.inner.tell(&Event::Coalesced);
+                }
+                return Verdict::Answer { answer: Ok(self.handle(entry, source, joined)), refresh };
+            }
+            LookupOutcome::Failed(error, met) => self.stale_or(met.or(stale), error),
+            LookupOutcome::Missed(miss) => match self.loaded_meanwhile(caller, &miss) {
+                None if loads => {
+                    let stale = miss.stale.clone().or(stale);
+                    // The lookup may have been made for a caller that accepts older proofs.
+                    let oldest_proof = caller.bound.oldest_proof;
+                    return Verdict::Load(Miss { stale, oldest_proof, ..miss });
+                }
+                hit => Ok(hit),
+            },
+        };
+        Verdict::Answer { answer, refresh: false }
+    }
+
+    /// Whether the lookup that this caller joined is too old for its call. Three cases:
+    ///
+    /// - The entry that it found was not proven as late as the call requires.
+    /// - For a plain read of a cache with a store: it saw that there is no record, but before the oldest
+    ///   proof that the call accepts.
+    /// - For the same: a load of this flight has created the record since, and its value is too old.
+    ///
+    /// A caller that goes on to a load learns from the load whether there is a record.
+    fn is_too_old(&self, caller: &Caller<'_, K, V>, outcome: &LookupOutcome<V>) -> bool {
+        let Caller { ticket: Some(ticket), intent, bound, .. } = *caller else { return false };
+        if !ticket.joined() || !enabled(Defence::InTime) {
+            return false;
+        }
+        match outcome {
+            LookupOutcome::Found(entry, _) => !self.suffices(entry, bound),
+            LookupOutcome::Missed(miss) if self.chain.store.is_some() && !intent.loads() => {
+                let load = ticket.flight().load.result();
+                let loaded_before = matches!(load, Some(Ok((entry, _))) if !self.suffices(&entry, bound));
+                miss.began < bound.oldest_proof || loaded_before
+            }
+            LookupOutcome::Missed(_) | LookupOutcome::Failed(..) => false,
+        }
+    }
+
+    /// Whether an entry that another caller's lookup or load produced may answer this call.
+    pub(super) fn suffices(&self, entry: &Entry<V>, bound: ReadBound) -> bool {
+        let is_served_stale = || {
+            let permitted = || self.inner.on_stale(&entry.deadlines(), true) != OnStale::Miss;
+            bound.oldest_proof != STORE_ONLY && entry.value().is_some() && permitted()
+        };
+        if was_over(&entry.deadlines(), bound) {
+            return is_served_stale();
+        }
+        let is_stale = || !entry.is_fresh(self.inner.clock.now());
+        entry.proven_at() >= bound.oldest_proof
+            || !enabled(Defence::InTime)
+            || (is_stale() && is_served_stale())
+    }
+
+    /// What another caller of the flight has loaded since the lookup, else a stale entry that it is about
+    /// to replace. The error of another caller's loader is not an answer to this caller.
+    fn loaded_meanwhile(&self, caller: &Caller<'_, K, V>, miss: &Miss<V>) -> Option<Cached<V>> {
+        match caller.ticket?.flight().load.result() {
+            Some(Ok((entry, source))) if self.suffices(&entry, caller.bound) => {
+                self.handle(entry, source, true)
+            }
+            _ => self.stale_meanwhile(caller, miss.stale.clone()),
+        }
+    }
+
+    /// The stale entry of a flight that another caller began in order to replace it.
+    fn stale_meanwhile(&self, caller: &Caller<'_, K, V>, stale: Option<Arc<Entry<V>>>) -> Option<Cached<V>> {
+        let entry = stale.filter(|entry| caller.joined() && self.suffices(entry, caller.bound))?;
+        // A `refresh` passes over fresh copies, too: they may answer the callers that joined it.
+        if entry.is_fresh(self.inner.clock.now()) {
+            return self.handle(entry, Source::Near, true);
+        }
+        if self.inner.on_stale(&entry.deadlines(), true) == OnStale::Miss {
+            return None;
+        }
+        self.inner.tell(&Event::StaleServed);
+        self.handle(entry, Source::Near, true)
+    }
+
+    /// The stale entry in place of an error, where the freshness policy permits it.
+    pub(super) fn stale_or(&self, stale: Option<Arc<Entry<V>>>, error: Error) -> Answer<V> {
+        let serves = |entry: &Entry<V>| self.inner.serves_on_error(&entry.deadlines());
+        match stale {
+            Some(entry) if self.mode != ReadMode::StoreOnly && serves(&entry) => {
+                self.inner.tell(&Event::StaleServed);
+                Ok(Cached::stale(entry, self.inner.clock.now(), false))
+            }
+            _ => Err(error),
+        }
+    }
+
+    /// What to do with what the near tier holds of a key, which is nothing fresh.
+    pub(super) fn judge_near(&self, near: NearMiss<V>, intent: Intent) -> StaleEntry<V> {
+        let inner = &self.inner;
+        if inner.near.is_enabled() {
+            inner.tell_near(&Event::Miss { tier: NEAR });
+        }
+        let Some(entry) = near.filter(|entry| entry.value().is_some()) else { return StaleEntry::Keep(None) };
+        // A fresh entry that is not proven is served only where the farther tiers fail, if at all.
+        if entry.is_fresh(inner.clock.now()) {
+            inner.tell_near(&Event::Unproven { tier: NEAR });
+            return StaleEntry::Keep(Some(entry));
+        }
+        let renewable = intent.loads() || self.chain.store.is_some() || inner.loader.is_some();
+        let verdict = inner.on_stale(&entry.deadlines(), renewable);
+        if verdict == OnStale::Miss {
+            return StaleEntry::Keep(Some(entry));
+        }
+        inner.tell(&Event::StaleServed);
+        let Some(hit) = self.handle(entry, Source::Near, false) else { return StaleEntry::Keep(None) };
+        match verdict {
+            OnStale::ServeAndRefresh => StaleEntry::ServeAndRefresh(hit),
+            _ => StaleEntry::Serve(hit),
+        }
+    }
+
+    pub(super) fn is_to_be_refreshed(&self, entry: &Entry<V>) -> bool {
+        let stale = !entry.is_fresh(self.inner.clock.now());
+        stale && self.inner.on_stale(&entry.deadlines(), true) == OnStale::ServeAndRefresh
+    }
+
+    /// Whether an entry says that the store has no record. It answers plain reads, but no caller with a
+    /// loader.
+    fn is_no_record(&self, entry: &Entry<V>) -> bool {
+        entry.value().is_none() && self.chain.store.is_some() && enabled(Defence::NoRow)
+    }
+
+    /// The handle of an entry; `None` for a negative one.
+    pub(super) fn handle(&self, entry: Arc<Entry<V>>, source: Source, coalesced: bool) -> Option<Cached<V>> {
+        Cached::beyond(entry, self.inner.clock.now(), source, coalesced)
+    }
+}
+
+/// Whether a life had ended before the call was made. A flight stays until its value is kept, and its
+/// process may stand still meanwhile. A value written after the call answers it, however short its life.
+fn was_over(deadlines: &Deadlines, bound: ReadBound) -> bool {
+    let ended = deadlines.fresh_until <= bound.called_at && deadlines.written < bound.called_at;
+    ended && enabled(Defence::OverWhenAsked)
+}

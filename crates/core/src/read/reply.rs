@@ -1,0 +1,163 @@
+//! What the reply of a tier is worth to a lookup.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use terrace_tier::{
+    Deadlines, Reply, Stored, TierKey, Timestamp, Version,
+    defence::{Defence, enabled},
+    unexpected,
+};
+
+use super::{
+    LookupOutcome,
+    lookup::{KeyLookup, LookupPass},
+};
+use crate::{
+    Error, Event, Key, OnStale, Result, Source, Value,
+    cache::Inner,
+    chain::TierSlot,
+    codec::DecodeError,
+    flight::Intent,
+    freshness::STORE_ONLY,
+    near::{Entry, Near},
+};
+
+/// What a tier's hit is worth to a lookup.
+pub(super) enum HitVerdict<V> {
+    /// It answers.
+    Answer(Arc<Entry<V>>),
+    /// It does not answer; a load that replaces it takes its lease over this version.
+    Replace(Version),
+    /// It is as good as a miss. Nothing of this process may replace it, if there is anything: a newer
+    /// version of the program wrote it.
+    Miss,
+}
+
+impl<K: Key, V: Value, N: Near<K, V>> LookupPass<'_, K, V, N> {
+    pub(super) fn judge_hit(
+        &self,
+        slot: &TierSlot,
+        lookup: &mut KeyLookup<K, V>,
+        stored: &Stored,
+    ) -> HitVerdict<V> {
+        let (inner, intent) = (self.inner, self.intent);
+        let value = match &stored.body {
+            // A loader may create the record that this entry says is absent.
+            None if self.chain.store.is_some() && intent.loads() && enabled(Defence::NoRow) => {
+                return HitVerdict::Replace(stored.version);
+            }
+            None => None,
+            Some(body) => match inner.decode(slot, &lookup.key, body) {
+                Ok(value) => Some(value),
+                Err(reason) if reason.is_unknown_here() => return HitVerdict::Miss,
+                Err(_) => return HitVerdict::Replace(stored.version),
+            },
+        };
+        let proven_at = inner.proof_source.of_copy(stored, lookup.miss.began, &inner.clock);
+        let fresh = inner.clock.now() < stored.deadlines.fresh_until;
+        let proven = proven_at >= self.oldest_proof || !enabled(Defence::Proof);
+        let mut deadlines = inner.near_deadlines(stored.deadlines, None);
+        if fresh && !proven {
+            // If it is served at all, for want of a better one, then not as a fresh one.
+            deadlines.fresh_until = deadlines.written;
+        }
+        let entry = Arc::new(Entry::new(value, stored.version, deadlines).with_proof(proven_at));
+        if fresh && !proven && !intent.renews() {
+            slot.shared.tell(&Event::Unproven { tier: slot.shared.name });
+            lookup.miss.stale = Some(entry).filter(|entry| entry.value().is_some());
+            return HitVerdict::Miss;
+        }
+        if fresh && proven && intent != Intent::Refresh {
+            return HitVerdict::Answer(entry);
+        }
+        let renewable = intent.loads() || self.chain.store.is_some() || inner.loader.is_some();
+        // A stale value is marked as stale. An absence cannot be marked, and a read of the store alone
+        // takes neither.
+        let is_servable = entry.value().is_some() && self.oldest_proof != STORE_ONLY;
+        match inner.on_stale(&stored.deadlines, renewable) {
+            OnStale::Serve | OnStale::ServeAndRefresh if is_servable && !intent.renews() => {
+                HitVerdict::Answer(entry)
+            }
+            _ => {
+                lookup.miss.stale = Some(entry).filter(|entry| entry.value().is_some());
+                HitVerdict::Replace(stored.version)
+            }
+        }
+    }
+
+    /// Takes the reply of the store.
+    pub(super) fn take_record(&self, store: &TierSlot, lookup: &mut KeyLookup<K, V>, reply: Result<Reply>) {
+        let tier = store.shared.name;
+        let error = match reply {
+            Ok(Reply::Hit(record)) => {
+                store.shared.tell(&Event::Hit { tier });
+                let copy = self.inner.copy_of(record);
+                let found = self.inner.record(store, &lookup.key, &copy, lookup.miss.began);
+                lookup.copy = matches!(found, LookupOutcome::Found(..)).then_some(copy);
+                lookup.found = Some(found);
+                return;
+            }
+            Ok(Reply::Miss(fence)) => {
+                store.shared.tell(&Event::Miss { tier });
+                lookup.miss.store = Some(fence);
+                return;
+            }
+            Ok(reply) => unexpected(&reply),
+            Err(error) => error,
+        };
+        lookup.found = Some(LookupOutcome::Failed(error, lookup.miss.stale.take()));
+    }
+}
+
+impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
+    /// Reads a tier's bytes. Bytes that cannot be read are counted, with the reason.
+    fn decode(&self, slot: &TierSlot, key: &TierKey, body: &Bytes) -> Result<V, DecodeError> {
+        let Some(codec) = &self.codec else { unreachable!("a cache with remote tiers has a codec") };
+        codec.open(body, key.digest).inspect_err(|reason| {
+            let error = Error::from(*reason).at_tier(slot.shared.name);
+            slot.shared.tell(&Event::Undecodable { tier: slot.shared.name, error: &error });
+        })
+    }
+
+    /// A record as a reader gets it; at `proven_at` the store had it. Bytes that cannot be read are a
+    /// typed error: there is no other copy of a record.
+    pub(super) fn record(
+        &self,
+        store: &TierSlot,
+        key: &TierKey,
+        copy: &Stored,
+        proven_at: Timestamp,
+    ) -> LookupOutcome<V> {
+        let value = match &copy.body {
+            Some(body) => self.decode(store, key, body).map(Some),
+            None => Ok(None),
+        };
+        match value {
+            Ok(value) => {
+                let deadlines = self.near_deadlines(copy.deadlines, None);
+                let entry = Arc::new(Entry::new(value, copy.version, deadlines).with_proof(proven_at));
+                LookupOutcome::Found(entry, Source::Store(store.shared.name))
+            }
+            Err(reason) => {
+                let error = Error::from(reason).at_tier(store.shared.name).during("get");
+                LookupOutcome::Failed(error, None)
+            }
+        }
+    }
+
+    /// A record as the cache tiers keep it: its copies live as the expiry policy says, and never longer
+    /// than the record.
+    pub(super) fn copy_of(&self, mut record: Stored) -> Stored {
+        record.deadlines = match self.deadlines(false, None) {
+            Some(copy) => Deadlines {
+                written: record.deadlines.written,
+                fresh_until: copy.fresh_until.min(record.deadlines.expires_at),
+                stale_until: copy.stale_until.min(record.deadlines.expires_at),
+                expires_at: copy.expires_at.min(record.deadlines.expires_at),
+            },
+            None => Deadlines::ttl(self.clock.now(), Duration::ZERO),
+        };
+        record
+    }
+}

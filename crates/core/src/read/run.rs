@@ -1,0 +1,137 @@
+//! The run of a load, in a task of its own: no caller's cancellation stops it.
+
+use std::{sync::Arc, time::Instant};
+
+use bytes::Bytes;
+use terrace_tier::{Op, Reply, Stored, TierKey, Token};
+use tracing::Instrument;
+
+use super::PendingLoad;
+use crate::{
+    Error, Event, Item, Key, Result, Value,
+    cache::{Inner, Load},
+    chain::Chain,
+    flight::FlightId,
+    near::Near,
+    panics::guarded,
+};
+
+tokio::task_local! {
+    /// The flights whose loaders run in this task: a loader that waits for one of them would wait for
+    /// itself.
+    static LOADING: Arc<[FlightId]>;
+}
+
+/// Whether the caller is a loader of this very flight.
+pub(super) fn is_reentrant(flight: FlightId) -> bool {
+    LOADING.try_with(|loading| loading.contains(&flight)).unwrap_or(false)
+}
+
+/// Spawns a load.
+pub(super) fn spawn_load<K: Key, V: Value, N: Near<K, V>>(
+    inner: &Arc<Inner<K, V, N>>,
+    chain: &Arc<Chain>,
+    loads: Vec<PendingLoad<K, V>>,
+    load: Load<V>,
+) {
+    let outer = LOADING.try_with(Arc::clone).unwrap_or_default();
+    let flights = loads.iter().map(|load| load.ticket.flight().id);
+    let loading: Arc<[FlightId]> = outer.iter().copied().chain(flights).collect();
+    let (task, chain) = (Arc::clone(inner), Arc::clone(chain));
+    let run = async move { task.run_load(&chain, loads, load, loading).await };
+    inner.tasks.spawn(run.instrument(tracing::Span::current()));
+}
+
+impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
+    async fn run_load(
+        self: &Arc<Self>,
+        chain: &Arc<Chain>,
+        mut loads: Vec<PendingLoad<K, V>>,
+        load: Load<V>,
+        loading: Arc<[FlightId]>,
+    ) {
+        let keys = self.take_missing_leases(chain, &mut loads).await;
+        if self.policies.coalesce.waits() {
+            // Boxed, so that loads which wait for nobody do not pay for its stack size.
+            loads = Box::pin(self.await_others(chain, loads, &keys)).await;
+            if loads.is_empty() {
+                return;
+            }
+        }
+        match self.run_loader(load, loading).await {
+            Ok(Ok(items)) => self.accept_all(chain, loads, keys, items).await,
+            Ok(Err(error)) => loads.into_iter().for_each(|load| self.fail_load(load, error.clone())),
+            // The guards report the panic when they are dropped; a follower with a loader takes over.
+            Err(_panic) => loads.iter_mut().for_each(|load| load.leader.panicked()),
+        }
+    }
+
+    /// Ends a load with an error for all its callers.
+    pub(super) fn fail_load(&self, load: PendingLoad<K, V>, error: Error) {
+        // The flight leaves the table first, so that a call made after the error begins a new one.
+        self.flights.complete(load.ticket.key(), load.ticket.flight().id);
+        load.leader.done(Err(error));
+    }
+
+    /// Takes the leases of the farthest cache tier that plain reads did not take, within what their
+    /// lookups left of its budget. Gives the keys of all loads, as the tiers know them.
+    async fn take_missing_leases(&self, chain: &Chain, loads: &mut [PendingLoad<K, V>]) -> Vec<TierKey> {
+        let key = |load: &PendingLoad<K, V>| self.tier_key(chain, load.ticket.key());
+        let unusable = |_| TierKey { bytes: Bytes::new(), digest: [0; 16] };
+        let keys: Vec<TierKey> = loads.iter().map(|load| key(load).unwrap_or_else(unusable)).collect();
+        let Some((last, slot)) = chain.tiers.iter().enumerate().next_back() else { return keys };
+        let wanted: Vec<usize> = (0..loads.len()).filter(|&at| loads[at].miss.unleased).collect();
+        let spent = wanted.iter().map(|&at| loads[at].miss.spent).max().unwrap_or_default();
+        let began = tokio::time::Instant::now();
+        let tokens: Vec<Token> = keys.iter().map(|_| self.new_token(true)).collect();
+        let (ttl, replaces) = (self.periods.lease, Token::NONE);
+        let lease =
+            |at: usize, over| (keys[at].clone(), Op::Lease { token: tokens[at], ttl, over, replaces });
+        let mut renewals = Vec::new();
+        let batch = wanted.iter().map(|&at| lease(at, None)).collect();
+        for (at, reply) in wanted.into_iter().zip(slot.call_many(spent, batch).await) {
+            loads[at].miss.token = tokens[at];
+            let fence = match reply {
+                Ok(Reply::Miss(given)) => Some(given),
+                Ok(Reply::Hit(hit)) => {
+                    renewals.extend(self.is_to_be_replaced(&hit).then_some((at, hit.version)));
+                    None
+                }
+                _ => None,
+            };
+            loads[at].miss.fences.set(last, fence);
+        }
+        let batch = renewals.iter().map(|&(at, version)| lease(at, Some(version))).collect();
+        let replies = slot.call_many(spent + began.elapsed(), batch).await;
+        for ((at, _), reply) in renewals.into_iter().zip(replies) {
+            if let Ok(Reply::Miss(given)) = reply {
+                loads[at].miss.fences.set(last, Some(given));
+            }
+        }
+        keys
+    }
+
+    /// Whether a load replaces this entry: a negative one, and one that has become stale.
+    fn is_to_be_replaced(&self, hit: &Stored) -> bool {
+        hit.body.is_none() || hit.deadlines.fresh_until <= self.clock.now()
+    }
+
+    /// Runs the loader within its deadline: its items, or the error of the whole load. The outer error is
+    /// a panic.
+    async fn run_loader(
+        &self,
+        load: Load<V>,
+        loading: Arc<[FlightId]>,
+    ) -> Result<Result<Vec<Result<Option<Item<V>>>>>> {
+        let began = Instant::now();
+        let load = guarded("the loader panicked", LOADING.scope(loading, load));
+        let result = match tokio::time::timeout(self.periods.load, load).await {
+            Ok(Ok(items)) => Ok(Ok(items)),
+            Ok(Err(panic)) => Err(panic),
+            Err(_elapsed) => Ok(Err(Error::timeout(self.periods.load).during("load"))),
+        };
+        let ok = matches!(&result, Ok(Ok(items)) if items.iter().all(Result::is_ok));
+        self.tell(&Event::Loaded { elapsed: began.elapsed(), ok });
+        result
+    }
+}

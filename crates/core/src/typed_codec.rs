@@ -1,0 +1,69 @@
+//! How a cache turns its keys and values into bytes: bound when a remote tier is added, so that a
+//! cache without one asks nothing of its types.
+
+use bytes::Bytes;
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{
+    Result,
+    codec::{self, DecodeError, Settings},
+    key::{self, KeyDigest},
+};
+
+/// Keys to bytes and back.
+pub(crate) struct KeyCodec<K> {
+    key: fn(&K) -> Result<Bytes>,
+    decode: fn(&[u8]) -> Result<K>,
+}
+
+/// Keys and values to bytes and back.
+pub(crate) struct TypedCodec<K, V> {
+    key: fn(&K) -> Result<Bytes>,
+    seal: fn(&V, &Settings, KeyDigest) -> Result<Bytes>,
+    open: fn(&[u8], &Settings, KeyDigest) -> Result<V, DecodeError>,
+    pub(crate) settings: Settings,
+}
+
+impl<K> KeyCodec<K> {
+    pub(crate) fn new() -> Self
+    where
+        K: Serialize + DeserializeOwned + Eq + 'static,
+    {
+        Self { key: key::encode_key::<K>, decode: key::decode_key::<K> }
+    }
+
+    pub(crate) fn key(&self, key: &K) -> Result<Bytes> {
+        (self.key)(key)
+    }
+
+    pub(crate) fn decode(&self, bytes: &[u8]) -> Result<K> {
+        (self.decode)(bytes)
+    }
+}
+
+impl<K, V> TypedCodec<K, V> {
+    pub(crate) fn new() -> Self
+    where
+        K: Serialize + DeserializeOwned + Eq + 'static,
+        V: Serialize + DeserializeOwned,
+    {
+        Self {
+            key: key::encode_key::<K>,
+            seal: codec::seal::<V>,
+            open: codec::open::<V>,
+            settings: Settings::of::<V>(),
+        }
+    }
+
+    pub(crate) fn key(&self, key: &K) -> Result<Bytes> {
+        (self.key)(key)
+    }
+
+    pub(crate) fn seal(&self, value: &V, digest: KeyDigest) -> Result<Bytes> {
+        (self.seal)(value, &self.settings, digest)
+    }
+
+    pub(crate) fn open(&self, bytes: &Bytes, digest: KeyDigest) -> Result<V, DecodeError> {
+        (self.open)(bytes, &self.settings, digest)
+    }
+}

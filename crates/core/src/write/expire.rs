@@ -1,0 +1,97 @@
+//! Another life for a value that is already there.
+
+use std::{sync::Arc, time::Duration};
+
+use terrace_tier::{Deadlines, Op, Reply, unexpected};
+
+use super::guard::{DebtGuard, WriteGuard};
+use crate::{
+    Cache, Error, ErrorKind, Key, Result, Value,
+    cache::Inner,
+    chain::{Chain, FULL_BUDGET, TierSlot},
+    freshness::ProofSource,
+    near::{Near, TenantKey, TenantKeyRef},
+    panics::joined,
+};
+
+impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
+    pub(crate) async fn expire_one(&self, key: K, ttl: Duration) -> Result<bool> {
+        self.inner.check_open()?;
+        if matches!(self.inner.proof_source, ProofSource::Age) {
+            let message = "at level Bounded without a truth to ask, a longer life is a new put";
+            return Err(Error::new(ErrorKind::Unsupported, message));
+        }
+        let deadlines = Deadlines::ttl(self.inner.clock.now(), ttl);
+        let key = self.tenant_key(key);
+        if self.chain.is_local() {
+            return Ok(self.inner.expire_local(&key, deadlines));
+        }
+        let (inner, chain) = (Arc::clone(&self.inner), Arc::clone(&self.chain));
+        let task = async move { inner.expire_through(&chain, &key, deadlines).await };
+        joined(self.inner.tasks.spawn(task)).await?
+    }
+}
+
+impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
+    fn expire_local(&self, key: &TenantKey<K>, deadlines: Deadlines) -> bool {
+        self.flights.write_now(key, || {
+            let held = self.near.get(&TenantKeyRef { tenant: key.tenant, key: &key.key });
+            let Some(entry) = held.filter(|entry| entry.value().is_some()) else { return false };
+            if !entry.is_fresh(self.clock.now()) {
+                return false;
+            }
+            let valid_until = self.max_staleness.end(entry.proven_at(), entry.covered_by_log());
+            entry.expire(self.near_deadlines(deadlines, None), valid_until);
+            true
+        })
+    }
+
+    async fn expire_through(
+        self: &Arc<Self>,
+        chain: &Arc<Chain>,
+        key: &Arc<TenantKey<K>>,
+        deadlines: Deadlines,
+    ) -> Result<bool> {
+        let tier_key = self.tier_key(chain, key)?;
+        let _guard = WriteGuard::begin(self, key);
+        if let Some(fills) = self.fencing.unfenced() {
+            fills.ended(std::iter::once(&tier_key)).await;
+        }
+        let debts = DebtGuard::new(chain.followers(), std::iter::once(tier_key.clone()));
+        let (mut existed, mut failed, mut unconfirmed) = (None, None, None);
+        for slot in chain.far_to_near() {
+            let op = self.expire_op(chain, slot, deadlines);
+            match (slot.call(FULL_BUDGET, &tier_key, op).await, existed) {
+                (Ok(Reply::Done { existed: here, .. }), _) => existed = existed.or(Some(here)),
+                (Ok(reply), _) => return Err(unexpected(&reply)),
+                (Err(error), None) => {
+                    // The authority may have changed the life all the same: no copy may outlive the record.
+                    existed = Some(false);
+                    unconfirmed = Some(error);
+                }
+                (Err(error), Some(_)) => {
+                    slot.owe(&tier_key);
+                    failed = failed.or(Some(error));
+                }
+            }
+        }
+        debts.settle();
+        if let Some(error) = unconfirmed {
+            return Err(error);
+        }
+        if let Some(error) = failed {
+            let message = "the authority took the new life, and a copy did not; reads go past it";
+            return Err(Error::new(ErrorKind::Partial, message).with_source(error));
+        }
+        Ok(existed.unwrap_or_default())
+    }
+
+    /// Only the authority's entry gets the new life. A copy is dropped together with its lease, since a
+    /// fill on its way there has the old life. The next read makes a new copy.
+    fn expire_op(&self, chain: &Chain, slot: &TierSlot, deadlines: Deadlines) -> Op {
+        match chain.is_authority(slot) {
+            true => Op::Expire { deadlines: self.copy_deadlines(deadlines, slot.shared.ttl) },
+            false => Op::Invalidate { version: None, tombstone_ttl: self.periods.tombstone },
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! Invalidations and removals: from far to near through every tier, whatever fails on the way.
+
+use std::sync::Arc;
+
+use terrace_tier::{Op, Reply, Role, TierKey, Version, unexpected};
+
+use super::guard::{DebtGuard, WriteGuard};
+use crate::{
+    Cache, Error, ErrorKind, Event, Key, Result, Value,
+    cache::{Distinct, Inner, Occurrence},
+    chain::{Chain, FULL_BUDGET, TierSlot},
+    near::{Near, TenantKey, TenantKeyRef},
+    panics::joined,
+};
+
+/// Which entries a removal takes away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Removal {
+    /// The copies in the cache tiers.
+    Copies,
+    /// The record in the store, too.
+    Everywhere,
+}
+
+/// One key on its way through the tiers.
+struct PendingRemoval {
+    key: Option<TierKey>,
+    /// The version of the removal, once the store has issued it.
+    version: Option<Version>,
+    existed: bool,
+    /// The store's error: its record may still be there.
+    store_error: Option<Error>,
+    errors: Vec<Error>,
+}
+
+impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
+    pub(crate) async fn remove_one(&self, key: K, removal: Removal) -> Result<bool> {
+        self.remove_all(vec![key], removal).await.pop().unwrap_or(Ok(false))
+    }
+
+    /// Removes keys; for each, in order, whether a value was there.
+    pub(crate) async fn remove_all(&self, keys: Vec<K>, removal: Removal) -> Vec<Result<bool>> {
+        if let Err(error) = self.inner.check_open() {
+            return keys.iter().map(|_| Err(error.clone())).collect();
+        }
+        let keys: Vec<_> = keys.into_iter().map(|key| self.tenant_key(key)).collect();
+        keys.iter().for_each(|_| self.inner.tell(&Event::Dropped));
+        if self.chain.is_local() {
+            return keys.iter().map(|key| Ok(self.inner.remove_local(key))).collect();
+        }
+        let (mut distinct, mut firsts) = (Distinct::new(), Vec::with_capacity(keys.len()));
+        let occurrences: Vec<Occurrence> = keys.iter().map(|key| distinct.add(Arc::clone(key))).collect();
+        for (key, occurrence) in keys.into_iter().zip(&occurrences) {
+            if let Occurrence::First(_) = occurrence {
+                firsts.push(key);
+            }
+        }
+        let (inner, chain) = (Arc::clone(&self.inner), Arc::clone(&self.chain));
+        let task = async move { inner.remove_through(&chain, firsts, removal).await };
+        match joined(self.inner.tasks.spawn(task)).await {
+            // The first removal of a repeated key finds the value, if any does.
+            Ok(results) => occurrences
+                .iter()
+                .map(|occurrence| match occurrence {
+                    Occurrence::First(number) => results[*number].clone(),
+                    Occurrence::Repeated(number) => results[*number].clone().map(|_existed| false),
+                })
+                .collect(),
+            Err(error) => occurrences.iter().map(|_| Err(error.clone())).collect(),
+        }
+    }
+}
+
+impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
+    fn remove_local(&self, key: &TenantKey<K>) -> bool {
+        self.flights.write_now(key, || {
+            let held = self.near.get(&TenantKeyRef { tenant: key.tenant, key: &key.key });
+            self.drop_near(key);
+            held.is_some_and(|entry| entry.value().is_some() && entry.is_fresh(self.clock.now()))
+        })
+    }
+
+    /// Every tier is tried, and what failed is reported.
+    async fn remove_through(
+        self: &Arc<Self>,
+        chain: &Arc<Chain>,
+        keys: Vec<Arc<TenantKey<K>>>,
+        removal: Removal,
+    ) -> Vec<Result<bool>> {
+        let guards: Vec<_> = keys.iter().map(|key| WriteGuard::begin(self, key)).collect();
+        let mut pending: Vec<PendingRemoval> =
+            keys.iter().map(|key| PendingRemoval::of(self.tier_key(chain, key))).collect();
+        if let Some(fills) = self.fencing.unfenced() {
+            fills.ended(pending.iter().filter_map(|one| one.key.as_ref())).await;
+        }
+        let debts = DebtGuard::new(chain.tiers.iter(), pending.iter().filter_map(|one| one.key.clone()));
+        for slot in chain.far_to_near() {
+            if slot.shared.role == Role::Cache || removal == Removal::Everywhere {
+                let deletes = removal == Removal::Everywhere && chain.is_authority(slot);
+                self.remove_in(slot, deletes, &mut pending).await;
+            }
+        }
+        debts.settle();
+        for guard in guards {
+            let key = Arc::clone(&guard.key);
+            guard.finish(Version::NONE, |_| self.drop_near(&key));
+        }
+        pending.into_iter().map(PendingRemoval::result).collect()
+    }
+
+    async fn remove_in(&self, slot: &TierSlot, deletes: bool, pending: &mut [PendingRemoval]) {
+        let is_store = slot.shared.role == Role::Store;
+        let keyed = |(at, one): (usize, &PendingRemoval)| one.key.clone().map(|key| (at, key));
+        let (wanted, keys): (Vec<usize>, Vec<TierKey>) = pending.iter().enumerate().filter_map(keyed).unzip();
+        let tombstone_ttl = if is_store { self.periods.removed } else { self.periods.tombstone };
+        let batch = wanted.iter().zip(&keys).map(|(&at, key)| {
+            let op = match deletes {
+                true => Op::Remove { tombstone_ttl },
+                false => Op::Invalidate { version: pending[at].version, tombstone_ttl },
+            };
+            (key.clone(), op)
+        });
+        let replies = slot.call_many(FULL_BUDGET, batch.collect()).await;
+        for ((at, key), reply) in wanted.into_iter().zip(keys).zip(replies) {
+            let one = &mut pending[at];
+            match reply {
+                Ok(Reply::Done { existed, version }) => {
+                    one.existed |= existed;
+                    // Without a store no tier's version is above those of all copies: they are dropped
+                    // whatever their version is (rule 8).
+                    if deletes && is_store {
+                        one.version = Some(version);
+                    }
+                }
+                Ok(reply) => one.errors.push(unexpected(&reply)),
+                Err(error) if is_store => one.store_error = Some(error),
+                Err(error) => {
+                    slot.owe(&key);
+                    one.errors.push(error);
+                }
+            }
+        }
+    }
+}
+
+impl PendingRemoval {
+    fn of(key: Result<TierKey>) -> Self {
+        let (key, errors) = match key {
+            Ok(key) => (Some(key), Vec::new()),
+            Err(error) => (None, vec![error]),
+        };
+        Self { key, version: None, existed: false, store_error: None, errors }
+    }
+
+    fn result(mut self) -> Result<bool> {
+        if let Some(error) = self.store_error {
+            return Err(error);
+        }
+        if self.errors.is_empty() {
+            return Ok(self.existed);
+        }
+        if self.key.is_none() {
+            return Err(self.errors.remove(0));
+        }
+        let failed: Vec<String> = self.errors.iter().map(Error::to_string).collect();
+        let message = format!(
+            "these tiers did not confirm, and reads of this process go past them: {}",
+            failed.join("; ")
+        );
+        Err(Error::new(ErrorKind::Partial, message).with_source(self.errors.remove(0)))
+    }
+}
