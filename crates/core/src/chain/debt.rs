@@ -1,8 +1,9 @@
-//! Writes that a cache tier did not confirm: reads of this process go past the tier for those
-//! keys, until a tombstone is confirmed there (rule 7).
+//! Debts: changes of a key that a cache tier did not confirm (rule 7).
 //!
-//! What a tier may still have comes nearer with the next read of any process. So nearer tiers are
-//! owed the key as well, and repaid after the tier itself.
+//! While a tier has a debt for a key, reads of this process go past the tier, since it may hold an old value.
+//! A background task repays the debt: it repeats the invalidation until the tier confirms it. Another
+//! process may copy the old value into a nearer tier, so nearer tiers get the debt as well, and theirs is
+//! repaid after the farther tier's.
 
 use std::{
     collections::BTreeMap,
@@ -20,38 +21,38 @@ use terrace_tier::{Namespace, Op, Reply, Tier, TierKey};
 
 use crate::{Error, Result, panics::guarded};
 
-/// Keys owed to one tier; beyond, the whole tier is owed a clear.
+/// Keys with a debt in one tier. With more, the debt is a clear of the whole tier.
 const MOST_KEYS: usize = 10_000;
 
-/// Tenants' tiers owed a clear; beyond, the tier stays distrusted until the process ends.
+/// Tenants with a clear as debt. With more, reads go past the tier until the process ends.
 const MOST_CLEARS: usize = MOST_KEYS;
 
 const BATCH: usize = 500;
 
-/// The unconfirmed writes of one tier.
+/// The debts of one tier.
 #[derive(Default)]
 pub(crate) struct Debts {
     owed: AtomicUsize,
     state: Mutex<State>,
-    /// Those of the tiers beyond, which are repaid first.
+    /// The debts of the farther tiers, which are repaid first.
     beyond: Vec<Arc<Debts>>,
 }
 
 #[derive(Default)]
 struct State {
     keys: BTreeMap<[u8; 16], Debt>,
-    /// The last one that was tried: the next ones come first, whatever the tier said of it.
+    /// The last key that was tried. The next round begins behind it, whatever the tier answered.
     tried: [u8; 16],
-    /// By tenant: each handle of one has a tier of its own, and they are one debt.
+    /// By tenant: several handles of one tenant have one debt.
     clears: BTreeMap<Option<String>, OwedClear>,
-    /// Everything is owed: the bound was passed.
+    /// The bound on keys was passed: the debt is the whole tier.
     all: bool,
     beyond_repair: bool,
     repaying: bool,
     sequence: u64,
 }
 
-/// To whom something is owed.
+/// The tier that a debt belongs to, as one tenant uses it.
 #[derive(Clone)]
 pub(crate) struct Creditor {
     pub(crate) tier: Arc<dyn Tier>,
@@ -68,12 +69,12 @@ struct OwedClear {
 struct Debt {
     key: TierKey,
     to: Creditor,
-    /// Tells a debt from a later one for the same key.
+    /// Distinguishes a debt from a later one for the same key.
     sequence: u64,
 }
 
 impl Debts {
-    /// None yet, of the tier that has `beyond` behind it.
+    /// No debts yet, of the tier in front of those with the debts `beyond`.
     pub(crate) fn before(beyond: Vec<Arc<Debts>>) -> Self {
         Self { beyond, ..Self::default() }
     }
@@ -88,7 +89,7 @@ impl Debts {
         state.all || state.keys.contains_key(&key.digest)
     }
 
-    /// Notes a write that was not confirmed; true if the caller is to start [`repay`].
+    /// Adds a debt for a key; true if the caller must start [`repay`].
     pub(crate) fn add(&self, to: &Creditor, key: &TierKey) -> bool {
         let mut state = self.state.lock();
         state.sequence += 1;
@@ -103,7 +104,7 @@ impl Debts {
         self.started(&mut state)
     }
 
-    /// Notes a clear that was not confirmed; true if the caller is to start [`repay`].
+    /// Adds a clear as debt; true if the caller must start [`repay`].
     pub(crate) fn add_clear(&self, to: &Creditor) -> bool {
         let mut state = self.state.lock();
         state.sequence += 1;
@@ -116,7 +117,7 @@ impl Debts {
         !std::mem::replace(&mut state.repaying, true)
     }
 
-    /// Tries to confirm what is owed; true when nothing is left and no task is needed any more.
+    /// Tries to repay every debt; true when none is left and no task is needed any more.
     async fn pay(&self) -> bool {
         let (clears, keys) = {
             let mut state = self.state.lock();
@@ -133,7 +134,7 @@ impl Debts {
                 continue;
             }
             let mut state = self.state.lock();
-            // One that failed while this one was under way is owed all the same.
+            // Another clear that failed meanwhile is still a debt.
             if state.clears.get(&tenant).is_some_and(|owed| owed.sequence == clear.sequence) {
                 state.clears.remove(&tenant);
             }
@@ -162,7 +163,7 @@ impl Debts {
 }
 
 impl Creditor {
-    /// The outcome of `call`: a tier that never answers, or panics, must not end the repayments.
+    /// The outcome of `call`. A tier that never answers or that panics must not end the repayments.
     async fn within_budget<T>(&self, call: impl Future<Output = Result<T>>) -> Result<T> {
         let budget = self.namespace.budget_for(100);
         match tokio::time::timeout(budget, guarded("the tier panicked", call)).await {
@@ -172,8 +173,8 @@ impl Creditor {
     }
 }
 
-/// How long the tombstones of repaid debts live. A fill that comes later is refused all the same:
-/// its lease is gone.
+/// How long the tombstone of a repaid debt lives. A later fill is refused all the same, since its lease has
+/// ended.
 const TOMBSTONE_TTL: Duration = Duration::from_secs(60);
 
 impl State {
@@ -181,7 +182,7 @@ impl State {
         self.keys.len() + self.clears.len() + usize::from(self.all)
     }
 
-    /// The keys to try now, in turn.
+    /// The keys of the next round.
     fn next_keys(&mut self) -> Vec<Debt> {
         let after = self.keys.range((Bound::Excluded(self.tried), Bound::Unbounded));
         let turn = after.chain(self.keys.range(..=self.tried)).map(|(_, debt)| debt.clone());
@@ -207,7 +208,7 @@ impl State {
     }
 }
 
-/// Repays until nothing is owed, or until nobody holds the debts any more.
+/// Repays until no debt is left, or until the cache is dropped.
 pub(crate) async fn repay(debts: Weak<Debts>) {
     let mut pause = Duration::from_millis(50);
     loop {

@@ -1,4 +1,4 @@
-//! Whether a tier is lost, told once, and tried again now and then.
+//! Health: whether a tier is lost. A lost tier is probed now and then.
 
 use std::{
     sync::atomic::{AtomicBool, AtomicU32, Ordering},
@@ -10,16 +10,16 @@ use tokio::time::Instant;
 
 use crate::{Error, ErrorKind};
 
-/// Timeouts in a row that make a tier lost; a server that cannot be reached is lost at once.
+/// So many timeouts in a row make a tier lost. A server that cannot be reached is lost at once.
 const TIMEOUTS: u32 = 3;
 
-/// How often a lost tier is tried.
+/// How often a lost tier is probed.
 const PROBE_EVERY: Duration = Duration::from_millis(100);
 
 #[derive(Debug)]
 pub(crate) struct Health {
     lost: AtomicBool,
-    /// Failures since the last answer; a lost tier has some. Changed under the lock alone.
+    /// Failures since the last answer; a lost tier has some. It changes only under the lock.
     failures: AtomicU32,
     next_probe: Mutex<Option<Instant>>,
 }
@@ -33,7 +33,7 @@ impl Health {
         self.lost.load(Ordering::Acquire)
     }
 
-    /// Whether a read may be tried: always while the tier is there, else one a tenth of a second.
+    /// Whether a read may use the tier: always while it is not lost, else one read each 100 ms.
     pub(crate) fn permits_read(&self) -> bool {
         if !self.is_lost() {
             return true;
@@ -47,7 +47,7 @@ impl Health {
         due
     }
 
-    /// An answer came; true if the tier was lost until now.
+    /// The tier has answered; true if it was lost until now.
     pub(crate) fn answered(&self) -> bool {
         if self.failures.load(Ordering::Acquire) == 0 {
             return false;
@@ -58,7 +58,7 @@ impl Health {
         self.lost.swap(false, Ordering::AcqRel)
     }
 
-    /// An operation failed; true if that makes the tier lost.
+    /// An operation has failed; true if that makes the tier lost.
     pub(crate) fn failed(&self, error: &Error) -> bool {
         let weight = match error.kind() {
             ErrorKind::Unavailable | ErrorKind::Denied => TIMEOUTS,

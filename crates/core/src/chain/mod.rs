@@ -1,4 +1,4 @@
-//! The remote tiers of a cache, in order, and what is watched around their calls.
+//! The chain: the remote tiers of a cache in order, with budget, health and debts around their calls.
 
 mod debt;
 mod health;

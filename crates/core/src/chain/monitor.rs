@@ -1,4 +1,4 @@
-//! Where everything that happens is told once: counters, log and the user's observer.
+//! Reports each event once: to the counters, the program's log and the user's observer.
 
 use std::sync::Arc;
 
@@ -46,7 +46,7 @@ impl Monitor {
         }
     }
 
-    /// Tells of an event of the whole cache.
+    /// Reports an event of the whole cache.
     pub(crate) fn tell(&self, event: &Event<'_>) {
         match event {
             Event::StaleServed => self.stale_served.add(1),
@@ -64,7 +64,7 @@ impl Monitor {
         self.observe(event);
     }
 
-    /// Tells of an event of one tier.
+    /// Reports an event of one tier.
     pub(crate) fn tell_tier(&self, counters: &TierCounters, event: &Event<'_>) {
         match event {
             Event::Hit { .. } => counters.hits.add(1),

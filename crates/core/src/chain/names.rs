@@ -4,8 +4,8 @@ use std::collections::HashSet;
 
 use parking_lot::Mutex;
 
-/// Keeps a tier's name for good, once: every read's handle carries one, and a counted reference to
-/// it would move between the cores of all readers. A process has as many names as kinds of tiers.
+/// The name with a static lifetime. Every read's handle carries one, and a reference count would move between
+/// the cores of all readers. A process has as many names as kinds of tiers, so the leak is bounded.
 pub(super) fn interned(name: &str) -> &'static str {
     static NAMES: Mutex<Option<HashSet<&'static str>>> = Mutex::new(None);
     let mut names = NAMES.lock();

@@ -1,9 +1,9 @@
-//! Single flight: one lookup and one load a key at a time, for all methods, and the fence between
-//! reads and writes of one process.
+//! Single flight: at most one lookup and one load of a key at a time, for all methods. It is also the
+//! fence between reads and writes of one process.
 //!
-//! Each key that is being read from beyond the near tier, or written, has a slot. A read boards
-//! the slot's flight; a write detaches it, so that later reads start anew and what the flight
-//! brings is kept nowhere. Only under the slot's lock is anything put into the near tier.
+//! A key has a slot in the table while it is read from beyond the near tier, or written. A read joins the
+//! slot's flight. A write detaches the flight: later reads begin a new one, and near keeps nothing that the
+//! detached flight brings. The near tier is changed only under the lock of the key's slot.
 
 mod intent;
 #[cfg(all(test, shuttle))]
@@ -31,7 +31,7 @@ use hashbrown::DefaultHashBuilder;
 
 use terrace_tier::defence::{Defence, enabled};
 
-/// All flights and writes under way, in shards in which threads seldom meet.
+/// All flights and writes under way. They are in shards, so that threads seldom wait for a lock.
 pub(crate) struct Flights<K, L, T> {
     shards: Box<[Arc<Shard<K, L, T>>]>,
     hasher: DefaultHashBuilder,
@@ -45,8 +45,8 @@ impl<K: Eq + Hash, L, T: Clone> Flights<K, L, T> {
         Self { shards, hasher: DefaultHashBuilder::default() }
     }
 
-    /// Boards the key's flight; where there is none to board, a new one with the lookup that `lookup`
-    /// makes.
+    /// Joins the key's flight. Where there is none that `mode` permits to join, begins one with the lookup
+    /// that `lookup` makes.
     pub(crate) fn join(
         &self,
         key: &Arc<K>,
@@ -81,9 +81,8 @@ impl<K: Eq + Hash, L, T: Clone> Flights<K, L, T> {
         ticket(flight, false)
     }
 
-    /// Ends the lookup stage: runs `keep` if no write has come between since the flight began, and
-    /// detaches a flight that found its value, or that nobody active wants to load for, so that the
-    /// next reader looks again.
+    /// Ends the lookup stage. Runs `keep` if no write has detached the flight. Detaches a flight that found
+    /// its value, or none of whose callers has a loader, so that the next reader looks up again.
     pub(crate) fn end_lookup<R>(
         &self,
         key: &K,
@@ -100,7 +99,7 @@ impl<K: Eq + Hash, L, T: Clone> Flights<K, L, T> {
         kept
     }
 
-    /// Detaches the flight: it has landed.
+    /// Detaches the flight: its load has ended.
     pub(crate) fn complete(&self, key: &K, id: FlightId) {
         let mut table = self.at(id.hash).lock();
         let detached = table.detach_if(id.hash, key, |active| active.flight.id == id);
@@ -108,25 +107,25 @@ impl<K: Eq + Hash, L, T: Clone> Flights<K, L, T> {
         drop(detached);
     }
 
-    /// Runs `keep` if no write has come between since the flight began.
+    /// Runs `keep` if no write has detached the flight.
     pub(crate) fn while_attached<R>(&self, key: &K, id: FlightId, keep: impl FnOnce() -> R) -> Option<R> {
         let table = self.at(id.hash).lock();
         table.has(key, id).then(keep)
     }
 
-    /// Whether no write of the key has begun since before the flight did.
+    /// Whether no write of the key is under way or has detached the flight.
     pub(crate) fn is_undisturbed(&self, key: &K, id: FlightId) -> bool {
         let table = self.at(id.hash).lock();
         table.has(key, id) && table.find(id.hash, key).is_some_and(|slot| slot.writers == 0)
     }
 
-    /// Whether a flight of the key is under way.
+    /// Whether the key has a flight under way.
     pub(crate) fn is_active(&self, key: &K) -> bool {
         let (hash, shard) = self.shard(key);
         shard.lock().find(hash, key).is_some_and(|slot| slot.flight.is_some())
     }
 
-    /// Begins a write that takes its time in other tiers.
+    /// Begins a write that also changes other tiers.
     pub(crate) fn begin_write(&self, key: &Arc<K>) -> WriteTicket<K, L, T> {
         let (hash, shard) = self.shard(key);
         let mut table = shard.lock();
@@ -135,8 +134,7 @@ impl<K: Eq + Hash, L, T: Clone> Flights<K, L, T> {
         WriteTicket { shard: Arc::clone(shard), key: Arc::clone(key), hash, changes: slot.changes }
     }
 
-    /// Detaches the key's flight and runs `change` in the same breath: a write that reaches no
-    /// other tier.
+    /// A write of the near tier alone: detaches the key's flight and runs `change` under one lock.
     pub(crate) fn write_now<R>(&self, key: &K, change: impl FnOnce() -> R) -> R {
         let (hash, shard) = self.shard(key);
         let mut table = shard.lock();
@@ -150,9 +148,9 @@ impl<K: Eq + Hash, L, T: Clone> Flights<K, L, T> {
         result
     }
 
-    /// A log has told of a write elsewhere of this version: a write under way keeps its value only if
-    /// that is as new. Where `outdated` says so, detaches the key's flight and runs `change` in the same
-    /// breath.
+    /// The log has reported that another process wrote this version. From then on a write under way here
+    /// keeps its value in near only if that is as new. Where near is `outdated`, detaches the key's flight
+    /// and runs `change`, under one lock.
     pub(crate) fn notice(
         &self,
         key: &K,
@@ -174,8 +172,7 @@ impl<K: Eq + Hash, L, T: Clone> Flights<K, L, T> {
         drop(detached);
     }
 
-    /// Detaches all flights of the keys that `of` picks and makes the writes under way keep
-    /// nothing.
+    /// Detaches the flights of all keys that `of` picks. Their writes under way will leave nothing in near.
     pub(crate) fn detach_all(&self, of: impl Fn(&K) -> bool) {
         for shard in &self.shards {
             let detached = shard.lock().detach_all(&of);
@@ -194,7 +191,7 @@ impl<K: Eq + Hash, L, T: Clone> Flights<K, L, T> {
     }
 
     fn at(&self, hash: u64) -> &Arc<Shard<K, L, T>> {
-        // The low bits choose the bucket within a shard, so the shard is chosen by other ones.
+        // The low bits choose the bucket within a shard, so other bits choose the shard.
         &self.shards[(hash >> 48) as usize % SHARDS]
     }
 }

@@ -1,4 +1,4 @@
-//! A value that many tasks wait for.
+//! A promise: a value that many tasks wait for.
 
 use std::{
     future::Future,
@@ -9,7 +9,7 @@ use std::{
 
 use super::sync::Mutex;
 
-/// Kept once, then every waiter gets a clone, those that come later too. A waiter that is dropped
+/// It is kept once. Then every waiter gets a clone of the value, a later waiter too. A waiter that is dropped
 /// leaves nothing behind.
 pub(crate) struct Promise<T>(Arc<Mutex<State<T>>>);
 
@@ -18,7 +18,7 @@ enum State<T> {
     Kept(T),
 }
 
-/// The wakers of those that wait; a place that became free is used again.
+/// The wakers of the tasks that wait. A free place is used again.
 #[derive(Default)]
 struct Wakers {
     places: Vec<Option<Waker>>,
@@ -26,8 +26,8 @@ struct Wakers {
 }
 
 impl Wakers {
-    /// Keeps a waker, in its place if it has one; returns the one that it replaces, to be dropped once
-    /// the lock is free.
+    /// Keeps a waker, in its place if it has one. Returns the waker that it replaces; the caller drops it
+    /// after the lock.
     fn keep(&mut self, place: &mut Option<usize>, waker: &Waker) -> Option<Waker> {
         let at = *place.get_or_insert_with(|| {
             self.free.pop().unwrap_or_else(|| {

@@ -1,4 +1,4 @@
-//! The load stage of a flight: one load at a time, handed over once when it panics.
+//! The load stage of a flight: one load at a time. Where it panics, another caller takes over once.
 
 use super::promise::Promise;
 use super::sync::Mutex;
@@ -8,9 +8,9 @@ use super::sync::Mutex;
 pub(crate) enum LoadOutcome<T> {
     /// With a result that all callers get.
     Done(T),
-    /// With a panic: another caller's loader may take over.
+    /// With a panic: the loader of another caller may take over.
     Panicked,
-    /// With the runtime of the cache, which shut down under it.
+    /// With the shutdown of the cache's runtime.
     Abandoned,
 }
 
@@ -18,18 +18,18 @@ pub(crate) enum LoadOutcome<T> {
 pub(crate) struct LoadStage<T>(Mutex<Running<T>>);
 
 struct Running<T> {
-    /// Loads begun; the second is the one that took over.
+    /// Loads that have begun; the second one has taken over from the first.
     attempt: u8,
     promise: Option<Promise<LoadOutcome<T>>>,
 }
 
 /// What a caller finds when it enters the load stage.
 pub(crate) enum LoadRole<T: Clone> {
-    /// It is to run the load, and to keep the promise.
+    /// It runs the load and keeps the promise.
     Leader(LeaderGuard<T>),
-    /// Another caller's load is under way, or done: wait for it.
+    /// Another caller's load is under way or done: wait for the promise. The number is that of the load.
     Follower(Promise<LoadOutcome<T>>, u8),
-    /// Two loads panicked: no more tries.
+    /// Two loads have panicked: there is no third.
     GaveUp,
 }
 
@@ -41,7 +41,7 @@ impl<T: Clone> LoadStage<T> {
         Self(Mutex::new(Running { attempt: 0, promise: None }))
     }
 
-    /// Enters with a loader. `panicked` is the attempt that this caller saw panic, else 0.
+    /// Enters with a loader. `panicked` is the number of the load that this caller saw panic, else 0.
     pub(crate) fn enter(&self, panicked: u8) -> LoadRole<T> {
         let mut running = self.0.lock();
         match &running.promise {
@@ -67,8 +67,8 @@ impl<T: Clone> LoadStage<T> {
     }
 }
 
-/// The duty to keep the promise of one load. Dropped without a result it tells how that came, so that
-/// nobody waits for ever.
+/// Held by the leader of a load until its promise is kept. Dropped without a result it reports a panic or
+/// a shutdown, so that no follower waits for ever.
 pub(crate) struct LeaderGuard<T: Clone> {
     promise: Promise<LoadOutcome<T>>,
     kept: bool,
@@ -80,7 +80,7 @@ impl<T: Clone> LeaderGuard<T> {
         self.promise.clone()
     }
 
-    /// The load's own panic was caught: to be told when this is dropped.
+    /// Notes a panic that was caught: it is reported when the guard is dropped.
     pub(crate) fn panicked(&mut self) {
         self.panicked = true;
     }

@@ -11,14 +11,14 @@ use super::intent::{Flight, FlightId, Intent};
 use super::sync::{Mutex, MutexGuard};
 use terrace_tier::defence::{Defence, enabled};
 
-/// Some of the keys. Whoever holds a place in a shard holds the shard alone, whose line it has just
-/// locked: a count that all callers of the cache share would move between their cores.
+/// Some of the keys. A ticket counts references to its shard, whose cache line the caller has just locked.
+/// One reference count for the whole table would move between the cores of all callers.
 #[repr(align(128))]
 pub(crate) struct Shard<K, L, T>(Mutex<Table<K, L, T>>);
 
 pub(super) struct Table<K, L, T> {
     slots: HashTable<Slot<K, L, T>>,
-    /// Flights and writes begun here.
+    /// The number of flights and writes that have begun here.
     begun: u64,
 }
 
@@ -30,20 +30,20 @@ pub(super) struct Slot<K, L, T> {
     pub(super) writers: usize,
     /// Writes that have reached the near tier since the slot was made.
     pub(super) changes: u64,
-    /// The newest version that a log has told of since then.
+    /// The newest version that the log has reported since then.
     pub(super) noticed: u64,
 }
 
 pub(super) struct ActiveFlight<L, T> {
     pub(super) flight: Arc<Flight<L, T>>,
-    /// What its first caller came for, and so its lookup.
+    /// The intent of its first caller, for which its lookup was made.
     pub(super) leader: Intent,
     pub(super) callers: usize,
     pub(super) loaders: usize,
 }
 
 impl<K, L, T> Slot<K, L, T> {
-    /// Takes the flight off the table: said under the shard's lock, in the same breath.
+    /// Takes the flight off the table and marks it as detached, under the shard's lock.
     pub(super) fn take_flight(&mut self) -> Option<ActiveFlight<L, T>> {
         self.flight.take().inspect(|active| active.flight.detached.store(true, Ordering::Release))
     }
@@ -60,7 +60,7 @@ impl<K: Eq + Hash, L, T> Shard<K, L, T> {
 }
 
 impl<K: Eq + Hash, L, T> Table<K, L, T> {
-    /// The key's slot, made where there is none, and a number for what begins there.
+    /// The key's slot, which is made where there is none, and the number of the flight or write that begins.
     pub(super) fn begin(&mut self, hash: u64, key: &Arc<K>) -> (u64, &mut Slot<K, L, T>) {
         self.begun += 1;
         let slot = self.slots.entry(hash, |slot| slot.key == *key, |slot| slot.hash).or_insert_with(|| {
@@ -84,8 +84,8 @@ impl<K: Eq + Hash, L, T> Table<K, L, T> {
         has || !enabled(Defence::Generation)
     }
 
-    /// Takes the flight out, and the slot with it if nobody needs it. The flight is returned so
-    /// that it is dropped after the lock: its lookup may hold the last reference to anything.
+    /// Takes the flight out if it is `wanted`, and removes a slot without flight and writers. The caller drops
+    /// the returned flight after the lock: its lookup may own values whose destructors run user code.
     pub(super) fn detach_if(
         &mut self,
         hash: u64,
@@ -101,7 +101,7 @@ impl<K: Eq + Hash, L, T> Table<K, L, T> {
         detached
     }
 
-    /// Takes out all flights of the keys that `of` picks; writes of them count as changed.
+    /// Takes out the flights of all keys that `of` picks, and counts a change for their writes.
     pub(super) fn detach_all(&mut self, of: impl Fn(&K) -> bool) -> Vec<ActiveFlight<L, T>> {
         let mut detached = Vec::new();
         self.slots.retain(|slot| {

@@ -1,4 +1,4 @@
-//! The places that readers and writers hold in the flight table, until they drop them.
+//! Tickets: what readers and writers hold while they take part in a flight or a write.
 
 use std::{
     hash::Hash,
@@ -11,8 +11,8 @@ use super::{
 };
 use terrace_tier::defence::{Defence, enabled};
 
-/// A caller's place on a flight. The last one to leave takes the flight off the table, and so does
-/// the last one with a loader: without it, later readers must look again.
+/// A caller's part in a flight. The last ticket that is dropped takes the flight off the table; so does the
+/// last ticket with a loader, since without one later readers must look up again.
 pub(crate) struct Ticket<K: Eq + Hash, L, T: Clone> {
     pub(super) shard: Arc<Shard<K, L, T>>,
     pub(super) key: Arc<K>,
@@ -30,12 +30,12 @@ impl<K: Eq + Hash, L, T: Clone> Ticket<K, L, T> {
         &self.key
     }
 
-    /// What its caller came for.
+    /// Why the caller joined.
     pub(crate) fn intent(&self) -> Intent {
         self.intent
     }
 
-    /// Whether the flight was another caller's.
+    /// Whether another caller began the flight.
     pub(crate) fn joined(&self) -> bool {
         self.joined
     }
@@ -78,10 +78,11 @@ pub(crate) struct WriteTicket<K: Eq + Hash, L, T: Clone> {
 }
 
 impl<K: Eq + Hash, L, T: Clone> WriteTicket<K, L, T> {
-    /// The last step of a write of this version: detaches the key's flight and runs `change` in the
-    /// same breath. `change` is told whether no other write has ended since this one began, and no
-    /// newer one was told of; else the order of the two is not known here, or this one is not the
-    /// last, and nothing may be kept.
+    /// The last step of a write of this version: detaches the key's flight and runs `change`, under one lock.
+    ///
+    /// `change` is told whether near may keep the value: no other write of the key has ended since this one
+    /// began, and the log has reported no newer version. Otherwise this process does not know which write
+    /// is the last.
     pub(crate) fn finish<R>(self, version: u64, change: impl FnOnce(bool) -> R) -> R {
         let mut table = self.shard.lock();
         let mut alone = true;

@@ -36,7 +36,7 @@ pub(crate) struct Relay {
 
 impl Relay {
     fn new(redis: &Fake) -> Self {
-        let space = Namespace::new("tests".into(), Role::Cache).with_level(LEVEL).with_budget(ms(50));
+        let space = Namespace::new("tests", Role::Cache).with_level(LEVEL).with_budget(ms(50));
         Self { tier: redis.another_handle().open(&space).unwrap(), mark: None }
     }
 
