@@ -148,11 +148,11 @@ impl Tier for WiredTier {
 
 impl LeaseWaiter for WiredTier {
     fn hold(&self, key: &TierKey, token: Token) -> LeaseGuard {
-        self.inbox.hold(LeaseRef { place: self.place(key), token })
+        self.inbox.hold(LeaseRef { address: self.place(key), token })
     }
 
     fn wait(&self, key: &TierKey, token: Token) -> BoxFuture<'static, Result<LeaseEnd>> {
-        self.inbox.wait(LeaseRef { place: self.place(key), token })
+        self.inbox.wait(LeaseRef { address: self.place(key), token })
     }
 }
 
@@ -175,7 +175,7 @@ impl Publish for WiredTier {
         if !drops.is_empty() {
             self.apply_many(drops).await.into_iter().collect::<Result<Vec<_>>>()?;
         }
-        let mark = Publication { drops: Vec::new(), ..publication };
+        let mark = publication.with_drops(Vec::new());
         one(self.ask(|target| Ask::Publish(target, mark)).await)
     }
 }
