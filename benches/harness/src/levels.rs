@@ -24,17 +24,16 @@ impl GetAt {
     /// With a relay's mark beside the copies, which is read at level `Bounded`.
     async fn new(url: &str, level: Level) -> Result<Self> {
         let namespace = unique_name("level");
-        let mark = Watermark { holder: 1, version: Version::MAX, place: "a place of a usual length".into() };
+        let mark =
+            Watermark { relay: 1, version: Version::MAX, position: "a place of a usual length".into() };
         let relay = terrace::Redis::builder(url).allow_plaintext().build()?;
         let space = Namespace::new(namespace.clone(), Role::Cache).with_budget(Duration::from_secs(5));
-        let publication = Publication {
-            mark: Watermark::key(&namespace),
-            expected: Condition::Absent,
-            body: mark.encode(),
-            drops: Vec::new(),
-            clears: Vec::new(),
-            tombstone_ttl: Duration::from_secs(60),
-        };
+        let publication = Publication::new(
+            Watermark::key(&namespace),
+            Condition::Absent,
+            mark.encode(),
+            Duration::from_secs(60),
+        );
         relay.open(&space)?.publish().ok_or("Redis keeps marks")?.publish(publication).await?;
         let cache = connect(url, namespace, level).await?;
         for start in (0..KEYS).step_by(500) {

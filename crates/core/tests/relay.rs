@@ -227,7 +227,7 @@ async fn a_step_that_failed_is_made_again_soon() {
     stage.pass(ms(30)).await;
     let (after, mark) = stage.mark().await.unwrap();
     assert!(after > before, "news waits for no tick");
-    assert_eq!(mark.place, "1");
+    assert_eq!(mark.position, "1");
 }
 
 #[tokio::test(start_paused = true)]
@@ -265,14 +265,14 @@ async fn another_relay_goes_on_from_the_mark_that_it_read() {
     let mut after = stage.mark().await.unwrap();
     // Changes that wake it all the time do not keep it from looking.
     for _ in 0..4_000 {
-        if after.1.holder != mark.holder {
+        if after.1.relay != mark.relay {
             break;
         }
         stage.truth.wake();
         stage.pass(ms(1)).await;
         after = stage.mark().await.unwrap();
     }
-    assert_ne!(after.1.holder, mark.holder, "a holder that is gone is followed by another");
+    assert_ne!(after.1.relay, mark.relay, "a holder that is gone is followed by another");
     assert!(after.1.watermark >= version, "the mark that it took over, or a later one");
     assert_eq!(stage.read(&second, "k").await, 1);
 }
@@ -289,7 +289,7 @@ async fn a_mark_that_went_back_is_replayed_from_where_it_was() {
     let (_, old) = stage.mark().await.unwrap();
     stage.truth.change_key(1, "k");
     stage.pass(ms(600)).await;
-    assert_ne!(stage.mark().await.unwrap().1.place, old.place);
+    assert_ne!(stage.mark().await.unwrap().1.position, old.position);
     stage.redis.go_back(&past);
     let (back, mark) = stage.mark().await.unwrap();
     assert_eq!(mark, old, "the mark went back with the copies");

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use terrace_tier::{
     Result,
-    lease::{LeaseRef, LeaseStatus, LeaseTracker, Leases, PollInterval},
+    lease::{LeaseBackend, LeaseRef, LeaseStatus, LeaseTracker, PollInterval},
 };
 
 use crate::{
@@ -18,8 +18,7 @@ use crate::{
 };
 
 /// A quarter of the time waited, and at most this often or seldom.
-const PACE: PollInterval =
-    PollInterval { shortest: Duration::from_millis(10), longest: Duration::from_millis(100) };
+const PACE: PollInterval = PollInterval::new(Duration::from_millis(10), Duration::from_millis(100));
 /// For so long a lease is said to be given back; then it is silent.
 const GIVEN_BACK_FOR: Duration = Duration::from_secs(60);
 
@@ -56,12 +55,12 @@ impl PostgresLeases {
     }
 }
 
-impl Leases for PostgresLeases {
-    type Place = Place;
+impl LeaseBackend for PostgresLeases {
+    type Address = Place;
 
-    async fn look(&self, leases: &[LeaseRef<Place>]) -> Result<Vec<LeaseStatus>> {
+    async fn poll(&self, leases: &[LeaseRef<Place>]) -> Result<Vec<LeaseStatus>> {
         let (spaces, digests): (Vec<i32>, Vec<&[u8]>) =
-            leases.iter().map(|lease| (lease.place.0, lease.place.1.as_slice())).unzip();
+            leases.iter().map(|lease| (lease.address.0, lease.address.1.as_slice())).unzip();
         let tokens: Vec<i64> = leases.iter().map(|lease| signed(lease.token.as_u64())).collect();
         let mut session = self.session().await?;
         let found: Result<Vec<i8>, sqlx::Error> = sqlx::query_scalar(self.statements.look.clone())
@@ -74,11 +73,11 @@ impl Leases for PostgresLeases {
         Ok(found.into_iter().map(sight).collect())
     }
 
-    async fn sign(&self, leases: &[LeaseRef<Place>], life: Duration) -> Result<()> {
+    async fn keep_alive(&self, leases: &[LeaseRef<Place>], life: Duration) -> Result<()> {
         self.sign_all(leases, false, life).await
     }
 
-    async fn give_back(&self, lease: &LeaseRef<Place>) -> Result<()> {
+    async fn release(&self, lease: &LeaseRef<Place>) -> Result<()> {
         self.sign_all(std::slice::from_ref(lease), true, GIVEN_BACK_FOR).await
     }
 }

@@ -43,13 +43,11 @@ impl PostgresTier {
     pub(crate) fn new(room: NamespaceRow) -> Self {
         let room = Arc::new(room);
         let log = Log(Arc::clone(&room.shared));
-        let limits = BatchLimits {
-            direct: DIRECT_READS,
-            batch: BATCH_KEYS,
-            workers: BATCHES,
-            queue: QUEUED_READS,
-            budget: room.space.budget,
-        };
+        let limits = BatchLimits::new(room.space.budget)
+            .with_direct(DIRECT_READS)
+            .with_batch(BATCH_KEYS)
+            .with_workers(BATCHES)
+            .with_queue(QUEUED_READS);
         Self {
             reads: Batcher::new(Reads(Arc::clone(&room)), limits),
             leases: Batcher::new(Leases(Arc::clone(&room)), limits),
@@ -59,7 +57,7 @@ impl PostgresTier {
     }
 
     async fn read_many(&self, batch: &[(TierKey, Op)]) -> Result<Vec<Reply>> {
-        let trip = self.reads.trip();
+        let trip = self.reads.get_ref();
         let rows = trip.many(batch.iter().map(|(key, _)| key.digest).collect()).await?;
         let replies = rows.iter().zip(batch).map(|(row, (_, op))| trip.reply(row.as_deref(), op));
         let mut replies = replies.collect::<Result<Vec<_>>>()?;
@@ -67,7 +65,7 @@ impl PostgresTier {
             (0..batch.len()).filter(|at| self.needs_lease(&replies[*at], &batch[*at].1)).collect();
         if !open.is_empty() {
             let asks = open.iter().filter_map(|at| Ask::new(&batch[*at].0, &batch[*at].1)).collect();
-            for (at, row) in open.into_iter().zip(self.leases.trip().many(asks).await?) {
+            for (at, row) in open.into_iter().zip(self.leases.get_ref().many(asks).await?) {
                 replies[at] = leased(&row)?;
             }
         }
@@ -150,7 +148,7 @@ impl Tier for PostgresTier {
         if is_read(&op) {
             let until = Instant::now() + budget;
             let row = self.reads.call(key.digest).await?;
-            let reply = self.reads.trip().reply(row.as_deref(), &op)?;
+            let reply = self.reads.get_ref().reply(row.as_deref(), &op)?;
             return match self.needs_lease(&reply, &op).then(|| Ask::new(key, &op)).flatten() {
                 // Boxed, so that the future of a hit stays small.
                 Some(ask) => leased(&*within(until, budget, Box::pin(self.leases.call(ask))).await?),

@@ -15,7 +15,7 @@ impl LeaseWaiter for PostgresTier {
     /// is gone too.
     fn hold(&self, key: &TierKey, token: Token) -> LeaseGuard {
         match self.room.known_id() {
-            Some(id) => self.room.shared.inbox.hold(LeaseRef { place: (id, key.digest), token }),
+            Some(id) => self.room.shared.inbox.hold(LeaseRef { address: (id, key.digest), token }),
             None => LeaseGuard::new(drop),
         }
     }
@@ -24,7 +24,7 @@ impl LeaseWaiter for PostgresTier {
         let (room, digest) = (Arc::clone(&self.room), key.digest);
         Box::pin(async move {
             let place = (room.id().await?, digest);
-            room.shared.inbox.wait(LeaseRef { place, token }).await
+            room.shared.inbox.wait(LeaseRef { address: place, token }).await
         })
     }
 }

@@ -197,7 +197,11 @@ impl Backend for Redis {
 impl Inner {
     fn gate(&self, budget: Duration) -> Batcher<Reads> {
         let (direct, batch, workers, queue) = (DIRECT_READS, READ_BATCH, READ_BATCHES, READ_QUEUE);
-        let limits = BatchLimits { direct, batch, workers, queue, budget };
+        let limits = BatchLimits::new(budget)
+            .with_direct(direct)
+            .with_batch(batch)
+            .with_workers(workers)
+            .with_queue(queue);
         let new = || Batcher::new(Reads(Arc::clone(&self.link)), limits);
         self.gates.lock().entry(budget).or_insert_with(new).clone()
     }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use redis::{Client, Value};
 use terrace_tier::{
     Epoch, Result, Token, Version,
-    lease::{LeaseRef, LeaseStatus, LeaseTracker, Leases, PollInterval},
+    lease::{LeaseBackend, LeaseRef, LeaseStatus, LeaseTracker, PollInterval},
 };
 
 use crate::{
@@ -23,8 +23,7 @@ use crate::{
 };
 
 /// What is announced needs no look; looks find what nobody announced, and the dead.
-const PACE: PollInterval =
-    PollInterval { shortest: Duration::from_millis(100), longest: Duration::from_millis(150) };
+const PACE: PollInterval = PollInterval::new(Duration::from_millis(100), Duration::from_millis(150));
 /// For so long after its last look a process is told of a lease's end.
 const WAITS_FOR: Duration = Duration::from_secs(1);
 /// For so long a lease is said to be given back; then it is silent.
@@ -51,11 +50,11 @@ impl RedisLeases {
             let listener = Listener::new(client.clone(), keys.inbox(fastrand::u64(..)), herald);
             Self { link: Arc::clone(link), keys, listener }
         };
-        LeaseTracker::hearing(new, PACE)
+        LeaseTracker::with_notifier(new, PACE)
     }
 
     fn look_at(&self, lease: &LeaseRef<Place>) -> Call {
-        let Place { cell, epochs: [own, common] } = lease.place.clone();
+        let Place { cell, epochs: [own, common] } = lease.address.clone();
         let seed = Bytes::copy_from_slice(&Epoch::random().as_u64().to_be_bytes());
         let inbox = Bytes::copy_from_slice(self.listener.channel().as_bytes());
         Call {
@@ -66,17 +65,17 @@ impl RedisLeases {
     }
 }
 
-impl Leases for RedisLeases {
-    type Place = Place;
+impl LeaseBackend for RedisLeases {
+    type Address = Place;
 
-    async fn look(&self, leases: &[LeaseRef<Place>]) -> Result<Vec<LeaseStatus>> {
+    async fn poll(&self, leases: &[LeaseRef<Place>]) -> Result<Vec<LeaseStatus>> {
         self.listener.start();
         let looks: Vec<Request> = leases.iter().map(|lease| Request::Script(self.look_at(lease))).collect();
         let values = send::all(&self.link, &looks, Effect::Read).await?;
         values.into_iter().map(sight).collect()
     }
 
-    async fn sign(&self, leases: &[LeaseRef<Place>], life: Duration) -> Result<()> {
+    async fn keep_alive(&self, leases: &[LeaseRef<Place>], life: Duration) -> Result<()> {
         let sign = |lease: &LeaseRef<Place>| {
             let (key, life) = (self.keys.sign(lease.token), millis(life));
             let mut set = redis::cmd("SET");
@@ -88,7 +87,7 @@ impl Leases for RedisLeases {
         values.iter().try_for_each(refused)
     }
 
-    async fn give_back(&self, lease: &LeaseRef<Place>) -> Result<()> {
+    async fn release(&self, lease: &LeaseRef<Place>) -> Result<()> {
         let call = Call {
             script: Name::GiveBack,
             keys: vec![self.keys.sign(lease.token), self.keys.waiters(lease.token)],

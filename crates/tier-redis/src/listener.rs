@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use redis::Client;
 use terrace_tier::{
     Token,
-    lease::{LeaseEnd, LeaseNotifier, Leases},
+    lease::{LeaseBackend, LeaseEnd, LeaseNotifier},
 };
 use tokio::{
     task::JoinHandle,
@@ -23,14 +23,14 @@ const RETRY: Duration = Duration::from_secs(1);
 const PROBE: Duration = Duration::from_secs(5);
 
 /// Listens while anybody waits, and a little longer.
-pub(crate) struct Listener<L: Leases> {
+pub(crate) struct Listener<L: LeaseBackend> {
     client: Client,
     channel: String,
     herald: LeaseNotifier<L>,
     task: Mutex<Option<JoinHandle<()>>>,
 }
 
-impl<L: Leases> Listener<L> {
+impl<L: LeaseBackend> Listener<L> {
     pub(crate) fn new(client: Client, channel: String, herald: LeaseNotifier<L>) -> Self {
         Self { client, channel, herald, task: Mutex::new(None) }
     }
@@ -50,7 +50,7 @@ impl<L: Leases> Listener<L> {
     }
 }
 
-impl<L: Leases> Drop for Listener<L> {
+impl<L: LeaseBackend> Drop for Listener<L> {
     fn drop(&mut self) {
         if let Some(task) = self.task.get_mut() {
             task.abort();
@@ -58,8 +58,8 @@ impl<L: Leases> Drop for Listener<L> {
     }
 }
 
-async fn listen<L: Leases>(client: Client, channel: String, herald: LeaseNotifier<L>) {
-    while herald.is_awaiting() {
+async fn listen<L: LeaseBackend>(client: Client, channel: String, herald: LeaseNotifier<L>) {
+    while herald.has_waiters() {
         if let Err(error) = hear(&client, &channel, &herald).await {
             tracing::debug!(%error, "announcements are not heard; leases are looked at");
             sleep(RETRY).await;
@@ -68,7 +68,7 @@ async fn listen<L: Leases>(client: Client, channel: String, herald: LeaseNotifie
 }
 
 /// Hears until nobody waits any more.
-async fn hear<L: Leases>(
+async fn hear<L: LeaseBackend>(
     client: &Client,
     channel: &str,
     herald: &LeaseNotifier<L>,
@@ -76,16 +76,16 @@ async fn hear<L: Leases>(
     let (mut sink, mut messages) = in_time(client.get_async_pubsub()).await?.split();
     in_time(sink.subscribe(channel)).await?;
     // What ended before was announced to nobody.
-    herald.look_at_all();
+    herald.poll_all();
     loop {
         match timeout(PROBE, messages.next()).await {
             Ok(Some(message)) => {
                 if let Some((token, ended)) = announced(message.get_payload_bytes()) {
-                    herald.tell(token, ended);
+                    herald.notify(token, ended);
                 }
             }
             Ok(None) => return Err(gone()),
-            Err(_) if herald.is_awaiting() => in_time(sink.subscribe(channel)).await?,
+            Err(_) if herald.has_waiters() => in_time(sink.subscribe(channel)).await?,
             Err(_) => return Ok(()),
         }
     }

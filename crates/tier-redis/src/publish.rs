@@ -75,7 +75,7 @@ impl<'a> Step<'a> {
     fn new(tier: &'a RedisTier, publication: &'a Publication) -> Self {
         let mark = tier.state.layout.of(&Watermark::namespace(&tier.space));
         let [epoch, common] = mark.epochs();
-        let keys = vec![mark.cell(&publication.mark), epoch, common];
+        let keys = vec![mark.cell(&publication.watermark_key), epoch, common];
         let mut step = Self { tier, keys, clears: Vec::new(), owners: HashMap::new() };
         for tenant in &publication.clears {
             step.clear(tenant.as_deref());
@@ -143,7 +143,7 @@ impl<'a> Step<'a> {
             args.extend([version_or_none(drop.version), note]);
         }
         keys.extend([tier.log.keys.head.clone(), tier.log.keys.entries.clone()]);
-        args.push(log::note(0, &Watermark::namespace(&tier.space), &publication.mark.bytes));
+        args.push(log::note(0, &Watermark::namespace(&tier.space), &publication.watermark_key.bytes));
         Call { script: Name::Publish, keys, args }
     }
 }

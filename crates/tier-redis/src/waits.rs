@@ -10,11 +10,11 @@ use crate::{leases::Place, tier::RedisTier};
 
 impl LeaseWaiter for RedisTier {
     fn hold(&self, key: &TierKey, token: Token) -> LeaseGuard {
-        self.inbox.hold(LeaseRef { place: self.place(key), token })
+        self.inbox.hold(LeaseRef { address: self.place(key), token })
     }
 
     fn wait(&self, key: &TierKey, token: Token) -> BoxFuture<'static, Result<LeaseEnd>> {
-        self.inbox.wait(LeaseRef { place: self.place(key), token })
+        self.inbox.wait(LeaseRef { address: self.place(key), token })
     }
 }
 

@@ -126,7 +126,7 @@ impl NamespaceRow {
 
     fn moment(&self, epoch: Epoch) -> Moment {
         let clock = &self.shared.clock;
-        Moment { role: self.space.role, now: clock.now(), micros: clock.micros(), epoch }
+        Moment::new(self.space.role, clock.now(), clock.micros(), epoch)
     }
 
     async fn keep(&self, connection: &mut SqliteConnection, id: i64, key: &TierKey, cell: &Cell) -> Raw<()> {

@@ -27,8 +27,11 @@ struct Writes(Arc<NamespaceRow>);
 impl SqliteTier {
     pub(crate) fn new(room: NamespaceRow) -> Self {
         let room = Arc::new(room);
-        let limits =
-            BatchLimits { direct: 1, batch: BATCH, workers: 2, queue: QUEUE, budget: room.space.budget };
+        let limits = BatchLimits::new(room.space.budget)
+            .with_direct(1)
+            .with_batch(BATCH)
+            .with_workers(2)
+            .with_queue(QUEUE);
         Self { writes: Batcher::new(Writes(Arc::clone(&room)), limits), room }
     }
 

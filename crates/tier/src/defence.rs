@@ -1,97 +1,98 @@
-//! Defences: the rules that keep a cache's promises, each of which a simulation can leave out.
+//! Defences: the rules that keep a cache's promises. A simulation can leave out each of them.
 //!
-//! A checker is only believed if it fails where one rule is left out. That is possible in builds with
-//! `--cfg terrace_simulation` alone; in every other build [`enabled`] is the constant `true`, and the
-//! compiler removes the code that exists only to be wrong. No defence lies on the path of a near hit.
+//! A checker is only believed if it fails when one rule is left out. That is possible only in builds with
+//! `--cfg terrace_simulation`. In every other build [`enabled`] is the constant `true`, and the compiler
+//! removes the code that exists only to be wrong. No defence lies on the path of a near hit.
 
-/// A rule of the chain or of the lease tracker that no wrapper around a tier can take away.
+/// A rule of the cache, relay or lease tracker that no wrapper around a tier can take away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Defence {
-    /// A write detaches the flight of its key.
+    /// A write detaches the flight of its key, so that no later caller joins it.
     Detach,
-    /// Near keeps what a flight brought only if no write came between.
+    /// Near keeps the result of a flight only if no write of the key came between.
     Generation,
-    /// Of two writes of a key at the same time, near keeps neither.
+    /// If two writes of a key overlap, near keeps neither value.
     WriteOrder,
-    /// Writes and removals go from far to near.
+    /// Writes and removals change the farthest tier first and the nearest one last.
     FarToNear,
-    /// What a farther tier did not confirm, nearer ones are owed as well.
+    /// If a tier does not confirm an invalidation, it is pending in all nearer tiers as well.
     NearerOwed,
-    /// A tier that refused a put as too large is not believed to have nothing older.
+    /// If a tier refuses a put as too large, the cache drops the older copy that the tier may hold.
     Oversize,
-    /// A load that lost to another creator gives and keeps the winner.
+    /// A load whose record lost to another creator returns and keeps the winner's record.
     Winner,
-    /// A load that lost to a removal is kept nowhere.
+    /// A load whose record lost to a removal is kept nowhere.
     Uncached,
-    /// A store's 'no row' answers no caller with a loader.
+    /// A store's answer that there is no row never answers a caller with a loader.
     NoRow,
-    /// Near keeps a load only once the authority has taken its fill.
+    /// Near keeps a loaded value only once the authority has accepted its fill.
     Accepted,
-    /// A load whose fill nobody can confirm is as old as its question.
+    /// If no tier can confirm a fill, the loaded value counts as proven only when the load began.
     Unconfirmed,
-    /// A fill that is refused replaces what is older than it all the same.
+    /// If a tier refuses a fill, an older copy in it is replaced all the same.
     Outdate,
-    /// The authority is asked about what it is not to keep.
+    /// If a value is not kept in the authority, the authority is asked whether it has changed meanwhile.
     Confirm,
-    /// The older entry of a copy that a tier is not to keep is dropped there.
+    /// If a new copy is not kept in a tier, the older copy there is dropped.
     DropReplaced,
-    /// Near copies are not believed for more than a second after the log was heard.
+    /// Near copies are trusted for at most a second after the last heartbeat of the log.
     Distrust,
-    /// A copy that was kept while the log was not heard lives for a second after its reading.
+    /// A copy that was kept while the log was silent lives for a second after it was read.
     OwnEnd,
-    /// What was read before a gap in the log does not rest on it.
+    /// A copy that was read before a gap in the log is not covered by the log.
     BeforeGap,
-    /// A gap in the log drops what rested on it.
+    /// A gap in the log drops all near copies that the log covered.
     Gap,
-    /// The log is dated by when its question was sent.
+    /// A heartbeat of the log counts from when its request was sent.
     Dating,
-    /// What the log tells of is dropped from near.
+    /// Near drops the key that a notice of the log names.
     Notice,
-    /// What the log tells of detaches the flight of its key.
+    /// A notice of the log detaches the flight of its key.
     NoticeDetaches,
-    /// A write under way is told of a newer one by the log.
+    /// A write under way is told of a newer version that the log reports.
     Notified,
-    /// At level `Bounded` a tier's copy answers only if it is proven.
+    /// At level `Bounded` the copy of a tier answers only if it is proven.
     Proof,
-    /// Who joins a flight takes its answer only if it is proven for the joiner's own call.
+    /// A caller that joins a flight takes its result only if that is proven recent enough for its own call.
     InTime,
-    /// Who joins a flight whose answer's life was over before the call does not take it.
+    /// A caller that joins a flight does not take a result whose life had ended before its call.
     OverWhenAsked,
-    /// Near over a shared tier is as new as the relay's marks say, not as the log that was heard.
+    /// A near copy over a shared tier is as recent as the relay's watermark proves, not as recent as the last
+    /// heartbeat of that tier's log.
     Watermarks,
-    /// A mark proves the moment of the move before it, not its own.
+    /// A watermark proves the time of the advance before it, not the time of its own.
     LastButOne,
-    /// A mark that is told again moves nothing.
+    /// A watermark that is reported again does not advance.
     Again,
-    /// What its age alone proves lives from its question on.
+    /// A copy that only its age proves lives from the start of its load.
     FromQuestion,
-    /// At level `Strong` whoever shared a load reads what it made.
+    /// At level `Strong` a caller that shared a load reads the store again.
     ReadAgain,
-    /// A holder of a lease shows signs of life.
+    /// The holder of a lease sends keep-alives.
     Signs,
-    /// A holder that shows none for too long counts as gone.
+    /// A holder that is silent for too long counts as gone.
     Silence,
-    /// A load that brings nothing gives its lease back.
+    /// A load without a result releases its lease.
     GiveBack,
-    /// Who has waited for several holders in vain waits no more.
+    /// A caller that has waited for several holders in vain waits no longer.
     Turns,
-    /// A wait ends with the load's deadline.
+    /// A wait ends with the deadline of the load.
     WaitEnds,
-    /// A server that does not answer is not waited at.
+    /// A call of the lease backend that takes too long is given up.
     TripTimeout,
-    /// A lease that is awaited is looked at again and again.
+    /// An awaited lease is polled again and again.
     Looks,
-    /// The lease of a plain read is waited for by nobody.
+    /// No caller waits for the lease of a plain read.
     OfLoader,
-    /// A relay that finds no mark drops all copies.
+    /// A relay that finds no watermark drops all copies.
     Begin,
-    /// A relay whose place the truth's log does not know any more drops all copies.
+    /// A relay whose position the source's log no longer knows drops all copies.
     Missed,
-    /// Of more changes than a relay's step takes, all copies go.
+    /// A relay with more changes than one step takes drops all copies.
     TooMany,
 }
 
-/// Whether the rule holds: always.
+/// Whether the rule holds. It always does in this build.
 #[cfg(not(terrace_simulation))]
 #[inline(always)]
 pub const fn enabled(_defence: Defence) -> bool {
@@ -101,7 +102,7 @@ pub const fn enabled(_defence: Defence) -> bool {
 #[cfg(terrace_simulation)]
 pub use switch::{enabled, without};
 
-/// The switch is local to a thread: a simulation runs all its processes on one.
+/// The switch is local to a thread, since a simulation runs all its processes on one thread.
 #[cfg(terrace_simulation)]
 mod switch {
     use std::cell::Cell;
@@ -117,7 +118,7 @@ mod switch {
         LEFT_OUT.get() != Some(defence)
     }
 
-    /// Runs `run` without one defence of the caches and trackers on this thread.
+    /// Calls `run` while this thread leaves out `defence`.
     pub fn without<R>(defence: Defence, run: impl FnOnce() -> R) -> R {
         struct Restore;
         impl Drop for Restore {

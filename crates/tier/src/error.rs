@@ -2,29 +2,30 @@
 
 use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
 
-/// A boxed error of a caller's own, as loaders return it.
+/// A boxed error of the caller's own, which loaders return.
 pub type BoxError = Box<dyn StdError + Send + Sync + 'static>;
 
 /// The result of every fallible call.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What went wrong, for a program to act on.
+/// What went wrong, so that a program can act on it.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ErrorKind {
-    /// A setting, URL or combination of parts that cannot work; found when it is given.
+    /// A setting, URL or combination of parts cannot work. It is found when it is given.
     Config,
-    /// Another cache, of this backend or in another process, uses the namespace on other terms.
+    /// Another cache, of this backend or in another process, uses the namespace with other settings.
     NamespaceInUse,
-    /// A key that cannot be used: too long, not reversible, or of a type without an order.
+    /// A key cannot be used: it is too long, does not decode to itself, or holds a type without a fixed
+    /// byte form.
     Key,
-    /// A value larger than a tier takes.
+    /// A value is larger than a tier takes.
     TooLarge,
-    /// Stored bytes that cannot be read as this cache's value.
+    /// Stored bytes cannot be read as a value of this cache.
     Undecodable,
-    /// A value that cannot be encoded.
+    /// A value cannot be encoded.
     Unencodable,
-    /// No answer within the time budget.
+    /// No answer came within the time budget.
     Timeout,
     /// The server cannot be reached, or the connection broke before anything was sent.
     Unavailable,
@@ -34,29 +35,29 @@ pub enum ErrorKind {
     ReadOnly,
     /// The connection broke after a write was sent: it may or may not have happened.
     Unknown,
-    /// A bounded queue was full, or others were faster too often; nothing was done.
+    /// A bounded queue was full, or other writers of the key were faster too often. Nothing was done.
     Busy,
-    /// The caller's loader failed; its error is the source.
+    /// The caller's loader failed. Its error is the source.
     Load,
     /// The caller's loader, codec or policy panicked.
     Panicked,
-    /// A loader asked for the very key that it is loading.
+    /// A loader asked for the same key that it is loading.
     Reentrant,
-    /// Every tier was tried and not all confirmed; the error's text names those that did not.
+    /// Every tier was tried and not all of them confirmed. The text names the tiers that did not.
     Partial,
     /// The operation is not possible on this cache or tier.
     Unsupported,
     /// The cache was closed.
     Closed,
-    /// Anything else that a backend reported.
+    /// A backend reported something else.
     Backend,
 }
 
-/// What failed, where and why: a kind, the tier and operation where one was involved, a hint
-/// that says what to do, and a source.
+/// What failed, where and why: a kind, the tier and the operation if there was one, a hint that says what
+/// to do, and a source.
 ///
-/// Cheap to clone (one reference count), since every caller of one flight gets it. No connection
-/// string or key is part of any output.
+/// It is cheap to clone (one reference count), since every caller that shares a load gets the same error.
+/// Its text never contains a connection string or a key.
 #[derive(Clone)]
 pub struct Error(Arc<Inner>);
 
@@ -69,22 +70,22 @@ struct Inner {
 }
 
 impl Error {
-    /// An error of `kind`; `message` says what happened and what to do about it.
+    /// An error of `kind`. The `message` says what happened and what to do about it.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self(Arc::new(Inner { kind, message: message.into(), tier: None, operation: None, source: None }))
     }
 
-    /// A setting or combination that cannot work; `message` says what to set instead.
+    /// The error for settings that cannot work. The `message` says what to set instead.
     pub fn config(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Config, message)
     }
 
-    /// The loader's error, as its callers get it.
+    /// The error that callers get when the loader fails with `source`.
     pub fn load(source: impl Into<BoxError>) -> Self {
         Self::new(ErrorKind::Load, "the loader failed").with_source(source)
     }
 
-    /// No answer within `budget`.
+    /// The error for a call that had no answer within `budget`.
     pub fn timeout(budget: Duration) -> Self {
         Self::new(ErrorKind::Timeout, format!("no answer within {budget:?}"))
     }
@@ -107,28 +108,28 @@ impl Error {
         self.edit(|inner| inner.source = Some(source.into()))
     }
 
-    /// What went wrong, for a program to act on.
+    /// What went wrong, so that a program can act on it.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
 
-    /// The tier that was called, where one was.
+    /// The tier that was called, if the error came from a call of a tier.
     pub fn tier(&self) -> Option<&str> {
         self.0.tier.as_deref()
     }
 
-    /// The operation that was tried, where one was.
+    /// The operation that was tried, if there was one.
     pub fn operation(&self) -> Option<&'static str> {
         self.0.operation
     }
 
-    /// Whether the same call may succeed later without a change by the caller.
+    /// Whether the same call may succeed later, without a change by the caller.
     pub fn is_transient(&self) -> bool {
         use ErrorKind::{Busy, Timeout, Unavailable, Unknown};
         matches!(self.0.kind, Timeout | Unavailable | Busy | Unknown)
     }
 
-    /// Edits in place while unshared, else edits a copy that keeps the original as its source.
+    /// Edits the error in place if no clone shares it; else edits a copy whose source is the original.
     fn edit(mut self, change: impl FnOnce(&mut Inner)) -> Self {
         if Arc::get_mut(&mut self.0).is_none() {
             let copy = Inner {
@@ -147,7 +148,7 @@ impl Error {
     }
 }
 
-/// A shared error as the source of its edited copy.
+/// A shared error, which is the source of its edited copy.
 #[derive(Debug)]
 struct Shared(Error);
 

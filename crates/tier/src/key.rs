@@ -3,12 +3,15 @@
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
-/// A key as shared tiers see it.
+/// A key as shared tiers see it: the bytes, and the address that is computed from them.
+///
+/// It has these two fields and gets no others: what a tier must know beside the key is in its
+/// [`Namespace`](crate::Namespace) or in the operation.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TierKey {
-    /// The encoded key: at most 4 KiB.
+    /// The encoded key, of at most 4 KiB.
     pub bytes: Bytes,
-    /// The digest of namespace, tenant and key: indexes and envelopes carry it.
+    /// The digest of namespace, tenant and key, which indexes and envelopes carry.
     pub digest: KeyDigest,
 }
 
@@ -26,14 +29,14 @@ pub struct KeyName {
 /// A key's address within all namespaces and tenants: 16 bytes.
 pub type KeyDigest = [u8; 16];
 
-/// A namespace, and a tenant in it, ready to digest keys.
+/// A namespace, with or without a tenant, that is ready to digest keys.
 ///
-/// Cheap to clone and meant to be kept: it holds the hash of everything before the key.
+/// It holds the hash of everything that precedes the key. It is cheap to clone, and meant to be kept.
 #[derive(Clone, Debug)]
 pub struct Scope(Sha256);
 
 impl Scope {
-    /// The scope of `tenant` in `namespace`. No tenant and the empty tenant are two scopes.
+    /// The scope of `tenant` in `namespace`. No tenant and the empty tenant are different scopes.
     pub fn new(namespace: &str, tenant: Option<&str>) -> Self {
         let mut hasher = Sha256::new();
         update(&mut hasher, namespace.as_bytes());
@@ -42,9 +45,10 @@ impl Scope {
         Self(hasher)
     }
 
-    /// The digest of an encoded key, as [`key_digest`] has it.
+    /// The digest of an encoded key, the same as [`key_digest`] gives.
     ///
-    /// Cost: one or two blocks of SHA-256 for a key of up to 100 bytes; no allocation.
+    /// # Cost
+    /// One or two blocks of SHA-256 for a key of up to 100 bytes. No allocation.
     pub fn digest(&self, key: &[u8]) -> KeyDigest {
         let mut hasher = self.0.clone();
         update(&mut hasher, key);
@@ -54,13 +58,15 @@ impl Scope {
     }
 }
 
-/// The first 16 bytes of SHA-256 over namespace, tenant and encoded key, each after its length.
+/// The first 16 bytes of SHA-256 over namespace, tenant and encoded key, each of them after its length.
 ///
-/// In bytes: length of the namespace (4, big-endian), namespace; `01` with a tenant, else `00`;
-/// length of the tenant (4; zero without one), tenant; length of the key (4), key. So namespace
-/// `a` with key `b:c` is never `a:b` with `c`. For several keys of one namespace keep a [`Scope`].
+/// The hashed bytes are: the length of the namespace (4 bytes, big-endian) and the namespace; `01` with a
+/// tenant or `00` without one; the length of the tenant (4 bytes, zero without one) and the tenant; the
+/// length of the key (4 bytes) and the key. Because of the lengths, namespace `a` with key `b:c` and
+/// namespace `a:b` with key `c` have different digests. For several keys of one namespace, keep a
+/// [`Scope`].
 ///
-/// Postgres makes the same, for a key `k` (bytea) of the namespace `users` without a tenant:
+/// Postgres computes the same digest for a key `k` (bytea) of the namespace `users` without a tenant:
 ///
 /// ```sql
 /// substring(sha256(
@@ -72,7 +78,7 @@ pub fn key_digest(namespace: &str, tenant: Option<&str>, key: &[u8]) -> KeyDiges
     Scope::new(namespace, tenant).digest(key)
 }
 
-/// Hashes a part after its length. Parts are keys of at most 4 KiB and names far below 4 GiB.
+/// Hashes the length of a part, then the part. Keys have at most 4 KiB, and names are far below 4 GiB.
 fn update(hasher: &mut Sha256, part: &[u8]) {
     hasher.update((part.len() as u32).to_be_bytes());
     hasher.update(part);

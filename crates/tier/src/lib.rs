@@ -1,16 +1,42 @@
 //! The contract between terrace and its shared cache tiers.
 //!
-//! Authors of tiers depend on this crate; it knows nothing of caches, policies or codecs. A tier keeps
-//! one [`Cell`] for each key and does to it what [`transition`] says: that is the whole contract, and
-//! `terrace-conformance` checks it. [`Swapping`] makes a tier out of get and compare-and-swap, which is
-//! the way to begin; [`Tier`] and [`Backend`] are the traits themselves.
+//! This crate is for authors of tiers. It knows nothing of caches, policies or codecs.
 //!
-//! - [`cell`](Cell), [`Op`], [`Reply`], [`transition`]: what a tier keeps, and what operations do to it.
-//! - [`Backend`], [`Tier`], [`Namespace`]: how a cache reaches a tier.
-//! - [`InvalidationLog`]: how a process learns of the changes that other processes make.
-//! - [`lease`]: how a process waits for a load of another process.
-//! - [`Publish`], [`Watermark`]: how a relay drops copies and proves the rest.
-//! - [`Batcher`]: lets concurrent calls share round trips.
+//! # The contract
+//!
+//! A tier keeps one [`Cell`] for each key. Each operation ([`Op`]) changes the cell as the pure function
+//! [`transition`] says, in one atomic step, and answers with a [`Reply`]. The suite in
+//! `terrace-conformance` checks this: `tier_suite!(mine)` runs it against a tier.
+//!
+//! # How to begin
+//!
+//! A server that can get a value and compare-and-swap it needs the trait [`Swap`] alone: four methods over
+//! keys and bytes. [`Swapping`] makes a complete, fenced [`Backend`] of it. The example in the docs of
+//! [`Swap`] is a whole tier.
+//!
+//! A tier of its own kind implements [`Backend`] and [`Tier`]: it does in one round trip what `Swapping`
+//! does in two, as the tiers for Redis, Postgres and SQLite do. Everything else is optional.
+//!
+//! # The parts
+//!
+//! | part | what it is for | needed |
+//! |---|---|---|
+//! | [`Backend`], [`Tier`], [`Namespace`] | how a cache opens and calls a tier | yes |
+//! | [`Cell`], [`Op`], [`Reply`], [`transition`] | what a tier keeps, and what operations do to it | yes |
+//! | [`Swap`], [`Swapping`] | a tier out of get and compare-and-swap | the short way |
+//! | [`NamespaceRegistry`] | refuses two caches that use one namespace with different types | yes, but `Swapping` has it |
+//! | [`Batcher`] | lets concurrent calls share round trips | no |
+//! | [`InvalidationLog`], [`Follower`] | reports the changes of other processes, so that near copies end | no |
+//! | [`lease`] | lets a process wait for a load of another process | no |
+//! | [`Publish`], [`Watermark`], [`Replay`] | lets a relay drop copies and prove that the rest are current | no |
+//!
+//! # How the contract grows
+//!
+//! A new operation, cell state, order, reply, notice or setting is added as a variant or field of a
+//! `#[non_exhaustive]` type, so that tiers of older versions still compile. A tier answers an [`Op`] or
+//! [`Order`] that it does not know with [`ErrorKind::Unsupported`] (see [`Op::unsupported`]). The fields of
+//! a variant never change: a tier that ignored a new field would do the wrong thing silently. The types
+//! whose fields are fixed say so in their docs.
 
 mod batcher;
 mod cell;

@@ -1,4 +1,4 @@
-//! The contract of invalidation logs: how a process hears of the changes that others make.
+//! The contract of invalidation logs, which report the changes that other processes make.
 
 use std::{
     sync::{Arc, Weak},
@@ -11,106 +11,113 @@ use tokio::time::Instant;
 
 use crate::{Result, Version};
 
-/// What the log says has happened in a namespace.
+/// A change that the log reports for a namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Notice {
     /// A key was written, invalidated or removed.
     Key {
-        /// Whose key, where the cache is built per tenant.
+        /// The tenant of the key, where the cache is built per tenant.
         tenant: Option<String>,
-        /// The encoded key, as [`TierKey::bytes`](crate::TierKey) has it.
+        /// The encoded key, the same as [`TierKey::bytes`](crate::TierKey::bytes).
         key: Bytes,
-        /// The version that the change was given: copies of it and of later ones may stay. `None`
-        /// says that nothing older than now may.
+        /// The version that the change was given. Copies of this version and of later ones may stay.
+        /// `None` means that no copy older than this notice may stay.
         version: Option<Version>,
     },
-    /// All copies of the namespace, or of one tenant's part of it, are dead.
+    /// All copies of the namespace, or all copies of one tenant in it, are dead.
     Clear {
-        /// Whose copies; `None` for everyone's.
+        /// The tenant. `None` means all tenants.
         tenant: Option<String>,
     },
-    /// The log has a hole or went back in time: nothing that was kept before is proven any more.
+    /// The log has lost entries or went back in time: no copy that was kept before is proven any more.
     Lost,
 }
 
-/// Who is to hear of a namespace's changes; called in the order of the log, never concurrently for
-/// one namespace, and never under a lock of the log's. What was told since the last [`Notice::Lost`] may
-/// be told again.
+/// Receives the changes of a namespace.
+///
+/// The log calls it in the order of the log, never concurrently for one namespace, and never while it
+/// holds a lock of its own. Notices since the last [`Notice::Lost`] may come again.
 pub trait Follower: Send + Sync + 'static {
     /// Something has happened.
     fn notice(&self, notice: &Notice);
 
-    /// All that had happened before `at` was told. `at` is when the request was *sent* whose answer
-    /// shows it, less what the server says its news were late by: never when the answer came, or a
-    /// process that was paused in between would trust the past.
+    /// Everything that had happened before `at` has been reported.
+    ///
+    /// `at` is the time at which the log *sent* the request whose answer shows this, less the time by which
+    /// the server says that its entries are late. The time of the answer would be wrong: a process that
+    /// was paused between request and answer would take old news for new.
     fn heartbeat(&self, at: Instant);
 }
 
-/// A backend that tells its processes of every change made through it, by whichever process.
+/// A backend that reports to its processes every change made through it, by any of the processes.
 ///
-/// One for each backend handle, with one connection of its own, however many caches follow it.
-/// Reached from [`Tier::log`](crate::Tier::log). A put, invalidation, removal, other life or clear of a
-/// tier is in the log before the tier has answered it, whether or not it changed the cell. A put that
-/// was refused for its condition is not, nor are the fills of a cache tier. Level `Ttl` has no log.
+/// There is one log for each backend handle, with one connection of its own, for any number of caches that
+/// follow it. It is reached from [`Tier::log`](crate::Tier::log).
+///
+/// - A put, invalidation, removal, change of deadlines, or clear of a tier is in the log before the tier
+///   answers it, whether or not it changed the cell.
+/// - A put that was refused because of its condition is not in the log, and neither is a fill of a cache
+///   tier.
+/// - Caches of level `Ttl` have no log.
 pub trait InvalidationLog: Send + Sync {
-    /// Tells `follower` of the namespace's changes, of all tenants, until it is dropped. It is told
-    /// [`Notice::Lost`] once before the first [`heard`](Follower::heartbeat): what near kept before the
-    /// log was followed is not proven.
+    /// Reports the changes of `namespace`, of all tenants, to `follower` until it is dropped. It gets
+    /// [`Notice::Lost`] once before the first [`heartbeat`](Follower::heartbeat), since no near copy that
+    /// was kept before the log was followed is proven.
     ///
-    /// It need not be told of a change without a version that was made through this very tier: its
-    /// process has dropped its copies itself. Of one with a version it is told: a put may land after
-    /// its writer has given it up. A cache calls this on the tiers of all its tenants, with one follower.
+    /// A change without a version that was made through this tier need not be reported: its own process
+    /// has dropped its copies. A change with a version is reported, because a put may arrive after its
+    /// writer has given up on it. A cache calls this on the tiers of all its tenants, with one follower.
     fn follow(&self, namespace: &str, follower: Weak<dyn Follower>);
 
-    /// The log as a relay reads it, where it tells of the truth itself and can be read from any place.
-    /// By default it cannot.
+    /// The log as a relay reads it. Only a log that reports the changes of the source itself, and that can
+    /// be read from any position, has one. By default there is none.
     fn replay(&self) -> Option<Arc<dyn Replay>> {
         None
     }
 }
 
-/// A log that can be read on from where another process has left it.
+/// A log that one process can go on reading at the position where another process has stopped.
 #[async_trait]
 pub trait Replay: Send + Sync + 'static {
-    /// The place behind everything that has happened.
+    /// The position after everything that has happened, as text without a zero byte.
     ///
     /// # Errors
-    /// The server's.
+    /// The errors of the server.
     async fn end(&self) -> Result<Bytes>;
 
-    /// What has happened in `namespace` behind `place`, and the place behind that. `None` where the
-    /// log cannot tell any more: it was cut, or it is another one.
+    /// What has happened in `namespace` after `position`, and the position after that. `None` where the
+    /// log no longer knows, because it was cut or is not the log that gave the position.
     ///
     /// # Errors
-    /// The server's.
-    async fn since(&self, namespace: &str, place: &Bytes) -> Result<Option<(Vec<Notice>, Bytes)>>;
+    /// The errors of the server.
+    async fn since(&self, namespace: &str, position: &Bytes) -> Result<Option<(Vec<Notice>, Bytes)>>;
 }
 
-/// When a log's question was sent, on both clocks: the one does not stand still while a process is
-/// stopped, the other not while the machine sleeps.
+/// When a log sent a request, on two clocks. The monotonic clock goes on while the process is stopped, and
+/// the wall clock goes on while the machine sleeps.
 #[derive(Clone, Copy, Debug)]
 pub struct SentAt {
-    at: Instant,
+    monotonic: Instant,
     wall: SystemTime,
 }
 
 impl SentAt {
-    /// Now: to be taken before the question goes out.
+    /// The current time. It is taken before the request is sent.
     pub fn now() -> Self {
-        Self { at: Instant::now(), wall: SystemTime::now() }
+        Self { monotonic: Instant::now(), wall: SystemTime::now() }
     }
 
-    /// By the clock that timers go by.
+    /// The time on the monotonic clock, by which timers run.
     pub fn at(&self) -> Instant {
-        self.at
+        self.monotonic
     }
 
-    /// What a [`Follower`] is to be told of an answer that has just come: the older of what the two
-    /// clocks say.
+    /// The argument for [`Follower::heartbeat`] when the answer has just come: the earlier of the times
+    /// that the two clocks give.
     pub fn heartbeat_at(&self) -> Instant {
         let now = Instant::now();
-        let age = self.wall.elapsed().unwrap_or_default().max(now - self.at);
-        now.checked_sub(age).unwrap_or(self.at)
+        let age = self.wall.elapsed().unwrap_or_default().max(now - self.monotonic);
+        now.checked_sub(age).unwrap_or(self.monotonic)
     }
 }

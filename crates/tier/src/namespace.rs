@@ -1,4 +1,4 @@
-//! Which namespaces a backend handle serves, and on what terms.
+//! Which namespaces a backend handle serves, and with which settings.
 
 use std::{
     collections::HashMap,
@@ -11,29 +11,29 @@ use parking_lot::Mutex;
 
 use crate::{Error, ErrorKind, Level, Result, Role};
 
-/// What one cache asks of a backend: a namespace and the terms of its use.
+/// What one cache asks of a backend: a namespace, and how the cache uses it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Namespace {
-    /// The name of the cache; at most 128 bytes.
+    /// The name of the cache, of at most 128 bytes.
     pub name: String,
-    /// The tenant, where the cache is built per tenant; at most 256 bytes.
+    /// The tenant, where the cache is built per tenant, of at most 256 bytes.
     pub tenant: Option<String>,
-    /// What the tier is to the cache.
+    /// Whether the tier is a cache or the store.
     pub role: Role,
     /// How consistent the cache is.
     pub level: Level,
-    /// The user's schema number of the value type.
+    /// The schema number that the user gave the value type.
     pub schema: u32,
     /// The fingerprint of the value type's shape.
     pub shape: u64,
-    /// How long one request may take in this tier, queues and trips included.
+    /// How long one request may take in this tier, with its time in queues and its round trips.
     pub budget: Duration,
 }
 
 impl Namespace {
-    /// The namespace `name` in this role: of no tenant, at level [`Level::Fenced`], with schema 0, shape 0
-    /// and a budget of 50 ms.
+    /// The namespace `name` in this role, without a tenant, at level [`Level::Fenced`], with schema 0,
+    /// shape 0 and a budget of 50 ms.
     pub fn new(name: impl Into<String>, role: Role) -> Self {
         Self {
             name: name.into(),
@@ -52,7 +52,7 @@ impl Namespace {
         Self { name: name.into(), ..self }
     }
 
-    /// The same namespace for this tenant, or for none.
+    /// The same namespace for this tenant, or without a tenant.
     #[must_use]
     pub fn with_tenant(self, tenant: Option<String>) -> Self {
         Self { tenant, ..self }
@@ -82,17 +82,19 @@ impl Namespace {
         Self { budget, ..self }
     }
 
-    /// The budget of a batch of `keys` keys: one more budget for every hundred.
+    /// The budget of a batch of `keys` keys: one budget, and one more for every hundred keys.
     pub fn budget_for(&self, keys: usize) -> Duration {
         let hundreds = u32::try_from(keys / 100).unwrap_or(u32::MAX);
         self.budget.saturating_mul(hundreds.saturating_add(1))
     }
 }
 
-/// The namespaces that the caches of one backend handle use, each on one set of terms: two caches
-/// that took the same bytes for different types would read each other's values.
+/// The namespaces that the caches of one backend handle use, each with one set of options: role, level,
+/// schema and shape. Two caches that read the same bytes as different types would give each other's
+/// values a wrong meaning.
 ///
-/// A backend keeps one and asks it in [`open`](crate::Backend::open); its tiers keep the claim.
+/// A backend keeps one registry and claims the namespace in [`open`](crate::Backend::open). Its tiers keep
+/// the guard.
 ///
 /// ```
 /// # use terrace_tier::{ErrorKind, Namespace, NamespaceRegistry, Role};
@@ -108,46 +110,49 @@ impl Namespace {
 #[derive(Default)]
 pub struct NamespaceRegistry(Mutex<HashMap<String, Weak<NamespaceOptions>>>);
 
-/// A namespace in use; its terms hold until the last claim is dropped.
+/// A namespace in use. Its options are fixed until the last guard of the namespace is dropped.
 #[derive(Clone)]
 pub struct NamespaceGuard(Arc<NamespaceOptions>);
 
-/// What all caches of a namespace agree on; tenants and budgets may differ.
+/// What all caches of a namespace agree on. Their tenants and budgets may differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct NamespaceOptions {
     role: Role,
-    /// By name: each cache has a bound of its own.
+    /// The name alone, since each cache has a bound of its own.
     level: &'static str,
     schema: u32,
     shape: u64,
 }
 
 impl NamespaceRegistry {
-    /// Claims the namespace of `namespace` on its terms, beside others on the same terms.
+    /// Claims `namespace`. Any number of caches may claim it with the same options.
     ///
     /// # Errors
-    /// [`ErrorKind::NamespaceInUse`] where a claim on other terms is alive.
+    /// [`ErrorKind::NamespaceInUse`] while a guard with other options is alive.
+    ///
+    /// # Cost
+    /// One lock and at most one allocation.
     pub fn claim(&self, namespace: &Namespace) -> Result<NamespaceGuard> {
         let Namespace { role, level, schema, shape, .. } = *namespace;
         let wanted = NamespaceOptions { role, level: level.name(), schema, shape };
-        let mut known = self.0.lock();
-        if let Some(held) = known.get(&namespace.name).and_then(Weak::upgrade) {
+        let mut in_use = self.0.lock();
+        if let Some(held) = in_use.get(&namespace.name).and_then(Weak::upgrade) {
             return if *held == wanted {
                 Ok(NamespaceGuard(held))
             } else {
-                Err(in_use(namespace, &held, &wanted))
+                Err(conflict(namespace, &held, &wanted))
             };
         }
-        known.retain(|_, terms| terms.strong_count() > 0);
-        let terms = Arc::new(wanted);
-        known.insert(namespace.name.clone(), Arc::downgrade(&terms));
-        Ok(NamespaceGuard(terms))
+        in_use.retain(|_, options| options.strong_count() > 0);
+        let options = Arc::new(wanted);
+        in_use.insert(namespace.name.clone(), Arc::downgrade(&options));
+        Ok(NamespaceGuard(options))
     }
 }
 
-fn in_use(namespace: &Namespace, held: &NamespaceOptions, wanted: &NamespaceOptions) -> Error {
+fn conflict(namespace: &Namespace, held: &NamespaceOptions, wanted: &NamespaceOptions) -> Error {
     let message = format!(
-        "the namespace `{}` is in use on other terms: {held:?}, now asked for {wanted:?}; \
+        "the namespace `{}` is in use with {held:?}, and this cache asks for {wanted:?}; \
          give one of the caches another name",
         namespace.name
     );
@@ -156,12 +161,12 @@ fn in_use(namespace: &Namespace, held: &NamespaceOptions, wanted: &NamespaceOpti
 
 impl fmt::Debug for NamespaceRegistry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Spaces").field("known", &self.0.lock().len()).finish()
+        f.debug_struct("NamespaceRegistry").field("known", &self.0.lock().len()).finish()
     }
 }
 
 impl fmt::Debug for NamespaceGuard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Claim").field(&self.0).finish()
+        f.debug_tuple("NamespaceGuard").field(&self.0).finish()
     }
 }

@@ -1,4 +1,4 @@
-//! The contract of a relay's step: drops copies and moves the mark that says so, in one.
+//! The contract of a relay's step: it drops copies and advances the watermark, both in one.
 
 use std::time::Duration;
 
@@ -9,57 +9,80 @@ use crate::{Condition, Reply, Result, TierKey, Version};
 
 /// One step of a relay in one tier.
 ///
-/// The *mark* is a cell of the namespace `terrace.relay` whose key is the cache's namespace and whose
-/// value is a [`Watermark`](crate::Watermark). Its `watermark` is the version that the mark
-/// had before the relay read the changes that this step drops. So a mark says: all that the truth had
-/// committed before the mark moved to the version `watermark` has been dropped here. It is lost and
-/// goes back in time together with the copies, whatever the server's clock says.
+/// The cell of the watermark is in the namespace `terrace.relay`. Its key is the name of the cache's
+/// namespace, and its value is a [`Watermark`](crate::Watermark). That value names the version that the
+/// cell had before the relay read the changes that this step drops. So the watermark says: every change
+/// that the source had committed before the cell got that version has been dropped here. The cell is lost
+/// or goes back in time together with the copies, so this holds whatever the server's clock says.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Publication {
-    /// The mark's key.
-    pub mark: TierKey,
-    /// What must be there for the step to be made: [`Absent`](Condition::Absent), or this version.
+    /// The key of the watermark's cell.
+    pub watermark_key: TierKey,
+    /// What the cell must hold for the step to be made: nothing ([`Absent`](Condition::Absent)), or a
+    /// value of this version.
     pub expected: Condition,
-    /// The mark's new value.
+    /// The new value of the cell: an encoded [`Watermark`](crate::Watermark).
     pub body: Bytes,
-    /// The copies to drop, of the tier's own namespace.
+    /// The copies to drop, all in the namespace of the tier.
     pub drops: Vec<Invalidation>,
-    /// Whose copies are all to be dropped; `None` for those of all tenants.
+    /// The tenants whose copies are all dropped. `None` drops the copies of all tenants.
     pub clears: Vec<Option<String>>,
     /// How long tombstones live.
     pub tombstone_ttl: Duration,
 }
 
 impl Publication {
-    /// The most drops of one step; who has more clears. A server does nothing else meanwhile: Redis for
-    /// about 13 microseconds a drop.
+    /// The most drops in one step. A relay with more of them clears instead. The server does nothing else
+    /// meanwhile: Redis takes about 13 microseconds for a drop.
     pub const MAX_DROPS: usize = 2_000;
+
+    /// A step that advances the watermark and drops nothing.
+    pub fn new(watermark_key: TierKey, expected: Condition, body: Bytes, tombstone_ttl: Duration) -> Self {
+        Self { watermark_key, expected, body, drops: Vec::new(), clears: Vec::new(), tombstone_ttl }
+    }
+
+    /// The same step, which drops these copies.
+    #[must_use]
+    pub fn with_drops(self, drops: Vec<Invalidation>) -> Self {
+        Self { drops, ..self }
+    }
+
+    /// The same step, which drops all copies of these tenants.
+    #[must_use]
+    pub fn with_clears(self, clears: Vec<Option<String>>) -> Self {
+        Self { clears, ..self }
+    }
 }
 
-/// One copy to drop.
+/// One copy to drop. It has the same content as [`Op::Invalidate`](crate::Op::Invalidate), and like an
+/// operation it never gets another field.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Invalidation {
-    /// Whose, where the cache is built per tenant.
+    /// The tenant of the key, where the cache is built per tenant.
     pub tenant: Option<String>,
-    /// Its key.
+    /// The key of the copy.
     pub key: TierKey,
-    /// Keep what is at least as new; `None` drops whatever is there.
+    /// A copy of this version or a later one stays. `None` drops the copy in any case.
     pub version: Option<Version>,
 }
 
-/// A tier that can make a relay's step in one. Reached from [`Tier::publish`](crate::Tier::publish).
+/// A tier that can make a relay's step atomic. It is reached from [`Tier::publish`](crate::Tier::publish).
 #[async_trait]
 pub trait Publish: Send + Sync {
-    /// Drops what `publication` names and moves the mark, if that is as expected: one atomic step of
-    /// the server, which also replicates as one. Answers [`Reply::Kept`] with the mark's new version,
-    /// or [`Reply::Refused`], and then nothing was done.
+    /// If the cell of the watermark is as expected, drops the copies that `publication` names and writes
+    /// the cell. Both are one atomic step of the server, which is also replicated as one. The answer is
+    /// [`Reply::Kept`] with the cell's new version, or [`Reply::Refused`] if nothing was done.
     ///
-    /// Each drop does what [`Op::Invalidate`](crate::Op::Invalidate) does, each clear what
-    /// [`Tier::clear`](crate::Tier::clear) does. The invalidation log tells of both, and then of the mark
-    /// as of a put in its namespace.
+    /// Each drop does what [`Op::Invalidate`](crate::Op::Invalidate) does, and each clear what
+    /// [`Tier::clear`](crate::Tier::clear) does. The invalidation log reports the drops and clears, and
+    /// after them the write of the cell as a put in the namespace of watermarks.
     ///
     /// # Errors
-    /// As [`Tier::apply`](crate::Tier::apply); [`ErrorKind::TooLarge`](crate::ErrorKind::TooLarge) for
-    /// more than [`Publication::MAX_DROPS`].
+    /// As [`Tier::apply`](crate::Tier::apply), and [`ErrorKind::TooLarge`](crate::ErrorKind::TooLarge) for
+    /// more than [`Publication::MAX_DROPS`] drops.
+    ///
+    /// # Cost
+    /// One round trip.
     async fn publish(&self, publication: Publication) -> Result<Reply>;
 }

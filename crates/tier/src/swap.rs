@@ -14,15 +14,15 @@ use crate::{
     NamespaceRegistry, Op, Reply, Result, Role, Tier, TierKey, Timestamp, transition,
 };
 
-/// A place that keeps bytes under a key and can replace them on condition: all that a remote tier
-/// of one's own needs. [`Swapping`] makes a fenced [`Backend`] of it.
+/// A server that keeps bytes under a key and can compare-and-swap them. That is all that a new remote
+/// tier needs: [`Swapping`] makes a fenced [`Backend`] of it.
 ///
-/// A key is made of the letters, digits and `.-_:=@/` of ASCII, at most about 1,200 bytes long, and
-/// already names namespace and tenant. Values are opaque: a [`Cell`] as bytes.
+/// A key consists of ASCII letters, digits and `.-_:=@/`, and has at most about 1,200 bytes. It already
+/// names the namespace and the tenant. A value is opaque: it is a [`Cell`] as bytes.
 ///
 /// # Errors
-/// Each method reports by [`ErrorKind`]; a `swap` that may or may not have happened is
-/// [`ErrorKind::Unknown`]. Nothing is retried on an error.
+/// Each method reports its errors by [`ErrorKind`]. A `swap` that may or may not have happened is
+/// [`ErrorKind::Unknown`]. Nothing is retried after an error.
 ///
 /// # Example
 /// ```
@@ -69,33 +69,38 @@ use crate::{
 /// ```
 #[async_trait]
 pub trait Swap: Send + Sync + 'static {
-    /// The short name of the tier in stats, logs and errors.
+    /// The short name of the tier in stats, logs and errors, such as `table`.
     fn name(&self) -> &str;
 
-    /// The bytes under `key`.
+    /// The bytes under `key`, or `None`.
     async fn get(&self, key: &str) -> Result<Option<Bytes>>;
 
-    /// Puts `new` under `key` if exactly `seen` is there now (`None`: nothing), in one atomic step,
-    /// and says whether it did. From `expires` on it may be forgotten; never much before, but for
-    /// want of room. Forgetting early is safe, keeping longer too.
+    /// Puts `new` under `key` if exactly `seen` is there now (`None` means nothing), in one atomic step.
+    /// Returns whether it did.
+    ///
+    /// The entry may be forgotten from `expires` on, and earlier only for want of memory. It is safe to
+    /// forget it early and to keep it longer.
     async fn swap(&self, key: &str, seen: Option<&Bytes>, new: Bytes, expires: Timestamp) -> Result<bool>;
 
-    /// Deletes all keys that start with `prefix`. A key written meanwhile may stay or go.
+    /// Deletes all keys that start with `prefix`. A key that is written meanwhile may stay or go.
     async fn clear(&self, prefix: &str) -> Result<()>;
 
-    /// One trip there and back.
+    /// Makes one round trip to the server, to see that it answers.
     async fn ping(&self) -> Result<()>;
 }
 
-/// A [`Backend`] over any [`Swap`]: every operation is a `get`, the pure
-/// [`transition`](crate::transition), and a `swap` of what it says.
+/// A [`Backend`] over any [`Swap`]. Every operation is a `get`, a call of the pure function
+/// [`transition`](crate::transition), and a `swap` to the cell that the function gives.
 ///
-/// One handle serves many caches. It is a cache tier; [`for_records`](Swapping::for_records) permits
-/// the role of a store too. Bytes that are no [`Cell`] count as absent and are overwritten.
+/// One handle serves many caches. Its tiers are cache tiers; [`for_records`](Swapping::for_records)
+/// permits the role of a store too. Bytes that are no [`Cell`] count as absent and are overwritten.
+///
+/// # Errors
+/// The errors of the [`Swap`], and [`ErrorKind::Busy`] where other writers of the key were faster 24 times.
 ///
 /// # Cost
-/// A hit, a miss and a refusal: one `get`. A change: one `get` and one `swap`, again for each time
-/// that another writer of the key was faster; after 24 of them [`ErrorKind::Busy`].
+/// A hit, a miss and a refusal take one `get`. A change takes one `get` and one `swap`, and both again each
+/// time that another writer of the key was faster.
 pub struct Swapping<S> {
     shared: Arc<Shared<S>>,
     records: bool,
@@ -104,7 +109,7 @@ pub struct Swapping<S> {
 struct Shared<S> {
     swap: S,
     clock: Clock,
-    spaces: NamespaceRegistry,
+    registry: NamespaceRegistry,
 }
 
 impl<S: Swap> Swapping<S> {
@@ -115,18 +120,18 @@ impl<S: Swap> Swapping<S> {
 
     /// A cache tier over `swap` on this clock.
     pub fn with_clock(swap: S, clock: Clock) -> Self {
-        let shared = Shared { swap, clock, spaces: NamespaceRegistry::default() };
+        let shared = Shared { swap, clock, registry: NamespaceRegistry::default() };
         Self { shared: Arc::new(shared), records: false }
     }
 
-    /// Permits the role of a store. The `Swap` must then keep what it took: no eviction, no loss in
-    /// a restart.
+    /// Permits the role of a store. The `Swap` must then keep what it took, without eviction and without
+    /// loss in a restart.
     #[must_use]
     pub fn for_records(self) -> Self {
         Self { records: true, ..self }
     }
 
-    /// What it was made over.
+    /// The [`Swap`] that the backend was made over.
     pub fn get_ref(&self) -> &S {
         &self.shared.swap
     }
@@ -149,44 +154,44 @@ impl<S: Swap> Backend for Swapping<S> {
         self.shared.swap.name()
     }
 
-    fn open(&self, space: &Namespace) -> Result<Arc<dyn Tier>> {
-        if space.role == Role::Store && !self.records {
+    fn open(&self, namespace: &Namespace) -> Result<Arc<dyn Tier>> {
+        if namespace.role == Role::Store && !self.records {
             let message = "this tier may forget, so it cannot be a store (see `Swapping::for_records`)";
             return Err(Error::config(message).at_tier(self.name()));
         }
-        let claim = self.shared.spaces.claim(space)?;
+        let guard = self.shared.registry.claim(namespace)?;
         let shared = Arc::clone(&self.shared);
-        let prefix = prefix(space);
-        let cleared = match space.tenant {
+        let prefix = prefix(namespace);
+        let cleared_prefix = match namespace.tenant {
             Some(_) => prefix.clone(),
             None => prefix[..prefix.len() - 1].to_owned(),
         };
-        Ok(Arc::new(SwapTier { shared, prefix, cleared, role: space.role, claim }))
+        Ok(Arc::new(SwapTier { shared, prefix, cleared_prefix, role: namespace.role, guard }))
     }
 }
 
-/// `clear` deletes, and absence rejects a fill: one epoch is enough.
+/// One epoch is enough: `clear` deletes the cells, and a fill is refused where there is no cell.
 const EPOCH: Epoch = Epoch::from_u64(1);
 
-/// Swaps lost to other writers of the key before an operation gives up, and how many of them
-/// follow each other at once.
+/// How many swaps an operation may lose to other writers of the key before it gives up.
 const ATTEMPTS: u32 = 24;
+/// How many of them follow each other without a pause.
 const EAGER_ATTEMPTS: u32 = 4;
 
 /// The tier of one namespace.
 struct SwapTier<S> {
     shared: Arc<Shared<S>>,
     prefix: String,
-    /// What a clear reaches: that of all tenants, where it is no tenant's.
-    cleared: String,
+    /// The prefix of what a clear deletes: all tenants, where the tier was opened without one.
+    cleared_prefix: String,
     role: Role,
-    claim: NamespaceGuard,
+    guard: NamespaceGuard,
 }
 
 impl<S: Swap> fmt::Debug for SwapTier<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("SwapTier");
-        out.field("over", &self.shared.swap.name()).field("prefix", &self.prefix).field("claim", &self.claim);
+        out.field("over", &self.shared.swap.name()).field("prefix", &self.prefix).field("guard", &self.guard);
         out.finish()
     }
 }
@@ -208,7 +213,7 @@ impl<S: Swap> Tier for SwapTier<S> {
 
     async fn clear(&self) -> Result<()> {
         match self.role {
-            Role::Cache => self.shared.swap.clear(&self.cleared).await,
+            Role::Cache => self.shared.swap.clear(&self.cleared_prefix).await,
             Role::Store => Ok(()),
         }
     }
@@ -219,7 +224,7 @@ impl<S: Swap> Tier for SwapTier<S> {
 }
 
 impl<S: Swap> SwapTier<S> {
-    /// One try; `None` if another writer was faster.
+    /// One attempt. `None` if another writer was faster.
     async fn attempt(&self, key: &str, op: &Op) -> Result<Option<Reply>> {
         let seen = self.shared.swap.get(key).await?;
         let cell = seen.clone().and_then(Cell::decode);
@@ -230,7 +235,7 @@ impl<S: Swap> SwapTier<S> {
         if cell.as_ref() == Some(&next) {
             return Ok(Some(reply));
         }
-        // The numbers of a dead record are what refuses a late fill: a store keeps them.
+        // A store keeps a dead record too, since its version refuses a late fill.
         let expires = match self.role {
             Role::Cache => next.deadlines.expires_at,
             Role::Store => Timestamp::NEVER,
@@ -252,7 +257,8 @@ impl<S: Swap> SwapTier<S> {
     }
 }
 
-/// Contention is short: a few tries at once, then a random wait of up to 4 ms before each.
+/// Contention is short: the first attempts follow at once, and a random wait of up to 4 ms precedes each
+/// of the others.
 async fn pause_before(attempt: u32) {
     if attempt > EAGER_ATTEMPTS {
         tokio::time::sleep(Duration::from_micros(fastrand::u64(0..4000))).await;
@@ -261,13 +267,13 @@ async fn pause_before(attempt: u32) {
     }
 }
 
-/// `namespace//` without a tenant, `namespace/@tenant/` with one: no prefix of one is a prefix of
-/// another, since a slash within a name is escaped; `namespace/` is one of them all.
-fn prefix(space: &Namespace) -> String {
+/// `namespace//` without a tenant, `namespace/@tenant/` with one. No such prefix begins with another one,
+/// since a slash within a name is escaped. All prefixes of a namespace begin with `namespace/`.
+fn prefix(namespace: &Namespace) -> String {
     let mut out = String::new();
-    push_escaped(&mut out, &space.name);
+    push_escaped(&mut out, &namespace.name);
     out.push('/');
-    if let Some(tenant) = &space.tenant {
+    if let Some(tenant) = &namespace.tenant {
         out.push('@');
         push_escaped(&mut out, tenant);
     }

@@ -11,29 +11,31 @@ use crate::{Error, ErrorKind, InvalidationLog, LeaseWaiter, Namespace, Op, Publi
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Level {
-    /// A value may be as old as its time to live: no fences across processes, and in Redis one trip
-    /// less on a miss. For immutable data (embeddings, content hashes, recorded answers).
+    /// A value may be as old as its time to live. Processes do not fence each other's fills, and a miss
+    /// in Redis takes one round trip less. For immutable data (embeddings, content hashes, recorded
+    /// answers).
     Ttl,
-    /// A fill never overwrites or resurrects anything newer, in any shared tier, whichever process
-    /// wrote it. Near copies of other processes go as soon as the invalidation log tells of it, and
-    /// are not believed for more than a second where it is not heard.
+    /// A fill never overwrites or brings back anything newer, in any shared tier, whichever process
+    /// wrote it. Near copies in other processes are dropped as soon as the invalidation log reports the
+    /// change. While the log is silent, a near copy is trusted for at most a second.
     #[default]
     Fenced,
-    /// No value that was superseded more than this long before the call, whatever crashes, pauses,
-    /// parts or goes back in time: what cannot be proven is read from further down.
+    /// No call returns a value that was superseded more than this long before the call, whatever
+    /// crashes, pauses, loses its connection or is restored from a backup. A copy that is not proven to
+    /// be so recent is skipped, and the next farther tier is read.
     Bounded(Duration),
-    /// Linearizable for each key: every read asks the store, in a request sent after the call.
+    /// Linearizable for each key: every read asks the store, in a request sent after the call began.
     Strong,
 }
 
 impl Level {
-    /// Whether fills and writes are fenced across processes, and told in the log: at all levels but
-    /// [`Ttl`](Self::Ttl).
+    /// Whether fills and writes are fenced across processes and reported in the log. True at every level
+    /// except [`Ttl`](Self::Ttl).
     pub const fn is_fenced(self) -> bool {
         !matches!(self, Self::Ttl)
     }
 
-    /// Its name, as tiers keep it: `ttl`, `fenced`, `bounded` (whatever the bound), `strong`.
+    /// The level's name, as tiers keep it: `ttl`, `fenced`, `bounded` (for every bound) or `strong`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Ttl => "ttl",
@@ -44,20 +46,25 @@ impl Level {
     }
 }
 
-/// A server or file that caches share: made once, connected lazily.
+/// A handle to a server or file that caches share. It is made once, and connects when it is first used.
 pub trait Backend: Send + Sync + 'static {
-    /// The short name of its tiers in stats, logs and errors: `redis`, `postgres`.
+    /// The short name of the backend's tiers in stats, logs and errors, such as `redis` or `postgres`.
     fn name(&self) -> &str;
 
-    /// The tier that serves `namespace`. No trip: a server that is away is a lost tier, not an error.
+    /// The tier that serves `namespace`.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] where the backend cannot take the role, [`ErrorKind::NamespaceInUse`]
-    /// where another cache of this handle uses the namespace on other terms.
+    /// where another cache of this handle uses the namespace with other settings (see
+    /// [`NamespaceRegistry`](crate::NamespaceRegistry)). A server that cannot be reached is no error
+    /// here: the calls of the tier fail then.
+    ///
+    /// # Cost
+    /// No round trip.
     fn open(&self, namespace: &Namespace) -> Result<Arc<dyn Tier>>;
 
-    /// Its invalidation log, for caches that have no tier in it: see
-    /// [`changes`](crate::Builder::watch_origin). By default it has none.
+    /// The backend's invalidation log, for caches that have no tier in this backend but follow its
+    /// changes (`Builder::watch_origin`). By default there is none.
     fn log(&self) -> Option<Arc<dyn InvalidationLog>> {
         None
     }
@@ -77,86 +84,95 @@ impl<B: Backend + ?Sized> Backend for Arc<B> {
     }
 }
 
-/// A shared tier of one namespace: bytes in, bytes out, one call for each network trip.
+/// A shared tier of one namespace. It takes and returns bytes, and makes one round trip for each call.
 ///
-/// Every operation does to its key what [`transition`](crate::transition) says, atomically; that
-/// is the whole contract, and `terrace-conformance` checks it. A tier may forget any cell at any
-/// time in the role of a cache. It never retries: that is the caller's decision.
+/// Every operation changes the cell of its key as [`transition`](crate::transition) says, atomically.
+/// That is the whole contract, and `terrace-conformance` checks it. In the role of a cache, a tier may
+/// forget any cell at any time. A tier never retries a call: the caller decides that.
 ///
-/// [`Swapping`](crate::Swapping) makes one of get and compare-and-swap: the way to begin.
+/// [`Swapping`](crate::Swapping) makes a tier out of get and compare-and-swap, which is the way to begin.
 #[async_trait]
 pub trait Tier: fmt::Debug + Send + Sync + 'static {
     /// Applies one operation to one key.
     ///
     /// # Errors
-    /// Typed by [`ErrorKind`]; a write whose outcome is not known is [`ErrorKind::Unknown`].
-    async fn apply(&self, key: &TierKey, op: Op) -> Result<Reply>;
-
-    /// Applies one operation to each of many keys, one answer a key, in order. Keys are distinct,
-    /// and all operations of a batch are of one kind.
+    /// Each error has its [`ErrorKind`]. A write that may or may not have happened is
+    /// [`ErrorKind::Unknown`]. An operation that the tier does not know is [`ErrorKind::Unsupported`].
     ///
     /// # Cost
-    /// One trip for each batch in Redis and Postgres; the default does 32 single calls at a time.
+    /// One round trip.
+    async fn apply(&self, key: &TierKey, op: Op) -> Result<Reply>;
+
+    /// Applies one operation to each of many keys and returns one answer for each key, in the same
+    /// order. The keys are distinct, and all operations of a batch are of one kind.
+    ///
+    /// # Errors
+    /// As [`apply`](Tier::apply), for each key on its own.
+    ///
+    /// # Cost
+    /// One round trip for each batch in Redis and Postgres. The default makes the single calls, 32 of
+    /// them at a time.
     async fn apply_many(&self, batch: Vec<(TierKey, Op)>) -> Vec<Result<Reply>> {
         let calls = batch.into_iter().map(|(key, op)| async move { self.apply(&key, op).await });
         stream::iter(calls.collect::<Vec<_>>()).buffered(32).collect().await
     }
 
-    /// Makes every copy of the tenant dead, by a new epoch; where the tier was opened without a tenant,
-    /// every copy of the namespace, of all tenants. Records of a store stay.
+    /// Makes every copy of the tenant dead by giving it a new epoch. A tier that was opened without a
+    /// tenant clears the copies of all tenants of the namespace. The records of a store stay.
     ///
-    /// Reads through this handle see it at once, those through others within 100 ms; fills and
-    /// writes are checked against it by the server.
+    /// Reads through this handle see the change at once, and reads through other handles within 100 ms.
+    /// The server itself checks fills and writes against the new epoch.
     ///
     /// # Errors
     /// As [`apply`](Tier::apply).
     ///
     /// # Cost
-    /// One trip; the memory of the dead copies is reclaimed in the background.
+    /// One round trip. The memory of the dead copies is reclaimed in the background.
     async fn clear(&self) -> Result<()>;
 
-    /// One trip to the server and back.
+    /// Makes one round trip to the server, to see that it answers.
     ///
     /// # Errors
     /// [`ErrorKind::Unavailable`], [`ErrorKind::Timeout`], [`ErrorKind::Denied`].
     async fn ping(&self) -> Result<()>;
 
-    /// Prepares for use and checks across processes that the namespace has one schema, shape, role
-    /// and level. A higher schema number is a declared change of the type: it takes over, and the
-    /// program with the lower one is refused from then on. By default a [`ping`](Tier::ping).
+    /// Prepares the tier for use, and checks that all processes use the namespace with the same schema,
+    /// shape, role and level. A higher schema number declares that the type has changed: the namespace
+    /// takes that number, and a program with a lower one is refused from then on. The default is a
+    /// [`ping`](Tier::ping).
     ///
     /// # Errors
-    /// [`ErrorKind::NamespaceInUse`] where another process uses the namespace on other terms.
+    /// [`ErrorKind::NamespaceInUse`] where another process uses the namespace with other settings.
     async fn ready(&self) -> Result<()> {
         self.ping().await
     }
 
-    /// Whether `apply` and `apply_many` keep the budget of their [`Namespace`] themselves; else the
-    /// chain puts a timer around each call.
+    /// Whether `apply` and `apply_many` themselves end within the budget of their [`Namespace`]. If not,
+    /// the cache puts a timer around each call.
     fn keeps_budget(&self) -> bool {
         false
     }
 
-    /// The backend's invalidation log, where it has one. By default it has none: near tiers then
-    /// hear of other processes' changes when their copies end.
+    /// The backend's invalidation log. By default there is none: a near tier then keeps a copy that
+    /// another process has changed until that copy expires.
     fn log(&self) -> Option<&dyn InvalidationLog> {
         None
     }
 
-    /// Waiting for the leases that other processes hold here, where the tier can. By default it
-    /// cannot: every process then loads for itself.
+    /// What lets this process wait for a lease that another process holds. By default there is nothing
+    /// of the kind: every process then loads for itself.
     fn lease_waiter(&self) -> Option<&dyn LeaseWaiter> {
         None
     }
 
-    /// The steps of a relay, where the tier can make them atomic. By default it cannot: no copy in it
-    /// is then proven by a relay's mark.
+    /// The steps of a relay, where the tier can make each of them atomic. By default it cannot: a relay's
+    /// watermark then proves no copy in this tier.
     fn publish(&self) -> Option<&dyn Publish> {
         None
     }
 }
 
-/// The typed error for a reply that does not fit its operation: a fault of the tier.
+/// The error for a reply that does not fit its operation, which is a fault of the tier.
 pub fn unexpected(reply: &Reply) -> Error {
     let name = match reply {
         Reply::Hit(_) => "a hit",

@@ -42,7 +42,8 @@ impl Server {
     }
 
     fn publish(&self, data: &mut Data, space: &Namespace, publication: Publication) -> Reply {
-        let Publication { mark, expected, body, drops, clears, tombstone_ttl } = publication;
+        let Publication { watermark_key: mark, expected, body, drops, clears, tombstone_ttl, .. } =
+            publication;
         let found = self.mark(data, space).map(|(version, _)| version);
         let as_expected = match expected {
             Condition::Always => true,
@@ -94,14 +95,13 @@ pub(crate) fn move_mark(server: &Server, namespace: &str) -> Version {
     let mut data = server.data.lock();
     let before = server.mark(&mut data, &space).map(|(version, _)| version);
     let watermark = before.unwrap_or(Version::NONE);
-    let publication = Publication {
-        mark: Watermark::key(namespace),
-        expected: before.map_or(Condition::Absent, Condition::Version),
-        body: Watermark { holder: 1, version: watermark, place: Bytes::new() }.encode(),
-        drops: Vec::new(),
-        clears: if before.is_none() { vec![None] } else { Vec::new() },
-        tombstone_ttl: std::time::Duration::from_secs(60),
-    };
+    let publication = Publication::new(
+        Watermark::key(namespace),
+        before.map_or(Condition::Absent, Condition::Version),
+        Watermark { relay: 1, version: watermark, position: Bytes::new() }.encode(),
+        std::time::Duration::from_secs(60),
+    )
+    .with_clears(if before.is_none() { vec![None] } else { Vec::new() });
     let reply = server.publish(&mut data, &space, publication);
     drop(data);
     server.log.deliver();

@@ -9,7 +9,7 @@ use std::{
 
 use terrace_tier::{
     Error, ErrorKind, Result, Token,
-    lease::{LeaseRef, LeaseStatus, LeaseTracker, Leases, PollInterval},
+    lease::{LeaseBackend, LeaseRef, LeaseStatus, LeaseTracker, PollInterval},
 };
 use tokio::{sync::watch, time::Instant};
 
@@ -37,8 +37,7 @@ pub(crate) struct FakeLeases {
     stopped: Arc<watch::Sender<bool>>,
 }
 
-const PACE: PollInterval =
-    PollInterval { shortest: Duration::from_millis(10), longest: Duration::from_millis(100) };
+const PACE: PollInterval = PollInterval::new(Duration::from_millis(10), Duration::from_millis(100));
 
 impl Process {
     pub(crate) fn new(server: &Arc<Server>) -> Self {
@@ -71,14 +70,14 @@ impl FakeLeases {
     }
 }
 
-impl Leases for FakeLeases {
-    type Place = Address;
+impl LeaseBackend for FakeLeases {
+    type Address = Address;
 
-    async fn look(&self, leases: &[LeaseRef<Address>]) -> Result<Vec<LeaseStatus>> {
+    async fn poll(&self, leases: &[LeaseRef<Address>]) -> Result<Vec<LeaseStatus>> {
         let server = self.reached().await?;
         let (data, signs) = (server.data.lock(), server.signs.lock());
         let sight = |lease: &LeaseRef<Address>| match signs.0.get(&lease.token) {
-            _ if !server.is_leased(&data, &lease.place, lease.token) => LeaseStatus::Changed,
+            _ if !server.is_leased(&data, &lease.address, lease.token) => LeaseStatus::Changed,
             Some(Sign::GivenBack) => LeaseStatus::Free,
             Some(Sign::AliveUntil(end)) if Instant::now() < *end => LeaseStatus::Alive,
             _ => LeaseStatus::Silent,
@@ -86,14 +85,14 @@ impl Leases for FakeLeases {
         Ok(leases.iter().map(sight).collect())
     }
 
-    async fn sign(&self, leases: &[LeaseRef<Address>], life: Duration) -> Result<()> {
+    async fn keep_alive(&self, leases: &[LeaseRef<Address>], life: Duration) -> Result<()> {
         let server = self.reached().await?;
         let alive = |lease: &LeaseRef<Address>| (lease.token, Sign::AliveUntil(Instant::now() + life));
         server.signs.lock().0.extend(leases.iter().map(alive));
         Ok(())
     }
 
-    async fn give_back(&self, lease: &LeaseRef<Address>) -> Result<()> {
+    async fn release(&self, lease: &LeaseRef<Address>) -> Result<()> {
         let server = self.reached().await?;
         server.signs.lock().0.insert(lease.token, Sign::GivenBack);
         Ok(())

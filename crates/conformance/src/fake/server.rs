@@ -106,7 +106,7 @@ impl Server {
             Role::Store => Epoch::default(),
         };
         let clock = &self.clock;
-        let moment = Moment { role: space.role, now: clock.now(), micros: clock.micros(), epoch };
+        let moment = Moment::new(space.role, clock.now(), clock.micros(), epoch);
         let (change, reply) = (self.hooks.transition)(data.cells.get(&address), op, &moment);
         if let Change::Write(cell) = change {
             data.cells.insert(address, cell);

@@ -111,11 +111,11 @@ impl Tier for FakeTier {
 
 impl LeaseWaiter for FakeTier {
     fn hold(&self, key: &TierKey, token: Token) -> LeaseGuard {
-        self.process.inbox.hold(LeaseRef { place: self.place(key), token })
+        self.process.inbox.hold(LeaseRef { address: self.place(key), token })
     }
 
     fn wait(&self, key: &TierKey, token: Token) -> BoxFuture<'static, Result<LeaseEnd>> {
-        self.process.inbox.wait(LeaseRef { place: self.place(key), token })
+        self.process.inbox.wait(LeaseRef { address: self.place(key), token })
     }
 }
 

@@ -47,7 +47,8 @@ async fn does_not_extend_a_lease() {
 
 #[tokio::test]
 async fn issues_versions_by_another_clock() {
-    let broken: Rule = |cell, op, moment| transition(cell, op, &Moment { micros: 0, ..*moment });
+    let broken: Rule =
+        |cell, op, moment| transition(cell, op, &Moment::new(moment.role, moment.now, 0, moment.epoch));
     caught(STORE, "an_issued_version_is_the_clock_in_microseconds", subject(rule(broken))).await;
 }
 

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use parking_lot::Mutex;
 use terrace_tier::{
     Error, ErrorKind, Namespace, Result, TierKey, Timestamp, Token,
-    lease::{LeaseEnd, LeaseNotifier, LeaseRef, LeaseStatus, LeaseTracker, Leases, PollInterval},
+    lease::{LeaseBackend, LeaseEnd, LeaseNotifier, LeaseRef, LeaseStatus, LeaseTracker, PollInterval},
 };
 
 use super::{
@@ -16,8 +16,7 @@ use super::{
 use crate::{Fake, fake::Address};
 
 /// As that of Redis: it announces.
-const PACE: PollInterval =
-    PollInterval { shortest: Duration::from_millis(100), longest: Duration::from_millis(150) };
+const PACE: PollInterval = PollInterval::new(Duration::from_millis(100), Duration::from_millis(150));
 
 /// The part of a server at which processes wait.
 pub(super) struct Desk {
@@ -65,7 +64,7 @@ impl Desk {
     pub(super) fn look(&self, leases: &[Lease], listener: &Listener) -> Vec<LeaseStatus> {
         let now = self.fake.now();
         let mut book = self.book.lock();
-        let sight = |Lease { place, token }: &Lease| {
+        let sight = |Lease { address: place, token }: &Lease| {
             if !self.fake.is_leased(place, *token) {
                 return LeaseStatus::Changed;
             }
@@ -128,7 +127,10 @@ impl WiredLeases {
     /// The inbox of a process at a server.
     pub(super) fn inbox(network: &Arc<Network>, link: Link, desk: &Arc<Desk>) -> LeaseTracker<Self> {
         let (network, desk) = (Arc::clone(network), Arc::clone(desk));
-        LeaseTracker::hearing(|herald| Self { network, desk, listener: Listener { link, herald } }, PACE)
+        LeaseTracker::with_notifier(
+            |herald| Self { network, desk, listener: Listener { link, herald } },
+            PACE,
+        )
     }
 
     async fn ask(&self, ask: Ask) -> Answer {
@@ -137,10 +139,10 @@ impl WiredLeases {
     }
 }
 
-impl Leases for WiredLeases {
-    type Place = Address;
+impl LeaseBackend for WiredLeases {
+    type Address = Address;
 
-    async fn look(&self, leases: &[Lease]) -> Result<Vec<LeaseStatus>> {
+    async fn poll(&self, leases: &[Lease]) -> Result<Vec<LeaseStatus>> {
         self.network.recorder.count(|counts| counts.looks += 1);
         let ask = Ask::Look(Arc::clone(&self.desk), leases.to_vec(), self.listener.clone());
         match self.ask(ask).await {
@@ -149,11 +151,11 @@ impl Leases for WiredLeases {
         }
     }
 
-    async fn sign(&self, leases: &[Lease], life: Duration) -> Result<()> {
+    async fn keep_alive(&self, leases: &[Lease], life: Duration) -> Result<()> {
         self.ask(Ask::Sign(Arc::clone(&self.desk), leases.to_vec(), life)).await.done()
     }
 
-    async fn give_back(&self, lease: &Lease) -> Result<()> {
+    async fn release(&self, lease: &Lease) -> Result<()> {
         self.ask(Ask::GiveBack(Arc::clone(&self.desk), lease.clone())).await.done()
     }
 }

@@ -158,7 +158,7 @@ impl Logbook {
             self.push(target, notice, covers);
         }
         let marks = Target { space: Arc::new(Watermark::namespace(&target.space)), ..target.clone() };
-        let (tenant, key, version) = (None, publication.mark.bytes.clone(), Some(version));
+        let (tenant, key, version) = (None, publication.watermark_key.bytes.clone(), Some(version));
         self.push(&marks, Notice::Key { tenant, key, version }, None);
         recorder.count(|counts| counts.steps += 1);
     }

@@ -161,7 +161,7 @@ impl Network {
             match message {
                 Message::Asked(call) => self.arrive(call),
                 Message::Answered(call, answer) => call.settle(answer),
-                Message::Pushed(Push { listener, token, ended }) => listener.herald.tell(token, ended),
+                Message::Pushed(Push { listener, token, ended }) => listener.herald.notify(token, ended),
             }
         }
         self.answer_parked(tick);

@@ -148,11 +148,11 @@ impl Tier for WiredTier {
 
 impl LeaseWaiter for WiredTier {
     fn hold(&self, key: &TierKey, token: Token) -> LeaseGuard {
-        self.inbox.hold(LeaseRef { place: self.place(key), token })
+        self.inbox.hold(LeaseRef { address: self.place(key), token })
     }
 
     fn wait(&self, key: &TierKey, token: Token) -> BoxFuture<'static, Result<LeaseEnd>> {
-        self.inbox.wait(LeaseRef { place: self.place(key), token })
+        self.inbox.wait(LeaseRef { address: self.place(key), token })
     }
 }
 
@@ -165,18 +165,17 @@ impl InvalidationLog for WiredTier {
 
 #[async_trait]
 impl Publish for WiredTier {
-    async fn publish(&self, publication: Publication) -> Result<Reply> {
+    async fn publish(&self, mut publication: Publication) -> Result<Reply> {
         if self.links != Links::Torn {
             return one(self.ask(|target| Ask::Publish(target, publication)).await);
         }
         let tombstone_ttl = publication.tombstone_ttl;
         let drop = |Invalidation { key, version, .. }| (key, Op::Invalidate { version, tombstone_ttl });
-        let drops = publication.drops.into_iter().map(drop).collect::<Vec<_>>();
+        let drops = std::mem::take(&mut publication.drops).into_iter().map(drop).collect::<Vec<_>>();
         if !drops.is_empty() {
             self.apply_many(drops).await.into_iter().collect::<Result<Vec<_>>>()?;
         }
-        let mark = Publication { drops: Vec::new(), ..publication };
-        one(self.ask(|target| Ask::Publish(target, mark)).await)
+        one(self.ask(|target| Ask::Publish(target, publication)).await)
     }
 }
 

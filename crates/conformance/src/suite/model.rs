@@ -86,7 +86,7 @@ impl Model {
     }
 
     fn step(&self, state: Option<&Cell>, op: &Op, now: Timestamp, micros: u64) -> (Option<Cell>, Reply) {
-        let moment = Moment { role: self.role, now, micros, epoch: ALIVE };
+        let moment = Moment::new(self.role, now, micros, ALIVE);
         let (change, reply) = transition(state, op, &moment);
         let after = match change {
             Change::Keep => state.cloned(),

@@ -38,14 +38,14 @@ impl Bench {
             version: *version,
         });
         let watermark = expected.unwrap_or(Version::NONE);
-        let publication = Publication {
-            mark: Watermark::key(&self.space.name),
-            expected: expected.map_or(Condition::Absent, Condition::Version),
-            body: Watermark { holder: 7, version: watermark, place: Bytes::from_static(b"place") }.encode(),
-            drops: drops.collect(),
-            clears: step.clears.iter().map(|tenant| tenant.map(str::to_owned)).collect(),
-            tombstone_ttl: LONG,
-        };
+        let publication = Publication::new(
+            Watermark::key(&self.space.name),
+            expected.map_or(Condition::Absent, Condition::Version),
+            Watermark { relay: 7, version: watermark, position: Bytes::from_static(b"place") }.encode(),
+            LONG,
+        )
+        .with_drops(drops.collect())
+        .with_clears(step.clears.iter().map(|tenant| tenant.map(str::to_owned)).collect());
         match self.tier.publish() {
             Some(tier) => Ok(tier.publish(publication).await?),
             None => {
@@ -87,7 +87,7 @@ pub(crate) async fn a_step_drops_what_it_names_and_moves_the_mark(bench: &Bench)
     let mark = bench.mark().await?;
     ensure_eq!(mark.as_ref().map(|mark| mark.version), Some(second), "the mark has the new version");
     let body = mark.and_then(|mark| mark.body).and_then(|body| Watermark::decode(&body));
-    let expected = Watermark { holder: 7, version: first, place: Bytes::from_static(b"place") };
+    let expected = Watermark { relay: 7, version: first, position: Bytes::from_static(b"place") };
     ensure_eq!(body, Some(expected), "and the new value");
     Ok(())
 }

@@ -1,11 +1,11 @@
-//! LZ4 within a frame.
+//! LZ4 compression of the payload in a frame.
 
 use super::{DecodeError, envelope};
 
-/// No LZ4 block is larger than this many times its bytes.
+/// The most bytes that one byte of an LZ4 block can stand for.
 const MAX_RATIO: usize = 255;
 
-/// The frame with its payload compressed, if that is smaller.
+/// The frame with its payload compressed, or `None` if that is not smaller.
 pub(super) fn shrink(frame: &[u8]) -> Option<Vec<u8>> {
     let raw = &frame[envelope::LEN..];
     let mut out = vec![0; envelope::LEN + lz4_flex::block::get_maximum_output_size(raw.len())];
@@ -17,9 +17,9 @@ pub(super) fn shrink(frame: &[u8]) -> Option<Vec<u8>> {
     Some(out)
 }
 
-/// The `raw_len` bytes that `payload` stands for; the caller has checked them against its limit.
+/// The `raw_len` bytes that `payload` stands for. The caller has checked `raw_len` against its limit.
 pub(super) fn grow(payload: &[u8], raw_len: usize) -> Result<Vec<u8>, DecodeError> {
-    // Before anything is allocated: a few bytes cannot claim much.
+    // Checked before the allocation, so that a few bytes cannot claim much memory.
     if raw_len > payload.len().saturating_mul(MAX_RATIO) {
         return Err(DecodeError::TooLarge);
     }

@@ -1,20 +1,20 @@
-//! The frame around a value's bytes. Its table is in the docs of [`codec`](super).
+//! The envelope around the bytes of a value. The docs of [`codec`](super) have its table.
 
 use super::DecodeError;
 use crate::key::KeyDigest;
 
-/// The first bytes of everything that is written here.
+/// The first bytes of every envelope.
 const MAGIC: [u8; 4] = *b"\xd9TRC";
-/// The version of the frame.
+/// The version of the envelope's format.
 const FORMAT: u8 = 1;
-/// The bytes of the frame before the payload, as this version writes it.
+/// The length of the header that this version writes.
 pub(super) const LEN: usize = 50;
-/// Where the checksum stands; everything but itself is under it.
+/// The offset of the checksum, which covers everything but itself.
 const CHECKSUM_AT: usize = 46;
-/// Flags that a reader must know; the other half it may ignore. None is defined yet.
+/// The flags that a reader must know. It may ignore the others. No flag is defined yet.
 const REQUIRED_FLAGS: u8 = 0x0f;
 
-/// What stands before the payload.
+/// The fields that precede the payload.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Header {
     pub(super) codec: u8,
@@ -22,12 +22,12 @@ pub(super) struct Header {
     pub(super) schema: u32,
     pub(super) shape: u64,
     pub(super) key: KeyDigest,
-    /// The payload's length once decompressed.
+    /// The length of the decompressed payload.
     pub(super) raw_len: u32,
 }
 
 impl Header {
-    /// Fills the first [`LEN`] bytes of `frame`, whose rest is the payload of `payload_len` bytes.
+    /// Fills the first [`LEN`] bytes of `frame`. The rest of it is the payload, of `payload_len` bytes.
     pub(super) fn write(&self, frame: &mut [u8], payload_len: u32) {
         let fields: [&[u8]; 8] = [
             &MAGIC,
@@ -48,7 +48,7 @@ impl Header {
         frame[CHECKSUM_AT..LEN].copy_from_slice(&checksum.to_be_bytes());
     }
 
-    /// The header and the payload of sound bytes: magic, version, lengths and checksum hold.
+    /// The header and the payload, if the magic number, format, lengths and checksum are right.
     pub(super) fn read(frame: &[u8]) -> Result<(Self, &[u8]), DecodeError> {
         if !frame.starts_with(&MAGIC) {
             return Err(DecodeError::Foreign);
@@ -80,14 +80,14 @@ impl Header {
     }
 }
 
-/// A field of `N` bytes; the header is longer than every place that is asked for.
+/// The field of `N` bytes at offset `at`. All fields are within the header.
 fn field<const N: usize>(head: &[u8; LEN], at: usize) -> [u8; N] {
     let mut bytes = [0; N];
     bytes.copy_from_slice(&head[at..at + N]);
     bytes
 }
 
-/// CRC32C over all but the checksum itself.
+/// CRC32C over all bytes but the checksum itself.
 fn checksum(frame: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(&frame[..CHECKSUM_AT]), &frame[LEN..])
 }

@@ -1,4 +1,4 @@
-//! Values to bytes and back, by the codecs that serde has.
+//! Values to bytes and back, by each of the codecs.
 
 use std::io;
 
@@ -8,7 +8,7 @@ use super::limited::{Guard, Guarded, Limited, max_elements};
 use super::{Codec, DecodeError};
 use crate::{Error, ErrorKind, Result};
 
-/// Appends `value` to `out`, at most `max_bytes` of it.
+/// Appends `value` to `out`, as at most `max_bytes` bytes.
 pub(super) fn encode<V: Serialize + ?Sized>(
     codec: Codec,
     value: &V,
@@ -66,7 +66,7 @@ fn read<V: DeserializeOwned>(codec: Codec, bytes: &[u8], guard: &Guard) -> Optio
             let value = V::deserialize(Limited::new(&mut decoder, guard)).ok()?;
             decoder.finalize().is_ok_and(<[u8]>::is_empty).then_some(value)
         }
-        // It has the same limit on depth itself, and every element has its byte.
+        // serde_json has the same limit on depth, and each element has at least one byte of JSON.
         Codec::Json => serde_json::from_slice(bytes).ok(),
         #[cfg(feature = "bincode")]
         Codec::Bincode => {
@@ -78,7 +78,7 @@ fn read<V: DeserializeOwned>(codec: Codec, bytes: &[u8], guard: &Guard) -> Optio
     }
 }
 
-/// A buffer that stops at a limit, as every codec's writer.
+/// A buffer with a limit, to which every codec can write.
 struct Sink<'a> {
     out: &'a mut Vec<u8>,
     limit: usize,
@@ -102,7 +102,7 @@ impl postcard::ser_flavors::Flavor for &mut Sink<'_> {
 
     #[inline]
     fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
-        // Much of postcard comes byte by byte, and a push is a third of an extend.
+        // Much of postcard comes byte by byte, and a push takes a third of the time of an extend.
         if self.out.len() >= self.limit {
             self.full = true;
             return Err(postcard::Error::SerializeBufferFull);

@@ -1,7 +1,8 @@
-//! Values as bytes: a codec, a compression, and an envelope that says what they are and whose.
+//! Values as bytes: a codec, a compression, and an envelope that says what the bytes are and to which key
+//! they belong.
 //!
-//! [`seal`] makes an envelope and [`open()`] takes it apart. Bytes that are not a value of this key
-//! and this type give an [`DecodeError`] reason: never a panic, never another value.
+//! [`seal`] makes an envelope, and [`open()`] takes it apart. Bytes that are not a value of this key and
+//! this type give a [`DecodeError`]: never a panic, and never another value.
 //!
 //! # The envelope
 //!
@@ -13,46 +14,50 @@
 //! | 4 | 1 | format of the envelope: 1 |
 //! | 5 | 1 | codec: 1 postcard, 2 JSON, 3 bincode |
 //! | 6 | 1 | compression: 0 none, 1 LZ4 (block) |
-//! | 7 | 1 | flags, none defined: a reader refuses unknown ones in the low half, ignores the high half |
-//! | 8 | 2 | header length, at which the payload begins: 50; a reader skips what a longer header adds |
-//! | 10 | 4 | schema number of the user |
+//! | 7 | 1 | flags, of which none is defined: a reader refuses unknown flags in the low half, and ignores the high half |
+//! | 8 | 2 | header length: 50. The payload begins there, and a reader skips what a longer header adds |
+//! | 10 | 4 | the user's schema number |
 //! | 14 | 8 | fingerprint of the type's [`Shape`] |
 //! | 22 | 16 | digest of namespace, tenant and key ([`key_digest`](crate::key::key_digest)) |
-//! | 38 | 4 | payload length; header and payload are all there is |
-//! | 42 | 4 | length of the payload once decompressed |
-//! | 46 | 4 | CRC32C over all bytes but these four |
+//! | 38 | 4 | payload length. Nothing follows the payload |
+//! | 42 | 4 | length of the decompressed payload |
+//! | 46 | 4 | CRC32C over all other bytes |
 //! | 50 | | payload |
 //!
 //! # Codecs
 //!
-//! Each envelope names its codec and compression and is read by those names, so that writers may
-//! be mixed and changed while a cache runs.
+//! Each envelope names its codec and compression, and is read by those names. Writers with different
+//! settings may therefore share a cache, and the settings may change while it runs.
 //!
-//! - [`Codec::Postcard`], the default: small and fast. Not for types that serde must see to know
-//!   (`flatten`, `untagged`, internally tagged enums, `serde_json::Value`) or that leave fields out
-//!   (`skip_serializing_if`): [`seal`] refuses them.
-//! - [`Codec::Json`]: larger, readable, takes all of those. It refuses what would read as something
-//!   else: a float that is not finite, `Some(None)`, `Some(())`.
-//! - `Codec::Bincode`, behind the feature `bincode`: bincode 2, for those who ask for it. It is no
-//!   longer maintained (RUSTSEC-2025-0141). Same types as postcard.
+//! - [`Codec::Postcard`], the default, is small and fast. It cannot carry types whose serde form is known
+//!   only from a value (`flatten`, `untagged`, internally tagged enums, `serde_json::Value`), nor types
+//!   that leave fields out (`skip_serializing_if`): [`seal`] refuses them.
+//! - [`Codec::Json`] is larger and readable, and carries all of those types. It refuses what would read back
+//!   as another value: a float that is not finite, `Some(None)`, `Some(())`.
+//! - `Codec::Bincode`, behind the feature `bincode`, is bincode 2, which is no longer maintained
+//!   (RUSTSEC-2025-0141). It carries the same types as postcard.
 //!
-//! A type whose `Serialize` and `Deserialize` differ (`skip_serializing` alone, say) is for JSON.
+//! A type whose `Serialize` and `Deserialize` differ (with `skip_serializing` alone, for example) needs JSON.
 //!
 //! # Limits
 //!
-//! Held before anything is allocated, and held when encoding too, so that what was written can be
-//! read: [`Settings::max_bytes`] encoded bytes (64 MiB and a little), 127 levels of nesting (each
-//! struct, sequence, `Option`, newtype and variant is one), elements of sequences and maps as many
-//! as there are bytes and 65,536 more (for elements without bytes). A sequence is allocated up to
-//! 1 MiB ahead of the elements that have arrived, as serde does it. In memory a value may be larger
-//! than its bytes by what its type makes of one byte (an empty `Vec` is 24).
+//! The limits are checked before anything is allocated. They are checked when encoding too, so that
+//! everything that was written can be read:
+//!
+//! - encoded bytes: [`Settings::max_bytes`], by default 64 MiB and 64 KiB;
+//! - levels of nesting: 127, where each struct, sequence, `Option`, newtype and variant is a level;
+//! - elements of sequences and maps: one for each byte, and 65,536 more for elements without bytes.
+//!
+//! As serde does it, a sequence is allocated up to 1 MiB ahead of the elements that have arrived. In memory
+//! a value may be larger than its bytes, by the factor by which its type enlarges one byte (an empty `Vec`
+//! has 24 bytes).
 
 mod compress;
+mod decode_error;
 mod envelope;
 mod format;
 mod limited;
 mod shape;
-mod undecoded;
 
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
@@ -60,8 +65,8 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::{Error, ErrorKind, Result, key::KeyDigest};
 use envelope::Header;
 
+pub use decode_error::DecodeError;
 pub use shape::Shape;
-pub use undecoded::DecodeError;
 
 /// How a value becomes bytes.
 #[non_exhaustive]
@@ -79,7 +84,7 @@ pub enum Codec {
 }
 
 impl Codec {
-    /// Whether its bytes say what they are, so that any type of serde can be read from them.
+    /// Whether the bytes describe their own structure, so that any type of serde can be read from them.
     pub const fn is_self_describing(self) -> bool {
         matches!(self, Self::Json)
     }
@@ -104,15 +109,15 @@ impl Codec {
     }
 }
 
-/// Whether encoded bytes are made smaller.
+/// Whether encoded bytes are compressed.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Compression {
-    /// They stay as they are.
+    /// The bytes stay as they are.
     None,
-    /// LZ4, for values of at least so many encoded bytes, and kept only where it is smaller.
+    /// LZ4. The compressed bytes are kept only if they are fewer.
     Lz4 {
-        /// The fewest encoded bytes that are worth it.
+        /// The fewest encoded bytes that are compressed.
         from_bytes: usize,
     },
 }
@@ -127,28 +132,29 @@ impl Default for Compression {
 const NOT_COMPRESSED: u8 = 0;
 const LZ4: u8 = 1;
 
-/// How the values of one cache are sealed, and what is accepted when they are opened.
+/// How the values of one cache are sealed, and which values are accepted when they are opened.
 ///
-/// Made once for each cache: finding the shape of a type takes microseconds to milliseconds.
+/// It is made once for each cache: finding the shape of a type takes microseconds to milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// How new values are encoded; old ones are read by the codec that they name.
+    /// How new values are encoded. Old values are read by the codec that they name.
     pub codec: Codec,
-    /// How new values are compressed; old ones are read by what they name.
+    /// How new values are compressed. Old values are read by the compression that they name.
     pub compression: Compression,
-    /// The user's number of the value type; values of another are not read.
+    /// The user's schema number. Values with another number are not read.
     pub schema: u32,
-    /// The shape of the value type; values of another are not read.
+    /// The shape of the value type. Values with another shape are not read.
     pub shape: Shape,
-    /// The most encoded bytes of a value, before compression; at most `u32::MAX` count.
+    /// The most encoded bytes of a value, before compression. More than `u32::MAX` is the same as
+    /// `u32::MAX`.
     pub max_bytes: usize,
 }
 
 impl Settings {
-    /// 64 MiB, and 64 KiB for what a codec adds to a value of 64 MiB.
+    /// 64 MiB, and another 64 KiB for what a codec adds to a value of 64 MiB.
     pub const DEFAULT_MAX_BYTES: usize = (64 << 20) + (64 << 10);
 
-    /// The defaults for values of type `V`: postcard, LZ4 from 1 KiB on, schema 0.
+    /// The defaults for values of type `V`: postcard, LZ4 from 1 KiB on, and schema 0.
     pub fn of<V: DeserializeOwned>() -> Self {
         Self {
             codec: Codec::default(),
@@ -159,7 +165,7 @@ impl Settings {
         }
     }
 
-    /// Whether the codec can carry the type at all; [`seal`] asks this, and a builder may before.
+    /// Checks that the codec can carry the type at all. [`seal`] calls it, and a builder may call it earlier.
     ///
     /// # Errors
     /// [`ErrorKind::Unencodable`] for a binary codec and a type that only a self-describing one can
@@ -168,8 +174,8 @@ impl Settings {
         if self.shape.needs_self_describing() && !self.codec.is_self_describing() {
             return Err(Error::new(
                 ErrorKind::Unencodable,
-                "serde must see a value of this type to know what it is (`flatten`, `untagged`, an internally \
-                 tagged enum, `Value`), which a binary codec cannot show: use `Codec::Json`",
+                "the serde form of this type is known only from a value (`flatten`, `untagged`, an internally \
+                 tagged enum, `Value`), which a binary codec cannot describe: use `Codec::Json`",
             ));
         }
         Ok(())
@@ -180,14 +186,14 @@ impl Settings {
     }
 }
 
-/// The envelope of `value` under the key of digest `key`.
+/// The envelope of `value` for the key whose digest is `key`.
 ///
 /// # Errors
-/// [`ErrorKind::TooLarge`] above [`Settings::max_bytes`] (found while encoding, not after);
-/// [`ErrorKind::Unencodable`] for what the codec cannot write so that it reads back the same.
+/// - [`ErrorKind::TooLarge`] above [`Settings::max_bytes`]. Encoding stops there.
+/// - [`ErrorKind::Unencodable`] for a value that the codec cannot write so that it reads back the same.
 ///
 /// # Cost
-/// One buffer, grown as the value needs; two more for a value that is compressed.
+/// One buffer, which grows as the value needs, and two more for a value that is compressed.
 ///
 /// ```
 /// use terrace_core::{codec::{Settings, open, seal}, key::key_digest};
@@ -225,14 +231,14 @@ pub fn seal<V: Serialize + ?Sized>(value: &V, settings: &Settings, key: KeyDiges
     Ok(Bytes::from(frame.into_boxed_slice()))
 }
 
-/// The value in an envelope, if it is whole, belongs to the key of digest `key` and is of the schema
-/// and shape of `settings`.
+/// The value in an envelope, if the envelope is intact, belongs to the key whose digest is `key`, and has
+/// the schema number and shape of `settings`.
 ///
 /// # Errors
-/// The reason as [`DecodeError`]; it converts to an [`Error`] of [`ErrorKind::Undecodable`].
+/// The reason as a [`DecodeError`], which converts to an [`Error`] of [`ErrorKind::Undecodable`].
 ///
 /// # Cost
-/// One pass for the checksum and one for the value; one buffer if it is compressed.
+/// One pass for the checksum and one for the value, and one buffer if the value is compressed.
 pub fn open<V: DeserializeOwned>(
     bytes: &[u8],
     settings: &Settings,

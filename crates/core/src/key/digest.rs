@@ -1,4 +1,4 @@
-//! Digests as keys, for what is too long to be one.
+//! Digests as keys, for values that are too long to be keys.
 
 use std::fmt;
 
@@ -7,27 +7,27 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use super::canonical;
 use crate::{Error, ErrorKind, Result};
 
-/// 32 bytes that stand for a value too long or too deep to be a key: a prompt, a query, a document.
+/// 32 bytes that stand for a value which is too long or too deep to be a key: a prompt, a query, a document.
 ///
-/// It is a key itself (its 32 bytes, as SQL's `sha256` gives them), small and `Copy`; the value
-/// cannot be got back from it.
+/// A digest is a key itself, whose bytes are the 32 bytes as SQL's `sha256` gives them. It is small and
+/// `Copy`. The value cannot be computed from it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest([u8; 32]);
 
 impl Digest {
-    /// SHA-256 over a canonical form of `value` that says of every part what it is: values that
-    /// differ in a field, its name, a variant, a length or a kind have different digests.
+    /// SHA-256 over a canonical form of `value`, which names the kind of every part. Values that differ in
+    /// a field, the name of a field, a variant, a length or a kind have different digests.
     ///
-    /// Equal values of one type have equal digests if serde shows them equally: the order of a map
-    /// does not matter (a `HashMap` is fine), that of a sequence does (so a `HashSet` is not; a
-    /// miss, never another's value). Integers count by their value, whatever their width. Names of
-    /// types do not count, so two types of the same fields agree.
+    /// Equal values of one type have equal digests if serde serialises them alike. The order of a map does
+    /// not matter, so a `HashMap` is fine. The order of a sequence does, so equal `HashSet`s may have
+    /// different digests: that is a miss, and never another key's value. An integer counts by its value,
+    /// whatever its width. Names of types do not count, so two types with the same fields agree.
     ///
     /// # Errors
     /// [`ErrorKind::Key`] if `value` refuses to be serialised or nests deeper than 128 levels.
     ///
     /// # Cost
-    /// One pass of SHA-256; allocates only for maps (64 bytes an entry).
+    /// One pass of SHA-256. It allocates only for maps (64 bytes for each entry).
     ///
     /// ```
     /// use terrace_core::key::Digest;
@@ -40,18 +40,18 @@ impl Digest {
         canonical::sha256(value).map(Self).map_err(|cause| Error::new(ErrorKind::Key, cause.to_string()))
     }
 
-    /// From its bytes.
+    /// The digest of these bytes.
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 
-    /// Its bytes.
+    /// The bytes of the digest.
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
 }
 
-/// Lower-case hex.
+/// Shows lower-case hex.
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
@@ -64,7 +64,7 @@ impl fmt::Debug for Digest {
     }
 }
 
-/// As 32 bytes; as hex in human-readable formats.
+/// Writes 32 bytes, or hex in human-readable formats.
 impl Serialize for Digest {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         if serializer.is_human_readable() {

@@ -1,42 +1,44 @@
-//! Keys: one serde format that decodes and that SQL can produce, borrowed lookups, and digests
-//! under which namespace, tenant and key never collide.
+//! Keys: a serde format that can be decoded and that SQL can produce, keys borrowed for a lookup, and
+//! digests of namespace, tenant and key that do not collide.
 //!
 //! # The format
 //!
-//! Any `K: Serialize + DeserializeOwned + Eq` is a key; nothing is derived from this crate. A key
-//! has at most [`MAX_KEY_BYTES`] bytes and nests at most 64 deep. The format is not human-readable
-//! to serde (a UUID is its 16 bytes).
+//! Any `K: Serialize + DeserializeOwned + Eq` is a key, and needs no derive of this crate. A key has at
+//! most [`MAX_KEY_BYTES`] bytes and nests at most 64 levels deep. To serde the format is not
+//! human-readable (a UUID is its 16 bytes).
 //!
 //! | Rust | bytes | SQL (Postgres) |
 //! |---|---|---|
-//! | text, `char` | UTF-8, as it is | `convert_to(x, 'UTF8')` |
+//! | text, `char` | its UTF-8 | `convert_to(x, 'UTF8')` |
 //! | integer up to 64 bits | 8, big-endian, two's complement | `int8send(x)` (an int4 too) |
 //! | `i128`, `u128` | 16, big-endian, two's complement | |
 //! | `bool` | 1: `00` or `01` | `boolsend(x)` |
-//! | serde bytes, UUID, [`Digest`], `Vec<u8>`, `[u8; N]` | as they are | `x` (bytea), `uuid_send(x)` |
+//! | serde bytes, UUID, [`Digest`], `Vec<u8>`, `[u8; N]` | the bytes themselves | `x` (bytea), `uuid_send(x)` |
 //! | newtype | its content | |
 //! | tuple, struct, sequence | each element: length (4, big-endian), then its bytes | `int4send(octet_length(e)) \|\| e` of each |
 //! | `Option` | `00`, or `01` and the content | `'\x00'::bytea`, `'\x01'::bytea \|\| e` |
-//! | enum | name of the variant: length (4), UTF-8; then the content | as a tuple's element, then the content |
+//! | enum | name of the variant: length (4), UTF-8; then the content | the name as an element of a tuple, then the content |
 //! | unit | nothing | `''::bytea` |
 //! | float, map | refused: no canonical form | |
 //!
-//! `e` stands for the element in the form of its own row: a user `(tenant int4, name text)` is
+//! `e` stands for the element in the form that its own row gives. A user `(tenant int4, name text)` is
 //! `int4send(8) || int8send(tenant) || int4send(octet_length(name)) || convert_to(name, 'UTF8')`
 //! (in a database whose encoding is UTF-8).
 //!
-//! Bytes stay bytes in a sequence of `u8` and in a tuple (or array) that holds nothing else;
-//! everywhere else a `u8` is an integer of 8 bytes. The fields of a struct count in the order of
-//! their declaration; their names do not.
+//! A `u8` is one byte in a sequence of `u8`, and in a tuple or array that holds nothing else. Everywhere
+//! else it is an integer of 8 bytes. The fields of a struct stand in the order of their declaration, and
+//! their names do not count.
 //!
-//! For one key type no two keys have the same bytes: [`encode_key`] decodes what it wrote and
-//! compares, so that a field which serde skips is an error and not two keys in one.
+//! No two keys of one type have the same bytes. [`encode_key`] decodes what it wrote and compares, so that
+//! a field which serde skips is an error, instead of making one key of two.
 
+mod borrowed;
 mod canonical;
-mod de;
+mod decode;
 mod digest;
-mod lookup;
-mod ser;
+mod encode;
+mod serializer;
+mod variant;
 
 use std::{any::TypeId, cell::Cell, fmt, ops::Deref};
 
@@ -45,9 +47,10 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{Error, ErrorKind, Result};
 
+pub use borrowed::BorrowedKey;
 pub use digest::Digest;
-pub use lookup::BorrowedKey;
 pub use terrace_tier::{KeyDigest, Scope, TierKey, key_digest};
+pub(crate) use variant::NamedVariant;
 
 /// The most bytes that an encoded key may have.
 pub const MAX_KEY_BYTES: usize = 4096;
@@ -55,7 +58,8 @@ pub const MAX_KEY_BYTES: usize = 4096;
 /// How deep a key may nest.
 const MAX_DEPTH: u8 = 64;
 
-/// The bytes of a key in the format of this module: at most [`MAX_KEY_BYTES`], cheap to clone.
+/// The bytes of a key in the format of this module: at most [`MAX_KEY_BYTES`] of them. It is cheap to
+/// clone.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EncodedKey(Bytes);
 
@@ -68,10 +72,10 @@ impl EncodedKey {
         encode_key(key).map(Self)
     }
 
-    /// Takes bytes that came from elsewhere, such as a log.
+    /// The key of bytes that came from elsewhere, such as a log.
     ///
     /// # Errors
-    /// [`ErrorKind::Key`] above [`MAX_KEY_BYTES`].
+    /// [`ErrorKind::Key`] for more than [`MAX_KEY_BYTES`].
     pub fn from_bytes(bytes: impl Into<Bytes>) -> Result<Self> {
         let bytes = bytes.into();
         if bytes.len() > MAX_KEY_BYTES {
@@ -107,7 +111,7 @@ impl Deref for EncodedKey {
     }
 }
 
-/// Shows the length alone: keys may be personal data.
+/// Shows the length alone, since keys may be personal data.
 impl fmt::Debug for EncodedKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "EncodedKey({} bytes)", self.0.len())
@@ -117,12 +121,12 @@ impl fmt::Debug for EncodedKey {
 /// Encodes `key` in the format of this module.
 ///
 /// # Errors
-/// [`ErrorKind::Key`] if it is longer than [`MAX_KEY_BYTES`], nests deeper than 64, holds a float
-/// or a map, or does not decode to itself (a field that serde skips).
+/// [`ErrorKind::Key`] if the key is longer than [`MAX_KEY_BYTES`], nests deeper than 64 levels, holds a
+/// float or a map, or does not decode to itself (because serde skips a field).
 ///
 /// # Cost
-/// One allocation of the exact length, and one decoding for the check; none for text, integers,
-/// `bool`, `char` and [`Digest`], which serde itself reads and writes.
+/// One allocation of the exact length, and one decoding for the check. Text, integers, `bool`, `char` and
+/// [`Digest`] are not decoded, since serde or this crate reads and writes them.
 ///
 /// ```
 /// let bytes = terrace_core::key::encode_key(&(7_u32, "ann".to_string()))?;
@@ -130,12 +134,12 @@ impl fmt::Debug for EncodedKey {
 /// # Ok::<(), terrace_core::Error>(())
 /// ```
 pub fn encode_key<K: Serialize + DeserializeOwned + Eq + 'static>(key: &K) -> Result<Bytes> {
-    // Taken, not borrowed: the key's own code may encode another one.
+    // Taken and not borrowed, since the key's own code may encode another key.
     let mut scratch = SCRATCH.take();
     scratch.clear();
-    ser::write(key, &mut scratch)?;
+    encode::write(key, &mut scratch)?;
     if !is_known_to_decode::<K>() {
-        let decoded: K = de::from_slice(&scratch).map_err(|cause| not_reversible().with_source(cause))?;
+        let decoded: K = decode::from_slice(&scratch).map_err(|cause| not_reversible().with_source(cause))?;
         if decoded != *key {
             return Err(not_reversible());
         }
@@ -146,11 +150,11 @@ pub fn encode_key<K: Serialize + DeserializeOwned + Eq + 'static>(key: &K) -> Re
 }
 
 thread_local! {
-    /// Room for a key that is being encoded, before its length is known.
+    /// The buffer in which a key is encoded before its length is known.
     static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-/// Whether a key's type is one that no code but serde's own and ours reads and writes.
+/// Whether only the code of serde and of this crate reads and writes a key of this type.
 fn is_known_to_decode<K: 'static>() -> bool {
     use TypeId as Id;
     [
@@ -165,12 +169,12 @@ fn is_known_to_decode<K: 'static>() -> bool {
 /// The key that `bytes` stand for.
 ///
 /// # Errors
-/// [`ErrorKind::Key`] for bytes that no key of this type encodes to. Never panics.
+/// [`ErrorKind::Key`] for bytes that no key of this type encodes to. It never panics.
 pub fn decode_key<K: DeserializeOwned>(bytes: &[u8]) -> Result<K> {
     if bytes.len() > MAX_KEY_BYTES {
         return Err(KeyError::TooLong.into());
     }
-    Ok(de::from_slice(bytes)?)
+    Ok(decode::from_slice(bytes)?)
 }
 
 fn not_reversible() -> Error {
@@ -201,12 +205,13 @@ impl fmt::Display for KeyError {
                 "the key is longer than {MAX_KEY_BYTES} bytes: use `Digest::of(&key)` as the key instead"
             ),
             Self::TooDeep => write!(f, "the key nests deeper than {MAX_DEPTH} levels"),
-            Self::Float => f.write_str("a key cannot hold a float: 0.0 equals -0.0 and NaN nothing"),
+            Self::Float => f.write_str("a key cannot hold a float: 0.0 equals -0.0, and NaN does not equal itself"),
             Self::Map => {
                 f.write_str("a key cannot hold a map: its order is not fixed; use a sequence of pairs")
             }
             Self::Any => f.write_str(
-                "a key must know its own type: no `flatten`, `untagged`, internally tagged or `Value` types",
+                "a key cannot hold `flatten`, `untagged`, internally tagged or `Value` types: the bytes do not \
+                 say of which type they are",
             ),
             Self::Malformed => f.write_str("the bytes are not a key of this type"),
             Self::Custom(message) => f.write_str(message),

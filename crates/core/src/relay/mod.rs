@@ -218,13 +218,13 @@ impl Relay {
             Place::Seen { version: seen, since } if seen == version => since,
             _ => Instant::now(),
         };
-        let ours = mark.as_ref().is_some_and(|mark| mark.holder == self.holder);
+        let ours = mark.as_ref().is_some_and(|mark| mark.relay == self.holder);
         if !ours && since.elapsed() < self.takeover() {
             self.place = Place::Seen { version, since };
             return Ok(());
         }
         match mark {
-            Some(mark) => self.carry_on(version, &mark.place).await,
+            Some(mark) => self.carry_on(version, &mark.position).await,
             // What an older program left, and nobody moves any more.
             None => self.begin(Condition::Version(version)).await,
         }
@@ -261,13 +261,15 @@ impl Relay {
                 let (clears, drops) = news.in_one_step(&self.space.name);
                 let (key, body) = (Watermark::key(&self.space.name), mark.encode());
                 let tombstone_ttl = self.tombstone_ttl;
-                let step = Publication { mark: key, expected, body, drops, clears, tombstone_ttl };
-                (publish.publish(step).await?, mark.place)
+                let step = Publication::new(key, expected, body, tombstone_ttl)
+                    .with_drops(drops)
+                    .with_clears(clears);
+                (publish.publish(step).await?, mark.position)
             }
             None => {
                 self.drop_from(nearest, news).await?;
                 let uncertified = Watermark { version: Version::NONE, ..mark };
-                (self.put(expected, uncertified.encode()).await?, uncertified.place)
+                (self.put(expected, uncertified.encode()).await?, uncertified.position)
             }
         };
         self.place = match reply {
@@ -278,7 +280,7 @@ impl Relay {
     }
 
     fn mark(&self, watermark: Version, place: Bytes) -> Watermark {
-        Watermark { holder: self.holder, version: watermark, place }
+        Watermark { relay: self.holder, version: watermark, position: place }
     }
 
     /// Moves the mark of a tier that cannot do so in one step with the drops: it certifies nothing.

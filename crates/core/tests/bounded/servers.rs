@@ -47,14 +47,14 @@ impl Relay {
             Invalidation { tenant: None, key: TierKey { bytes, digest: [0; 16] }, version: None }
         });
         let watermark = self.mark.unwrap_or(Version::NONE);
-        let publication = Publication {
-            mark: Watermark::key("tests"),
-            expected: self.mark.map_or(Condition::Absent, Condition::Version),
-            body: Watermark { holder: 1, version: watermark, place: Bytes::new() }.encode(),
-            drops: drops.collect(),
-            clears: if self.mark.is_none() { vec![None] } else { Vec::new() },
-            tombstone_ttl: ms(60_000),
-        };
+        let publication = Publication::new(
+            Watermark::key("tests"),
+            self.mark.map_or(Condition::Absent, Condition::Version),
+            Watermark { relay: 1, version: watermark, position: Bytes::new() }.encode(),
+            ms(60_000),
+        )
+        .with_drops(drops.collect())
+        .with_clears(if self.mark.is_none() { vec![None] } else { Vec::new() });
         match self.tier.publish().unwrap().publish(publication).await.unwrap() {
             Reply::Kept(version) => self.mark = Some(version),
             Reply::Refused(None) => return false,

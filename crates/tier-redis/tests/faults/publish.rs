@@ -77,15 +77,9 @@ fn step<'a>(
         Invalidation { tenant, key, version: None }
     };
     let mark =
-        Watermark { holder: 7, version: Version::from_u64(watermark), place: Bytes::from_static(b"here") };
-    Publication {
-        mark: Watermark::key(&bench.space.name),
-        expected,
-        body: mark.encode(),
-        drops: keys.into_iter().map(drop).collect(),
-        clears: Vec::new(),
-        tombstone_ttl: Duration::from_secs(600),
-    }
+        Watermark { relay: 7, version: Version::from_u64(watermark), position: Bytes::from_static(b"here") };
+    Publication::new(Watermark::key(&bench.space.name), expected, mark.encode(), Duration::from_secs(600))
+        .with_drops(keys.into_iter().map(drop).collect())
 }
 
 async fn publish(bench: &Bench, publication: Publication) -> Result<Reply> {
@@ -226,7 +220,7 @@ async fn a_cleared_copy_is_not_certified_however_fresh_the_hearing() {
             here.put("k", "old").await.unwrap();
             there.reads("k", "old").await;
             let publication = step(bench, Condition::Version(version), 8, []);
-            version = moves(bench, Publication { clears: vec![cleared.clone()], ..publication }).await;
+            version = moves(bench, publication.with_clears(vec![cleared.clone()])).await;
             if cleared.is_none() || cleared.as_deref() == tenant {
                 there.misses("k").await;
                 here.misses("k").await;
@@ -244,7 +238,7 @@ async fn a_clear_of_all_tenants_reaches_those_that_this_process_never_met() {
     other.put("k", "old").await.unwrap();
     let fence = other.lease("leased").await.unwrap();
     let publication = step(&stage.bench, Condition::Absent, 0, []);
-    moves(&stage.bench, Publication { clears: vec![None], ..publication }).await;
+    moves(&stage.bench, publication.with_clears(vec![None])).await;
     other.misses("k").await;
     assert!(matches!(other.fill("leased", fence, "old").await.unwrap(), Reply::Refused(_)));
     other.put("k", "new").await.unwrap();

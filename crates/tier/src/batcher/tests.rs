@@ -1,9 +1,14 @@
+use std::{sync::atomic::Ordering, time::Duration};
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
 use super::*;
 
 const BUDGET: Duration = Duration::from_millis(50);
 const LIMITS: BatchLimits = BatchLimits { direct: 2, batch: 8, workers: 2, queue: 100, budget: BUDGET };
 
-/// Answers each request with itself after `delay`, and keeps what it was asked.
+/// Answers each request with the request itself after `delay`, and records the batches.
 struct Echo {
     delay: Duration,
     asked: Mutex<Vec<Vec<u32>>>,
@@ -34,14 +39,14 @@ impl BatchCall for Echo {
     }
 }
 
-fn gate(delay_ms: u64, limits: BatchLimits) -> Batcher<Echo> {
+fn batcher(delay_ms: u64, limits: BatchLimits) -> Batcher<Echo> {
     Batcher::new(Echo { delay: Duration::from_millis(delay_ms), asked: Mutex::new(Vec::new()) }, limits)
 }
 
-fn start(gate: &Batcher<Echo>, requests: impl IntoIterator<Item = u32>) -> Vec<Task> {
+fn start(batcher: &Batcher<Echo>, requests: impl IntoIterator<Item = u32>) -> Vec<Task> {
     let spawn = |request| {
-        let gate = gate.clone();
-        tokio::spawn(async move { gate.call(request).await })
+        let batcher = batcher.clone();
+        tokio::spawn(async move { batcher.call(request).await })
     };
     requests.into_iter().map(spawn).collect()
 }
@@ -56,47 +61,47 @@ async fn end(tasks: Vec<Task>) -> Vec<Result<u32, ErrorKind>> {
     answers
 }
 
-fn batches(gate: &Batcher<Echo>) -> Vec<usize> {
-    gate.trip().asked.lock().iter().map(Vec::len).collect()
+fn batches(batcher: &Batcher<Echo>) -> Vec<usize> {
+    batcher.get_ref().asked.lock().iter().map(Vec::len).collect()
 }
 
 #[tokio::test(start_paused = true)]
 async fn few_calls_go_out_alone() {
-    let gate = gate(5, LIMITS);
-    assert_eq!(end(start(&gate, 0..2)).await, [Ok(0), Ok(1)]);
-    assert_eq!(batches(&gate), [1, 1]);
+    let batcher = batcher(5, LIMITS);
+    assert_eq!(end(start(&batcher, 0..2)).await, [Ok(0), Ok(1)]);
+    assert_eq!(batches(&batcher), [1, 1]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn calls_above_the_direct_limit_share_batches_and_get_their_own_replies() {
-    let gate = gate(5, LIMITS);
+    let batcher = batcher(5, LIMITS);
     let started = Instant::now();
-    let answers = end(start(&gate, 0..26)).await;
+    let answers = end(start(&batcher, 0..26)).await;
     assert_eq!(answers, (0..26).map(Ok).collect::<Vec<_>>());
-    assert_eq!(batches(&gate), [1, 1, 8, 8, 8]);
+    assert_eq!(batches(&batcher), [1, 1, 8, 8, 8]);
     assert_eq!(started.elapsed(), Duration::from_millis(10), "two batches at a time");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_gate_at_rest_goes_back_to_direct_calls() {
-    let gate = gate(5, LIMITS);
-    end(start(&gate, 0..10)).await;
-    assert_eq!(gate.call(7).await.unwrap(), 7);
-    assert_eq!(batches(&gate), [1, 1, 8, 1]);
+async fn a_batcher_at_rest_goes_back_to_direct_calls() {
+    let batcher = batcher(5, LIMITS);
+    end(start(&batcher, 0..10)).await;
+    assert_eq!(batcher.call(7).await.unwrap(), 7);
+    assert_eq!(batches(&batcher), [1, 1, 8, 1]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_full_queue_refuses_at_once() {
-    let gate = gate(5, BatchLimits { queue: 3, ..LIMITS });
-    let answers = end(start(&gate, 0..6)).await;
+    let batcher = batcher(5, BatchLimits { queue: 3, ..LIMITS });
+    let answers = end(start(&batcher, 0..6)).await;
     assert_eq!(answers, [Ok(0), Ok(1), Ok(2), Ok(3), Ok(4), Err(ErrorKind::Busy)]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_budget_counts_the_time_in_the_queue() {
-    let gate = gate(40, BatchLimits { direct: 0, batch: 1, ..LIMITS });
+    let batcher = batcher(40, BatchLimits { direct: 0, batch: 1, ..LIMITS });
     let started = Instant::now();
-    let answers = end(start(&gate, 0..6)).await;
+    let answers = end(start(&batcher, 0..6)).await;
     let timeout = Err(ErrorKind::Timeout);
     assert_eq!(answers, [Ok(0), Ok(1), timeout, timeout, timeout, timeout]);
     assert!(started.elapsed() <= BUDGET + Duration::from_millis(2), "{:?}", started.elapsed());
@@ -104,64 +109,64 @@ async fn the_budget_counts_the_time_in_the_queue() {
 
 #[tokio::test(start_paused = true)]
 async fn a_late_caller_of_a_batch_leaves_the_others_their_time() {
-    let gate = gate(60, BatchLimits { direct: 0, batch: 2, ..LIMITS });
-    // Two batches that nobody survives keep both drains away for 50 ms.
-    let blocked = start(&gate, 0..4);
+    let batcher = batcher(60, BatchLimits { direct: 0, batch: 2, ..LIMITS });
+    // Two batches whose callers all time out keep both workers busy for 50 ms.
+    let blocked = start(&batcher, 0..4);
     tokio::time::sleep(Duration::from_millis(1)).await;
-    let early = start(&gate, 4..5);
+    let early = start(&batcher, 4..5);
     tokio::time::sleep(Duration::from_millis(30)).await;
-    let later = start(&gate, 5..6);
+    let later = start(&batcher, 5..6);
     assert_eq!(end(blocked).await, vec![Err(ErrorKind::Timeout); 4]);
     assert_eq!(end(early).await, [Err(ErrorKind::Timeout)]);
     let started = Instant::now();
     assert_eq!(end(later).await, [Err(ErrorKind::Timeout)]);
     assert!(started.elapsed() >= Duration::from_millis(28), "{:?}", started.elapsed());
-    assert_eq!(batches(&gate), [2, 2, 2]);
+    assert_eq!(batches(&batcher), [2, 2, 2]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_direct_call_keeps_the_budget() {
-    let gate = gate(10_000, LIMITS);
+    let batcher = batcher(10_000, LIMITS);
     let started = Instant::now();
-    assert_eq!(gate.call(1).await.unwrap_err().kind(), ErrorKind::Timeout);
+    assert_eq!(batcher.call(1).await.unwrap_err().kind(), ErrorKind::Timeout);
     assert!(started.elapsed() <= BUDGET + Duration::from_millis(2));
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_error_of_the_batch_reaches_every_caller() {
-    let gate = gate(5, BatchLimits { direct: 0, ..LIMITS });
-    let answers = end(start(&gate, [1, FAIL, 3])).await;
+    let batcher = batcher(5, BatchLimits { direct: 0, ..LIMITS });
+    let answers = end(start(&batcher, [1, FAIL, 3])).await;
     assert_eq!(answers, vec![Err(ErrorKind::Unavailable); 3]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_reply_that_is_missing_is_a_typed_error() {
-    let gate = gate(5, BatchLimits { direct: 0, ..LIMITS });
-    assert_eq!(end(start(&gate, [1, SHORT])).await, [Ok(1), Err(ErrorKind::Backend)]);
+    let batcher = batcher(5, BatchLimits { direct: 0, ..LIMITS });
+    assert_eq!(end(start(&batcher, [1, SHORT])).await, [Ok(1), Err(ErrorKind::Backend)]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_panicking_drain_leaves_nobody_waiting() {
-    let gate = gate(5, BatchLimits { direct: 0, batch: 1, ..LIMITS });
-    let answers = end(start(&gate, vec![PANIC; 6])).await;
+async fn a_panicking_worker_leaves_nobody_waiting() {
+    let batcher = batcher(5, BatchLimits { direct: 0, batch: 1, ..LIMITS });
+    let answers = end(start(&batcher, vec![PANIC; 6])).await;
     assert_eq!(answers, vec![Err(ErrorKind::Backend); 6]);
-    assert_eq!(gate.call(9).await.unwrap(), 9, "the gate works on");
+    assert_eq!(batcher.call(9).await.unwrap(), 9, "the batcher works on");
 }
 
 #[tokio::test(start_paused = true)]
 async fn cancelled_callers_are_not_sent_and_free_their_places() {
-    let gate = gate(5, BatchLimits { batch: 4, ..LIMITS });
-    let tasks = start(&gate, 0..20);
+    let batcher = batcher(5, BatchLimits { batch: 4, ..LIMITS });
+    let tasks = start(&batcher, 0..20);
     tokio::task::yield_now().await;
     tasks.iter().skip(2).for_each(tokio::task::JoinHandle::abort);
     for task in tasks {
         let _aborted = task.await;
     }
     tokio::time::sleep(BUDGET).await;
-    assert_eq!(gate.0.direct.load(Ordering::Relaxed), 0);
-    let sent: usize = batches(&gate).iter().sum();
+    assert_eq!(batcher.0.direct.load(Ordering::Relaxed), 0);
+    let sent: usize = batches(&batcher).iter().sum();
     assert!(sent <= 10, "two direct calls and at most two batches, not {sent} requests");
-    assert_eq!(end(start(&gate, 0..2)).await, [Ok(0), Ok(1)]);
+    assert_eq!(end(start(&batcher, 0..2)).await, [Ok(0), Ok(1)]);
 }
 
 #[test]
@@ -169,18 +174,18 @@ fn a_runtime_that_ends_leaves_nobody_waiting() {
     let build = || tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build();
     let (doomed, other) = (build().unwrap(), build().unwrap());
     let limits = BatchLimits { direct: 0, batch: 1, budget: Duration::from_secs(60), ..LIMITS };
-    let gate = gate(20_000, limits);
-    let waiting = || gate.0.queue.lock().waiting.len();
-    // Both drains run on the runtime that ends; a caller of the other one waits for them.
-    let _lost = doomed.block_on(async { start(&gate, 0..2) });
-    while batches(&gate).len() < LIMITS.workers {
+    let batcher = batcher(20_000, limits);
+    let waiting = || batcher.0.queue.lock().waiting.len();
+    // Both workers run on the runtime that ends, and a caller on the other runtime waits for them.
+    let _lost = doomed.block_on(async { start(&batcher, 0..2) });
+    while batches(&batcher).len() < LIMITS.workers {
         std::thread::yield_now();
     }
-    let left = other.block_on(async { start(&gate, 5..6) });
+    let left = other.block_on(async { start(&batcher, 5..6) });
     while waiting() == 0 {
         std::thread::yield_now();
     }
     doomed.shutdown_background();
     assert_eq!(other.block_on(end(left)), [Err(ErrorKind::Backend)]);
-    assert_eq!(gate.0.queue.lock().workers, 0);
+    assert_eq!(batcher.0.queue.lock().workers, 0);
 }

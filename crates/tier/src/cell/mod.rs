@@ -1,4 +1,4 @@
-//! What a shared tier keeps for one key.
+//! What a shared tier keeps for one key: the cell, its bytes, and the numbers in it.
 
 mod op;
 mod transition;
@@ -12,56 +12,60 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use crate::{Deadlines, Timestamp};
 
-/// What a cell stands for.
+/// What a cell stands for. Bytes with a state that this version does not know are no cell: [`Cell::decode`]
+/// gives `None` for them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum State {
-    /// A value; `bytes` holds its envelope.
+    /// A value. `bytes` holds its envelope.
     Value,
     /// The loader or the store said that there is no value.
     Negative,
-    /// Nothing but a lease: whoever fills must show its token.
+    /// A lease without a value. A fill must show its token.
     Lease,
-    /// Invalidated or removed; the version is a floor for later fills.
+    /// The key was invalidated or removed. The version is the least that a later fill must have.
     Tombstone,
 }
 
 /// What a shared tier keeps for one key: a state, the numbers that fence it, and the envelope.
 ///
-/// As bytes (what the Redis tier and [`Swapping`](crate::Swapping) tiers keep; integers big-endian):
+/// The Redis tier and [`Swapping`](crate::Swapping) tiers keep these bytes, with big-endian integers:
 ///
 /// | offset | length | content |
 /// |---|---|---|
 /// | 0 | 1 | state: `V` value, `N` negative, `L` lease, `T` tombstone |
 /// | 1 | 8 | version |
 /// | 9 | 8 | epoch |
-/// | 17 | 8 | token; 0 for none |
+/// | 17 | 8 | token, or 0 for none |
 /// | 25 | 8 | written, ms since the Unix epoch |
 /// | 33 | 8 | fresh until, ms |
 /// | 41 | 8 | stale until, ms |
 /// | 49 | 8 | expires at, ms |
 /// | 57 | rest | envelope (values only) |
 ///
-/// The envelope has a checksum and the header has none, since the server's scripts write it too. Bits
-/// that flip there in the server's memory may give a copy another version or life; where it has a
-/// life, the server's own expiry, which is kept beside the cell, still ends it.
+/// The envelope has a checksum. The header has none, since the server's scripts write it too. A bit that
+/// flips in the header, in the server's memory, may give a copy another version or other deadlines. The
+/// server's own expiry, which is kept beside the cell, still ends a copy that has one.
+///
+/// The fields are the layout, which programs of several versions share, so there will be no others. A new
+/// kind of cell is a new [`State`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cell {
     /// What the cell stands for.
     pub state: State,
-    /// The version of the value, or the floor that a fill must reach.
+    /// The version of the value, or the least version that a fill must have.
     pub version: Version,
-    /// The epoch of the namespace when the cell was written; another one now makes the cell dead.
+    /// The epoch of the namespace when the cell was written. The cell is dead once the epoch is another.
     pub epoch: Epoch,
-    /// The lease on the key, if any; a stale value may be kept while one is held.
+    /// The lease on the key, if there is one. A stale value may be kept while a lease is held.
     pub token: Token,
-    /// When it was written and how long it lives.
+    /// When the cell was written and how long it lives.
     pub deadlines: Deadlines,
-    /// The envelope of a value; else empty.
+    /// The envelope of a value. Empty in every other state.
     pub bytes: Bytes,
 }
 
-/// The length of a cell's header: all but the envelope.
+/// The length of a cell's header, which is everything but the envelope.
 pub const HEADER_LEN: usize = 57;
 
 impl State {
@@ -86,7 +90,10 @@ impl State {
 }
 
 impl Cell {
-    /// The cell as bytes; one allocation.
+    /// The cell as bytes.
+    ///
+    /// # Cost
+    /// One allocation.
     pub fn encode(&self) -> Bytes {
         let mut out = BytesMut::with_capacity(HEADER_LEN + self.bytes.len());
         out.put_u8(self.state.tag());
@@ -101,8 +108,10 @@ impl Cell {
         out.freeze()
     }
 
-    /// The cell in `bytes`, without a copy or an allocation; `None` for anything that no tier of
-    /// ours wrote.
+    /// The cell in `bytes`, or `None` for bytes that are not a cell.
+    ///
+    /// # Cost
+    /// No allocation: the envelope shares the memory of `bytes`.
     pub fn decode(mut bytes: Bytes) -> Option<Self> {
         if bytes.len() < HEADER_LEN {
             return None;

@@ -1,4 +1,4 @@
-//! The operations on a key's cell and their answers.
+//! The operations on a key's cell, and their answers.
 
 use std::time::Duration;
 
@@ -6,33 +6,36 @@ use bytes::Bytes;
 
 use crate::{Cell, Deadlines, Epoch, Error, ErrorKind, Result, Timestamp, Token, Version};
 
-/// What a tier is to its cache; its place in the chain says which.
+/// What a tier is to its cache. The user's order of tiers decides it.
+///
+/// There are two roles and there will be no third, so that tiers may match all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Role {
-    /// Copies that expire and may be forgotten at any time.
+    /// The tier holds copies, which expire and may be forgotten at any time.
     Cache,
-    /// The records themselves.
+    /// The tier holds the records themselves.
     Store,
 }
 
-/// What a tier gives back of a value that it keeps.
+/// What a tier returns of a value that it keeps.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stored {
     /// The version of the value.
     pub version: Version,
-    /// When it was written and how long it lives.
+    /// When the value was written and how long it lives.
     pub deadlines: Deadlines,
-    /// The value's envelope; `None` for a negative entry.
+    /// The value's envelope, or `None` for a negative entry.
     pub body: Option<Bytes>,
-    /// The version of the relay's mark before whose move every change of the truth has reached this
-    /// copy (see [`Publish`](crate::Publish)). `None` from a tier that keeps no mark, from one that was
-    /// not opened at level `Bounded`, and where no mark was there.
+    /// The version of the relay's watermark that covers this copy: every change that the source had
+    /// committed before the watermark's cell got this version has reached the copy (see
+    /// [`Publish`](crate::Publish)). `None` from a tier that keeps no watermark or was not opened at level
+    /// `Bounded`, and where no watermark was found.
     pub watermark: Option<Version>,
 }
 
 impl Stored {
-    /// A value, or with `body` as `None` a negative entry, that no watermark covers.
+    /// A value that no watermark covers. It is a negative entry if `body` is `None`.
     pub fn new(version: Version, deadlines: Deadlines, body: Option<Bytes>) -> Self {
         Self { version, deadlines, body, watermark: None }
     }
@@ -44,95 +47,104 @@ impl Stored {
     }
 }
 
-/// What a reader that missed must show to fill: the lease's token, and the version that the fill
-/// takes if this tier is the authority. In a store: no token, and the version observed (zero for
-/// a key never written).
+/// What a reader that missed must show to fill the cell.
+///
+/// From a cache tier it is the token of the lease, and the version that the fill takes if this tier is the
+/// authority. From a store it is no token, and the version that the reader has seen (zero for a key that
+/// was never written). These two numbers are all that a tier gives; there will be no other field.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Fence {
-    /// The lease; [`Token::NONE`] permits no fill of a cache tier.
+    /// The lease. [`Token::NONE`] permits no fill of a cache tier.
     pub token: Token,
-    /// The version issued with the lease, or observed in the store.
+    /// The version that was issued with the lease, or seen in the store.
     pub version: Version,
 }
 
-/// On what condition an authority takes a put.
+/// The condition on which an authority takes a put.
+///
+/// Tiers match all three. Another condition would come as another [`Order`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Condition {
-    /// Whatever is there.
+    /// There is none.
     Always,
-    /// Only where there is no value.
+    /// There is no value.
     Absent,
-    /// Only over the value of this version.
+    /// There is a value of this version.
     Version(Version),
 }
 
-/// How a put is ordered among the key's writes.
+/// How a put is ordered among the key's writes. A tier refuses an order that it does not know with
+/// [`ErrorKind::Unsupported`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Order {
-    /// This tier issues the version: it is the cache's authority.
+    /// This tier is the cache's authority, and issues the version.
     Author(Condition),
-    /// The authority issued this version: only an older value is replaced; where there is none, a
-    /// tombstone is left, since a late put must not bring an old value back (anomaly 26). A lease
-    /// that was given when the tier knew of this version already stays.
+    /// The authority has issued this version. The put replaces only an older value. Where there is no
+    /// value it leaves a tombstone, since a late put must not bring an old value back (anomaly 26). A
+    /// lease stays if the tier already knew of this version when it gave the lease.
     Follow(Version),
-    /// No order, the last one wins: caches of level `Ttl`.
+    /// There is no order, and the last write wins. Caches of level `Ttl` use it.
     Unfenced(Version),
 }
 
 /// One operation on one key.
+///
+/// More operations may come; the fields of an operation never change. A tier answers an operation that it
+/// does not know with [`Op::unsupported`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Op {
-    /// The value, or a miss that permits no fill.
+    /// Returns the value, or a miss that permits no fill.
     Get,
-    /// The value, or a miss with a fence that permits one fill.
+    /// Returns the value, or a miss with a fence that permits one fill.
     ///
-    /// The lease is a fence, not a lock: while one lives, every reader gets the same token, and
-    /// the first fill wins. Any write or invalidation kills it, but for news of a version that the
-    /// tier knew of when it gave it. Source: Nishtala et al., Scaling
-    /// Memcache at Facebook, NSDI 2013, section 3.2.1 (leases).
+    /// The lease is a fence, not a lock: while it lives, every reader gets the same token, and the first
+    /// fill wins. Every write or invalidation ends the lease, except an invalidation or a put of a version
+    /// that the tier already knew of when it gave the lease. Source: Nishtala et al., Scaling Memcache at
+    /// Facebook, NSDI 2013, section 3.2.1 (leases).
     Lease {
-        /// The token to set where no lease lives.
+        /// The token of the new lease, which is set where no lease lives.
         token: Token,
         /// How long the lease may live.
         ttl: Duration,
-        /// Grant a lease over the value of this version too: the caller is about to replace it.
+        /// Gives a lease over the value of this version too, since the caller is about to replace it.
         over: Option<Version>,
-        /// Set the token also where this one lives: its holder is known to be gone, and may fill no
-        /// more. [`Token::NONE`] replaces none.
+        /// Sets the new token also where this lease lives. Its holder is known to be gone, and can no
+        /// longer fill. [`Token::NONE`] replaces no lease.
         replaces: Token,
     },
-    /// Keeps a loaded value, if nothing happened to the key since its fence was given.
+    /// Keeps a loaded value, if nothing has happened to the key since the fence was given.
     Fill {
         /// The fence that the miss gave.
         fence: Fence,
-        /// The value's version, as the authority gave it.
+        /// The version that the authority gave the value.
         version: Version,
-        /// Its deadlines.
+        /// The deadlines of the value.
         deadlines: Deadlines,
-        /// Its envelope; `None` for a negative entry.
+        /// The envelope, or `None` for a negative entry.
         body: Option<Bytes>,
     },
     /// Writes a value.
     Put {
-        /// How it is ordered.
+        /// How the put is ordered.
         order: Order,
-        /// Its deadlines.
+        /// The deadlines of the value.
         deadlines: Deadlines,
-        /// Its envelope; `None` for a negative entry.
+        /// The envelope, or `None` for a negative entry.
         body: Option<Bytes>,
-        /// How long a tombstone lives, where one is left instead.
+        /// How long a tombstone lives, if the put leaves one instead of the value.
         tombstone_ttl: Duration,
     },
-    /// Drops the copy and kills the lease.
+    /// Drops the copy and ends the lease.
     Invalidate {
-        /// Keep what is at least as new, a lease too; `None` drops whatever is there.
+        /// A copy of this version or a later one stays, and so does a lease that was given when the tier
+        /// knew of this version. `None` drops the copy and the lease in any case.
         version: Option<Version>,
         /// How long the tombstone lives.
         tombstone_ttl: Duration,
     },
-    /// Deletes as the authority: leaves a tombstone of a version issued here.
+    /// Deletes the value as its authority, and leaves a tombstone whose version this tier issues.
     Remove {
         /// How long the tombstone lives.
         tombstone_ttl: Duration,
@@ -142,8 +154,8 @@ pub enum Op {
         /// The new deadlines.
         deadlines: Deadlines,
     },
-    /// Stands for every operation that a later version adds. No cache sends it; the conformance suite
-    /// does, since a tier answers an operation that it does not know with [`ErrorKind::Unsupported`].
+    /// Stands for every operation that a later version adds. No cache sends it. The conformance suite
+    /// does, to see that the tier answers an unknown operation with [`ErrorKind::Unsupported`].
     ///
     /// [`ErrorKind::Unsupported`]: crate::ErrorKind::Unsupported
     #[doc(hidden)]
@@ -151,7 +163,7 @@ pub enum Op {
 }
 
 impl Op {
-    /// Its name, as in errors and events: `get`, `lease`, `fill`, ...
+    /// The operation's name in errors and events: `get`, `lease`, `fill`, ...
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Get => "get",
@@ -165,10 +177,11 @@ impl Op {
         }
     }
 
-    /// Refuses an operation that this version of the crate does not know.
+    /// Refuses an operation that this version of the crate does not know. A tier that runs
+    /// [`transition`](crate::transition) calls it first.
     ///
     /// # Errors
-    /// [`ErrorKind::Unsupported`].
+    /// [`ErrorKind::Unsupported`] for an unknown operation.
     pub fn ensure_known(&self) -> Result<()> {
         match self {
             Self::Unknown => Err(self.unsupported()),
@@ -176,7 +189,7 @@ impl Op {
         }
     }
 
-    /// The error of a tier that does not know this operation.
+    /// The error of a tier that does not know this operation: [`ErrorKind::Unsupported`].
     pub fn unsupported(&self) -> Error {
         Error::new(ErrorKind::Unsupported, format!("the tier does not know the operation `{}`", self.name()))
     }
@@ -186,42 +199,52 @@ impl Op {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Reply {
-    /// `Get`, `Lease`: a live value or negative entry.
+    /// To `Get` and `Lease`: there is a live value or negative entry.
     Hit(Stored),
-    /// `Get`, `Lease`: none; the fence is [`Fence::default`] for `Get`.
+    /// To `Get` and `Lease`: there is none. For `Get` the fence is [`Fence::default`].
     Miss(Fence),
-    /// `Fill`, `Put`: kept, with this version.
+    /// To `Fill` and `Put`: the value is kept, with this version.
     Kept(Version),
-    /// `Fill`, `Put`: not kept. A store tells the record that won, where there is one; a cache
-    /// tier may leave it out.
+    /// To `Fill` and `Put`: the value is not kept. A store returns the record that won, if there is one. A
+    /// cache tier may leave it out.
     Refused(Option<Stored>),
-    /// `Invalidate`, `Remove`, `Expire`: done.
+    /// To `Invalidate`, `Remove` and `Expire`: it is done.
     Done {
-        /// Whether a live value was there to be changed.
+        /// Whether there was a live value to change.
         existed: bool,
-        /// The version of the tombstone or of the value that stayed.
+        /// The version of the tombstone, or of the value that stayed.
         version: Version,
     },
 }
 
-/// The tier's own view at the moment of an operation.
+/// What the tier knows at the moment of an operation, beside the cell.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct Moment {
-    /// What the tier is to its cache.
+    /// Whether the tier is a cache or a store.
     pub role: Role,
     /// The tier's clock, in milliseconds, for deadlines.
     pub now: Timestamp,
     /// The tier's clock, in microseconds, for versions.
     pub micros: u64,
-    /// The current epoch of the namespace; stores keep it at one value.
+    /// The current epoch of the namespace. A store never changes it.
     pub epoch: Epoch,
 }
 
-/// What to do with the cell.
+impl Moment {
+    /// The moment at which the tier's clock shows `now` and, more exactly, `micros` microseconds since the
+    /// Unix epoch.
+    pub const fn new(role: Role, now: Timestamp, micros: u64, epoch: Epoch) -> Self {
+        Self { role, now, micros, epoch }
+    }
+}
+
+/// What a tier does with the cell after a [`transition`](crate::transition). A cell is left or written as a
+/// whole, so there will be no third variant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// Leave it.
+    /// The tier leaves it as it is.
     Keep,
-    /// Write this one.
+    /// The tier writes this cell instead.
     Write(Cell),
 }

@@ -1,7 +1,7 @@
-//! The one pure function that says what every operation does to a key's cell.
+//! The pure function that says what every operation does to a key's cell.
 //!
-//! [`Swapping`](crate::Swapping) tiers and the SQLite tier run it; the Redis scripts and Postgres
-//! statements are compared with it, operation by operation.
+//! [`Swapping`](crate::Swapping) tiers and the SQLite tier run it. Tests compare the Redis scripts and the
+//! Postgres statements with it, operation by operation.
 
 use std::time::Duration;
 
@@ -11,13 +11,14 @@ use crate::{
     Cell, Change, Condition, Deadlines, Fence, Moment, Op, Order, Reply, Role, State, Stored, Token, Version,
 };
 
-/// What `op` does to `cell` at `moment`, and its answer. Pure: the caller makes it atomic.
+/// What `op` does to `cell` at `moment`, and the answer to it. The function is pure: the caller makes the
+/// change atomic.
 ///
 /// It knows every operation of its own version of this crate. A tier that runs it calls
 /// [`Op::ensure_known`] first.
 ///
 /// # Cost
-/// No allocation but the clone of a cell, whose envelope is shared.
+/// No allocation: a cell that is cloned shares its envelope.
 ///
 /// ```
 /// use std::time::Duration;
@@ -25,7 +26,7 @@ use crate::{
 /// use terrace_tier::{Change, Deadlines, Epoch, Moment, Op, Reply, Role, Timestamp, Token, transition};
 ///
 /// let now = Timestamp::from_millis(1_700_000_000_000);
-/// let moment = Moment { role: Role::Cache, now, micros: now.as_millis() * 1000, epoch: Epoch::from_u64(1) };
+/// let moment = Moment::new(Role::Cache, now, now.as_millis() * 1000, Epoch::from_u64(1));
 /// let minute = Duration::from_secs(60);
 ///
 /// // A miss leaves a lease ...
@@ -37,7 +38,7 @@ use crate::{
 ///     deadlines: Deadlines::ttl(now, minute),
 ///     body: Some(Bytes::from_static(b"envelope")),
 /// };
-/// // ... over which the fill is kept, and without which it is not.
+/// // ... with which the fill is kept, and without which it is refused.
 /// assert_eq!(transition(Some(&leased), &fill, &moment).1, Reply::Kept(fence.version));
 /// assert_eq!(transition(None, &fill, &moment).1, Reply::Refused(None));
 /// ```
@@ -62,14 +63,14 @@ pub fn transition(cell: Option<&Cell>, op: &Op, moment: &Moment) -> (Change, Rep
     }
 }
 
-/// A key's cell as the operations look at it.
+/// A key's cell at the moment of an operation.
 struct Key<'a> {
     cell: Option<&'a Cell>,
     moment: &'a Moment,
 }
 
 impl<'a> Key<'a> {
-    /// The highest version known of the key; a dead cell still knows it.
+    /// The highest known version of the key. A dead cell still has it.
     fn floor(&self) -> Version {
         self.cell.map_or(Version::NONE, |cell| cell.version)
     }
@@ -162,9 +163,9 @@ impl<'a> Key<'a> {
         token != Token::NONE && self.live().is_some_and(|cell| cell.token == token)
     }
 
-    /// Whether nothing is here but a lease that was given when the tier knew of `version`, or of a
-    /// later one: whoever holds it looked further after that had happened, and what it fills is no
-    /// older, so that late news of it tells nothing new. A lease's version never grows.
+    /// Whether the cell is a lease that was given when the tier knew of `version`, or of a later one. Its
+    /// holder began to load after that change, so what it fills is no older, and a late put or
+    /// invalidation of `version` changes nothing. A lease's version never grows.
     fn is_leased_knowing(&self, version: Version) -> bool {
         self.live().is_some_and(|cell| cell.state == State::Lease && cell.version >= version)
     }

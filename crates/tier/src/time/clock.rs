@@ -1,4 +1,4 @@
-//! The one place that reads time.
+//! The one place that reads the time of day.
 
 use std::{
     fmt,
@@ -11,13 +11,13 @@ use std::{
 
 use crate::Timestamp;
 
-/// Tells the time to a cache: the host's clock, or one that a test turns by hand.
+/// The clock of a cache: the host's clock, or a clock that a test sets by hand.
 ///
 /// # Cost
-/// On Linux the system clock is the kernel's coarse wall clock, about 10 ns. It is right at once
-/// after a pause or a suspend of the process, and behind by at most [`Clock::granularity`] as long as
-/// the host gives the kernel its ticks; near tiers take that off an entry's life. A step backwards by
-/// `d` extends lives by at most `d`.
+/// On Linux the system clock is the kernel's coarse wall clock, which takes about 10 ns to read. It is right
+/// at once after the process was paused or suspended. It is behind by at most [`Clock::granularity`] while
+/// the host gives the kernel its ticks, and near tiers subtract that from an entry's life. A clock that is
+/// set back by `d` extends lives by at most `d`.
 #[derive(Clone)]
 pub struct Clock(Source);
 
@@ -33,7 +33,7 @@ impl Clock {
         Self(Source::System { granularity: system_granularity() })
     }
 
-    /// A clock that moves only when told to.
+    /// A clock that moves only when a test advances it.
     pub fn manual() -> ManualClock {
         ManualClock(Arc::new(AtomicU64::new(1_700_000_000_000)))
     }
@@ -47,7 +47,8 @@ impl Clock {
         }
     }
 
-    /// The current time in microseconds since the Unix epoch, precise: for versions.
+    /// The current time in microseconds since the Unix epoch, without the lag of [`Clock::now`]. Versions
+    /// are made of it.
     pub fn micros(&self) -> u64 {
         match &self.0 {
             Source::System { .. } => u64::try_from(since_epoch().as_micros()).unwrap_or(u64::MAX),
@@ -55,7 +56,7 @@ impl Clock {
         }
     }
 
-    /// By how much [`Clock::now`] may lag behind.
+    /// By how much [`Clock::now`] may be behind.
     pub fn granularity(&self) -> Duration {
         match &self.0 {
             Source::System { granularity } => *granularity,
@@ -79,32 +80,28 @@ impl fmt::Debug for Clock {
     }
 }
 
-/// The hand of a manual clock; clones and the [`Clock`]s made from it show the same time.
+/// Sets a manual clock. Its clones, and the [`Clock`]s made from it, show the same time.
 ///
-/// It turns deadlines alone. Budgets and pauses are measured on tokio's clock, which a test pauses
-/// and moves by tokio's own means.
+/// It changes deadlines alone. Budgets and pauses are measured on tokio's clock, which a test pauses and
+/// advances with tokio's own functions.
 ///
 /// ```
 /// use std::time::Duration;
-/// use terrace_tier::{Cache, Clock};
-/// use terrace_tier_memory::Memory;
+/// use terrace_tier::{Clock, Deadlines};
 ///
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> terrace_tier::Result<()> {
-/// let hand = Clock::manual();
-/// let cache: Cache<u8, u8, Memory<u8, u8>> =
-///     Cache::builder("tests").near(Memory::entries(10)).clock(&hand).build()?;
-/// cache.put(&1, 1).await?;
-/// hand.advance(Duration::from_secs(300));
-/// assert!(cache.get(&1).await?.is_none(), "five minutes are the default life");
-/// # Ok(())
-/// # }
+/// let manual = Clock::manual();
+/// let clock = Clock::from(&manual);
+/// let deadlines = Deadlines::ttl(clock.now(), Duration::from_secs(300));
+/// manual.advance(Duration::from_secs(299));
+/// assert!(!deadlines.is_expired(clock.now()));
+/// manual.advance(Duration::from_secs(1));
+/// assert!(deadlines.is_expired(clock.now()));
 /// ```
 #[derive(Clone, Debug)]
 pub struct ManualClock(Arc<AtomicU64>);
 
 impl ManualClock {
-    /// Moves the time forward; less than a millisecond is no move.
+    /// Moves the time forward, in whole milliseconds.
     pub fn advance(&self, by: Duration) {
         let millis = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
         self.0.fetch_add(millis, Ordering::AcqRel);
@@ -122,8 +119,8 @@ impl ManualClock {
 }
 
 impl From<&ManualClock> for Clock {
-    fn from(hand: &ManualClock) -> Self {
-        hand.clock()
+    fn from(manual: &ManualClock) -> Self {
+        manual.clock()
     }
 }
 
@@ -138,8 +135,8 @@ fn system_millis() -> u64 {
     time.tv_sec.cast_unsigned().wrapping_mul(1000).wrapping_add(time.tv_nsec.cast_unsigned() / 1_000_000)
 }
 
-/// A tick comes late where a hypervisor takes the processor away: twice the time between two was
-/// measured on a busy host.
+/// How many ticks the coarse clock may be behind. A tick comes late where a hypervisor takes the processor
+/// away: on a busy host, twice the normal time between two ticks was measured.
 #[cfg(target_os = "linux")]
 const LATE_TICKS: u64 = 4;
 
@@ -164,7 +161,7 @@ fn system_granularity() -> Duration {
 mod tests {
     use super::*;
 
-    /// Of many moments, since the host may withhold ticks in any one of them.
+    /// Takes the median of many moments, since the host may withhold ticks in any one of them.
     #[test]
     fn the_coarse_clock_lags_by_less_than_its_granularity() {
         let clock = Clock::system();
@@ -183,10 +180,10 @@ mod tests {
 
     #[test]
     fn a_manual_clock_moves_only_by_hand() {
-        let hand = Clock::manual();
-        let clock = hand.clock();
+        let manual = Clock::manual();
+        let clock = manual.clock();
         let before = clock.now();
-        hand.advance(Duration::from_millis(5));
+        manual.advance(Duration::from_millis(5));
         assert_eq!(clock.now().since(before), Duration::from_millis(5));
     }
 }

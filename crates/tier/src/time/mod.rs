@@ -1,4 +1,4 @@
-//! Points in time and the deadlines that travel with an entry.
+//! Points in time, and the deadlines that an entry carries.
 
 mod clock;
 
@@ -8,8 +8,8 @@ use std::time::Duration;
 
 /// A point in time: milliseconds since the Unix epoch, on the host's clock.
 ///
-/// All hosts that share a tier are expected to keep their clocks by NTP: a skew of `s` shifts what
-/// they see of each other's deadlines by `s`; the server's own clock bounds the entry either way.
+/// All hosts that share a tier are expected to synchronise their clocks, by NTP for example. Between hosts
+/// whose clocks differ by `s`, deadlines are wrong by `s`. The server's own clock ends the entry in any case.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(u64);
 
@@ -17,17 +17,17 @@ impl Timestamp {
     /// A deadline that never comes.
     pub const NEVER: Self = Self(u64::MAX);
 
-    /// From milliseconds since the Unix epoch.
+    /// The point this many milliseconds after the Unix epoch.
     pub const fn from_millis(millis: u64) -> Self {
         Self(millis)
     }
 
-    /// Milliseconds since the Unix epoch.
+    /// The milliseconds since the Unix epoch.
     pub const fn as_millis(self) -> u64 {
         self.0
     }
 
-    /// The point `after` later; what does not fit is [`Timestamp::NEVER`].
+    /// The point `after` later, or [`Timestamp::NEVER`] if the sum does not fit.
     #[must_use]
     pub fn after(self, after: Duration) -> Self {
         match u64::try_from(after.as_millis()) {
@@ -36,30 +36,30 @@ impl Timestamp {
         }
     }
 
-    /// The time from `earlier` to this point; zero if it lies before.
+    /// The time from `earlier` to this point, or zero if this point is the earlier one.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
 }
 
-/// When an entry was written and how long it may be used; decided once, at the write.
+/// When an entry was written and how long it may be used. The write decides it once.
 ///
-/// `written <= fresh_until <= stale_until <= expires_at`: fresh until the first, usable under the
-/// freshness policy until the second, kept until the third. Without a stale window the three agree.
+/// `written <= fresh_until <= stale_until <= expires_at`. Without a stale window the last three are equal.
+/// The four are part of a cell's layout, so there will be no fifth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deadlines {
     /// When the value was loaded or put.
     pub written: Timestamp,
-    /// Until here a hit is served without a question.
+    /// Before this point a hit is fresh.
     pub fresh_until: Timestamp,
-    /// Until here the freshness policy may serve it, marked stale.
+    /// Before this point the freshness policy may serve the entry, marked as stale.
     pub stale_until: Timestamp,
-    /// From here on it is gone.
+    /// From this point on the entry is gone.
     pub expires_at: Timestamp,
 }
 
 impl Deadlines {
-    /// Never fresh for less than for ever.
+    /// The deadlines of an entry that is fresh for ever.
     pub const fn forever(written: Timestamp) -> Self {
         Self {
             written,
@@ -69,13 +69,14 @@ impl Deadlines {
         }
     }
 
-    /// Fresh for `ttl`, then gone.
+    /// The deadlines of an entry that is fresh for `ttl` and then gone.
     pub fn ttl(written: Timestamp, ttl: Duration) -> Self {
         let end = written.after(ttl);
         Self { written, fresh_until: end, stale_until: end, expires_at: end }
     }
 
-    /// These deadlines, none of them later than `ttl` from `now`: a promotion never extends a life.
+    /// These deadlines, each of them at most `ttl` after `now`. The result is never later than before, so
+    /// a promotion extends no life.
     #[must_use]
     pub fn capped(self, now: Timestamp, ttl: Duration) -> Self {
         let end = now.after(ttl);
@@ -87,12 +88,12 @@ impl Deadlines {
         }
     }
 
-    /// Whether the entry is gone at `now`. A clock that went back behind the write counts as gone.
+    /// Whether the entry is gone at `now`.
     pub fn is_expired(&self, now: Timestamp) -> bool {
         now >= self.expires_at
     }
 
-    /// What remains until the entry is gone.
+    /// The time that remains until the entry is gone.
     pub fn remaining(&self, now: Timestamp) -> Duration {
         self.expires_at.since(now)
     }

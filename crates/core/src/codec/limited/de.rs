@@ -1,6 +1,6 @@
 //! The decoding side: a deserializer of postcard or bincode within limits.
 //!
-//! Only what may nest is wrapped; everything else goes straight to the format.
+//! Only values that may nest are wrapped. Everything else goes straight to the format.
 
 use std::fmt;
 
@@ -14,7 +14,7 @@ use super::{Breach, Guard};
 pub(in crate::codec) struct Limited<'g, T> {
     inner: T,
     guard: &'g Guard,
-    /// For a visitor or access of elements: whether the bytes, not the type, say how many.
+    /// For a visitor or access of elements: whether their number comes from the bytes, not from the type.
     counted: bool,
 }
 
@@ -31,7 +31,16 @@ impl<'g, T> Limited<'g, T> {
         Self { inner, guard, counted: true }
     }
 
-    /// Counts a claim before anything is made for it; what claims nothing is counted as it comes.
+    /// The seed of the next element, which is counted.
+    fn element<U, E: Error>(&self, seed: U) -> Result<Limited<'g, U>, E> {
+        if self.counted {
+            self.guard.add_elements(1).map_err(failed)?;
+        }
+        Ok(self.wrap(seed))
+    }
+
+    /// Counts the claimed number of elements before anything is allocated for them. Without a claim, each
+    /// element is counted when it comes.
     fn claim<A, E: Error>(&self, access: A, claim: Option<usize>) -> Result<Limited<'g, A>, E> {
         let counted = match claim {
             Some(claim) if self.counted => {
@@ -86,7 +95,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Limited<'_, D> {
         deserialize_f64 => deserialize_f64;
         deserialize_char => deserialize_char;
         deserialize_str => deserialize_str;
-        // bincode makes the owned forms at the claimed length, before it has seen the bytes.
+        // bincode allocates the owned forms at the claimed length before it has seen the bytes.
         deserialize_string => deserialize_str;
         deserialize_bytes => deserialize_bytes;
         deserialize_byte_buf => deserialize_bytes;
@@ -112,7 +121,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Limited<'_, D> {
     }
 }
 
-/// What postcard and bincode call for the types that are wrapped above.
+/// The methods that postcard and bincode call for the types that are wrapped above.
 impl<'de, V: Visitor<'de>> Visitor<'de> for Limited<'_, V> {
     type Value = V::Value;
 
@@ -132,46 +141,35 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Limited<'_, V> {
 
     #[inline]
     fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<V::Value, D::Error> {
-        self.guard.enter().map_err(failed)?;
-        let value = self.inner.visit_some(Limited::new(deserializer, self.guard));
-        self.guard.leave();
-        value
+        self.guard.nested(failed, || self.inner.visit_some(Limited::new(deserializer, self.guard)))
     }
 
     #[inline]
     fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<V::Value, D::Error> {
-        self.guard.enter().map_err(failed)?;
-        let value = self.inner.visit_newtype_struct(Limited::new(deserializer, self.guard));
-        self.guard.leave();
-        value
+        self.guard.nested(failed, || self.inner.visit_newtype_struct(Limited::new(deserializer, self.guard)))
     }
 
     #[inline]
     fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<V::Value, A::Error> {
-        self.guard.enter().map_err(failed)?;
-        let claim = seq.size_hint();
-        let seq = self.claim(seq, claim)?;
-        let value = self.inner.visit_seq(seq);
-        self.guard.leave();
-        value
+        self.guard.nested(failed, || {
+            let claim = seq.size_hint();
+            let seq = self.claim(seq, claim)?;
+            self.inner.visit_seq(seq)
+        })
     }
 
     #[inline]
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<V::Value, A::Error> {
-        self.guard.enter().map_err(failed)?;
-        let claim = map.size_hint();
-        let map = self.claim(map, claim)?;
-        let value = self.inner.visit_map(map);
-        self.guard.leave();
-        value
+        self.guard.nested(failed, || {
+            let claim = map.size_hint();
+            let map = self.claim(map, claim)?;
+            self.inner.visit_map(map)
+        })
     }
 
     #[inline]
     fn visit_enum<A: EnumAccess<'de>>(self, variants: A) -> Result<V::Value, A::Error> {
-        self.guard.enter().map_err(failed)?;
-        let value = self.inner.visit_enum(Limited::new(variants, self.guard));
-        self.guard.leave();
-        value
+        self.guard.nested(failed, || self.inner.visit_enum(Limited::new(variants, self.guard)))
     }
 }
 
@@ -180,10 +178,7 @@ impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Limited<'_, A> {
 
     #[inline]
     fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, A::Error> {
-        if self.counted {
-            self.guard.add_elements(1).map_err(failed)?;
-        }
-        let seed = self.wrap(seed);
+        let seed = self.element(seed)?;
         self.inner.next_element_seed(seed)
     }
 
@@ -198,10 +193,7 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Limited<'_, A> {
 
     #[inline]
     fn next_key_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, A::Error> {
-        if self.counted {
-            self.guard.add_elements(1).map_err(failed)?;
-        }
-        let seed = self.wrap(seed);
+        let seed = self.element(seed)?;
         self.inner.next_key_seed(seed)
     }
 

@@ -1,8 +1,8 @@
-//! Limits on depth and elements, put between a type and the serializer of any format.
+//! Limits on depth and elements, between a type and the serializer of any format.
 //!
-//! postcard and bincode have none of their own: a million nested values overflow the stack, and a
-//! sequence of units may claim 2^60 elements in a few bytes. Encoding keeps the same limits, so that
-//! nothing is written which could not be read.
+//! postcard and bincode have no such limits: a million nested values overflow the stack, and a sequence of
+//! units may claim 2^60 elements in a few bytes. Encoding keeps the same limits, so that everything that
+//! was written can be read.
 
 mod de;
 mod ser;
@@ -12,30 +12,31 @@ use std::cell::Cell;
 pub(super) use de::Limited;
 pub(super) use ser::Guarded;
 
-/// How deep a value may nest: the levels that serde_json takes, for every codec.
+/// How deep a value may nest with any codec. It is the limit of serde_json.
 pub(super) const MAX_DEPTH: u32 = 127;
 
-/// Elements that a value may have beyond one for each of its bytes (elements without bytes: units).
+/// How many elements a value may have beyond one for each byte. Units are elements without bytes.
 const FREE_ELEMENTS: usize = 1 << 16;
 
-/// How many elements may stand in `bytes` encoded bytes: every element but a unit has at least one.
+/// The most elements of a value with this many encoded bytes. Every element but a unit has at least one
+/// byte.
 pub(super) const fn max_elements(bytes: usize) -> usize {
     bytes.saturating_add(FREE_ELEMENTS)
 }
 
-/// What a value did that it must not.
+/// A rule that a value has broken.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Breach {
     Depth,
     Elements,
-    /// A field was left out, which only a self-describing codec can express.
+    /// Serde skipped a field, which only a self-describing codec can express.
     Skipped,
-    /// JSON would write `null` and read something else.
+    /// JSON would write `null` and read another value.
     Null,
 }
 
 impl Breach {
-    /// In words, as the end of a sentence.
+    /// The breach in words, as the end of a sentence.
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Depth => "it nests deeper than 127 levels",
@@ -52,7 +53,7 @@ impl Breach {
     }
 }
 
-/// The account of one value: shared by all wrappers of one encoding or decoding.
+/// Counts the levels and elements of one value. All wrappers of one encoding or decoding share it.
 pub(super) struct Guard {
     depth: Cell<u32>,
     elements: Cell<usize>,
@@ -72,12 +73,12 @@ impl Guard {
         }
     }
 
-    /// Why it failed, if it was one of the limits.
+    /// The limit that the value has broken, if it has.
     pub(super) fn breach(&self) -> Option<Breach> {
         self.breach.get()
     }
 
-    /// Elements so far.
+    /// The number of elements so far.
     pub(super) fn elements(&self) -> usize {
         self.elements.get()
     }
@@ -102,7 +103,20 @@ impl Guard {
         self.depth.set(self.depth.get().saturating_sub(1));
     }
 
-    /// Counts elements: all of a sequence at once where their number is known.
+    /// Runs `run` one level deeper. `fail` makes the error of a value that is too deep.
+    #[inline]
+    fn nested<T, E>(
+        &self,
+        fail: impl FnOnce(Breach) -> E,
+        run: impl FnOnce() -> Result<T, E>,
+    ) -> Result<T, E> {
+        self.enter().map_err(fail)?;
+        let done = run();
+        self.leave();
+        done
+    }
+
+    /// Counts elements. If their number is known, all elements of a sequence are counted at once.
     #[inline]
     fn add_elements(&self, count: usize) -> Result<(), Breach> {
         match self.elements.get().checked_add(count) {

@@ -1,4 +1,4 @@
-//! The encoding side: what could not be read back is not written.
+//! The encoding side: it refuses to write a value that could not be read back.
 
 use std::fmt::Display;
 
@@ -10,7 +10,7 @@ use super::{Breach, Guard};
 pub(in crate::codec) struct Guarded<'g, T: ?Sized> {
     value: &'g T,
     guard: &'g Guard,
-    /// Directly within a `Some`, where JSON cannot tell nothing from `None`.
+    /// Whether the value is directly within a `Some`, where JSON cannot tell a unit from `None`.
     in_some: bool,
 }
 
@@ -50,6 +50,17 @@ macro_rules! forward {
     ($($method:ident($($name:ident: $type:ty),*);)*) => {$(
         #[inline]
         fn $method(self, $($name: $type),*) -> Result<S::Ok, S::Error> {
+            self.inner.$method($($name),*)
+        }
+    )*};
+}
+
+/// What JSON writes as `null`, so that within a `Some` it would read back as `None`.
+macro_rules! nothing {
+    ($($method:ident($($name:ident: $type:ty),*);)*) => {$(
+        #[inline]
+        fn $method(self, $($name: $type),*) -> Result<S::Ok, S::Error> {
+            self.refuse_null(self.in_some)?;
             self.inner.$method($($name),*)
         }
     )*};
@@ -108,22 +119,10 @@ impl<'g, S: Serializer> Serializer for Limited<'g, S> {
         self.inner.serialize_f64(v)
     }
 
-    #[inline]
-    fn serialize_none(self) -> Result<S::Ok, S::Error> {
-        self.refuse_null(self.in_some)?;
-        self.inner.serialize_none()
-    }
-
-    #[inline]
-    fn serialize_unit(self) -> Result<S::Ok, S::Error> {
-        self.refuse_null(self.in_some)?;
-        self.inner.serialize_unit()
-    }
-
-    #[inline]
-    fn serialize_unit_struct(self, name: &'static str) -> Result<S::Ok, S::Error> {
-        self.refuse_null(self.in_some)?;
-        self.inner.serialize_unit_struct(name)
+    nothing! {
+        serialize_none();
+        serialize_unit();
+        serialize_unit_struct(name: &'static str);
     }
 
     fn serialize_unit_variant(
@@ -132,17 +131,13 @@ impl<'g, S: Serializer> Serializer for Limited<'g, S> {
         index: u32,
         variant: &'static str,
     ) -> Result<S::Ok, S::Error> {
-        self.guard.enter().map_err(failed)?;
-        self.guard.leave();
-        self.inner.serialize_unit_variant(name, index, variant)
+        self.guard.nested(failed, || self.inner.serialize_unit_variant(name, index, variant))
     }
 
     #[inline]
     fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<S::Ok, S::Error> {
-        self.guard.enter().map_err(failed)?;
-        let done = self.inner.serialize_some(&Guarded { value, guard: self.guard, in_some: true });
-        self.guard.leave();
-        done
+        let value = Guarded { value, guard: self.guard, in_some: true };
+        self.guard.nested(failed, || self.inner.serialize_some(&value))
     }
 
     #[inline]
@@ -151,11 +146,8 @@ impl<'g, S: Serializer> Serializer for Limited<'g, S> {
         name: &'static str,
         value: &T,
     ) -> Result<S::Ok, S::Error> {
-        self.guard.enter().map_err(failed)?;
         let value = Guarded { value, guard: self.guard, in_some: self.in_some };
-        let done = self.inner.serialize_newtype_struct(name, &value);
-        self.guard.leave();
-        done
+        self.guard.nested(failed, || self.inner.serialize_newtype_struct(name, &value))
     }
 
     #[inline]
@@ -166,11 +158,8 @@ impl<'g, S: Serializer> Serializer for Limited<'g, S> {
         variant: &'static str,
         value: &T,
     ) -> Result<S::Ok, S::Error> {
-        self.guard.enter().map_err(failed)?;
-        let done =
-            self.inner.serialize_newtype_variant(name, index, variant, &Guarded::new(value, self.guard));
-        self.guard.leave();
-        done
+        let value = Guarded::new(value, self.guard);
+        self.guard.nested(failed, || self.inner.serialize_newtype_variant(name, index, variant, &value))
     }
 
     open! {
@@ -179,26 +168,10 @@ impl<'g, S: Serializer> Serializer for Limited<'g, S> {
         serialize_tuple_struct(name: &'static str, len: usize) -> SerializeTupleStruct, FIELDS;
         serialize_map(len: Option<usize>) -> SerializeMap, Count::of_elements(len);
         serialize_struct(name: &'static str, len: usize) -> SerializeStruct, FIELDS;
-    }
-
-    fn serialize_tuple_variant(
-        self,
-        name: &'static str,
-        index: u32,
-        variant: &'static str,
-        len: usize,
-    ) -> Result<Self::SerializeTupleVariant, S::Error> {
-        open(self.guard, VARIANT, || self.inner.serialize_tuple_variant(name, index, variant, len))
-    }
-
-    fn serialize_struct_variant(
-        self,
-        name: &'static str,
-        index: u32,
-        variant: &'static str,
-        len: usize,
-    ) -> Result<Self::SerializeStructVariant, S::Error> {
-        open(self.guard, VARIANT, || self.inner.serialize_struct_variant(name, index, variant, len))
+        serialize_tuple_variant(name: &'static str, index: u32, variant: &'static str, len: usize)
+            -> SerializeTupleVariant, VARIANT;
+        serialize_struct_variant(name: &'static str, index: u32, variant: &'static str, len: usize)
+            -> SerializeStructVariant, VARIANT;
     }
 
     fn is_human_readable(&self) -> bool {
@@ -209,11 +182,11 @@ impl<'g, S: Serializer> Serializer for Limited<'g, S> {
 /// How the parts of a value count.
 #[derive(Clone, Copy)]
 struct Count {
-    /// Levels that it takes, as the decoding side counts them.
+    /// The levels of the value, as the decoding side counts them.
     levels: u32,
-    /// Elements that are known at the start; fields are none.
+    /// The number of elements that is known at the start. Fields are not elements.
     elements: usize,
-    /// Whether elements are counted as they come.
+    /// Whether each element is counted when it comes.
     one_by_one: bool,
 }
 

@@ -1,8 +1,10 @@
-//! Samples: a deserializer that gives a plain value for whatever is asked, to get past it.
+//! Samples: a deserializer that gives a plain value for every part of a type, so that a probe can get past
+//! the part.
 
-use serde::de::{self, DeserializeSeed, Deserializer, Visitor, value::BorrowedStrDeserializer};
+use serde::de::{self, DeserializeSeed, Deserializer, Visitor};
 
 use super::stop::Stop;
+use crate::key::NamedVariant;
 
 /// How many kinds of samples there are.
 pub(super) const SAMPLES: usize = 6;
@@ -12,11 +14,11 @@ const MAX_DEPTH: usize = 32;
 
 const NUMBERS: [u8; SAMPLES] = [0, 1, 1, 1, 2, 0];
 const TEXTS: [&str; SAMPLES] = ["", "a", "1", "1970-01-01T00:00:00Z", "127.0.0.1", "a"];
-/// The lengths of UUIDs, digests, addresses, and none.
+/// The lengths of UUIDs, digests and addresses, and no bytes.
 const BYTES: [&[u8]; SAMPLES] = [&[0; 16], &[0; 16], &[0; 32], &[0; 4], &[], &[0; 32]];
 
-/// A sample of one kind; they differ in numbers, texts, lengths and variants, since a type may
-/// refuse zero, or the empty text.
+/// A sample of one kind. The kinds differ in numbers, texts, lengths and variants, since a type may refuse
+/// zero or the empty text.
 #[derive(Clone, Copy)]
 pub(super) struct Dummy {
     kind: usize,
@@ -142,7 +144,7 @@ impl<'de> Deserializer<'de> for Dummy {
     ) -> Result<V::Value, Stop> {
         let last = variants.len().checked_sub(1).ok_or(Stop)?;
         let name = if self.kind + 1 == SAMPLES { variants[last] } else { variants[self.kind.min(last)] };
-        visitor.visit_enum(Variant { name, content: self.deeper()? })
+        visitor.visit_enum(NamedVariant { name, content: self.deeper()? })
     }
 
     fn is_human_readable(&self) -> bool {
@@ -165,7 +167,7 @@ impl<'de> de::SeqAccess<'de> for Elements {
     }
 }
 
-/// The empty map.
+/// A map without entries.
 impl<'de> de::MapAccess<'de> for Elements {
     type Error = Stop;
 
@@ -175,21 +177,6 @@ impl<'de> de::MapAccess<'de> for Elements {
 
     fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, _: T) -> Result<T::Value, Stop> {
         Err(Stop)
-    }
-}
-
-struct Variant {
-    name: &'static str,
-    content: Dummy,
-}
-
-impl<'de> de::EnumAccess<'de> for Variant {
-    type Error = Stop;
-    type Variant = Dummy;
-
-    fn variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<(T::Value, Dummy), Stop> {
-        let variant = seed.deserialize(BorrowedStrDeserializer::<Stop>::new(self.name))?;
-        Ok((variant, self.content))
     }
 }
 

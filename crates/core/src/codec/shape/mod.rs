@@ -1,8 +1,8 @@
-//! The shape of a type, as a number that changes when the type does.
+//! The shape of a type, as a number that changes when the type changes.
 //!
-//! postcard and bincode write no names: after two fields of one type change places, old bytes decode
-//! to a wrong value without an error; and JSON reads a renamed `Option` field as `None`. So the
-//! envelope carries a fingerprint of what serde asks for when it deserialises the type.
+//! postcard and bincode write no names. After two fields of the same type have changed places, old bytes
+//! would decode to a wrong value without an error. JSON reads a renamed `Option` field as `None`. The
+//! envelope therefore carries a fingerprint of what serde asks for when it deserialises the type.
 
 mod dummy;
 mod probe;
@@ -13,30 +13,34 @@ use sha2::{Digest, Sha256};
 
 use probe::Found;
 
-/// How many parts of a type are looked at.
+/// The most parts of a type that are probed.
 const MAX_PARTS: usize = 4096;
-/// How deep it is looked at.
+/// How deep a type is probed.
 const MAX_DEPTH: usize = 64;
-/// How many elements of a tuple or an array are looked at.
+/// The most elements of a tuple or an array that are probed.
 const MAX_ELEMENTS: usize = 32;
 
-/// What serde sees of a type when it deserialises it, as a fingerprint.
+/// A fingerprint of what serde sees of a type when it deserialises it.
 ///
-/// It changes when, anywhere in the type, a field or variant is added, removed, renamed or moved, or
-/// when a part becomes another kind of value: another width of integer, optional or not, a sequence,
-/// a map, a tuple of another length. Through `Option`, sequences, maps, tuples, newtypes, `Box`, the
-/// contents of variants, and in types that hold themselves.
+/// It changes when a field or variant is added, removed, renamed or moved anywhere in the type, or when a
+/// part becomes another kind of value: another width of integer, optional or not, a sequence, a map, or a
+/// tuple of another length. It sees through `Option`, sequences, maps, tuples, newtypes, `Box` and the
+/// contents of variants, and into types that hold themselves.
 ///
-/// Names are those that serde reads, after `rename`; an `alias` is one more name.
+/// Names are the names that serde reads, after `rename`. An `alias` is one more name.
 ///
-/// It does not change with the names of types, or between types that serde reads alike (`Vec` and
-/// `HashSet`, `String` and `Box<str>`, `Uuid` and a byte string). A meaning that changes without its
-/// type (metres to feet), a range check, a default value: that is what the schema number is for.
+/// It does not change with the names of types, nor between types that serde reads alike (`Vec` and
+/// `HashSet`, `String` and `Box<str>`, `Uuid` and a byte string). The schema number is for changes without a
+/// change of type: another meaning (metres to feet), a range check, a default value.
 ///
-/// It cannot see into what serde itself sees only in a value (`flatten`, `untagged`, internally
-/// tagged enums, `serde_json::Value`), past the 32nd element of a tuple, 64 levels or 4096 parts,
-/// nor behind a hand-written `Deserialize` that refuses every sample put before it.
-/// [`is_whole`](Shape::is_whole) tells whether any of that was met; the schema number must then
+/// It cannot see
+///
+/// - what serde itself sees only in a value (`flatten`, `untagged`, internally tagged enums,
+///   `serde_json::Value`),
+/// - past the 32nd element of a tuple, 64 levels or 4096 parts,
+/// - behind a hand-written `Deserialize` that refuses every sample it is given.
+///
+/// [`is_whole`](Shape::is_whole) tells whether the type has any of these. If it has, the schema number must
 /// change with the type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Shape {
@@ -49,9 +53,9 @@ impl Shape {
     /// The shape of `V`.
     ///
     /// # Cost
-    /// One short deserialisation for each part of the type, of samples (zeros, empty texts) that are
-    /// thrown away: microseconds for a record of some fields. Compute it once. A hand-written
-    /// `Deserialize` is called with them; what it panics on, panics here.
+    /// One short deserialisation of samples (zeros, empty texts) for each part of the type. It takes
+    /// microseconds for a record of some fields. Compute it once. A hand-written `Deserialize` gets the
+    /// samples too, and if it panics on one, this panics.
     ///
     /// ```
     /// use terrace_core::codec::Shape;
@@ -64,7 +68,7 @@ impl Shape {
         let mut shape = Self { fingerprint: 0, whole: true, any: false };
         let mut paths = vec![Vec::new()];
         let mut parts = 0;
-        // Depth first, children in order: the same type gives the same sequence of parts.
+        // Depth first with the children in order, so that a type always gives the same sequence of parts.
         while let Some(path) = paths.pop() {
             parts += 1;
             if parts > MAX_PARTS || path.len() > MAX_DEPTH {
@@ -95,8 +99,8 @@ impl Shape {
         self.whole
     }
 
-    /// Whether serde must see a value to know what it is, so that only a self-describing codec can
-    /// carry the type.
+    /// Whether the serde form of the type is known only from a value, so that only a self-describing codec
+    /// can carry the type.
     pub const fn needs_self_describing(self) -> bool {
         self.any
     }

@@ -1,7 +1,7 @@
-//! One look at one part of a type: a deserializer that follows a path of children to the part, notes
-//! what is asked for there, and stops.
+//! A probe of one part of a type: a deserializer that follows a path of children to the part, notes what
+//! serde asks for there, and stops.
 //!
-//! A field is shown to its struct first and alone, so that one that refuses samples hides no other.
+//! A struct gets only the field on the path, so that a field which refuses all samples hides no other field.
 
 use std::{any::type_name, cell::RefCell};
 
@@ -12,16 +12,17 @@ use serde::de::{
 use super::MAX_ELEMENTS;
 use super::dummy::{Dummy, SAMPLES};
 use super::stop::Stop;
+use crate::key::NamedVariant;
 
-/// What stands at the end of a path.
+/// The part at the end of a path.
 #[derive(Debug, Default)]
 pub(super) struct Found {
-    /// Kind, lengths and names, as bytes to hash.
+    /// Its kind, lengths and names, as bytes to hash.
     pub(super) description: Vec<u8>,
     pub(super) children: usize,
-    /// It depends on the value.
+    /// Whether its form depends on the value.
     pub(super) is_any: bool,
-    /// Not all of it can be looked at.
+    /// Whether a part of it cannot be probed.
     pub(super) is_cut: bool,
 }
 
@@ -53,11 +54,11 @@ impl Found {
     }
 }
 
-/// What stands at `path` of `V`.
+/// The part of `V` at `path`.
 pub(super) fn at<V: DeserializeOwned>(path: &[usize]) -> Found {
     for sample in 0..SAMPLES {
         let notes = Notes::default();
-        // The result is of no use: the look ends with an error, unless the type swallowed it.
+        // The result is of no use: the probe ends with an error, unless the type ignores the error.
         let _ = V::deserialize(Probe { path, sample, notes: &notes });
         if let Some(found) = notes.found.into_inner() {
             return found;
@@ -69,7 +70,7 @@ pub(super) fn at<V: DeserializeOwned>(path: &[usize]) -> Found {
 #[derive(Default)]
 struct Notes {
     found: RefCell<Option<Found>>,
-    /// The visitors on the way, which tell a type that holds itself from one that looks like it.
+    /// The types of the visitors on the path, by which a type that holds itself is recognised.
     passed: RefCell<Vec<&'static str>>,
 }
 
@@ -81,7 +82,7 @@ struct Probe<'a> {
 }
 
 impl Probe<'_> {
-    /// At the end of the path notes what is there and stops; else the child to go on to.
+    /// The next child on the path. At the end of the path, notes the part and stops.
     fn child_of(self, found: impl FnOnce() -> Found) -> Result<(usize, Self), Stop> {
         let Some((child, path)) = self.path.split_first() else {
             self.notes.found.borrow_mut().get_or_insert_with(found);
@@ -90,7 +91,7 @@ impl Probe<'_> {
         Ok((*child, Self { path, ..self }))
     }
 
-    /// As `child_of`, for a part that may hold itself: `V` names its type.
+    /// As `child_of`, for a part that may hold itself. `V` identifies its type.
     fn child_of_type<V>(self, found: impl FnOnce() -> Found) -> Result<(usize, Self), Stop> {
         let name = type_name::<V>();
         let again = self.notes.passed.borrow().iter().rev().position(|passed| *passed == name);
@@ -166,7 +167,7 @@ impl<'de> Deserializer<'de> for Probe<'_> {
         self.deserialize_unit(visitor)
     }
 
-    /// Its bytes are those of its content, so it is not a part of its own.
+    /// A newtype has the bytes of its content, so it is not a part of its own.
     fn deserialize_newtype_struct<V: Visitor<'de>>(
         self,
         _: &'static str,
@@ -221,7 +222,7 @@ impl<'de> Deserializer<'de> for Probe<'_> {
     ) -> Result<V::Value, Stop> {
         let (child, content) = self.child_of_type::<V>(|| Found::of_names("enum", variants))?;
         let name = variants.get(child).ok_or(Stop)?;
-        visitor.visit_enum(Variant { name, content })
+        visitor.visit_enum(NamedVariant { name, content })
     }
 
     fn is_human_readable(&self) -> bool {
@@ -229,8 +230,8 @@ impl<'de> Deserializer<'de> for Probe<'_> {
     }
 }
 
-/// Samples up to the element that is looked at, which is the last: a type that swallows the stop
-/// must not ask for ever.
+/// Samples before the probed element, which is the last one: a type that ignores the stop would otherwise ask
+/// for elements without end.
 struct Elements<'a> {
     before: usize,
     sample: Dummy,
@@ -255,7 +256,7 @@ impl<'de> de::SeqAccess<'de> for Elements<'_> {
     }
 }
 
-/// The field that is looked at, as the only one.
+/// The probed field, as the only field.
 struct Field<'a> {
     name: Option<&'static str>,
     part: Option<Probe<'a>>,
@@ -274,9 +275,9 @@ impl<'de> de::MapAccess<'de> for Field<'_> {
     }
 }
 
-/// The entry of a map whose key or value is looked at, as the only one.
+/// The entry whose key or value is probed, as the only entry of a map.
 struct Entry<'a> {
-    /// A sample before a value that is looked at.
+    /// The sample of the key, if the value is probed.
     key: Option<Dummy>,
     part: Option<Probe<'a>>,
 }
@@ -296,21 +297,6 @@ impl<'de> de::MapAccess<'de> for Entry<'_> {
 
     fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<T::Value, Stop> {
         seed.deserialize(self.part.take().ok_or(Stop)?)
-    }
-}
-
-struct Variant<'a> {
-    name: &'static str,
-    content: Probe<'a>,
-}
-
-impl<'de, 'a> de::EnumAccess<'de> for Variant<'a> {
-    type Error = Stop;
-    type Variant = Probe<'a>;
-
-    fn variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<(T::Value, Probe<'a>), Stop> {
-        let variant = seed.deserialize(BorrowedStrDeserializer::<Stop>::new(self.name))?;
-        Ok((variant, self.content))
     }
 }
 

@@ -1,10 +1,10 @@
-//! How a look ends.
+//! The error that ends a probe.
 
 use std::fmt;
 
 use serde::de;
 
-/// The end of a look.
+/// Ends a probe, because it has seen what it was to see.
 #[derive(Debug)]
 pub(super) struct Stop;
 

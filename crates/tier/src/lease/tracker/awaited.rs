@@ -1,4 +1,4 @@
-//! The leases that a process waits for, who waits, and when each is looked at next.
+//! The leases that a process waits for, their waiters, and when each lease is polled next.
 
 use std::time::Duration;
 
@@ -14,32 +14,32 @@ use crate::{
     defence::{Defence, enabled},
 };
 
-/// Leases that one process waits for; beyond, its loads do not wait.
-pub(super) const MOST: usize = 4_096;
+/// The most leases that one process waits for. A load that would wait for any other lease does not wait.
+pub(super) const MAX_AWAITED: usize = 4_096;
 
-/// A switch: so long after the first look comes the next.
+/// The time to the second poll where a simulation leaves out [`Defence::Looks`].
 const NEVER: Duration = Duration::from_secs(86_400);
 
 pub(super) struct AwaitedLeases<P> {
-    table: Mutex<Table<Waiting<P>>>,
-    pace: PollInterval,
-    /// How long a holder counts as alive without a sign.
+    table: Mutex<Table<AwaitedLease<P>>>,
+    poll_interval: PollInterval,
+    /// How long a silent holder counts as alive.
     life: Duration,
 }
 
-struct Waiting<P> {
+struct AwaitedLease<P> {
     lease: LeaseRef<P>,
     since: Instant,
-    next_look: Instant,
+    next_poll: Instant,
     waiters: Vec<oneshot::Sender<Result<LeaseEnd>>>,
 }
 
 impl<P: Clone> AwaitedLeases<P> {
-    pub(super) fn new(pace: PollInterval, life: Duration) -> Self {
-        Self { table: Mutex::default(), pace, life }
+    pub(super) fn new(poll_interval: PollInterval, life: Duration) -> Self {
+        Self { table: Mutex::default(), poll_interval, life }
     }
 
-    /// Adds one who waits; `task` looks after the leases for as long as there are any.
+    /// Adds a waiter. `task` polls the leases as long as there are any.
     pub(super) fn add<F>(
         &self,
         lease: LeaseRef<P>,
@@ -50,55 +50,58 @@ impl<P: Clone> AwaitedLeases<P> {
         F: Future<Output = ()> + Send + 'static,
     {
         let now = Instant::now();
-        let mut awaited = self.table.lock();
-        if let Some(waiting) = awaited.entries.get_mut(&lease.token) {
-            waiting.waiters.push(waiter);
+        let mut table = self.table.lock();
+        if let Some(awaited) = table.entries.get_mut(&lease.token) {
+            awaited.waiters.push(waiter);
             return Ok(());
         }
-        if awaited.entries.len() >= MOST {
+        if table.entries.len() >= MAX_AWAITED {
             return Err(Error::new(ErrorKind::Busy, "too many leases are waited for"));
         }
         let token = lease.token;
-        awaited.entries.insert(token, Waiting { lease, since: now, next_look: now, waiters: vec![waiter] });
-        awaited.serve(task);
+        let awaited = AwaitedLease { lease, since: now, next_poll: now, waiters: vec![waiter] };
+        table.entries.insert(token, awaited);
+        table.serve(task);
         Ok(())
     }
 
-    /// The leases to look at now, and when the next is due; `None` once nobody waits, and the task is
-    /// to end.
+    /// The leases to poll now, and the time of the next poll. `None` if there is no waiter left, and the
+    /// task must end.
     pub(super) fn due(&self) -> Option<(Vec<LeaseRef<P>>, Instant)> {
         let now = Instant::now();
-        let mut awaited = self.table.lock();
-        awaited.entries.retain(|_, waiting| waiting.waiters.iter().any(|waiter| !waiter.is_closed()));
-        if awaited.entries.is_empty() {
-            awaited.task = None;
+        let mut table = self.table.lock();
+        table.entries.retain(|_, awaited| awaited.waiters.iter().any(|waiter| !waiter.is_closed()));
+        if table.entries.is_empty() {
+            table.task = None;
             return None;
         }
-        // What is due soon goes along: one trip for all.
-        let soon = now + self.pace.shortest / 2;
+        // Leases that are due soon are polled now, so that all share one round trip.
+        let soon = now + self.poll_interval.shortest / 2;
         let mut due = Vec::new();
-        for waiting in awaited.entries.values_mut().filter(|waiting| waiting.next_look <= soon) {
-            let pause = ((now - waiting.since) / 4).clamp(self.pace.shortest, self.pace.longest);
-            waiting.next_look = now + if enabled(Defence::Looks) { pause } else { NEVER };
-            due.push(waiting.lease.clone());
+        for awaited in table.entries.values_mut().filter(|awaited| awaited.next_poll <= soon) {
+            let PollInterval { shortest, longest } = self.poll_interval;
+            let pause = ((now - awaited.since) / 4).clamp(shortest, longest);
+            awaited.next_poll = now + if enabled(Defence::Looks) { pause } else { NEVER };
+            due.push(awaited.lease.clone());
         }
-        let next = awaited.entries.values().map(|waiting| waiting.next_look).min();
-        Some((due, next.unwrap_or(now + self.pace.longest)))
+        let next = table.entries.values().map(|awaited| awaited.next_poll).min();
+        Some((due, next.unwrap_or(now + self.poll_interval.longest)))
     }
 
-    /// What the looks of `asked_at` mean to those who wait.
-    pub(super) fn seen(&self, due: &[LeaseRef<P>], sights: Result<Vec<LeaseStatus>>, asked_at: Instant) {
-        let mut told = Vec::new();
-        let mut awaited = self.table.lock();
-        for (at, lease) in due.iter().enumerate() {
-            let Some(waiting) = awaited.entries.get(&lease.token) else { continue };
-            let ended = match &sights {
+    /// Answers the waiters of the leases in `due` that have ended, by the statuses of the poll that was sent
+    /// at `sent_at`.
+    pub(super) fn polled(&self, due: &[LeaseRef<P>], statuses: Result<Vec<LeaseStatus>>, sent_at: Instant) {
+        let mut answered = Vec::new();
+        let mut table = self.table.lock();
+        for (index, lease) in due.iter().enumerate() {
+            let Some(awaited) = table.entries.get(&lease.token) else { continue };
+            let end = match &statuses {
                 Err(error) => Err(error.clone()),
-                Ok(sights) => match sights.get(at) {
+                Ok(statuses) => match statuses.get(index) {
                     Some(LeaseStatus::Changed) => Ok(LeaseEnd::Changed),
                     Some(LeaseStatus::Free) => Ok(LeaseEnd::Free),
                     Some(LeaseStatus::Silent)
-                        if asked_at - waiting.since >= self.life && enabled(Defence::Silence) =>
+                        if sent_at - awaited.since >= self.life && enabled(Defence::Silence) =>
                     {
                         Ok(LeaseEnd::Free)
                     }
@@ -106,24 +109,24 @@ impl<P: Clone> AwaitedLeases<P> {
                     None => Err(Error::new(ErrorKind::Backend, "the server left out a lease")),
                 },
             };
-            told.extend(awaited.entries.remove(&lease.token).map(|waiting| (waiting, ended)));
+            answered.extend(table.entries.remove(&lease.token).map(|awaited| (awaited, end)));
         }
-        drop(awaited);
-        told.into_iter().for_each(|(waiting, ended)| waiting.tell(&ended));
+        drop(table);
+        answered.into_iter().for_each(|(awaited, end)| awaited.answer(&end));
     }
 
-    /// Tells those who wait for the lease that it has ended.
-    pub(super) fn tell(&self, token: Token, ended: LeaseEnd) {
-        let told = self.table.lock().entries.remove(&token);
-        if let Some(waiting) = told {
-            waiting.tell(&Ok(ended));
+    /// Tells the waiters of the lease that it has ended.
+    pub(super) fn notify(&self, token: Token, end: LeaseEnd) {
+        let awaited = self.table.lock().entries.remove(&token);
+        if let Some(awaited) = awaited {
+            awaited.answer(&Ok(end));
         }
     }
 
-    /// Makes the look at every lease due.
+    /// Makes every lease due for a poll.
     pub(super) fn hurry(&self) {
         let now = Instant::now();
-        self.table.lock().entries.values_mut().for_each(|waiting| waiting.next_look = now);
+        self.table.lock().entries.values_mut().for_each(|awaited| awaited.next_poll = now);
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -131,11 +134,11 @@ impl<P: Clone> AwaitedLeases<P> {
     }
 }
 
-impl<P> Waiting<P> {
-    fn tell(self, ended: &Result<LeaseEnd>) {
+impl<P> AwaitedLease<P> {
+    fn answer(self, end: &Result<LeaseEnd>) {
         for waiter in self.waiters {
-            // Whoever went away needs no word.
-            let _ = waiter.send(ended.clone());
+            // A waiter that was dropped needs no answer.
+            let _ = waiter.send(end.clone());
         }
     }
 }

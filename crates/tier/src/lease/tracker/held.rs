@@ -1,4 +1,4 @@
-//! The leases that a process holds, and whose sign of life is due.
+//! The leases that a process holds, and which of them need a keep-alive.
 
 use std::time::Duration;
 
@@ -8,17 +8,17 @@ use tokio::time::Instant;
 use super::{super::LeaseRef, table::Table};
 use crate::Token;
 
-/// How often a holder shows a sign of life; a load that is over before costs no trip.
-const SIGN_EVERY: Duration = Duration::from_millis(400);
-/// Leases of one process that show signs of life; waiters of those beyond take over early.
-const MOST: usize = 10_000;
+/// The time between two keep-alives. A load that ends earlier costs no round trip.
+const KEEP_ALIVE_EVERY: Duration = Duration::from_millis(400);
+/// The most leases that one process keeps alive. Those who wait for any other lease take over early.
+const MAX_HELD: usize = 10_000;
 
-pub(super) struct HeldLeases<P>(Mutex<Table<Held<P>>>);
+pub(super) struct HeldLeases<P>(Mutex<Table<HeldLease<P>>>);
 
-struct Held<P> {
+struct HeldLease<P> {
     lease: LeaseRef<P>,
-    /// Of the grant, then of the last sign.
-    signed_at: Instant,
+    /// When the lease was added, then when the last keep-alive was sent.
+    alive_at: Instant,
 }
 
 impl<P: Clone> HeldLeases<P> {
@@ -26,14 +26,14 @@ impl<P: Clone> HeldLeases<P> {
         Self(Mutex::default())
     }
 
-    /// Adds a lease; `task` shows signs of life for as long as there are any.
+    /// Adds a lease. `task` sends the keep-alives as long as there are leases.
     pub(super) fn add<F>(&self, lease: &LeaseRef<P>, task: impl FnOnce() -> F)
     where
         F: Future<Output = ()> + Send + 'static,
     {
         let mut held = self.0.lock();
-        if held.entries.len() < MOST {
-            held.entries.insert(lease.token, Held { lease: lease.clone(), signed_at: Instant::now() });
+        if held.entries.len() < MAX_HELD {
+            held.entries.insert(lease.token, HeldLease { lease: lease.clone(), alive_at: Instant::now() });
             held.serve(task);
         }
     }
@@ -42,23 +42,24 @@ impl<P: Clone> HeldLeases<P> {
         self.0.lock().entries.remove(&token);
     }
 
-    /// The leases whose sign of life is due; `None` once nothing is held, and the task is to end.
-    pub(super) fn unsigned(&self) -> Option<Vec<LeaseRef<P>>> {
+    /// The leases that need a keep-alive now. `None` if no lease is held, and the task must end.
+    pub(super) fn due(&self) -> Option<Vec<LeaseRef<P>>> {
         let now = Instant::now();
         let mut held = self.0.lock();
         if held.entries.is_empty() {
             held.task = None;
             return None;
         }
-        let due = held.entries.values().filter(|held| now - held.signed_at >= SIGN_EVERY);
+        let due = held.entries.values().filter(|held| now - held.alive_at >= KEEP_ALIVE_EVERY);
         Some(due.map(|held| held.lease.clone()).collect())
     }
 
-    pub(super) fn signed(&self, leases: &[LeaseRef<P>], at: Instant) {
+    /// Notes that a keep-alive for `leases` was sent at `sent_at` and confirmed.
+    pub(super) fn confirm(&self, leases: &[LeaseRef<P>], sent_at: Instant) {
         let mut held = self.0.lock();
         for lease in leases {
             if let Some(held) = held.entries.get_mut(&lease.token) {
-                held.signed_at = at;
+                held.alive_at = sent_at;
             }
         }
     }

@@ -1,5 +1,5 @@
-//! What a process holds and waits for at one server, in two tasks: one shows signs of life for all
-//! leases held, the other looks after all leases awaited. Each runs only while there are any.
+//! The leases that a process holds and awaits at one server, in two tasks. One task keeps all held leases
+//! alive, and the other polls all awaited leases. Each task runs only while it has leases.
 
 mod awaited;
 mod held;
@@ -18,7 +18,7 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout},
 };
 
-use super::{LeaseEnd, LeaseGuard, LeaseRef, Leases, PollInterval};
+use super::{LeaseBackend, LeaseEnd, LeaseGuard, LeaseRef, PollInterval};
 use crate::{
     Error, ErrorKind, Result, Token,
     defence::{Defence, enabled},
@@ -26,181 +26,188 @@ use crate::{
 use awaited::AwaitedLeases;
 use held::HeldLeases;
 
-/// How long a holder counts as alive after its last sign of life, and after the grant of its lease.
+/// How long a holder counts as alive after the grant of its lease, and after each keep-alive.
 const LIFE: Duration = Duration::from_millis(1200);
-/// How often it is looked whose sign is due.
+/// How often the held leases are checked for a keep-alive that is due.
 const TICK: Duration = Duration::from_millis(100);
-/// A server that takes longer is not waited at.
-const TRIP: Duration = Duration::from_secs(1);
+/// The longest time that a call of the server may take.
+const CALL_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What this process holds and waits for at one server, of which it asks three batched calls. A
-/// clone is the same inbox; a backend handle has one, and its tiers answer
-/// [`LeaseWaiter`](super::LeaseWaiter) by it.
+/// Tracks what this process holds and awaits at one server, over the three batched calls of a
+/// [`LeaseBackend`].
+///
+/// A backend handle has one tracker, whose clones share their state. Its tiers implement
+/// [`LeaseWaiter`](super::LeaseWaiter) with it.
 ///
 /// # Cost
-/// Nothing while nothing is held or awaited; then a task for each of the two.
+/// Nothing while no lease is held or awaited; else one task for held and one for awaited leases.
 ///
 /// ```
 /// use std::time::Duration;
-/// use terrace_tier::{Result, Token, lease::{LeaseRef, LeaseEnd, LeaseTracker, Leases, PollInterval, LeaseStatus}};
+/// use terrace_tier::{Result, Token};
+/// use terrace_tier::lease::{LeaseBackend, LeaseEnd, LeaseRef, LeaseStatus, LeaseTracker, PollInterval};
 ///
 /// /// A server that has forgotten every lease.
 /// struct Forgetful;
 ///
-/// impl Leases for Forgetful {
-///     type Place = String;
+/// impl LeaseBackend for Forgetful {
+///     type Address = String;
 ///
-///     async fn look(&self, leases: &[LeaseRef<String>]) -> Result<Vec<LeaseStatus>> {
+///     async fn poll(&self, leases: &[LeaseRef<String>]) -> Result<Vec<LeaseStatus>> {
 ///         Ok(vec![LeaseStatus::Changed; leases.len()])
 ///     }
 ///
-///     async fn sign(&self, _leases: &[LeaseRef<String>], _life: Duration) -> Result<()> {
+///     async fn keep_alive(&self, _leases: &[LeaseRef<String>], _life: Duration) -> Result<()> {
 ///         Ok(())
 ///     }
 ///
-///     async fn give_back(&self, _lease: &LeaseRef<String>) -> Result<()> {
+///     async fn release(&self, _lease: &LeaseRef<String>) -> Result<()> {
 ///         Ok(())
 ///     }
 /// }
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() {
-/// let pace = PollInterval { shortest: Duration::from_millis(10), longest: Duration::from_millis(100) };
-/// let inbox = LeaseTracker::new(Forgetful, pace);
-/// let lease = LeaseRef { place: "users:7".to_owned(), token: Token::of_loader() };
-/// assert_eq!(inbox.wait(lease).await.unwrap(), LeaseEnd::Changed);
+/// let poll_interval = PollInterval::new(Duration::from_millis(10), Duration::from_millis(100));
+/// let tracker = LeaseTracker::new(Forgetful, poll_interval);
+/// let lease = LeaseRef { address: "users:7".to_owned(), token: Token::of_loader() };
+/// assert_eq!(tracker.wait(lease).await.unwrap(), LeaseEnd::Changed);
 /// # }
 /// ```
-pub struct LeaseTracker<L: Leases>(Arc<Shared<L>>);
+pub struct LeaseTracker<B: LeaseBackend>(Arc<Shared<B>>);
 
-struct Shared<L: Leases> {
-    leases: L,
-    held: HeldLeases<L::Place>,
-    awaited: AwaitedLeases<L::Place>,
-    /// Wakes the task that looks.
-    news: Notify,
+struct Shared<B: LeaseBackend> {
+    backend: B,
+    held: HeldLeases<B::Address>,
+    awaited: AwaitedLeases<B::Address>,
+    /// Wakes the task that polls.
+    wake: Notify,
 }
 
-impl<L: Leases> Shared<L> {
-    fn new(leases: L, pace: PollInterval) -> Self {
-        let (held, awaited) = (HeldLeases::new(), AwaitedLeases::new(pace, LIFE));
-        Self { leases, held, awaited, news: Notify::new() }
+impl<B: LeaseBackend> Shared<B> {
+    fn new(backend: B, poll_interval: PollInterval) -> Self {
+        let (held, awaited) = (HeldLeases::new(), AwaitedLeases::new(poll_interval, LIFE));
+        Self { backend, held, awaited, wake: Notify::new() }
     }
 }
 
-impl<L: Leases> LeaseTracker<L> {
-    /// An inbox at the server of `leases`. No task runs before it is used.
-    pub fn new(leases: L, pace: PollInterval) -> Self {
-        Self(Arc::new(Shared::new(leases, pace)))
+impl<B: LeaseBackend> LeaseTracker<B> {
+    /// A tracker at the server of `backend`. No task runs before the first lease.
+    pub fn new(backend: B, poll_interval: PollInterval) -> Self {
+        Self(Arc::new(Shared::new(backend, poll_interval)))
     }
 
-    /// An inbox whose server is told of it: `leases` may pass on to it what it hears.
-    pub fn hearing(leases: impl FnOnce(LeaseNotifier<L>) -> L, pace: PollInterval) -> Self {
-        Self(Arc::new_cyclic(|shared| Shared::new(leases(LeaseNotifier(Weak::clone(shared))), pace)))
+    /// A tracker at a server that announces the ends of leases. `backend` makes the backend, which passes
+    /// on the announcements through the [`LeaseNotifier`].
+    pub fn with_notifier(backend: impl FnOnce(LeaseNotifier<B>) -> B, poll_interval: PollInterval) -> Self {
+        let new = |shared: &Weak<Shared<B>>| {
+            Shared::new(backend(LeaseNotifier(Weak::clone(shared))), poll_interval)
+        };
+        Self(Arc::new_cyclic(new))
     }
 
-    /// [`LeaseWaiter::hold`](super::LeaseWaiter::hold) of the lease.
-    pub fn hold(&self, lease: LeaseRef<L::Place>) -> LeaseGuard {
-        self.0.held.add(&lease, || show_life(Arc::clone(&self.0)));
-        let inbox = Arc::clone(&self.0);
+    /// Holds the lease, as [`LeaseWaiter::hold`](super::LeaseWaiter::hold) says.
+    pub fn hold(&self, lease: LeaseRef<B::Address>) -> LeaseGuard {
+        self.0.held.add(&lease, || keep_alive(Arc::clone(&self.0)));
+        let tracker = Arc::clone(&self.0);
         LeaseGuard::new(move |settled| {
-            inbox.held.remove(lease.token);
-            // A runtime that shuts down gives nothing back: its leases fall silent.
-            let kept = settled || !enabled(Defence::GiveBack);
-            if let (false, Ok(runtime)) = (kept, Handle::try_current()) {
+            tracker.held.remove(lease.token);
+            // Without a runtime nothing is released: the leases fall silent.
+            let releases = !settled && enabled(Defence::GiveBack);
+            if let (true, Ok(runtime)) = (releases, Handle::try_current()) {
                 runtime.spawn(async move {
-                    if let Err(error) = trip(inbox.leases.give_back(&lease)).await {
-                        tracing::debug!(%error, "a lease was not given back; it falls silent");
+                    if let Err(error) = in_time(tracker.backend.release(&lease)).await {
+                        tracing::debug!(%error, "a lease was not released; it ends when its holder is silent for too long");
                     }
                 });
             }
         })
     }
 
-    /// [`LeaseWaiter::wait`](super::LeaseWaiter::wait) for the lease.
-    pub fn wait(&self, lease: LeaseRef<L::Place>) -> BoxFuture<'static, Result<LeaseEnd>> {
-        let inbox = Arc::clone(&self.0);
+    /// Waits for the lease, as [`LeaseWaiter::wait`](super::LeaseWaiter::wait) says.
+    pub fn wait(&self, lease: LeaseRef<B::Address>) -> BoxFuture<'static, Result<LeaseEnd>> {
+        let tracker = Arc::clone(&self.0);
         async move {
             let (sender, receiver) = oneshot::channel();
-            inbox.awaited.add(lease, sender, || look_after(Arc::clone(&inbox)))?;
-            inbox.news.notify_one();
+            tracker.awaited.add(lease, sender, || poll(Arc::clone(&tracker)))?;
+            tracker.wake.notify_one();
             receiver.await.unwrap_or_else(|_| Err(Error::new(ErrorKind::Closed, "the runtime shuts down")))
         }
         .boxed()
     }
 }
 
-impl<L: Leases> Clone for LeaseTracker<L> {
+impl<B: LeaseBackend> Clone for LeaseTracker<B> {
     fn clone(&self) -> Self {
         Self(Arc::clone(&self.0))
     }
 }
 
-/// Brings an inbox what its server announces, for as long as the inbox is there.
-pub struct LeaseNotifier<L: Leases>(Weak<Shared<L>>);
+/// Passes the announcements of a server to its tracker, as long as the tracker exists.
+pub struct LeaseNotifier<B: LeaseBackend>(Weak<Shared<B>>);
 
-impl<L: Leases> LeaseNotifier<L> {
-    /// Tells those who wait for the lease that it has ended. A wrong word costs them one look.
-    pub fn tell(&self, token: Token, ended: LeaseEnd) {
-        if let Some(inbox) = self.0.upgrade() {
-            inbox.awaited.tell(token, ended);
+impl<B: LeaseBackend> LeaseNotifier<B> {
+    /// Tells the waiters of the lease that it has ended. A wrong announcement costs them one read.
+    pub fn notify(&self, token: Token, end: LeaseEnd) {
+        if let Some(tracker) = self.0.upgrade() {
+            tracker.awaited.notify(token, end);
         }
     }
 
-    /// Has all leases looked at now: something may have been announced while nobody listened.
-    pub fn look_at_all(&self) {
-        let Some(inbox) = self.0.upgrade() else { return };
-        inbox.awaited.hurry();
-        inbox.news.notify_one();
+    /// Polls all awaited leases now, because announcements may have been missed.
+    pub fn poll_all(&self) {
+        let Some(tracker) = self.0.upgrade() else { return };
+        tracker.awaited.hurry();
+        tracker.wake.notify_one();
     }
 
-    /// Whether the inbox is there, and anybody waits.
-    pub fn is_awaiting(&self) -> bool {
-        self.0.upgrade().is_some_and(|inbox| !inbox.awaited.is_empty())
+    /// Whether the tracker still exists and awaits a lease.
+    pub fn has_waiters(&self) -> bool {
+        self.0.upgrade().is_some_and(|tracker| !tracker.awaited.is_empty())
     }
 }
 
-impl<L: Leases> Clone for LeaseNotifier<L> {
+impl<B: LeaseBackend> Clone for LeaseNotifier<B> {
     fn clone(&self) -> Self {
         Self(Weak::clone(&self.0))
     }
 }
 
-/// Looks after the awaited leases until there are none.
-async fn look_after<L: Leases>(inbox: Arc<Shared<L>>) {
-    while let Some((due, next)) = inbox.awaited.due() {
+/// Polls the awaited leases until there are none.
+async fn poll<B: LeaseBackend>(tracker: Arc<Shared<B>>) {
+    while let Some((due, next)) = tracker.awaited.due() {
         if due.is_empty() {
             tokio::select! {
                 () = sleep_until(next) => {}
-                () = inbox.news.notified() => {}
+                () = tracker.wake.notified() => {}
             }
             continue;
         }
-        let asked_at = Instant::now();
-        let sights = trip(inbox.leases.look(&due)).await;
-        inbox.awaited.seen(&due, sights, asked_at);
+        let sent_at = Instant::now();
+        let statuses = in_time(tracker.backend.poll(&due)).await;
+        tracker.awaited.polled(&due, statuses, sent_at);
     }
 }
 
-/// Shows signs of life for the held leases until there are none.
-async fn show_life<L: Leases>(inbox: Arc<Shared<L>>) {
-    while let Some(due) = inbox.held.unsigned() {
+/// Keeps the held leases alive until there are none.
+async fn keep_alive<B: LeaseBackend>(tracker: Arc<Shared<B>>) {
+    while let Some(due) = tracker.held.due() {
         if !due.is_empty() && enabled(Defence::Signs) {
-            let asked_at = Instant::now();
-            match trip(inbox.leases.sign(&due, LIFE)).await {
-                Ok(()) => inbox.held.signed(&due, asked_at),
-                Err(error) => tracing::debug!(%error, "no sign of life; it is tried again"),
+            let sent_at = Instant::now();
+            match in_time(tracker.backend.keep_alive(&due, LIFE)).await {
+                Ok(()) => tracker.held.confirm(&due, sent_at),
+                Err(error) => tracing::debug!(%error, "a keep-alive failed; it is sent again"),
             }
         }
         sleep(TICK).await;
     }
 }
 
-async fn trip<T>(call: impl Future<Output = Result<T>>) -> Result<T> {
+async fn in_time<T>(call: impl Future<Output = Result<T>>) -> Result<T> {
     if !enabled(Defence::TripTimeout) {
         return call.await;
     }
-    timeout(TRIP, call).await.unwrap_or_else(|_| Err(Error::timeout(TRIP)))
+    timeout(CALL_TIMEOUT, call).await.unwrap_or_else(|_| Err(Error::timeout(CALL_TIMEOUT)))
 }
 
 #[cfg(test)]

@@ -7,9 +7,9 @@ use tokio::{runtime::Handle, task::JoinHandle};
 use crate::Token;
 
 pub(super) struct Table<T> {
-    /// In an order of their own: what is asked of a server, and who is told first, is the same each time.
+    /// Sorted, so that the server is asked and waiters are answered in the same order each time.
     pub(super) entries: BTreeMap<Token, T>,
-    /// `None` once the task has seen that the table is empty, and ends.
+    /// `None` once the task has seen an empty table and is about to end.
     pub(super) task: Option<JoinHandle<()>>,
 }
 
@@ -20,8 +20,7 @@ impl<T> Default for Table<T> {
 }
 
 impl<T> Table<T> {
-    /// Starts the task that serves the table, if none runs: the first one, or in the place of one
-    /// whose runtime has ended.
+    /// Starts the task that serves the table, unless one runs. A task whose runtime has ended is replaced.
     pub(super) fn serve<F: Future<Output = ()> + Send + 'static>(&mut self, task: impl FnOnce() -> F) {
         if self.task.as_ref().is_none_or(JoinHandle::is_finished) {
             self.task = Handle::try_current().ok().map(|runtime| runtime.spawn(task()));

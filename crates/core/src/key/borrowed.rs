@@ -1,12 +1,13 @@
-//! Looking a key up without owning it.
+//! Keys that are borrowed for a lookup.
 
 use std::{hash::Hash, sync::Arc};
 
-/// What can stand for a key `K` in a lookup, so that a hit owns nothing.
+/// A type that can stand for a key `K` in a lookup, so that a hit needs no owned key.
 ///
-/// It hashes as the key does, and `matches` the keys that are equal to `to_key`; on that every near
-/// tier relies. Every `K: Clone + Eq + Hash` stands for itself, `str` for `String`, `Box<str>` and
-/// `Arc<str>`, `[T]` for `Vec<T>`, and in tuples of two or three `&str` for `String`.
+/// Every near tier relies on this: it hashes as the key does, and `matches` exactly the keys that are equal
+/// to `to_key`. Every `K: Clone + Eq + Hash` stands for itself; `str` for `String`, `Box<str>` and
+/// `Arc<str>`; `[T]` for `Vec<T>`, `Box<[T]>` and `Arc<[T]>`; and, in tuples of two or three, `&str` for
+/// `String`.
 ///
 /// ```
 /// use terrace_core::key::BorrowedKey;
@@ -17,10 +18,10 @@ use std::{hash::Hash, sync::Arc};
 /// assert!(is_key(&("ann", 7_u64), &("ann".to_owned(), 7)));
 /// ```
 pub trait BorrowedKey<K: ?Sized>: Hash {
-    /// Whether `key` is the key that this stands for.
+    /// Whether this stands for `key`.
     fn matches(&self, key: &K) -> bool;
 
-    /// The key, owned; asked for on a miss only.
+    /// The owned key. Only a miss asks for it.
     fn to_key(&self) -> K
     where
         K: Sized;
@@ -59,8 +60,8 @@ slices! {
     [T: Clone + Eq + Hash] [T] => Arc<[T]>;
 }
 
-/// One impl for each place where `&str` may stand; a blanket impl over the elements' own lookups
-/// would overlap with that of a key for itself.
+/// One impl for each combination of elements that are `&str`. A blanket impl over the elements' own
+/// `BorrowedKey` would overlap with the impl of a key for itself.
 macro_rules! tuples {
     ($([$($param:ident)*] ($($borrowed:ty),*) => ($($owned:ty),*), [$($at:tt)*];)*) => {$(
         impl<$($param: Clone + Eq + Hash),*> BorrowedKey<($($owned),*)> for ($($borrowed),*) {

@@ -4,27 +4,27 @@ use std::fmt;
 
 use crate::{Error, ErrorKind};
 
-/// Why stored bytes gave no value: a counted miss in a cache, a typed error in a store.
+/// Why stored bytes gave no value. In a cache this is a counted miss, in a store a typed error.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DecodeError {
-    /// They do not begin with the magic: not written by this library.
+    /// The bytes do not begin with the magic number: this library did not write them.
     Foreign,
     /// The format of the envelope has another version.
     Format {
         /// The version found.
         found: u8,
     },
-    /// They are shorter or longer than they say.
+    /// The bytes are shorter or longer than they say.
     Truncated,
-    /// The checksum does not agree: some bits changed.
+    /// The checksum does not match: some bits have changed.
     Checksum,
-    /// A flag is set that this version does not know and must not ignore.
+    /// A flag is set that this version does not know and may not ignore.
     Flags {
         /// The flags found.
         found: u8,
     },
-    /// The codec is unknown, or its feature is off.
+    /// The codec is unknown, or its feature is switched off.
     Codec {
         /// The id found.
         found: u8,
@@ -55,8 +55,8 @@ pub enum DecodeError {
 }
 
 impl DecodeError {
-    /// Whether the bytes are sound and were written by a program that knows what this one does not
-    /// (a codec, a compression, a format): better not overwritten than healed.
+    /// Whether the bytes are intact, but their writer knows a codec, compression, flag or format that this
+    /// program does not know. It is better not to overwrite such bytes.
     pub fn is_unknown_here(self) -> bool {
         matches!(
             self,
@@ -68,18 +68,24 @@ impl DecodeError {
 impl fmt::Display for DecodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Foreign => f.write_str("not written by this library"),
-            Self::Format { found } => write!(f, "envelope format {found}, which this version does not know"),
-            Self::Truncated => f.write_str("shorter or longer than it says"),
-            Self::Checksum => f.write_str("the checksum does not agree"),
-            Self::Flags { found } => write!(f, "flags {found:#04x}, which this version does not know"),
-            Self::Codec { found } => write!(f, "codec {found}, which is unknown here or switched off"),
-            Self::Compression { found } => write!(f, "compression {found}, which is unknown here"),
+            Self::Foreign => f.write_str("this library did not write it"),
+            Self::Format { found } => {
+                write!(f, "it has the envelope format {found}, which this version does not know")
+            }
+            Self::Truncated => f.write_str("it is shorter or longer than it says"),
+            Self::Checksum => f.write_str("the checksum does not match"),
+            Self::Flags { found } => {
+                write!(f, "it has the flags {found:#04x}, which this version does not know")
+            }
+            Self::Codec { found } => {
+                write!(f, "it has the codec {found}, which is unknown here or switched off")
+            }
+            Self::Compression { found } => write!(f, "it has the compression {found}, which is unknown here"),
             Self::WrongKey => f.write_str("it belongs to another key"),
-            Self::Schema { found } => write!(f, "written with schema {found}"),
-            Self::Shape { .. } => f.write_str("written when the type of the value had another shape"),
-            Self::TooLarge => f.write_str("larger than the limit"),
-            Self::Limit => f.write_str("nested too deep, or too many elements"),
+            Self::Schema { found } => write!(f, "it was written with schema {found}"),
+            Self::Shape { .. } => f.write_str("it was written when the type of the value had another shape"),
+            Self::TooLarge => f.write_str("it is larger than the limit"),
+            Self::Limit => f.write_str("it nests too deep or has too many elements"),
             Self::Payload => f.write_str("the payload is not a value of this type"),
         }
     }

@@ -1,9 +1,9 @@
-//! Decoding of keys: over a slice, never panicking, every value within its own bytes.
+//! Decoding of keys. It works on a slice, never panics, and reads each value within its own bytes only.
 
 use serde::Deserialize;
-use serde::de::{self, DeserializeSeed, Visitor, value::BorrowedStrDeserializer};
+use serde::de::{self, DeserializeSeed, Visitor};
 
-use super::{KeyError, MAX_DEPTH};
+use super::{KeyError, MAX_DEPTH, NamedVariant};
 
 type Result<T, E = KeyError> = std::result::Result<T, E>;
 
@@ -31,7 +31,7 @@ impl<'de> Decoder<'de> {
         if self.bytes.is_empty() { Ok(()) } else { Err(KeyError::Malformed) }
     }
 
-    /// The content of a value one level further in.
+    /// The decoder of `bytes`, which are the content of this value.
     fn inner(&self, bytes: &'de [u8]) -> Result<Self> {
         if self.depth >= MAX_DEPTH {
             return Err(KeyError::TooDeep);
@@ -47,14 +47,14 @@ impl<'de> Decoder<'de> {
     }
 }
 
-/// How the elements of a value stand.
+/// How the elements of a value are framed.
 #[derive(Clone, Copy, PartialEq)]
 enum Run {
-    /// Each with its length.
+    /// A length precedes each element.
     Never,
-    /// A `u8` is one byte, all else has its length.
+    /// A `u8` is one byte, and a length precedes everything else.
     OfBytes,
-    /// All are single bytes.
+    /// Each element is one byte.
     Only,
 }
 
@@ -81,7 +81,7 @@ impl<'de> Elements<'de> {
     }
 }
 
-/// A value after its length, and what follows it.
+/// The value after the length at the start of `bytes`, and what follows the value.
 fn split_prefixed(bytes: &[u8]) -> Result<(&[u8], &[u8])> {
     let (length, rest) = bytes.split_first_chunk::<4>().ok_or(KeyError::Malformed)?;
     let length = usize::try_from(u32::from_be_bytes(*length)).map_err(|_| KeyError::Malformed)?;
@@ -260,7 +260,7 @@ impl<'de> de::Deserializer<'de> for Decoder<'de> {
     }
 
     fn deserialize_tuple<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value> {
-        // With a length of 4 bytes for each element it would be longer.
+        // With a length before each element, the tuple would have more bytes than elements.
         let run = if self.bytes.len() == len { Run::Only } else { Run::Never };
         self.elements(run, visitor)
     }
@@ -295,7 +295,7 @@ impl<'de> de::Deserializer<'de> for Decoder<'de> {
     ) -> Result<V::Value> {
         let (name, content) = split_prefixed(self.bytes)?;
         let name = std::str::from_utf8(name).map_err(|_| KeyError::Malformed)?;
-        visitor.visit_enum(Variant { name, content: self.inner(content)? })
+        visitor.visit_enum(NamedVariant { name, content: self.inner(content)? })
     }
 
     fn deserialize_identifier<V: Visitor<'de>>(self, _: V) -> Result<V::Value> {
@@ -308,21 +308,6 @@ impl<'de> de::Deserializer<'de> for Decoder<'de> {
 
     fn is_human_readable(&self) -> bool {
         false
-    }
-}
-
-struct Variant<'de> {
-    name: &'de str,
-    content: Decoder<'de>,
-}
-
-impl<'de> de::EnumAccess<'de> for Variant<'de> {
-    type Error = KeyError;
-    type Variant = Decoder<'de>;
-
-    fn variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<(T::Value, Decoder<'de>)> {
-        let variant = seed.deserialize(BorrowedStrDeserializer::<KeyError>::new(self.name))?;
-        Ok((variant, self.content))
     }
 }
 
