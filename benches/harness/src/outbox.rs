@@ -118,7 +118,7 @@ async fn rounds(with: &Put, without: &Put, seconds: usize) -> Result<Vec<Round>>
 }
 
 /// Measures, until `over` is set, how long the relay takes to bring a change to Redis that no writer
-/// brings there itself.
+/// brings there itself: the age of the oldest unpublished change.
 async fn relay_delays(stack: &Stack, pool: PgPool, over: Arc<AtomicBool>) -> Result<Vec<Micros>> {
     let cache = Cache::<String, User, NoNear>::builder(stack.namespace.clone()).expire(Ttl::secs(3600));
     let redis = stack.redis()?.ok_or("the stack has no Redis")?.budget(BUDGET);
