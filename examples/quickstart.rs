@@ -1,11 +1,12 @@
-//! The main job: load once, hit, restart, still there. Needs no server.
+//! The main use of a cache: a value is loaded once, then served from memory, and is still there after
+//! a restart. The example needs no server.
 //!
 //! ```sh
 //! cargo run --release --example quickstart
 //! ```
 //!
-//! Memory before an SQLite file; with `REDIS_URL` and `DATABASE_URL` set, memory before Redis
-//! before Postgres. The code that uses the cache is the same.
+//! The tiers are memory and an SQLite file. With `REDIS_URL` and `DATABASE_URL` set they are memory,
+//! Redis and Postgres. The code that uses the cache is the same.
 
 use std::{
     convert::Infallible,
@@ -21,7 +22,7 @@ struct Article {
     title: String,
 }
 
-/// The stack: the one place that knows the tiers.
+/// Builds the cache. No other code names the tiers.
 fn open() -> Result<Cache<u64, Article>> {
     let cache = Cache::builder("articles").near(Memory::entries(1_000)).expire(Ttl::secs(60));
     match (var("REDIS_URL"), var("DATABASE_URL")) {
@@ -30,7 +31,7 @@ fn open() -> Result<Cache<u64, Article>> {
     }
 }
 
-/// What the cache saves us: 50 milliseconds of thinking.
+/// The slow work that the cache saves: it takes 50 milliseconds.
 async fn write_article(number: u64) -> Result<Article, Infallible> {
     tokio::time::sleep(Duration::from_millis(50)).await;
     Ok(Article { title: format!("Article {number}, on terraces") })
@@ -40,7 +41,7 @@ async fn write_article(number: u64) -> Result<Article, Infallible> {
 async fn main() -> Result<()> {
     let articles = open()?;
     articles.ready().await?;
-    // An earlier run may have left them; this one begins at the beginning.
+    // An earlier run may have left these articles behind.
     articles.remove_many(&[1, 2]).await.into_iter().collect::<Result<Vec<_>>>()?;
 
     let tiers: Vec<String> = articles.stats().tiers.into_iter().map(|tier| tier.name).collect();
@@ -48,41 +49,45 @@ async fn main() -> Result<()> {
     read(&articles, "read article 1").await?;
     read(&articles, "read it again").await?;
     stampede(&articles).await?;
-    settle_and_tell(&articles).await;
+    settle_and_print(&articles).await;
 
-    println!("\nRestart: the process's memory is gone");
+    println!("\nAfter a restart: the memory of the process is empty");
     articles.close().await;
     drop(articles);
     let articles = open()?;
     articles.ready().await?;
     read(&articles, "read article 1").await?;
     read(&articles, "read it again").await?;
-    settle_and_tell(&articles).await;
+    settle_and_print(&articles).await;
 
     println!("\nRemoved everywhere");
     articles.remove(&1).await?;
     let gone = articles.get(&1).await?.is_none();
-    println!("  {:<28}{}", "read article 1", if gone { "nothing, in any tier" } else { "still there?!" });
+    println!(
+        "  {:<28}{}",
+        "read article 1",
+        if gone { "not found in any tier" } else { "found, although it was removed" }
+    );
     Ok(())
 }
 
 async fn read(articles: &Cache<u64, Article>, what: &str) -> Result<()> {
-    let asked = Instant::now();
+    let began = Instant::now();
     let article: Cached<Article> = articles.get_or_load(&1, || write_article(1)).await?;
-    let took = asked.elapsed();
+    let took = began.elapsed();
     let from = match article.served().from {
         Source::Loader => "the loader".to_owned(),
         Source::Near => "near".to_owned(),
         Source::Tier(name) | Source::Store(name) => name.to_string(),
         _ => "elsewhere".to_owned(),
     };
-    // A handle reads like the value.
+    // `Cached` dereferences to the value.
     println!("  {what:<28}{:<28}{:>12}  from {from}", article.title, human(took));
     Ok(())
 }
 
 async fn stampede(articles: &Cache<u64, Article>) -> Result<()> {
-    let (asked, loads) = (Instant::now(), articles.stats().loads);
+    let (began, loads) = (Instant::now(), articles.stats().loads);
     let callers: Vec<_> = (0..1_000)
         .map(|_| articles.clone())
         .map(|articles| tokio::spawn(async move { articles.get_or_load(&2, || write_article(2)).await }))
@@ -91,12 +96,12 @@ async fn stampede(articles: &Cache<u64, Article>) -> Result<()> {
         caller.await.map_err(terrace::Error::load)??;
     }
     let loads = articles.stats().loads - loads;
-    println!("  {:<56}{:>12}  {loads} load", "1,000 callers read article 2 at once", human(asked.elapsed()));
+    println!("  {:<56}{:>12}  {loads} load", "1,000 callers read article 2 at once", human(began.elapsed()));
     Ok(())
 }
 
-/// What each tier did, once the copies that go on behind the caller's back are made.
-async fn settle_and_tell(articles: &Cache<u64, Article>) {
+/// Waits until the background tasks have made their copies, then prints the counts of each tier.
+async fn settle_and_print(articles: &Cache<u64, Article>) {
     articles.settled().await;
     let Stats { tiers, loads, .. } = articles.stats();
     println!("  {:<28}{:>8}{:>8}{:>8}", "", "hits", "misses", "fills");

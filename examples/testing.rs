@@ -1,11 +1,11 @@
-//! How an application tests code that uses a cache: time by hand, a server that fails on cue, and
-//! no sleep.
+//! How an application tests code that uses a cache: the test moves the clock by hand, a fake server
+//! fails when the test says so, and nothing sleeps.
 //!
 //! ```sh
 //! cargo run --release --example testing
 //! ```
 //!
-//! In an application each of these is a `#[tokio::test]`; here `main` runs them.
+//! In an application each of these functions is a `#[tokio::test]`; here `main` runs them.
 
 use std::{
     convert::Infallible,
@@ -19,7 +19,7 @@ use std::{
 use terrace::{Cache, Clock, ManualClock, Memory, Result, Ttl};
 use terrace_conformance::Fake;
 
-/// The code under test: greets users by the name that a slow directory has for them.
+/// The code under test: it greets users by their names, which a slow directory knows.
 struct Greeter {
     names: Cache<u64, String>,
     lookups: Arc<AtomicU32>,
@@ -37,40 +37,40 @@ impl Greeter {
     }
 }
 
-/// The application on a fake of its shared tier and on a clock that only we move.
-fn greeter(shared: &Fake, hand: &ManualClock) -> Result<Greeter> {
+/// The application, with a fake of its shared tier and a clock that only the test moves.
+fn greeter(shared: &Fake, clock: &ManualClock) -> Result<Greeter> {
     let names = Cache::builder("names")
         .near(Memory::entries(100))
         .tier(shared.clone())
         .expire(Ttl::secs(60))
-        .clock(hand)
+        .clock(clock)
         .build()?;
     Ok(Greeter { names, lookups: Arc::default() })
 }
 
-fn fake(hand: &ManualClock) -> Fake {
-    Fake::with_clock("redis", hand.clock())
+fn fake(clock: &ManualClock) -> Fake {
+    Fake::with_clock("redis", clock.clock())
 }
 
 async fn a_name_is_looked_up_once_a_minute() -> Result<()> {
-    let hand = Clock::manual();
-    let greeter = greeter(&fake(&hand), &hand)?;
+    let clock = Clock::manual();
+    let greeter = greeter(&fake(&clock), &clock)?;
     assert_eq!(greeter.greet(7).await?, "Hello, user 7!");
-    hand.advance(Duration::from_secs(59));
+    clock.advance(Duration::from_secs(59));
     greeter.greet(7).await?;
     assert_eq!(greeter.lookups.load(Ordering::Relaxed), 1);
-    hand.advance(Duration::from_secs(1));
+    clock.advance(Duration::from_secs(1));
     greeter.greet(7).await?;
     assert_eq!(greeter.lookups.load(Ordering::Relaxed), 2);
     Ok(())
 }
 
 async fn another_instance_does_not_look_it_up_again() -> Result<()> {
-    let hand = Clock::manual();
-    let redis = fake(&hand);
-    let (one, other) = (greeter(&redis, &hand)?, greeter(&redis.another_handle(), &hand)?);
+    let clock = Clock::manual();
+    let redis = fake(&clock);
+    let (one, other) = (greeter(&redis, &clock)?, greeter(&redis.another_handle(), &clock)?);
     one.greet(7).await?;
-    // The copy for others is made behind the caller's back.
+    // A background task makes the copy that other instances read.
     one.names.settled().await;
     other.greet(7).await?;
     assert_eq!(other.lookups.load(Ordering::Relaxed), 0);
@@ -78,9 +78,9 @@ async fn another_instance_does_not_look_it_up_again() -> Result<()> {
 }
 
 async fn greets_without_the_shared_tier() -> Result<()> {
-    let hand = Clock::manual();
-    let redis = fake(&hand);
-    let greeter = greeter(&redis, &hand)?;
+    let clock = Clock::manual();
+    let redis = fake(&clock);
+    let greeter = greeter(&redis, &clock)?;
     redis.set_down(true);
     assert_eq!(greeter.greet(7).await?, "Hello, user 7!");
     let stats = greeter.names.stats();

@@ -1,9 +1,9 @@
-//! A tier of your own in one file: anything that can get and compare-and-swap becomes a fenced tier.
+//! A tier of your own in one file: a service that can get and compare-and-swap becomes a fenced tier.
 //!
-//! Here it is a map behind a lock; etcd, DynamoDB, FoundationDB or an object store with
-//! conditional writes have the same two operations. `Swapping` adds what a cache tier needs:
-//! versions, leases, tombstones, tenants. At the end the tier passes the suite that the tiers of
-//! the library pass.
+//! Here the service is a map behind a lock. etcd, DynamoDB, FoundationDB and object stores with
+//! conditional writes have the same two operations. `Swapping` adds the versions, leases, tombstones
+//! and tenants that a cache tier needs. At the end the tier passes the suite that the library's own
+//! cache tiers pass.
 //!
 //! ```sh
 //! cargo run --release --example your_own_tier
@@ -42,8 +42,8 @@ impl Swap for Shelf {
         Ok(self.map().get(key).cloned())
     }
 
-    /// Writes `new` if the key still has what the chain has `seen`. To keep it for longer than
-    /// `expires` is safe: the deadline is in the bytes too.
+    /// Writes `new` if the value of the key is still `seen`. A service may keep the bytes for longer
+    /// than `expires`, since they contain the deadline too.
     async fn swap(&self, key: &str, seen: Option<&Bytes>, new: Bytes, _expires: Timestamp) -> Result<bool> {
         let mut map = self.map();
         let unchanged = map.get(key) == seen;
@@ -65,7 +65,7 @@ impl Swap for Shelf {
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    // One handle serves any number of caches, and outlives them.
+    // One handle serves any number of caches and outlives them.
     let shelf = Swapping::new(Shelf::default());
     let open = || Cache::builder("words").near(Memory::entries(100)).tier(shelf.clone()).build();
 
@@ -85,7 +85,7 @@ async fn main() -> Result<()> {
     let passed = suite::run_all(cases, async || Subject::new(Swapping::new(Shelf::default()))).await;
     match passed {
         Ok(()) => println!("\npasses all {} cases that the library's own cache tiers pass", cases.len()),
-        Err(broken) => println!("\nnot a tier yet: {broken:?}"),
+        Err(failed) => println!("\nnot a tier yet: {failed:?}"),
     }
     Ok(())
 }

@@ -1,16 +1,17 @@
 //! A web handler over a table of your own: `public.users`, read through memory and Redis.
 //!
 //! ```sh
-//! cargo run --release --example axum_users              # drives itself, then ends
-//! cargo run --release --example axum_users -- --serve   # and stays: curl localhost:3000/users/7
+//! cargo run --release --example axum_users              # sends requests to itself, then ends
+//! cargo run --release --example axum_users -- --serve   # stays: curl localhost:3000/users/7
 //! ```
 //!
-//! The table stays the truth: there is no store, and a read that no tier can answer asks it. Whoever
-//! changes it, this program or psql, its old copies are dropped everywhere: a trigger says so in the
-//! outbox. While Postgres is away, what was read before is served stale.
+//! The table remains the source of truth: there is no store, and a read that no tier can answer goes
+//! to the table. When this program or psql changes a row, a trigger writes the change to the outbox,
+//! and every process drops its old copies. While Postgres is down, values that were read before are
+//! served stale.
 //!
-//! The servers are those of `REDIS_URL` and `DATABASE_URL` if both are set, in a database that has no
-//! table `public.users`; else private ones, which the tour also kills.
+//! If `REDIS_URL` and `DATABASE_URL` are both set, the example uses those servers; the database must
+//! not have a table `public.users`. Otherwise it starts private servers, and the tour also kills them.
 
 mod servers;
 mod tour;
@@ -29,9 +30,10 @@ use servers::Servers;
 use sqlx::PgPool;
 use terrace::{Cache, Memory, Postgres, Redis, Served, Source, Ttl};
 
-/// How long a copy is fresh: short, so that the tour sees it end. The log drops it much earlier.
+/// How long a copy is fresh: short, so that the tour sees the end of it. After a change, the log drops
+/// the copy much earlier.
 const FRESH: Duration = Duration::from_secs(2);
-/// For so long after that it is served where Postgres fails.
+/// How long after that a copy is served if Postgres fails.
 const STALE_IF_ERROR: Duration = Duration::from_secs(600);
 
 #[derive(Serialize, Deserialize)]
@@ -59,7 +61,8 @@ impl App {
             .expire(Ttl::of(FRESH).stale_if_error(STALE_IF_ERROR))
             .build()?;
         users.ready().await?;
-        // Once for each table, in a migration: from now on its changes are told, whoever makes them.
+        // An application does this once for each table, in a migration. From now on a trigger reports
+        // every change of the table, by any program.
         sqlx::query("SELECT terrace.watch('public.users', 'users', '{id}')").execute(&pool).await?;
         Ok(Self { users, pool, postgres })
     }
@@ -69,21 +72,21 @@ impl App {
     }
 }
 
-/// The origin.
+/// Reads a user from the table, which is the origin.
 async fn find(pool: PgPool, id: i64) -> sqlx::Result<Option<User>> {
     let name = sqlx::query_scalar("SELECT name FROM public.users WHERE id = $1").bind(id);
     Ok(name.fetch_optional(&pool).await?.map(|name| User { id, name }))
 }
 
-/// `GET /users/7`: all that the handler knows of the cache is one call.
+/// `GET /users/7`: the handler uses the cache in a single call.
 async fn show(State(app): State<App>, Path(id): Path<i64>) -> Result<Response, Failure> {
     let Some(user) = app.users.get(&id).await? else {
         return Ok(StatusCode::NOT_FOUND.into_response());
     };
-    Ok(([("served-from", place(&user.served()))], Json(user)).into_response())
+    Ok(([("served-from", source(&user.served()))], Json(user)).into_response())
 }
 
-/// `PUT /users/7`: the change and the word of it commit together.
+/// `PUT /users/7`: the change of the row and its invalidation commit together.
 async fn rename(
     State(app): State<App>,
     Path(id): Path<i64>,
@@ -96,14 +99,14 @@ async fn rename(
     }
     let pending = app.postgres.invalidate_in(&mut transaction, &app.users, &id).await?;
     transaction.commit().await?;
-    // For speed: the copies go now. What cannot be dropped at once, the log drops.
+    // For speed, this drops the copies now. The log drops those that cannot be dropped at once.
     if let Err(error) = pending.committed().await {
-        eprintln!("left to the log: {error}");
+        eprintln!("some copies are left to the log: {error}");
     }
     Ok(StatusCode::NO_CONTENT)
 }
 
-fn place(served: &Served) -> String {
+fn source(served: &Served) -> String {
     let from = match &served.from {
         Source::Near => "near".to_owned(),
         Source::Loader => "Postgres".to_owned(),
@@ -113,7 +116,7 @@ fn place(served: &Served) -> String {
     if served.stale { format!("{from}, stale") } else { from }
 }
 
-/// What a request failed with: nothing of it is the client's business.
+/// The error of a request; the client does not see it.
 struct Failure(Box<dyn Error + Send + Sync>);
 
 impl<E: Into<Box<dyn Error + Send + Sync>>> From<E> for Failure {

@@ -1,4 +1,4 @@
-//! The servers, and the table.
+//! The servers and the table.
 
 use std::{error::Error, time::Duration};
 
@@ -7,14 +7,14 @@ use sqlx::{PgPool, postgres::PgPoolOptions};
 const NAMES: &str = "INSERT INTO public.users SELECT n, 'User ' || n FROM generate_series(1, 1000) n";
 
 pub(crate) enum Servers {
-    /// Those that the environment names.
+    /// The servers that the environment names.
     Given { redis: String, database: String },
-    /// Started for this run; they end with it.
+    /// Servers that were started for this run and end with it.
     Private { redis: terrace_testbed::Redis, postgres: terrace_testbed::Postgres },
 }
 
 impl Servers {
-    /// With a table of a thousand users.
+    /// Finds or starts the servers, and makes a table of a thousand users.
     pub(crate) async fn find() -> Result<Self, Box<dyn Error>> {
         let set = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
         let servers = match (set("REDIS_URL"), set("DATABASE_URL")) {
@@ -45,22 +45,22 @@ impl Servers {
         }
     }
 
-    /// Apart from what others keep in this Redis.
+    /// A key prefix of its own, apart from other data in this Redis.
     pub(crate) fn prefix(&self) -> String {
         format!("axum-users-{}", std::process::id())
     }
 
-    /// The application's own pool. It gives a server up that is away before its clients do.
+    /// The application's own pool. It gives up on a server that is down before the HTTP clients do.
     pub(crate) async fn pool(&self) -> sqlx::Result<PgPool> {
         let pool = PgPoolOptions::new().acquire_timeout(Duration::from_millis(500));
         pool.connect(&self.database()).await
     }
 
-    /// Takes the table away from a database that stays.
+    /// Drops the table from a database that remains after the run.
     pub(crate) async fn tidy(&self) -> Result<(), Box<dyn Error>> {
         if let Self::Given { .. } = self {
             let pool = self.pool().await?;
-            // It is not watched if the start failed.
+            // The table is not watched if the start failed.
             let _unwatched =
                 sqlx::query("SELECT terrace.unwatch('public.users', 'users')").execute(&pool).await;
             sqlx::query("DROP TABLE public.users").execute(&pool).await?;

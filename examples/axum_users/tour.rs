@@ -1,4 +1,4 @@
-//! A few requests, and what became of them.
+//! A tour of requests, which prints what each one returned.
 
 use std::{
     error::Error,
@@ -20,7 +20,7 @@ type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 /// Longer than any step takes, on a busy machine too.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What a `GET` brought.
+/// The result of a `GET`.
 struct Answer {
     name: String,
     from: String,
@@ -30,7 +30,7 @@ struct Answer {
 pub(crate) async fn run(server: SocketAddr, pool: &PgPool, servers: &Servers) -> Outcome {
     println!("Reads");
     expect(&get(server, "cold", 7).await?, "User 7", "Postgres")?;
-    // The watch, which is new, made one clear of what was cached before.
+    // A new watch clears the cache once, so this waits until the near tier has the user again.
     until(server, "hot", 7, |answer| answer.from == "near").await?;
 
     println!("PUT /users/7 \"Ada\"");
@@ -40,7 +40,7 @@ pub(crate) async fn run(server: SocketAddr, pool: &PgPool, servers: &Servers) ->
     }
     expect(&get(server, "at once", 7).await?, "Ada", "Postgres")?;
 
-    println!("UPDATE public.users SET name = 'Grace', as from psql");
+    println!("UPDATE public.users SET name = 'Grace', as psql would");
     let (committed, update) = (Instant::now(), "UPDATE public.users SET name = 'Grace' WHERE id = 7");
     sqlx::query(update).execute(pool).await?;
     until(server, "seen", 7, |answer| answer.name == "Grace").await?;
@@ -61,37 +61,37 @@ pub(crate) async fn run(server: SocketAddr, pool: &PgPool, servers: &Servers) ->
     expect(&get(server, "cold", 8).await?, "User 8", "Postgres")
 }
 
-/// One read, told.
+/// Reads a user once and prints the answer.
 async fn get(server: SocketAddr, what: &str, id: i64) -> Outcome<Answer> {
     let answer = ask(server, id).await?;
-    tell(what, &answer);
+    print(what, &answer);
     Ok(answer)
 }
 
-/// Reads until it is so, and tells of the last one.
+/// Reads a user until `is_so` holds for the answer, and prints that answer.
 async fn until(server: SocketAddr, what: &str, id: i64, is_so: impl Fn(&Answer) -> bool) -> Outcome {
     let begun = Instant::now();
     loop {
         let answer = ask(server, id).await?;
         if is_so(&answer) {
-            tell(what, &answer);
+            print(what, &answer);
             return Ok(());
         }
         if begun.elapsed() > PATIENCE {
-            return Err(format!("{what}: still {} from {}", answer.name, answer.from).into());
+            return Err(format!("{what}: the answer is still {} from {}", answer.name, answer.from).into());
         }
         sleep(Duration::from_millis(1)).await;
     }
 }
 
-fn tell(what: &str, Answer { name, from, took }: &Answer) {
+fn print(what: &str, Answer { name, from, took }: &Answer) {
     println!("  {what:<10}{name:<10}{:>11.1} ms  from {from}", millis(*took));
 }
 
 fn expect(answer: &Answer, name: &str, from: &str) -> Outcome {
     match answer.name == name && answer.from == from {
         true => Ok(()),
-        false => Err(format!("not {name} from {from}").into()),
+        false => Err(format!("the answer is not {name} from {from}").into()),
     }
 }
 
@@ -99,14 +99,14 @@ async fn ask(server: SocketAddr, id: i64) -> Outcome<Answer> {
     let begun = Instant::now();
     let reply = request(server, "GET", id, "").await?;
     let took = begun.elapsed();
-    let (head, body) = reply.split_once("\r\n\r\n").ok_or("no answer")?;
+    let (head, body) = reply.split_once("\r\n\r\n").ok_or("the answer is not HTTP")?;
     let from =
         head.lines().find_map(|line| line.strip_prefix("served-from: ")).ok_or_else(|| head.to_owned())?;
     let user: crate::User = serde_json::from_str(body)?;
     Ok(Answer { name: user.name, from: from.to_owned(), took })
 }
 
-/// HTTP by hand, over a connection of its own.
+/// Sends one HTTP request over a connection of its own.
 async fn request(server: SocketAddr, method: &str, id: i64, json: &str) -> Outcome<String> {
     let mut connection = TcpStream::connect(server).await?;
     let request = format!(

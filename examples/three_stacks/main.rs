@@ -1,15 +1,15 @@
-//! The same application code on three stacks, side by side.
+//! The same application code on three stacks of tiers, side by side.
 //!
-//! Replays a trace of real requests, in order, through memory + Postgres, Redis + Postgres and
-//! memory + Redis + Postgres, and shows what each tier did and how long the requests took.
+//! The example replays a trace of real requests, in order, through memory + Postgres, Redis + Postgres
+//! and memory + Redis + Postgres. It prints the hits of each tier and how long the requests took.
 //!
 //! ```sh
 //! cargo run --release --example three_stacks -- ../shared/data/OLTP.lis.zst --near 1000
 //! ```
 //!
-//! The servers are those of `REDIS_URL` and `DATABASE_URL` if both are set; else private ones,
-//! started for the run, if they are installed. Where they are not, or without a trace (then a small
-//! one is made up), the stacks are memory, SQLite and memory + SQLite.
+//! If `REDIS_URL` and `DATABASE_URL` are both set, the example uses those servers. Otherwise it starts
+//! private servers if they are installed. If they are not installed, or without a trace, the stacks are
+//! memory, SQLite and memory + SQLite. Without a trace the example generates a small one.
 
 mod replay;
 mod stacks;
@@ -32,7 +32,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let arguments = parse(std::env::args().skip(1)).ok_or(USAGE)?;
     let trace = match &arguments.trace {
         Some(path) => trace::read(path)?,
-        None => trace::made_up(),
+        None => trace::generated(),
     };
     let records = replay::records(&trace);
     println!("{} requests for {} blocks", trace.len(), trace::distinct(&trace));

@@ -1,4 +1,4 @@
-//! The stacks: which servers there are, and one cache over each choice of tiers.
+//! The stacks: the servers, and one cache for each choice of tiers.
 
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
@@ -7,20 +7,20 @@ use terrace::{Backend, Cache, Memory, Postgres, Redis, Result, Sqlite, TierSetti
 
 use crate::replay::Block;
 
-/// The schema that the records are kept in; it goes at the end.
+/// The schema of the records, which is dropped at the end.
 const SCHEMA: &str = "terrace_three_stacks";
 
-/// What the stacks are made of.
+/// The servers that the stacks use.
 pub(crate) enum Servers {
-    /// Those that the environment names.
+    /// The servers that the environment names.
     Given { redis: String, database: String },
-    /// Started for this run; they end with it.
+    /// Servers that were started for this run and end with it.
     Private { redis: terrace_testbed::Redis, postgres: terrace_testbed::Postgres },
-    /// None: an embedded database in a folder.
+    /// No servers, but an embedded database in a folder.
     Embedded(PathBuf),
 }
 
-/// One stack.
+/// One choice of tiers.
 pub(crate) struct Stack {
     pub(crate) name: &'static str,
     pub(crate) has_near: bool,
@@ -29,7 +29,8 @@ pub(crate) struct Stack {
 }
 
 impl Servers {
-    /// The given ones; else private ones, if they are wanted and installed; else none.
+    /// The servers of the environment, or else private servers if `private` is set and they are
+    /// installed, or else none.
     pub(crate) async fn find(private: bool) -> Result<Self, Box<dyn std::error::Error>> {
         let set = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
         if let (Some(redis), Some(database)) = (set("REDIS_URL"), set("DATABASE_URL")) {
@@ -48,7 +49,7 @@ impl Servers {
         Ok(Self::Embedded(folder))
     }
 
-    /// The three stacks, from the same parts.
+    /// The three stacks, over the same servers.
     pub(crate) fn stacks(&self) -> Result<[Stack; 3]> {
         let stack = |name, has_near, redis, store| Stack { name, has_near, redis, store };
         let (redis, database) = match self {
@@ -73,7 +74,7 @@ impl Servers {
         ])
     }
 
-    /// Takes away what the stacks kept.
+    /// Removes the data of the stacks.
     pub(crate) async fn tidy(&self) -> Result<(), Box<dyn std::error::Error>> {
         match self {
             Self::Given { database, .. } => {
@@ -103,7 +104,7 @@ impl Stack {
         builder.build()
     }
 
-    /// The store without the caches before it, to put the records into.
+    /// The store without the cache tiers before it, to put the records into.
     pub(crate) fn store_alone(&self) -> Result<Option<Cache<u64, Block>>> {
         let Some(store) = &self.store else { return Ok(None) };
         Cache::builder(self.name).store(Arc::clone(store)).build().map(Some)

@@ -1,10 +1,10 @@
-//! The table at the end: a column for each stack.
+//! The table at the end, with a column for each stack.
 
 use std::fmt::Write;
 
 use crate::{replay::Outcome, stacks::Stack};
 
-/// The columns side by side; `alone` are the hits of the near tier's engine with nothing around it.
+/// Formats the table. `alone` is the number of hits of the near tier's engine without the cache.
 pub(crate) fn of(columns: &[(Stack, Outcome)], requests: usize, near_entries: u64, alone: u64) -> String {
     let mut table = String::new();
     let mut row = |name: &str, cell: &dyn Fn(&Stack, &Outcome) -> Option<String>| {
@@ -35,7 +35,7 @@ pub(crate) fn of(columns: &[(Stack, Outcome)], requests: usize, near_entries: u6
     row("  p99", &at(0.99));
     row("  p99.9", &at(0.999));
     row("  longest", &at(1.0));
-    row("all of them", &|_, outcome| Some(format!("{:.1} s", outcome.elapsed.as_secs_f64())));
+    row("all requests", &|_, outcome| Some(format!("{:.1} s", outcome.elapsed.as_secs_f64())));
     table
 }
 

@@ -1,8 +1,8 @@
 //! Reads a trace: the keys of real requests, in order.
 //!
-//! Two formats, told apart by their first line: `start_block n_blocks 0 request` (the traces of the
-//! ARC paper; a line stands for n keys) and one key a line (the LIRS traces; lines of `*` are
-//! skipped). Plain, `.gz` or `.zst`.
+//! Two formats are read. A line of the traces of the ARC paper is `start_block n_blocks 0 request` and
+//! stands for n keys. A line of the LIRS traces is one key; lines of `*` are skipped. A file may be
+//! plain, `.gz` or `.zst`.
 
 use std::{
     collections::HashSet,
@@ -13,21 +13,21 @@ use std::{
 
 /// The keys, in the order of the requests.
 pub(crate) fn read(path: &Path) -> Result<Vec<u64>> {
-    let named = |error: Error| Error::new(error.kind(), format!("{}: {error}", path.display()));
+    let with_path = |error: Error| Error::new(error.kind(), format!("{}: {error}", path.display()));
     let mut keys = Vec::new();
-    for line in BufReader::new(open(path).map_err(named)?).lines() {
-        let line = line.map_err(named)?;
+    for line in BufReader::new(open(path).map_err(with_path)?).lines() {
+        let line = line.map_err(with_path)?;
         if !line.trim().is_empty() && !line.starts_with('*') {
             let request = request(&line).ok_or_else(|| Error::new(ErrorKind::InvalidData, line.clone()));
-            let (first, count) = request.map_err(named)?;
+            let (first, count) = request.map_err(with_path)?;
             keys.extend(first..first.saturating_add(count));
         }
     }
     Ok(keys)
 }
 
-/// A small trace for those who have none: some blocks are asked for much more often than others.
-pub(crate) fn made_up() -> Vec<u64> {
+/// Generates a small trace, in which some blocks are requested much more often than others.
+pub(crate) fn generated() -> Vec<u64> {
     let mut state = 42u64;
     let mut request = || {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -37,7 +37,7 @@ pub(crate) fn made_up() -> Vec<u64> {
     (0..30_000).map(|_| request()).collect()
 }
 
-/// How many keys there are.
+/// How many distinct keys the trace has.
 pub(crate) fn distinct(trace: &[u64]) -> usize {
     trace.iter().collect::<HashSet<_>>().len()
 }
@@ -51,7 +51,7 @@ fn open(path: &Path) -> Result<Box<dyn Read>> {
     })
 }
 
-/// The first key of a line and how many follow each other.
+/// The first key of a line and the number of consecutive keys.
 fn request(line: &str) -> Option<(u64, u64)> {
     let mut numbers = line.split_ascii_whitespace().map(str::parse::<u64>);
     let first = numbers.next()?.ok()?;

@@ -1,15 +1,15 @@
-//! A read-through miss beside GET and SET, a stampede beside quick_cache's own:
+//! A read-through miss beside GET and SET, and a stampede beside the same on quick_cache:
 //! `cargo bench -p terrace-bench --bench load`.
 
-#![expect(clippy::unwrap_used, reason = "a bench without its server has nothing to measure")]
+#![expect(clippy::unwrap_used, reason = "a bench cannot measure without its server")]
 
 use std::sync::Arc;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use terrace::{Cache, Memory};
 use terrace_bench::{
-    callers::Work,
     load::{Miss, RawMiss, raw_stampede, stampede},
+    measure::callers::Work,
     remote::Remote,
 };
 use terrace_testbed::shared_redis;

@@ -1,6 +1,6 @@
 //! Near hits beside the raw engines: `cargo bench -p terrace-bench --bench near`.
 
-#![expect(clippy::unwrap_used, reason = "a bench without its server has nothing to measure")]
+#![expect(clippy::unwrap_used, reason = "a bench cannot measure without its cache")]
 
 use std::{convert::Infallible, hint::black_box};
 
@@ -8,8 +8,8 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use terrace::near::Near;
 use terrace_bench::{
     data::Page,
+    measure::threads::now,
     near::{Engine, Pair, memory, quick},
-    threads::now,
 };
 use tokio::runtime::Runtime;
 

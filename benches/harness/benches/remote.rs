@@ -1,13 +1,13 @@
-//! Remote get, many-get and put beside the raw clients: `cargo bench -p terrace-bench --bench remote`.
+//! Remote get, many-get and put, beside the raw clients: `cargo bench -p terrace-bench --bench remote`.
 
-#![expect(clippy::unwrap_used, reason = "a bench without its server has nothing to measure")]
+#![expect(clippy::unwrap_used, reason = "a bench cannot measure without its server")]
 
 use std::cell::Cell;
 
 use criterion::{BenchmarkGroup, Criterion, criterion_group, criterion_main, measurement::WallTime};
 use terrace_bench::{
-    callers::Work,
     database::{self, Database},
+    measure::callers::Work,
     remote::{Get, GetMany, Put, RawGet, RawGetMany, RawPut, Remote},
 };
 use terrace_testbed::{shared_postgres, shared_redis};

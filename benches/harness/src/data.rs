@@ -1,16 +1,16 @@
-//! The keys and values that are measured with.
+//! The keys and values of the measurements.
 
 use serde::{Deserialize, Serialize};
 
 /// How many keys a row reads.
 pub const KEYS: usize = 10_000;
 
-/// A value of 200 bytes for near tiers, which encode nothing.
+/// A value of 200 bytes, for near tiers, which encode nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page {
-    /// Which one.
+    /// The number of the page.
     pub number: u64,
-    /// What it says.
+    /// The content.
     pub body: [u8; 192],
 }
 
@@ -62,7 +62,7 @@ pub fn keys() -> Vec<String> {
     (0..KEYS).map(key).collect()
 }
 
-/// The `n`th key to be read: all of them, in an order without a pattern.
+/// The number of the `n`th key to read. Successive `n` visit all keys in an order without a pattern.
 #[must_use]
 pub fn scattered(n: usize) -> usize {
     n.wrapping_mul(0x9E37_79B9_7F4A_7C15) % KEYS

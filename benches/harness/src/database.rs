@@ -1,4 +1,5 @@
-//! Postgres as a store through the cache, near tier off, beside one prepared statement a key.
+//! Gets from a Postgres store through the cache, with the near tier off, beside a prepared statement
+//! for each key.
 
 use sqlx::{PgPool, postgres::PgPoolOptions};
 use terrace::{Cache, NoNear, Postgres};
@@ -6,30 +7,32 @@ use terrace_testbed::unique_name;
 
 use crate::{
     Effort, Result,
-    callers::{Work, throughputs, times_in_turns},
     data::{KEYS, User, key, scattered},
-    row::{Row, Target, Unit},
+    measure::{
+        callers::{Work, throughputs, times_in_turns},
+        row::{Row, Target, Unit},
+    },
 };
 
-/// Connections of the pool that both sides use.
+/// How many connections the pool of both sides has.
 const POOL: u32 = 8;
 
 /// A cache with a store, and the pool that both sides use.
 #[derive(Clone)]
 pub struct Database {
-    /// Through the cache.
+    /// The cache over the pool.
     pub cache: Cache<String, User, NoNear>,
     /// The raw pool.
     pub pool: PgPool,
 }
 
 impl Database {
-    /// Connects both to the database of `url`, and gives both all [`KEYS`].
+    /// Connects both sides to the database at `url` and gives both all [`KEYS`].
     ///
     /// # Errors
-    /// The server's.
+    /// Errors of the server.
     pub async fn connect(url: &str) -> Result<Self> {
-        // The test before each use would cost the raw side a quarter of its throughput.
+        // A test of the connection before each use would cost the raw side a quarter of its throughput.
         let options = PgPoolOptions::new().max_connections(POOL).test_before_acquire(false);
         let pool = options.connect(url).await?;
         let store = Postgres::from_pool(pool.clone());
@@ -63,10 +66,10 @@ impl Database {
     }
 }
 
-/// `cache.get`.
+/// Calls `cache.get`.
 #[derive(Clone)]
 pub struct Get(pub Database);
-/// SELECT by key and decode.
+/// Runs SELECT by key and decodes.
 #[derive(Clone)]
 pub struct RawGet(pub Database);
 
@@ -88,23 +91,23 @@ impl Work for RawGet {
     }
 }
 
-/// The rows of this group.
+/// Measures the rows of this group.
 ///
 /// # Errors
-/// The server's.
-pub async fn rows(effort: Effort, url: &str, say: &mut dyn FnMut(Row)) -> Result<()> {
+/// Errors of the server.
+pub async fn rows(effort: Effort, url: &str, emit: &mut dyn FnMut(Row)) -> Result<()> {
     let database = Database::connect(url).await?;
     let (get, raw) = (Get(database.clone()), RawGet(database.clone()));
     for callers in [1, 2] {
-        // sqlx's pool tests a connection after each use, in a task of its own.
+        // In turns, since sqlx's pool tests a connection after each use, in a task of its own.
         let rounds = times_in_turns((&get, &raw, &raw), callers, effort).await?;
         let name = format!("get / SELECT and decode, callers {callers}");
-        say(Row::new("postgres", name, Unit::Micros, &rounds, Some(Target::AtMost(1.1))));
+        emit(Row::new("postgres", name, Unit::Micros, &rounds, Some(Target::AtMost(1.1))));
     }
     for (callers, least) in [(64, 4.0), (256, 7.0)] {
         let rounds = throughputs((&get, &raw, &raw), callers, effort).await?;
         let name = format!("get / SELECT and decode, callers {callers}");
-        say(Row::new("postgres", name, Unit::Thousands, &rounds, Some(Target::AtLeast(least))));
+        emit(Row::new("postgres", name, Unit::Thousands, &rounds, Some(Target::AtLeast(least))));
     }
     database.pool.close().await;
     Ok(())

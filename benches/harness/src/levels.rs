@@ -1,4 +1,4 @@
-//! What level `Bounded` costs: the mark and the epoch, read with every copy in Redis.
+//! The cost of level `Bounded`, which reads a watermark and an epoch with every copy in Redis.
 
 use std::time::Duration;
 
@@ -10,32 +10,39 @@ use terrace_testbed::unique_name;
 
 use crate::{
     Effort, Result,
-    callers::{Work, throughputs},
     data::{KEYS, User, key, scattered},
-    remote::{LIFE_SECS, connect, put_all},
-    row::{Row, Target, Unit},
+    measure::{
+        callers::{Work, throughputs},
+        row::{Row, Target, Unit},
+    },
+    remote::{TTL_SECS, connect, put_all},
 };
 
-/// `cache.get` at one level, of a cache with a connection of its own.
+/// Calls `cache.get` at one level, on a cache with a connection of its own.
 #[derive(Clone)]
 struct GetAt(Cache<String, User, NoNear>);
 
 impl GetAt {
-    /// With a relay's mark beside the copies, which is read at level `Bounded`.
+    /// Publishes the watermark of a relay, which level `Bounded` reads with every copy.
     async fn new(url: &str, level: Level) -> Result<Self> {
-        let namespace = unique_name("level");
-        let mark =
-            Watermark { relay: 1, version: Version::MAX, position: "a place of a usual length".into() };
+        let name = unique_name("level");
+        let watermark =
+            Watermark { relay: 1, version: Version::MAX, position: "a position of a usual length".into() };
         let relay = terrace::Redis::builder(url).allow_plaintext().build()?;
-        let space = Namespace::new(namespace.clone(), Role::Cache).with_budget(Duration::from_secs(5));
+        let namespace = Namespace::new(name.clone(), Role::Cache).with_budget(Duration::from_secs(5));
         let publication = Publication::new(
-            Watermark::key(&namespace),
+            Watermark::key(&name),
             Condition::Absent,
-            mark.encode(),
+            watermark.encode(),
             Duration::from_secs(60),
         );
-        relay.open(&space)?.publish().ok_or("Redis keeps marks")?.publish(publication).await?;
-        let cache = connect(url, namespace, level).await?;
+        relay
+            .open(&namespace)?
+            .publish()
+            .ok_or("the Redis tier cannot publish")?
+            .publish(publication)
+            .await?;
+        let cache = connect(url, name, level).await?;
         for start in (0..KEYS).step_by(500) {
             put_all(&cache, start..start + 500).await?;
         }
@@ -50,18 +57,18 @@ impl Work for GetAt {
     }
 }
 
-/// The rows of this group: throughput to throughput.
+/// Measures the rows of this group, as ratios of throughputs.
 ///
 /// # Errors
-/// The server's.
-pub async fn rows(effort: Effort, url: &str, say: &mut dyn FnMut(Row)) -> Result<()> {
-    let bounded = GetAt::new(url, Level::Bounded(Duration::from_secs(LIFE_SECS))).await?;
+/// Errors of the server.
+pub async fn rows(effort: Effort, url: &str, emit: &mut dyn FnMut(Row)) -> Result<()> {
+    let bounded = GetAt::new(url, Level::Bounded(Duration::from_secs(TTL_SECS))).await?;
     for (name, level) in [("Ttl", Level::Ttl), ("Fenced", Level::Fenced)] {
         let (other, control) = (GetAt::new(url, level).await?, GetAt::new(url, level).await?);
         for (callers, least) in [(1, None), (64, Some(1.0 / 1.15))] {
             let rounds = throughputs((&bounded, &other, &control), callers, effort).await?;
             let name = format!("get Bounded / get {name}, callers {callers}");
-            say(Row::new("redis", name, Unit::Thousands, &rounds, least.map(Target::AtLeast)));
+            emit(Row::new("redis", name, Unit::Thousands, &rounds, least.map(Target::AtLeast)));
         }
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! What a miss costs: read-through of new keys, and a stampede on one.
+//! The cost of a miss: read-through of new keys, and a stampede on one key.
 
 use std::{
     convert::Infallible,
@@ -14,24 +14,27 @@ use tokio::task::JoinSet;
 
 use crate::{
     Effort, Error, Result,
-    callers::{Work, throughputs},
     data::{Page, User, key},
-    remote::{LIFE_SECS, Raw, Remote},
-    row::{Round, Row, Unit},
+    measure::{
+        callers::{Work, throughputs},
+        row::{Round, Row, Unit},
+        threads::ORDERS,
+    },
+    remote::{Raw, Remote, TTL_SECS},
 };
 
-/// Callers of a stampede.
+/// How many callers a stampede has.
 pub const CROWD: usize = 1_000;
 const STAMPEDES: usize = 120;
 
-/// `cache.get_or_load` of a key that is nowhere: a lease, a load at once, a fill.
+/// Calls `cache.get_or_load` on a key that no tier has: a lease, a load that returns at once, a fill.
 #[derive(Clone)]
 pub struct Miss(pub Remote);
-/// GET, a load at once, SET.
+/// Runs GET, a load that returns at once, and SET.
 #[derive(Clone)]
 pub struct RawMiss(pub Raw);
 
-/// Keys that nobody has read before.
+/// The number of the next key that was never read.
 static NEW_KEYS: AtomicUsize = AtomicUsize::new(1_000_000);
 
 fn new_key() -> usize {
@@ -56,38 +59,44 @@ impl Work for RawMiss {
         let (key, mut raw) = (self.0.key(n), self.0.connection.clone());
         let found: Option<Vec<u8>> = raw.get(&key).await?;
         if found.is_none() {
-            raw.set_ex::<_, _, ()>(&key, postcard::to_stdvec(&User::new(n))?, LIFE_SECS).await?;
+            raw.set_ex::<_, _, ()>(&key, postcard::to_stdvec(&User::new(n))?, TTL_SECS).await?;
         }
         Ok(())
     }
 }
 
-/// A load that ends when all of the crowd are there, and counts itself.
+/// A crowd of callers whose load ends when all of them have arrived.
 #[derive(Clone, Default)]
-struct Crowd(Arc<(AtomicUsize, AtomicUsize)>);
+struct Crowd(Arc<Counts>);
+
+#[derive(Default)]
+struct Counts {
+    arrived: AtomicUsize,
+    loads: AtomicUsize,
+}
 
 impl Crowd {
     fn arrive(&self) {
-        self.0.0.fetch_add(1, Ordering::AcqRel);
+        self.0.arrived.fetch_add(1, Ordering::AcqRel);
     }
 
     async fn load(self) -> Page {
-        self.0.1.fetch_add(1, Ordering::AcqRel);
-        while self.0.0.load(Ordering::Acquire) < CROWD {
+        self.0.loads.fetch_add(1, Ordering::AcqRel);
+        while self.0.arrived.load(Ordering::Acquire) < CROWD {
             tokio::task::yield_now().await;
         }
         Page::new(0)
     }
 
     fn loads(&self) -> usize {
-        self.0.1.load(Ordering::Acquire)
+        self.0.loads.load(Ordering::Acquire)
     }
 }
 
-/// [`CROWD`] callers of `cache.get_or_load` on one cold key; how many loads there were.
+/// Lets [`CROWD`] callers call `cache.get_or_load` on one cold key. Returns the number of loads.
 ///
 /// # Errors
-/// The cache's.
+/// Errors of the cache.
 pub async fn stampede(cache: &Cache<String, Page, Memory<String, Page>>) -> Result<usize> {
     let (crowd, key) = (Crowd::default(), key(new_key()));
     let mut tasks = JoinSet::new();
@@ -105,11 +114,11 @@ pub async fn stampede(cache: &Cache<String, Page, Memory<String, Page>>) -> Resu
     Ok(crowd.loads())
 }
 
-/// The same on quick_cache's own `get_or_insert_async`, the raw engine that keeps a crowd to one
-/// load.
+/// Does the same as [`stampede`] with quick_cache's own `get_or_insert_async`, which also lets one
+/// caller load for all.
 ///
 /// # Errors
-/// A task that panicked.
+/// The panic of a task.
 pub async fn raw_stampede(engine: &Arc<quick_cache::sync::Cache<String, Arc<Page>>>) -> Result<usize> {
     let (crowd, key) = (Crowd::default(), key(new_key()));
     let mut tasks = JoinSet::new();
@@ -127,18 +136,18 @@ pub async fn raw_stampede(engine: &Arc<quick_cache::sync::Cache<String, Arc<Page
     Ok(crowd.loads())
 }
 
-/// The row of the stampede: microseconds until all callers are served.
+/// Measures the row of the stampede: microseconds until all callers have the value.
 ///
 /// # Errors
-/// The cache's; more than one load.
-pub async fn stampede_row(effort: Effort, say: &mut dyn FnMut(Row)) -> Result<()> {
+/// Errors of the cache; more than one load.
+pub async fn stampede_row(effort: Effort, emit: &mut dyn FnMut(Row)) -> Result<()> {
     let cache = Cache::builder("stampede").near(Memory::entries(1_000)).build()?;
     let engine = Arc::new(quick_cache::sync::Cache::new(1_000));
     let rounds = tokio::spawn(async move {
         let mut rounds = Vec::new();
         for _ in 0..effort.rounds(STAMPEDES) {
             let mut spent = [0.0; 3];
-            for side in crate::threads::ORDERS[rounds.len() % crate::threads::ORDERS.len()] {
+            for side in ORDERS[rounds.len() % ORDERS.len()] {
                 let began = std::time::Instant::now();
                 let loads = match side {
                     0 => stampede(&cache).await?,
@@ -155,22 +164,22 @@ pub async fn stampede_row(effort: Effort, say: &mut dyn FnMut(Row)) -> Result<()
         Ok::<_, Error>(rounds)
     });
     let name = format!("get_or_load / quick_cache, callers {CROWD} on one cold key");
-    say(Row::new("load", name, Unit::Micros, &rounds.await??, None));
+    emit(Row::new("load", name, Unit::Micros, &rounds.await??, None));
     Ok(())
 }
 
-/// The rows of this group.
+/// Measures the rows of this group.
 ///
 /// # Errors
-/// The server's; more than one load in a stampede.
-pub async fn rows(effort: Effort, url: &str, say: &mut dyn FnMut(Row)) -> Result<()> {
+/// Errors of the server; more than one load in a stampede.
+pub async fn rows(effort: Effort, url: &str, emit: &mut dyn FnMut(Row)) -> Result<()> {
     let remote = Remote::connect(url).await?;
     let (raw, control) = (RawMiss(remote.raw.clone()), RawMiss(remote.control.clone()));
     let miss = Miss(remote);
     for callers in [1, 32] {
         let rounds = throughputs((&miss, &raw, &control), callers, effort).await?;
         let name = format!("get_or_load of new keys / GET and SET, callers {callers}");
-        say(Row::new("load", name, Unit::Thousands, &rounds, None));
+        emit(Row::new("load", name, Unit::Thousands, &rounds, None));
     }
-    stampede_row(effort, say).await
+    stampede_row(effort, emit).await
 }

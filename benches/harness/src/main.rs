@@ -3,8 +3,9 @@
 use std::process::ExitCode;
 
 use terrace_bench::{
-    Effort, Result, database, delivery, levels, load, near, near_levels, outbox, remote,
-    report::{Report, heading, latency_heading, latency_line, line},
+    Effort, Result, database, delivery, levels, load,
+    measure::report::{Report, heading, latency_heading, latency_line, line},
+    near, near_levels, outbox, remote,
 };
 use terrace_testbed::{shared_postgres, shared_redis};
 
@@ -20,7 +21,7 @@ struct Arguments {
 fn main() -> ExitCode {
     let given: Vec<String> = std::env::args().skip(1).collect();
     let outcome = match given.split_first() {
-        Some((first, words)) if first == delivery::WRITER => run(delivery::write(words)),
+        Some((first, rest)) if first == delivery::WRITER => run(delivery::write(rest)),
         _ => match parse(given.into_iter()) {
             Some(arguments) => run(measure(&arguments)),
             None => {
@@ -38,9 +39,9 @@ fn main() -> ExitCode {
     }
 }
 
-fn parse(given: impl Iterator<Item = String>) -> Option<Arguments> {
+fn parse(words: impl Iterator<Item = String>) -> Option<Arguments> {
     let mut arguments = Arguments { json: false, quick: false, groups: Vec::new() };
-    for argument in given {
+    for argument in words {
         match argument.as_str() {
             "--json" => arguments.json = true,
             "--quick" => arguments.quick = true,
@@ -52,7 +53,7 @@ fn parse(given: impl Iterator<Item = String>) -> Option<Arguments> {
 }
 
 fn run(work: impl Future<Output = Result<()>>) -> Result<()> {
-    // Two workers, whatever the machine has: the same figures mean the same thing elsewhere.
+    // Always two workers, so that figures of machines with more processors can be compared.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(work)
 }
@@ -67,35 +68,35 @@ async fn measure(arguments: &Arguments) -> Result<()> {
         }
     };
     let (mut rows, mut latencies) = (Vec::new(), Vec::new());
-    let mut say = |row| {
+    let mut emit = |row| {
         print(line(&row));
         rows.push(row);
     };
-    let mut tell = |row| latencies.push(row);
+    let mut emit_latency = |row| latencies.push(row);
     if GROUPS[..6].iter().any(|group| wanted(group)) {
         print(heading());
     }
     if wanted("near") {
-        near::rows(effort, &mut say).await?;
+        near::rows(effort, &mut emit).await?;
     }
     if wanted("redis") {
-        remote::rows(effort, &shared_redis().await?, &mut say).await?;
+        remote::rows(effort, &shared_redis().await?, &mut emit).await?;
     }
     if wanted("levels") {
-        levels::rows(effort, &shared_redis().await?, &mut say).await?;
-        near_levels::rows(effort, &shared_redis().await?, &shared_postgres().await?, &mut say).await?;
+        levels::rows(effort, &shared_redis().await?, &mut emit).await?;
+        near_levels::rows(effort, &shared_redis().await?, &shared_postgres().await?, &mut emit).await?;
     }
     if wanted("postgres") {
-        database::rows(effort, &shared_postgres().await?, &mut say).await?;
+        database::rows(effort, &shared_postgres().await?, &mut emit).await?;
     }
     if wanted("load") {
-        load::rows(effort, &shared_redis().await?, &mut say).await?;
+        load::rows(effort, &shared_redis().await?, &mut emit).await?;
     }
     if wanted("outbox") {
-        outbox::rows(effort, &mut say, &mut tell).await?;
+        outbox::rows(effort, &mut emit, &mut emit_latency).await?;
     }
     if wanted("delivery") {
-        delivery::rows(effort, &mut tell).await?;
+        delivery::rows(effort, &mut emit_latency).await?;
     }
     if !latencies.is_empty() {
         print(latency_heading());

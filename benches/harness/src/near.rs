@@ -1,4 +1,4 @@
-//! Near hits through `get` and `get_or_load`, beside the raw engines.
+//! Near hits through `get` and `get_or_load`, beside hits of the raw engines.
 
 use std::{convert::Infallible, hint::black_box, sync::Arc};
 
@@ -7,15 +7,17 @@ use terrace::{Cache, Memory, Quick, Ttl, near::Near};
 use crate::{
     Effort, Result,
     data::{KEYS, Page, keys, scattered},
-    row::{Row, Target, Unit},
-    threads::{Turn, now, rounds},
+    measure::{
+        row::{Row, Target, Unit},
+        threads::{Turn, now, rounds},
+    },
 };
 
-/// Operations of one turn: about a millisecond, shorter than the scheduler's slices.
+/// How many operations a turn has: about a millisecond, shorter than a time slice of the scheduler.
 const TURN: usize = 5_000;
 const ROUNDS: usize = 1_200;
 
-/// A raw engine's hit, on which the ratio is taken.
+/// A raw engine, whose hit ours is compared with.
 pub trait Engine: Send + Sync + 'static {
     /// The value of a key.
     fn hit(&self, key: &str) -> Option<Arc<Page>>;
@@ -35,21 +37,21 @@ impl Engine for quick_cache::sync::Cache<String, Arc<Page>> {
     }
 }
 
-/// A cache and the raw engine under it, both with all [`KEYS`].
+/// A cache and the raw engine that its near tier uses, both with all [`KEYS`].
 pub struct Pair<N, E> {
     keys: Vec<String>,
-    /// Through the cache.
+    /// The cache.
     pub cache: Cache<String, Page, N>,
-    /// The engine alone.
+    /// The raw engine.
     pub engine: E,
-    /// Another one, with copies of its own.
+    /// Another raw engine, with values of its own.
     pub control: E,
 }
 
-/// `Memory` and moka. Needs a runtime around it.
+/// `Memory` and moka. Must be called inside a runtime.
 ///
 /// # Errors
-/// The cache's.
+/// Errors of the cache.
 pub async fn memory() -> Result<Pair<Memory<String, Page>, moka::sync::Cache<String, Arc<Page>>>> {
     let engine = || {
         let engine = moka::sync::Cache::new(2 * KEYS as u64);
@@ -60,10 +62,10 @@ pub async fn memory() -> Result<Pair<Memory<String, Page>, moka::sync::Cache<Str
     filled(Memory::entries(2 * KEYS as u64), engine).await
 }
 
-/// `Quick` and quick_cache. Needs a runtime around it.
+/// `Quick` and quick_cache. Must be called inside a runtime.
 ///
 /// # Errors
-/// The cache's.
+/// Errors of the cache.
 pub async fn quick() -> Result<Pair<Quick<String, Page>, quick_cache::sync::Cache<String, Arc<Page>>>> {
     let engine = || {
         let engine = quick_cache::sync::Cache::new(2 * KEYS);
@@ -80,13 +82,13 @@ async fn filled<N: Near<String, Page>, E>(near: N, engine: impl Fn() -> E) -> Re
     for (at, key) in keys.iter().enumerate() {
         cache.put(key, Page::new(at)).await?;
     }
-    // Its engine has then dealt with the writes.
+    // Reading the statistics makes the engine finish its pending writes.
     assert_eq!(cache.stats().near_entries, KEYS as u64);
     Ok(Pair { keys, cache, engine: raw, control: engine() })
 }
 
 impl<N: Near<String, Page>, E: Engine> Pair<N, E> {
-    /// A turn of `cache.get`.
+    /// Runs a turn of `cache.get`.
     pub fn get(&self, start: usize) {
         for n in start..start + TURN {
             let hit = now(self.cache.get(self.key(n)));
@@ -94,7 +96,7 @@ impl<N: Near<String, Page>, E: Engine> Pair<N, E> {
         }
     }
 
-    /// A turn of `cache.get_or_load`.
+    /// Runs a turn of `cache.get_or_load`.
     pub fn get_or_load(&self, start: usize) {
         for n in start..start + TURN {
             let load = || async { Ok::<_, Infallible>(Page::new(0)) };
@@ -103,21 +105,21 @@ impl<N: Near<String, Page>, E: Engine> Pair<N, E> {
         }
     }
 
-    /// A turn of a raw engine's hit.
+    /// Runs a turn of hits of a raw engine.
     pub fn raw(&self, engine: &E, start: usize) {
         for n in start..start + TURN {
             black_box(engine.hit(self.key(n)).map(|page| page.number));
         }
     }
 
-    /// The `n`th key that is read.
+    /// The `n`th key to read.
     #[inline]
     #[must_use]
     pub fn key(&self, n: usize) -> &str {
         &self.keys[scattered(n)]
     }
 
-    fn rows(&self, effort: Effort, names: [&str; 2], target: f64, say: &mut dyn FnMut(Row)) {
+    fn rows(&self, effort: Effort, names: [&str; 2], target: f64, emit: &mut dyn FnMut(Row)) {
         let [ours, theirs] = names;
         for threads in [1, 2] {
             let mut row = |method: &str, turn: Turn<'_>| {
@@ -125,7 +127,7 @@ impl<N: Near<String, Page>, E: Engine> Pair<N, E> {
                 let control = |start| self.raw(&self.control, start);
                 let rounds = rounds(threads, effort.rounds(ROUNDS), TURN, [turn, &raw, &control]);
                 let name = format!("{method}, {ours} / {theirs}, threads {threads}");
-                say(Row::new("near", name, Unit::Nanos, &rounds, Some(Target::AtMost(target))));
+                emit(Row::new("near", name, Unit::Nanos, &rounds, Some(Target::AtMost(target))));
             };
             row("get", &|start| self.get(start));
             row("get_or_load", &|start| self.get_or_load(start));
@@ -133,12 +135,12 @@ impl<N: Near<String, Page>, E: Engine> Pair<N, E> {
     }
 }
 
-/// The rows of this group.
+/// Measures the rows of this group.
 ///
 /// # Errors
-/// The caches'.
-pub async fn rows(effort: Effort, say: &mut dyn FnMut(Row)) -> Result<()> {
-    memory().await?.rows(effort, ["Memory", "moka"], 1.15, say);
-    quick().await?.rows(effort, ["Quick", "quick_cache"], 1.7, say);
+/// Errors of the caches.
+pub async fn rows(effort: Effort, emit: &mut dyn FnMut(Row)) -> Result<()> {
+    memory().await?.rows(effort, ["Memory", "moka"], 1.15, emit);
+    quick().await?.rows(effort, ["Quick", "quick_cache"], 1.7, emit);
     Ok(())
 }

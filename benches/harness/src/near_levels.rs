@@ -1,4 +1,4 @@
-//! What the levels cost a near hit: the same get, of caches over the same servers.
+//! The cost of each level for a near hit: the same get on caches over the same servers.
 
 use std::{
     hint::black_box,
@@ -14,13 +14,16 @@ use terrace_testbed::unique_name;
 use crate::{
     Effort, Result,
     data::{KEYS, User, key, keys, scattered},
-    row::{Row, Target, Unit},
-    threads::rounds,
+    measure::{
+        row::{Row, Target, Unit},
+        threads::rounds,
+    },
 };
 
 const TURN: usize = 5_000;
 const ROUNDS: usize = 1_200;
-/// Reads that near may not answer, of a thousand: where the machine keeps a follower from its log.
+/// How many of a thousand reads the near tier may leave to other tiers: a busy machine can keep a
+/// follower from its log for a while.
 const MOST_MISSES: usize = 10;
 
 /// The servers of all caches.
@@ -38,7 +41,7 @@ struct Hits<N> {
 }
 
 impl<N: Near<String, User>> Hits<N> {
-    /// Records in Postgres behind Redis, but at level `Ttl`, which has no records.
+    /// Builds the cache over Redis, with records in Postgres at all levels but `Ttl`, and reads all keys.
     async fn new(near: N, level: Level, servers: &Servers<'_>) -> Result<Self> {
         let redis = Redis::builder(servers.redis).allow_plaintext().build()?.budget(Duration::from_secs(5));
         let builder = Cache::builder(unique_name("hits")).near(near).tier(redis).level(level);
@@ -53,7 +56,7 @@ impl<N: Near<String, User>> Hits<N> {
                 put?;
             }
         }
-        // Once a relay's mark has moved, what is read rests on the log.
+        // After the watermark of a relay has advanced, the log covers the copies that are read.
         tokio::time::sleep(Duration::from_secs(2)).await;
         for key in keys() {
             cache.get(&key).await?;
@@ -74,12 +77,12 @@ impl<N: Near<String, User>> Hits<N> {
         self.misses.fetch_add(misses, Ordering::Relaxed);
     }
 
-    /// Whether near answered.
+    /// An error if the near tier left too many reads to other tiers.
     fn check(&self) -> Result<()> {
         let (reads, misses) = (self.reads.load(Ordering::Relaxed), self.misses.load(Ordering::Relaxed));
         match misses * 1_000 <= reads * MOST_MISSES {
             true => Ok(()),
-            false => Err(format!("near did not answer {misses} of {reads} reads").into()),
+            false => Err(format!("the near tier did not answer {misses} of {reads} reads").into()),
         }
     }
 }
@@ -89,7 +92,7 @@ async fn rows_of<N: Near<String, User>>(
     (name, most): (&str, f64),
     servers: &Servers<'_>,
     effort: Effort,
-    say: &mut dyn FnMut(Row),
+    emit: &mut dyn FnMut(Row),
 ) -> Result<()> {
     let bounded = Hits::new(near(), Level::Bounded(Duration::from_secs(1)), servers).await?;
     let fenced = Hits::new(near(), Level::Fenced, servers).await?;
@@ -98,23 +101,23 @@ async fn rows_of<N: Near<String, User>>(
     {
         let (theirs, control) =
             (Hits::new(near(), level, servers).await?, Hits::new(near(), level, servers).await?);
-        let of = if ours == "Bounded" { &bounded } else { &fenced };
+        let hits = if ours == "Bounded" { &bounded } else { &fenced };
         let sides: [&(dyn Fn(usize) + Sync); 3] =
-            [&|start| of.turn(start), &|start| theirs.turn(start), &|start| control.turn(start)];
+            [&|start| hits.turn(start), &|start| theirs.turn(start), &|start| control.turn(start)];
         let rounds = tokio::task::block_in_place(|| rounds(1, effort.rounds(ROUNDS), TURN, sides));
-        [of, &theirs, &control].into_iter().try_for_each(Hits::check)?;
+        [hits, &theirs, &control].into_iter().try_for_each(Hits::check)?;
         let name = format!("{name}, get {ours} / get {other}");
-        say(Row::new("near", name, Unit::Nanos, &rounds, Some(Target::AtMost(most))));
+        emit(Row::new("near", name, Unit::Nanos, &rounds, Some(Target::AtMost(most))));
     }
     Ok(())
 }
 
-/// The rows of this group.
+/// Measures the rows of this group.
 ///
 /// # Errors
-/// The servers', and one where near did not answer.
-pub async fn rows(effort: Effort, redis: &str, postgres: &str, say: &mut dyn FnMut(Row)) -> Result<()> {
+/// Errors of the servers; too many reads that the near tier did not answer.
+pub async fn rows(effort: Effort, redis: &str, postgres: &str, emit: &mut dyn FnMut(Row)) -> Result<()> {
     let servers = Servers { redis, postgres };
-    rows_of(|| Memory::entries(2 * KEYS as u64), ("Memory", 1.1), &servers, effort, say).await?;
-    rows_of(|| Quick::entries(2 * KEYS), ("Quick", 1.3), &servers, effort, say).await
+    rows_of(|| Memory::entries(2 * KEYS as u64), ("Memory", 1.1), &servers, effort, emit).await?;
+    rows_of(|| Quick::entries(2 * KEYS), ("Quick", 1.3), &servers, effort, emit).await
 }

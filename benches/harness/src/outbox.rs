@@ -1,5 +1,6 @@
-//! What the outbox costs writers: write-through puts, beside the same puts in a schema whose
-//! functions leave the outbox out; and how far behind the relay is meanwhile.
+//! The cost of the outbox for writers, and how far the relay is behind them.
+//!
+//! Write-through puts are compared with the same puts in a schema whose functions write no outbox.
 
 use std::{
     sync::{
@@ -16,21 +17,23 @@ use tokio::time::sleep;
 
 use crate::{
     Effort, Error, Result,
-    callers::{Work, turn},
     data::{KEYS, User, key, scattered},
-    latency::{Bound, Latency, Micros},
-    row::{Round, Row, Target, Unit},
-    threads::ORDERS,
+    measure::{
+        callers::{Work, turn},
+        latency::{Bound, Latency, Micros},
+        row::{Round, Row, Target, Unit},
+        threads::ORDERS,
+    },
 };
 
 const WRITERS: usize = 16;
 const TURN: Duration = Duration::from_millis(500);
-/// A slow turn of the machine is to be measured, not to be cut off.
+/// Long, so that a slow turn of the machine is measured and not cut off.
 const BUDGET: Duration = Duration::from_secs(5);
-/// From one look at the relay to the next.
+/// The time from one probe of the relay to the next.
 const PROBE: Duration = Duration::from_millis(20);
 
-/// Puts of records.
+/// Puts records.
 #[derive(Clone)]
 struct Put(Cache<String, User>);
 
@@ -40,13 +43,13 @@ impl Work for Put {
     }
 }
 
-/// One namespace, in a schema of its own.
+/// One namespace in a schema of its own.
 #[derive(Clone)]
 struct Stack {
     schema: &'static str,
     namespace: String,
     database: String,
-    /// Redis in front, if any.
+    /// The URL of the Redis before the database, if there is one.
     redis: Option<String>,
 }
 
@@ -60,7 +63,7 @@ impl Stack {
         Ok(Some(Redis::builder(url).allow_plaintext().build()?))
     }
 
-    /// A writer's process, with all [`KEYS`].
+    /// The cache of the writers, which has put all [`KEYS`].
     async fn writers(&self) -> Result<Put> {
         let cache = Cache::builder(self.namespace.clone()).near(Memory::entries(2 * KEYS as u64));
         let cache = cache.store(self.postgres()?.budget(BUDGET)).expire(Ttl::secs(3600));
@@ -77,24 +80,25 @@ impl Stack {
         Ok(Put(cache))
     }
 
-    /// Takes the outbox out of the function that puts records.
-    async fn leave_the_outbox_out(&self, pool: &PgPool) -> Result<()> {
+    /// Removes the outbox from the function that puts records.
+    async fn remove_outbox(&self, pool: &PgPool) -> Result<()> {
         let definition = "SELECT pg_get_functiondef(p.oid) FROM pg_proc p \
              JOIN pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname = $1 AND p.proname = 'store_put'";
         let function: String = sqlx::query_scalar(definition).bind(self.schema).fetch_one(pool).await?;
-        let (head, rest) = function.split_once(", logged AS (").ok_or("no outbox in the function")?;
-        let (_, tail) = rest.split_once("\n    )").ok_or("no end of the outbox in the function")?;
+        let (head, rest) = function.split_once(", logged AS (").ok_or("the function has no outbox")?;
+        let (_, tail) = rest.split_once("\n    )").ok_or("the function has no end of the outbox")?;
         sqlx::raw_sql(AssertSqlSafe(format!("{head}{tail}"))).execute(pool).await?;
         Ok(())
     }
 
-    async fn changes(&self, pool: &PgPool) -> Result<i64> {
+    /// How many rows the outbox has.
+    async fn outbox_rows(&self, pool: &PgPool) -> Result<i64> {
         let count = format!("SELECT count(*) FROM {}.outbox", self.schema);
         Ok(sqlx::query_scalar(AssertSqlSafe(count)).fetch_one(pool).await?)
     }
 }
 
-/// Rounds of a turn each: with the outbox, without, without again.
+/// Measures rounds of three turns: with the outbox, without it, and without it again.
 async fn rounds(with: &Put, without: &Put, seconds: usize) -> Result<Vec<Round>> {
     let (with, without) = (with.clone(), without.clone());
     let task = tokio::spawn(async move {
@@ -113,15 +117,15 @@ async fn rounds(with: &Put, without: &Put, seconds: usize) -> Result<Vec<Round>>
     task.await?
 }
 
-/// Until told to stop, how long a change that no writer carries to Redis takes to get there: the age
-/// of the oldest change that is not published.
-async fn behind(stack: &Stack, pool: PgPool, over: Arc<AtomicBool>) -> Result<Vec<Micros>> {
+/// Measures, until `over` is set, how long the relay takes to bring a change to Redis that no writer
+/// brings there itself: the age of the oldest unpublished change.
+async fn relay_delays(stack: &Stack, pool: PgPool, over: Arc<AtomicBool>) -> Result<Vec<Micros>> {
     let cache = Cache::<String, User, NoNear>::builder(stack.namespace.clone()).expire(Ttl::secs(3600));
-    let redis = stack.redis()?.ok_or("no Redis")?.budget(BUDGET);
+    let redis = stack.redis()?.ok_or("the stack has no Redis")?.budget(BUDGET);
     let cache = cache.tier(redis).store(stack.postgres()?).build()?;
     let probe = "no writer's".to_owned();
     let invalidate = format!("SELECT {0}.invalidate($1, NULL, {0}.key($2))", stack.schema);
-    let mut behind = Vec::new();
+    let mut delays = Vec::new();
     cache.put(&probe, User::new(0)).await?;
     while !over.load(Ordering::Relaxed) {
         while !is_copy(&cache, &probe).await? {
@@ -133,22 +137,27 @@ async fn behind(stack: &Stack, pool: PgPool, over: Arc<AtomicBool>) -> Result<Ve
         while is_copy(&cache, &probe).await? {
             sleep(Duration::from_millis(1)).await;
         }
-        behind.push(Micros(u64::try_from(committed.elapsed().as_micros()).unwrap_or(u64::MAX)));
+        delays.push(Micros(u64::try_from(committed.elapsed().as_micros()).unwrap_or(u64::MAX)));
         sleep(PROBE).await;
     }
-    Ok(behind)
+    Ok(delays)
 }
 
+/// Whether a read of `key` is served by a copy in a tier.
 async fn is_copy(cache: &Cache<String, User, NoNear>, key: &str) -> Result<bool> {
     let read = cache.get(key).await?.ok_or("the probe is missing")?;
     Ok(matches!(read.served().from, Source::Tier(_)))
 }
 
-/// The rows of this group.
+/// Measures the rows of this group.
 ///
 /// # Errors
-/// The servers'; an outbox that is where it should not be, or is not where it should be.
-pub async fn rows(effort: Effort, say: &mut dyn FnMut(Row), tell: &mut dyn FnMut(Latency)) -> Result<()> {
+/// Errors of the servers; an outbox that got no rows, or rows in the schema that should write none.
+pub async fn rows(
+    effort: Effort,
+    emit: &mut dyn FnMut(Row),
+    emit_latency: &mut dyn FnMut(Latency),
+) -> Result<()> {
     let seconds = if effort.quick { 10 } else { 60 };
     for (waits_for_disk, with_redis, most) in [(true, false, 1.25), (false, false, 1.25), (true, true, 1.5)] {
         let server = match waits_for_disk {
@@ -166,18 +175,18 @@ pub async fn rows(effort: Effort, say: &mut dyn FnMut(Row), tell: &mut dyn FnMut
         let (with, without) = (stack("outbox_in"), stack("outbox_out"));
         let pool = PgPool::connect(&database).await?;
         let puts = (with.writers().await?, without.writers().await?);
-        without.leave_the_outbox_out(&pool).await?;
-        let before = [with.changes(&pool).await?, without.changes(&pool).await?];
+        without.remove_outbox(&pool).await?;
+        let before = [with.outbox_rows(&pool).await?, without.outbox_rows(&pool).await?];
         let over = Arc::new(AtomicBool::new(false));
         let probe = with_redis.then(|| {
             let (stack, pool, over) = (with.clone(), pool.clone(), Arc::clone(&over));
-            tokio::spawn(async move { behind(&stack, pool, over).await })
+            tokio::spawn(async move { relay_delays(&stack, pool, over).await })
         });
         let rounds = rounds(&puts.0, &puts.1, seconds).await?;
         over.store(true, Ordering::Relaxed);
-        let after = [with.changes(&pool).await?, without.changes(&pool).await?];
+        let after = [with.outbox_rows(&pool).await?, without.outbox_rows(&pool).await?];
         if after[0] == before[0] || after[1] != before[1] {
-            return Err(format!("rows of the outbox before and after: {before:?}, {after:?}").into());
+            return Err(format!("rows in the two outboxes before: {before:?}, after: {after:?}").into());
         }
         let stack = match (waits_for_disk, with_redis) {
             (_, true) => "Redis, Postgres, relay",
@@ -185,10 +194,10 @@ pub async fn rows(effort: Effort, say: &mut dyn FnMut(Row), tell: &mut dyn FnMut
             (false, false) => "Postgres, no fsync",
         };
         let name = format!("put / without outbox, {WRITERS} writers, {stack}");
-        say(Row::new("outbox", name, Unit::Micros, &rounds, Some(Target::AtMost(most))));
+        emit(Row::new("outbox", name, Unit::Micros, &rounds, Some(Target::AtMost(most))));
         if let Some(probe) = probe {
             let name = format!("relay behind the commits, {WRITERS} writers");
-            tell(Latency::new("outbox", name, probe.await??, Bound::Most(1_000.0)));
+            emit_latency(Latency::new("outbox", name, probe.await??, Bound::Most(1_000.0)));
         }
     }
     Ok(())

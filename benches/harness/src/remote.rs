@@ -1,4 +1,5 @@
-//! Redis through the cache, near tier off, beside the raw multiplexed client with the same codec.
+//! Redis through the cache, with the near tier off, beside the raw multiplexed client with the same
+//! codec.
 
 use std::{ops::Range, time::Duration};
 
@@ -8,29 +9,31 @@ use terrace_testbed::unique_name;
 
 use crate::{
     Effort, Result,
-    callers::{Work, throughputs, times},
     data::{KEYS, User, key, scattered},
-    row::{Row, Target, Unit},
+    measure::{
+        callers::{Work, throughputs, times},
+        row::{Row, Target, Unit},
+    },
 };
 
-/// Keys of one many-get.
+/// How many keys one many-get reads.
 pub const BATCH: usize = 100;
 
-/// Seconds that raw copies live, as long as those of the cache.
-pub const LIFE_SECS: u64 = 3600;
+/// The time to live of the copies of both sides, in seconds.
+pub const TTL_SECS: u64 = 3600;
 
 /// A cache over one Redis, and raw connections to it.
 #[derive(Clone)]
 pub struct Remote {
-    /// Through the cache.
+    /// The cache.
     pub cache: Cache<String, User, NoNear>,
     /// The raw client.
     pub raw: Raw,
-    /// Another one.
+    /// Another raw client.
     pub control: Raw,
 }
 
-/// The raw client: one connection for everyone, as its documentation advises.
+/// The raw client: one connection for all callers, as its documentation advises.
 #[derive(Clone)]
 pub struct Raw {
     /// The connection.
@@ -39,19 +42,19 @@ pub struct Raw {
 }
 
 impl Remote {
-    /// Connects both to the Redis of `url`, in names of their own.
+    /// Connects both sides to the Redis at `url`, each with key prefixes of its own.
     ///
     /// # Errors
-    /// The clients'.
+    /// Errors of the clients.
     pub async fn connect(url: &str) -> Result<Self> {
         let cache = connect(url, unique_name("bench"), Level::Fenced).await?;
         Ok(Self { cache, raw: Raw::connect(url).await?, control: Raw::connect(url).await? })
     }
 
-    /// Gives both all [`KEYS`].
+    /// Gives both sides all [`KEYS`].
     ///
     /// # Errors
-    /// The clients'.
+    /// Errors of the clients.
     pub async fn fill(&self) -> Result<()> {
         for start in (0..KEYS).step_by(500) {
             let numbers = start..start + 500;
@@ -59,7 +62,7 @@ impl Remote {
             for raw in [&self.raw, &self.control] {
                 let mut pipeline = redis::pipe();
                 for n in numbers.clone() {
-                    pipeline.set_ex(raw.key(n), postcard::to_stdvec(&User::new(n))?, LIFE_SECS).ignore();
+                    pipeline.set_ex(raw.key(n), postcard::to_stdvec(&User::new(n))?, TTL_SECS).ignore();
                 }
                 pipeline.query_async::<()>(&mut raw.connection.clone()).await?;
             }
@@ -74,9 +77,9 @@ pub(crate) async fn connect(
     level: Level,
 ) -> Result<Cache<String, User, NoNear>> {
     let tier = terrace::Redis::builder(url).allow_plaintext().build()?;
-    // A slow turn of the machine is to be measured, not to be cut off.
+    // Long, so that a slow turn of the machine is measured and not cut off.
     let tier = tier.budget(Duration::from_secs(5));
-    let cache = Cache::builder(namespace).tier(tier).level(level).expire(Ttl::secs(LIFE_SECS)).build()?;
+    let cache = Cache::builder(namespace).tier(tier).level(level).expire(Ttl::secs(TTL_SECS)).build()?;
     cache.ready().await?;
     Ok(cache)
 }
@@ -96,29 +99,29 @@ impl Raw {
         Ok(Self { connection, prefix: unique_name("raw") })
     }
 
-    /// The raw key of a number.
+    /// The key of a number, with the prefix of this client.
     #[must_use]
     pub fn key(&self, number: usize) -> String {
         format!("{}:{}", self.prefix, key(number))
     }
 }
 
-/// `cache.get`.
+/// Calls `cache.get`.
 #[derive(Clone)]
 pub struct Get(pub Remote);
-/// GET and decode.
+/// Runs GET and decodes.
 #[derive(Clone)]
 pub struct RawGet(pub Raw);
-/// `cache.get_many` of [`BATCH`] keys.
+/// Calls `cache.get_many` with [`BATCH`] keys.
 #[derive(Clone)]
 pub struct GetMany(pub Remote);
-/// MGET of [`BATCH`] keys and decode.
+/// Runs MGET of [`BATCH`] keys and decodes.
 #[derive(Clone)]
 pub struct RawGetMany(pub Raw);
-/// `cache.put`.
+/// Calls `cache.put`.
 #[derive(Clone)]
 pub struct Put(pub Remote);
-/// Encode and SET.
+/// Encodes and runs SET.
 #[derive(Clone)]
 pub struct RawPut(pub Raw);
 
@@ -168,7 +171,7 @@ impl Work for RawPut {
     async fn run(&self, n: usize) -> Result<()> {
         let bytes = postcard::to_stdvec(&User::new(n))?;
         let key = self.0.key(scattered(n));
-        Ok(self.0.connection.clone().set_ex(key, bytes, LIFE_SECS).await?)
+        Ok(self.0.connection.clone().set_ex(key, bytes, TTL_SECS).await?)
     }
 }
 
@@ -176,11 +179,11 @@ fn batch(n: usize) -> impl Iterator<Item = usize> {
     (0..BATCH).map(move |at| scattered(n * BATCH + at))
 }
 
-/// The rows of this group.
+/// Measures the rows of this group.
 ///
 /// # Errors
-/// The servers'.
-pub async fn rows(effort: Effort, url: &str, say: &mut dyn FnMut(Row)) -> Result<()> {
+/// Errors of the servers.
+pub async fn rows(effort: Effort, url: &str, emit: &mut dyn FnMut(Row)) -> Result<()> {
     let remote = Remote::connect(url).await?;
     remote.fill().await?;
     let get = Get(remote.clone());
@@ -188,17 +191,17 @@ pub async fn rows(effort: Effort, url: &str, say: &mut dyn FnMut(Row)) -> Result
     for (callers, least) in [(1, 0.95), (8, 0.9), (32, 0.9), (64, 1.05), (256, 1.3)] {
         let rounds = throughputs((&get, &raw, &control), callers, effort).await?;
         let name = format!("get / GET and decode, callers {callers}");
-        say(Row::new("redis", name, Unit::Thousands, &rounds, Some(Target::AtLeast(least))));
+        emit(Row::new("redis", name, Unit::Thousands, &rounds, Some(Target::AtLeast(least))));
     }
     let many = GetMany(remote.clone());
     let (raw, control) = (RawGetMany(remote.raw.clone()), RawGetMany(remote.control.clone()));
     let rounds = times((&many, &raw, &control), 1, effort).await?;
-    say(Row::new("redis", "get_many / MGET and decode, keys 100, callers 1", Unit::Micros, &rounds, None));
+    emit(Row::new("redis", "get_many / MGET and decode, keys 100, callers 1", Unit::Micros, &rounds, None));
     let (raw, control) = (RawPut(remote.raw.clone()), RawPut(remote.control.clone()));
     let put = Put(remote);
     for callers in [1, 32] {
         let rounds = throughputs((&put, &raw, &control), callers, effort).await?;
-        say(Row::new("redis", format!("put / SET, callers {callers}"), Unit::Thousands, &rounds, None));
+        emit(Row::new("redis", format!("put / SET, callers {callers}"), Unit::Thousands, &rounds, None));
     }
     Ok(())
 }

@@ -1,21 +1,21 @@
-//! What is kept in which tier.
+//! Which values a tier keeps.
 
 use terrace_core::policy::{Admission, AdmitContext};
 
-/// Everything is kept everywhere.
+/// Every tier keeps every value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AdmitAll;
 
 impl Admission for AdmitAll {
-    fn admits(&self, _keeping: &AdmitContext<'_>) -> bool {
+    fn admits(&self, _context: &AdmitContext<'_>) -> bool {
         true
     }
 }
 
-/// Values up to a size are kept.
+/// A tier keeps values up to a size.
 ///
-/// The size is that of the encoded value, envelope included, so a cache without remote tiers, which
-/// encodes nothing, keeps everything. The near tier goes by the name `near`.
+/// The size is the number of bytes of the encoded value, envelope included. A cache without remote
+/// tiers encodes nothing and so keeps every value. The near tier has the name `near`.
 ///
 /// ```
 /// use terrace_policies::SizeLimit;
@@ -31,17 +31,18 @@ pub struct SizeLimit {
 }
 
 impl SizeLimit {
-    /// At most `bytes` in any tier.
+    /// Every tier keeps values of at most `bytes`.
     pub const fn bytes(bytes: usize) -> Self {
         Self { most_bytes: bytes, tiers: Vec::new() }
     }
 
-    /// At most `bytes` in the tier of this name; no limit in the others.
+    /// The tier of this name keeps values of at most `bytes`; the other tiers have no limit.
     pub fn in_tier(tier: impl Into<String>, bytes: usize) -> Self {
         Self::bytes(usize::MAX).and_in(tier, bytes)
     }
 
-    /// And at most `bytes` in the tier of this name. The smallest limit that concerns a tier holds.
+    /// Adds a limit: the tier of this name keeps values of at most `bytes`. The smallest limit for a
+    /// tier holds.
     #[must_use]
     pub fn and_in(mut self, tier: impl Into<String>, bytes: usize) -> Self {
         self.tiers.push((tier.into(), bytes));
@@ -50,10 +51,10 @@ impl SizeLimit {
 }
 
 impl Admission for SizeLimit {
-    fn admits(&self, keeping: &AdmitContext<'_>) -> bool {
-        let own = self.tiers.iter().filter(|(tier, _)| tier == keeping.tier).map(|(_, bytes)| *bytes);
+    fn admits(&self, context: &AdmitContext<'_>) -> bool {
+        let own = self.tiers.iter().filter(|(tier, _)| tier == context.tier).map(|(_, bytes)| *bytes);
         let most = own.chain([self.most_bytes]).min();
-        keeping.size_bytes.is_none_or(|size| most.is_none_or(|most| size <= most))
+        context.size_bytes.is_none_or(|size| most.is_none_or(|most| size <= most))
     }
 }
 

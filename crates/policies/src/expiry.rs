@@ -8,9 +8,9 @@ use crate::freshness::{StaleIfError, StaleWhileRevalidate, Windows};
 
 /// A time to live, counted from the write.
 ///
-/// An entry with a life of its own (`Item::ttl`) lives for that instead. Absences are not kept
-/// unless [`negative`](Ttl::negative) says for how long, or the entry itself does. Times too long
-/// to count never end.
+/// An entry with a time to live of its own (`Item::ttl`) uses that one instead. Absences are not kept
+/// unless [`negative`](Ttl::negative) or the entry itself sets their time to live. A time that is too
+/// long to count never ends.
 ///
 /// ```
 /// use std::time::Duration;
@@ -32,47 +32,51 @@ pub struct Ttl {
 }
 
 impl Ttl {
-    /// Lives for `ttl`. Zero keeps nothing but entries with a life of their own.
+    /// Entries live for `ttl`. Zero keeps only entries with a time to live of their own.
     pub const fn of(ttl: Duration) -> Self {
         let zero = Duration::ZERO;
         Self { ttl, jitter: 0.0, negative: zero, while_revalidate: zero, if_error: zero }
     }
 
-    /// Lives for `secs` seconds.
+    /// Entries live for `secs` seconds.
     pub const fn secs(secs: u64) -> Self {
         Self::of(Duration::from_secs(secs))
     }
 
-    /// Shortens each life by a random part of it, up to `part`, so that entries written together
-    /// do not end together. It never lengthens one: a time to live is a promise of how old a value
-    /// may be. The same goes for a tier's own cap.
+    /// Shortens each time to live by a random part of it, up to `part`, so that entries written
+    /// together do not expire together. A tier's own cap is shortened in the same way. Jitter never
+    /// lengthens a time to live, which is a promise of how old a value may be.
     ///
-    /// A millisecond is left of each life, so that chance keeps or refuses nothing. What lies
-    /// outside of 0 to 1 is clamped; NaN is 0.
+    /// At least a millisecond remains, so that chance never decides whether an entry is kept. `part`
+    /// is clamped to 0 to 1; NaN counts as 0.
     #[must_use]
     pub const fn jitter(mut self, part: f64) -> Self {
         self.jitter = if part.is_nan() { 0.0 } else { part.clamp(0.0, 1.0) };
         self
     }
 
-    /// Keeps absences, for `ttl`: seconds rather than minutes, since a value may appear.
+    /// Keeps absences for `ttl`. Use seconds rather than minutes, since a value may appear.
     #[must_use]
     pub const fn negative(mut self, ttl: Duration) -> Self {
         self.negative = ttl;
         self
     }
 
-    /// Serves a value for up to `window` past its life while it is renewed behind the caller's
-    /// back. Source: RFC 5861, section 3.
+    /// Serves a value for up to `window` after its time to live, while a task renews it in the
+    /// background.
+    ///
+    /// Source: RFC 5861, section 3.
     #[must_use]
     pub const fn stale_while_revalidate(mut self, window: Duration) -> Self {
         self.while_revalidate = window;
         self
     }
 
-    /// Serves a value for up to `window` past its life if renewing it fails. Counted from the end
-    /// of its life, beside [`stale_while_revalidate`](Ttl::stale_while_revalidate) and not after
-    /// it. Source: RFC 5861, section 4.
+    /// Serves a value for up to `window` after its time to live if renewing it fails. This window and
+    /// that of [`stale_while_revalidate`](Ttl::stale_while_revalidate) begin at the same moment, the
+    /// end of the time to live.
+    ///
+    /// Source: RFC 5861, section 4.
     #[must_use]
     pub const fn stale_if_error(mut self, window: Duration) -> Self {
         self.if_error = window;
@@ -81,23 +85,23 @@ impl Ttl {
 
     fn jittered(&self, life: Duration, chance: f64) -> Duration {
         let cut = self.jitter * chance.clamp(0.0, 1.0);
-        // Not a number: a chance of the caller's own that is none.
+        // `cut` is NaN where a caller's own chance is NaN.
         if cut == 0.0 || cut.is_nan() {
             return life;
         }
-        // Rounded up past the longest duration it would not fit: then it is as long as it was.
+        // Rounding may exceed the longest duration; the life then stays as it is.
         let shorter = Duration::try_from_secs_f64(life.as_secs_f64() * (1.0 - cut)).unwrap_or(life);
         shorter.clamp(life.min(Duration::from_millis(1)), life)
     }
 }
 
 impl Expiry for Ttl {
-    fn lifetime(&self, writing: &WriteContext) -> Lifetime {
-        let (default, stale) = match writing.negative {
+    fn lifetime(&self, context: &WriteContext) -> Lifetime {
+        let (default, stale) = match context.negative {
             true => (self.negative, Duration::ZERO),
             false => (self.ttl, self.while_revalidate.max(self.if_error)),
         };
-        Lifetime { fresh: self.jittered(writing.ttl.unwrap_or(default), writing.chance), stale }
+        Lifetime { fresh: self.jittered(context.ttl.unwrap_or(default), context.chance), stale }
     }
 
     fn cap(&self, tier_ttl: Duration, chance: f64) -> Duration {
@@ -115,15 +119,15 @@ impl Expiry for Ttl {
     }
 }
 
-/// No end: for values that never change, such as those stored by a digest of their content. An
-/// entry with a life of its own lives for that; other absences are not kept.
+/// Entries never expire: for values that never change, such as values stored by a digest of their
+/// content. An entry with a time to live of its own uses that one. Absences without one are not kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Forever;
 
 impl Expiry for Forever {
-    fn lifetime(&self, writing: &WriteContext) -> Lifetime {
-        let default = if writing.negative { Duration::ZERO } else { Duration::MAX };
-        Lifetime::fresh(writing.ttl.unwrap_or(default))
+    fn lifetime(&self, context: &WriteContext) -> Lifetime {
+        let default = if context.negative { Duration::ZERO } else { Duration::MAX };
+        Lifetime::fresh(context.ttl.unwrap_or(default))
     }
 }
 
@@ -151,8 +155,8 @@ mod tests {
     #[test]
     fn an_entry_may_bring_a_life_of_its_own() {
         for expiry in [&Ttl::secs(60) as &dyn Expiry, &Forever] {
-            for writing in [WriteContext::value(), WriteContext::absent()] {
-                let life = expiry.lifetime(&writing.with_ttl(Some(secs(5))));
+            for context in [WriteContext::value(), WriteContext::absent()] {
+                let life = expiry.lifetime(&context.with_ttl(Some(secs(5))));
                 assert_eq!(life.fresh, secs(5));
             }
         }

@@ -1,13 +1,13 @@
-//! What a hit past its fresh time is worth.
+//! Whether a hit past its fresh time is served.
 //!
-//! The expiry policy gives an entry its stale time; outside of it nothing is served, whatever the
-//! windows here say.
+//! The expiry policy sets the stale time of an entry. After the stale time nothing is served, even if
+//! a window here is longer.
 
 use std::time::Duration;
 
 use terrace_core::policy::{Freshness, OnStale, StaleHit};
 
-/// Nothing stale is served: a hit past its fresh time is a miss.
+/// Serves nothing stale: a hit past its fresh time is a miss.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Strict;
 
@@ -17,16 +17,17 @@ impl Freshness for Strict {
     }
 }
 
-/// Serves a stale value while it is renewed behind the caller's back.
+/// Serves a stale value while a task renews it in the background.
 ///
-/// A reader that cannot renew it (no loader, no store) is served it all the same. Source: RFC 5861,
-/// section 3.
+/// A reader that cannot renew the value (it has no loader and no store) gets the stale value too.
+///
+/// Source: RFC 5861, section 3.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StaleWhileRevalidate(Duration);
 
 impl StaleWhileRevalidate {
-    /// For up to `window` past the fresh time; `Duration::MAX` is the whole stale time that the
-    /// entry has.
+    /// Serves for up to `window` past the fresh time; `Duration::MAX` is the whole stale time of the
+    /// entry.
     pub const fn within(window: Duration) -> Self {
         Self(window)
     }
@@ -42,13 +43,15 @@ impl Freshness for StaleWhileRevalidate {
     }
 }
 
-/// Serves a stale value if renewing it has failed. Source: RFC 5861, section 4.
+/// Serves a stale value if renewing it has failed.
+///
+/// Source: RFC 5861, section 4.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StaleIfError(Duration);
 
 impl StaleIfError {
-    /// For up to `window` past the fresh time; `Duration::MAX` is the whole stale time that the
-    /// entry has.
+    /// Serves for up to `window` past the fresh time; `Duration::MAX` is the whole stale time of the
+    /// entry.
     pub const fn within(window: Duration) -> Self {
         Self(window)
     }
@@ -64,7 +67,7 @@ impl Freshness for StaleIfError {
     }
 }
 
-/// Both, each with its window: what [`Ttl`](crate::Ttl) says.
+/// Both policies, each with its window, as [`Ttl`](crate::Ttl) sets them.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Windows {
     pub(crate) revalidate: StaleWhileRevalidate,

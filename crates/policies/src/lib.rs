@@ -1,10 +1,10 @@
-//! Policies of terrace as values: when entries expire, what a stale hit is worth, what a tier
-//! keeps, which way a put takes, how loads are shared.
+//! The policies of terrace as values: when entries expire, when a stale value is served, which values
+//! a tier keeps, which tiers a put writes to, and how callers share loads.
 //!
-//! Each answers one trait of `terrace_core::policy`, and an application may write its own;
-//! `terrace_conformance::policy` tests them.
+//! Each value implements one trait of `terrace_core::policy`. An application may implement the traits
+//! itself; `terrace_conformance::policy` tests such policies.
 //!
-//! | question | values |
+//! | policy | values |
 //! |---|---|
 //! | expiry | [`Ttl`], [`Forever`] |
 //! | freshness | [`Strict`], [`StaleWhileRevalidate`], [`StaleIfError`] |
@@ -12,7 +12,7 @@
 //! | write | [`WriteThrough`], [`WriteAround`], [`CacheAside`] |
 //! | stampede | [`SingleFlight`], [`NoCoalescing`], [`Lease`], [`LeaseOrStale`] |
 //!
-//! Read-through is no policy: it is a loader bound to the cache, `Builder::loader`.
+//! Read-through is not a policy: `Builder::loader` binds a loader to the cache.
 
 mod admission;
 mod expiry;

@@ -1,9 +1,8 @@
-//! How the loads of one key are shared when many callers miss it at once.
+//! How callers share the load of a key when many of them miss it at once.
 
 use terrace_core::policy::{Coalesce, Stampede};
 
-/// One load a key in this process: the first caller's, for all. What a cache does unless told
-/// otherwise.
+/// One load for each key in this process: the first caller loads for all. This is the default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SingleFlight;
 
@@ -23,15 +22,15 @@ impl Stampede for NoCoalescing {
     }
 }
 
-/// One load a key among all processes that share a Redis or Postgres tier: the others wait for its
-/// value, and one takes over if the loader's process dies or its load fails.
+/// One load for each key among all processes that share a Redis or Postgres tier. The other processes
+/// wait for its value, and one of them takes over if the loading process dies or its load fails.
 ///
-/// A process waits with one task a key, for at most the load's deadline; where the tier is lost it
-/// loads for itself. Without such a tier it is [`SingleFlight`].
+/// A process waits with one task for each key, for at most the deadline of the load. If the tier is
+/// lost, the process loads for itself. Without such a tier this policy is [`SingleFlight`].
 ///
 /// # Cost
-/// While others load, all waits of a process share a trip every 10 to 150 ms. At level `Ttl`
-/// a miss costs Redis one trip more.
+/// While other processes load, all waiting tasks of a process share one trip every 10 to 150 ms. At
+/// level `Ttl` a miss costs one more trip to Redis.
 ///
 /// Source: Nishtala et al., Scaling Memcache at Facebook, NSDI 2013, section 3.2.1 (thundering herds).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,8 +42,8 @@ impl Stampede for Lease {
     }
 }
 
-/// [`Lease`], and who would wait gets the stale value instead, where one is known that is within
-/// its stale time, whatever the freshness policy says.
+/// [`Lease`], but a caller that would wait gets the stale value at once, if one is known and within its
+/// stale time. The freshness policy is not asked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LeaseOrStale;
 

@@ -1,9 +1,9 @@
-//! Which way a put takes.
+//! Which tiers a put writes to.
 
 use terrace_core::policy::{Copies, WritePlan, WritePolicy};
 
-/// To the store, then to the copies: what is put is read back from the nearest tier. What a cache
-/// with a store does unless told otherwise.
+/// A put writes to the store and then to the copies, so that the nearest tier serves the value at
+/// once. This is the default of a cache with a store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WriteThrough;
 
@@ -13,8 +13,8 @@ impl WritePolicy for WriteThrough {
     }
 }
 
-/// To the store alone; copies are dropped and made again by the next read. For values that are
-/// written more often than read.
+/// A put writes to the store alone and invalidates the copies; the next read makes them again. For
+/// values that are written more often than read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WriteAround;
 
@@ -24,7 +24,8 @@ impl WritePolicy for WriteAround {
     }
 }
 
-/// To the caches; the application writes to the origin itself. What a cache without a store does.
+/// A put writes to the cache tiers; the application writes to the origin itself. This is the default
+/// of a cache without a store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CacheAside;
 

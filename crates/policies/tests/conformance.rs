@@ -12,7 +12,7 @@ fn ttl() -> Ttl {
     Ttl::secs(60)
 }
 
-fn ttl_of_everything() -> Ttl {
+fn ttl_with_all_options() -> Ttl {
     let minute = Duration::from_secs(60);
     ttl().jitter(0.3).negative(minute).stale_while_revalidate(minute).stale_if_error(minute * 10)
 }
@@ -31,7 +31,7 @@ fn forever() -> Forever {
 }
 
 policy_suite!(expiry, ttl);
-policy_suite!(expiry, ttl_of_everything);
+policy_suite!(expiry, ttl_with_all_options);
 policy_suite!(expiry, ttl_of_extremes);
 policy_suite!(expiry, ttl_of_zero);
 policy_suite!(expiry, forever);
@@ -52,7 +52,7 @@ policy_suite!(freshness, strict);
 policy_suite!(freshness, stale_while_revalidate);
 policy_suite!(freshness, stale_if_error);
 
-fn everything() -> AdmitAll {
+fn admit_all() -> AdmitAll {
     AdmitAll
 }
 
@@ -60,7 +60,7 @@ fn size_limit() -> SizeLimit {
     SizeLimit::bytes(1_000).and_in("redis", 10)
 }
 
-policy_suite!(admission, everything);
+policy_suite!(admission, admit_all);
 policy_suite!(admission, size_limit);
 
 fn write_through() -> WriteThrough {
@@ -83,12 +83,12 @@ fn single_flight() -> SingleFlight {
     SingleFlight
 }
 
-fn unshared() -> NoCoalescing {
+fn no_coalescing() -> NoCoalescing {
     NoCoalescing
 }
 
 policy_suite!(stampede, single_flight);
-policy_suite!(stampede, unshared);
+policy_suite!(stampede, no_coalescing);
 
 fn lease() -> Lease {
     Lease

@@ -1,34 +1,36 @@
-//! Finds a program on PATH or in the places where packages put servers.
+//! Finds a program on PATH or in the folders where packages put servers.
 //!
-//! With std alone: the project's own commands share this file, and they must not
-//! build a database client to look for a database.
+//! This file uses std alone, since the project's own commands include it and must not build a
+//! database client to look for a database.
 
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::{
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
 
-/// The program's path: PATH first, then the usual places.
+/// The path of the program: PATH comes first, then the usual folders.
 pub(crate) fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
-        .chain(usual_places())
+        .chain(usual_folders())
         .map(|folder| folder.join(program))
         .find(|candidate| is_program(candidate))
 }
 
-/// Folders that are often not on PATH, the newest version of each first.
-fn usual_places() -> Vec<PathBuf> {
-    let mut places: Vec<PathBuf> =
+/// Folders that are often not on PATH; of several versions the newest comes first.
+fn usual_folders() -> Vec<PathBuf> {
+    let mut folders: Vec<PathBuf> =
         ["/usr/local/bin", "/usr/bin", "/usr/local/sbin", "/usr/sbin", "/opt/homebrew/bin"]
             .map(PathBuf::from)
             .into();
-    // Debian keeps Postgres by version, Red Hat too, Homebrew keeps it out of PATH.
-    places.extend(versions("/usr/lib/postgresql", ""));
-    places.extend(versions("/usr", "pgsql-"));
+    // Debian and Red Hat keep Postgres in a folder for each version; Homebrew keeps it out of PATH.
+    folders.extend(versions("/usr/lib/postgresql", ""));
+    folders.extend(versions("/usr", "pgsql-"));
     for prefix in ["/opt/homebrew/opt", "/usr/local/opt", "/home/linuxbrew/.linuxbrew/opt"] {
-        places.extend(versions(prefix, "postgresql"));
-        places.extend(versions(prefix, "redis"));
+        folders.extend(versions(prefix, "postgresql"));
+        folders.extend(versions(prefix, "redis"));
     }
-    places
+    folders
 }
 
 /// `folder/<name that starts with prefix>/bin` for each such name, last name first.
@@ -76,7 +78,7 @@ mod tests {
         assert!(!is_program(&folder.0));
     }
 
-    /// A folder that goes with its handle.
+    /// A folder that is removed when its handle is dropped.
     struct Scratch(PathBuf);
 
     impl Scratch {

@@ -1,10 +1,12 @@
-//! Names that no other test has.
+//! Names that no other test uses.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::{SystemTime, UNIX_EPOCH},
+};
 
-/// A name no other test of this run has, for key prefixes and schemas: the
-/// given start and letters, digits and underscores.
+/// A name for key prefixes and schemas that no other test of this run uses: the given start,
+/// followed by letters, digits and underscores.
 #[must_use]
 pub fn unique_name(start: &str) -> String {
     let nanos = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();

@@ -1,4 +1,4 @@
-//! Loopback ports that nobody else gets.
+//! Loopback ports that no other process gets.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -6,8 +6,8 @@ use tokio::net::TcpSocket;
 
 use crate::{Error, Result};
 
-/// A port held by a socket that is bound and does not listen: a connection is
-/// refused, and the system gives the port to nobody else.
+/// A port held by a socket that is bound and does not listen: connections are refused, and the
+/// operating system gives the port to no other process.
 #[derive(Debug)]
 pub(crate) struct HeldPort {
     socket: TcpSocket,
@@ -20,7 +20,7 @@ impl HeldPort {
         Self::bind(0)
     }
 
-    /// Holds this port again after its server has gone.
+    /// Holds this port again after its server has ended.
     pub(crate) fn again(number: u16) -> Result<Self> {
         Self::bind(number)
     }
@@ -37,7 +37,7 @@ impl HeldPort {
     fn bind(number: u16) -> Result<Self> {
         let what = || format!("holding loopback port {number}");
         let socket = TcpSocket::new_v4().map_err(Error::io(what()))?;
-        // Without this a port whose last connections linger cannot be bound.
+        // Without this, a port whose last connections linger cannot be bound.
         socket.set_reuseaddr(true).map_err(Error::io(what()))?;
         socket.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, number))).map_err(Error::io(what()))?;
         let number = socket.local_addr().map_err(Error::io(what()))?.port();

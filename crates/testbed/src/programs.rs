@@ -1,4 +1,4 @@
-//! The server programs, or what to install.
+//! The paths of the server programs, or an error that says what to install.
 
 use std::path::PathBuf;
 

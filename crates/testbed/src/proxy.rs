@@ -1,21 +1,26 @@
 //! A TCP proxy that makes faults between a client and a server.
 
-use std::net::{Ipv4Addr, SocketAddr};
-use std::time::Duration;
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{oneshot, watch};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{
+        TcpListener, TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    sync::{oneshot, watch},
+};
 
-use crate::port::HeldPort;
-use crate::{Error, Result};
+use crate::{Error, Result, port::HeldPort};
 
-/// A proxy on a free loopback port, before another loopback port.
+/// A proxy on a free loopback port that forwards to another loopback port.
 ///
-/// It passes bytes as they are until told otherwise; every method holds for the
-/// open connections and the later ones. It runs on a thread of its own with the
-/// machine's clock, and ends with the handle, which cuts its connections.
+/// At first it forwards bytes unchanged. Every method applies to the open connections and to later
+/// ones. The proxy runs on a thread of its own with the machine's clock. A drop of the handle ends it
+/// and cuts its connections.
 ///
 /// ```no_run
 /// # async fn example() -> terrace_testbed::Result<()> {
@@ -39,13 +44,20 @@ pub struct Proxy {
 /// Which bytes a [`Proxy`] holds back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Stall {
-    /// None.
+    /// No bytes.
     #[default]
     Nothing,
-    /// What the server answers: requests arrive and are done.
+    /// The replies of the server: requests arrive and take effect.
     Replies,
-    /// Both directions.
-    AdmitAll,
+    /// The bytes of both directions.
+    Both,
+}
+
+impl Stall {
+    /// The former name of [`Stall::Both`].
+    #[doc(hidden)]
+    #[allow(non_upper_case_globals, reason = "it is used like the variant that it was")]
+    pub const AdmitAll: Self = Self::Both;
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -54,17 +66,17 @@ struct Faults {
     refuse: bool,
     segment_bytes: Option<usize>,
     delay: Duration,
-    /// Connections of a lower generation end.
+    /// Connections that were opened in a lower generation end.
     generation: u64,
 }
 
-/// What the thread tells of itself.
+/// What the thread reports.
 #[derive(Clone, Copy, Debug, Default)]
 struct Status {
     listening: bool,
     accepted: u64,
     open: u64,
-    /// The open connections that a cut has not ended yet.
+    /// All connections of lower generations have ended.
     generation: u64,
 }
 
@@ -75,15 +87,15 @@ enum Direction {
 }
 
 impl Proxy {
-    /// Starts a proxy before `127.0.0.1:target`, which need not answer yet.
+    /// Starts a proxy that forwards to `127.0.0.1:target`. The target need not answer yet.
     ///
     /// # Errors
-    /// [`Error::Io`] if no port or thread can be had.
+    /// [`Error::Io`] if the system gives no port or no thread.
     pub fn start(target: u16) -> Result<Self> {
         let held = HeldPort::any()?;
         let port = held.number();
-        let (faults, faults_seen) = watch::channel(Faults::default());
-        let (status_told, status) = watch::channel(Status { listening: true, ..Status::default() });
+        let (faults, faults_receiver) = watch::channel(Faults::default());
+        let (status_sender, status) = watch::channel(Status { listening: true, ..Status::default() });
         let (running, stopped) = oneshot::channel::<()>();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -93,13 +105,13 @@ impl Proxy {
             let _inside = runtime.enter();
             held.into_socket().listen(1024).map_err(Error::io("listening for a proxy"))?
         };
-        let accepting = Acceptor { port, target, faults: faults_seen, status: status_told };
+        let acceptor = Acceptor { port, target, faults: faults_receiver, status: status_sender };
         std::thread::Builder::new()
             .name("terrace-testbed-proxy".to_owned())
             .spawn(move || {
                 runtime.block_on(async {
                     tokio::select! {
-                        () = accepting.run(listener) => {}
+                        () = acceptor.run(listener) => {}
                         _dropped = stopped => {}
                     }
                 });
@@ -114,7 +126,7 @@ impl Proxy {
         self.port
     }
 
-    /// How many connections were taken so far.
+    /// How many connections the proxy has accepted so far.
     #[must_use]
     pub fn accepted(&self) -> u64 {
         self.status.borrow().accepted
@@ -126,8 +138,8 @@ impl Proxy {
         self.status.borrow().open
     }
 
-    /// Ends every open connection, on both sides, and returns when that is done;
-    /// new ones are taken.
+    /// Ends every open connection on both sides and returns when they have ended. New connections are
+    /// accepted.
     pub async fn cut(&self) {
         let mut generation = 0;
         self.faults.send_modify(|faults| {
@@ -137,49 +149,49 @@ impl Proxy {
         self.until(|status| status.generation >= generation).await;
     }
 
-    /// Refuses new connections, as a port without a server does, and cuts the open ones.
+    /// Refuses new connections, as a port without a server does, and cuts the open connections.
     pub async fn refuse(&self) {
         self.faults.send_modify(|faults| faults.refuse = true);
         self.until(|status| !status.listening).await;
         self.cut().await;
     }
 
-    /// Takes connections again after [`refuse`](Self::refuse).
+    /// Accepts connections again after [`refuse`](Self::refuse).
     pub async fn accept(&self) {
         self.faults.send_modify(|faults| faults.refuse = false);
         self.until(|status| status.listening).await;
     }
 
-    /// Holds bytes back from now on; connections stay open and new ones are
-    /// taken. [`Stall::Nothing`] lets all that was held go on.
+    /// Holds bytes back from now on. Connections stay open and new ones are accepted.
+    /// [`Stall::Nothing`] releases all bytes that were held back.
     pub fn stall(&self, stall: Stall) {
         self.faults.send_modify(|faults| faults.stall = stall);
     }
 
-    /// Lets held bytes go on.
+    /// Releases all bytes that were held back.
     pub fn resume(&self) {
         self.stall(Stall::Nothing);
     }
 
-    /// Splits the traffic into segments of at most so many bytes, each sent on
-    /// its own; `None` passes it as it comes.
+    /// Splits the traffic into segments of at most `segment_bytes`, each sent by a write of its own.
+    /// `None` forwards the traffic as it comes.
     pub fn split(&self, segment_bytes: Option<usize>) {
         self.faults.send_modify(|faults| faults.segment_bytes = segment_bytes.map(|size| size.max(1)));
     }
 
-    /// Holds each piece of traffic back for so long, in each direction.
+    /// Delays each piece of traffic by `delay`, in each direction.
     pub fn delay(&self, delay: Duration) {
         self.faults.send_modify(|faults| faults.delay = delay);
     }
 
     async fn until(&self, reached: impl FnMut(&Status) -> bool) {
-        // An error means that the thread has gone, and its connections with it.
+        // An error means that the thread has ended, and its connections with it.
         let mut status = self.status.clone();
         let _reached = status.wait_for(reached).await;
     }
 }
 
-/// The thread's side: listens, and lets each connection run.
+/// Runs on the proxy's thread: accepts connections and starts a task for each.
 struct Acceptor {
     port: u16,
     target: u16,
@@ -217,8 +229,8 @@ impl Acceptor {
         }
     }
 
-    /// Closes the listener, or listens again. A port that cannot be had again
-    /// stays closed, and `accept` goes on waiting: a test's own timeout shows it.
+    /// Closes the listener, or listens again. If the port cannot be bound again, it stays closed and
+    /// [`Proxy::accept`] waits on: the test's own timeout reports it.
     fn toggle(&self, listener: Option<TcpListener>) -> Option<TcpListener> {
         let next = match listener {
             Some(_closed) => None,
@@ -229,7 +241,7 @@ impl Acceptor {
     }
 }
 
-/// The next client, or never while nobody listens.
+/// The next client; pending for ever while there is no listener.
 async fn next(listener: Option<&TcpListener>) -> Option<TcpStream> {
     match listener {
         Some(listener) => listener.accept().await.ok().map(|(client, _)| client),
@@ -246,13 +258,13 @@ impl Drop for Open {
     }
 }
 
-/// One connection, until both sides have ended or one fails.
+/// Serves one connection until both sides have ended or one fails.
 async fn serve(client: TcpStream, target: u16, faults: watch::Receiver<Faults>, _open: Open) {
     let Ok(server) = TcpStream::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, target))).await else {
         return;
     };
-    // Segments must leave as they are written.
-    let _either_way = (client.set_nodelay(true), server.set_nodelay(true));
+    // Each segment must leave at once. Without this option the proxy still works.
+    let _ignored = (client.set_nodelay(true), server.set_nodelay(true));
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
     let requests = pump(from_client, to_server, faults.clone(), Direction::Request);
@@ -280,7 +292,7 @@ async fn pump(
         }
         for segment in buffer[..length].chunks(segment_bytes.unwrap_or(length)) {
             to.write_all(segment).await?;
-            // Lets the other side read this segment before the next is there.
+            // Lets the other side read this segment before the next one arrives.
             if segment_bytes.is_some() {
                 tokio::task::yield_now().await;
             }
@@ -292,6 +304,6 @@ fn holds(stall: Stall, direction: Direction) -> bool {
     match stall {
         Stall::Nothing => false,
         Stall::Replies => direction == Direction::Reply,
-        Stall::AdmitAll => true,
+        Stall::Both => true,
     }
 }

@@ -1,15 +1,15 @@
 //! One set of servers for a whole test run.
 
-use std::collections::hash_map::DefaultHasher;
-use std::hash::{Hash, Hasher};
+use std::{
+    collections::hash_map::DefaultHasher,
+    hash::{Hash, Hasher},
+};
 
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 use tokio::sync::OnceCell;
 use url::Url;
 
-use crate::name::count;
-use crate::postgres::create_database;
-use crate::{Error, Postgres, Redis, Result};
+use crate::{Error, Postgres, Redis, Result, name::count, postgres::create_database};
 
 const REDIS_VARIABLES: [&str; 2] = ["TERRACE_TEST_REDIS_URL", "REDIS_URL"];
 const DATABASE_VARIABLES: [&str; 2] = ["TERRACE_TEST_DATABASE_URL", "DATABASE_URL"];
@@ -19,10 +19,12 @@ static POSTGRES: OnceCell<Postgres> = OnceCell::const_new();
 
 /// The URL of a Redis that all tests of this run share.
 ///
-/// `TERRACE_TEST_REDIS_URL` (set by `cargo xtask test`) or `REDIS_URL` where
-/// set; else a server of this process, started by the first call. Tests keep
-/// apart by key prefix, see [`unique_name`](crate::unique_name); none may flush, kill or
-/// reconfigure this server.
+/// The URL is the value of `TERRACE_TEST_REDIS_URL` (set by `cargo xtask test`) or of `REDIS_URL`. If
+/// neither is set, the first call starts a server for this process. Each test uses key prefixes of
+/// its own, see [`unique_name`](crate::unique_name), and must not flush, kill or reconfigure the server.
+///
+/// # Errors
+/// As [`ServerOptions::start`](crate::ServerOptions::start).
 pub async fn shared_redis() -> Result<String> {
     if let Some((_, url)) = first_set(REDIS_VARIABLES) {
         return Ok(if url.contains("://") { url } else { format!("redis://{url}") });
@@ -30,13 +32,18 @@ pub async fn shared_redis() -> Result<String> {
     Ok(REDIS.get_or_try_init(Redis::start).await?.url())
 }
 
-/// The URL of an empty database, new with each call, on a Postgres that all
-/// tests of this run share.
+/// The URL of an empty database, new with each call, on a Postgres that all tests of this run share.
 ///
-/// The server is that of `TERRACE_TEST_DATABASE_URL` (set by `cargo xtask test`)
-/// or `DATABASE_URL` where set; else one of this process, started by the first
-/// call. A call takes about 50 ms. Databases that dead processes of this machine
-/// left on a server are dropped on the way.
+/// `TERRACE_TEST_DATABASE_URL` (set by `cargo xtask test`) or `DATABASE_URL` names the server. If
+/// neither is set, the first call starts a server for this process. Each call also drops the databases
+/// that ended processes of this machine left on the server.
+///
+/// # Errors
+/// As [`ServerOptions::start`](crate::ServerOptions::start); [`Error::BadUrl`] if the variable holds no
+/// URL; [`Error::Sql`] if the server cannot be reached or refuses.
+///
+/// # Cost
+/// About 50 ms.
 pub async fn shared_postgres() -> Result<String> {
     let (variable, base) = match first_set(DATABASE_VARIABLES) {
         Some(given) => given,
@@ -45,14 +52,14 @@ pub async fn shared_postgres() -> Result<String> {
     let mut url = Url::parse(&base).map_err(|error| Error::BadUrl { variable, reason: error.to_string() })?;
     let what = "connecting to make a database";
     let mut session = PgConnection::connect(&base).await.map_err(Error::sql(what))?;
-    drop_databases_of_the_dead(&mut session).await?;
+    drop_databases_of_ended_processes(&mut session).await?;
     let name = format!("{}{}_{}", database_prefix(), std::process::id(), count());
     create_database(&mut session, &name).await?;
     url.set_path(&name);
     Ok(url.into())
 }
 
-/// The servers of a test run, and the variables by which tests find them.
+/// The servers of a test run, and the environment variables by which tests find them.
 #[derive(Debug)]
 pub struct SharedSet {
     redis: Option<Redis>,
@@ -60,7 +67,10 @@ pub struct SharedSet {
 }
 
 impl SharedSet {
-    /// Starts what the environment does not name.
+    /// Starts the servers that the environment does not name.
+    ///
+    /// # Errors
+    /// As [`ServerOptions::start`](crate::ServerOptions::start).
     pub async fn start() -> Result<Self> {
         let redis = match first_set(REDIS_VARIABLES) {
             Some(_) => None,
@@ -73,7 +83,7 @@ impl SharedSet {
         Ok(Self { redis, postgres })
     }
 
-    /// The variables to hand to the tests: none for a server the environment names already.
+    /// The variables to set for the tests: none for a server that the environment already names.
     #[must_use]
     pub fn variables(&self) -> Vec<(&'static str, String)> {
         let redis = self.redis.iter().map(|redis| (REDIS_VARIABLES[0], redis.url()));
@@ -89,14 +99,15 @@ fn first_set(variables: [&'static str; 2]) -> Option<(&'static str, String)> {
         .find(|(_, value)| !value.is_empty())
 }
 
-/// Databases of this machine's processes: elsewhere the same process id means another process.
+/// The start of the names of this machine's databases: on another machine the same process id means
+/// another process.
 fn database_prefix() -> String {
     let mut hasher = DefaultHasher::new();
     rustix::system::uname().nodename().to_bytes().hash(&mut hasher);
     format!("terrace_test_{:08x}_", hasher.finish() & 0xffff_ffff)
 }
 
-async fn drop_databases_of_the_dead(session: &mut PgConnection) -> Result<()> {
+async fn drop_databases_of_ended_processes(session: &mut PgConnection) -> Result<()> {
     let what = "dropping databases of past tests";
     let prefix = database_prefix();
     let names: Vec<String> =
@@ -105,16 +116,16 @@ async fn drop_databases_of_the_dead(session: &mut PgConnection) -> Result<()> {
             .fetch_all(&mut *session)
             .await
             .map_err(Error::sql(what))?;
-    for name in names.iter().filter(|name| is_of_the_dead(name, &prefix)) {
-        // Another test process may be dropping it too; that it goes is enough.
+    for name in names.iter().filter(|name| has_ended_owner(name, &prefix)) {
+        // Another test process may be dropping the same database, which is no error.
         let statement = format!("drop database if exists {name} with (force)");
-        let _dropped_by_another = session.execute(AssertSqlSafe(statement)).await;
+        let _ignored = session.execute(AssertSqlSafe(statement)).await;
     }
     Ok(())
 }
 
-/// Whether the process in a database's name has ended.
-fn is_of_the_dead(name: &str, prefix: &str) -> bool {
+/// Whether the process that a database's name contains has ended.
+fn has_ended_owner(name: &str, prefix: &str) -> bool {
     let owner = name.strip_prefix(prefix).and_then(|rest| rest.split('_').next());
     let Some(pid) = owner.and_then(|pid| pid.parse().ok()).and_then(rustix::process::Pid::from_raw) else {
         return false;
@@ -127,12 +138,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_database_is_of_the_dead_only_if_its_process_has_ended() {
+    fn a_database_has_ended_owner_only_if_its_process_has_ended() {
         let mut child = std::process::Command::new("true").spawn().unwrap();
         child.wait().unwrap();
-        assert!(is_of_the_dead(&format!("p_{}_0", child.id()), "p_"));
-        assert!(!is_of_the_dead(&format!("p_{}_0", std::process::id()), "p_"));
-        assert!(!is_of_the_dead("p_x_0", "p_"));
-        assert!(!is_of_the_dead("other", "p_"));
+        assert!(has_ended_owner(&format!("p_{}_0", child.id()), "p_"));
+        assert!(!has_ended_owner(&format!("p_{}_0", std::process::id()), "p_"));
+        assert!(!has_ended_owner("p_x_0", "p_"));
+        assert!(!has_ended_owner("other", "p_"));
     }
 }

@@ -1,7 +1,7 @@
 //! Near tiers of terrace: [`Memory`] over moka, [`Quick`] over quick_cache.
 //!
-//! Both keep typed values behind one `Arc`, bounded by entries or by weight in bytes. Deadlines
-//! are the chain's business; the engines only evict.
+//! Both keep typed values behind one `Arc`, bounded by a number of entries or by a weight in bytes.
+//! The engines only evict; the cache checks the deadlines of the entries.
 
 #[cfg(feature = "memory")]
 mod memory;

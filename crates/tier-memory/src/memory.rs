@@ -11,10 +11,10 @@ use terrace_core::{
 /// The default near tier, over moka: W-TinyLFU admission, which resists scans.
 ///
 /// Its bound is a number of entries or a weight in bytes. [`Memory::off`] keeps nothing, so that a
-/// stack chosen at run time has one type.
+/// cache whose tiers are chosen at run time has one type.
 ///
 /// # Cost
-/// A hit is moka's own hit: no allocation beyond it.
+/// A hit costs what moka's own hit costs, and allocates nothing more.
 ///
 /// ```
 /// use terrace_tier_memory::Memory;
@@ -38,9 +38,9 @@ where
         Self(Some(Engine::new(capacity)))
     }
 
-    /// Keeps at most about `capacity_bytes`, by the weight in bytes that `weigh` gives an entry.
-    /// A negative entry weighs what its key does by `size_of`. No entry weighs more than 4 GiB. `weigh`
-    /// must not call the cache.
+    /// Keeps at most about `capacity_bytes`, by the weight in bytes that `weigh` returns for an entry.
+    /// The weight of a negative entry is the `size_of` its key. A weight above 4 GiB counts as 4 GiB.
+    /// `weigh` must not call the cache.
     pub fn bytes(capacity_bytes: u64, weigh: impl Fn(&K, &V) -> usize + Send + Sync + 'static) -> Self {
         let weigher = move |key: &TenantKey<K>, entry: &Arc<Entry<V>>| {
             let bytes = entry.value().map_or(size_of::<K>(), |value| weigh(&key.key, value));

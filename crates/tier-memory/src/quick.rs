@@ -8,11 +8,11 @@ use terrace_core::{
     near::{Entry, Near, NearSize, TenantId, TenantKey, TenantKeyRef},
 };
 
-/// The near tier for the shortest hits, over quick_cache: a variant of S3-FIFO. How much shorter than
-/// those of `Memory`: `cargo xtask bench-report near`.
+/// The near tier with the shortest hits, over quick_cache, whose eviction is a variant of S3-FIFO.
+/// `cargo xtask bench-report near` measures its hits and those of `Memory`.
 ///
 /// # Cost
-/// A hit is quick_cache's own hit plus one clock read: no allocation.
+/// A hit costs what quick_cache's own hit costs plus one clock read, and allocates nothing.
 ///
 /// ```
 /// use terrace_tier_memory::Quick;
@@ -25,13 +25,13 @@ use terrace_core::{
 /// Source: Yang et al., FIFO Queues are All You Need for Cache Eviction, SOSP 2023.
 pub struct Quick<K, V> {
     engine: Engine<TenantKey<K>, Arc<Entry<V>>, Weigh<K, V>>,
-    // Beside the engine, whose own capacity is behind the locks of all its shards.
+    // A field of its own, since the engine's capacity is behind the locks of all its shards.
     enabled: bool,
 }
 
 type WeighFn<K, V> = Arc<dyn Fn(&K, &V) -> usize + Send + Sync>;
 
-/// The weight of an entry: one, or its bytes.
+/// Weighs an entry: 1, or its bytes.
 struct Weigh<K, V>(Option<WeighFn<K, V>>);
 
 impl<K, V> Clone for Weigh<K, V> {
@@ -58,13 +58,13 @@ where
     K: Eq + Hash + Send + Sync + 'static,
     V: Send + Sync + 'static,
 {
-    /// Keeps at most `capacity` entries; none at all with 0.
+    /// Keeps at most `capacity` entries; a capacity of 0 keeps nothing.
     pub fn entries(capacity: usize) -> Self {
         Self::over(Engine::with_weighter(capacity, capacity as u64, Weigh(None)), capacity > 0)
     }
 
-    /// Keeps at most `capacity_bytes`, by the weight in bytes that `weigh` gives an entry, in about
-    /// `expected_entries` entries. `weigh` must not call the cache.
+    /// Keeps at most `capacity_bytes`, by the weight in bytes that `weigh` returns for an entry, and
+    /// prepares for about `expected_entries` entries. `weigh` must not call the cache.
     pub fn bytes(
         expected_entries: usize,
         capacity_bytes: u64,

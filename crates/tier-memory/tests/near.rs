@@ -1,4 +1,4 @@
-//! What a near tier promises, on both engines.
+//! The contract of a near tier, checked on both engines.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ fn entry(value: Option<Value>) -> Arc<Entry<Value>> {
     Arc::new(Entry::new(value, Version::NONE, Deadlines::forever(Timestamp::from_millis(0))))
 }
 
-fn scoped(key: impl Into<Key>) -> TenantKey<Key> {
+fn tenant_key(key: impl Into<Key>) -> TenantKey<Key> {
     TenantKey { tenant: TenantId::NONE, key: key.into() }
 }
 
@@ -27,20 +27,20 @@ fn get<N: Near<Key, Value>>(near: &N, key: &str) -> Option<Arc<Entry<Value>>> {
 
 fn fill<N: Near<Key, Value>>(near: &N, entries: usize, bytes: usize) {
     for at in 0..entries {
-        near.insert(scoped(format!("key {at}")), entry(Some(vec![7; bytes])));
+        near.insert(tenant_key(format!("key {at}")), entry(Some(vec![7; bytes])));
     }
 }
 
 fn a_borrowed_lookup_hits<N: Near<Key, Value>>(near: &N) {
-    let kept = entry(Some(vec![1]));
-    near.insert(scoped("ada"), Arc::clone(&kept));
-    assert!(get(near, "ada").is_some_and(|hit| Arc::ptr_eq(&hit, &kept)));
+    let inserted = entry(Some(vec![1]));
+    near.insert(tenant_key("ada"), Arc::clone(&inserted));
+    assert!(get(near, "ada").is_some_and(|hit| Arc::ptr_eq(&hit, &inserted)));
     assert!(get(near, "adam").is_none() && get(near, "").is_none());
 }
 
 fn a_newer_entry_takes_the_place_of_an_older_one<N: Near<Key, Value>>(near: &N) {
-    near.insert(scoped("ada"), entry(Some(vec![1])));
-    near.insert(scoped("ada"), entry(None));
+    near.insert(tenant_key("ada"), entry(Some(vec![1])));
+    near.insert(tenant_key("ada"), entry(None));
     assert!(get(near, "ada").is_some_and(|hit| hit.value().is_none()));
     assert_eq!(near.size().entries, 1);
 }
@@ -54,12 +54,12 @@ fn a_removed_entry_is_gone_and_no_other<N: Near<Key, Value>>(near: &N) {
 
 fn the_bound_holds<N: Near<Key, Value>>(near: &N, most: u64, entries: usize, bytes: usize) {
     fill(near, entries, bytes);
-    let held = near.size();
-    assert!(held.weight <= most && held.entries > 0, "{held:?}");
+    let size = near.size();
+    assert!(size.weight <= most && size.entries > 0, "{size:?}");
 }
 
 fn an_entry_heavier_than_the_bound_is_not_kept<N: Near<Key, Value>>(near: &N) {
-    near.insert(scoped("huge"), entry(Some(vec![0; 20_000])));
+    near.insert(tenant_key("huge"), entry(Some(vec![0; 20_000])));
     assert_eq!(near.size().entries, 0);
     assert!(get(near, "huge").is_none());
 }
@@ -77,7 +77,7 @@ fn a_clear_of_all_leaves_nothing<N: Near<Key, Value>>(near: &N) {
     fill(near, 10, 1);
     near.clear(None);
     assert!((0..10).all(|at| get(near, &format!("key {at}")).is_none()));
-    near.insert(scoped("later"), entry(None));
+    near.insert(tenant_key("later"), entry(None));
     assert!(get(near, "later").is_some());
 }
 
@@ -85,7 +85,7 @@ fn weigh(key: &Key, value: &Value) -> usize {
     key.len() + value.len()
 }
 
-/// Each check on both engines.
+/// Makes a test of each check for both engines.
 macro_rules! on_both_engines {
     ($($check:ident($memory:expr, $quick:expr $(, $more:expr)*);)*) => {
         mod memory {

@@ -1,16 +1,28 @@
-//! From what SQLite reports to the one typed error.
+//! Turns the errors of SQLite into the typed error of the library.
 
 use terrace_tier::{Error, ErrorKind};
 
-/// The typed error for `error`; `write` tells whether something was being changed.
-pub(crate) fn typed(error: sqlx::Error, write: bool) -> Error {
+/// A result of the database client.
+pub(crate) type SqlResult<T> = std::result::Result<T, sqlx::Error>;
+
+/// What was being done when an error occurred.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum During {
+    /// Nothing that a caller could lose was being changed.
+    Read,
+    /// Cells or an epoch were being changed.
+    Write,
+}
+
+/// The typed error for `error`.
+pub(crate) fn typed(error: sqlx::Error, during: During) -> Error {
     let code = match &error {
         sqlx::Error::Database(report) => report.code().and_then(|code| code.parse::<i32>().ok()),
         _ => None,
     };
     let (kind, message) = match (code, &error) {
         (Some(code), _) => by_code(code),
-        (None, sqlx::Error::WorkerCrashed) if write => {
+        (None, sqlx::Error::WorkerCrashed) if during == During::Write => {
             (ErrorKind::Unknown, "the connection's thread ended during a write")
         }
         (None, sqlx::Error::WorkerCrashed) => (ErrorKind::Unavailable, "the connection's thread ended"),
@@ -19,19 +31,21 @@ pub(crate) fn typed(error: sqlx::Error, write: bool) -> Error {
     Error::new(kind, message).with_source(error)
 }
 
-/// By the primary result code: the lower byte of an extended one.
+/// The kind and the message for a result code; its lower byte is the primary code.
 fn by_code(code: i32) -> (ErrorKind, &'static str) {
     match code & 0xff {
-        3 | 23 => (ErrorKind::Denied, "the file may not be used: check its owner and mode"),
-        5 | 6 => (ErrorKind::Busy, "another program holds the file's lock: end it, and nothing was done"),
+        3 | 23 => (ErrorKind::Denied, "this process may not use the file: check its owner and mode"),
+        5 | 6 => {
+            (ErrorKind::Busy, "another program holds the file's lock: end that program; nothing was changed")
+        }
         8 => (
             ErrorKind::ReadOnly,
-            "the file takes no writes: check its mode, its folder's and the file system",
+            "the file cannot be written: check its mode, the mode of its folder and the file system",
         ),
         13 => (ErrorKind::ReadOnly, "the disk is full: free some space"),
         14 => (ErrorKind::Unavailable, "the file cannot be opened: check its folder, owner and mode"),
-        18 => (ErrorKind::TooLarge, "the value is larger than SQLite takes"),
-        26 => (ErrorKind::Config, "the file is no SQLite database: give another path"),
+        18 => (ErrorKind::TooLarge, "the value is larger than SQLite accepts"),
+        26 => (ErrorKind::Config, "the file is not an SQLite database: give another path"),
         11 => (ErrorKind::Backend, "the file is damaged: restore it from a copy"),
         10 => (ErrorKind::Backend, "the file system failed"),
         _ => (ErrorKind::Backend, "SQLite reported an error"),

@@ -1,16 +1,19 @@
-//! The embedded SQLite tier of terrace: the same contract as a server's, in one process, without
-//! one.
+//! The embedded SQLite tier of terrace: the same contract as a server's tier, for one process and
+//! without a server.
 //!
-//! [`Sqlite`] is the handle; its place in a cache's chain says which role it has. Every operation
-//! runs [`terrace_tier::transition`] itself, inside a transaction: concurrent ones share it.
+//! [`Sqlite`] is the handle; its position in a cache's chain decides which role it has. Every
+//! operation runs [`terrace_tier::transition`] inside a transaction, and concurrent operations share
+//! transactions.
 
 mod clean;
+mod connection;
 mod error;
-mod file;
+mod handle;
+mod namespace;
+mod options;
+mod read;
 mod shared;
-mod space;
-mod sqlite;
-mod terms;
 mod tier;
+mod write;
 
-pub use sqlite::Sqlite;
+pub use handle::Sqlite;

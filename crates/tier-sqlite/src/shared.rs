@@ -1,4 +1,4 @@
-//! What the tiers of one handle share.
+//! The state that all tiers of one handle share.
 
 use std::sync::Arc;
 
@@ -7,36 +7,36 @@ use tokio::sync::{Notify, OnceCell};
 
 use crate::{
     clean,
-    file::{Connections, Place},
+    connection::{Connections, Location},
 };
 
-/// What all tiers of a handle share.
+/// The state that all tiers of one handle share.
 pub(crate) struct Shared {
-    pub(crate) place: Place,
+    pub(crate) location: Location,
     pub(crate) clock: Clock,
     connections: OnceCell<Arc<Connections>>,
     /// Wakes the cleaner after a clear.
     pub(crate) cleared: Arc<Notify>,
-    pub(crate) spaces: NamespaceRegistry,
+    pub(crate) namespaces: NamespaceRegistry,
 }
 
 impl Shared {
-    pub(crate) fn new(place: Place, clock: Clock) -> Self {
+    pub(crate) fn new(location: Location, clock: Clock) -> Self {
         Self {
-            place,
+            location,
             clock,
             connections: OnceCell::new(),
             cleared: Arc::new(Notify::new()),
-            spaces: NamespaceRegistry::default(),
+            namespaces: NamespaceRegistry::default(),
         }
     }
 
-    /// The open database; opened by the first call.
+    /// The open database; the first call opens it.
     pub(crate) async fn connections(self: &Arc<Self>) -> Result<&Connections> {
         self.connections
             .get_or_try_init(async || {
-                let connections = Arc::new(Connections::open(&self.place).await?);
-                // Without a hold on the handle, which holds the file's lock.
+                let connections = Arc::new(Connections::open(&self.location).await?);
+                // The cleaner must not keep the handle alive, since the handle holds the file's lock.
                 clean::start(&connections, self.clock.clone(), Arc::clone(&self.cleared));
                 Ok(connections)
             })

@@ -1,4 +1,4 @@
-//! The tier of one namespace: reads beside the writer, writes that share transactions.
+//! The tier of one namespace: reads run beside the writer, and writes share transactions.
 
 use std::{fmt, sync::Arc};
 
@@ -8,31 +8,35 @@ use terrace_tier::{
 };
 use tokio::time::timeout;
 
-use crate::{error::typed, space::NamespaceRow};
+use crate::{
+    error::{During, typed},
+    namespace::NamespaceRow,
+    read, write,
+};
 
 /// The most operations of one transaction.
 const BATCH: usize = 256;
-/// The most operations that wait.
+/// The most operations in the queue.
 const QUEUE: usize = 100_000;
 
 /// One namespace in SQLite.
 pub(crate) struct SqliteTier {
-    room: Arc<NamespaceRow>,
+    row: Arc<NamespaceRow>,
     writes: Batcher<Writes>,
 }
 
-/// Operations that write, in one transaction.
+/// Applies a batch of operations in one transaction.
 struct Writes(Arc<NamespaceRow>);
 
 impl SqliteTier {
-    pub(crate) fn new(room: NamespaceRow) -> Self {
-        let room = Arc::new(room);
-        let limits = BatchLimits::new(room.space.budget)
+    pub(crate) fn new(row: NamespaceRow) -> Self {
+        let row = Arc::new(row);
+        let limits = BatchLimits::new(row.namespace.budget)
             .with_direct(1)
             .with_batch(BATCH)
             .with_workers(2)
             .with_queue(QUEUE);
-        Self { writes: Batcher::new(Writes(Arc::clone(&room)), limits), room }
+        Self { writes: Batcher::new(Writes(Arc::clone(&row)), limits), row }
     }
 
     /// Whether the operation may turn out to change nothing.
@@ -42,17 +46,17 @@ impl SqliteTier {
 
     async fn many(&self, batch: &[(TierKey, Op)]) -> Result<Vec<Reply>> {
         if !batch.iter().all(|(_, op)| self.may_only_read(op)) {
-            return self.room.change(batch).await;
+            return write::apply(&self.row, batch).await;
         }
-        let mut replies = self.room.look(batch).await?;
-        let open: Vec<_> = (0..batch.len()).filter(|index| replies[*index].is_none()).collect();
-        if !open.is_empty() {
-            let asks: Vec<_> = open.iter().map(|index| batch[*index].clone()).collect();
-            for (index, reply) in open.into_iter().zip(self.room.change(&asks).await?) {
+        let mut replies = read::replies(&self.row, batch).await?;
+        let unanswered: Vec<_> = (0..batch.len()).filter(|index| replies[*index].is_none()).collect();
+        if !unanswered.is_empty() {
+            let writes: Vec<_> = unanswered.iter().map(|index| batch[*index].clone()).collect();
+            for (index, reply) in unanswered.into_iter().zip(write::apply(&self.row, &writes).await?) {
                 replies[index] = Some(reply);
             }
         }
-        replies.into_iter().collect::<Option<_>>().ok_or_else(unanswered)
+        replies.into_iter().collect::<Option<_>>().ok_or_else(missing_reply)
     }
 }
 
@@ -62,11 +66,11 @@ impl BatchCall for Writes {
 
     /// Boxed, so that the future of a call that joins a batch stays small.
     fn one(&self, request: (TierKey, Op)) -> impl Future<Output = Result<Reply>> + Send {
-        Box::pin(async move { self.many(vec![request]).await?.pop().ok_or_else(unanswered) })
+        Box::pin(async move { self.many(vec![request]).await?.pop().ok_or_else(missing_reply) })
     }
 
     async fn many(&self, requests: Vec<(TierKey, Op)>) -> Result<Vec<Reply>> {
-        self.0.change(&requests).await
+        write::apply(&self.0, &requests).await
     }
 }
 
@@ -75,17 +79,17 @@ impl Tier for SqliteTier {
     async fn apply(&self, key: &TierKey, op: Op) -> Result<Reply> {
         op.ensure_known()?;
         let reads = self.may_only_read(&op);
-        let ask = [(key.clone(), op)];
+        let request = [(key.clone(), op)];
         if reads {
-            let look = Box::pin(self.room.look(&ask));
-            let found = timeout(self.room.space.budget, look).await;
-            let found = found.map_err(|_| Error::timeout(self.room.space.budget))??;
-            if let Some(Some(reply)) = found.into_iter().next() {
+            let budget = self.row.namespace.budget;
+            let replies = timeout(budget, Box::pin(read::replies(&self.row, &request))).await;
+            let replies = replies.map_err(|_| Error::timeout(budget))??;
+            if let Some(Some(reply)) = replies.into_iter().next() {
                 return Ok(reply);
             }
         }
-        let [ask] = ask;
-        match self.writes.call(ask).await {
+        let [request] = request;
+        match self.writes.call(request).await {
             Err(error) if error.kind() == ErrorKind::Timeout && !reads => Err(unknown(error)),
             reply => reply,
         }
@@ -95,7 +99,7 @@ impl Tier for SqliteTier {
         if let Some(unknown) = batch.iter().find_map(|(_, op)| op.ensure_known().err()) {
             return batch.iter().map(|_| Err(unknown.clone())).collect();
         }
-        let budget = self.room.space.budget_for(batch.len());
+        let budget = self.row.namespace.budget_for(batch.len());
         let reads = batch.iter().all(|(_, op)| self.may_only_read(op));
         let failed = match timeout(budget, self.many(&batch)).await {
             Ok(Ok(replies)) => return replies.into_iter().map(Ok).collect(),
@@ -107,25 +111,28 @@ impl Tier for SqliteTier {
     }
 
     async fn clear(&self) -> Result<()> {
-        if self.room.space.role == Role::Store {
+        if self.row.namespace.role == Role::Store {
             return Ok(());
         }
-        let budget = self.room.space.budget;
-        timeout(budget, self.room.clear()).await.unwrap_or_else(|_| Err(unknown(Error::timeout(budget))))
+        let budget = self.row.namespace.budget;
+        timeout(budget, write::clear(&self.row))
+            .await
+            .unwrap_or_else(|_| Err(unknown(Error::timeout(budget))))
     }
 
     async fn ping(&self) -> Result<()> {
-        let budget = self.room.space.budget;
+        let budget = self.row.namespace.budget;
         let ping = async {
-            let mut reader = self.room.shared.connections().await?.reader().await;
-            sqlx::Connection::ping(reader.connection()).await.map_err(|error| typed(error, false))
+            let mut reader = self.row.shared.connections().await?.reader().await;
+            sqlx::Connection::ping(reader.connection()).await.map_err(|error| typed(error, During::Read))
         };
         timeout(budget, ping).await.unwrap_or_else(|_| Err(Error::timeout(budget)))
     }
 
-    /// Opens the file. No other process has it, but an earlier run may have used the namespace otherwise.
+    /// Opens the file and checks the options of the namespace. No other process uses the file, but an
+    /// earlier run of the program may have used the namespace with other options.
     async fn ready(&self) -> Result<()> {
-        self.room.check_terms().await
+        self.row.check_options().await
     }
 
     fn keeps_budget(&self) -> bool {
@@ -135,15 +142,15 @@ impl Tier for SqliteTier {
 
 impl fmt::Debug for SqliteTier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SqliteTier").field("space", &self.room.space).finish_non_exhaustive()
+        f.debug_struct("SqliteTier").field("namespace", &self.row.namespace).finish_non_exhaustive()
     }
 }
 
 fn unknown(error: Error) -> Error {
-    Error::new(ErrorKind::Unknown, "a write did not end in time: it may or may not have happened")
+    Error::new(ErrorKind::Unknown, "a write did not end in time: it may or may not have taken effect")
         .with_source(error)
 }
 
-fn unanswered() -> Error {
-    Error::new(ErrorKind::Backend, "an operation got no answer")
+fn missing_reply() -> Error {
+    Error::new(ErrorKind::Backend, "an operation got no reply")
 }

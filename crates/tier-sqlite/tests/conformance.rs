@@ -1,5 +1,5 @@
 //! SQLite passes the suite in both roles, in a file and in memory.
-#![allow(clippy::expect_used, reason = "a test that cannot be prepared fails")]
+#![allow(clippy::expect_used, reason = "a failed preparation fails the test")]
 
 mod file {
     use terrace_conformance::suite::Subject;

@@ -1,5 +1,5 @@
-//! One file, one handle: openers, other programs' files, kills, a full disk.
-#![allow(clippy::expect_used, reason = "a test that cannot be prepared fails")]
+//! One handle for each file: second handles, files of other programs, locks and kills.
+#![allow(clippy::expect_used, reason = "a failed preparation fails the test")]
 
 use std::{
     io::{BufRead, BufReader},
@@ -17,12 +17,12 @@ use terrace_tier::{
 };
 use terrace_tier_sqlite::Sqlite;
 
-fn space(role: Role) -> Namespace {
+fn namespace(role: Role) -> Namespace {
     Namespace::new("users", role).with_type(1, 7).with_budget(Duration::from_secs(5))
 }
 
 fn store(path: &Path) -> Arc<dyn Tier> {
-    Sqlite::file(path).expect("the only handle").open(&space(Role::Store)).expect("a tier")
+    Sqlite::file(path).expect("the only handle").open(&namespace(Role::Store)).expect("a tier")
 }
 
 fn key(number: u64) -> TierKey {
@@ -56,21 +56,21 @@ async fn a_second_opener_is_told_that_the_file_is_in_use() {
 async fn a_namespace_is_used_as_earlier_runs_used_it() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("terrace.db");
-    // Each is a run of its own: the handle before it has ended.
+    // Each call stands for a run of the program: the handle of the last call is dropped.
     let ready = async |change: fn(&mut Namespace)| {
-        let mut space = space(Role::Store);
-        change(&mut space);
-        let tier = Sqlite::file(&path).expect("the only handle").open(&space).expect("a tier");
+        let mut namespace = namespace(Role::Store);
+        change(&mut namespace);
+        let tier = Sqlite::file(&path).expect("the only handle").open(&namespace).expect("a tier");
         tier.ready().await.map_err(|error| error.kind())
     };
     let in_use = Err(ErrorKind::NamespaceInUse);
     assert_eq!(ready(|_| {}).await, Ok(()));
     assert_eq!(ready(|_| {}).await, Ok(()));
-    assert_eq!(ready(|space| space.shape = 8).await, in_use);
-    assert_eq!(ready(|space| space.level = Level::Ttl).await, in_use);
-    assert_eq!(ready(|space| space.role = Role::Cache).await, in_use);
-    // A declared change of the type takes over, and the old program is told.
-    assert_eq!(ready(|space| (space.schema, space.shape) = (2, 8)).await, Ok(()));
+    assert_eq!(ready(|namespace| namespace.shape = 8).await, in_use);
+    assert_eq!(ready(|namespace| namespace.level = Level::Ttl).await, in_use);
+    assert_eq!(ready(|namespace| namespace.role = Role::Cache).await, in_use);
+    // A declared change of the type takes effect, and the old program gets an error.
+    assert_eq!(ready(|namespace| (namespace.schema, namespace.shape) = (2, 8)).await, Ok(()));
     assert_eq!(ready(|_| {}).await, in_use);
 }
 
@@ -137,7 +137,7 @@ async fn records_of_a_closed_file_are_there_again() {
     }
 }
 
-/// Acknowledged writes outlive SIGKILL. The writer is this test in a process of its own.
+/// Acknowledged writes outlive SIGKILL. The writer is a second process that runs this same test.
 #[tokio::test]
 async fn a_killed_process_keeps_every_acknowledged_record() {
     const PATH: &str = "TERRACE_SQLITE_KILLED";

@@ -1,8 +1,8 @@
-//! What readers feel when Redis is killed and when it is stopped, beside the store alone under the
+//! How long reads take while Redis is killed or stopped, beside reads of the store alone under the
 //! same load in the same run: `cargo run --release -p terrace-bench --bin outage`.
 //!
-//! Near off, 100,000 keys in Redis before a Postgres store, 200 readers that ask one key after the
-//! other. Both servers are private ones on this machine, and share it with the readers.
+//! The near tier is off. 100,000 keys are in Redis before a Postgres store, and 200 readers each read
+//! one key after the other. Both servers are private and share this machine with the readers.
 
 use std::{
     error::Error,
@@ -23,13 +23,14 @@ type Outcome<T> = Result<T, Box<dyn Error>>;
 const KEYS: u64 = 100_000;
 const READERS: u64 = 200;
 const PHASE: Duration = Duration::from_secs(5);
-/// How long a phase reads before the fault: the fault itself is part of what is measured.
+/// How long a phase reads before the fault. The moment of the fault is measured too.
 const BEFORE: Duration = Duration::from_millis(500);
-/// The default budget of a cache tier, and what a read may take beside it and the store.
+/// The default budget of a cache tier.
 const BUDGET: Duration = Duration::from_millis(50);
+/// How long a read may take beyond the budget and the store.
 const ALLOWANCE: Duration = Duration::from_millis(20);
 
-/// The latencies of a phase, sorted, and the reads that failed.
+/// The sorted latencies of a phase, and its reads that failed or came from Redis.
 struct Tally {
     sorted: Vec<Duration>,
     failed: u64,
@@ -74,7 +75,7 @@ async fn main() -> Outcome<()> {
         println!("{name}: p99.9 {:.1?}: {}", tally.quantile(0.999), if holds { "met" } else { "MISSED" });
         met &= holds;
     }
-    if met { Ok(()) } else { Err("an outage costs more than it may".into()) }
+    if met { Ok(()) } else { Err("an outage costs more than the bound allows".into()) }
 }
 
 fn value_of(key: u64) -> String {
@@ -106,10 +107,10 @@ async fn warm(cache: &Stack) -> Outcome<()> {
         }
         sleep(Duration::from_millis(100)).await;
     }
-    Err("redis was not used again".into())
+    Err("Redis did not serve reads again".into())
 }
 
-/// Reads for one phase; `fault` strikes shortly after it began.
+/// Reads for one phase; `fault` runs shortly after its start.
 async fn measure(cache: &Stack, fault: impl FnOnce() -> testbed::Result<()>) -> Outcome<Tally> {
     let stop = Arc::new(AtomicBool::new(false));
     let hits = || cache.stats().tier("redis").map_or(0, |redis| redis.hits);
@@ -131,7 +132,7 @@ async fn measure(cache: &Stack, fault: impl FnOnce() -> testbed::Result<()>) -> 
     Ok(tally)
 }
 
-/// One reader: every answer is checked; a wrong one, or none, counts as failed.
+/// Runs one reader. It checks every value; a wrong or missing value counts as a failed read.
 async fn read(cache: Stack, reader: u64, stop: Arc<AtomicBool>) -> (Vec<Duration>, u64) {
     let (mut latencies, mut failed) = (Vec::new(), 0);
     let mut state = reader.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;

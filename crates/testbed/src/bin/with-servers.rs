@@ -1,10 +1,12 @@
-//! Runs a command beside one set of servers, and ends with its exit status.
+//! Runs a command while one set of servers runs, and exits with the status of the command.
 //!
 //! `with-servers <command> [arguments]`: the command finds the servers in
 //! `TERRACE_TEST_REDIS_URL` and `TERRACE_TEST_DATABASE_URL`.
 
-use std::os::unix::process::ExitStatusExt;
-use std::process::{Command, ExitCode};
+use std::{
+    os::unix::process::ExitStatusExt,
+    process::{Command, ExitCode},
+};
 
 use terrace_testbed::SharedSet;
 
@@ -25,7 +27,7 @@ async fn main() -> ExitCode {
     let status = Command::new(&program).args(arguments).envs(set.variables()).status();
     drop(set);
     match status {
-        // A shell's way to tell the signal that ended a command.
+        // As in a shell, 128 and the number of the signal that ended the command.
         Ok(status) => {
             let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
             ExitCode::from(u8::try_from(code).unwrap_or(1))

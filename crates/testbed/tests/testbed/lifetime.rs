@@ -1,4 +1,4 @@
-//! Servers end with the process that started them, however it ends.
+//! Servers end with the process that started them, even if it is killed.
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpStream;
@@ -13,7 +13,7 @@ fn with_servers() -> Command {
     command
 }
 
-/// Prints the ports of both servers, `redis` first.
+/// Prints the ports of both servers, the port of Redis first.
 const SHOW_PORTS: &str = r#"
 redis=${TERRACE_TEST_REDIS_URL##*:}
 database=${TERRACE_TEST_DATABASE_URL%/*}
@@ -38,7 +38,7 @@ fn gone(port: u16, patience: Duration) -> bool {
 #[test]
 fn servers_of_a_killed_process_end_and_their_folders_go() {
     let temporary = tempfile::Builder::new().prefix("terrace-lifetime-").tempdir().unwrap();
-    // The user who runs postgres must get in.
+    // The user who runs postgres needs access to the folder.
     std::fs::set_permissions(temporary.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let mut process = with_servers()
         .args(["/bin/sh", "-c", &format!("{SHOW_PORTS}\nexec cat >&2")])
@@ -61,7 +61,7 @@ fn servers_of_a_killed_process_end_and_their_folders_go() {
     }
     let start = Instant::now();
     while std::fs::read_dir(temporary.path()).unwrap().count() > 0 {
-        assert!(start.elapsed() < Duration::from_secs(10), "a server's folder is left");
+        assert!(start.elapsed() < Duration::from_secs(10), "the folder of a server was not removed");
         std::thread::sleep(Duration::from_millis(20));
     }
 }

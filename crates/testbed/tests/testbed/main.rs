@@ -1,6 +1,6 @@
-//! The testbed against real servers.
+//! Tests of the testbed against real servers.
 
-#![expect(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
+#![expect(clippy::unwrap_used, reason = "a failed helper fails the test")]
 
 mod lifetime;
 mod postgres;

@@ -91,5 +91,5 @@ async fn away_means_refused_until_it_comes() {
 #[tokio::test]
 async fn a_wrong_setting_is_an_error_with_the_servers_words() {
     let error = Postgres::options().setting("no_such_setting", "1").start().await.unwrap_err();
-    assert!(matches!(&error, Error::LeaseEnd { log, .. } if log.contains("no_such_setting")), "{error}");
+    assert!(matches!(&error, Error::Exited { log, .. } if log.contains("no_such_setting")), "{error}");
 }

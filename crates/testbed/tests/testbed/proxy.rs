@@ -8,7 +8,7 @@ use tokio::time::timeout;
 const SOON: Duration = Duration::from_secs(10);
 const A_WHILE: Duration = Duration::from_millis(50);
 
-/// A server that answers with what it gets; gives its port.
+/// Starts a server that sends back the bytes it receives, and returns its port.
 async fn echo() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -84,7 +84,7 @@ async fn a_stall_holds_bytes_and_resume_hands_them_on() {
     let proxy = Proxy::start(echo().await).unwrap();
     let mut socket = client(&proxy).await;
     round_trip(&mut socket, b"a").await.unwrap();
-    proxy.stall(Stall::AdmitAll);
+    proxy.stall(Stall::Both);
     socket.write_all(b"held").await.unwrap();
     let mut reply = [0; 4];
     assert!(timeout(A_WHILE, socket.read_exact(&mut reply)).await.is_err());
@@ -107,7 +107,7 @@ async fn stalled_replies_let_requests_arrive() {
     server.write_all(b"ok").await.unwrap();
     let mut reply = [0; 2];
     assert!(timeout(A_WHILE, socket.read_exact(&mut reply)).await.is_err());
-    // The answer is lost for good: the write was done, and its caller cannot know.
+    // The answer is lost for good: the write took effect, and the caller cannot know.
     proxy.cut().await;
     assert!(timeout(SOON, socket.read_exact(&mut reply)).await.unwrap().is_err());
 }

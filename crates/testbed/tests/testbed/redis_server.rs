@@ -100,7 +100,7 @@ async fn a_password_is_asked_for_and_never_printed() {
 #[tokio::test]
 async fn a_wrong_setting_is_an_error_with_the_servers_words() {
     let error = Redis::options().config("no-such-directive", "1").start().await.unwrap_err();
-    assert!(matches!(&error, Error::LeaseEnd { log, .. } if log.contains("no-such-directive")), "{error}");
+    assert!(matches!(&error, Error::Exited { log, .. } if log.contains("no-such-directive")), "{error}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,13 +1,15 @@
-//! Asks a server on the wire whether it is ready, with nothing but a socket.
+//! Asks a server over a plain socket whether it is ready for clients.
 
-use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::time::Duration;
+use std::{
+    io::{self, Read, Write},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
+    time::Duration,
+};
 
-/// A server that is up answers within this.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// A ready server answers within this time.
+const TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Whether Redis answers a PING; wanting a password is an answer.
+/// Whether Redis answers a PING; a demand for a password counts as an answer.
 pub(crate) fn redis(port: u16) -> io::Result<bool> {
     let mut socket = connect(port)?;
     socket.write_all(b"PING\r\n")?;
@@ -16,8 +18,8 @@ pub(crate) fn redis(port: u16) -> io::Result<bool> {
     Ok(reply.starts_with(b"+PONG") || reply.starts_with(b"-NOAUTH"))
 }
 
-/// Whether Postgres takes sessions: while it starts or recovers, it answers the
-/// first message with an error, later with an authentication request.
+/// Whether Postgres accepts sessions: it answers the first message with an error while it starts or
+/// recovers, and with an authentication request afterwards.
 pub(crate) fn postgres(port: u16) -> io::Result<bool> {
     const PROTOCOL_3_0: u32 = 196_608;
     let parameters = b"user\0postgres\0database\0postgres\0\0";
@@ -36,8 +38,8 @@ pub(crate) fn postgres(port: u16) -> io::Result<bool> {
 
 fn connect(port: u16) -> io::Result<TcpStream> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    let socket = TcpStream::connect_timeout(&address, PATIENCE)?;
-    socket.set_read_timeout(Some(PATIENCE))?;
-    socket.set_write_timeout(Some(PATIENCE))?;
+    let socket = TcpStream::connect_timeout(&address, TIMEOUT)?;
+    socket.set_read_timeout(Some(TIMEOUT))?;
+    socket.set_write_timeout(Some(TIMEOUT))?;
     Ok(socket)
 }

@@ -9,17 +9,18 @@ use std::{
     time::Instant,
 };
 
-use crate::row::Round;
+use super::row::Round;
 
-/// Who runs when: each side is first, second and third equally often, and comes after each of the
-/// others equally often, since one leaves caches and connections to the next in a state.
+/// The orders of the sides. Each side is first, second and third equally often, and follows each of
+/// the other sides equally often, since a side leaves caches and connections in a state that affects
+/// the next one.
 pub(crate) const ORDERS: [[usize; 3]; 6] = [[0, 1, 2], [0, 2, 1], [2, 1, 0], [1, 0, 2], [1, 2, 0], [2, 0, 1]];
 
-/// Work that is measured: given where to start, it does a turn's operations.
+/// Work that is measured: does the operations of a turn, from the number of its first operation on.
 pub type Turn<'a> = &'a (dyn Fn(usize) + Sync);
 
-/// Nanoseconds an operation, in each round; the slowest thread counts. The sides are ours, raw and
-/// the control.
+/// Nanoseconds that an operation takes, in each round, on the slowest thread. The sides are ours, raw
+/// and the control.
 #[must_use]
 pub fn rounds(threads: usize, rounds: usize, turn_len: usize, sides: [Turn<'_>; 3]) -> Vec<Round> {
     let barrier = Barrier::new(threads);
@@ -47,7 +48,7 @@ fn on_one_thread(
     barrier: &Barrier,
 ) -> Vec<[f64; 3]> {
     let start = thread * 4_001;
-    // Once before it counts: caches and branches are then warm for all three.
+    // One turn that is not measured warms caches and branch prediction for all three sides.
     sides.iter().for_each(|turn| turn(start));
     let mut times = Vec::with_capacity(rounds);
     for round in 0..rounds {
@@ -63,13 +64,14 @@ fn on_one_thread(
     times
 }
 
-/// The answer of a future that is ready at once, as a near hit's is: no runtime in the way.
+/// The result of a future that is ready at once, as a near hit is, without a runtime.
 ///
-/// Polled in place, as `.await` does it: a call would move the future through memory first.
+/// The future is polled in place, as `.await` does. Passing it to a function would first move it
+/// through memory.
 #[inline(always)]
 pub fn now<F: Future>(future: F) -> F::Output {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(answer) => answer,
+        Poll::Ready(result) => result,
         Poll::Pending => unreachable!("a near hit waits for nothing"),
     }
 }

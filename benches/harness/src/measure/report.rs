@@ -1,26 +1,26 @@
-//! The table, for people and for machines.
+//! The table for people, and the report for programs.
 
 use serde::Serialize;
 
-use crate::{
+use super::{
     latency::{Bound, Latency},
     row::{Row, Spread, Target},
 };
 
-/// All that a run measured.
+/// All figures of a run.
 #[derive(Debug, Serialize)]
 pub struct Report {
-    /// Whether it was a short run.
+    /// Whether the run was short.
     pub quick: bool,
-    /// The processors that it could use.
+    /// How many processors the run could use.
     pub processors: usize,
-    /// The rows beside raw clients and engines.
+    /// The rows that compare with raw clients and engines.
     pub rows: Vec<Row>,
-    /// The rows of times by themselves.
+    /// The rows of times without a raw client.
     pub latencies: Vec<Latency>,
 }
 
-/// What stands over the columns.
+/// The heading of the table.
 #[must_use]
 pub fn heading() -> String {
     ruled(&format!(
@@ -29,7 +29,7 @@ pub fn heading() -> String {
     ))
 }
 
-/// What stands over the columns of times by themselves.
+/// The heading of the table of times without a raw client.
 #[must_use]
 pub fn latency_heading() -> String {
     ruled(&format!(
@@ -43,7 +43,7 @@ fn ruled(names: &str) -> String {
     format!("{names}\n{rule}")
 }
 
-/// One line of the table of times by themselves.
+/// One line of the table of times without a raw client.
 #[must_use]
 pub fn latency_line(row: &Latency) -> String {
     let target = match row.target {

@@ -1,46 +1,46 @@
-//! A row of times that are measured by themselves, beside no raw client.
+//! A row of times without a raw client to compare with.
 
 use serde::Serialize;
 
-/// A time.
+/// A time in microseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Micros(pub u64);
 
-/// One row, in milliseconds.
+/// One row of times, in milliseconds.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Latency {
-    /// Of what: `delivery`, `outbox`.
+    /// The group: `delivery`, `outbox`.
     pub group: &'static str,
     /// What was measured.
     pub name: String,
-    /// How many times.
+    /// How many times were measured.
     pub count: usize,
-    /// Half of them are below.
+    /// The median.
     pub p50_ms: f64,
-    /// 99 of 100.
+    /// The 99th percentile.
     pub p99_ms: f64,
-    /// 999 of 1,000.
+    /// The 99.9th percentile.
     pub p999_ms: f64,
-    /// The longest.
+    /// The longest time.
     pub most_ms: f64,
-    /// What they should be.
+    /// The target.
     pub target: Bound,
-    /// Whether they are.
+    /// Whether the times meet the target.
     pub met: bool,
 }
 
-/// What the times should be at most, in milliseconds.
+/// An upper bound of the times, in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Bound {
-    /// 99 of 100.
+    /// The 99th percentile is at most this.
     P99(f64),
-    /// All.
+    /// Every time is at most this.
     Most(f64),
 }
 
 impl Latency {
-    /// A row from its times, of which there is at least one.
+    /// A row from its times; there must be at least one time.
     #[must_use]
     pub fn new(group: &'static str, name: impl Into<String>, mut times: Vec<Micros>, target: Bound) -> Self {
         times.sort_unstable();

@@ -1,37 +1,40 @@
-//! Signals to a server and to the processes it started.
+//! Signals to a server and to its child processes.
 
-use std::process::Command;
-use std::time::{Duration, Instant};
+use std::{
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
-/// Sends a signal; a process that has gone is no error.
-pub(crate) fn signal(pid: u32, signal: Signal) {
+/// Sends a signal; a process that has ended is no error.
+fn signal(pid: u32, signal: Signal) {
     if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
         let _gone = kill_process(pid, signal);
     }
 }
 
-/// Stops the server first, so that it starts no more, then its children.
-pub(crate) fn stop_tree(pid: u32) {
+/// Stops the server first, so that it starts no more children, and then its children.
+pub(super) fn stop_tree(pid: u32) {
     signal(pid, Signal::STOP);
     for child in children(pid) {
         signal(child, Signal::STOP);
     }
 }
 
-/// Lets a stopped server go on, children first.
-pub(crate) fn resume_tree(pid: u32) {
+/// Lets a stopped server continue, its children first.
+pub(super) fn resume_tree(pid: u32) {
     for child in children(pid) {
         signal(child, Signal::CONT);
     }
     signal(pid, Signal::CONT);
 }
 
-/// Kills the children and then the server, and waits for the children's end:
-/// nobody has time to say anything, as in a crash, and a postgres started next
-/// finds no old session in its shared memory. The server itself is the caller's to reap.
-pub(crate) fn kill_tree(pid: u32) {
+/// Kills the children and then the server, and waits until the children have ended.
+///
+/// As in a crash, no process can send anything more, and a postgres that starts next finds no old
+/// session in its shared memory. The caller reaps the server itself.
+pub(super) fn kill_tree(pid: u32) {
     signal(pid, Signal::STOP);
     let children = children(pid);
     for child in &children {
@@ -44,8 +47,7 @@ pub(crate) fn kill_tree(pid: u32) {
     }
 }
 
-/// Whether a process still holds its memory; one that has ended and was not
-/// reaped yet does not.
+/// Whether a process still holds its memory; an ended process that waits to be reaped does not.
 fn is_alive(pid: u32) -> bool {
     if cfg!(target_os = "linux") {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
@@ -56,9 +58,9 @@ fn is_alive(pid: u32) -> bool {
     }
 }
 
-/// The processes that `pid` started. Postgres puts each into a group of its
-/// own, so that signalling the server's group would miss them.
-pub(crate) fn children(pid: u32) -> Vec<u32> {
+/// The processes that `pid` started. Postgres puts each into a process group of its own, so that a
+/// signal to the server's group would miss them.
+fn children(pid: u32) -> Vec<u32> {
     if cfg!(target_os = "linux") { children_by_proc(pid) } else { children_by_pgrep(pid) }
 }
 
@@ -76,8 +78,8 @@ fn children_by_proc(parent: u32) -> Vec<u32> {
         .collect()
 }
 
-/// A field of a `/proc/<pid>/stat` behind the name, which stands in brackets and
-/// may hold blanks and brackets itself: 0 is the state, 1 the parent.
+/// A field of `/proc/<pid>/stat` after the name: 0 is the state, 1 the parent. The name stands in
+/// brackets and may itself contain spaces and brackets.
 fn field_after_name(stat: &str, index: usize) -> Option<&str> {
     let (_, after_name) = stat.rsplit_once(')')?;
     after_name.split_whitespace().nth(index)

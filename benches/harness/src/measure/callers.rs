@@ -4,14 +4,15 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
-use crate::{Effort, Error, Result, row::Round, threads::ORDERS};
+use super::{row::Round, threads::ORDERS};
+use crate::{Effort, Error, Result};
 
 /// An operation that many callers run at once.
 pub trait Work: Clone + Send + Sync + 'static {
     /// The `n`th operation.
     fn run(&self, n: usize) -> impl Future<Output = Result<()>> + Send;
 
-    /// Waits for what the operations left to be done; it counts.
+    /// Waits for the work that the operations left in the background; the wait is measured too.
     fn settle(&self) -> impl Future<Output = ()> + Send {
         async {}
     }
@@ -21,15 +22,18 @@ pub trait Work: Clone + Send + Sync + 'static {
 const TURN: Duration = Duration::from_millis(40);
 const ROUNDS: usize = 60;
 
-/// With one caller: operations of each side in one round, taken in turns one by one.
+/// With one caller: how many operations of each side a round has. The sides alternate operation by
+/// operation.
 const TURNS_ALONE: usize = 60;
 const ROUNDS_ALONE: usize = 400;
 
-/// Microseconds an operation takes, in each round; with one caller, operation by operation. The
-/// sides are ours, raw and the control, a raw one with a connection of its own.
+/// Microseconds that an operation takes, in each round. With one caller the sides alternate operation
+/// by operation.
+///
+/// The sides are ours, raw, and the control: the raw client with another connection.
 ///
 /// # Errors
-/// What an operation failed with.
+/// The error of an operation.
 pub async fn times<A: Work, B: Work>(
     sides: (&A, &B, &B),
     callers: usize,
@@ -40,15 +44,16 @@ pub async fn times<A: Work, B: Work>(
     }
     let (ours, raw, control) = (sides.0.clone(), sides.1.clone(), sides.2.clone());
     let rounds = effort.rounds(ROUNDS_ALONE);
-    // On a worker of the runtime, where applications run; a test's or main's own thread is slower.
+    // On a worker of the runtime, as in applications; the thread of `main` or of a test is slower.
     tokio::spawn(async move { alone((&ours, &raw, &control), rounds).await }).await?
 }
 
-/// [`times`] in turns whatever the number of callers: for clients that leave work behind after an
-/// operation, so that each side bears its own.
+/// [`times`] in turns of many operations, even with one caller.
+///
+/// For clients that leave work in the background after an operation: each side then bears its own.
 ///
 /// # Errors
-/// What an operation failed with.
+/// The error of an operation.
 pub async fn times_in_turns<A: Work, B: Work>(
     sides: (&A, &B, &B),
     callers: usize,
@@ -59,7 +64,7 @@ pub async fn times_in_turns<A: Work, B: Work>(
     tokio::spawn(async move { together((&ours, &raw, &control), callers, rounds).await }).await?
 }
 
-/// Thousand operations a second, in each round.
+/// Thousands of operations per second, in each round.
 ///
 /// # Errors
 /// As [`times`].
@@ -126,7 +131,7 @@ async fn together<A: Work, B: Work>(
     Ok(measured)
 }
 
-/// One side's turn: microseconds an operation, as a caller sees it on average.
+/// Runs one side's turn. Returns the microseconds that an operation takes, on average over the callers.
 pub(crate) async fn turn<W: Work>(work: &W, callers: usize, start: usize, length: Duration) -> Result<f64> {
     let began = Instant::now();
     let mut tasks = JoinSet::new();

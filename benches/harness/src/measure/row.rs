@@ -1,34 +1,34 @@
-//! A row of the table: what was measured, and whether it meets its target.
+//! A row of the table: its figures, and whether they meet the target.
 
 use serde::Serialize;
 
-/// One round's measures, in the row's unit.
+/// The figures of one round, in the unit of the row.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Round {
     /// Through the cache.
     pub ours: f64,
     /// The raw engine or client.
     pub raw: f64,
-    /// The raw one again.
+    /// The raw engine or client again.
     pub control: f64,
 }
 
-/// What a row's figures are.
+/// The unit of a row's figures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum Unit {
-    /// Nanoseconds an operation.
+    /// Nanoseconds per operation.
     #[serde(rename = "ns")]
     Nanos,
-    /// Microseconds an operation.
+    /// Microseconds per operation.
     #[serde(rename = "us")]
     Micros,
-    /// Thousand operations a second.
+    /// Thousands of operations per second.
     #[serde(rename = "k/s")]
     Thousands,
 }
 
 impl Unit {
-    /// As the table writes it.
+    /// The name of the unit in the table.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -39,31 +39,31 @@ impl Unit {
     }
 }
 
-/// What the ratio of ours to raw should be.
+/// The target for the ratio of ours to raw.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Target {
-    /// Times.
+    /// For times: the ratio is at most this.
     AtMost(f64),
-    /// Throughputs.
+    /// For throughputs: the ratio is at least this.
     AtLeast(f64),
 }
 
 /// The quartiles of the rounds' ratios.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Spread {
-    /// A quarter of the rounds is below.
+    /// A quarter of the ratios is lower.
     pub lower: f64,
-    /// Half of them.
+    /// Half of the ratios are lower.
     pub median: f64,
-    /// Three quarters.
+    /// Three quarters of the ratios are lower.
     pub upper: f64,
 }
 
-/// One row.
+/// One row of the table.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Row {
-    /// Of what: `near`, `redis`, `postgres`, `load`.
+    /// The group: `near`, `redis`, `postgres`, `load`, `outbox`.
     pub group: &'static str,
     /// What was measured.
     pub name: String,
@@ -73,18 +73,18 @@ pub struct Row {
     pub ours: f64,
     /// The median of raw.
     pub raw: f64,
-    /// Ours to raw.
+    /// The ratio of ours to raw.
     pub ratio: Spread,
-    /// Raw to raw: the noise.
+    /// The ratio of the control to raw: the noise.
     pub control: Spread,
-    /// What the ratio should be, where something was promised.
+    /// The target for the ratio, if there is one.
     pub target: Option<Target>,
-    /// Whether it is.
+    /// Whether the ratio meets the target.
     pub met: Option<bool>,
 }
 
 impl Row {
-    /// A row from its rounds, of which there is at least one.
+    /// A row from its rounds; there must be at least one round.
     #[must_use]
     pub fn new(
         group: &'static str,

@@ -1,81 +1,78 @@
-//! One server process: its folder, its port, its life.
+//! One server process: its folder, its port, its start and its end.
 
-use std::fs::File;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{Mutex, MutexGuard, PoisonError},
+    thread::sleep,
+    time::{Duration, Instant},
+};
 
-use crate::port::HeldPort;
-use crate::processes;
-use crate::watchdog::Watchdog;
-use crate::{Error, Result};
+use super::{folder, signals, watchdog::Watchdog};
+use crate::{Error, Result, port::HeldPort};
 
-/// A server on a loaded machine may take long; one that ends is seen at once.
+/// Long, for a loaded machine: a server that ends instead is noticed at once.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 const PROBE_INTERVAL: Duration = Duration::from_millis(5);
-/// Another process may take a port between its release here and the server's bind.
+/// Another process may take a port between its release here and the bind of the server.
 const PORT_ATTEMPTS: usize = 5;
 
 type CommandFor = Box<dyn Fn(&Path, u16) -> Command + Send + Sync>;
 
-/// What makes one kind of server.
-pub(crate) struct Kind {
-    pub(crate) program: &'static str,
-    /// The command that runs it in the foreground, given folder and port.
-    pub(crate) command: CommandFor,
-    /// Whether the server on this port answers.
-    pub(crate) ready: fn(u16) -> std::io::Result<bool>,
-    /// The signal that ends it at once and lets it clean up what is not its folder.
-    pub(crate) end_signal: &'static str,
+/// How to run one server.
+pub(super) struct ProcessSpec {
+    pub(super) program: &'static str,
+    /// The command that runs the server in the foreground, given the folder and the port.
+    pub(super) command: CommandFor,
+    /// Whether the server on this port is ready for clients.
+    pub(super) is_ready: fn(u16) -> std::io::Result<bool>,
+    /// The name of the signal that ends the server at once and lets it clean up outside its folder.
+    pub(super) end_signal: &'static str,
     /// Whether the folder must be on a disk.
-    pub(crate) on_disk: bool,
+    pub(super) on_disk: bool,
 }
 
 /// A server, running or away, with a folder and a port that stay the same.
-pub(crate) struct Server {
-    kind: Kind,
+pub(super) struct ServerProcess {
+    spec: ProcessSpec,
     folder: PathBuf,
     state: Mutex<State>,
 }
 
 struct State {
     port: u16,
-    /// Keeps the port while no server has it.
+    /// Keeps the port while no server uses it.
     held: Option<HeldPort>,
     child: Option<Child>,
     watchdog: Watchdog,
 }
 
-impl Server {
-    /// A folder and a port, and no server yet.
-    pub(crate) fn away(kind: Kind) -> Result<Self> {
-        let folder = tempfile::Builder::new()
-            .prefix("terrace-testbed-")
-            .tempdir_in(place(kind.on_disk))
-            .map_err(Error::io("making a folder for a server"))?;
-        let watchdog = Watchdog::start(folder.path(), kind.end_signal)?;
+impl ServerProcess {
+    /// Reserves a folder and a port and starts no server.
+    pub(super) fn away(spec: ProcessSpec) -> Result<Self> {
+        let folder = folder::create(spec.on_disk)?;
+        let watchdog = Watchdog::start(folder.path(), spec.end_signal)?;
         let held = HeldPort::any()?;
         let state = State { port: held.number(), held: Some(held), child: None, watchdog };
         // From here on the watchdog removes the folder.
-        Ok(Self { kind, folder: folder.keep(), state: Mutex::new(state) })
+        Ok(Self { spec, folder: folder.keep(), state: Mutex::new(state) })
     }
 
-    pub(crate) fn folder(&self) -> &Path {
+    pub(super) fn folder(&self) -> &Path {
         &self.folder
     }
 
-    pub(crate) fn port(&self) -> u16 {
+    pub(super) fn port(&self) -> u16 {
         self.lock().port
     }
 
-    pub(crate) fn pid(&self) -> Result<u32> {
+    pub(super) fn pid(&self) -> Result<u32> {
         self.lock().child.as_ref().map(Child::id).ok_or_else(|| self.not_running())
     }
 
-    /// The first start, which may move to another port.
-    pub(crate) fn start(&self) -> Result<()> {
+    /// Starts the server for the first time, on another port if its own was taken meanwhile.
+    pub(super) fn start(&self) -> Result<()> {
         let mut attempt = 1;
         loop {
             match self.restart() {
@@ -90,7 +87,7 @@ impl Server {
     }
 
     /// Kills the server if it runs, then starts it on its port and folder.
-    pub(crate) fn restart(&self) -> Result<()> {
+    pub(super) fn restart(&self) -> Result<()> {
         let mut state = self.lock();
         self.end(&mut state)?;
         state.held = None;
@@ -113,7 +110,7 @@ impl Server {
     }
 
     /// Kills the server with all its processes and reaps it.
-    pub(crate) fn kill(&self) -> Result<()> {
+    pub(super) fn kill(&self) -> Result<()> {
         let mut state = self.lock();
         if state.child.is_none() {
             return Err(self.not_running());
@@ -121,44 +118,44 @@ impl Server {
         self.end(&mut state)
     }
 
-    /// Stops the server with all its processes: it holds its connections and answers nothing.
-    pub(crate) fn pause(&self) -> Result<()> {
-        self.pid().map(processes::stop_tree)
+    /// Stops the server with all its processes: connections stay open and get no answer.
+    pub(super) fn pause(&self) -> Result<()> {
+        self.pid().map(signals::stop_tree)
     }
 
-    /// Lets a stopped server go on.
-    pub(crate) fn resume(&self) -> Result<()> {
-        self.pid().map(processes::resume_tree)
+    /// Lets a stopped server continue.
+    pub(super) fn resume(&self) -> Result<()> {
+        self.pid().map(signals::resume_tree)
     }
 
-    /// Runs a program that prepares the folder, under the watchdog.
-    pub(crate) fn prepare(&self, program: &'static str, command: &mut Command) -> Result<()> {
+    /// Runs a program that prepares the folder to its end, under the watchdog.
+    pub(super) fn run_first(&self, program: &'static str, command: &mut Command) -> Result<()> {
         let mut state = self.lock();
         let mut child = self.spawn_logged(command, program)?;
         state.watchdog.watch(Some(child.id()))?;
         let status = child.wait().map_err(Error::io(format!("waiting for {program}")))?;
         state.watchdog.watch(None)?;
-        if status.success() { Ok(()) } else { Err(Error::LeaseEnd { program, status, log: self.log_tail() }) }
+        if status.success() { Ok(()) } else { Err(Error::Exited { program, status, log: self.log_tail() }) }
     }
 
     fn end(&self, state: &mut State) -> Result<()> {
         let Some(mut child) = state.child.take() else {
             return Ok(());
         };
-        processes::kill_tree(child.id());
-        child.wait().map_err(Error::io(format!("reaping {}", self.kind.program)))?;
+        signals::kill_tree(child.id());
+        child.wait().map_err(Error::io(format!("reaping {}", self.spec.program)))?;
         state.watchdog.watch(None)?;
-        // Not to hold the port is no fault: its next owner is then seen at the restart.
+        // Failing to hold the port is no error here: the restart reports another owner of the port.
         state.held = HeldPort::again(state.port).ok();
         Ok(())
     }
 
     fn spawn(&self, port: u16) -> Result<Child> {
-        let mut command = (self.kind.command)(&self.folder, port);
-        self.spawn_logged(&mut command, self.kind.program)
+        let mut command = (self.spec.command)(&self.folder, port);
+        self.spawn_logged(&mut command, self.spec.program)
     }
 
-    /// Starts a program in the folder, its output in the log.
+    /// Starts a program in the folder; its output goes to the log.
     fn spawn_logged(&self, command: &mut Command, program: &'static str) -> Result<Child> {
         let log = File::create(self.log()).map_err(Error::io("making a server's log"))?;
         let log_too = log.try_clone().map_err(Error::io("making a server's log"))?;
@@ -172,15 +169,15 @@ impl Server {
     }
 
     fn wait_until_ready(&self, state: &mut State) -> Result<()> {
-        let program = self.kind.program;
+        let program = self.spec.program;
         let start = Instant::now();
         while start.elapsed() < START_TIMEOUT {
             if let Some(child) = &mut state.child
                 && let Some(status) = child.try_wait().map_err(Error::io(format!("watching {program}")))?
             {
-                return Err(Error::LeaseEnd { program, status, log: self.log_tail() });
+                return Err(Error::Exited { program, status, log: self.log_tail() });
             }
-            if (self.kind.ready)(state.port).unwrap_or(false) {
+            if (self.spec.is_ready)(state.port).unwrap_or(false) {
                 return Ok(());
             }
             sleep(PROBE_INTERVAL);
@@ -200,7 +197,7 @@ impl Server {
     }
 
     fn not_running(&self) -> Error {
-        Error::NotRunning { program: self.kind.program }
+        Error::NotRunning { program: self.spec.program }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -208,14 +205,14 @@ impl Server {
     }
 }
 
-impl Drop for Server {
+impl Drop for ServerProcess {
     fn drop(&mut self) {
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
         if let Some(child) = &state.child {
-            processes::resume_tree(child.id());
+            signals::resume_tree(child.id());
         }
         state.watchdog.release();
-        // Ours to reap: the watchdog waits until the process is gone.
+        // The process is reaped here, since the watchdog waits until it is gone.
         if let Some(mut child) = state.child.take() {
             let _status = child.wait();
         }
@@ -223,46 +220,16 @@ impl Drop for Server {
     }
 }
 
-impl std::fmt::Debug for Server {
+impl std::fmt::Debug for ServerProcess {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Server")
-            .field("program", &self.kind.program)
+        f.debug_struct("ServerProcess")
+            .field("program", &self.spec.program)
             .field("folder", &self.folder)
             .field("port", &self.port())
             .finish_non_exhaustive()
     }
 }
 
-/// Runs blocking server work on a thread of its own. Tokio holds virtual time
-/// still while such work runs.
-pub(crate) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T> + Send + 'static,
-) -> Result<T> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(std::io::Error::other)
-        .map_err(Error::io("running a server's thread"))?
-}
-
-/// `restart` of a shared server, off the caller's thread.
-pub(crate) async fn restart(server: &Arc<Server>) -> Result<()> {
-    let server = Arc::clone(server);
-    blocking(move || server.restart()).await
-}
-
-/// Where folders go: in memory where there is room, for a database is hundreds
-/// of small files, which a disk busy with builds takes ten times as long to make.
-fn place(on_disk: bool) -> PathBuf {
-    const MEMORY: &str = "/dev/shm";
-    const ROOM_BYTES: u64 = 4 << 30;
-    let room_bytes = || rustix::fs::statvfs(MEMORY).map_or(0, |stat| stat.f_bavail * stat.f_frsize);
-    if on_disk || std::env::var_os("TMPDIR").is_some() || room_bytes() < ROOM_BYTES {
-        std::env::temp_dir()
-    } else {
-        PathBuf::from(MEMORY)
-    }
-}
-
 fn is_port_taken(error: &Error) -> bool {
-    matches!(error, Error::LeaseEnd { log, .. } if log.to_lowercase().contains("address already in use"))
+    matches!(error, Error::Exited { log, .. } if log.to_lowercase().contains("address already in use"))
 }
