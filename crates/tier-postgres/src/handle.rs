@@ -41,7 +41,22 @@ const MAX_VALUE_BYTES: usize = 1 << 20;
 #[derive(Clone)]
 pub struct Postgres(Arc<Shared>);
 
-/// Settings of a [`Postgres`] handle.
+/// The settings of a [`Postgres`] handle.
+///
+/// ```
+/// # fn example() -> terrace_tier::Result<()> {
+/// use std::time::Duration;
+/// use terrace_tier_postgres::Postgres;
+///
+/// let postgres = Postgres::builder("postgres://app:secret@localhost/app")
+///     .schema("app_cache")
+///     .pool_size(16)
+///     .statement_timeout(Duration::from_secs(2))
+///     .build()?;
+/// # Ok(())
+/// # }
+/// # example().unwrap();
+/// ```
 #[must_use]
 pub struct PostgresBuilder {
     options: Result<PgConnectOptions>,
@@ -82,6 +97,20 @@ impl Postgres {
     /// The handle holds a connection for 10 ms after its statement, because its return is a trip to the
     /// server in sqlx's pool and another statement may follow. It holds at most a quarter of the pool,
     /// and none while the pool is exhausted.
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), sqlx::Error> {
+    /// use std::time::Duration;
+    ///
+    /// let pool = sqlx::postgres::PgPoolOptions::new()
+    ///     .test_before_acquire(false)
+    ///     .acquire_timeout(Duration::from_secs(2))
+    ///     .connect("postgres://app:secret@localhost/app")
+    ///     .await?;
+    /// let postgres = terrace_tier_postgres::Postgres::from_pool(pool);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn from_pool(pool: PgPool) -> Self {
         Self::with_pool(Pool::application(pool), "terrace", MAX_VALUE_BYTES)
     }

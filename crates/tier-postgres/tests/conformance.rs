@@ -14,7 +14,7 @@ static DATABASE: OnceCell<String> = OnceCell::const_new();
 
 async fn postgres() -> Subject {
     let url = DATABASE.get_or_init(async || shared_postgres().await.expect("a server")).await;
-    // So long that the suite's own budgets decide, on a busy machine too.
+    // The timeout is so long that only the suite's own budgets matter, on a busy machine too.
     let timeout = Duration::from_secs(60);
     let handle = || Postgres::builder(url).statement_timeout(timeout).build().expect("a handle");
     Subject::new(handle()).second(handle()).evict(move |_, key| {

@@ -193,8 +193,8 @@ async fn a_stopped_server_costs_a_caller_its_budget_and_no_more() {
     assert!(hits(&tier.apply(&key(1), Op::Get).await));
 }
 
-/// The server's default is `synchronous_commit = off`, and its WAL writer sleeps. A kill then loses each
-/// write that did not force its commit to the disk, as writes of records must.
+/// The server has `synchronous_commit = off`, and its WAL writer sleeps. A kill loses each write that did
+/// not force its commit to the disk; a write of a record must force it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn acknowledged_records_outlive_a_killed_server() {
     let server = Server::options()

@@ -314,7 +314,7 @@ async fn a_thousand_writes_a_second_are_told_in_far_less_than_a_second() {
     assert!(p99 < Duration::from_millis(500), "{p99:?}, far above the 50 ms of an idle machine");
 }
 
-/// The same database, through a proxy.
+/// Starts a proxy for the database of `url`, and gives the URL that leads through it.
 fn proxied(url: &str) -> (Proxy, String) {
     let mut url = url::Url::parse(url).expect("a URL");
     let proxy = Proxy::start(url.port().expect("a port")).expect("a proxy");

@@ -196,7 +196,7 @@ async fn sql_by_hand_on_records_leaves_rows_of_its_own() {
     assert_eq!(keys(&mut server).await, [(7, None)]);
     run(&url, "TRUNCATE terrace.records").await;
     assert_eq!(rows(&mut server).await, [("users".to_owned(), String::new(), None, None)]);
-    // The setting of a library's statement ends with the statement.
+    // The library's statement sets `terrace.logs`, and the setting ends with the statement.
     let mut transaction = server.begin().await.expect("a transaction");
     sqlx::query(
         "SELECT terrace.store_put(id, '{\\\\x01}', '{\\\\x0000000000000005}', '{NULL}', '{1}', '{-1}', '{-1}', '{-1}', '{x}')

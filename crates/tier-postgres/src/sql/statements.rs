@@ -76,7 +76,7 @@ pub(crate) struct CleanStatements {
     /// `$1` space, `$2` epoch, `$3` the digest before the page, `$4` the most rows: deletes the entries of
     /// other epochs, and gives the page's last digest. No row if the page is empty or the epoch changed.
     pub(crate) sweep: SqlStr,
-    /// `$1` space, `$2` epoch: marks the namespace as swept, unless the epoch changed.
+    /// `$1` space, `$2` epoch: clears the flag `sweep`, unless the epoch changed.
     pub(crate) end_sweep: SqlStr,
 }
 
