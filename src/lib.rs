@@ -60,7 +60,7 @@ pub use terrace_tier_memory::Memory;
 #[cfg(feature = "quick")]
 pub use terrace_tier_memory::Quick;
 #[cfg(feature = "postgres")]
-pub use terrace_tier_postgres::{Pending, Postgres, PostgresBuilder};
+pub use terrace_tier_postgres::{PendingInvalidation, Postgres, PostgresBuilder};
 #[cfg(feature = "redis")]
 pub use terrace_tier_redis::{Redis, RedisBuilder};
 #[cfg(feature = "sqlite")]

@@ -1,53 +1,41 @@
-//! The Postgres tier of terrace: store of record, or expiring cache tier, over sqlx.
+//! The Postgres tier of terrace: store of record or expiring cache tier, over sqlx.
 //!
-//! [`Postgres`] is the handle; its place in a cache's chain says which role it has. Every
-//! operation is one statement that does what [`terrace_tier::transition`] says, under the row
-//! lock; versions are issued there. Concurrent single reads share round trips.
+//! [`Postgres`] is the handle of a server, and its place in a cache's chain decides its role. Each
+//! operation is one statement, which does what [`terrace_tier::transition`] says under the lock of the
+//! row and issues the versions there. Concurrent single reads share round trips.
 //!
-//! The library makes its own schema (`terrace`), with the first call or by [`Postgres::prepare`]. In it,
-//! for operators:
+//! The first call makes the library's schema (`terrace`); so does [`Postgres::prepare`].
 //!
-//! - the view `stats`: what each namespace keeps;
-//! - `SELECT terrace.cleanup_old_cache_entries(days)`: deletes old copies, never records, and tells
-//!   how many; `CALL terrace.cleanup_old_cache_entries_in_batches(days)` commits in between;
-//! - the view `index_usage`;
-//! - `SELECT terrace.forget_terms(namespace)`: lets a namespace be used on other terms.
+//! # For operators
 //!
-//! And for every other client of the database:
+//! - The view `stats` shows what each namespace holds.
+//! - `SELECT terrace.cleanup_old_cache_entries(days)` deletes old copies, never records, and returns the
+//!   number of deleted rows. `CALL terrace.cleanup_old_cache_entries_in_batches(days)` commits in between.
+//! - The view `index_usage` shows how often each index was used.
+//! - `SELECT terrace.forget_terms(namespace)` lets a namespace be used with other options.
 //!
-//! - `SELECT terrace.invalidate(namespace, tenant, key)`: says, in the transaction that changes the
-//!   origin of a cached value, that copies of it are old. The key as the cache encodes it:
-//!   `terrace.key(42)`, `terrace.key('ann')`, `terrace.key(terrace.key(7), terrace.key('ann'))` for
-//!   a tuple; NULL for all keys.
-//! - `SELECT terrace.watch('public.users', namespace, '{id}')`: from now on triggers say so for every
-//!   change of that table, whoever makes it. The role that calls it owns the table and may create
-//!   functions in the library's schema; those who change the table need no right there.
-//!   `terrace.unwatch('public.users', namespace)` ends it.
+//! # For other clients of the database
+//!
+//! - `SELECT terrace.invalidate(namespace, tenant, key)` invalidates the copies of a key. Call it in the
+//!   transaction that changes the origin of the value. The key has the cache's encoding:
+//!   `terrace.key(42)`, `terrace.key('ann')`, and for a tuple
+//!   `terrace.key(terrace.key(7), terrace.key('ann'))`. NULL stands for all keys.
+//! - `SELECT terrace.watch('public.users', namespace, '{id}')` adds triggers to a table, which invalidate
+//!   the keys of its changed rows, whichever client changes them. The caller's role must own the table
+//!   and may create functions in the library's schema. Roles that change the table need no right there.
+//!   `terrace.unwatch('public.users', namespace)` removes the triggers.
 
 mod clean;
+mod connection;
 mod error;
-mod followers;
-mod held;
-mod invalidate;
+mod handle;
 mod leases;
 mod log;
-mod number;
-mod once;
-mod outbox;
-mod pool;
-mod postgres;
-mod prepared;
+mod namespace;
 mod read;
-mod replay;
-mod rows;
-mod setup;
-mod shared;
-mod space;
-mod statements;
-mod tenant;
+mod sql;
 mod tier;
-mod waits;
 mod write;
 
-pub use invalidate::Pending;
-pub use postgres::{Postgres, PostgresBuilder};
+pub use handle::{Postgres, PostgresBuilder};
+pub use log::invalidate::PendingInvalidation;

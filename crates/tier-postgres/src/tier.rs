@@ -1,4 +1,4 @@
-//! The tier of one namespace: which statement serves which operation, within the budget.
+//! The tier of one namespace: it chooses the statement for each operation, and keeps the budget.
 
 use std::{fmt, future::Future, sync::Arc, time::Duration};
 
@@ -11,171 +11,176 @@ use terrace_tier::{
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
-    error::{During, typed},
+    error::{Phase, missing_reply, typed},
     log::Log,
-    number::signed,
-    read::{Ask, Leases, Reads, is_read, missing},
-    rows,
-    space::NamespaceRow,
+    namespace::NamespaceRow,
+    read::{LeaseCall, LeaseRequest, ReadCall, is_read},
+    sql::{numbers::signed, rows},
     write,
 };
 
-/// So many single reads go out alone before they share round trips.
+/// The most single reads that have a round trip of their own at a time; further ones share round trips.
 const DIRECT_READS: usize = 4;
-/// The most keys of one statement.
+/// The most keys in one statement.
 const BATCH_KEYS: usize = 1000;
-/// So many shared statements at a time: each takes a connection and a process of the server.
-const BATCHES: usize = 3;
-/// The most bytes of values in one statement, one value excepted.
+/// The most shared statements at a time: each needs a connection and a process of the server.
+const WORKERS: usize = 3;
+/// The most bytes of values in one statement, unless a single value is larger.
 const BATCH_BYTES: usize = 16 * 1024 * 1024;
-/// The most single reads that wait.
+/// The most single reads that wait in the queue.
 const QUEUED_READS: usize = 100_000;
 
 /// One namespace in Postgres.
 pub(crate) struct PostgresTier {
-    pub(crate) room: Arc<NamespaceRow>,
-    reads: Batcher<Reads>,
-    leases: Batcher<Leases>,
+    pub(crate) row: Arc<NamespaceRow>,
+    reads: Batcher<ReadCall>,
+    leases: Batcher<LeaseCall>,
     log: Log,
 }
 
 impl PostgresTier {
-    pub(crate) fn new(room: NamespaceRow) -> Self {
-        let room = Arc::new(room);
-        let log = Log(Arc::clone(&room.shared));
-        let limits = BatchLimits::new(room.space.budget)
-            .with_direct(DIRECT_READS)
-            .with_batch(BATCH_KEYS)
-            .with_workers(BATCHES)
-            .with_queue(QUEUED_READS);
+    pub(crate) fn new(row: NamespaceRow) -> Self {
+        let row = Arc::new(row);
+        let log = Log(Arc::clone(&row.shared));
+        let limits = BatchLimits {
+            direct: DIRECT_READS,
+            batch: BATCH_KEYS,
+            workers: WORKERS,
+            queue: QUEUED_READS,
+            budget: row.namespace.budget,
+        };
         Self {
-            reads: Batcher::new(Reads(Arc::clone(&room)), limits),
-            leases: Batcher::new(Leases(Arc::clone(&room)), limits),
-            room,
+            reads: Batcher::new(ReadCall(Arc::clone(&row)), limits),
+            leases: Batcher::new(LeaseCall(Arc::clone(&row)), limits),
+            row,
             log,
         }
     }
 
     async fn read_many(&self, batch: &[(TierKey, Op)]) -> Result<Vec<Reply>> {
-        let trip = self.reads.get_ref();
-        let rows = trip.many(batch.iter().map(|(key, _)| key.digest).collect()).await?;
-        let replies = rows.iter().zip(batch).map(|(row, (_, op))| trip.reply(row.as_deref(), op));
+        let call = self.reads.trip();
+        let found = call.many(batch.iter().map(|(key, _)| key.digest).collect()).await?;
+        let replies = found.iter().zip(batch).map(|(found, (_, op))| call.reply(found.as_deref(), op));
         let mut replies = replies.collect::<Result<Vec<_>>>()?;
-        let open: Vec<_> =
+        let missed: Vec<_> =
             (0..batch.len()).filter(|at| self.needs_lease(&replies[*at], &batch[*at].1)).collect();
-        if !open.is_empty() {
-            let asks = open.iter().filter_map(|at| Ask::new(&batch[*at].0, &batch[*at].1)).collect();
-            for (at, row) in open.into_iter().zip(self.leases.get_ref().many(asks).await?) {
-                replies[at] = leased(&row)?;
+        if !missed.is_empty() {
+            let requests =
+                missed.iter().filter_map(|at| LeaseRequest::new(&batch[*at].0, &batch[*at].1)).collect();
+            for (at, found) in missed.into_iter().zip(self.leases.trip().many(requests).await?) {
+                replies[at] = lease_reply(&found)?;
             }
         }
         Ok(replies)
     }
 
-    /// Whether a plain read has not answered `op`: a miss in a cache comes with a lease.
+    /// Whether `op` needs a lease after a plain read with `reply`: in a cache, a miss comes with one.
     fn needs_lease(&self, reply: &Reply, op: &Op) -> bool {
-        let cache = self.room.space.role == Role::Cache;
+        let cache = self.row.namespace.role == Role::Cache;
         cache && matches!((reply, op), (Reply::Miss(_), Op::Lease { .. }))
     }
 
-    /// Writes, and tells by the error whether anything was sent before the time was over.
+    /// Writes `batch`. The error after a timeout says whether the statement was sent before.
     async fn write(&self, batch: &[(TierKey, Op)], until: Instant, budget: Duration) -> Result<Vec<Reply>> {
-        let room = &self.room;
-        let ready = async {
-            let id = room.id().await?;
-            let session = room.shared.session().await?;
+        let row = &self.row;
+        let prepare = async {
+            let id = row.id().await?;
+            let session = row.shared.pool.session().await?;
             Ok((id, session))
         };
-        let (id, session) = within(until, budget, ready).await?;
-        match timeout_at(until, write::send(room, id, session, batch)).await {
+        let (id, session) = within(until, budget, prepare).await?;
+        match timeout_at(until, write::write(row, id, session, batch)).await {
             Ok(result) => result,
             Err(_) => {
                 let message =
-                    format!("no answer to a write within {budget:?}: it may or may not have happened");
+                    format!("no reply to a write within {budget:?}: it may or may not have happened");
                 Err(Error::new(ErrorKind::Unknown, message))
             }
         }
     }
 
-    async fn part(&self, part: &[(TierKey, Op)], until: Instant, budget: Duration) -> Result<Vec<Reply>> {
+    /// Runs the operations of one statement, as [`part_len`] cut them.
+    async fn run_part(&self, part: &[(TierKey, Op)], until: Instant, budget: Duration) -> Result<Vec<Reply>> {
         match part {
             [] => Ok(Vec::new()),
-            [(_, op)] if body_bytes(op) > self.limit() => Err(self.too_large(op)),
+            [(_, op)] if body_bytes(op) > self.max_value_bytes() => Err(self.too_large(op)),
             [(_, op), ..] if is_read(op) => within(until, budget, self.read_many(part)).await,
             _ => self.write(part, until, budget).await,
         }
     }
 
-    /// The most bytes of one value: copies have a bound, records are kept whatever their size.
-    fn limit(&self) -> usize {
-        match self.room.space.role {
-            Role::Cache => self.room.shared.max_value_bytes,
+    /// The most bytes of one value. Records have no limit.
+    fn max_value_bytes(&self) -> usize {
+        match self.row.namespace.role {
+            Role::Cache => self.row.shared.max_value_bytes,
             Role::Store => usize::MAX,
         }
     }
 
     fn too_large(&self, op: &Op) -> Error {
-        let (bytes, limit) = (body_bytes(op), self.limit());
-        let message = format!("a value of {bytes} bytes is above this tier's limit of {limit}");
+        let (bytes, limit) = (body_bytes(op), self.max_value_bytes());
+        let message = format!("a value of {bytes} bytes exceeds this tier's limit of {limit} bytes");
         Error::new(ErrorKind::TooLarge, message)
     }
 
     async fn new_epoch(&self) -> Result<()> {
-        let room = &self.room;
-        let id = room.id().await?;
-        let mut session = room.shared.session().await?;
-        let done = sqlx::query(room.shared.statements.clear.clone())
+        let row = &self.row;
+        let id = row.id().await?;
+        let mut session = row.shared.pool.session().await?;
+        let done = sqlx::query(row.shared.statements.clear.clone())
             .bind(id)
             .bind(signed(Epoch::random().as_u64()))
             .execute(session.connection()?)
             .await;
-        room.note(session.end(done), During::Write)?;
-        room.shared.cleared.notify_one();
+        row.typed(session.end(done), Phase::Write)?;
+        row.shared.cleared.notify_one();
         Ok(())
     }
 
     async fn round_trip(&self) -> Result<()> {
-        let mut session = self.room.shared.session().await?;
+        let mut session = self.row.shared.pool.session().await?;
         let done = sqlx::Connection::ping(session.connection()?).await;
-        self.room.note(session.end(done), During::Read)
+        self.row.typed(session.end(done), Phase::Read)
     }
 }
 
 #[async_trait]
 impl Tier for PostgresTier {
     async fn apply(&self, key: &TierKey, op: Op) -> Result<Reply> {
-        let budget = self.room.space.budget;
+        let budget = self.row.namespace.budget;
         if is_read(&op) {
             let until = Instant::now() + budget;
-            let row = self.reads.call(key.digest).await?;
-            let reply = self.reads.get_ref().reply(row.as_deref(), &op)?;
-            return match self.needs_lease(&reply, &op).then(|| Ask::new(key, &op)).flatten() {
+            let found = self.reads.call(key.digest).await?;
+            let reply = self.reads.trip().reply(found.as_deref(), &op)?;
+            return match self.needs_lease(&reply, &op).then(|| LeaseRequest::new(key, &op)).flatten() {
                 // Boxed, so that the future of a hit stays small.
-                Some(ask) => leased(&*within(until, budget, Box::pin(self.leases.call(ask))).await?),
+                Some(request) => {
+                    lease_reply(&*within(until, budget, Box::pin(self.leases.call(request))).await?)
+                }
                 None => Ok(reply),
             };
         }
         write::kind(&op)?;
-        if body_bytes(&op) > self.limit() {
+        if body_bytes(&op) > self.max_value_bytes() {
             return Err(self.too_large(&op));
         }
         let batch = [(key.clone(), op)];
         // Boxed, so that the future of a read stays small.
-        Box::pin(self.write(&batch, Instant::now() + budget, budget)).await?.pop().ok_or_else(missing)
+        Box::pin(self.write(&batch, Instant::now() + budget, budget)).await?.pop().ok_or_else(missing_reply)
     }
 
     async fn apply_many(&self, batch: Vec<(TierKey, Op)>) -> Vec<Result<Reply>> {
         if let Some(unknown) = batch.iter().find_map(|(_, op)| write::kind(op).err()) {
             return batch.iter().map(|_| Err(unknown.clone())).collect();
         }
-        let budget = self.room.space.budget_for(batch.len());
+        let budget = self.row.namespace.budget_for(batch.len());
         let until = Instant::now() + budget;
         let mut replies = Vec::with_capacity(batch.len());
         let mut rest = batch.as_slice();
         while !rest.is_empty() {
-            let (part, after) = rest.split_at(part_len(rest, self.limit()));
-            match self.part(part, until, budget).await {
-                Ok(answers) => replies.extend(answers.into_iter().map(Ok)),
+            let (part, after) = rest.split_at(part_len(rest, self.max_value_bytes()));
+            match self.run_part(part, until, budget).await {
+                Ok(part_replies) => replies.extend(part_replies.into_iter().map(Ok)),
                 Err(error) => replies.extend(part.iter().map(|_| Err(error.clone()))),
             }
             rest = after;
@@ -184,58 +189,58 @@ impl Tier for PostgresTier {
     }
 
     async fn clear(&self) -> Result<()> {
-        if self.room.space.role == Role::Store {
+        if self.row.namespace.role == Role::Store {
             return Ok(());
         }
-        let budget = self.room.space.budget;
+        let budget = self.row.namespace.budget;
         within(Instant::now() + budget, budget, self.new_epoch()).await
     }
 
     async fn ping(&self) -> Result<()> {
-        let budget = self.room.space.budget;
+        let budget = self.row.namespace.budget;
         within(Instant::now() + budget, budget, self.round_trip()).await
     }
 
     async fn ready(&self) -> Result<()> {
-        self.room.check_terms().await
+        self.row.check_options().await
     }
 
     fn keeps_budget(&self) -> bool {
         true
     }
 
-    /// A store has no leases: the first to create a record wins, and everyone gets it.
+    /// A store has no leases: the first load to create a record wins, and all callers get that record.
     fn lease_waiter(&self) -> Option<&dyn LeaseWaiter> {
-        (self.room.space.role == Role::Cache).then_some(self)
+        (self.row.namespace.role == Role::Cache).then_some(self)
     }
 
-    /// Level `Ttl` has no log: its puts have no order that a follower could go by.
+    /// Level `Ttl` has no log: its puts have no order that a follower could use.
     fn log(&self) -> Option<&dyn InvalidationLog> {
-        (self.room.space.level != Level::Ttl).then_some(&self.log)
+        (self.row.namespace.level != Level::Ttl).then_some(&self.log)
     }
 }
 
 impl fmt::Debug for PostgresTier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PostgresTier").field("space", &self.room.space).finish_non_exhaustive()
+        f.debug_struct("PostgresTier").field("namespace", &self.row.namespace).finish_non_exhaustive()
     }
 }
 
-/// The reply that a row of the lease function stands for.
-fn leased(row: &PgRow) -> Result<Reply> {
-    rows::lease(row).map_err(|error| typed(error, During::Read))
+/// The reply in a row of the lease function.
+fn lease_reply(row: &PgRow) -> Result<Reply> {
+    rows::lease(row).map_err(|error| typed(error, Phase::Read))
 }
 
-/// How many operations from the front go into one statement. One whose value is above `limit` is
-/// on its own, and nobody else is refused with it.
+/// The number of operations from the front that go into one statement. An operation whose value exceeds
+/// `limit` is alone in its part, so that no other one is refused with it.
 fn part_len(batch: &[(TierKey, Op)], limit: usize) -> usize {
     let mut bytes = 0;
-    let fits = batch.iter().take(BATCH_KEYS).take_while(|(_, op)| {
+    let fitting = batch.iter().take(BATCH_KEYS).take_while(|(_, op)| {
         let (before, body) = (bytes, body_bytes(op));
         bytes += body;
         body <= limit && (before == 0 || bytes <= BATCH_BYTES)
     });
-    fits.count().max(1)
+    fitting.count().max(1)
 }
 
 fn body_bytes(op: &Op) -> usize {
@@ -245,6 +250,7 @@ fn body_bytes(op: &Op) -> usize {
     }
 }
 
+/// Runs `work` until the instant `until`, or gives the error of a spent `budget`.
 async fn within<T>(until: Instant, budget: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
     timeout_at(until, work).await.unwrap_or_else(|_| Err(Error::timeout(budget)))
 }
@@ -258,8 +264,9 @@ mod tests {
 
     #[test]
     fn the_future_of_a_read_is_small() -> Result<()> {
-        let space = Namespace::new("small", Role::Store).with_type(1, 1).with_budget(Duration::from_secs(1));
-        let tier = Postgres::new("postgres://localhost/none")?.open(&space)?;
+        let namespace =
+            Namespace::new("small", Role::Store).with_type(1, 1).with_budget(Duration::from_secs(1));
+        let tier = Postgres::new("postgres://localhost/none")?.open(&namespace)?;
         let key = TierKey { bytes: bytes::Bytes::new(), digest: [0; 16] };
         let size_bytes = std::mem::size_of_val(&*tier.apply(&key, Op::Get));
         assert!(size_bytes < 1500, "{size_bytes}");

@@ -1,47 +1,46 @@
 //! Writes: one statement for one key or many, in the order of the digests.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, result};
 
 use bytes::Bytes;
 use sqlx::{PgConnection, Row, postgres::PgRow};
-use terrace_tier::{Condition, Deadlines, Op, Order, Reply, Result, TierKey, Version};
+use terrace_tier::{Condition, Deadlines, Op, Order, Reply, Result, TierKey, Token, Version};
 
 use crate::{
-    error::{During, typed},
-    number::{columns, length, signed},
-    pool::Session,
-    read::{in_order, missing},
-    rows,
-    space::NamespaceRow,
+    connection::pool::Session,
+    error::{Phase, missing_reply, typed},
+    namespace::NamespaceRow,
+    sql::{
+        numbers::{columns, millis, signed},
+        rows,
+    },
 };
 
-/// Operations on distinct keys; one answer a key, in order. The whole batch happens or none of it.
-pub(crate) async fn send(
-    room: &NamespaceRow,
+/// Runs operations on distinct keys: one reply for each, in order. All of them happen or none.
+pub(crate) async fn write(
+    row: &NamespaceRow,
     id: i32,
     mut session: Session,
     batch: &[(TierKey, Op)],
 ) -> Result<Vec<Reply>> {
     let connection = session.connection()?;
-    if let Some(puts) = puts(batch) {
-        let found = upsert(room, id, connection, &puts).await;
-        let versions = room.note(session.end(found), During::Write)?;
-        let kept = |(key, _): &(TierKey, Op)| versions.get(&key.digest).copied().map(Reply::Kept);
-        return batch.iter().map(|one| kept(one).ok_or_else(missing)).collect();
+    if let Some(puts) = unconditional_puts(batch) {
+        let versions = upsert(row, id, connection, &puts).await;
+        let versions = row.typed(session.end(versions), Phase::Write)?;
+        let reply = |(key, _): &(TierKey, Op)| versions.get(&key.digest).copied().map(Reply::Kept);
+        return batch.iter().map(|request| reply(request).ok_or_else(missing_reply)).collect();
     }
     let mut order: Vec<usize> = (0..batch.len()).collect();
     order.sort_by_key(|index| batch[*index].0.digest);
-    let found = change(room, id, connection, order.iter().map(|index| &batch[*index])).await;
-    let found = room.note(session.end(found), During::Write)?;
-    let rows = in_order(&order, found).ok_or_else(missing)?;
-    let reply = |(row, (_, op)): (_, &(TierKey, Op))| rows::change(row, op);
-    rows.iter().map(AsRef::as_ref).zip(batch).map(reply).collect::<std::result::Result<_, _>>().map_err(
-        // The write was done; its answer cannot be read.
-        |error| typed(error, During::Write),
-    )
+    let changed = apply(row, id, connection, order.iter().map(|index| &batch[*index])).await;
+    let changed = row.typed(session.end(changed), Phase::Write)?;
+    let changed = rows::in_request_order(&order, changed).ok_or_else(missing_reply)?;
+    let replies = changed.iter().zip(batch).map(|(changed, (_, op))| rows::change(changed, op));
+    // An error here is one of a write: it happened, but its reply cannot be read.
+    replies.collect::<result::Result<_, _>>().map_err(|error| typed(error, Phase::Write))
 }
 
-/// An unconditional put.
+/// A put without a condition.
 struct Put<'a> {
     key: &'a TierKey,
     version: Option<i64>,
@@ -49,9 +48,9 @@ struct Put<'a> {
     body: Option<&'a [u8]>,
 }
 
-/// The puts of `batch`, sorted by digest and the last of each, if all are without a condition and
-/// of one order.
-fn puts(batch: &[(TierKey, Op)]) -> Option<Vec<Put<'_>>> {
+/// The puts of `batch` sorted by digest, with only the last one for each key. `None` unless all are
+/// unconditional puts, and all with a version or all without.
+fn unconditional_puts(batch: &[(TierKey, Op)]) -> Option<Vec<Put<'_>>> {
     let mut puts = Vec::with_capacity(batch.len());
     for (key, op) in batch.iter().rev() {
         let Op::Put { order, deadlines, body, .. } = op else { return None };
@@ -64,18 +63,19 @@ fn puts(batch: &[(TierKey, Op)]) -> Option<Vec<Put<'_>>> {
     }
     puts.sort_by_key(|put| put.key.digest);
     puts.dedup_by_key(|put| put.key.digest);
-    let open = puts.first()?.version.is_some();
-    puts.iter().all(|put| put.version.is_some() == open).then_some(puts)
+    let unfenced = puts.first()?.version.is_some();
+    puts.iter().all(|put| put.version.is_some() == unfenced).then_some(puts)
 }
 
+/// Writes `puts` and gives the version of each by its digest.
 async fn upsert(
-    room: &NamespaceRow,
+    row: &NamespaceRow,
     id: i32,
     connection: &mut PgConnection,
     puts: &[Put<'_>],
-) -> std::result::Result<HashMap<[u8; 16], Version>, sqlx::Error> {
+) -> result::Result<HashMap<[u8; 16], Version>, sqlx::Error> {
     let times = |column: usize| puts.iter().map(|put| columns(put.deadlines)[column]).collect::<Vec<_>>();
-    let rows = sqlx::query(room.shared.statements.of(room.space.role).put.clone())
+    let written = sqlx::query(row.shared.statements.of(row.namespace.role).put.clone())
         .bind(id)
         .bind(puts.iter().map(|put| put.key.digest.as_slice()).collect::<Vec<_>>())
         .bind(puts.iter().map(|put| put.key.bytes.as_ref()).collect::<Vec<_>>())
@@ -87,12 +87,12 @@ async fn upsert(
         .bind(puts.iter().map(|put| put.body).collect::<Vec<_>>())
         .fetch_all(connection)
         .await?;
-    rows.iter().map(|row| Ok((row.try_get(0)?, rows::version(row, 1)?))).collect()
+    written.iter().map(|written| Ok((written.try_get(0)?, rows::version(written, 1)?))).collect()
 }
 
-/// What an operation asks of the server, column by column.
+/// The arguments of the server's function, one array for each column.
 #[derive(Default)]
-struct Asks<'a> {
+struct Arguments<'a> {
     digests: Vec<&'a [u8]>,
     keys: Vec<&'a [u8]>,
     kinds: Vec<&'static str>,
@@ -104,7 +104,7 @@ struct Asks<'a> {
     bodies: Vec<Option<&'a [u8]>>,
 }
 
-impl<'a> Asks<'a> {
+impl<'a> Arguments<'a> {
     fn push(&mut self, key: &'a TierKey, op: &'a Op) {
         let number = |version: Version| Some(signed(version.as_u64()));
         let (mut token, mut seen, mut version, mut tombstone_ttl) = (None, None, None, None);
@@ -115,7 +115,7 @@ impl<'a> Asks<'a> {
                 (deadlines, body) = (Some(*until), bytes.as_ref());
             }
             Op::Put { order, deadlines: until, body: bytes, tombstone_ttl: ttl } => {
-                (deadlines, body, tombstone_ttl) = (Some(*until), bytes.as_ref(), Some(length(*ttl)));
+                (deadlines, body, tombstone_ttl) = (Some(*until), bytes.as_ref(), Some(millis(*ttl)));
                 match order {
                     Order::Author(Condition::Version(at)) => seen = number(*at),
                     Order::Follow(issued) | Order::Unfenced(issued) => version = number(*issued),
@@ -123,9 +123,9 @@ impl<'a> Asks<'a> {
                 }
             }
             Op::Invalidate { version: at_least, tombstone_ttl: ttl } => {
-                (seen, tombstone_ttl) = (at_least.and_then(number), Some(length(*ttl)));
+                (seen, tombstone_ttl) = (at_least.and_then(number), Some(millis(*ttl)));
             }
-            Op::Remove { tombstone_ttl: ttl } => tombstone_ttl = Some(length(*ttl)),
+            Op::Remove { tombstone_ttl: ttl } => tombstone_ttl = Some(millis(*ttl)),
             Op::Expire { deadlines: until } => deadlines = Some(*until),
             _ => {}
         }
@@ -146,8 +146,9 @@ impl<'a> Asks<'a> {
 /// The name of an operation in the server's functions.
 ///
 /// # Errors
-/// [`ErrorKind::Unsupported`] for an operation or order that a later version of the contract adds.
-pub(crate) fn kind(op: &Op) -> terrace_tier::Result<&'static str> {
+/// [`ErrorKind::Unsupported`](terrace_tier::ErrorKind::Unsupported) for an operation or order that a
+/// later version of the contract adds.
+pub(crate) fn kind(op: &Op) -> Result<&'static str> {
     Ok(match op {
         Op::Get | Op::Lease { .. } => "read",
         Op::Fill { .. } => "fill",
@@ -155,7 +156,7 @@ pub(crate) fn kind(op: &Op) -> terrace_tier::Result<&'static str> {
         Op::Put { order: Order::Author(Condition::Absent), .. } => "put_absent",
         Op::Put { order: Order::Author(Condition::Version(_)), .. } => "put_version",
         Op::Put { order: Order::Follow(_), .. } => "put_follow",
-        Op::Put { order: Order::Unfenced(_), .. } => "put_open",
+        Op::Put { order: Order::Unfenced(_), .. } => "put_unfenced",
         Op::Invalidate { .. } => "invalidate",
         Op::Remove { .. } => "remove",
         Op::Expire { .. } => "expire",
@@ -163,34 +164,35 @@ pub(crate) fn kind(op: &Op) -> terrace_tier::Result<&'static str> {
     })
 }
 
-/// No token matches nothing.
-fn fence_token(token: terrace_tier::Token) -> Option<i64> {
-    (token != terrace_tier::Token::NONE).then(|| signed(token.as_u64()))
+/// NULL for no token, so that it equals no token of a cell.
+fn fence_token(token: Token) -> Option<i64> {
+    (token != Token::NONE).then(|| signed(token.as_u64()))
 }
 
-async fn change<'a>(
-    room: &NamespaceRow,
+/// Applies operations that are sorted by digest: one row for each.
+async fn apply<'a>(
+    row: &NamespaceRow,
     id: i32,
     connection: &mut PgConnection,
     batch: impl Iterator<Item = &'a (TierKey, Op)>,
-) -> std::result::Result<Vec<PgRow>, sqlx::Error> {
-    let mut asks = Asks::default();
-    batch.for_each(|(key, op)| asks.push(key, op));
-    let [written, fresh, stale, expires] = asks.deadlines;
-    sqlx::query(room.shared.statements.of(room.space.role).apply.clone())
+) -> result::Result<Vec<PgRow>, sqlx::Error> {
+    let mut arguments = Arguments::default();
+    batch.for_each(|(key, op)| arguments.push(key, op));
+    let [written, fresh, stale, expires] = arguments.deadlines;
+    sqlx::query(row.shared.statements.of(row.namespace.role).apply.clone())
         .bind(id)
-        .bind(asks.digests)
-        .bind(asks.keys)
-        .bind(asks.kinds)
-        .bind(asks.tokens)
-        .bind(asks.seen)
-        .bind(asks.versions)
-        .bind(asks.tombstone_ttls)
+        .bind(arguments.digests)
+        .bind(arguments.keys)
+        .bind(arguments.kinds)
+        .bind(arguments.tokens)
+        .bind(arguments.seen)
+        .bind(arguments.versions)
+        .bind(arguments.tombstone_ttls)
         .bind(written)
         .bind(fresh)
         .bind(stale)
         .bind(expires)
-        .bind(asks.bodies)
+        .bind(arguments.bodies)
         .fetch_all(connection)
         .await
 }

@@ -1,4 +1,4 @@
-//! Postgres passes the suite in both roles.
+//! Postgres passes the conformance suite in both roles.
 #![allow(clippy::expect_used, reason = "a test that cannot be prepared fails")]
 
 use std::time::Duration;
@@ -9,14 +9,14 @@ use terrace_testbed::shared_postgres;
 use terrace_tier_postgres::Postgres;
 use tokio::sync::OnceCell;
 
-/// One database for all cases: each has namespaces of its own.
+/// One database for all cases: each case has namespaces of its own.
 static DATABASE: OnceCell<String> = OnceCell::const_new();
 
 async fn postgres() -> Subject {
     let url = DATABASE.get_or_init(async || shared_postgres().await.expect("a server")).await;
-    // The suite's own budgets decide, also on a busy machine.
-    let patience = Duration::from_secs(60);
-    let handle = || Postgres::builder(url).statement_timeout(patience).build().expect("a handle");
+    // The timeout is so long that only the suite's own budgets matter, on a busy machine too.
+    let timeout = Duration::from_secs(60);
+    let handle = || Postgres::builder(url).statement_timeout(timeout).build().expect("a handle");
     Subject::new(handle()).second(handle()).evict(move |_, key| {
         Box::pin(async move {
             let mut connection = PgConnection::connect(url).await.expect("a connection");
@@ -35,18 +35,18 @@ terrace_conformance::tier_suite!(postgres, processes);
 terrace_conformance::tier_suite!(postgres, waits);
 terrace_conformance::machine!(postgres, cases = 12);
 
-/// A database for each case, since a loss is told to all who follow.
+/// A database for each case, since a loss is reported to all followers.
 async fn logged() -> Subject {
     let url = shared_postgres().await.expect("a server");
     let handle = || Postgres::new(&url).expect("a handle");
     let (first, second) = (handle(), handle());
-    Subject::new(first).second(second).lose_log(move |space| {
+    Subject::new(first).second(second).lose_log(move |namespace| {
         let url = url.clone();
         Box::pin(async move {
             let mut connection = PgConnection::connect(&url).await.expect("a connection");
-            // More at once than a follower reads.
+            // One row more than a follower reads at once.
             sqlx::query("INSERT INTO terrace.outbox (namespace) SELECT $1 FROM generate_series(1, 10001)")
-                .bind(space.name)
+                .bind(namespace.name)
                 .execute(&mut connection)
                 .await
                 .expect("rows");

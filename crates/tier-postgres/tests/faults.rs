@@ -1,4 +1,4 @@
-//! Bad settings, lost and hostile servers: typed errors, nothing lost, no secret shown.
+//! Bad settings and failing servers lead to typed errors. No record is lost, and no secret is shown.
 #![allow(clippy::expect_used, reason = "a test that cannot be prepared fails")]
 
 mod support;
@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use support::{connect, key, open, put, run, space};
+use support::{connect, key, namespace, open, put, run};
 use terrace_testbed::{Postgres as Server, shared_postgres};
 use terrace_tier::{Backend, Error, ErrorKind, Namespace, Op, Reply, Role, Tier};
 use terrace_tier_postgres::Postgres;
@@ -17,8 +17,8 @@ fn hits(reply: &Result<Reply, Error>) -> bool {
     matches!(reply, Ok(Reply::Hit(_)))
 }
 
-fn brief(role: Role) -> Namespace {
-    space(role).with_budget(Duration::from_millis(300))
+fn with_short_budget(role: Role) -> Namespace {
+    namespace(role).with_budget(Duration::from_millis(300))
 }
 
 #[test]
@@ -67,7 +67,7 @@ async fn a_role_without_rights_is_denied_and_told_what_to_do() {
     let error = open(&guest, Role::Store).apply(&key(1), put("v")).await.expect_err("no schema");
     assert_eq!(error.kind(), ErrorKind::Denied, "{error}");
     assert!(error.to_string().contains("CREATE on the database"), "{error}");
-    // Once someone has prepared the schema, plain rights are enough.
+    // Plain rights are enough once another role has made the schema.
     open(&url, Role::Store).ready().await.expect("prepared");
     run(
         &url,
@@ -92,9 +92,9 @@ async fn a_read_only_server_serves_reads_and_refuses_writes() {
         let error = tier.apply(&key(2), put("v")).await.expect_err("no writes");
         assert_eq!(error.kind(), ErrorKind::ReadOnly, "{error}");
     }
-    // Nothing was prepared there: the schema cannot be made.
+    // A read-only server makes no database either.
     let empty = server.create_database().await;
-    assert!(empty.is_err(), "a read-only server makes no database");
+    assert!(empty.is_err(), "the server is read-only");
     server.read_only(false).await.expect("writable");
     open(&url, Role::Store).apply(&key(2), put("v")).await.expect("a record");
 }
@@ -134,7 +134,7 @@ async fn a_server_that_is_away_fails_at_once_and_is_used_when_it_comes() {
     let server = Server::away().await.expect("a place");
     let tier = open(&server.url(), Role::Store);
     let start = Instant::now();
-    let error = tier.apply(&key(1), Op::Get).await.expect_err("nobody there");
+    let error = tier.apply(&key(1), Op::Get).await.expect_err("no server");
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
     assert!(start.elapsed() < Duration::from_secs(1), "not the whole budget");
     server.restart().await.expect("started");
@@ -166,7 +166,7 @@ async fn a_restarted_server_is_used_again_and_a_caller_fails_at_most_once() {
     server.restart().await.expect("restarted");
     let first = tier.apply(&key(1), Op::Get).await;
     assert!(hits(&first) || first.is_err_and(|error| error.kind() == ErrorKind::Unavailable));
-    // That one failure put all older connections under suspicion: nobody else meets a broken one.
+    // After that one failure, all older connections are tested: no other caller gets a broken one.
     assert!(hits(&tier.apply(&key(1), Op::Get).await));
     assert_eq!(burst(&tier).await, 0);
 }
@@ -175,11 +175,11 @@ async fn a_restarted_server_is_used_again_and_a_caller_fails_at_most_once() {
 async fn a_stopped_server_costs_a_caller_its_budget_and_no_more() {
     let server = Server::start().await.expect("a server");
     let handle = Postgres::new(&server.url()).expect("a handle");
-    handle.open(&space(Role::Store)).expect("a tier").apply(&key(1), put("v")).await.expect("a record");
-    let tier = handle.open(&brief(Role::Store)).expect("a tier");
+    handle.open(&namespace(Role::Store)).expect("a tier").apply(&key(1), put("v")).await.expect("a record");
+    let tier = handle.open(&with_short_budget(Role::Store)).expect("a tier");
     assert!(hits(&tier.apply(&key(1), Op::Get).await));
     server.pause().expect("stopped");
-    // The first goes out on the open connection; the others cannot get one.
+    // The first call is sent on the open connection. The others get no connection.
     let calls =
         [(put("v"), ErrorKind::Unknown), (Op::Get, ErrorKind::Timeout), (put("v"), ErrorKind::Timeout)];
     for (op, kind) in calls {
@@ -193,8 +193,8 @@ async fn a_stopped_server_costs_a_caller_its_budget_and_no_more() {
     assert!(hits(&tier.apply(&key(1), Op::Get).await));
 }
 
-/// With the server's default `synchronous_commit = off` and a WAL writer that sleeps, what a kill
-/// would lose is lost, unless the records force the commit to the disk.
+/// The server has `synchronous_commit = off`, and its WAL writer sleeps. A kill loses each write that did
+/// not force its commit to the disk; a write of a record must force it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn acknowledged_records_outlive_a_killed_server() {
     let server = Server::options()
@@ -205,8 +205,8 @@ async fn acknowledged_records_outlive_a_killed_server() {
         .await
         .expect("a server");
     let (store, cache) = (open(&server.url(), Role::Store), {
-        let space = space(Role::Cache).with_name("copies");
-        Postgres::new(&server.url()).expect("a URL").open(&space).expect("a tier")
+        let copies = namespace(Role::Cache).with_name("copies");
+        Postgres::new(&server.url()).expect("a URL").open(&copies).expect("a tier")
     });
     for number in 0..50 {
         store.apply(&key(number), put("v")).await.expect("a record");
@@ -226,7 +226,7 @@ async fn acknowledged_records_outlive_a_killed_server() {
         .fetch_one(&mut copies)
         .await
         .expect("a count");
-    assert_eq!(left, 0, "a crash empties the copies: the safe direction");
+    assert_eq!(left, 0, "a crash empties the table of copies, which is safe");
 }
 
 #[tokio::test]

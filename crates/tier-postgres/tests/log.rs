@@ -1,4 +1,4 @@
-//! The log on Postgres alone: what one process changes, the others are told, in time and for certain.
+//! The log in Postgres reports the changes of one process to all others, in time and without a miss.
 #![allow(clippy::expect_used, reason = "a test that cannot be prepared fails")]
 
 mod support;
@@ -6,20 +6,20 @@ mod support;
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use sqlx::{Connection, PgConnection};
-use support::{HOUR, connect, hearing::Hearing, key, open, put, run, space};
+use support::{HOUR, connect, follower::RecordingFollower, key, namespace, open, put, run};
 use terrace_testbed::{Postgres as Server, Proxy, shared_postgres};
-use terrace_tier::{Backend, Namespace, Notice, Op, Role, Tier, Version};
+use terrace_tier::{Backend, Notice, Op, Role, Tier, Version};
 use terrace_tier_postgres::Postgres;
 use tokio::time::Instant;
 
-/// A follower of `users` in a process of its own.
-async fn follow(url: &str) -> (Postgres, Arc<Hearing>) {
+/// A follower of `users` with a handle of its own, like another process.
+async fn follow(url: &str) -> (Postgres, Arc<RecordingFollower>) {
     let handle = Postgres::new(url).expect("a URL");
-    let hearing = Hearing::new();
-    handle.log().expect("a log").follow("users", hearing.weak());
-    hearing.caught_up().await;
-    assert!(hearing.take().iter().all(|notice| *notice == Notice::Lost));
-    (handle, hearing)
+    let follower = RecordingFollower::new();
+    handle.log().expect("a log").follow("users", follower.weak());
+    follower.caught_up().await;
+    assert!(follower.take().iter().all(|notice| *notice == Notice::Lost));
+    (handle, follower)
 }
 
 async fn invalidate(server: &mut PgConnection, number: i64) {
@@ -35,7 +35,7 @@ async fn what_one_process_changes_the_others_are_told() {
     let url = shared_postgres().await.expect("a server");
     let (_first, here) = follow(&url).await;
     let (_second, there) = follow(&url).await;
-    let tenant = space(Role::Cache).with_tenant(Some("acme\0".to_owned()));
+    let tenant = namespace(Role::Cache).with_tenant(Some("acme\0".to_owned()));
     let tier = Postgres::new(&url).expect("a URL").open(&tenant).expect("a tier");
     let kept = tier.apply(&key(1), put("v")).await.expect("an answer");
     tier.apply(&key(1), Op::Invalidate { version: Some(Version::from_u64(5)), tombstone_ttl: HOUR })
@@ -43,7 +43,7 @@ async fn what_one_process_changes_the_others_are_told() {
         .expect("done");
     tier.apply(&key(2), Op::Invalidate { version: None, tombstone_ttl: HOUR }).await.expect("done");
     tier.clear().await.expect("a clear");
-    let other = space(Role::Cache).with_name("others");
+    let other = namespace(Role::Cache).with_name("others");
     let others = Postgres::new(&url).expect("a URL").open(&other).expect("a tier");
     others.apply(&key(3), put("v")).await.expect("an answer");
 
@@ -52,9 +52,9 @@ async fn what_one_process_changes_the_others_are_told() {
     let of = |number: u64, version| Notice::Key { tenant: tenant(), key: key(number).bytes, version };
     let five = Some(Version::from_u64(5));
     let expected = [of(1, Some(version)), of(1, five), of(2, None), Notice::Clear { tenant: tenant() }];
-    for hearing in [here, there] {
-        hearing.caught_up().await;
-        assert_eq!(hearing.take(), expected);
+    for follower in [here, there] {
+        follower.caught_up().await;
+        assert_eq!(follower.take(), expected);
     }
 }
 
@@ -62,7 +62,7 @@ async fn what_one_process_changes_the_others_are_told() {
 async fn a_new_follower_is_told_first_that_nothing_older_is_proven() {
     let url = shared_postgres().await.expect("a server");
     let (handle, _first) = follow(&url).await;
-    let second = Hearing::new();
+    let second = RecordingFollower::new();
     for _tenant in 0..3 {
         handle.log().expect("a log").follow("users", second.weak());
     }
@@ -70,7 +70,7 @@ async fn a_new_follower_is_told_first_that_nothing_older_is_proven() {
     assert_eq!(second.take(), [Notice::Lost]);
     invalidate(&mut connect(&url).await, 1).await;
     second.caught_up().await;
-    assert_eq!(second.take_keys(), [1], "once, whatever tiers it is told through");
+    assert_eq!(second.take_keys(), [1], "once, though the log was followed through three tiers");
 }
 
 #[test]
@@ -82,38 +82,38 @@ fn a_runtime_that_ends_does_not_end_the_log_of_others() {
     let first = runtime();
     let (handle, here) = first.block_on(follow(&url));
     drop(first);
-    let there = Hearing::new();
+    let there = RecordingFollower::new();
     others.block_on(async {
         handle.log().expect("a log").follow("users", there.weak());
         there.caught_up().await;
         here.caught_up().await;
-        assert_eq!(here.take(), [Notice::Lost], "the time between is not proven");
+        assert_eq!(here.take(), [Notice::Lost], "the time without a poller is not proven");
     });
 }
 
 #[tokio::test]
 async fn a_transaction_that_commits_after_later_ones_is_told() {
     let url = shared_postgres().await.expect("a server");
-    let (_handle, hearing) = follow(&url).await;
+    let (_handle, follower) = follow(&url).await;
     let (mut early, mut late) = (connect(&url).await, connect(&url).await);
     let mut open = early.begin().await.expect("a transaction");
     invalidate(&mut open, 1).await;
     for number in 2..10 {
         invalidate(&mut late, number).await;
     }
-    hearing.caught_up().await;
-    assert_eq!(hearing.take_keys(), (2..10).collect::<Vec<_>>());
-    // Part of it in a subtransaction, part of that rolled back.
+    follower.caught_up().await;
+    assert_eq!(follower.take_keys(), (2..10).collect::<Vec<_>>());
+    // One change is in a subtransaction, and another in a subtransaction that rolls back.
     sqlx::raw_sql("SAVEPOINT a").execute(&mut *open).await.expect("a savepoint");
     invalidate(&mut open, 10).await;
     sqlx::raw_sql("SAVEPOINT b").execute(&mut *open).await.expect("a savepoint");
     invalidate(&mut open, 11).await;
     sqlx::raw_sql("ROLLBACK TO b").execute(&mut *open).await.expect("a rollback");
     open.commit().await.expect("a commit");
-    hearing.caught_up().await;
-    assert_eq!(hearing.take_keys(), [1, 10]);
-    hearing.caught_up().await;
-    assert_eq!(hearing.take_keys(), [0_u64; 0], "and once");
+    follower.caught_up().await;
+    assert_eq!(follower.take_keys(), [1, 10]);
+    follower.caught_up().await;
+    assert_eq!(follower.take_keys(), [0_u64; 0], "each key is reported once");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -145,9 +145,9 @@ async fn of_many_transactions_of_all_lengths_none_is_missed() {
     for writer in writers.collect::<Vec<_>>() {
         committed.extend(writer.await.expect("no panic"));
     }
-    for (_, hearing) in followers {
-        hearing.caught_up().await;
-        assert_eq!(hearing.take_keys(), committed);
+    for (_, follower) in followers {
+        follower.caught_up().await;
+        assert_eq!(follower.take_keys(), committed);
     }
 }
 
@@ -155,32 +155,32 @@ async fn of_many_transactions_of_all_lengths_none_is_missed() {
 async fn an_answer_that_comes_late_proves_nothing_later_than_its_question() {
     let url = shared_postgres().await.expect("a server");
     let (proxy, through) = proxied(&url);
-    let (_handle, hearing) = follow(&through).await;
+    let (_handle, follower) = follow(&through).await;
     proxy.delay(Duration::from_millis(100));
-    hearing.caught_up().await;
-    hearing.caught_up().await;
-    let (at, told) = *hearing.heartbeat().last().expect("heard");
-    assert!(told - at >= Duration::from_millis(100), "{:?}", told - at);
+    follower.caught_up().await;
+    follower.caught_up().await;
+    let (at, arrived) = *follower.heartbeats().last().expect("a heartbeat");
+    assert!(arrived - at >= Duration::from_millis(100), "{:?}", arrived - at);
 }
 
 #[tokio::test]
 async fn what_happened_while_the_connection_was_lost_is_told_after() {
     let url = shared_postgres().await.expect("a server");
     let (proxy, through) = proxied(&url);
-    let (_handle, hearing) = follow(&through).await;
+    let (_handle, follower) = follow(&through).await;
     let mut server = connect(&url).await;
     proxy.refuse().await;
     invalidate(&mut server, 1).await;
     proxy.accept().await;
-    hearing.caught_up().await;
-    assert_eq!(hearing.take_keys(), [1]);
+    follower.caught_up().await;
+    assert_eq!(follower.take_keys(), [1]);
 }
 
 #[tokio::test]
 async fn rows_that_were_deleted_before_they_were_read_are_a_loss_that_is_told() {
     let url = shared_postgres().await.expect("a server");
     let (proxy, through) = proxied(&url);
-    let (_handle, hearing) = follow(&through).await;
+    let (_handle, follower) = follow(&through).await;
     let mut server = connect(&url).await;
     proxy.refuse().await;
     invalidate(&mut server, 1).await;
@@ -190,44 +190,44 @@ async fn rows_that_were_deleted_before_they_were_read_are_a_loss_that_is_told() 
         sqlx::query_scalar("SELECT terrace.trim_outbox(9)").fetch_one(&mut server).await.expect("a count");
     assert_eq!(gone, 1);
     proxy.accept().await;
-    hearing.caught_up().await;
-    assert_eq!(hearing.take(), [Notice::Lost]);
+    follower.caught_up().await;
+    assert_eq!(follower.take(), [Notice::Lost]);
     invalidate(&mut server, 2).await;
-    hearing.caught_up().await;
-    assert_eq!(hearing.take_keys(), [2]);
+    follower.caught_up().await;
+    assert_eq!(follower.take_keys(), [2]);
 }
 
 #[tokio::test]
 async fn a_server_that_was_restarted_may_have_gone_back_in_time() {
     let server = Server::start().await.expect("a server");
     let url = server.create_database().await.expect("a database");
-    let (_handle, hearing) = follow(&url).await;
+    let (_handle, follower) = follow(&url).await;
     server.kill9().expect("killed");
     server.restart().await.expect("restarted");
-    hearing.caught_up().await;
-    assert_eq!(hearing.take(), [Notice::Lost]);
+    follower.caught_up().await;
+    assert_eq!(follower.take(), [Notice::Lost]);
     invalidate(&mut connect(&url).await, 1).await;
-    hearing.caught_up().await;
-    assert_eq!(hearing.take_keys(), [1]);
+    follower.caught_up().await;
+    assert_eq!(follower.take_keys(), [1]);
 }
 
 #[tokio::test]
 async fn a_schema_that_was_dropped_is_made_again_and_the_loss_is_told() {
     let url = shared_postgres().await.expect("a server");
-    let (_handle, hearing) = follow(&url).await;
+    let (_handle, follower) = follow(&url).await;
     run(&url, "DROP SCHEMA terrace CASCADE").await;
-    hearing.until(|hearing| hearing.take().contains(&Notice::Lost)).await;
-    hearing.caught_up().await;
+    follower.until(|follower| follower.take().contains(&Notice::Lost)).await;
+    follower.caught_up().await;
     invalidate(&mut connect(&url).await, 1).await;
-    hearing.caught_up().await;
-    assert_eq!(hearing.take_keys(), [1]);
+    follower.caught_up().await;
+    assert_eq!(follower.take_keys(), [1]);
 }
 
 #[tokio::test]
 async fn an_outbox_that_was_restored_from_a_dump_is_a_loss_that_is_told_once() {
     let url = shared_postgres().await.expect("a server");
-    let (_handle, hearing) = follow(&url).await;
-    // With the last rows of a server that had had more transactions, and had trimmed to a snapshot.
+    let (_handle, follower) = follow(&url).await;
+    // The dump has the last rows of a server with more transactions, and one of its trimmed snapshots.
     run(
         &url,
         "BEGIN;
@@ -239,34 +239,34 @@ async fn an_outbox_that_was_restored_from_a_dump_is_a_loss_that_is_told_once() {
          COMMIT",
     )
     .await;
-    hearing.until(|hearing| hearing.take().contains(&Notice::Lost)).await;
+    follower.until(|follower| follower.take().contains(&Notice::Lost)).await;
     let mut server = connect(&url).await;
     for number in 1..=3 {
         invalidate(&mut server, number).await;
-        hearing.caught_up().await;
-        assert_eq!(hearing.take_keys(), [number.unsigned_abs()]);
+        follower.caught_up().await;
+        assert_eq!(follower.take_keys(), [number.unsigned_abs()]);
         run(&url, "SELECT terrace.trim_outbox(100)").await;
     }
     let left = "SELECT count(*), (SELECT count(*) FROM terrace.outbox_snapshots) FROM terrace.outbox";
     let left: (i64, i64) = sqlx::query_as(left).fetch_one(&mut server).await.expect("counts");
-    assert_eq!(left, (3, 1), "of the dump nothing is kept, and of the new rows all");
+    assert_eq!(left, (3, 1), "no row of the dump is left, and all new rows are");
 }
 
 #[tokio::test]
-async fn who_is_too_far_behind_is_told_a_loss() {
+async fn a_follower_that_is_too_far_behind_is_told_of_a_loss() {
     let url = shared_postgres().await.expect("a server");
-    let (_handle, hearing) = follow(&url).await;
+    let (_handle, follower) = follow(&url).await;
     run(&url, "SELECT terrace.invalidate('users', NULL, terrace.key(n)) FROM generate_series(1, 10001) n")
         .await;
-    hearing.caught_up().await;
-    assert_eq!(hearing.take(), [Notice::Lost]);
+    follower.caught_up().await;
+    assert_eq!(follower.take(), [Notice::Lost]);
 }
 
 #[tokio::test]
 async fn the_connection_ends_with_the_last_follower() {
     let url = shared_postgres().await.expect("a server");
-    let (_handle, hearing) = follow(&url).await;
-    drop(hearing);
+    let (_handle, follower) = follow(&url).await;
+    drop(follower);
     let mut server = connect(&url).await;
     let polls = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE '%outbox_has_gap%' AND pid <> pg_backend_pid()";
     for _ in 0..500 {
@@ -279,11 +279,12 @@ async fn the_connection_ends_with_the_last_follower() {
     panic!("still polling");
 }
 
-/// Prints how long after its acknowledgement a write is told elsewhere, under a thousand a second.
+/// Prints the time from the reply to a write until another process is notified, at a thousand writes a
+/// second.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_writes_a_second_are_told_in_far_less_than_a_second() {
     let url = shared_postgres().await.expect("a server");
-    let (_handle, hearing) = follow(&url).await;
+    let (_handle, follower) = follow(&url).await;
     let tier = open(&url, Role::Store);
     tier.ready().await.expect("ready");
     let start = Instant::now();
@@ -300,20 +301,20 @@ async fn a_thousand_writes_a_second_are_told_in_far_less_than_a_second() {
         let (key, at) = write.await.expect("no panic");
         acknowledged.insert(key, at);
     }
-    hearing.caught_up().await;
-    let lag = |(told, notice): (Instant, Notice)| match notice {
-        Notice::Key { key, .. } => told.saturating_duration_since(acknowledged[&key]),
+    follower.caught_up().await;
+    let lag = |(notified_at, notice): (Instant, Notice)| match notice {
+        Notice::Key { key, .. } => notified_at.saturating_duration_since(acknowledged[&key]),
         other => panic!("{other:?}"),
     };
-    let mut lags: Vec<Duration> = hearing.take_timed().into_iter().map(lag).collect();
+    let mut lags: Vec<Duration> = follower.take_timed().into_iter().map(lag).collect();
     lags.sort_unstable();
     assert_eq!(lags.len(), 3000);
     let (p50, p99, most) = (lags[1500], lags[2970], lags[2999]);
-    println!("told after: p50 {p50:.1?}, p99 {p99:.1?}, at most {most:.1?}");
-    assert!(p99 < Duration::from_millis(500), "{p99:?}, far from the 50 ms of a machine that is not busy");
+    println!("notified after: p50 {p50:.1?}, p99 {p99:.1?}, at most {most:.1?}");
+    assert!(p99 < Duration::from_millis(500), "{p99:?}, far above the 50 ms of an idle machine");
 }
 
-/// The same database, through a proxy.
+/// Starts a proxy for the database of `url`, and gives the URL that leads through it.
 fn proxied(url: &str) -> (Proxy, String) {
     let mut url = url::Url::parse(url).expect("a URL");
     let proxy = Proxy::start(url.port().expect("a port")).expect("a proxy");

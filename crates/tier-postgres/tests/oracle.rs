@@ -1,5 +1,5 @@
-//! The functions in the database do what the pure `transition` says, operation by operation, on
-//! random histories: replies and rows, to the last number.
+//! The functions in the database give the same replies and rows as the pure `transition`, operation by
+//! operation, on random histories.
 #![allow(clippy::expect_used, reason = "a test that cannot be prepared fails")]
 
 mod support;
@@ -38,7 +38,7 @@ async fn follows_the_transition(role: Role, seed: u64) {
     for step in 0..STEPS {
         let key = key(random.u64(0..KEYS));
         if random.u8(..) < 4 {
-            forget(&mut server, role, &key).await;
+            delete_cell(&mut server, role, &key).await;
         }
         if random.u8(..) < 2 {
             tier.clear().await.expect("a clear");
@@ -50,9 +50,9 @@ async fn follows_the_transition(role: Role, seed: u64) {
         let reply = tier.apply(&key, op.clone()).await.expect("an answer");
         let (_, end) = server_now(&mut server, role).await;
         let after = row(&mut server, role, &key).await;
-        // The server read its clock somewhere in between; what it wrote tells when.
+        // The server read its clock between start and end; its reply and its row show when.
         let micros = moments(&reply, after.as_ref(), start, end);
-        // The cleaner, woken by a clear, may take a dead row away before the operation or after it.
+        // The cleaner, which a clear wakes, may delete a dead row before or after the operation.
         let ended = Timestamp::from_millis(end / 1000);
         let dead =
             |cell: &Cell| (role == Role::Cache && cell.epoch != epoch) || cell.deadlines.is_expired(ended);
@@ -60,18 +60,18 @@ async fn follows_the_transition(role: Role, seed: u64) {
         let agreed = micros.iter().flat_map(|micros| befores.iter().map(move |before| (before, micros))).any(
             |(before, micros)| {
                 let now = Timestamp::from_millis(micros / 1000);
-                let moment = Moment::new(role, now, *micros, epoch);
-                let (change, said) = transition(before.as_ref(), &op, &moment);
-                let left = match change {
+                let moment = Moment { role, now, micros: *micros, epoch };
+                let (change, expected) = transition(before.as_ref(), &op, &moment);
+                let cell = match change {
                     Change::Keep => before.clone(),
                     Change::Write(cell) => Some(cell),
                 };
-                let as_left = left == after || (after.is_none() && left.as_ref().is_some_and(dead));
-                as_left && (said == reply || without_winner(role, &said) == reply)
+                let same_cell = cell == after || (after.is_none() && cell.as_ref().is_some_and(dead));
+                same_cell && (expected == reply || without_winner(role, &expected) == reply)
             },
         );
         let now = Timestamp::from_millis(start / 1000);
-        let moment = Moment::new(role, now, start, epoch);
+        let moment = Moment { role, now, micros: start, epoch };
         assert!(
             agreed,
             "seed {seed:x} step {step} {role:?}\n{op:?}\nbefore {before:?}\nafter  {after:?}\nreply  {reply:?}\n\
@@ -84,15 +84,15 @@ async fn follows_the_transition(role: Role, seed: u64) {
     }
 }
 
-/// Waits until the cleaner, started by the clear, has gone: it takes dead rows away.
+/// Waits until the cleaner, which the clear woke, has deleted the dead rows.
 async fn swept(server: &mut PgConnection) {
-    let under_way = "SELECT count(*) FROM terrace.spaces WHERE sweep";
-    while sqlx::query_scalar::<_, i64>(under_way).fetch_one(&mut *server).await.expect("a count") > 0 {
+    let unswept = "SELECT count(*) FROM terrace.spaces WHERE sweep";
+    while sqlx::query_scalar::<_, i64>(unswept).fetch_one(&mut *server).await.expect("a count") > 0 {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }
 
-/// A cache tier may leave out the winner of a refused fill.
+/// A cache tier may leave out the value that won against a refused fill.
 fn without_winner(role: Role, reply: &Reply) -> Reply {
     match reply {
         Reply::Refused(_) if role == Role::Cache => Reply::Refused(None),
@@ -100,15 +100,16 @@ fn without_winner(role: Role, reply: &Reply) -> Reply {
     }
 }
 
+/// The times between `start` and `end` that the server may have read.
 fn moments(reply: &Reply, after: Option<&Cell>, start: u64, end: u64) -> Vec<u64> {
-    let told = match reply {
+    let replied = match reply {
         Reply::Kept(version) | Reply::Done { version, .. } => version.as_u64(),
         Reply::Miss(fence) => fence.version.as_u64(),
         _ => start,
     };
     let written = after.map_or(start, |cell| cell.deadlines.written.as_millis().saturating_mul(1000));
     let version = after.map_or(start, |cell| cell.version.as_u64());
-    [start, end, told, version, written.max(start)]
+    [start, end, replied, version, written.max(start)]
         .into_iter()
         .filter(|at| (start..=end).contains(at))
         .collect()
@@ -116,11 +117,11 @@ fn moments(reply: &Reply, after: Option<&Cell>, start: u64, end: u64) -> Vec<u64
 
 fn operation(random: &mut fastrand::Rng, before: Option<&Cell>, fences: &[Fence], now_micros: u64) -> Op {
     let now = Timestamp::from_millis(now_micros / 1000);
-    let kept = before.map_or(Version::NONE, |cell| cell.version);
+    let current = before.map_or(Version::NONE, |cell| cell.version);
     let version = match random.u8(0..40) {
-        0..=11 => kept,
-        12..=17 => Version::from_u64(kept.as_u64().saturating_add(1)),
-        18..=23 => Version::from_u64(kept.as_u64().saturating_sub(1)),
+        0..=11 => current,
+        12..=17 => Version::from_u64(current.as_u64().saturating_add(1)),
+        18..=23 => Version::from_u64(current.as_u64().saturating_sub(1)),
         24..=31 => Version::from_u64(now_micros),
         32..=36 => Version::from_u64(now_micros + 1_000_000_000),
         37 => Version::MAX,
@@ -139,7 +140,7 @@ fn operation(random: &mut fastrand::Rng, before: Option<&Cell>, fences: &[Fence]
         1 => Some(Bytes::new()),
         _ => Some(Bytes::from(random.u64(..).to_be_bytes().to_vec())),
     };
-    // A leased key holds its token: the newest ones matter most.
+    // Fences of the cell itself and the newest fences come most often.
     let fence = match before {
         Some(cell) if random.bool() => Fence { token: cell.token, version: cell.version },
         _ => fences[fences.len() - 1 - random.usize(0..fences.len().min(6))],
@@ -166,7 +167,7 @@ fn operation(random: &mut fastrand::Rng, before: Option<&Cell>, fences: &[Fence]
     }
 }
 
-/// Often the token that lives, or none.
+/// Often the token of the cell, or none.
 fn replaces(random: &mut fastrand::Rng, before: Option<&Cell>) -> Token {
     match random.u8(0..4) {
         0 => before.map_or(Token::NONE, |cell| cell.token),
@@ -183,7 +184,7 @@ async fn server_now(server: &mut PgConnection, role: Role) -> (Epoch, u64) {
     let row = sqlx::query("SELECT epoch, terrace.micros() FROM terrace.spaces")
         .fetch_one(server)
         .await
-        .expect("the only space");
+        .expect("the only namespace");
     let epoch: i64 = row.get(0);
     let epoch = if role == Role::Store { Epoch::default() } else { Epoch::from_u64(epoch.cast_unsigned()) };
     (epoch, row.get::<i64, _>(1).cast_unsigned())
@@ -220,7 +221,7 @@ async fn row(server: &mut PgConnection, role: Role, key: &TierKey) -> Option<Cel
     })
 }
 
-async fn forget(server: &mut PgConnection, role: Role, key: &TierKey) {
+async fn delete_cell(server: &mut PgConnection, role: Role, key: &TierKey) {
     let text = format!("DELETE FROM terrace.{} WHERE digest = $1", table(role));
     sqlx::query(sqlx::AssertSqlSafe(text)).bind(key.digest).execute(server).await.expect("a deletion");
 }

@@ -1,4 +1,4 @@
-//! Every change leaves its row in the outbox, in the statement or transaction that makes it.
+//! Each change writes its row to the outbox, in the statement or transaction that makes the change.
 #![allow(clippy::expect_used, reason = "a test that cannot be prepared fails")]
 
 mod support;
@@ -7,15 +7,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use sqlx::{Connection, PgConnection, Row};
-use support::{HOUR, connect, key, open, put, put_if, run, space};
+use support::{HOUR, connect, key, namespace, open, put, put_if, run};
 use terrace_testbed::shared_postgres;
 use terrace_tier::{
-    Backend, Condition, Deadlines, Fence, Level, Namespace, Op, Order, Reply, Role, Tier, Timestamp, Token,
-    Version,
+    Backend, Condition, Deadlines, Fence, Level, Op, Order, Reply, Role, Tier, Timestamp, Token, Version,
 };
 use terrace_tier_postgres::Postgres;
 
-/// Namespace, tenant, key, version of each row since the last call, in the order of their ids.
+/// The namespace, tenant, key and version of each row since the last call, in the order of ids.
 async fn rows(server: &mut PgConnection) -> Vec<(String, String, Option<Vec<u8>>, Option<i64>)> {
     let rows = sqlx::query(
         "WITH gone AS (DELETE FROM terrace.outbox RETURNING *) \
@@ -27,7 +26,7 @@ async fn rows(server: &mut PgConnection) -> Vec<(String, String, Option<Vec<u8>>
     rows.iter().map(|row| (row.get(0), row.get(1), row.get(2), row.get(3))).collect()
 }
 
-/// The same, of rows about single keys of the namespace `users` without tenants.
+/// The key and version of each row since the last call, all of the namespace `users` without a tenant.
 async fn keys(server: &mut PgConnection) -> Vec<(u64, Option<u64>)> {
     let rows = rows(server).await.into_iter().map(|(namespace, tenant, key, version)| {
         assert_eq!((namespace.as_str(), tenant.as_str()), ("users", ""));
@@ -68,15 +67,15 @@ async fn each_change_of_a_record_leaves_its_row() {
     let replaced = version_of(&apply(&tier, 1, put_if(seen, "x")).await);
     assert_eq!(keys(&mut server).await, [(1, Some(replaced))]);
     apply(&tier, 1, Op::Expire { deadlines: Deadlines::forever(Timestamp::from_millis(2)) }).await;
-    assert_eq!(keys(&mut server).await, [(1, None)], "the same version has another life");
+    assert_eq!(keys(&mut server).await, [(1, None)], "the same version has other deadlines");
     let removed = version_of(&apply(&tier, 1, Op::Remove { tombstone_ttl: HOUR }).await);
     assert_eq!(keys(&mut server).await, [(1, Some(removed))]);
     let removed = version_of(&apply(&tier, 2, Op::Remove { tombstone_ttl: HOUR }).await);
-    assert_eq!(keys(&mut server).await, [(2, Some(removed))], "copies may be there, the record is not");
+    assert_eq!(keys(&mut server).await, [(2, Some(removed))], "there is no record, but there may be copies");
     let created = version_of(&apply(&tier, 1, put_if(Condition::Absent, "y")).await);
     assert_eq!(keys(&mut server).await, [(1, Some(created))]);
 
-    // Nothing changed.
+    // These change nothing.
     apply(&tier, 1, Op::Get).await;
     apply(&tier, 1, fill(Fence::default())).await;
     apply(&tier, 1, put_if(Condition::Absent, "z")).await;
@@ -117,7 +116,7 @@ async fn changes_of_copies_leave_rows_and_fills_do_not() {
 
     let written = version_of(&apply(&tier, 1, put("w")).await);
     assert_eq!(keys(&mut server).await, [(1, Some(written))]);
-    // Whether or not they change the cell: a near tier may have what this one has not.
+    // Each writes a row, even if it does not change the cell: a near tier may have another copy.
     let older = Version::from_u64(7);
     apply(&tier, 1, Op::Invalidate { version: Some(older), tombstone_ttl: HOUR }).await;
     apply(&tier, 2, Op::Invalidate { version: None, tombstone_ttl: HOUR }).await;
@@ -132,8 +131,8 @@ async fn changes_of_copies_leave_rows_and_fills_do_not() {
 #[tokio::test]
 async fn copies_without_an_order_have_no_log() {
     let url = shared_postgres().await.expect("a server");
-    let open = space(Role::Cache).with_level(Level::Ttl);
-    let tier = Postgres::new(&url).expect("a URL").open(&open).expect("a tier");
+    let unfenced = namespace(Role::Cache).with_level(Level::Ttl);
+    let tier = Postgres::new(&url).expect("a URL").open(&unfenced).expect("a tier");
     assert!(tier.log().is_none());
     let Op::Put { deadlines, body, tombstone_ttl, .. } = put("v") else { panic!("a put") };
     apply(&tier, 1, Op::Put { order: Order::Unfenced(Version::from_u64(9)), deadlines, body, tombstone_ttl })
@@ -157,7 +156,7 @@ async fn what_is_rolled_back_leaves_no_row() {
     transaction.rollback().await.expect("a rollback");
     assert_eq!(keys(&mut server).await, []);
 
-    // A write that fails half way: the trigger stands for any error behind the upsert.
+    // A write fails half way. The trigger stands for any error after the upsert.
     run(
         &url,
         "CREATE FUNCTION fails() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no'; END $$;
@@ -187,7 +186,7 @@ async fn sql_by_hand_on_records_leaves_rows_of_its_own() {
     run(&url, new_key).await;
     assert_eq!(keys(&mut server).await, [(1, None), (9, None)], "the old and the new key");
     run(&url, "DELETE FROM terrace.records WHERE key = int8send(2) OR state = 'T'").await;
-    assert_eq!(keys(&mut server).await, [(2, None)], "nobody has a copy of what was removed before");
+    assert_eq!(keys(&mut server).await, [(2, None)], "no process has a copy of a removed record");
     run(
         &url,
         "INSERT INTO terrace.records SELECT space, '\\x00', int8send(7), 'V', 1, NULL, NULL, 1, -1, -1, -1, 'x'
@@ -197,7 +196,7 @@ async fn sql_by_hand_on_records_leaves_rows_of_its_own() {
     assert_eq!(keys(&mut server).await, [(7, None)]);
     run(&url, "TRUNCATE terrace.records").await;
     assert_eq!(rows(&mut server).await, [("users".to_owned(), String::new(), None, None)]);
-    // The setting of the library's own statements ends with them.
+    // The library's statement sets `terrace.logs`, and the setting ends with the statement.
     let mut transaction = server.begin().await.expect("a transaction");
     sqlx::query(
         "SELECT terrace.store_put(id, '{\\\\x01}', '{\\\\x0000000000000005}', '{NULL}', '{1}', '{-1}', '{-1}', '{-1}', '{x}')
@@ -224,7 +223,7 @@ async fn any_client_may_say_that_a_key_has_changed() {
                 terrace.invalidate('users', NULL, NULL)",
     )
     .await;
-    let tuple = terrace_tier::key::encode_key(&(7_u32, "ann".to_owned())).expect("a key").to_vec();
+    let tuple = terrace_core::key::encode_key(&(7_u32, "ann".to_owned())).expect("a key").to_vec();
     let users = || "users".to_owned();
     let expected = [
         (users(), "a\\\\c".to_owned(), Some(b"ann".to_vec()), None),
@@ -240,7 +239,7 @@ async fn only_rows_that_a_snapshot_saw_ten_minutes_ago_are_deleted() {
     let tier = open(&url, Role::Store);
     let mut server = connect(&url).await;
     tier.ready().await.expect("ready");
-    // Begun before the snapshot, committed after: it did not see the row.
+    // This transaction begins before the snapshot and commits after it, so the snapshot did not see its row.
     let mut late = connect(&url).await;
     let mut late = late.begin().await.expect("a transaction");
     sqlx::query("SELECT terrace.invalidate('users', NULL, terrace.key(1))")

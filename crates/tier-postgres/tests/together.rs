@@ -1,4 +1,4 @@
-//! Many callers and processes at once, and what operators see and run.
+//! Many callers and processes at once, and the views and functions for operators.
 #![allow(clippy::expect_used, reason = "a test that cannot be prepared fails")]
 
 mod support;
@@ -6,7 +6,7 @@ mod support;
 use std::{sync::Arc, time::Duration};
 
 use sqlx::{Connection, Row};
-use support::{HOUR, connect, key, open, put, put_if, run, space};
+use support::{HOUR, connect, key, namespace, open, put, put_if, run};
 use terrace_testbed::shared_postgres;
 use terrace_tier::{
     Backend, Condition, Deadlines, Error, ErrorKind, Fence, Namespace, Op, Reply, Role, Timestamp, Token,
@@ -108,20 +108,20 @@ async fn many_processes_may_start_at_once() {
 }
 
 #[tokio::test]
-async fn all_processes_must_use_a_namespace_on_the_same_terms() {
+async fn all_processes_must_use_a_namespace_with_the_same_options() {
     let url = shared_postgres().await.expect("a server");
     let ready = async |change: fn(&mut Namespace)| {
-        let mut space = space(Role::Store);
-        change(&mut space);
-        let tier = Postgres::new(&url).expect("a URL").open(&space).expect("a tier");
+        let mut users = namespace(Role::Store);
+        change(&mut users);
+        let tier = Postgres::new(&url).expect("a URL").open(&users).expect("a tier");
         tier.ready().await.map_err(|error| error.kind())
     };
     assert_eq!(ready(|_| {}).await, Ok(()));
     assert_eq!(ready(|_| {}).await, Ok(()));
-    assert_eq!(ready(|space| space.shape = 8).await, Err(ErrorKind::NamespaceInUse));
-    assert_eq!(ready(|space| space.role = Role::Cache).await, Err(ErrorKind::NamespaceInUse));
-    // A declared change of the type takes over, and the old program is told.
-    assert_eq!(ready(|space| (space.schema, space.shape) = (2, 8)).await, Ok(()));
+    assert_eq!(ready(|users| users.shape = 8).await, Err(ErrorKind::NamespaceInUse));
+    assert_eq!(ready(|users| users.role = Role::Cache).await, Err(ErrorKind::NamespaceInUse));
+    // A higher schema number replaces the options, and the old program gets an error.
+    assert_eq!(ready(|users| (users.schema, users.shape) = (2, 8)).await, Ok(()));
     assert_eq!(ready(|_| {}).await, Err(ErrorKind::NamespaceInUse));
     run(&url, "SELECT terrace.forget_terms('users')").await;
     assert_eq!(ready(|_| {}).await, Ok(()));
@@ -131,9 +131,9 @@ async fn all_processes_must_use_a_namespace_on_the_same_terms() {
 async fn copies_above_the_limit_are_too_large_and_records_are_not() {
     let url = shared_postgres().await.expect("a server");
     let handle = || Postgres::builder(&url).max_value_bytes(3).build().expect("a URL");
-    let copies = space(Role::Cache).with_name("copies");
+    let copies = namespace(Role::Cache).with_name("copies");
     let cache = handle().open(&copies).expect("a tier");
-    let store = handle().open(&space(Role::Store)).expect("a tier");
+    let store = handle().open(&namespace(Role::Store)).expect("a tier");
     let kind = |reply: Result<Reply, Error>| reply.map_err(|error| error.kind());
     assert_eq!(kind(cache.apply(&key(1), put("four")).await), Err(ErrorKind::TooLarge));
     let batch = ["one", "four", "two", "four", "six"].into_iter().enumerate();
@@ -180,7 +180,7 @@ async fn old_copies_are_cleaned_up_and_records_never() {
     for clean_up in clean_ups {
         let url = shared_postgres().await.expect("a server");
         let store = open(&url, Role::Store);
-        let copies = space(Role::Cache).with_name("copies");
+        let copies = namespace(Role::Cache).with_name("copies");
         let cache = Postgres::new(&url).expect("a URL").open(&copies).expect("a tier");
         let mut connection = connect(&url).await;
         let now = sqlx::query_scalar::<_, i64>("SELECT (extract(epoch FROM now()) * 1000)::bigint")
@@ -189,7 +189,7 @@ async fn old_copies_are_cleaned_up_and_records_never() {
             .expect("a time");
         let young = Deadlines::forever(Timestamp::from_millis(now.cast_unsigned()));
         for tier in [&store, &cache] {
-            // All written in 1970, but for a hundred.
+            // A hundred are new, and the rest were written in 1970.
             let batch = (0..2500).map(|number| {
                 let Op::Put { order, body, tombstone_ttl, deadlines } = put("v") else { panic!("a put") };
                 let deadlines = if number < 100 { young } else { deadlines };
@@ -211,7 +211,7 @@ async fn old_copies_are_cleaned_up_and_records_never() {
 }
 
 #[tokio::test]
-async fn a_clear_deletes_the_dead_rows_behind_the_callers_back() {
+async fn a_clear_deletes_the_dead_rows_in_the_background() {
     let url = shared_postgres().await.expect("a server");
     let tier = open(&url, Role::Cache);
     let batch = (0..2500).map(|number| (key(number), put("v"))).collect();

@@ -1,4 +1,4 @@
-//! Changes of a watched table are told, whoever makes them and however.
+//! Each change of a watched table reaches the outbox, whichever client and statement makes it.
 #![allow(clippy::expect_used, reason = "a test that cannot be prepared fails")]
 
 mod support;
@@ -6,10 +6,10 @@ mod support;
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use sqlx::{AssertSqlSafe, PgConnection, Row};
-use support::{connect, hearing::Hearing, open, run};
+use support::{connect, follower::RecordingFollower, open, run};
+use terrace_core::key::encode_key;
 use terrace_testbed::shared_postgres;
-use terrace_tier::{Backend, key::encode_key};
-use terrace_tier::{Notice, Role};
+use terrace_tier::{Backend, Notice, Role};
 use terrace_tier_postgres::Postgres;
 use tokio::time::Instant;
 
@@ -17,18 +17,18 @@ const USERS: &str = "CREATE TABLE users (id int PRIMARY KEY, name text);
     INSERT INTO users SELECT n, 'n' FROM generate_series(1, 2000) n;
     SELECT terrace.watch('users', 'users', '{id}')";
 
-/// A database with the library's schema and what `sql` makes in it.
+/// A database with the library's schema, in which `sql` ran.
 async fn database(sql: &'static str) -> (String, PgConnection) {
     let url = shared_postgres().await.expect("a server");
     open(&url, Role::Cache).ready().await.expect("ready");
     run(&url, sql).await;
     let mut server = connect(&url).await;
-    told(&mut server).await;
+    outbox_keys(&mut server).await;
     (url, server)
 }
 
-/// What the outbox was told since the last call: keys, or nothing for a clear, without their order.
-async fn told(server: &mut PgConnection) -> BTreeSet<Option<Vec<u8>>> {
+/// The keys in the outbox since the last call, without their order; `None` stands for a clear.
+async fn outbox_keys(server: &mut PgConnection) -> BTreeSet<Option<Vec<u8>>> {
     let gone =
         sqlx::query("WITH gone AS (DELETE FROM terrace.outbox RETURNING *) SELECT namespace, key FROM gone");
     let rows = gone.fetch_all(server).await.expect("rows");
@@ -39,10 +39,10 @@ async fn told(server: &mut PgConnection) -> BTreeSet<Option<Vec<u8>>> {
     rows.iter().map(key).collect()
 }
 
-/// The same after some SQL.
+/// Runs `sql`, and gives the keys that it wrote to the outbox.
 async fn after(server: &mut PgConnection, sql: &str) -> BTreeSet<Option<Vec<u8>>> {
     sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut *server).await.expect(sql);
-    told(server).await
+    outbox_keys(server).await
 }
 
 fn ids(ids: impl IntoIterator<Item = i64>) -> BTreeSet<Option<Vec<u8>>> {
@@ -69,7 +69,7 @@ async fn rows_that_come_change_or_go_are_told_by_their_old_and_new_keys() {
     assert_eq!(after(&mut server, back).await, ids([]));
     let replica = "SET session_replication_role = replica; UPDATE users SET name = 'y' WHERE id = 1;
          SET session_replication_role = origin";
-    assert_eq!(after(&mut server, replica).await, ids([1]), "always, whatever the session's role");
+    assert_eq!(after(&mut server, replica).await, ids([1]), "in a replica session too");
 }
 
 #[tokio::test]
@@ -91,7 +91,7 @@ async fn rows_that_other_rows_a_merge_or_a_copy_change_are_told() {
     let mut copy = server.copy_in_raw("COPY users (id) FROM STDIN").await.expect("a copy");
     copy.send(&b"3\n4\n"[..]).await.expect("rows");
     copy.finish().await.expect("a copy");
-    assert_eq!(told(&mut server).await, ids([3, 4]));
+    assert_eq!(outbox_keys(&mut server).await, ids([3, 4]));
 }
 
 #[tokio::test]
@@ -123,7 +123,7 @@ async fn partitions_are_watched_through_their_table_and_by_themselves() {
     assert_eq!(after(&mut server, "UPDATE users SET region = 'e' WHERE id = 11").await, ids([11]), "moved");
     assert_eq!(after(&mut server, "UPDATE east SET id = 13 WHERE id = 12").await, ids([12, 13]));
     assert_eq!(after(&mut server, "TRUNCATE east").await, clear());
-    // A new partition: through the table at once, by itself once it is watched again.
+    // A change of a new partition through its table is reported at once; a direct one, after a new watch.
     let north =
         "CREATE TABLE north PARTITION OF users FOR VALUES IN ('n'); INSERT INTO users VALUES (3, 'n')";
     assert_eq!(after(&mut server, north).await, ids([3]));
@@ -152,7 +152,7 @@ async fn a_role_without_rights_on_the_librarys_schema_changes_a_watched_table_al
          UPDATE users SET name = 'y' WHERE id = 1; DELETE FROM users WHERE id = 2; TRUNCATE users"
     );
     sqlx::raw_sql(AssertSqlSafe(change)).execute(&mut application).await.expect("allowed");
-    assert_eq!(told(&mut server).await, ids([1, 2]).into_iter().chain([None]).collect());
+    assert_eq!(outbox_keys(&mut server).await, ids([1, 2]).into_iter().chain([None]).collect());
     let denied = sqlx::raw_sql("SELECT * FROM terrace.outbox").execute(&mut application).await;
     assert!(denied.is_err(), "it has no rights on the outbox itself");
     after(&mut server, &format!("DROP SCHEMA mine CASCADE; DROP OWNED BY {role}; DROP ROLE {role}")).await;
@@ -184,7 +184,7 @@ async fn keys_have_the_bytes_that_the_cache_gives_them() {
         let key = Some(key.expect("a key").to_vec());
         assert_eq!(after(&mut server, row).await, BTreeSet::from([key]), "{columns}");
     }
-    // No cache has such keys.
+    // A cache cannot have these keys.
     after(&mut server, "SELECT terrace.watch('rows', 'users', '{number, name}')").await;
     assert_eq!(after(&mut server, "INSERT INTO rows (number) VALUES (1)").await, ids([]));
     assert_eq!(
@@ -194,7 +194,7 @@ async fn keys_have_the_bytes_that_the_cache_gives_them() {
 }
 
 #[tokio::test]
-async fn what_a_cache_encodes_differently_is_refused() {
+async fn columns_that_a_cache_encodes_differently_are_refused() {
     let (_, mut server) = database(
         "CREATE TYPE mood AS ENUM ('good');
          CREATE COLLATION lax (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
@@ -253,7 +253,7 @@ async fn columns_may_have_any_name_and_come_twice() {
 }
 
 #[tokio::test]
-async fn a_column_may_say_whose_key_it_is() {
+async fn a_column_may_name_the_tenant_of_the_key() {
     let (_, mut server) = database(
         "CREATE TABLE users (org text, id int);
          SELECT terrace.watch('users', 'users', '{id}', 'org')",
@@ -285,32 +285,32 @@ async fn a_dropped_table_leaves_nothing_that_the_next_watch_does_not_clean() {
     assert_eq!(left, (1, 1));
 }
 
-/// Prints how long after its end an UPDATE by another program is told.
+/// Prints the time from the end of an UPDATE by another program until the follower is notified.
 #[tokio::test]
 async fn an_update_by_hand_is_told_within_three_hundred_milliseconds() {
     let (url, mut server) = database(USERS).await;
     let handle = Postgres::new(&url).expect("a URL");
-    let hearing: Arc<Hearing> = Hearing::new();
-    handle.log().expect("a log").follow("users", hearing.weak());
-    hearing.caught_up().await;
-    hearing.take();
+    let follower: Arc<RecordingFollower> = RecordingFollower::new();
+    handle.log().expect("a log").follow("users", follower.weak());
+    follower.caught_up().await;
+    follower.take();
     let mut lags = Vec::new();
     for id in 1..=100 {
         let update = format!("UPDATE users SET name = 'by hand' WHERE id = {id}");
         sqlx::raw_sql(AssertSqlSafe(update)).execute(&mut server).await.expect("an update");
         let done = Instant::now();
-        hearing.caught_up().await;
-        let told = hearing.take_timed();
-        assert!(matches!(told[..], [(_, Notice::Key { .. })]), "{told:?}");
-        lags.push(told[0].0.saturating_duration_since(done));
+        follower.caught_up().await;
+        let notices = follower.take_timed();
+        assert!(matches!(notices[..], [(_, Notice::Key { .. })]), "{notices:?}");
+        lags.push(notices[0].0.saturating_duration_since(done));
         tokio::time::sleep(Duration::from_millis(id % 21)).await;
     }
     lags.sort_unstable();
-    println!("told after: p50 {:.1?}, p99 {:.1?}, at most {:.1?}", lags[50], lags[98], lags[99]);
+    println!("notified after: p50 {:.1?}, p99 {:.1?}, at most {:.1?}", lags[50], lags[98], lags[99]);
     assert!(lags[98] <= Duration::from_millis(300), "{:?}", lags[98]);
 }
 
-/// What a session has planned for the triggers is planned anew.
+/// A session plans the statements of the triggers anew after a change of the columns.
 #[tokio::test]
 async fn columns_that_come_and_go_under_a_session_change_nothing() {
     let (_, mut server) = database(USERS).await;

@@ -1,8 +1,8 @@
--- The operations that look at a cell before they change it, exactly as `transition` of
--- terrace-core says, key by key under the row lock. Instantiated twice:
+-- Applies operations that read a cell before they change it. It does what `transition` of terrace-tier
+-- says, key by key, under the lock of the row. This file is used twice:
 -- {role} store or cache, {table} records or cache_entries, {store} true or false.
 --
--- The caller sorts by digest, so that overlapping batches never wait for each other in a circle.
+-- The caller sorts by digest, so that overlapping batches cannot deadlock.
 CREATE OR REPLACE FUNCTION {schema}.{role}_apply(
     p_space integer, p_digests bytea[], p_keys bytea[], p_kinds text[], p_tokens bigint[],
     p_seen bigint[], p_versions bigint[], p_tombstone_ttls bigint[], p_written bigint[],
@@ -14,7 +14,7 @@ CREATE OR REPLACE FUNCTION {schema}.{role}_apply(
 #variable_conflict use_column
 DECLARE
     store CONSTANT boolean := {store};
-    ask record;
+    request record;
     cell {schema}.{table};
     epoch_now bigint;
     space_namespace text;
@@ -29,7 +29,7 @@ DECLARE
     entry boolean;
     is_value boolean;
     leased boolean;
-    act text;
+    action text;
     logged_keys bytea[] := '{}';
     logged_versions bigint[] := '{}';
 BEGIN
@@ -39,7 +39,7 @@ BEGIN
     IF NOT FOUND THEN
         RAISE EXCEPTION 'the namespace is not known' USING ERRCODE = 'TR001';
     END IF;
-    FOR ask IN
+    FOR request IN
         SELECT * FROM unnest(p_digests, p_keys, p_kinds, p_tokens, p_seen, p_versions, p_tombstone_ttls,
                              p_written, p_fresh, p_stale, p_expires, p_bodies) WITH ORDINALITY
             AS u(digest, key, kind, token, seen, version, tombstone_ttl,
@@ -47,12 +47,12 @@ BEGIN
     LOOP
         LOOP
             SELECT * INTO cell FROM {schema}.{table} r
-                WHERE r.space = p_space AND r.digest = ask.digest FOR UPDATE;
+                WHERE r.space = p_space AND r.digest = request.digest FOR UPDATE;
             present := FOUND;
-            -- Read under the lock, so that versions and clock agree for a key.
+            -- The clock is read under the lock, so that the versions of a key rise with it.
             micros := extract(epoch FROM clock_timestamp()) * 1000000;
             now_ms := micros / 1000;
-            tombstone_end := CASE WHEN ask.tombstone_ttl < 0 THEN -1 ELSE now_ms + ask.tombstone_ttl END;
+            tombstone_end := CASE WHEN request.tombstone_ttl < 0 THEN -1 ELSE now_ms + request.tombstone_ttl END;
             floor_version := CASE WHEN present THEN cell.version ELSE 0 END;
             issued := least(greatest(floor_version + 1, micros), 9007199254740991);
             live := present AND (store OR cell.epoch = epoch_now)
@@ -61,119 +61,119 @@ BEGIN
             is_value := live AND cell.state = 'V';
             leased := live AND cell.state = 'L';
 
-            act := 'keep';
+            action := 'keep';
             applied := false;
             existed := is_value;
             decided := floor_version;
-            CASE ask.kind
+            CASE request.kind
                 WHEN 'fill' THEN
                     IF store THEN
-                        IF NOT is_value AND floor_version = ask.seen THEN
-                            act := 'write';
+                        IF NOT is_value AND floor_version = request.seen THEN
+                            action := 'write';
                             decided := issued;
                         END IF;
-                    ELSIF live AND cell.token = ask.token AND ask.version >= floor_version THEN
-                        act := 'write';
-                        decided := ask.version;
+                    ELSIF live AND cell.token = request.token AND request.version >= floor_version THEN
+                        action := 'write';
+                        decided := request.version;
                     END IF;
                 WHEN 'put' THEN
-                    act := 'write';
+                    action := 'write';
                     decided := issued;
                 WHEN 'put_absent' THEN
                     IF NOT is_value THEN
-                        act := 'write';
+                        action := 'write';
                         decided := issued;
                     END IF;
                 WHEN 'put_version' THEN
-                    IF is_value AND cell.version = ask.seen THEN
-                        act := 'write';
+                    IF is_value AND cell.version = request.seen THEN
+                        action := 'write';
                         decided := issued;
                     END IF;
                 WHEN 'put_follow' THEN
-                    IF NOT (entry OR (leased AND floor_version >= ask.version)) THEN
-                        act := 'tombstone';
-                        decided := greatest(floor_version, ask.version);
-                    ELSIF cell.version < ask.version THEN
-                        act := 'write';
-                        decided := ask.version;
+                    IF NOT (entry OR (leased AND floor_version >= request.version)) THEN
+                        action := 'tombstone';
+                        decided := greatest(floor_version, request.version);
+                    ELSIF cell.version < request.version THEN
+                        action := 'write';
+                        decided := request.version;
                     END IF;
-                WHEN 'put_open' THEN
-                    act := 'write';
-                    decided := ask.version;
+                WHEN 'put_unfenced' THEN
+                    action := 'write';
+                    decided := request.version;
                 WHEN 'invalidate' THEN
-                    IF ask.seen IS NOT NULL AND (entry OR leased) AND floor_version >= ask.seen THEN
+                    IF request.seen IS NOT NULL AND (entry OR leased) AND floor_version >= request.seen THEN
                         existed := false;
                     ELSE
-                        act := 'tombstone';
-                        decided := greatest(floor_version, coalesce(ask.seen, 0));
+                        action := 'tombstone';
+                        decided := greatest(floor_version, coalesce(request.seen, 0));
                     END IF;
                 WHEN 'remove' THEN
-                    act := 'tombstone';
+                    action := 'tombstone';
                     decided := issued;
                 WHEN 'expire' THEN
                     IF is_value THEN
-                        act := 'expire';
+                        action := 'expire';
                     END IF;
             END CASE;
 
-            IF act = 'write' THEN
+            IF action = 'write' THEN
                 applied := true;
-            ELSIF act = 'tombstone' THEN
-                ask.written := now_ms;
-                ask.fresh_until := tombstone_end;
-                ask.stale_until := tombstone_end;
-                ask.expires_at := tombstone_end;
-                ask.body := NULL;
+            ELSIF action = 'tombstone' THEN
+                request.written := now_ms;
+                request.fresh_until := tombstone_end;
+                request.stale_until := tombstone_end;
+                request.expires_at := tombstone_end;
+                request.body := NULL;
             END IF;
 
-            IF act = 'expire' THEN
+            IF action = 'expire' THEN
                 UPDATE {schema}.{table} r
-                    SET written = ask.written, fresh_until = ask.fresh_until,
-                        stale_until = ask.stale_until, expires_at = ask.expires_at
-                    WHERE r.space = p_space AND r.digest = ask.digest;
-            ELSIF act <> 'keep' AND present THEN
+                    SET written = request.written, fresh_until = request.fresh_until,
+                        stale_until = request.stale_until, expires_at = request.expires_at
+                    WHERE r.space = p_space AND r.digest = request.digest;
+            ELSIF action <> 'keep' AND present THEN
                 UPDATE {schema}.{table} r
-                    SET state = CASE WHEN act = 'tombstone' THEN 'T' WHEN ask.body IS NULL THEN 'N' ELSE 'V' END,
+                    SET state = CASE WHEN action = 'tombstone' THEN 'T' WHEN request.body IS NULL THEN 'N' ELSE 'V' END,
                         version = decided, token = NULL,
                         epoch = CASE WHEN store THEN NULL ELSE epoch_now END,
-                        written = ask.written, fresh_until = ask.fresh_until,
-                        stale_until = ask.stale_until, expires_at = ask.expires_at, body = ask.body
-                    WHERE r.space = p_space AND r.digest = ask.digest;
-            ELSIF act <> 'keep' THEN
+                        written = request.written, fresh_until = request.fresh_until,
+                        stale_until = request.stale_until, expires_at = request.expires_at, body = request.body
+                    WHERE r.space = p_space AND r.digest = request.digest;
+            ELSIF action <> 'keep' THEN
                 INSERT INTO {schema}.{table} AS r
                     (space, digest, key, state, version, epoch, token,
                      written, fresh_until, stale_until, expires_at, body)
-                    VALUES (p_space, ask.digest, ask.key,
-                        CASE WHEN act = 'tombstone' THEN 'T' WHEN ask.body IS NULL THEN 'N' ELSE 'V' END,
+                    VALUES (p_space, request.digest, request.key,
+                        CASE WHEN action = 'tombstone' THEN 'T' WHEN request.body IS NULL THEN 'N' ELSE 'V' END,
                         decided, CASE WHEN store THEN NULL ELSE epoch_now END, NULL,
-                        ask.written, ask.fresh_until, ask.stale_until, ask.expires_at, ask.body)
+                        request.written, request.fresh_until, request.stale_until, request.expires_at, request.body)
                     ON CONFLICT (space, digest) DO NOTHING;
-                -- Another session created the row meanwhile: look at it under its lock.
+                -- Another session inserted the row in the meantime: read it under its lock.
                 CONTINUE WHEN NOT FOUND;
             END IF;
             EXIT;
         END LOOP;
 
-        ord := ask.ord;
+        ord := request.ord;
         hit := NOT applied AND entry;
         version := cell.version;
         written := cell.written;
         fresh_until := cell.fresh_until;
         stale_until := cell.stale_until;
         expires_at := cell.expires_at;
-        -- The record that won: only a refused fill or put asks for it.
-        body := CASE WHEN hit AND ask.kind NOT IN ('invalidate', 'remove', 'expire') THEN cell.body END;
+        -- The value that won. Only a refused fill or put returns it.
+        body := CASE WHEN hit AND request.kind NOT IN ('invalidate', 'remove', 'expire') THEN cell.body END;
         RETURN NEXT;
 
-        -- Every write and removal, whether or not it changed the cell: other copies may be older.
-        -- Not the fill of a copy, nor a put without an order.
-        IF ask.kind IN ('put_follow', 'invalidate', 'remove') OR act = 'expire'
-            OR (applied AND ask.kind <> 'put_open' AND (store OR ask.kind <> 'fill')) THEN
-            logged_keys := logged_keys || ask.key;
-            logged_versions := logged_versions || CASE ask.kind
-                WHEN 'put_follow' THEN ask.version
-                WHEN 'invalidate' THEN ask.seen
-                -- The same version with another life.
+        -- The outbox gets a row for each write and removal, even if the cell did not change: other copies
+        -- may be older. It gets none for the fill of a copy, nor for an unfenced put.
+        IF request.kind IN ('put_follow', 'invalidate', 'remove') OR action = 'expire'
+            OR (applied AND request.kind <> 'put_unfenced' AND (store OR request.kind <> 'fill')) THEN
+            logged_keys := logged_keys || request.key;
+            logged_versions := logged_versions || CASE request.kind
+                WHEN 'put_follow' THEN request.version
+                WHEN 'invalidate' THEN request.seen
+                -- The version stays the same, with other deadlines.
                 WHEN 'expire' THEN NULL
                 ELSE decided END;
         END IF;
@@ -186,8 +186,8 @@ BEGIN
 END
 $function$;
 
--- Unconditional writes of many keys: one upsert. Digests are sorted and distinct. A version given
--- is taken as it is; else the next one is issued under the row lock.
+-- Writes many keys without a condition: one upsert. Digests are sorted and distinct. A given version is
+-- used as it is; else the next one is issued under the lock of the row.
 CREATE OR REPLACE FUNCTION {schema}.{role}_put(
     p_space integer, p_digests bytea[], p_keys bytea[], p_versions bigint[], p_written bigint[],
     p_fresh bigint[], p_stale bigint[], p_expires bigint[], p_bodies bytea[]

@@ -1,4 +1,4 @@
--- What operators look at and run.
+-- Views and functions for operators.
 
 CREATE VIEW {schema}.stats AS
 SELECT s.namespace, nullif(s.tenant, '') AS tenant, s.role,
@@ -20,7 +20,7 @@ LEFT JOIN LATERAL (
 ) c ON true
 GROUP BY s.namespace, s.tenant, s.role;
 COMMENT ON VIEW {schema}.stats IS
-    'What each namespace keeps; rows that are dead and not yet deleted count as entries only. Reads every row.';
+    'What each namespace holds. Dead rows that are not deleted yet count as entries only. It reads every row.';
 
 CREATE VIEW {schema}.index_usage AS
 SELECT i.relname AS "table", i.indexrelname AS "index", i.idx_scan AS scans,
@@ -30,9 +30,9 @@ FROM pg_stat_user_indexes i
 WHERE i.relid IN ('{schema}.spaces'::regclass, '{schema}.records'::regclass, '{schema}.cache_entries'::regclass);
 COMMENT ON VIEW {schema}.index_usage IS 'How often each index of the library was used since the statistics were reset.';
 
--- Deletes cached entries written more than `days` days ago and tells how many. Records are in
--- another table: they are never touched. It never waits for a row in use; those stay. Whoever writes
--- one of the others meanwhile waits for the end: for large tables there is the procedure.
+-- Deletes cached entries that were written more than `days` days ago, and returns their number. Records
+-- are in another table, which it never touches. It skips locked rows. A session that writes one of the
+-- deleted rows waits for the end of the statement: use the procedure below for large tables.
 CREATE FUNCTION {schema}.cleanup_old_cache_entries(days integer) RETURNS bigint
 LANGUAGE plpgsql AS $function$
 DECLARE
@@ -50,7 +50,8 @@ BEGIN
 END
 $function$;
 
--- The same, a thousand rows a transaction: nobody waits for long. Only a procedure may commit.
+-- The same in transactions of a thousand rows, so that no writer waits for long. It is a procedure, since
+-- a function cannot commit.
 CREATE PROCEDURE {schema}.cleanup_old_cache_entries_in_batches(days integer, INOUT deleted bigint DEFAULT 0)
 LANGUAGE plpgsql AS $procedure$
 #variable_conflict use_column
@@ -71,7 +72,7 @@ BEGIN
             WHERE (e.space, e.digest) > (last_space, last_digest)
             ORDER BY e.space, e.digest LIMIT 1000
         ), old AS MATERIALIZED (
-            -- Never waits for a row in use, so that it stands in nobody's way.
+            -- It skips locked rows, so that it never waits while it holds locks.
             SELECT e.ctid AS place FROM page p
             JOIN {schema}.cache_entries e ON e.space = p.space AND e.digest = p.digest
             WHERE e.written BETWEEN 0 AND horizon FOR UPDATE OF e SKIP LOCKED
@@ -88,8 +89,7 @@ BEGIN
 END
 $procedure$;
 
--- Makes the next `ready()` take the terms (level, schema, shape) of whoever asks, and ends the
--- use of the namespace in the other role if nothing is kept in it.
+-- Makes the next `ready()` store the options (level, schema, shape) of its caller, whichever role it has.
 CREATE FUNCTION {schema}.forget_terms(of_namespace text) RETURNS void LANGUAGE sql AS $function$
     UPDATE {schema}.spaces SET level = NULL, value_schema = NULL, value_shape = NULL
     WHERE namespace = of_namespace;

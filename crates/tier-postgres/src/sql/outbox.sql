@@ -1,7 +1,7 @@
--- What has changed, for those who keep copies. A row is written by the statement or transaction
--- that makes the change, so it is there if and only if the change is.
+-- The outbox: the changes that followers of the log read. The statement or transaction that makes a
+-- change writes its row, so the row exists if and only if the change does.
 
--- Never UNLOGGED: a lost row would leave an old copy for as long as it lives.
+-- The table must not be UNLOGGED: after a lost row, an old copy would stay until it expires.
 CREATE TABLE {schema}.outbox (
     xid xid8 NOT NULL DEFAULT pg_current_xact_id(),
     id bigint GENERATED ALWAYS AS IDENTITY,
@@ -12,21 +12,21 @@ CREATE TABLE {schema}.outbox (
     of_copies boolean NOT NULL DEFAULT false,
     PRIMARY KEY (xid, id)
 );
-COMMENT ON TABLE {schema}.outbox IS 'Changes, for ten minutes. Ids are not in the order of commits: readers go by what became visible since their last snapshot.';
-COMMENT ON COLUMN {schema}.outbox.tenant IS 'As in spaces.';
-COMMENT ON COLUMN {schema}.outbox.key IS 'NULL: all copies of the namespace, or of the tenant''s part of it.';
-COMMENT ON COLUMN {schema}.outbox.version IS 'Copies of it and of later ones may stay; NULL: none may.';
-COMMENT ON COLUMN {schema}.outbox.of_copies IS 'A change of cached copies, by the library: news for near tiers, and not of the truth.';
+COMMENT ON TABLE {schema}.outbox IS 'The changes of the last ten minutes. Ids are not in the order of commits: readers take the rows that became visible since their last snapshot.';
+COMMENT ON COLUMN {schema}.outbox.tenant IS 'As in the table spaces.';
+COMMENT ON COLUMN {schema}.outbox.key IS 'NULL stands for all keys of the namespace, or of the tenant.';
+COMMENT ON COLUMN {schema}.outbox.version IS 'Copies of this version or a later one may stay; with NULL, no copy may.';
+COMMENT ON COLUMN {schema}.outbox.of_copies IS 'True if the library changed a cached copy: near tiers read such rows, and relays do not.';
 
--- A snapshot a minute. The one that is marked has been trimmed to: rows that it saw may be gone.
+-- One snapshot a minute. For a snapshot with `trimmed`, rows that it saw may be deleted.
 CREATE TABLE {schema}.outbox_snapshots (
     taken_at timestamptz PRIMARY KEY,
     snapshot pg_snapshot NOT NULL,
     trimmed boolean NOT NULL DEFAULT false
 );
 
--- Whether rows may be gone that were not visible yet in the snapshot `seen`, or it lies ahead: the
--- server went back in time.
+-- Whether rows may be deleted that were not yet visible in the snapshot `seen`, or `seen` is ahead of the
+-- server, whose data then is older than before.
 CREATE FUNCTION {schema}.outbox_has_gap(seen pg_snapshot) RETURNS boolean LANGUAGE sql STABLE AS $function$
     SELECT pg_snapshot_xmax(seen) > pg_snapshot_xmax(pg_current_snapshot()) OR EXISTS (
         SELECT FROM {schema}.outbox_snapshots t
@@ -40,17 +40,17 @@ CREATE FUNCTION {schema}.outbox_has_gap(seen pg_snapshot) RETURNS boolean LANGUA
     )
 $function$;
 
--- Deletes rows that a snapshot saved ten minutes ago saw, at most `most`; tells how many.
+-- Deletes at most `most` rows that a snapshot of ten minutes ago saw, and returns their number.
 CREATE FUNCTION {schema}.trim_outbox(most integer) RETURNS bigint LANGUAGE plpgsql AS $function$
 DECLARE
     old {schema}.outbox_snapshots;
     gone bigint;
 BEGIN
-    -- One process at a time is enough.
+    -- It is enough that one process trims at a time.
     IF NOT pg_try_advisory_xact_lock(hashtextextended('trims {schema}.outbox', 0)) THEN
         RETURN 0;
     END IF;
-    -- What a dump brought from another server, where more transactions had been, says nothing here.
+    -- Rows from the dump of another server, with more transactions than this one, mean nothing here.
     DELETE FROM {schema}.outbox_snapshots WHERE pg_snapshot_xmax(snapshot) > pg_snapshot_xmax(pg_current_snapshot());
     DELETE FROM {schema}.outbox WHERE xid >= pg_snapshot_xmax(pg_current_snapshot());
     INSERT INTO {schema}.outbox_snapshots (taken_at, snapshot)
@@ -76,12 +76,12 @@ BEGIN
 END
 $function$;
 
--- A tenant's name as `spaces` has it.
+-- A tenant's name as the table `spaces` stores it.
 CREATE FUNCTION {schema}.tenant_name(tenant text) RETURNS text LANGUAGE sql IMMUTABLE AS $function$
     SELECT CASE WHEN tenant IS NULL THEN '' WHEN tenant = '' THEN '\e' ELSE replace(tenant, '\', '\\') END
 $function$;
 
--- A key's bytes as the cache encodes them; a tuple's from those of its elements.
+-- The bytes of a key as the cache encodes them; those of a tuple come from its elements.
 CREATE FUNCTION {schema}.key(part text) RETURNS bytea LANGUAGE sql IMMUTABLE
     AS $function$ SELECT convert_to(part, 'UTF8') $function$;
 CREATE FUNCTION {schema}.key(part bigint) RETURNS bytea LANGUAGE sql IMMUTABLE
@@ -97,16 +97,16 @@ CREATE FUNCTION {schema}.key(VARIADIC parts bytea[]) RETURNS bytea LANGUAGE sql 
     FROM unnest(parts) WITH ORDINALITY AS p(part, ord)
 $function$;
 
--- Says, in the transaction that changes the origin, that a key has changed; without a key, that
--- all of the namespace has (or of one tenant's part of it).
+-- Invalidates the copies of a key. Call it in the transaction that changes the origin. Without a key it
+-- invalidates all copies of the namespace and tenant.
 CREATE FUNCTION {schema}.invalidate(namespace text, tenant text, key bytea) RETURNS void
 LANGUAGE sql AS $function$
     INSERT INTO {schema}.outbox (namespace, tenant, key)
     VALUES (invalidate.namespace, {schema}.tenant_name(invalidate.tenant), invalidate.key)
 $function$;
 
--- Changes of records that are not the library's own: SQL by hand, another program. The library's
--- statements write the outbox themselves and say so by a setting, which the triggers ask.
+-- Writes the outbox for changes of records by SQL by hand or by another program. The library's own
+-- statements write the outbox themselves, and set `terrace.logs`, which the trigger checks.
 CREATE FUNCTION {schema}.records_changed() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
 BEGIN
@@ -129,7 +129,7 @@ $function$;
 CREATE TRIGGER records_changed AFTER INSERT OR UPDATE ON {schema}.records FOR EACH ROW
     WHEN (current_setting('terrace.logs', true) IS DISTINCT FROM 'on')
     EXECUTE FUNCTION {schema}.records_changed();
--- A record that has ended, and the tombstone of a removed one, go without a word: cleaning deletes them.
+-- The deletion of an expired record or of a tombstone writes nothing: that is what cleaning does.
 CREATE TRIGGER records_deleted AFTER DELETE ON {schema}.records FOR EACH ROW
     WHEN (OLD.state = 'V' AND (OLD.expires_at < 0 OR OLD.expires_at > {schema}.now_ms()))
     EXECUTE FUNCTION {schema}.records_changed();

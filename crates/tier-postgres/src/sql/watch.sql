@@ -1,5 +1,4 @@
--- Watching a table of the user's own: triggers that say in the outbox which keys of a cache its
--- changes concern.
+-- Watches a table of the application: triggers write the keys of its changed rows to the outbox.
 
 CREATE TABLE {schema}.watches (
     id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -9,14 +8,14 @@ CREATE TABLE {schema}.watches (
     tenant_in text,
     UNIQUE (relation, namespace)
 );
-COMMENT ON TABLE {schema}.watches IS 'The tables whose changes invalidate keys of a namespace: see watch and unwatch.';
+COMMENT ON TABLE {schema}.watches IS 'Tables whose changes invalidate keys of a namespace: see watch and unwatch.';
 
--- From now on every change of a table, by whatever client, invalidates the keys in `of_namespace`
--- that its old and new rows have: one column as it is, several as a tuple. Rows with a NULL there
--- have no key. A statement that touches more than 1,000 rows, and TRUNCATE, clear the namespace.
--- Watching again replaces the watch: do so when a partition was added or a key column renamed.
+-- Watches a table. From now on each change of it, by any client, invalidates the keys in `of_namespace`
+-- of its old and new rows. One key column is the key, and several are a tuple. A row with a NULL in one
+-- of them has no key. A statement that changes more than 1,000 rows clears the namespace, and so does
+-- TRUNCATE. A second call replaces the watch: call it after you add a partition or rename a key column.
 --
--- `tenant_column`: whose key it is, for caches that are built per tenant.
+-- `tenant_column` names the tenant of the key, for caches that are built per tenant.
 CREATE FUNCTION {schema}.watch(
     watched regclass, of_namespace text, key_columns text[], tenant_column text DEFAULT NULL
 ) RETURNS void LANGUAGE plpgsql SET client_min_messages = 'warning' AS $function$
@@ -29,14 +28,14 @@ BEGIN
     IF coalesce(cardinality(key_columns), 0) = 0 OR coalesce(of_namespace, '') = '' THEN
         RAISE EXCEPTION 'a watch needs a namespace and key columns' USING ERRCODE = 'invalid_parameter_value';
     END IF;
-    -- What is not logged would change without a word in a crash.
+    -- A crash would change an unlogged table, and no trigger would fire.
     IF NOT EXISTS (
         SELECT FROM pg_class c WHERE c.oid = watched AND c.relkind IN ('r', 'p') AND c.relpersistence = 'p'
     ) THEN
-        RAISE EXCEPTION '% cannot be watched: it is a view, or foreign, temporary or unlogged', watched
+        RAISE EXCEPTION '% cannot be watched: it is a view, or a foreign, temporary or unlogged table', watched
             USING ERRCODE = 'wrong_object_type';
     END IF;
-    -- Their rows are in no transition table: statements that reach them would fail.
+    -- The rows of a foreign table are in no transition table, so statements that reach them would fail.
     IF EXISTS (
         SELECT FROM {schema}.watched_tree(watched) t JOIN pg_class c ON c.oid = t WHERE c.relkind = 'f'
     ) THEN
@@ -60,7 +59,7 @@ BEGIN
             'CREATE FUNCTION {schema}.%I() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER '
             'SET search_path = pg_catalog, pg_temp AS %L',
             name, {schema}.watch_body(watched, of_namespace, key_columns, tenant_column, event.changed));
-        -- A statement fires the triggers of the table that it names; one on a partition, only those.
+        -- A statement fires only the triggers of the table that it names, which may be a partition.
         FOR relation IN SELECT {schema}.watched_tree(watched) LOOP
             EXECUTE format(
                 'CREATE TRIGGER %I AFTER %s ON %s %s FOR EACH STATEMENT EXECUTE FUNCTION {schema}.%I()',
@@ -68,12 +67,12 @@ BEGIN
             EXECUTE format('ALTER TABLE ONLY %s ENABLE ALWAYS TRIGGER %I', relation, 'terrace_' || name);
         END LOOP;
     END LOOP;
-    -- What was cached before anybody watched.
+    -- Clears the copies that were cached before the table was watched.
     INSERT INTO {schema}.outbox (namespace) VALUES (of_namespace);
 END
 $function$;
 
--- A table, and all that are its partitions or inherit from it.
+-- A table, its partitions, and the tables that inherit from it, at all levels.
 CREATE FUNCTION {schema}.watched_tree(watched regclass) RETURNS SETOF regclass LANGUAGE sql STABLE AS $function$
     WITH RECURSIVE tree(part) AS (
         SELECT watched::oid UNION SELECT i.inhrelid FROM pg_inherits i JOIN tree ON i.inhparent = part
@@ -90,14 +89,14 @@ BEGIN
         RETURNING w.id INTO watch_id;
     IF watch_id IS NOT NULL THEN
         FOREACH verb IN ARRAY '{insert,update,delete,truncate}'::text[] LOOP
-            -- And with it its triggers, on all partitions.
+            -- CASCADE drops its triggers too, on all partitions.
             EXECUTE format('DROP FUNCTION IF EXISTS {schema}.%I() CASCADE', format('watch_%s_%s', watch_id, verb));
         END LOOP;
     END IF;
 END
 $function$;
 
--- The body of a watch's trigger; `changed` are the transition tables of its event.
+-- The body of the trigger function of a watch. `changed` names the transition tables of its event.
 CREATE FUNCTION {schema}.watch_body(
     watched regclass, of_namespace text, key_columns text[], tenant_column text, changed text[]
 ) RETURNS text LANGUAGE plpgsql STABLE AS $function$
@@ -118,10 +117,10 @@ BEGIN
     IF cardinality(changed) = 0 THEN
         RETURN format('BEGIN %s RETURN NULL; END', clear);
     END IF;
-    -- Not by their names: new, found and others are also variables of PL/pgSQL.
+    -- The columns are not named here: new, found and other names are also variables of PL/pgSQL.
     SELECT string_agg(format('SELECT * FROM %I', c.name), ' UNION ALL ')
         INTO rows_of FROM unnest(changed) AS c(name);
-    -- No cache takes a key of more than 4,096 bytes.
+    -- A cache refuses keys of more than 4,096 bytes.
     RETURN format($body$
 BEGIN
     IF (SELECT count(*) FROM (SELECT FROM %I LIMIT 1001) r) > 1000 THEN
@@ -136,8 +135,8 @@ END$body$, changed[1], clear, of_namespace, tenant, rows_of, parts, present);
 END
 $function$;
 
--- The SQL that makes a part of the key from `column_name` of a changed row `r`. A column whose
--- bytes, or whose equality, are not those of a cache's key is refused.
+-- The SQL that makes a part of the key from the column `column_name` of a changed row `r`. It refuses a
+-- column whose bytes or equality differ from those of a cache's key.
 CREATE FUNCTION {schema}.watched_part(watched regclass, column_name text) RETURNS text
 LANGUAGE plpgsql STABLE AS $function$
 DECLARE
@@ -160,7 +159,7 @@ BEGIN
         WHEN type IN ('uuid'::regtype, 'bytea'::regtype, 'bool'::regtype) THEN type::regtype::text
     END;
     IF taken_as IS NULL THEN
-        RAISE EXCEPTION 'column % of % cannot be part of a key: its type, %, or its collation has other bytes, or another equality, than the key of a cache',
+        RAISE EXCEPTION 'column % of % cannot be part of a key: its type, %, or its collation has other bytes or another equality than a cache''s key',
             column_name, watched, type::regtype
             USING ERRCODE = 'datatype_mismatch',
                 HINT = 'smallint, integer, bigint, text, varchar, uuid, bytea and boolean can be watched';

@@ -1,26 +1,24 @@
-//! What the tests of the Postgres tier share.
+//! Helpers that the tests of the Postgres tier share.
 #![allow(dead_code, reason = "each test file uses a part")]
 #![allow(clippy::expect_used, reason = "a test that cannot be prepared fails")]
 
-pub(crate) mod hearing;
+pub(crate) mod follower;
 
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use sqlx::{Connection, PgConnection};
-use terrace_tier::{
-    Backend, Condition, Deadlines, Level, Namespace, Op, Order, Role, Tier, TierKey, Timestamp,
-};
+use terrace_tier::{Backend, Condition, Deadlines, Namespace, Op, Order, Role, Tier, TierKey, Timestamp};
 use terrace_tier_postgres::Postgres;
 
 pub(crate) const HOUR: Duration = Duration::from_secs(3600);
 
-pub(crate) fn space(role: Role) -> Namespace {
+pub(crate) fn namespace(role: Role) -> Namespace {
     Namespace::new("users", role).with_type(1, 7).with_budget(Duration::from_secs(10))
 }
 
 pub(crate) fn open(url: &str, role: Role) -> Arc<dyn Tier> {
-    Postgres::new(url).expect("a URL").open(&space(role)).expect("a tier")
+    Postgres::new(url).expect("a URL").open(&namespace(role)).expect("a tier")
 }
 
 pub(crate) fn key(number: u64) -> TierKey {

@@ -1,5 +1,7 @@
-//! From rows to replies. Columns 0 and 2 to 6 are the same in every statement: version, the four
+//! Turns rows into replies. Columns 0 and 2 to 6 are the same in every statement: version, the four
 //! deadlines, body.
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 use sqlx::{
@@ -8,25 +10,25 @@ use sqlx::{
 };
 use terrace_tier::{Fence, Op, Reply, Role, Stored, Token, Version};
 
-use crate::number::{clock_millis, deadlines, unsigned};
+use super::numbers::{clock_millis, deadlines, unsigned};
 
 type Result<T> = std::result::Result<T, sqlx::Error>;
 
-/// The value or negative entry of a row.
+/// The value or negative entry in a row.
 fn stored(row: &PgRow) -> Result<Stored> {
-    let ends = number(row, 5)?;
-    let until = |column| Ok::<_, sqlx::Error>(optional(row, column)?.unwrap_or(ends));
-    let columns = [number(row, 2)?, until(3)?, until(4)?, ends];
+    let expires_at = number(row, 5)?;
+    let deadline = |column| Ok::<_, sqlx::Error>(optional(row, column)?.unwrap_or(expires_at));
+    let columns = [number(row, 2)?, deadline(3)?, deadline(4)?, expires_at];
     let body = row.try_get_raw(6)?;
     let body = if body.is_null() { None } else { Some(Bytes::copy_from_slice(bytes_of(&body)?)) };
     Ok(Stored::new(version(row, 0)?, deadlines(columns), body))
 }
 
 fn number(row: &PgRow, column: usize) -> Result<i64> {
-    optional(row, column)?.ok_or_else(|| sqlx::Error::Decode("a number is missing".into()))
+    optional(row, column)?.ok_or_else(|| sqlx::Error::Decode("a number in the row is NULL".into()))
 }
 
-/// A `bigint` or `timestamptz`, as it travels: a row has seven, and `try_get` checks the type of each.
+/// A `bigint` or `timestamptz`, from its bytes: a row has seven, and `try_get` would check each type.
 fn optional(row: &PgRow, column: usize) -> Result<Option<i64>> {
     let found = row.try_get_raw(column)?;
     if found.is_null() {
@@ -44,23 +46,23 @@ pub(crate) fn version(row: &PgRow, column: usize) -> Result<Version> {
     Ok(Version::from_u64(unsigned(number(row, column)?)))
 }
 
-/// The reply to a read. A miss of a `Lease` in a cache has no fence yet.
+/// The reply to a plain read. In a cache, the miss of a `Lease` has no fence yet.
 pub(crate) fn read(row: Option<&PgRow>, role: Role, op: &Op) -> Result<Reply> {
     let over = match op {
         Op::Lease { over, .. } => *over,
         _ => None,
     };
     let Some(row) = row else { return Ok(Reply::Miss(Fence::default())) };
-    let kept = version(row, 0)?;
-    let (state, ends): (i8, i64) = (row.try_get(1)?, number(row, 5)?);
-    // Without the clock it never ends.
+    let stored_version = version(row, 0)?;
+    let (state, expires_at): (i8, i64) = (row.try_get(1)?, number(row, 5)?);
+    // A row without the server's clock never expires.
     let now = optional(row, 7)?.map(clock_millis);
-    let live = now.is_none_or(|now| unsigned(ends) > now);
-    if live && matches!(state.cast_unsigned(), b'V' | b'N') && over != Some(kept) {
+    let live = now.is_none_or(|now| unsigned(expires_at) > now);
+    if live && matches!(state.cast_unsigned(), b'V' | b'N') && over != Some(stored_version) {
         return Ok(Reply::Hit(stored(row)?));
     }
     Ok(Reply::Miss(match (role, op) {
-        (Role::Store, Op::Lease { .. }) => Fence { token: Token::NONE, version: kept },
+        (Role::Store, Op::Lease { .. }) => Fence { token: Token::NONE, version: stored_version },
         _ => Fence::default(),
     }))
 }
@@ -77,7 +79,7 @@ pub(crate) fn lease(row: &PgRow) -> Result<Reply> {
     }
 }
 
-/// The reply to an operation that changes.
+/// The reply to an operation that writes.
 pub(crate) fn change(row: &PgRow, op: &Op) -> Result<Reply> {
     let applied: bool = row.try_get(8)?;
     let decided = version(row, 10)?;
@@ -89,4 +91,17 @@ pub(crate) fn change(row: &PgRow, op: &Op) -> Result<Reply> {
         }
         _ => Ok(Reply::Done { existed: row.try_get(9)?, version: decided }),
     }
+}
+
+/// Puts the rows of sorted requests back into the order of the requests: `order[i]` is the index of the
+/// request of row `i`. `None` if a row is missing.
+pub(crate) fn in_request_order(order: &[usize], rows: Vec<PgRow>) -> Option<Vec<Arc<PgRow>>> {
+    if rows.len() != order.len() {
+        return None;
+    }
+    let mut sorted: Vec<Option<Arc<PgRow>>> = vec![None; order.len()];
+    for (index, row) in order.iter().zip(rows) {
+        sorted[*index] = Some(Arc::new(row));
+    }
+    sorted.into_iter().collect()
 }

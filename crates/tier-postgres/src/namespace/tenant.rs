@@ -1,6 +1,6 @@
-//! The names of tenants, as the tables have them.
+//! How the tables store the names of tenants.
 
-/// Postgres text holds no NUL; no tenant and an empty one are two.
+/// The stored name. Text in Postgres cannot hold NUL, and no tenant differs from an empty name.
 pub(crate) fn tenant_name(tenant: Option<&str>) -> String {
     match tenant {
         None => String::new(),
@@ -9,7 +9,7 @@ pub(crate) fn tenant_name(tenant: Option<&str>) -> String {
     }
 }
 
-/// The tenant whose name the tables have as `name`.
+/// The tenant whose stored name is `name`.
 pub(crate) fn tenant_of(name: &str) -> Option<String> {
     match name {
         "" => None,

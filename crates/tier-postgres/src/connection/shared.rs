@@ -6,33 +6,32 @@ use parking_lot::Mutex;
 use terrace_tier::{NamespaceRegistry, Result, lease::LeaseTracker};
 use tokio::{sync::Notify, task::JoinHandle};
 
+use super::{once::Once, pool::Pool};
 use crate::{
-    error::{During, misses_schema, typed},
-    followers::Followers,
-    leases::PostgresLeases,
-    once::Once,
-    pool::{Pool, Session},
-    statements::Statements,
+    error::{Phase, misses_schema, typed},
+    leases::backend::PostgresLeases,
+    log::followers::Followers,
+    sql::statements::Statements,
 };
 
 /// What all tiers of a handle share.
 pub(crate) struct Shared {
     pub(crate) pool: Pool,
     pub(crate) statements: Statements,
-    /// Of the cache role.
+    /// The limit for values in the cache role.
     pub(crate) max_value_bytes: usize,
-    /// Its name, quoted.
+    /// The quoted name of the schema.
     pub(crate) schema: String,
-    pub(crate) prepared: Once<()>,
+    pub(crate) schema_ready: Once<()>,
     /// Wakes the cleaner after a clear.
     pub(crate) cleared: Arc<Notify>,
-    /// Deletes what is dead; it may end with its runtime.
+    /// The task that deletes dead rows. It ends with its runtime, and the next use starts another.
     pub(crate) cleaner: Mutex<Option<JoinHandle<()>>>,
-    /// Who follows the outbox.
+    /// The followers of the outbox.
     pub(crate) followers: Followers,
     /// The leases that this process holds and waits for.
-    pub(crate) inbox: LeaseTracker<PostgresLeases>,
-    pub(crate) spaces: NamespaceRegistry,
+    pub(crate) lease_tracker: LeaseTracker<PostgresLeases>,
+    pub(crate) namespaces: NamespaceRegistry,
 }
 
 impl Shared {
@@ -40,31 +39,27 @@ impl Shared {
         let schema = format!("\"{schema}\"");
         let statements = Statements::new(&schema);
         Self {
-            inbox: PostgresLeases::inbox(&pool, &statements.leases),
+            lease_tracker: PostgresLeases::tracker(&pool, &statements.leases),
             pool,
             statements,
             max_value_bytes,
             schema,
-            prepared: Once::new(),
+            schema_ready: Once::new(),
             cleared: Arc::new(Notify::new()),
             cleaner: Mutex::default(),
             followers: Followers::default(),
-            spaces: NamespaceRegistry::default(),
+            namespaces: NamespaceRegistry::default(),
         }
     }
 
-    /// A connection; the caller bounds the wait.
-    pub(crate) async fn session(&self) -> Result<Session> {
-        self.pool.session().await.map_err(|error| typed(error, During::Connect))
-    }
-
-    /// The typed error for what a statement gave.
-    pub(crate) fn note<T>(&self, result: Result<T, sqlx::Error>, during: During) -> Result<T> {
+    /// Turns the client's error into a typed one. After an error that says that the schema is missing,
+    /// the next call makes it again.
+    pub(crate) fn typed<T>(&self, result: Result<T, sqlx::Error>, phase: Phase) -> Result<T> {
         result.map_err(|error| {
             if misses_schema(&error) {
-                self.prepared.forget();
+                self.schema_ready.forget();
             }
-            typed(error, during)
+            typed(error, phase)
         })
     }
 }

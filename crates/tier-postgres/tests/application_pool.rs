@@ -1,4 +1,4 @@
-//! A pool of the application's own: what the tier holds of it, and when it is given back.
+//! A pool of the application: which connections the tier holds, and when they go back.
 #![allow(clippy::expect_used, reason = "a test that cannot be prepared fails")]
 
 mod support;
@@ -13,17 +13,17 @@ use std::{
 
 use futures_util::future::join_all;
 use sqlx::{Connection, PgConnection, PgPool, postgres::PgPoolOptions};
-use support::{key, put, space};
+use support::{key, namespace, put};
+use terrace_core::{Cache, NoNear};
 use terrace_testbed::shared_postgres;
-use terrace_tier::{Backend, Cache, ErrorKind, NoNear};
-use terrace_tier::{Op, Reply, Role, Tier};
+use terrace_tier::{Backend, ErrorKind, Op, Reply, Role, Tier};
 use terrace_tier_postgres::Postgres;
 use tokio::time::timeout;
 
-/// Far above the time for which a connection may be held, and far below any of sqlx's own.
+/// Far longer than a connection may be held, and far shorter than any timeout of sqlx.
 const SOON: Duration = Duration::from_secs(5);
 
-/// A tier over a pool, with a record, and how often a connection came back to the pool.
+/// A tier with a record over a pool, and the number of connections that went back to the pool.
 async fn over(connections: u32) -> (Arc<dyn Tier>, PgPool, Arc<AtomicUsize>) {
     let url = shared_postgres().await.expect("a server");
     let returned = Arc::new(AtomicUsize::new(0));
@@ -33,7 +33,7 @@ async fn over(connections: u32) -> (Arc<dyn Tier>, PgPool, Arc<AtomicUsize>) {
         Box::pin(async { Ok(true) })
     });
     let pool = options.connect(&url).await.expect("a pool");
-    let tier = Postgres::from_pool(pool.clone()).open(&space(Role::Store)).expect("a tier");
+    let tier = Postgres::from_pool(pool.clone()).open(&namespace(Role::Store)).expect("a tier");
     tier.ping().await.expect("a ping");
     tier.apply(&key(1), put("v")).await.expect("a record");
     (tier, pool, returned)
@@ -60,9 +60,9 @@ async fn statements_one_after_the_other_use_one_connection_which_then_goes_back(
     for _ in 0..500 {
         read(&tier).await;
     }
-    // On a machine that stands still for a moment it may be given back on the way.
-    let on_the_way = returned.load(Ordering::Relaxed) - before;
-    assert!(on_the_way < 50, "{on_the_way}");
+    // If the machine stalls for a moment, the connection may go back in between.
+    let in_between = returned.load(Ordering::Relaxed) - before;
+    assert!(in_between < 50, "{in_between}");
     until(|| pool.num_idle() == pool.size() as usize).await;
 }
 
@@ -95,7 +95,7 @@ async fn an_application_that_wants_all_its_connections_gets_them() {
 async fn a_pool_that_is_closed_is_closed_soon() {
     let (tier, pool, _) = over(8).await;
     read(&tier).await;
-    timeout(SOON, pool.close()).await.expect("what is held goes back");
+    timeout(SOON, pool.close()).await.expect("held connections go back");
     assert!(tier.apply(&key(1), Op::Get).await.is_err());
 }
 
@@ -123,7 +123,7 @@ async fn a_pool_whose_only_connection_is_in_a_transaction_does_not_wait_for_itse
     let url = shared_postgres().await.expect("a server");
     Postgres::new(&url).expect("a handle").prepare().await.expect("the schema");
     let pool = PgPoolOptions::new().max_connections(1).connect(&url).await.expect("a pool");
-    // Nothing of this handle's has asked the server before.
+    // This handle has not used the server before.
     let postgres = Postgres::from_pool(pool.clone());
     let mut transaction = pool.begin().await.expect("a transaction");
     let cache = over_store(&postgres);
@@ -152,7 +152,7 @@ async fn a_pool_without_a_connection_to_make_the_schema_on_says_so() {
     postgres.prepare().await.expect("now there is one");
 }
 
-/// All but the one that asks.
+/// Ends all sessions of the database except that of `server`.
 async fn end_sessions(server: &mut PgConnection) {
     let all = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
                WHERE datname = current_database() AND pid <> pg_backend_pid()";
@@ -160,7 +160,7 @@ async fn end_sessions(server: &mut PgConnection) {
 }
 
 #[tokio::test]
-async fn what_is_held_of_a_server_that_ended_it_fails_once_and_holds_up_nobody() {
+async fn held_connections_that_the_server_ended_fail_once_and_hold_up_nobody() {
     let (tier, pool, _) = over(8).await;
     let mut server = PgConnection::connect_with(&pool.connect_options()).await.expect("a connection");
     join_all((0..8).map(async |_| tier.apply(&key(1), Op::Get).await)).await;
@@ -175,11 +175,11 @@ async fn what_is_held_of_a_server_that_ended_it_fails_once_and_holds_up_nobody()
             }
         }
     }
-    assert!(failed <= 2, "{failed} of at most two that are held");
+    assert!(failed <= 2, "{failed} failed, and at most two connections are held");
 }
 
 #[test]
-fn what_was_held_while_nobody_drove_the_runtime_is_tested_before_its_use() {
+fn a_connection_held_while_its_runtime_stood_still_is_tested_before_its_use() {
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let (used_now_and_then, other) = (runtime(), runtime());
     let (tier, pool, _) = used_now_and_then.block_on(over(8));

@@ -1,57 +1,46 @@
-//! The library's own schema: made and moved forward by the library, once, whoever starts first.
+//! The library's own schema: the first process that needs it makes or upgrades it.
 
 use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 use terrace_tier::{Error, Result};
 
-use crate::{
-    error::{During, typed},
-    pool::{Pool, Session},
+use super::{
+    pool::Pool,
+    timeout::{LOOKUP_TIMEOUT, within},
 };
+use crate::error::{Phase, typed};
 
-/// What brings a schema of version `index` to `index + 1`. Only ever appended to.
-const MIGRATIONS: [fn() -> String; 4] = [first, second, third, fourth];
+/// The SQL that upgrades a schema from version `index` to `index + 1`. New entries go to the end.
+const MIGRATIONS: [fn() -> String; 4] = [tables, outbox, watches, lease_signs];
 
 /// Many processes may wait for the one that migrates.
 const MIGRATION_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A server that does not answer must not hold up those that come after.
-pub(crate) const LOOK_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// Brings `schema`, a quoted name, to the version of this code.
 pub(crate) async fn prepare(pool: &Pool, schema: &str) -> Result<()> {
-    let look = async {
-        let mut session = open(pool).await?;
-        let version = found(session.connection()?, schema).await;
-        session.end(version).map_err(|error| typed(error, During::Read))
+    let look_up = async {
+        let mut session = pool.session().await?;
+        let version = version_of(session.connection()?, schema).await;
+        session.end(version).map_err(|error| typed(error, Phase::Read))
     };
-    let version = within(LOOK_TIMEOUT, look).await?;
+    let version = within(LOOKUP_TIMEOUT, look_up).await?;
     if version >= current() {
         return check(version, schema);
     }
     let migrate = async {
-        let mut session = open(pool).await?;
+        let mut session = pool.session().await?;
         let version = migrate(session.connection()?, schema).await;
-        session.end(version).map_err(|error| typed(error, During::Read))
+        session.end(version).map_err(|error| typed(error, Phase::Read))
     };
     let version = within(MIGRATION_TIMEOUT, migrate).await?;
     check(version, schema)
 }
 
-/// Whether `schema`, a quoted name, is of the version of this code.
-pub(crate) async fn is_made(connection: &mut PgConnection, schema: &str) -> Result<bool> {
-    let version = found(connection, schema).await.map_err(|error| typed(error, During::Read))?;
+/// Whether `schema`, a quoted name, has the version of this code.
+pub(crate) async fn is_current(connection: &mut PgConnection, schema: &str) -> Result<bool> {
+    let version = version_of(connection, schema).await.map_err(|error| typed(error, Phase::Read))?;
     if version > current() { check(version, schema).map(|()| true) } else { Ok(version == current()) }
-}
-
-async fn open(pool: &Pool) -> Result<Session> {
-    pool.session().await.map_err(|error| typed(error, During::Connect))
-}
-
-/// The work, or a typed error after `time`.
-pub(crate) async fn within<T>(time: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
-    tokio::time::timeout(time, work).await.unwrap_or_else(|_| Err(Error::timeout(time)))
 }
 
 fn current() -> i32 {
@@ -63,25 +52,25 @@ fn check(version: i32, schema: &str) -> Result<()> {
         return Ok(());
     }
     let message = format!(
-        "schema {schema} is of version {version} and this program knows {}: it was prepared by a newer \
-         program; update this one, or give it a schema of its own",
+        "schema {schema} has version {version} and this program knows version {}: a newer program made it; \
+         update this program, or set another schema for it",
         current()
     );
     Err(Error::config(message))
 }
 
-/// The version of the schema; zero where there is none.
+/// The version of the schema, or zero if there is none.
 ///
-/// Asks the catalogue's tables: `to_regclass` may answer from before the wait for the lock.
-async fn found(connection: &mut PgConnection, schema: &str) -> Result<i32, sqlx::Error> {
-    let there: bool = sqlx::query_scalar(
+/// It reads the tables of the catalogue: `to_regclass` may answer from before the wait for the lock.
+async fn version_of(connection: &mut PgConnection, schema: &str) -> Result<i32, sqlx::Error> {
+    let exists: bool = sqlx::query_scalar(
         "SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
          WHERE c.relname = 'migrations' AND n.nspname = $1)",
     )
     .bind(schema.trim_matches('"'))
     .fetch_one(&mut *connection)
     .await?;
-    if !there {
+    if !exists {
         return Ok(0);
     }
     let version = format!("SELECT coalesce(max(version), 0) FROM {schema}.migrations");
@@ -93,12 +82,12 @@ async fn migrate(connection: &mut PgConnection, schema: &str) -> Result<i32, sql
     let seconds = MIGRATION_TIMEOUT.as_secs();
     let wait = format!("SET LOCAL statement_timeout = '{seconds}s'; SET LOCAL lock_timeout = 0");
     transaction.execute(sqlx::raw_sql(AssertSqlSafe(wait))).await?;
-    // One migrates; the others find its work done.
+    // One process migrates; the others wait here and then find its work done.
     sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended('terrace migrations of ' || $1, 0))")
         .bind(schema)
         .execute(&mut *transaction)
         .await?;
-    let from = found(&mut transaction, schema).await?;
+    let from = version_of(&mut transaction, schema).await?;
     if from == 0 {
         create_schema(&mut transaction, schema).await?;
     }
@@ -112,13 +101,13 @@ async fn migrate(connection: &mut PgConnection, schema: &str) -> Result<i32, sql
     Ok(from.max(current()))
 }
 
-/// CREATE SCHEMA IF NOT EXISTS would ask for the right to create even where it exists.
+/// CREATE SCHEMA IF NOT EXISTS would need the right to create even if the schema exists.
 async fn create_schema(connection: &mut PgConnection, schema: &str) -> Result<(), sqlx::Error> {
-    let there: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)")
+    let exists: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)")
         .bind(schema.trim_matches('"'))
         .fetch_one(&mut *connection)
         .await?;
-    if !there {
+    if !exists {
         connection.execute(sqlx::raw_sql(AssertSqlSafe(format!("CREATE SCHEMA {schema}")))).await?;
     }
     let table = format!(
@@ -128,26 +117,30 @@ async fn create_schema(connection: &mut PgConnection, schema: &str) -> Result<()
     Ok(())
 }
 
-fn first() -> String {
-    [include_str!("sql/tables.sql"), include_str!("sql/functions.sql"), include_str!("sql/operators.sql")]
-        .join("\n")
+fn tables() -> String {
+    [
+        include_str!("../sql/tables.sql"),
+        include_str!("../sql/functions.sql"),
+        include_str!("../sql/operators.sql"),
+    ]
+    .join("\n")
 }
 
-/// The outbox, and the operations that write it.
-fn second() -> String {
-    let apply = include_str!("sql/apply.sql");
+/// The outbox, and the operations that write to it.
+fn outbox() -> String {
+    let apply = include_str!("../sql/apply.sql");
     let store = apply.replace("{role}", "store").replace("{table}", "records").replace("{store}", "true");
     let cache =
         apply.replace("{role}", "cache").replace("{table}", "cache_entries").replace("{store}", "false");
-    [include_str!("sql/outbox.sql"), &store, &cache].join("\n")
+    [include_str!("../sql/outbox.sql"), &store, &cache].join("\n")
 }
 
-/// Watching the user's own tables.
-fn third() -> String {
-    include_str!("sql/watch.sql").to_owned()
+/// Triggers for tables of the application.
+fn watches() -> String {
+    include_str!("../sql/watch.sql").to_owned()
 }
 
-/// What those who wait for a lease are told of its holder.
-fn fourth() -> String {
-    include_str!("sql/signs.sql").to_owned()
+/// Signs of life from the holders of leases, for the processes that wait for them.
+fn lease_signs() -> String {
+    include_str!("../sql/lease_signs.sql").to_owned()
 }

@@ -1,4 +1,4 @@
-//! Every statement that the tier sends, made once for the name of its schema.
+//! Every statement that the tier sends, built once with the name of its schema.
 
 use std::sync::Arc;
 
@@ -8,116 +8,116 @@ use terrace_tier::Role;
 /// The statements of one schema.
 pub(crate) struct Statements {
     /// `$1` namespace, `$2` tenant, `$3` role: id, level, value_schema, value_shape.
-    pub(crate) find_space: SqlStr,
+    pub(crate) find_namespace: SqlStr,
     /// `$1` namespace, `$2` tenant, `$3` role, `$4` epoch, `$5` level, `$6` schema, `$7` shape.
-    pub(crate) add_space: SqlStr,
+    pub(crate) insert_namespace: SqlStr,
     /// `$1` id, `$2` level, `$3` schema, `$4` shape.
-    pub(crate) set_terms: SqlStr,
-    /// `$1` namespace, `$2` role: the id of a space that uses the namespace in another role.
+    pub(crate) set_options: SqlStr,
+    /// `$1` namespace, `$2` role: the id of a row that uses the namespace in the other role.
     pub(crate) other_role: SqlStr,
     /// `$1` id, `$2` epoch.
     pub(crate) clear: SqlStr,
     pub(crate) outbox: OutboxStatements,
     pub(crate) store: RoleStatements,
     pub(crate) cache: RoleStatements,
-    /// `$1` space, then arrays: digests, keys, tokens, ttls, over, instead.
+    /// `$1` space, then arrays: digests, keys, tokens, ttls, over, replaces.
     pub(crate) lease: SqlStr,
     pub(crate) leases: LeaseStatements,
     pub(crate) clean: CleanStatements,
 }
 
-/// What waiting for leases takes.
+/// The statements for leases that a process holds or waits for.
 #[derive(Clone)]
 pub(crate) struct LeaseStatements {
-    /// Arrays `$1` spaces, `$2` digests, `$3` tokens: the letter of each sight, in order.
-    pub(crate) look: SqlStr,
-    /// `$1` tokens, sorted, `$2` life, `$3` whether they are given back.
+    /// Arrays `$1` spaces, `$2` digests, `$3` tokens: the letter of each status, in order.
+    pub(crate) status: SqlStr,
+    /// `$1` sorted tokens, `$2` lifetime of the sign, `$3` whether the leases are given back.
     pub(crate) sign: SqlStr,
 }
 
 /// The statements on the outbox.
 pub(crate) struct OutboxStatements {
-    /// `$1` the snapshot that was read last, `$2` namespaces, `$3` whether changes of copies are wanted
-    /// beside those of the truth, `$4` the most rows. The first row has
-    /// the snapshot that was read now, whether rows are missing, and last the table's number; each
-    /// other one has namespace, tenant, key, version.
+    /// `$1` snapshot of the last read, `$2` namespaces, `$3` whether to read changes of copies too, `$4`
+    /// the most rows. The first row has the snapshot of this read, whether rows are missing, and last
+    /// the table's number. Each other row has namespace, tenant, key, version.
     pub(crate) read: SqlStr,
-    /// Which outbox this is (system identifier, timeline, start, the table's number) and its snapshot;
-    /// no row on a standby.
+    /// The identity of this outbox (system identifier, timeline, start of the server, the table's
+    /// number) and its snapshot. No row on a standby.
     pub(crate) server: SqlStr,
     /// `$1` namespace, `$2` tenant, `$3` key.
     pub(crate) add: SqlStr,
-    /// `$1` the most rows: how many were deleted.
+    /// `$1` the most rows: the number of deleted rows.
     pub(crate) trim: SqlStr,
 }
 
 /// The statements on the table of one role.
 pub(crate) struct RoleStatements {
-    /// `$1` space, `$2` digest: a [`CELL`], ended ones included.
+    /// `$1` space, `$2` digest: a [`CELL`], which may have expired.
     pub(crate) get: SqlStr,
-    /// `$1` space, `$2` digests: the same rows, with the digest as last column.
+    /// `$1` space, `$2` digests: the same rows, with the digest as the last column.
     pub(crate) get_many: SqlStr,
     /// `$1` space, then arrays: digests, keys, versions, four deadlines, bodies.
     pub(crate) put: SqlStr,
-    /// `$1` space, then arrays: digests, keys, kinds, tokens, seen, versions, mark ttls, four
+    /// `$1` space, then arrays: digests, keys, kinds, tokens, seen, versions, tombstone ttls, four
     /// deadlines, bodies.
     pub(crate) apply: SqlStr,
 }
 
-/// What keeps the tables small.
+/// The statements that keep the tables small.
 pub(crate) struct CleanStatements {
-    /// `$1` the most rows: deletes dead copies.
+    /// `$1` the most rows: deletes expired copies.
     pub(crate) copies: SqlStr,
-    /// `$1` the most rows: deletes signs of life that are over.
+    /// `$1` the most rows: deletes expired signs of leases.
     pub(crate) signs: SqlStr,
-    /// `$1` the most rows: deletes old marks and records whose life ended.
+    /// `$1` the most rows: deletes expired tombstones and records.
     pub(crate) records: SqlStr,
-    /// The spaces that were cleared: id, epoch.
+    /// The namespaces that were cleared: id, epoch.
     pub(crate) cleared: SqlStr,
-    /// `$1` space, `$2` epoch, `$3` the digest to start behind, `$4` the most rows: the last
-    /// digest of the page; nothing where the epoch is another one now.
+    /// `$1` space, `$2` epoch, `$3` the digest before the page, `$4` the most rows: deletes the entries of
+    /// other epochs, and gives the page's last digest. No row if the page is empty or the epoch changed.
     pub(crate) sweep: SqlStr,
-    /// `$1` space, `$2` epoch: nothing of another epoch is left.
-    pub(crate) swept: SqlStr,
+    /// `$1` space, `$2` epoch: clears the flag `sweep`, unless the epoch changed.
+    pub(crate) end_sweep: SqlStr,
 }
 
-/// So long after its end a record's row is kept: a load that began before the record was written
-/// must find the version that it lost to.
-const ENDED_RECORD_KEPT_MS: i64 = 3_600_000;
+/// The row of an expired record is kept for so long: a load that began before the record was written must
+/// find the version that it lost to.
+const EXPIRED_RECORD_KEPT_MS: i64 = 3_600_000;
 
-/// A cell and the server's clock. What follows from the end of its life is left out: of most records
-/// nothing but the end is asked for, and a column that travels is a fortieth of the server's work.
+/// A cell and the server's clock. Deadlines equal to `expires_at` are NULL, and so is the clock if the cell
+/// never expires, as most records: each column that travels is a fortieth of the server's work.
 const CELL: &str = "version, state, written, NULLIF(fresh_until, expires_at), \
     NULLIF(stale_until, expires_at), expires_at, body, \
     CASE WHEN expires_at >= 0 THEN clock_timestamp() END";
 
 impl Statements {
-    /// The statements on `schema`, a name already quoted.
+    /// The statements on `schema`, a quoted name.
     pub(crate) fn new(schema: &str) -> Self {
         let sql =
             |text: String| AssertSqlSafe(Arc::<str>::from(text.replace("{schema}", schema))).into_sql_str();
         let fixed = |text: &str| sql(text.to_owned());
         Self {
-            find_space: fixed(
+            find_namespace: fixed(
                 "SELECT id, level, value_schema, value_shape FROM {schema}.spaces \
                  WHERE namespace = $1 AND tenant = $2 AND role = $3",
             ),
-            add_space: fixed(
-                // Whoever comes second, in the other role, sets no terms: it is the one refused.
+            insert_namespace: fixed(
+                // If the other role uses the namespace, this row gets no level: the check of its options
+                // then refuses this role and not the earlier one.
                 "INSERT INTO {schema}.spaces (namespace, tenant, role, epoch, level, value_schema, value_shape) \
                  SELECT $1, $2, $3, $4, CASE WHEN taken THEN NULL ELSE $5 END, $6, $7 FROM ( \
                      SELECT EXISTS (SELECT FROM {schema}.spaces \
                          WHERE namespace = $1 AND role <> $3 AND level IS NOT NULL) AS taken) o \
                  ON CONFLICT (namespace, tenant, role) DO NOTHING",
             ),
-            set_terms: fixed(
+            set_options: fixed(
                 "UPDATE {schema}.spaces SET level = $2, value_schema = $3, value_shape = $4 WHERE id = $1",
             ),
             other_role: fixed(
                 "SELECT id FROM {schema}.spaces WHERE namespace = $1 AND role <> $2 AND level IS NOT NULL LIMIT 1",
             ),
             clear: fixed(
-                // Without a tenant all tenants'; in one order, so that no two clears wait for each other.
+                // Without a tenant it clears all tenants, sorted, so that two clears cannot deadlock.
                 "WITH own AS (SELECT namespace, tenant, role FROM {schema}.spaces WHERE id = $1), \
                  meant AS MATERIALIZED ( \
                      SELECT s.id FROM {schema}.spaces s JOIN own USING (namespace, role) \
@@ -149,19 +149,19 @@ impl Statements {
                 "SELECT version, state, written, fresh_until, stale_until, expires_at, body, \
                  ord, token, next_version FROM {schema}.cache_lease($1, $2, $3, $4, $5, $6, $7)",
             ),
-            leases: LeaseStatements { look: fixed(LOOK), sign: fixed(SIGN) },
+            leases: LeaseStatements { status: fixed(LEASE_STATUS), sign: fixed(SIGN) },
             clean: CleanStatements {
-                copies: fixed(&delete_ended("cache_entries", "")),
-                signs: fixed(&delete_ended("lease_signs", "")),
-                records: fixed(&delete_ended(
+                copies: fixed(&delete_expired("cache_entries", "")),
+                signs: fixed(&delete_expired("lease_signs", "")),
+                records: fixed(&delete_expired(
                     "records",
                     &format!(
-                        "AND (state <> 'V' OR expires_at <= {{schema}}.now_ms() - {ENDED_RECORD_KEPT_MS})"
+                        "AND (state <> 'V' OR expires_at <= {{schema}}.now_ms() - {EXPIRED_RECORD_KEPT_MS})"
                     ),
                 )),
                 cleared: fixed("SELECT id, epoch FROM {schema}.spaces WHERE sweep"),
                 sweep: fixed(SWEEP),
-                swept: fixed("UPDATE {schema}.spaces SET sweep = false WHERE id = $1 AND epoch = $2"),
+                end_sweep: fixed("UPDATE {schema}.spaces SET sweep = false WHERE id = $1 AND epoch = $2"),
             },
         }
     }
@@ -175,16 +175,16 @@ impl Statements {
     }
 }
 
-/// The rows come with the server's clock, and whoever reads them says which are over: a comparison
-/// here would cost every read a tenth of its statement.
-fn store_get(key: &str, more: &str) -> String {
-    format!("SELECT {CELL}{more} FROM {{schema}}.records WHERE space = $1 AND {key}")
+/// The rows have the server's clock, and the process that reads them drops the expired ones: a comparison
+/// here would cost each read a tenth of its statement.
+fn store_get(filter: &str, more: &str) -> String {
+    format!("SELECT {CELL}{more} FROM {{schema}}.records WHERE space = $1 AND {filter}")
 }
 
-/// Only cells of the epoch.
-fn cache_get(key: &str, more: &str) -> String {
+/// Reads only cells of the current epoch.
+fn cache_get(filter: &str, more: &str) -> String {
     format!(
-        "SELECT {CELL}{more} FROM {{schema}}.cache_entries WHERE space = $1 AND {key} \
+        "SELECT {CELL}{more} FROM {{schema}}.cache_entries WHERE space = $1 AND {filter} \
          AND epoch = (SELECT epoch FROM {{schema}}.spaces WHERE id = $1)"
     )
 }
@@ -201,8 +201,8 @@ fn apply(role: &str) -> String {
     )
 }
 
-/// Locked rows are in use and wait for the next round: cleaning never waits for anyone.
-fn delete_ended(table: &str, and: &str) -> String {
+/// Skips locked rows, which are in use: cleaning never waits, and the next round deletes them.
+fn delete_expired(table: &str, and: &str) -> String {
     format!(
         "DELETE FROM {{schema}}.{table} WHERE ctid = ANY (ARRAY( \
          SELECT ctid FROM {{schema}}.{table} \
@@ -211,8 +211,8 @@ fn delete_ended(table: &str, and: &str) -> String {
     )
 }
 
-/// The lock on the space keeps the next clear waiting for the end of the page: what is of another
-/// epoch is older. After that clear there is nothing to lock, and no page.
+/// The lock on the row of `spaces` makes the next clear wait for the end of the page, so that entries of
+/// another epoch are older ones. After that clear there is no row to lock, and no page.
 const SWEEP: &str = "WITH space AS MATERIALIZED ( \
          SELECT id, epoch FROM {schema}.spaces WHERE id = $1 AND epoch = $2 FOR SHARE \
      ), page AS MATERIALIZED ( \
@@ -226,9 +226,9 @@ const SWEEP: &str = "WITH space AS MATERIALIZED ( \
          DELETE FROM {schema}.cache_entries e WHERE e.ctid = ANY (ARRAY(SELECT place FROM dead)) \
      ) SELECT digest FROM page ORDER BY digest DESC LIMIT 1";
 
-/// What became visible since a snapshot: transactions that began after it, and those that it saw
-/// under way. Both halves are of one statement, so they look at the same moment. Rows of transactions
-/// that this server has not had yet came with a dump of another one.
+/// The rows that became visible since a snapshot: those of transactions that began after it, and of
+/// transactions that it saw running. Both halves are one statement, so they see one moment. Rows of
+/// transactions that this server has not reached yet came with the dump of another server.
 const READ_OUTBOX: &str = "SELECT NULL::bigint AS id, pg_current_snapshot()::text AS snapshot, \
          {schema}.outbox_has_gap($1::pg_snapshot) AS gap, \
          NULL::text AS namespace, NULL::text AS tenant, NULL::bytea AS key, \
@@ -247,7 +247,7 @@ const SERVER: &str = "SELECT (pg_control_system()).system_identifier, \
          pg_current_snapshot()::text \
      WHERE NOT pg_is_in_recovery()";
 
-const LOOK: &str = "SELECT CASE \
+const LEASE_STATUS: &str = "SELECT CASE \
          WHEN e.token IS DISTINCT FROM u.token OR e.epoch IS DISTINCT FROM s.epoch \
              OR e.expires_at BETWEEN 0 AND c.now_ms THEN 'C' \
          WHEN l.given_back THEN 'F' WHEN l.token IS NOT NULL THEN 'A' ELSE 'S' END::\"char\" \
@@ -258,7 +258,7 @@ const LOOK: &str = "SELECT CASE \
      LEFT JOIN {schema}.lease_signs l ON l.token = u.token AND l.expires_at > c.now_ms \
      ORDER BY u.ord";
 
-/// A sign that was under way when its lease was given back must not hide that.
+/// A sign of life that arrives after its lease was given back must not hide the return.
 const SIGN: &str = "INSERT INTO {schema}.lease_signs AS l (token, given_back, expires_at) \
      SELECT u.token, $3, {schema}.now_ms() + $2 FROM unnest($1::bigint[]) AS u(token) \
      ON CONFLICT (token) DO UPDATE SET given_back = excluded.given_back, expires_at = excluded.expires_at \

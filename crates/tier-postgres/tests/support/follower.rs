@@ -1,4 +1,4 @@
-//! A follower that notes what it is told.
+//! A follower that records its notices and heartbeats.
 
 use std::{
     sync::{Arc, Weak},
@@ -6,30 +6,30 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use terrace_tier::key::decode_key;
+use terrace_core::key::decode_key;
 use terrace_tier::{Follower, Notice};
 use tokio::{sync::Notify, time::Instant};
 
 #[derive(Default)]
-pub(crate) struct Hearing {
-    told: Mutex<Vec<(Instant, Notice)>>,
-    heard: Mutex<Vec<(Instant, Instant)>>,
+pub(crate) struct RecordingFollower {
+    notices: Mutex<Vec<(Instant, Notice)>>,
+    heartbeats: Mutex<Vec<(Instant, Instant)>>,
     changed: Notify,
 }
 
-impl Follower for Hearing {
+impl Follower for RecordingFollower {
     fn notice(&self, notice: &Notice) {
-        self.told.lock().push((Instant::now(), notice.clone()));
+        self.notices.lock().push((Instant::now(), notice.clone()));
         self.changed.notify_waiters();
     }
 
     fn heartbeat(&self, at: Instant) {
-        self.heard.lock().push((at, Instant::now()));
+        self.heartbeats.lock().push((at, Instant::now()));
         self.changed.notify_waiters();
     }
 }
 
-impl Hearing {
+impl RecordingFollower {
     pub(crate) fn new() -> Arc<Self> {
         Arc::default()
     }
@@ -39,10 +39,10 @@ impl Hearing {
         weak
     }
 
-    /// Waits until all that has happened before the call was told.
+    /// Waits until the follower knows all changes that happened before this call.
     pub(crate) async fn caught_up(&self) {
         let from = Instant::now();
-        self.until(|hearing| hearing.heard.lock().last().is_some_and(|(at, _)| *at >= from)).await;
+        self.until(|follower| follower.heartbeats.lock().last().is_some_and(|(at, _)| *at >= from)).await;
     }
 
     pub(crate) async fn until(&self, holds: impl Fn(&Self) -> bool) {
@@ -55,19 +55,20 @@ impl Hearing {
                 changed.await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(30), waiting).await.expect("told in time");
+        tokio::time::timeout(Duration::from_secs(30), waiting).await.expect("notified in time");
     }
 
-    /// What it was told since the last call, and when.
+    /// The notices since the last call, each with its time.
     pub(crate) fn take_timed(&self) -> Vec<(Instant, Notice)> {
-        std::mem::take(&mut *self.told.lock())
+        std::mem::take(&mut *self.notices.lock())
     }
 
+    /// The notices since the last call.
     pub(crate) fn take(&self) -> Vec<Notice> {
         self.take_timed().into_iter().map(|(_, notice)| notice).collect()
     }
 
-    /// The keys (integers) that it was told of since the last call, sorted.
+    /// The keys (integers) in the notices since the last call, sorted.
     pub(crate) fn take_keys(&self) -> Vec<u64> {
         let key = |notice| match notice {
             Notice::Key { key, .. } => decode_key(&key).expect("an integer"),
@@ -78,8 +79,8 @@ impl Hearing {
         keys
     }
 
-    /// Up to when it heard, and when it was told so; newest last.
-    pub(crate) fn heartbeat(&self) -> Vec<(Instant, Instant)> {
-        self.heard.lock().clone()
+    /// The instant of each heartbeat and the time of its arrival; the newest is last.
+    pub(crate) fn heartbeats(&self) -> Vec<(Instant, Instant)> {
+        self.heartbeats.lock().clone()
     }
 }

@@ -1,4 +1,4 @@
-//! Work that is done once for all who need it, and again after it failed.
+//! Work that all callers share: it is done once, and again after a failure.
 
 use std::future::Future;
 
@@ -9,8 +9,8 @@ use futures_util::{
 use parking_lot::Mutex;
 use terrace_tier::{Error, ErrorKind, Result};
 
-/// A value made once, in a task of its own: a caller that gives up stops nothing, so work that
-/// takes longer than one caller's budget is done for the next one.
+/// A value that is made once, in a task of its own. A caller that gives up does not stop the task, so
+/// work that takes longer than one caller's budget is done for the next caller.
 pub(crate) struct Once<T: Clone>(Mutex<State<T>>);
 
 enum State<T: Clone> {
@@ -24,7 +24,7 @@ impl<T: Clone + Send + Sync + 'static> Once<T> {
         Self(Mutex::new(State::Idle))
     }
 
-    /// The value, if it is there.
+    /// The value, if it was made.
     pub(crate) fn peek(&self) -> Option<T> {
         match &*self.0.lock() {
             State::Done(value) => Some(value.clone()),
@@ -32,8 +32,8 @@ impl<T: Clone + Send + Sync + 'static> Once<T> {
         }
     }
 
-    /// The value; made by `work` unless it is there or under way. A failure is told to all who
-    /// wait for it, and the next call tries again.
+    /// The value. `work` makes it, unless it exists or is being made. All callers that wait get the
+    /// error of a failure, and the next call tries again.
     pub(crate) async fn get<F>(&self, work: impl FnOnce() -> F + Send) -> Result<T>
     where
         F: Future<Output = Result<T>> + Send + 'static,
@@ -47,7 +47,10 @@ impl<T: Clone + Send + Sync + 'static> Once<T> {
                     let task = tokio::spawn(work());
                     let running = async move {
                         task.await.unwrap_or_else(|_| {
-                            Err(Error::new(ErrorKind::Unavailable, "the preparation ended with its runtime"))
+                            Err(Error::new(
+                                ErrorKind::Unavailable,
+                                "the runtime ended while the schema or the namespace was prepared",
+                            ))
                         })
                     };
                     let running = running.boxed().shared();
@@ -67,12 +70,12 @@ impl<T: Clone + Send + Sync + 'static> Once<T> {
         result
     }
 
-    /// Has the value from elsewhere; who comes next does not wait.
+    /// Sets the value, so that later callers do not wait.
     pub(crate) fn put(&self, value: T) {
         *self.0.lock() = State::Done(value);
     }
 
-    /// Forgets the value: the next call makes it again.
+    /// Forgets the value: the next call of [`get`](Self::get) makes it again.
     pub(crate) fn forget(&self) {
         let mut state = self.0.lock();
         if matches!(&*state, State::Done(_)) {
@@ -114,12 +117,12 @@ mod tests {
     #[tokio::test]
     async fn a_caller_that_gives_up_stops_nothing() {
         let once = Arc::new(Once::new());
-        let (open, gate) = tokio::sync::oneshot::channel::<()>();
+        let (finish, finished) = tokio::sync::oneshot::channel::<()>();
         let caller = tokio::spawn({
             let once = Arc::clone(&once);
             async move {
                 once.get(|| async move {
-                    let _opened = gate.await;
+                    let _ended = finished.await;
                     Ok(7)
                 })
                 .await
@@ -127,7 +130,7 @@ mod tests {
         });
         tokio::task::yield_now().await;
         caller.abort();
-        open.send(()).ok();
+        finish.send(()).ok();
         assert_eq!(once.get(|| async { Ok(8) }).await.ok(), Some(7));
     }
 }

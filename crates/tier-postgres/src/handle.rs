@@ -1,0 +1,239 @@
+//! The handle of a server, which many caches share.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use sqlx::{ConnectOptions, PgPool, postgres::PgConnectOptions};
+use terrace_tier::{Backend, Error, InvalidationLog, Namespace, Result, Tier};
+
+use crate::{
+    connection::{address, pool::Pool, shared::Shared},
+    log::Log,
+    namespace::NamespaceRow,
+    tier::PostgresTier,
+};
+
+/// The default limit for an encoded copy.
+const MAX_VALUE_BYTES: usize = 1 << 20;
+
+/// Postgres as the store of record or as an expiring cache tier: the handle of one server.
+///
+/// Its place in a cache's chain decides the role. Many caches share one handle, and a clone is cheap. The
+/// handle connects with the first call, so a server that is away at the start is a lost tier, not an
+/// error. The first call also makes the library's tables and functions, in a schema of their own
+/// (`terrace`).
+///
+/// # Errors
+/// [`ErrorKind::Config`](terrace_tier::ErrorKind::Config) at once for a malformed URL or setting.
+///
+/// # Cost
+/// All caches of the handle share a pool of 8 connections. One more is open while a cache follows the
+/// log. A pooler in between (PgBouncer) must give each connection a session of its own: the handle sends
+/// settings at the start of a session, and prepares statements in it.
+///
+/// ```
+/// # fn example() -> terrace_tier::Result<()> {
+/// let postgres = terrace_tier_postgres::Postgres::new("postgres://app:secret@localhost/app")?;
+/// assert!(!format!("{postgres:?}").contains("secret"));
+/// # Ok(())
+/// # }
+/// # example().unwrap();
+/// ```
+#[derive(Clone)]
+pub struct Postgres(Arc<Shared>);
+
+/// The settings of a [`Postgres`] handle.
+///
+/// ```
+/// # fn example() -> terrace_tier::Result<()> {
+/// use std::time::Duration;
+/// use terrace_tier_postgres::Postgres;
+///
+/// let postgres = Postgres::builder("postgres://app:secret@localhost/app")
+///     .schema("app_cache")
+///     .pool_size(16)
+///     .statement_timeout(Duration::from_secs(2))
+///     .build()?;
+/// # Ok(())
+/// # }
+/// # example().unwrap();
+/// ```
+#[must_use]
+pub struct PostgresBuilder {
+    options: Result<PgConnectOptions>,
+    schema: String,
+    pool_size: usize,
+    statement_timeout: Duration,
+    max_value_bytes: usize,
+}
+
+impl Postgres {
+    /// A handle with default settings for the server of `url`:
+    /// `postgres://user:password@host:port/database?sslmode=..`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](terrace_tier::ErrorKind::Config) for a malformed URL.
+    pub fn new(url: &str) -> Result<Self> {
+        Self::builder(url).build()
+    }
+
+    /// A builder for a handle of the server of `url`.
+    pub fn builder(url: &str) -> PostgresBuilder {
+        PostgresBuilder {
+            options: address::parse(url),
+            schema: "terrace".to_owned(),
+            pool_size: 8,
+            statement_timeout: Duration::from_secs(5),
+            max_value_bytes: MAX_VALUE_BYTES,
+        }
+    }
+
+    /// A handle over a pool that the application made.
+    ///
+    /// - Its sessions must run at READ COMMITTED, the default of Postgres.
+    /// - Set `test_before_acquire(false)` on it: the test costs a quarter of the throughput.
+    /// - Set an `acquire_timeout` on it: sqlx's pool waits that long while a server refuses connections.
+    ///
+    /// # Cost
+    /// The handle holds a connection for 10 ms after its statement, because its return is a trip to the
+    /// server in sqlx's pool and another statement may follow. It holds at most a quarter of the pool,
+    /// and none while the pool is exhausted.
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), sqlx::Error> {
+    /// use std::time::Duration;
+    ///
+    /// let pool = sqlx::postgres::PgPoolOptions::new()
+    ///     .test_before_acquire(false)
+    ///     .acquire_timeout(Duration::from_secs(2))
+    ///     .connect("postgres://app:secret@localhost/app")
+    ///     .await?;
+    /// let postgres = terrace_tier_postgres::Postgres::from_pool(pool);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn from_pool(pool: PgPool) -> Self {
+        Self::with_pool(Pool::application(pool), "terrace", MAX_VALUE_BYTES)
+    }
+
+    /// Makes or upgrades the library's schema. The first call of a cache does this too. Call it where no
+    /// cache has run yet, for example before a migration that calls `terrace.watch`.
+    ///
+    /// # Errors
+    /// The errors of the server, and [`ErrorKind::Config`](terrace_tier::ErrorKind::Config) for a schema
+    /// that a newer program made.
+    ///
+    /// # Cost
+    /// Two trips for a schema that is current. None after the first call of the handle.
+    pub async fn prepare(&self) -> Result<()> {
+        self.0.prepare_schema().await
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.0
+    }
+
+    fn with_pool(pool: Pool, schema: &str, max_value_bytes: usize) -> Self {
+        Self(Arc::new(Shared::new(pool, schema, max_value_bytes)))
+    }
+}
+
+impl PostgresBuilder {
+    /// The schema of the library's tables and functions; `terrace` by default.
+    pub fn schema(mut self, schema: impl Into<String>) -> Self {
+        self.schema = schema.into();
+        self
+    }
+
+    /// The most connections of the pool, from 1 to 1000; 8 by default.
+    pub fn pool_size(mut self, connections: usize) -> Self {
+        self.pool_size = connections;
+        self
+    }
+
+    /// The time after which the server cancels a statement; 5 s by default. A caller waits no longer than
+    /// its own budget.
+    pub fn statement_timeout(mut self, timeout: Duration) -> Self {
+        self.statement_timeout = timeout;
+        self
+    }
+
+    /// The limit for an encoded value in the cache role, in bytes; 1 MiB by default. A larger value would
+    /// delay the reads that share its round trip, so it is
+    /// [`ErrorKind::TooLarge`](terrace_tier::ErrorKind::TooLarge). Records have no such limit.
+    pub fn max_value_bytes(mut self, max_value_bytes: usize) -> Self {
+        self.max_value_bytes = max_value_bytes;
+        self
+    }
+
+    /// Makes the handle.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](terrace_tier::ErrorKind::Config) for a malformed URL, for a schema name that
+    /// is not 1 to 63 ASCII letters, digits, `_` and `-`, and for a pool that is not of 1 to 1000
+    /// connections.
+    ///
+    /// # Cost
+    /// No trip.
+    pub fn build(self) -> Result<Postgres> {
+        let options = self.options?;
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+        if self.schema.is_empty() || self.schema.len() > 63 || !self.schema.chars().all(plain) {
+            return Err(Error::config("a schema name has 1 to 63 letters, digits, _ and -"));
+        }
+        if self.pool_size == 0 || self.pool_size > 1000 {
+            return Err(Error::config("the pool needs 1 to 1000 connections"));
+        }
+        let timeout_ms = self.statement_timeout.as_millis().clamp(1, i32::MAX as u128);
+        let options = options
+            .options([("statement_timeout", timeout_ms.to_string())])
+            .options([
+                // Required by the statements: one that waited for a row reads its new version.
+                ("default_transaction_isolation", "read committed"),
+                // Every statement uses an index. A plan that was made for a small table must not scan
+                // the table when it has grown.
+                ("enable_seqscan", "off"),
+                ("jit", "off"),
+            ])
+            .disable_statement_logging();
+        let pool = Pool::own(options, self.pool_size);
+        Ok(Postgres::with_pool(pool, &self.schema, self.max_value_bytes))
+    }
+}
+
+impl Backend for Postgres {
+    fn log(&self) -> Option<Arc<dyn InvalidationLog>> {
+        Some(Arc::new(Log(Arc::clone(&self.0))))
+    }
+
+    fn name(&self) -> &str {
+        "postgres"
+    }
+
+    fn open(&self, namespace: &Namespace) -> Result<Arc<dyn Tier>> {
+        if namespace.name.contains('\0') {
+            return Err(Error::config("the name of a namespace in Postgres cannot contain NUL"));
+        }
+        let guard = self.0.namespaces.claim(namespace)?;
+        let row = NamespaceRow::new(namespace.clone(), Arc::clone(&self.0), guard);
+        Ok(Arc::new(PostgresTier::new(row)))
+    }
+}
+
+/// Leaves out the URL, which may hold a password.
+impl fmt::Debug for Postgres {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Postgres").field("schema", &self.0.schema).finish_non_exhaustive()
+    }
+}
+
+/// Leaves out the URL, which may hold a password.
+impl fmt::Debug for PostgresBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresBuilder")
+            .field("schema", &self.schema)
+            .field("pool_size", &self.pool_size)
+            .field("statement_timeout", &self.statement_timeout)
+            .field("max_value_bytes", &self.max_value_bytes)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,96 @@
+//! Polls and signs leases: one statement for all leases of a process.
+//!
+//! The server does not announce a fill. A process that waits for one polls, often at first and then less
+//! often.
+
+use std::time::Duration;
+
+use terrace_tier::{
+    Result,
+    lease::{LeaseRef, LeaseStatus, LeaseTracker, Leases, PollInterval},
+};
+
+use crate::{
+    connection::pool::Pool,
+    error::{Phase, typed},
+    sql::{
+        numbers::{millis, signed},
+        statements::LeaseStatements,
+    },
+};
+
+/// The limits of the time between two polls.
+const POLL_INTERVAL: PollInterval =
+    PollInterval { shortest: Duration::from_millis(10), longest: Duration::from_millis(100) };
+/// The row of a lease that was given back lives so long; after that the lease counts as silent.
+const GIVEN_BACK_LIFETIME: Duration = Duration::from_secs(60);
+
+/// The cell of a lease: the id of its namespace, and the digest of its key.
+pub(crate) type LeaseLocation = (i32, [u8; 16]);
+
+/// The server, as the leases of a process use it.
+pub(crate) struct PostgresLeases {
+    pool: Pool,
+    statements: LeaseStatements,
+}
+
+impl PostgresLeases {
+    pub(crate) fn tracker(pool: &Pool, statements: &LeaseStatements) -> LeaseTracker<Self> {
+        LeaseTracker::new(Self { pool: pool.clone(), statements: statements.clone() }, POLL_INTERVAL)
+    }
+
+    async fn sign_all(
+        &self,
+        leases: &[LeaseRef<LeaseLocation>],
+        given_back: bool,
+        lifetime: Duration,
+    ) -> Result<()> {
+        // Sorted, so that two processes that lock the same rows cannot deadlock.
+        let mut tokens: Vec<i64> = leases.iter().map(|lease| signed(lease.token.as_u64())).collect();
+        tokens.sort_unstable();
+        let mut session = self.pool.session().await?;
+        let done = sqlx::query(self.statements.sign.clone())
+            .bind(tokens)
+            .bind(millis(lifetime))
+            .bind(given_back)
+            .execute(session.connection()?)
+            .await;
+        session.end(done).map(drop).map_err(|error| typed(error, Phase::Write))
+    }
+}
+
+impl Leases for PostgresLeases {
+    type Place = LeaseLocation;
+
+    async fn look(&self, leases: &[LeaseRef<LeaseLocation>]) -> Result<Vec<LeaseStatus>> {
+        let (namespaces, digests): (Vec<i32>, Vec<&[u8]>) =
+            leases.iter().map(|lease| (lease.place.0, lease.place.1.as_slice())).unzip();
+        let tokens: Vec<i64> = leases.iter().map(|lease| signed(lease.token.as_u64())).collect();
+        let mut session = self.pool.session().await?;
+        let letters: Result<Vec<i8>, sqlx::Error> = sqlx::query_scalar(self.statements.status.clone())
+            .bind(namespaces)
+            .bind(digests)
+            .bind(tokens)
+            .fetch_all(session.connection()?)
+            .await;
+        let letters = session.end(letters).map_err(|error| typed(error, Phase::Read))?;
+        Ok(letters.into_iter().map(status).collect())
+    }
+
+    async fn sign(&self, leases: &[LeaseRef<LeaseLocation>], lifetime: Duration) -> Result<()> {
+        self.sign_all(leases, false, lifetime).await
+    }
+
+    async fn give_back(&self, lease: &LeaseRef<LeaseLocation>) -> Result<()> {
+        self.sign_all(std::slice::from_ref(lease), true, GIVEN_BACK_LIFETIME).await
+    }
+}
+
+fn status(letter: i8) -> LeaseStatus {
+    match letter.cast_unsigned() {
+        b'A' => LeaseStatus::Alive,
+        b'F' => LeaseStatus::Free,
+        b'S' => LeaseStatus::Silent,
+        _ => LeaseStatus::Changed,
+    }
+}

@@ -1,0 +1,136 @@
+//! The task that polls the outbox and notifies the followers.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use sqlx::{Connection, PgConnection};
+use terrace_tier::{Notice, Result, SentAt};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use super::{
+    followers::Subscription,
+    outbox::{OutboxRead, Position, standby_error},
+};
+use crate::{
+    connection::{shared::Shared, timeout::CONNECT_TIMEOUT},
+    error::{Phase, misses_schema, typed},
+};
+
+/// The time between two polls while nothing changes. A change is reported half of it later on average,
+/// and a poll that finds nothing costs the server some 50 microseconds. A NOTIFY with each commit would
+/// cost the writers nine tenths of their throughput, because commits that notify take one lock in turn.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
+/// The pause after a poll that found a change, since more are likely, and after a slow poll.
+const MIN_PAUSE: Duration = Duration::from_millis(5);
+/// After a poll without a reply for so long, the task connects anew.
+const POLL_TIMEOUT: Duration = Duration::from_secs(5);
+/// The pause between attempts to connect doubles from the first to the second value.
+const RETRY_PAUSE: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(1)];
+
+/// Polls until no follower is left or the handle is dropped.
+pub(super) async fn run(shared: Weak<Shared>) {
+    let mut poller = Poller { shared, position: None, reachable: true };
+    let mut pause = RETRY_PAUSE[0];
+    while let Err(error) = poller.run_connected().await {
+        if std::mem::take(&mut poller.reachable) {
+            tracing::warn!(
+                %error,
+                "the log in Postgres cannot be read; until it can, changes by other processes are not known"
+            );
+            pause = RETRY_PAUSE[0];
+        }
+        sleep(pause.mul_f64(0.5 + fastrand::f64())).await;
+        pause = (pause * 2).min(RETRY_PAUSE[1]);
+    }
+}
+
+struct Poller {
+    shared: Weak<Shared>,
+    /// It survives a lost connection.
+    position: Option<Position>,
+    /// Whether the last poll succeeded, so that a failure and its end are logged once.
+    reachable: bool,
+}
+
+impl Poller {
+    /// Polls on one connection. It ends without an error when no follower is left.
+    async fn run_connected(&mut self) -> Result<()> {
+        let Some(mut connection) = self.connect().await? else { return Ok(()) };
+        while let Some(shared) = self.followed() {
+            let subscriptions = shared.followers.subscriptions();
+            let sent = SentAt::now();
+            let poll = timeout(POLL_TIMEOUT, self.poll(&shared, &mut connection, &subscriptions)).await;
+            let poll = poll.unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())));
+            if poll.as_ref().err().is_some_and(misses_schema) {
+                self.position = None;
+            }
+            let changed = shared.typed(poll, Phase::Read)?;
+            if !std::mem::replace(&mut self.reachable, true) {
+                tracing::info!("the log in Postgres can be read again");
+            }
+            let followers = subscriptions.iter().filter_map(|subscription| subscription.follower.upgrade());
+            followers.for_each(|follower| follower.heartbeat(sent.heartbeat_at()));
+            drop(shared);
+            let due = if changed { sent.at() } else { sent.at() + POLL_INTERVAL };
+            sleep_until(due.max(Instant::now() + MIN_PAUSE)).await;
+        }
+        let _closed = timeout(CONNECT_TIMEOUT, connection.close()).await;
+        Ok(())
+    }
+
+    /// The shared part of the handle, if it is alive and has a follower.
+    fn followed(&self) -> Option<Arc<Shared>> {
+        self.shared.upgrade().filter(|shared| shared.followers.any_left())
+    }
+
+    async fn connect(&mut self) -> Result<Option<PgConnection>> {
+        let Some(shared) = self.followed() else { return Ok(None) };
+        shared.prepare_schema().await?;
+        let connecting = async {
+            let mut connection = PgConnection::connect_with(&shared.pool.options()).await?;
+            let position = Position::of(&mut connection, &shared.statements.outbox).await?;
+            Ok((connection, position))
+        };
+        let connected = timeout(CONNECT_TIMEOUT, connecting).await;
+        let connected = connected.unwrap_or_else(|_| Err(sqlx::Error::PoolTimedOut));
+        let (connection, position) = connected.map_err(|error| typed(error, Phase::Connect))?;
+        let position = position.ok_or_else(standby_error)?;
+        // The old position still holds, unless this is another server or the server was restarted.
+        if !self.position.as_ref().is_some_and(|known| known.is_same_server(&position)) {
+            self.position = Some(position);
+            shared.followers.report_loss_again();
+        }
+        Ok(Some(connection))
+    }
+
+    /// Polls once and notifies the subscriptions. Returns whether the poll found anything.
+    async fn poll(
+        &mut self,
+        shared: &Shared,
+        connection: &mut PgConnection,
+        subscriptions: &[Subscription],
+    ) -> std::result::Result<bool, sqlx::Error> {
+        let Some(position) = &mut self.position else { return Ok(false) };
+        let namespaces: BTreeSet<String> =
+            subscriptions.iter().map(|subscription| subscription.namespace.clone()).collect();
+        let namespaces: Vec<String> = namespaces.into_iter().collect();
+        match position.read(connection, &shared.statements.outbox, &namespaces, true).await? {
+            OutboxRead::Complete(changes) => {
+                for change in &changes {
+                    subscriptions
+                        .iter()
+                        .filter(|subscription| subscription.namespace == change.namespace)
+                        .for_each(|subscription| subscription.notify(&change.notice));
+                }
+                Ok(!changes.is_empty())
+            }
+            OutboxRead::Gap => {
+                subscriptions.iter().for_each(|subscription| subscription.notify(&Notice::Lost));
+                Ok(true)
+            }
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! The options of a namespace in the table `spaces`, which all processes must share.
+
+use sqlx::{PgConnection, Row};
+use terrace_tier::{Epoch, Error, ErrorKind, Namespace, Result, Role};
+
+use super::tenant::tenant_name;
+use crate::sql::{numbers::signed, statements::Statements};
+
+/// The id of a namespace, and the options that its first user stored.
+struct StoredOptions {
+    id: i32,
+    level: Option<String>,
+    schema: Option<i64>,
+    shape: Option<i64>,
+}
+
+/// The id of the row of `namespace`, which is inserted if there is none.
+pub(super) async fn find_or_insert(
+    connection: &mut PgConnection,
+    statements: &Statements,
+    namespace: &Namespace,
+) -> Result<i32, sqlx::Error> {
+    if let Some(stored) = find(connection, statements, namespace).await? {
+        return Ok(stored.id);
+    }
+    sqlx::query(statements.insert_namespace.clone())
+        .bind(&namespace.name)
+        .bind(tenant_name(namespace.tenant.as_deref()))
+        .bind(role_name(namespace.role))
+        .bind(signed(Epoch::random().as_u64()))
+        .bind(namespace.level.name())
+        .bind(i64::from(namespace.schema))
+        .bind(signed(namespace.shape))
+        .execute(&mut *connection)
+        .await?;
+    find(connection, statements, namespace).await?.map(|stored| stored.id).ok_or(sqlx::Error::RowNotFound)
+}
+
+/// Checks the stored options against those of `namespace`.
+///
+/// A higher schema number declares a change of the type, and replaces the stored options. Any other
+/// difference means that two caches use one name.
+pub(super) async fn check(
+    connection: &mut PgConnection,
+    statements: &Statements,
+    namespace: &Namespace,
+    id: i32,
+) -> Result<Result<()>, sqlx::Error> {
+    let other = sqlx::query(statements.other_role.clone())
+        .bind(&namespace.name)
+        .bind(role_name(namespace.role))
+        .fetch_optional(&mut *connection)
+        .await?;
+    if other.is_some() {
+        return Ok(Err(in_use(namespace, "is used in the other role (cache or store)")));
+    }
+    let Some(stored) = find(connection, statements, namespace).await? else {
+        return Ok(Err(in_use(namespace, "was deleted from the database during this check")));
+    };
+    let schema = i64::from(namespace.schema);
+    let difference = match (stored.level.as_deref(), stored.schema, stored.shape) {
+        (Some(level), _, _) if level != namespace.level.name() => Some("is used with another level"),
+        (Some(_), Some(other), _) if other > schema => {
+            Some("is used with a higher schema number, by a newer program")
+        }
+        (Some(_), Some(other), Some(shape)) if other == schema && shape != signed(namespace.shape) => {
+            Some("is used with another value type of the same schema number")
+        }
+        (Some(_), Some(other), _) if other == schema => return Ok(Ok(())),
+        _ => None,
+    };
+    if let Some(difference) = difference {
+        return Ok(Err(in_use(namespace, difference)));
+    }
+    sqlx::query(statements.set_options.clone())
+        .bind(id)
+        .bind(namespace.level.name())
+        .bind(schema)
+        .bind(signed(namespace.shape))
+        .execute(connection)
+        .await?;
+    Ok(Ok(()))
+}
+
+async fn find(
+    connection: &mut PgConnection,
+    statements: &Statements,
+    namespace: &Namespace,
+) -> Result<Option<StoredOptions>, sqlx::Error> {
+    let row = sqlx::query(statements.find_namespace.clone())
+        .bind(&namespace.name)
+        .bind(tenant_name(namespace.tenant.as_deref()))
+        .bind(role_name(namespace.role))
+        .fetch_optional(connection)
+        .await?;
+    row.map(|row| {
+        Ok(StoredOptions {
+            id: row.try_get(0)?,
+            level: row.try_get(1)?,
+            schema: row.try_get(2)?,
+            shape: row.try_get(3)?,
+        })
+    })
+    .transpose()
+}
+
+/// The error for a namespace that is used with other options.
+fn in_use(namespace: &Namespace, difference: &str) -> Error {
+    let message = format!(
+        "namespace {:?} {difference}: give this cache another name; or raise its schema number, if the value \
+         type changed; or run SELECT forget_terms('...') in the library's schema, if the old use has ended",
+        namespace.name
+    );
+    Error::new(ErrorKind::NamespaceInUse, message)
+}
+
+const fn role_name(role: Role) -> &'static str {
+    match role {
+        Role::Cache => "cache",
+        Role::Store => "store",
+    }
+}
