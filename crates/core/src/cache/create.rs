@@ -57,8 +57,8 @@ where
         let error = match if enabled(Defence::Winner) { reply } else { as_if_kept(reply) } {
             Ok(Reply::Kept(version)) => {
                 store.line.tell(&Event::Filled { tier: store.line.name });
-                let entry =
-                    Entry::new(item.value, version, self.near_deadlines(deadlines, None)).vouched(proven_at);
+                let entry = Entry::new(item.value, version, self.near_deadlines(deadlines, None))
+                    .with_proof(proven_at);
                 let copy = copy_of_new(chain, &seat, key, Stored::new(version, deadlines, sealed.ok()));
                 return Some(kept(seat, Arc::new(entry), Source::Loader, Some(copy)));
             }
@@ -77,7 +77,7 @@ where
             Ok(Reply::Refused(None)) => {
                 store.line.tell(&Event::FillRefused { tier: store.line.name });
                 let deadlines = if enabled(Defence::Uncached) { self.no_life() } else { deadlines };
-                let entry = Entry::new(item.value, Version::NONE, deadlines).vouched(proven_at);
+                let entry = Entry::new(item.value, Version::NONE, deadlines).with_proof(proven_at);
                 return Some(kept(seat, Arc::new(entry), Source::Loader, None));
             }
             Ok(reply) => terrace_tier::unexpected(&reply),

@@ -25,8 +25,8 @@ where
             if !entry.is_fresh(self.clock.now()) {
                 return false;
             }
-            let good_until = self.within.end(entry.proven_at(), entry.rests());
-            entry.expire(self.near_deadlines(deadlines, None), good_until);
+            let valid_until = self.within.end(entry.proven_at(), entry.covered_by_log());
+            entry.set_deadlines(self.near_deadlines(deadlines, None), valid_until);
             true
         })
     }

@@ -19,7 +19,7 @@ use crate::{
     Freshness, Item, Level, Near, OnStale, Result, StaleHit, Timestamp, Token, Version, WriteContext,
     chain::{Monitor, TierCounters},
     near::{TenantKey, TenantKeyRef},
-    relay::Wake,
+    relay::RelayHandle,
     wire::{KeyCodec, TypedCodec},
 };
 
@@ -75,7 +75,7 @@ pub(crate) struct Inner<K, V, N> {
     pub(crate) level: Level,
     pub(crate) loader: Option<BoundLoader<K, V>>,
     /// What relays the truth's log into the cache tiers, where it has one: lives as long as this.
-    pub(crate) relay: Option<Arc<Wake>>,
+    pub(crate) relay: Option<Arc<RelayHandle>>,
     pub(crate) closed: AtomicBool,
     pub(crate) versions: AtomicU64,
 }

@@ -257,7 +257,7 @@ where
         let unconfirmed = cap.is_some() && enabled(Defence::Unconfirmed);
         let proven_at = if unconfirmed { seat.began } else { proven_at };
         let entry = Entry::new(item.value, version.unwrap_or_default(), self.near_deadlines(deadlines, cap));
-        let (entry, sure) = (Arc::new(entry.vouched(proven_at)), sure || cap.is_some());
+        let (entry, sure) = (Arc::new(entry.with_proof(proven_at)), sure || cap.is_some());
         Kept { seat, entry, source: Source::Loader, copy, sure, proven_at }
     }
 

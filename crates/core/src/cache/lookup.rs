@@ -191,7 +191,7 @@ where
             // For want of a better one it may be served, and never as a fresh one.
             deadlines.fresh_until = deadlines.written;
         }
-        let entry = Arc::new(Entry::new(value, stored.version, deadlines).vouched(proven_at));
+        let entry = Arc::new(Entry::new(value, stored.version, deadlines).with_proof(proven_at));
         if fresh && !proven && !errand.renews() {
             place.line.tell(&Event::Unproven { tier: place.line.name });
             sought.missed.stale = Some(entry).filter(|entry| entry.value().is_some());
@@ -273,7 +273,7 @@ where
         match value {
             Ok(value) => {
                 let deadlines = self.near_deadlines(copy.deadlines, None);
-                let entry = Arc::new(Entry::new(value, copy.version, deadlines).vouched(proven_at));
+                let entry = Arc::new(Entry::new(value, copy.version, deadlines).with_proof(proven_at));
                 LookupOutcome::Found(entry, Source::Store(store.line.name))
             }
             Err(reason) => {

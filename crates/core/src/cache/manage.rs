@@ -167,7 +167,7 @@ where
             self.until_it_answers(|| place.ready()).await?;
         }
         if let Some(relay) = &self.inner.relay {
-            while !relay.begun().await? {
+            while !relay.started().await? {
                 self.inner.check_open()?;
             }
         } else if let Some(origin) = self.chain.changes.as_ref().and_then(|log| log.replay()) {

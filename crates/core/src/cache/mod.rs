@@ -390,7 +390,7 @@ where
         let inner = &*self.inner;
         let entry = inner.near.get(&TenantKeyRef { tenant: self.tenant, key }).ok_or(None)?;
         let now = inner.clock.now();
-        let trusted = entry.is_good(now) && inner.trust.covers(&entry, now, self.within);
+        let trusted = entry.is_valid(now) && inner.trust.covers(&entry, now, self.within);
         if !(trusted || self.trusts(&entry, now))
             || (entry.value().is_none() && loads && self.chain.store.is_some())
         {

@@ -16,7 +16,7 @@ use crate::{
     chain::{Chain, Monitor, TierShared, TierSlot},
     key,
     near::TenantId,
-    relay::{Relay, Wake},
+    relay::{Relay, RelayHandle},
 };
 
 /// What one request may take in a cache tier, unless set.
@@ -137,17 +137,17 @@ impl ChainSpec {
 
     /// Starts to relay what the truth's log tells into the cache tiers, if it has one and there are
     /// any. It ends with the answer.
-    pub(super) fn relay(&self, tombstone_ttl: Duration, runtime: &Handle) -> Option<Arc<Wake>> {
+    pub(super) fn relay(&self, tombstone_ttl: Duration, runtime: &Handle) -> Option<Arc<RelayHandle>> {
         let log = self.truth_log()?;
         let tiers = self.lines.iter().filter(|(_, line, _)| line.role == Role::Cache);
         let tiers: Vec<_> = tiers.map(|(backend, _, budget)| (Arc::clone(backend), *budget)).collect();
         if tiers.is_empty() || self.space.level == Level::Ttl {
             return None;
         }
-        let wake = Arc::new(Wake::default());
+        let wake = Arc::new(RelayHandle::default());
         let relay = Relay::new(log.replay()?, self.space.clone(), tiers, tombstone_ttl);
         runtime.spawn(relay.run(Arc::downgrade(&wake)));
-        let follower: Weak<Wake> = Arc::downgrade(&wake);
+        let follower: Weak<RelayHandle> = Arc::downgrade(&wake);
         log.follow(&self.space.name, follower);
         Some(wake)
     }

@@ -288,7 +288,7 @@ where
 
     /// The handle of an entry; `None` for a negative one.
     pub(super) fn handle(&self, entry: Arc<Entry<V>>, source: Source, coalesced: bool) -> Option<Cached<V>> {
-        Cached::beyond(entry, self.inner.clock.now(), source, coalesced)
+        Cached::far(entry, self.inner.clock.now(), source, coalesced)
     }
 }
 

@@ -37,7 +37,7 @@ impl Coherence {
     /// Whether a copy is good at `now` within another time than the one that it was admitted for.
     pub(crate) fn proves<V>(&self, entry: &Entry<V>, now: Timestamp, within: MaxStaleness) -> bool {
         let heard = || within.reaches(self.heard_at.load(Ordering::Relaxed), now);
-        within.reaches(entry.proven_at().as_millis(), now) || (entry.rests() && heard())
+        within.reaches(entry.proven_at().as_millis(), now) || (entry.covered_by_log() && heard())
     }
 
     /// Notes that an entry was as new as the truth at `proven_at`; one that the log does not vouch
@@ -53,7 +53,7 @@ impl Coherence {
         let since = self.since.load(Ordering::Relaxed);
         let gapless = proven_at.as_millis() > since || !enabled(Defence::BeforeGap);
         let rests = (within.reaches(heard_at, now) && gapless) || !enabled(Defence::OwnEnd);
-        entry.prove(proven_at, within.end(proven_at, rests), rests);
+        entry.set_proof(proven_at, within.end(proven_at, rests), rests);
     }
 
     pub(super) fn hear(&self, at: Timestamp) {
@@ -105,7 +105,7 @@ mod tests {
         let (trust, entry) = (Coherence::default(), entry());
         trust.hear(at(10));
         trust.admit(&entry, at(10), at(20), WITHIN);
-        assert!(entry.is_good(at(5_000)));
+        assert!(entry.is_valid(at(5_000)));
         assert!(trust.covers(&entry, at(1_009), WITHIN));
         assert!(!trust.covers(&entry, at(1_010), WITHIN));
         trust.hear(at(4_500));
@@ -116,9 +116,9 @@ mod tests {
     fn a_copy_that_no_log_vouches_for_ends_with_its_own_proof() {
         let (trust, entry) = (Coherence::default(), entry());
         trust.admit(&entry, at(10), at(200), WITHIN);
-        assert!(trust.covers(&entry, at(1_009), WITHIN) && entry.is_good(at(1_009)));
+        assert!(trust.covers(&entry, at(1_009), WITHIN) && entry.is_valid(at(1_009)));
         trust.hear(at(1_010));
-        assert!(!entry.is_good(at(1_010)), "the log does not know of it");
+        assert!(!entry.is_valid(at(1_010)), "the log does not know of it");
         assert!(entry.is_fresh(at(1_010)), "its life is another matter");
     }
 
@@ -127,13 +127,13 @@ mod tests {
         let (trust, entry) = (Coherence::default(), entry());
         let longer = Deadlines::ttl(at(0), Duration::from_secs(3_600));
         trust.admit(&entry, at(10), at(200), WITHIN);
-        entry.expire(longer, WITHIN.end(entry.proven_at(), entry.rests()));
+        entry.set_deadlines(longer, WITHIN.end(entry.proven_at(), entry.covered_by_log()));
         trust.hear(at(1_010));
-        assert!(entry.is_good(at(1_009)) && !entry.is_good(at(1_010)), "the log does not know of it");
+        assert!(entry.is_valid(at(1_009)) && !entry.is_valid(at(1_010)), "the log does not know of it");
         assert!(entry.is_fresh(at(3_599_999)));
         trust.admit(&entry, at(1_010), at(1_020), WITHIN);
-        entry.expire(longer, WITHIN.end(entry.proven_at(), entry.rests()));
-        assert!(entry.is_good(at(3_599_999)), "now it does");
+        entry.set_deadlines(longer, WITHIN.end(entry.proven_at(), entry.covered_by_log()));
+        assert!(entry.is_valid(at(3_599_999)), "now it does");
     }
 
     #[test]
@@ -143,7 +143,7 @@ mod tests {
         assert!(trust.lose(at(10)));
         trust.hear(at(20));
         trust.admit(&entry, at(10), at(30), WITHIN);
-        assert!(!entry.is_good(at(1_010)));
+        assert!(!entry.is_valid(at(1_010)));
         assert!(trust.lose(at(40)) && !trust.lose(at(50)), "copies rest on a log that was heard");
     }
 
@@ -159,6 +159,6 @@ mod tests {
     fn without_a_log_every_copy_is_good() {
         let (trust, entry) = (Coherence::default(), entry());
         trust.admit(&entry, at(0), at(0), MaxStaleness::FOR_EVER);
-        assert!(trust.covers(&entry, at(50_000), MaxStaleness::FOR_EVER) && entry.is_good(at(50_000)));
+        assert!(trust.covers(&entry, at(50_000), MaxStaleness::FOR_EVER) && entry.is_valid(at(50_000)));
     }
 }
