@@ -13,7 +13,7 @@
 //!     .expire(Ttl::secs(60).jitter(0.1).stale_if_error(Duration::from_secs(600)))
 //!     .build()?;
 //!
-//! // The loader runs on a miss only, once for all who ask meanwhile.
+//! // The loader runs only on a miss, and once for all callers of that moment.
 //! let user = users.get_or_load(&7, || async { find(7).await }).await?;
 //! println!("{user} served from {:?}", user.served().from);
 //!
@@ -28,20 +28,30 @@
 //! # One truth for each cache
 //!
 //! With a **store**, the records live there: they never expire by a time to live, `put` and
-//! `remove` change them, and everything nearer is a copy. Without one, the **origin** behind the
-//! loader is the truth: all tiers keep copies that end and may be forgotten, and `invalidate` says
-//! that the origin has changed. The same Postgres or SQLite handle serves in either role.
+//! `remove` change them, and every nearer tier keeps copies. Without a store, the **origin** behind the
+//! loader is the truth: all tiers keep copies, which expire and may be lost, and `invalidate` says that
+//! the origin has changed. The same Postgres or SQLite handle serves in either role.
 //!
-//! # Where to look
+//! # Which module is for you
 //!
-//! - [`Cache`]: every call an application makes. [`Builder`]: every setting. [`Tenants`]: one cache
-//!   for each tenant. [`Cached`]: what a read gives.
+//! Each item has one place.
+//!
+//! | you | look in |
+//! |---|---|
+//! | use a cache in an application | the root of this crate; you need nothing else |
+//! | choose the tiers by TOML or by environment variables | `config` (feature `config`) |
+//! | write a policy: how long values live, which are kept, how loads are shared | [`policy`] |
+//! | write a shared tier, over a server of your own | [`tier`]: [`tier::Swap`] is the shortest way |
+//! | write a near tier, over an eviction engine of your own | [`near`] |
+//! | read or write the keys of a cache in another program | [`key`] |
+//!
+//! In the root:
+//!
+//! - [`Cache`] has every call that an application makes, [`Builder`] every setting. [`Tenants`] gives one
+//!   cache for each tenant. [`Cached`] is the value that a read gives.
 //! - Near tiers: [`Memory`], and `Quick` with the feature `quick`. Remote tiers, each with the
 //!   feature of its name: `Redis`, `Postgres`, `Sqlite`.
-//! - Policies: [`Ttl`], [`StaleWhileRevalidate`], [`SizeLimit`], [`WriteAround`] and others; the
-//!   traits to write one are in [`policy`].
-//! - A tier of your own: [`tier::Swap`] and [`tier::Swapping`], or [`tier::Tier`] itself.
-//! - `config`, with the feature of that name: the same stack from TOML or from the environment.
+//! - Policies: [`Ttl`], [`StaleWhileRevalidate`], [`SizeLimit`], [`WriteAround`] and others.
 
 #[cfg(feature = "config")]
 pub mod config;
@@ -66,7 +76,7 @@ pub use terrace_tier_redis::{Redis, RedisBuilder};
 #[cfg(feature = "sqlite")]
 pub use terrace_tier_sqlite::Sqlite;
 
-/// For authors of policies: the traits, what they are asked, and what they answer.
+/// For authors of policies: the traits, the questions they are asked, and their answers.
 pub mod policy {
     pub use terrace_core::policy::{
         Admission, AdmitContext, Coalesce, Copies, Expiry, Freshness, Lifetime, OnStale, StaleHit, Stampede,
@@ -79,14 +89,14 @@ pub mod near {
     pub use terrace_core::near::{Entry, Near, NearSize, TenantId, TenantKey, TenantKeyRef};
 }
 
-/// The format of keys, for programs that write the keys of a cache themselves.
+/// For programs that read or write the keys of a cache themselves: the format of keys.
 pub mod key {
     pub use terrace_core::key::{EncodedKey, MAX_KEY_BYTES, decode_key, encode_key};
 }
 
-/// For authors of shared tiers: the contract, as the crate `terrace-tier` has it.
+/// For authors of shared tiers: the contract of the crate `terrace-tier`.
 ///
-/// Begin with [`Swap`](tier::Swap): a tier out of get and compare-and-swap.
+/// Begin with [`Swap`](tier::Swap), which makes a tier of get and compare-and-swap.
 pub mod tier {
     pub use terrace_tier::{
         BatchCall, BatchLimits, Batcher, Cell, Change, Condition, Deadlines, Epoch, Fence, Follower,
@@ -102,8 +112,8 @@ pub mod tier {
 #[doc = include_str!("../README.md")]
 struct Readme;
 
-/// A cache whose near tier is [`Memory`] unless it names another.
+/// A cache whose near tier has the type [`Memory`] unless the third parameter names another.
 ///
-/// Without `.near(..)` the near tier is off; [`NoNear`] is the type of none at all.
+/// The near tier is off until the builder's `near` gives one. With the type [`NoNear`] there is none.
 #[cfg(feature = "memory")]
 pub type Cache<K, V, N = Memory<K, V>> = terrace_core::Cache<K, V, N>;

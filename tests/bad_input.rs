@@ -1,5 +1,5 @@
-//! Input that should not be: each gets a typed error or a counted miss, loses nothing else, and
-//! prints no secret.
+//! Bad input of any kind gives a typed error or a counted miss. Nothing else is lost, and no secret is
+//! printed.
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod support;

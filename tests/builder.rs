@@ -1,4 +1,4 @@
-//! The builder infers its types from where the cache goes.
+//! The builder infers its types from the type of the cache that is built.
 
 use terrace::{Cache, Memory, NoNear, Quick, near::Near};
 

@@ -1,4 +1,4 @@
-//! The clock after a pause of the process: right at once, on every thread.
+//! After a pause of the process, the clock is right at once on every thread.
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -11,7 +11,7 @@ use std::{
 use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, waitpid};
 use terrace::{Cache, Item, Memory, Source};
 
-/// Set in the child, which is this test run once more.
+/// Set in the child process, which runs the same test.
 const CHILD: &str = "TERRACE_TEST_STOPPED_CHILD";
 const LIFE: Duration = Duration::from_millis(100);
 const STOP: Duration = Duration::from_millis(300);
@@ -34,7 +34,7 @@ fn no_busy_thread_reads_the_time_of_before_the_stop() {
     }
 }
 
-/// Runs `test` in a child, waits until it has stopped itself, and lets it go on.
+/// Runs `test` in a child process, waits until it has stopped itself, and lets it go on.
 fn stop_and_continue(test: &str) {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args([test, "--exact", "--nocapture", "--test-threads=1"])
@@ -61,7 +61,7 @@ fn read_across_a_stop() {
         assert_eq!(cache.get(&1).await.unwrap().unwrap().served().from, Source::Near);
         let before = Instant::now();
         kill_process(getpid(), Signal::STOP).unwrap();
-        // Another thread may be the one to take the signal: this one runs on for a moment.
+        // Another thread may take the signal first, so this thread may run on for a moment.
         while before.elapsed() < STOP / 2 {
             std::hint::spin_loop();
         }
@@ -80,10 +80,10 @@ fn read_on_four_threads_across_a_stop() {
     let (over, hits, late) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
     let read = || {
         while !over.load(Ordering::Relaxed) {
-            let asked_at = Instant::now();
+            let called_at = Instant::now();
             if runtime.handle().block_on(cache.get(&1)).unwrap().is_some() {
                 hits.fetch_add(1, Ordering::Relaxed);
-                late.fetch_add(u64::from(asked_at - put_at > LIFE), Ordering::Relaxed);
+                late.fetch_add(u64::from(called_at - put_at > LIFE), Ordering::Relaxed);
             }
         }
     };

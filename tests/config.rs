@@ -1,5 +1,5 @@
-//! One application's code on every stack that a configuration can choose. No server is needed:
-//! backends connect when first used.
+//! The same application code on every stack that a configuration can choose. No server is needed,
+//! because backends connect when they are first used.
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::{
@@ -24,7 +24,7 @@ fn from_vars(vars: &[(&'static str, &'static str)]) -> terrace::Result<Stack> {
     Stack::new(&config)
 }
 
-/// The tiers of a cache of copies, near to far, and the store of one of records.
+/// The debug text of a cache of copies and of a cache of records on this stack, or the kind of the error.
 async fn shape(stack: &Stack) -> (Result<String, ErrorKind>, Result<String, ErrorKind>) {
     let near = if format!("{stack:?}").contains("near_entries: 0,") { "" } else { "near " };
     let copies = stack.builder::<u64, String>("copies").build();
@@ -148,7 +148,7 @@ async fn the_settings_of_expiry_reach_the_caches() {
     assert!(life <= Duration::from_secs(60) && life > Duration::from_secs(50), "{life:?}");
 }
 
-/// What builds of copies and of records say to a stack.
+/// Whether a cache of copies and a cache of records build on the stack of `text`, or the error.
 async fn built(text: &str) -> (Result<(), String>, Result<(), String>) {
     let stack = Stack::from_toml(text).unwrap();
     let why = |built: terrace::Result<Cache<u64, String>>| match built {
@@ -203,7 +203,11 @@ async fn the_level_reaches_the_caches() {
     };
     let unsupported = Err(ErrorKind::Unsupported);
     assert_eq!(reads("", Level::Fenced).await, Ok(None));
-    assert_eq!(reads("level = 'ttl'", Level::Fenced).await, unsupported, "what a cache at Ttl says");
+    assert_eq!(
+        reads("level = 'ttl'", Level::Fenced).await,
+        unsupported,
+        "a cache at level Ttl cannot read at a higher one"
+    );
     let bounded = "level = 'bounded'\nbound_ms = 1500\nttl_seconds = 1";
     assert_eq!(reads(bounded, Level::Bounded(Duration::from_millis(10))).await, Ok(None));
     assert_eq!(reads(bounded, Level::Strong).await, unsupported);

@@ -1,4 +1,4 @@
-//! The levels `Bounded` and `Strong` over real servers: what a writer commits and tells nobody.
+//! The levels `Bounded` and `Strong` over real servers, with writers that notify no other process.
 #![allow(clippy::expect_used, reason = "a test that cannot be prepared fails")]
 
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 type Numbers = Cache<u64, u64>;
 
-/// One namespace of one database, and a Redis.
+/// The servers of one test, and a namespace of its own on them.
 struct Servers {
     database: String,
     redis: String,
@@ -34,16 +34,16 @@ impl Servers {
         Postgres::new(&self.database).expect("a URL").budget(PATIENCE)
     }
 
-    /// A process with a near tier and Redis.
+    /// The cache of a process with a near tier and Redis.
     async fn reader(&self, level: Level) -> Numbers {
         let redis = Redis::builder(&self.redis).prefix(&self.prefix).build().expect("a URL");
-        let of = Cache::builder(&self.namespace).near(Memory::entries(1_000)).expire(Ttl::secs(3600));
-        let reader = of.level(level).tier(redis).store(self.postgres()).build().expect("a cache");
+        let builder = Cache::builder(&self.namespace).near(Memory::entries(1_000)).expire(Ttl::secs(3600));
+        let reader = builder.level(level).tier(redis).store(self.postgres()).build().expect("a cache");
         reader.ready().await.expect("ready");
         reader
     }
 
-    /// A process that knows of no other one: its commits are heard of through Postgres alone.
+    /// The cache of a process with the store alone: others learn of its commits from Postgres only.
     async fn writer(&self, level: Level) -> Numbers {
         let writer = Cache::builder(&self.namespace).level(level).store(self.postgres());
         let writer = writer.build().expect("a cache");
@@ -57,8 +57,8 @@ async fn read(cache: &Numbers) -> (u64, Source) {
     (*value, value.served().from)
 }
 
-/// Reads until the number is at least `expected`, and says how long after `since` that was. No read may
-/// be older that was called more than the bound after it.
+/// Reads until the number is at least `expected`, and returns the time from `since`, the commit, to that
+/// read. A read that was called more than the bound after the commit must not give an older number.
 async fn follow(reader: &Numbers, expected: u64, since: Instant) -> Duration {
     loop {
         let call = since.elapsed();
@@ -92,22 +92,22 @@ async fn what_is_committed_is_read_within_the_bound_and_near_serves_the_rest() {
         tokio::time::sleep(Duration::from_millis(1)).await;
         reads += 1;
     }
-    let asked = hits(&reader, "postgres") - before;
+    let store_reads = hits(&reader, "postgres") - before;
     println!(
-        "read after p50 {:.1?}, at most {:.1?}; then {asked} of {reads} reads asked the store",
+        "read after p50 {:.1?}, at most {:.1?}; then {store_reads} of {reads} reads asked the store",
         took[25], took[49]
     );
     assert!(
-        asked <= reads / 10,
-        "copies must be proven by the relay: {asked} of {reads} reads asked the store"
+        store_reads <= reads / 10,
+        "the relay must prove copies: {store_reads} of {reads} reads asked the store"
     );
     assert!(hits(&reader, "near") > reads / 2, "near must serve most reads");
 
-    // Another process, without a copy of its own.
+    // The near tier of another process has no copy yet.
     let second = servers.reader(level).await;
     let began = Instant::now();
     while read(&second.with(Level::Bounded(BOUND))).await.1 != Source::Near {
-        assert!(began.elapsed() < PATIENCE, "near must be believed at some time");
+        assert!(began.elapsed() < PATIENCE, "the near tier must answer in the end");
     }
 }
 
@@ -128,7 +128,7 @@ async fn a_redis_that_stands_still_makes_nothing_older_than_the_bound() {
         redis.resume().expect("a Redis that goes on");
         let resumed = Instant::now();
         while resumed.elapsed() < BOUND {
-            assert_eq!(read(&reader).await.0, number, "what Redis kept is older");
+            assert_eq!(read(&reader).await.0, number, "the copy in Redis is older");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
@@ -145,8 +145,8 @@ async fn a_watched_table_is_read_within_the_bound_with_redis_and_without() {
     for with_redis in [false, true] {
         let postgres = Postgres::new(&servers.database).expect("a URL");
         let loader = pool.clone();
-        let of = Numbers::builder("numbers").level(Level::Bounded(BOUND)).near(Memory::entries(1_000));
-        let of = of.expire(Ttl::secs(3600)).watch_origin(&postgres).loader(move |id: u64| {
+        let builder = Numbers::builder("numbers").level(Level::Bounded(BOUND)).near(Memory::entries(1_000));
+        let builder = builder.expire(Ttl::secs(3600)).watch_origin(&postgres).loader(move |id: u64| {
             let pool = loader.clone();
             async move {
                 let number = sqlx::query_scalar("SELECT number FROM numbers WHERE id = $1").bind(id as i64);
@@ -154,12 +154,13 @@ async fn a_watched_table_is_read_within_the_bound_with_redis_and_without() {
             }
         });
         let redis = || Redis::builder(&servers.redis).prefix(&servers.prefix).build().expect("a URL");
-        let reader = if with_redis { of.tier(redis()).build() } else { of.build() }.expect("a cache");
+        let reader =
+            if with_redis { builder.tier(redis()).build() } else { builder.build() }.expect("a cache");
         reader.ready().await.expect("ready");
         if !watched {
-            let made =
+            let table_exists =
                 "SELECT count(*) FROM pg_tables WHERE schemaname = 'terrace' AND tablename = 'watches'";
-            while sqlx::query_scalar::<_, i64>(made).fetch_one(&pool).await.expect("a count") == 0 {
+            while sqlx::query_scalar::<_, i64>(table_exists).fetch_one(&pool).await.expect("a count") == 0 {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
             sql("SELECT terrace.watch('numbers', 'numbers', '{id}')").await;
@@ -178,12 +179,12 @@ async fn a_watched_table_is_read_within_the_bound_with_redis_and_without() {
             assert_eq!(read(&reader).await.0, 30);
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        let again = reader.stats().loads - loads;
+        let later_loads = reader.stats().loads - loads;
         println!(
-            "redis {with_redis}: read after p50 {:.1?}, at most {:.1?}; then {again} loads",
+            "redis {with_redis}: read after p50 {:.1?}, at most {:.1?}; then {later_loads} loads",
             took[15], took[29]
         );
-        assert!(again <= 5, "the log must prove near copies: {again} loads");
+        assert!(later_loads <= 5, "the log must prove near copies: {later_loads} loads");
     }
 }
 
@@ -201,7 +202,7 @@ async fn strong_reads_see_every_commit_at_once() {
     }
     writer.remove(&1).await.expect("a removal");
     assert!(!reader.contains(&1).await.expect("an answer"));
-    // Of another key: what is heard late of the removal may have the load of that one begin again.
+    // These loads are of another key: a late notice of the removal may restart a load of the first key.
     let load = |reader: Numbers| async move {
         let number = reader.get_or_load(&2, || async { Ok::<_, std::io::Error>(7) }).await;
         *number.expect("a number")

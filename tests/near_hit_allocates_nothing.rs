@@ -1,4 +1,5 @@
-//! A near hit allocates nothing, String keys looked up by `&str`, expiry check included.
+//! A near hit allocates nothing: neither the lookup of a `String` key by `&str`, nor the check of its
+//! life.
 
 use std::{future::Future, pin::pin};
 
@@ -15,15 +16,15 @@ fn keys() -> Vec<String> {
     (0..KEYS).map(|at| format!("a key of some length, number {at}")).collect()
 }
 
-/// The allocations of `ROUNDS` rounds over all keys. The first rounds are not counted: an engine
-/// may make its own structures then.
+/// The allocations of `ROUNDS` rounds over all keys. The rounds before them are not counted, because an
+/// engine may make its own structures then.
 fn allocations(mut round: impl FnMut()) -> u64 {
     (0..10).for_each(|_| round());
     measure(|| (0..ROUNDS).for_each(|_| round())).count_total
 }
 
-/// Drives a future that is ready at once, on this very thread.
-fn now<T>(future: impl Future<Output = T>) -> T {
+/// The result of a future that is ready at its first poll, on this thread.
+fn ready<T>(future: impl Future<Output = T>) -> T {
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
     match pin!(future).poll(&mut context) {
         std::task::Poll::Ready(value) => value,
@@ -31,8 +32,8 @@ fn now<T>(future: impl Future<Output = T>) -> T {
     }
 }
 
-/// What the engine alone allocates on the same hits.
-fn of_the_engine(get: impl Fn(&TenantKeyRef<'_, str>) -> bool) -> u64 {
+/// The allocations of the same hits in the engine alone.
+fn engine_allocations(get: impl Fn(&TenantKeyRef<'_, str>) -> bool) -> u64 {
     let keys = keys();
     allocations(|| {
         for key in &keys {
@@ -41,13 +42,13 @@ fn of_the_engine(get: impl Fn(&TenantKeyRef<'_, str>) -> bool) -> u64 {
     })
 }
 
-fn scoped(key: String) -> TenantKey<String> {
+fn tenant_key(key: String) -> TenantKey<String> {
     TenantKey { tenant: TenantId::NONE, key }
 }
 
 async fn a_hit_allocates_what_the_engine_does<N: Near<String, u64>>(
     near: N,
-    raw: u64,
+    expected: u64,
 ) -> terrace::Result<()> {
     let cache = Builder::new("users".to_owned(), near).expire(Ttl::secs(3_600).jitter(0.1)).build()?;
     let keys = keys();
@@ -56,38 +57,38 @@ async fn a_hit_allocates_what_the_engine_does<N: Near<String, u64>>(
     }
     let get = allocations(|| {
         for key in &keys {
-            assert!(now(cache.get(key.as_str())).is_ok_and(|hit| hit.as_deref() == Some(&7)));
+            assert!(ready(cache.get(key.as_str())).is_ok_and(|hit| hit.as_deref() == Some(&7)));
         }
     });
-    assert_eq!(get, raw, "get");
+    assert_eq!(get, expected, "get");
     let get_or_load = allocations(|| {
         for key in &keys {
             let load = || async { Err::<u64, _>(std::io::Error::other("a hit loads nothing")) };
-            assert!(now(cache.get_or_load(key.as_str(), load)).is_ok_and(|hit| *hit == 7));
+            assert!(ready(cache.get_or_load(key.as_str(), load)).is_ok_and(|hit| *hit == 7));
         }
     });
-    assert_eq!(get_or_load, raw, "get_or_load");
+    assert_eq!(get_or_load, expected, "get_or_load");
     Ok(())
 }
 
 #[tokio::test]
 async fn a_hit_on_quick_allocates_nothing() -> terrace::Result<()> {
     let engine = quick_cache::sync::Cache::new(KEYS * 10);
-    keys().into_iter().for_each(|key| engine.insert(scoped(key), std::sync::Arc::new(7)));
-    let raw = of_the_engine(|probe| engine.get(probe).is_some());
-    assert_eq!(raw, 0);
-    a_hit_allocates_what_the_engine_does(Quick::entries(KEYS * 10), raw).await
+    keys().into_iter().for_each(|key| engine.insert(tenant_key(key), std::sync::Arc::new(7)));
+    let expected = engine_allocations(|key| engine.get(key).is_some());
+    assert_eq!(expected, 0);
+    a_hit_allocates_what_the_engine_does(Quick::entries(KEYS * 10), expected).await
 }
 
 #[tokio::test]
 async fn a_hit_on_memory_allocates_nothing_beyond_the_engine() -> terrace::Result<()> {
     let engine = moka::sync::Cache::new(KEYS as u64 * 10);
-    keys().into_iter().for_each(|key| engine.insert(scoped(key), std::sync::Arc::new(7)));
-    let raw = of_the_engine(|probe| engine.get(probe).is_some());
-    a_hit_allocates_what_the_engine_does(Memory::entries(KEYS as u64 * 10), raw).await
+    keys().into_iter().for_each(|key| engine.insert(tenant_key(key), std::sync::Arc::new(7)));
+    let expected = engine_allocations(|key| engine.get(key).is_some());
+    a_hit_allocates_what_the_engine_does(Memory::entries(KEYS as u64 * 10), expected).await
 }
 
-/// The counter counts: else the tests above would pass on anything.
+/// Without a counter that counts, the tests above would always pass.
 #[test]
 fn an_allocation_is_counted() {
     let counted = measure(|| drop(Box::new(std::hint::black_box(7)))).count_total;

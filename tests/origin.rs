@@ -1,5 +1,5 @@
-//! What happens to the truth behind the cache's back: another program changes a watched table, a
-//! writer dies after its commit, a transaction of the application's own invalidates.
+//! Changes of the truth that do not go through the cache: another program changes a watched table, a
+//! writer dies after its commit, and a transaction of the application invalidates keys itself.
 #![allow(clippy::expect_used, reason = "a test that cannot be prepared fails")]
 
 use std::{
@@ -11,7 +11,7 @@ use sqlx::PgPool;
 use terrace::{Cache, Memory, Postgres, Redis, TierSettings, Ttl};
 use terrace_testbed::{Proxy, Stall, shared_postgres, shared_redis, unique_name};
 
-/// Set in a child, which is one test of this program once more.
+/// Set in the child process, which runs one test of this program.
 const CHILD: &str = "TERRACE_TEST_ORIGIN_CHILD";
 
 /// The servers of one test: a database with a table of users, watched, and a Redis prefix.
@@ -45,7 +45,7 @@ impl Servers {
         Redis::builder(&self.redis).prefix(&self.prefix).build().expect("a URL")
     }
 
-    /// A process that caches the table: near and Redis, or near alone.
+    /// The cache of a process over the table: near and Redis, or near alone.
     async fn users(&self, with_redis: bool) -> (Cache<i64, String>, Postgres) {
         let (pool, postgres) = (self.pool.clone(), self.postgres());
         let users = Cache::<i64, String>::builder("users")
@@ -70,11 +70,11 @@ async fn name(users: &Cache<i64, String>, id: i64) -> String {
     users.get(&id).await.expect("an answer").expect("a user").to_string()
 }
 
-/// Waits until a read gives `expected`, and tells how long that took.
-async fn reads(users: &Cache<i64, String>, id: i64, expected: &str) -> Duration {
+/// Waits until a read gives `expected`, and returns how long that took.
+async fn read_until(users: &Cache<i64, String>, id: i64, expected: &str) -> Duration {
     let from = Instant::now();
     while name(users, id).await != expected {
-        assert!(from.elapsed() < Duration::from_secs(20), "still old");
+        assert!(from.elapsed() < Duration::from_secs(20), "the read still gives an old value");
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     from.elapsed()
@@ -91,28 +91,28 @@ async fn an_update_by_another_program_reaches_near_and_shared_tiers() {
         let mut took = Vec::new();
         for id in 1..=50 {
             for users in [&first, &second] {
-                reads(users, id, "old").await;
+                read_until(users, id, "old").await;
             }
             sqlx::query("UPDATE users SET name = 'new' WHERE id = $1")
                 .bind(id)
                 .execute(&servers.pool)
                 .await
                 .expect("an update");
-            took.push(reads(&first, id, "new").await);
-            reads(&second, id, "new").await;
+            took.push(read_until(&first, id, "new").await);
+            read_until(&second, id, "new").await;
         }
         took.sort_unstable();
         println!("redis {with_redis}: read after p50 {:.1?}, at most {:.1?}", took[25], took[49]);
 
-        // More rows than are told one by one.
+        // The log does not report so many rows one by one.
         servers.sql("UPDATE users SET name = 'all'").await;
         for users in [&first, &second] {
             for id in [1, 30, 1999] {
-                reads(users, id, "all").await;
+                read_until(users, id, "all").await;
             }
         }
         servers.sql("TRUNCATE users; INSERT INTO users VALUES (1, 'again')").await;
-        reads(&first, 1, "again").await;
+        read_until(&first, 1, "again").await;
     }
 }
 
@@ -139,13 +139,13 @@ async fn a_transaction_of_the_application_invalidates_where_it_commits() {
         transaction.commit().await.expect("a commit");
         pending.committed().await.expect("dropped");
         assert_eq!(name(&users, 1).await, "new", "at once");
-        reads(&others, 1, "new").await;
+        read_until(&others, 1, "new").await;
 
         let (transaction, pending) = change(2, "new").await;
         drop(pending);
         transaction.commit().await.expect("a commit");
-        reads(&users, 2, "new").await;
-        reads(&others, 2, "new").await;
+        read_until(&users, 2, "new").await;
+        read_until(&others, 2, "new").await;
 
         let (transaction, _pending) = change(3, "never").await;
         transaction.rollback().await.expect("a rollback");
@@ -153,7 +153,7 @@ async fn a_transaction_of_the_application_invalidates_where_it_commits() {
     }
 }
 
-/// A process with the records in Postgres and copies in Redis and near.
+/// The cache of a process with records in Postgres, and copies in Redis and near.
 fn records(database: &str, redis: &str, prefix: &str) -> Cache<i64, String> {
     let redis = Redis::builder(redis).prefix(prefix).build().expect("a URL").budget(Duration::from_secs(30));
     Cache::<i64, String>::builder("records")
@@ -165,13 +165,13 @@ fn records(database: &str, redis: &str, prefix: &str) -> Cache<i64, String> {
         .expect("a cache")
 }
 
-/// The child of the test below: its Redis takes nothing, so that it is killed after its commit.
+/// The child process is the writer. Its Redis takes nothing, so it can be killed after its commit.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_writer_that_is_killed_after_its_commit_leaves_nothing_stale() {
-    if let Ok(places) = std::env::var(CHILD) {
-        let mut places = places.split(' ');
-        let mut place = || places.next().expect("a place");
-        records(place(), place(), place()).put(&1, "new".to_owned()).await.expect("a put");
+    if let Ok(args) = std::env::var(CHILD) {
+        let mut args = args.split(' ');
+        let mut arg = || args.next().expect("an argument");
+        records(arg(), arg(), arg()).put(&1, "new".to_owned()).await.expect("a put");
         return;
     }
     let servers = Servers::start().await;
@@ -185,10 +185,10 @@ async fn a_writer_that_is_killed_after_its_commit_leaves_nothing_stale() {
     let port = servers.redis.rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port");
     let proxy = Proxy::start(port).expect("a proxy");
     proxy.stall(Stall::AdmitAll);
-    let places = format!("{} redis://127.0.0.1:{} {}", servers.database, proxy.port(), servers.prefix);
+    let args = format!("{} redis://127.0.0.1:{} {}", servers.database, proxy.port(), servers.prefix);
     let mut writer = Command::new(std::env::current_exe().expect("this program"))
         .args(["--exact", "a_writer_that_is_killed_after_its_commit_leaves_nothing_stale"])
-        .env(CHILD, places)
+        .env(CHILD, args)
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
@@ -199,29 +199,29 @@ async fn a_writer_that_is_killed_after_its_commit_leaves_nothing_stale() {
     }
     writer.kill().expect("killed");
     writer.wait().expect("a child");
-    let took = reads(&reader, 1, "new").await;
+    let took = read_until(&reader, 1, "new").await;
     println!("read {took:.1?} after the kill");
     let fresh = records(&servers.database, &servers.redis, &servers.prefix);
-    assert_eq!(name(&fresh, 1).await, "new", "nor has Redis the old one");
+    assert_eq!(name(&fresh, 1).await, "new", "Redis does not have the old value either");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_process_takes_over_from_a_relay_that_ended() {
     let servers = Servers::start().await;
-    // As a migration would, before there is any cache.
+    // A migration would do this before any cache exists.
     servers.postgres().prepare().await.expect("a schema");
     servers.sql("SELECT terrace.watch('users', 'users', '{id}')").await;
     let relay = servers.users(true).await;
     let (others, _) = servers.users(true).await;
-    reads(&others, 1, "old").await;
+    read_until(&others, 1, "old").await;
     drop(relay);
     servers.sql("UPDATE users SET name = 'new' WHERE id = 1").await;
-    println!("read {:.1?} after the change", reads(&others, 1, "new").await);
+    println!("read {:.1?} after the change", read_until(&others, 1, "new").await);
     servers.sql("UPDATE users SET name = 'newer' WHERE id = 1").await;
-    println!("and {:.1?}", reads(&others, 1, "newer").await);
+    println!("and {:.1?} after the next change", read_until(&others, 1, "newer").await);
 }
 
-/// What the relay drops from a tier in Postgres is news for near tiers, and none for the relay.
+/// The log reports the relay's own drops in a Postgres tier to near tiers, but not to the relay.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_database_that_is_origin_and_tier_tells_of_a_change_and_falls_silent() {
     for with_redis in [false, true] {
@@ -246,15 +246,15 @@ async fn a_database_that_is_origin_and_tier_tells_of_a_change_and_falls_silent()
             ("TRUNCATE users; INSERT INTO users VALUES (1, 'again')", "again"),
         ] {
             servers.sql(change).await;
-            reads(&users, 1, expected).await;
-            let (mut told, mut before) = (0_i64, -1);
-            while told != before {
-                before = told;
+            read_until(&users, 1, expected).await;
+            let (mut rows, mut rows_before) = (0_i64, -1);
+            while rows != rows_before {
+                rows_before = rows;
                 tokio::time::sleep(Duration::from_secs(1)).await;
                 let count =
                     sqlx::query_scalar("SELECT count(*) FROM terrace.outbox WHERE namespace = 'users'");
-                told = count.fetch_one(&servers.pool).await.expect("a count");
-                assert!(told < 100, "{told} rows in the outbox");
+                rows = count.fetch_one(&servers.pool).await.expect("a count");
+                assert!(rows < 100, "{rows} rows in the outbox");
             }
             let loads = users.stats().loads;
             for _ in 0..10 {

@@ -1,4 +1,4 @@
-//! Servers that are killed, stopped, restarted or away at start, under whole stacks.
+//! Whole stacks on servers that are killed, stopped, restarted, or away at the start.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests")]
 
 mod support;
@@ -22,7 +22,7 @@ use tokio::{
 
 const KEYS: u64 = 2_000;
 const READERS: u64 = 50;
-/// Longer than the default of 50 ms, so that a busy machine is not taken for a lost server; the
+/// Longer than the default of 50 ms, so that a server on a busy machine does not count as lost. The
 /// program `outage` of terrace-bench measures the default.
 const BUDGET: Duration = Duration::from_millis(400);
 
@@ -32,7 +32,7 @@ fn value_of(key: u64) -> String {
     format!("value of {key}, {}", "and so on ".repeat(15))
 }
 
-/// Near off, Redis before a Postgres that has all keys.
+/// A cache without a near tier, with Redis before a Postgres that has all keys.
 async fn stack(redis: &testbed::Redis) -> Stack {
     capture_log();
     let postgres = Postgres::new(&shared_postgres().await.unwrap()).unwrap();
@@ -52,11 +52,11 @@ fn hits(cache: &Stack, tier: &str) -> u64 {
 }
 
 fn times_lost_and_back(cache: &Stack, tier: &str) -> (usize, usize) {
-    let of = |what| logged(&[cache.namespace(), &format!("tier=\"{tier}\""), what]).len();
-    (of("the tier is lost"), of("the tier is back"))
+    let count = |what| logged(&[cache.namespace(), &format!("tier=\"{tier}\""), what]).len();
+    (count("the tier is lost"), count("the tier is back"))
 }
 
-async fn is_used_again(cache: &Stack) {
+async fn redis_is_used_again(cache: &Stack) {
     eventually("redis is used again", async || {
         let before = hits(cache, "redis");
         for key in 0..50 {
@@ -69,7 +69,7 @@ async fn is_used_again(cache: &Stack) {
     assert!(!cache.stats().tier("redis").unwrap().lost);
 }
 
-/// Readers that check every answer until they are stopped.
+/// Tasks that read, and check every answer, until they are stopped.
 struct Readers {
     stop: Arc<AtomicBool>,
     tasks: Vec<JoinHandle<(u64, Duration)>>,
@@ -98,7 +98,7 @@ impl Readers {
         Self { stop, tasks }
     }
 
-    /// The reads, and the longest of them.
+    /// The number of reads, and the time of the longest.
     async fn end(self) -> (u64, Duration) {
         self.stop.store(true, Ordering::Relaxed);
         let (mut reads, mut longest) = (0, Duration::ZERO);
@@ -124,7 +124,7 @@ async fn a_killed_redis_fails_no_read_and_is_used_after_its_restart() {
     assert!(reads > READERS && longest < BUDGET + ms(1_000), "{reads} reads, the longest {longest:?}");
     let readers = Readers::start(&cache);
     redis.restart().await.unwrap();
-    is_used_again(&cache).await;
+    redis_is_used_again(&cache).await;
     readers.end().await;
     assert_eq!(times_lost_and_back(&cache, "redis"), (1, 1));
 }
@@ -136,14 +136,14 @@ async fn a_stopped_redis_fails_no_read_and_holds_none_beyond_its_budget() {
     let readers = Readers::start(&cache);
     eventually("redis answers", async || hits(&cache, "redis") > 500).await;
     redis.pause().unwrap();
-    // Long enough that the connection is given up too.
+    // This is long enough for the client to give up the connection too.
     sleep(ms(1_500)).await;
     assert!(cache.stats().tier("redis").unwrap().lost);
     let (reads, longest) = readers.end().await;
     assert!(reads > READERS && longest < BUDGET + ms(1_000), "{reads} reads, the longest {longest:?}");
     let readers = Readers::start(&cache);
     redis.resume().unwrap();
-    is_used_again(&cache).await;
+    redis_is_used_again(&cache).await;
     readers.end().await;
     assert_eq!(times_lost_and_back(&cache, "redis"), (1, 1));
 }
@@ -156,7 +156,7 @@ async fn a_redis_that_is_away_at_start_is_used_when_it_comes() {
     sleep(ms(300)).await;
     assert_eq!(hits(&cache, "redis"), 0);
     redis.restart().await.unwrap();
-    is_used_again(&cache).await;
+    redis_is_used_again(&cache).await;
     let (_, longest) = readers.end().await;
     assert!(longest < BUDGET + ms(1_000), "{longest:?}");
     assert_eq!(times_lost_and_back(&cache, "redis"), (1, 1));
@@ -166,7 +166,7 @@ async fn a_redis_that_is_away_at_start_is_used_when_it_comes() {
 async fn what_was_put_while_redis_was_stopped_is_what_is_read_when_it_goes_on() {
     let redis = testbed::Redis::start().await.unwrap();
     let cache = stack(&redis).await;
-    is_used_again(&cache).await;
+    redis_is_used_again(&cache).await;
     redis.pause().unwrap();
     for key in 0..50 {
         cache.put(&key, format!("new {key}")).await.unwrap();
@@ -174,7 +174,7 @@ async fn what_was_put_while_redis_was_stopped_is_what_is_read_when_it_goes_on() 
     }
     redis.resume().unwrap();
     let back = Instant::now();
-    // Redis still has the old copies, until a tombstone or the late write is confirmed there.
+    // Redis keeps the old copies until it confirms a tombstone or the late write.
     while back.elapsed() < ms(1_500) {
         for key in 0..50 {
             assert_eq!(*cache.get(&key).await.unwrap().unwrap(), format!("new {key}"));
@@ -238,7 +238,7 @@ async fn with_memory_and_redis_alone_the_loader_answers_while_redis_is_away() {
     assert_eq!(load(1).await.served().from, Source::Loader);
     cache.settled().await;
     redis.kill9().unwrap();
-    assert_eq!(load(1).await.served().from, Source::Near, "what was confirmed before lives on");
+    assert_eq!(load(1).await.served().from, Source::Near, "the copy that was confirmed before stays");
     let began = Instant::now();
     for key in 2..50 {
         assert_eq!(*load(key).await, value_of(key));

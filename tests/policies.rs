@@ -1,4 +1,4 @@
-//! What the policies do to a cache, on a clock that is turned by hand.
+//! The effect of policies on a cache, with a manual clock.
 
 use std::{
     io,
@@ -21,12 +21,12 @@ const fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
 }
 
-fn near(hand: &ManualClock) -> Builder<u64, String, Memory<u64, String>> {
-    Cache::builder("words").near(Memory::entries(10)).clock(hand)
+fn near(clock: &ManualClock) -> Builder<u64, String, Memory<u64, String>> {
+    Cache::builder("words").near(Memory::entries(10)).clock(clock)
 }
 
-fn far(hand: &ManualClock) -> Builder<u64, String, Memory<u64, String>> {
-    Cache::builder("words").clock(hand)
+fn far(clock: &ManualClock) -> Builder<u64, String, Memory<u64, String>> {
+    Cache::builder("words").clock(clock)
 }
 
 /// Reads with a loader that gives `value`.
@@ -43,13 +43,13 @@ async fn fail(cache: &Words) -> Result<String> {
 
 #[tokio::test]
 async fn stale_while_revalidate_serves_the_old_value_and_renews_it() -> Result<()> {
-    let hand = Clock::manual();
+    let clock = Clock::manual();
     let expiry = Ttl::secs(60).stale_while_revalidate(secs(30));
-    let tier = Fake::with_clock("tier", (&hand).into());
-    for cache in [near(&hand).expire(expiry).build()?, far(&hand).tier(tier).expire(expiry).build()?] {
+    let tier = Fake::with_clock("tier", (&clock).into());
+    for cache in [near(&clock).expire(expiry).build()?, far(&clock).tier(tier).expire(expiry).build()?] {
         assert_eq!(load(&cache, "old").await?, "old");
         cache.settled().await;
-        hand.advance(secs(61));
+        clock.advance(secs(61));
         let stale = cache.get_or_load(&1, || async { Ok::<_, io::Error>("new".to_owned()) }).await?;
         assert_eq!((stale.as_str(), stale.served().stale), ("old", true));
         cache.settled().await;
@@ -60,27 +60,27 @@ async fn stale_while_revalidate_serves_the_old_value_and_renews_it() -> Result<(
 
 #[tokio::test]
 async fn after_its_window_a_stale_value_is_gone() -> Result<()> {
-    let hand = Clock::manual();
-    let cache = near(&hand).expire(Ttl::secs(60).stale_while_revalidate(secs(30))).build()?;
+    let clock = Clock::manual();
+    let cache = near(&clock).expire(Ttl::secs(60).stale_while_revalidate(secs(30))).build()?;
     load(&cache, "old").await?;
-    hand.advance(secs(90));
+    clock.advance(secs(90));
     assert_eq!(load(&cache, "new").await?, "new");
     Ok(())
 }
 
 #[tokio::test]
 async fn stale_if_error_serves_the_old_value_after_an_error_alone() -> Result<()> {
-    let hand = Clock::manual();
+    let clock = Clock::manual();
     let expiry = Ttl::secs(60).stale_if_error(secs(600));
-    let tier = Fake::with_clock("tier", (&hand).into());
-    for cache in [near(&hand).expire(expiry).build()?, far(&hand).tier(tier).expire(expiry).build()?] {
+    let tier = Fake::with_clock("tier", (&clock).into());
+    for cache in [near(&clock).expire(expiry).build()?, far(&clock).tier(tier).expire(expiry).build()?] {
         load(&cache, "old").await?;
         cache.settled().await;
-        hand.advance(secs(61));
+        clock.advance(secs(61));
         assert_eq!(fail(&cache).await?, "old");
         assert_eq!(load(&cache, "new").await?, "new");
         cache.settled().await;
-        hand.advance(secs(661));
+        clock.advance(secs(661));
         assert!(fail(&cache).await.is_err());
     }
     Ok(())
@@ -88,50 +88,51 @@ async fn stale_if_error_serves_the_old_value_after_an_error_alone() -> Result<()
 
 #[tokio::test]
 async fn a_freshness_policy_of_the_cache_holds_wherever_it_stands() -> Result<()> {
-    let hand = Clock::manual();
+    let clock = Clock::manual();
     let expiry = Ttl::secs(60).stale_while_revalidate(secs(30));
-    let strict = [near(&hand).freshness(Strict).expire(expiry), near(&hand).expire(expiry).freshness(Strict)];
-    let later = near(&hand).expire(expiry).expire(Ttl::secs(60));
+    let strict =
+        [near(&clock).freshness(Strict).expire(expiry), near(&clock).expire(expiry).freshness(Strict)];
+    let later = near(&clock).expire(expiry).expire(Ttl::secs(60));
     for cache in strict.into_iter().chain([later]) {
         let cache = cache.build()?;
         load(&cache, "old").await?;
-        hand.advance(secs(61));
+        clock.advance(secs(61));
         assert_eq!(load(&cache, "new").await?, "new");
     }
     let windows = StaleWhileRevalidate::within(secs(5));
-    let cache = near(&hand).freshness(windows).expire(Ttl::secs(60).stale_if_error(secs(30))).build()?;
+    let cache = near(&clock).freshness(windows).expire(Ttl::secs(60).stale_if_error(secs(30))).build()?;
     load(&cache, "old").await?;
-    hand.advance(secs(61));
+    clock.advance(secs(61));
     assert_eq!(load(&cache, "new").await?, "old");
     Ok(())
 }
 
 #[tokio::test]
 async fn an_absence_is_kept_for_its_own_time() -> Result<()> {
-    let hand = Clock::manual();
+    let clock = Clock::manual();
     let loads = Arc::new(AtomicU64::new(0));
-    let cache: Words = near(&hand).expire(Ttl::secs(60).negative(secs(2))).build()?;
-    let look = || {
+    let cache: Words = near(&clock).expire(Ttl::secs(60).negative(secs(2))).build()?;
+    let load = || {
         let loads = Arc::clone(&loads);
         cache.get_or_load_with(&1, move |_| async move {
             loads.fetch_add(1, Ordering::Relaxed);
             Ok::<Option<String>, io::Error>(None)
         })
     };
-    assert!(look().await?.is_none() && look().await?.is_none());
+    assert!(load().await?.is_none() && load().await?.is_none());
     assert_eq!(loads.load(Ordering::Relaxed), 1);
-    hand.advance(secs(2));
-    assert!(look().await?.is_none());
+    clock.advance(secs(2));
+    assert!(load().await?.is_none());
     assert_eq!(loads.load(Ordering::Relaxed), 2);
     Ok(())
 }
 
 #[tokio::test]
 async fn a_value_too_large_for_a_tier_is_served_by_a_farther_one() -> Result<()> {
-    let hand = Clock::manual();
-    let [small, large] = ["small", "large"].map(|name| Fake::with_clock(name, (&hand).into()));
-    let cache: Words = far(&hand).tier(small).tier(large).admit(SizeLimit::in_tier("small", 200)).build()?;
-    // Below the size from which values are compressed; the second takes the place of a small one.
+    let clock = Clock::manual();
+    let [small, large] = ["small", "large"].map(|name| Fake::with_clock(name, (&clock).into()));
+    let cache: Words = far(&clock).tier(small).tier(large).admit(SizeLimit::in_tier("small", 200)).build()?;
+    // Both values are too small to be compressed. The second one replaces the first.
     for bytes in [10, 1_000] {
         cache.put(&1, "x".repeat(bytes)).await?;
     }
@@ -151,10 +152,10 @@ async fn a_value_too_large_for_a_tier_is_served_by_a_farther_one() -> Result<()>
 
 #[tokio::test]
 async fn a_value_too_large_for_the_farthest_tier_drops_what_was_there() -> Result<()> {
-    let hand = Clock::manual();
+    let clock = Clock::manual();
     for level in [Level::Fenced, Level::Ttl] {
-        let tier = Fake::with_clock("tier", (&hand).into());
-        let cache: Words = far(&hand).tier(tier).admit(SizeLimit::bytes(200)).level(level).build()?;
+        let tier = Fake::with_clock("tier", (&clock).into());
+        let cache: Words = far(&clock).tier(tier).admit(SizeLimit::bytes(200)).level(level).build()?;
         for bytes in [10, 1_000] {
             cache.put(&1, "x".repeat(bytes)).await?;
         }
@@ -167,9 +168,9 @@ async fn a_value_too_large_for_the_farthest_tier_drops_what_was_there() -> Resul
 
 #[tokio::test]
 async fn write_around_leaves_the_copies_to_the_next_read() -> Result<()> {
-    let hand = Clock::manual();
-    let [tier, store] = ["tier", "store"].map(|name| Fake::with_clock(name, (&hand).into()));
-    let cache: Words = far(&hand).tier(tier).store(store).write(WriteAround).build()?;
+    let clock = Clock::manual();
+    let [tier, store] = ["tier", "store"].map(|name| Fake::with_clock(name, (&clock).into()));
+    let cache: Words = far(&clock).tier(tier).store(store).write(WriteAround).build()?;
     cache.put(&1, "new".to_owned()).await?;
     for from in [Source::Store("store"), Source::Tier("tier")] {
         let served = cache.get(&1).await?.map(|hit| hit.served().from);
@@ -181,9 +182,9 @@ async fn write_around_leaves_the_copies_to_the_next_read() -> Result<()> {
 
 #[tokio::test]
 async fn unshared_callers_load_for_themselves() -> Result<()> {
-    let hand = Clock::manual();
+    let clock = Clock::manual();
     let loads = Arc::new(AtomicU64::new(0));
-    let cache: Words = near(&hand).stampede(NoCoalescing).build()?;
+    let cache: Words = near(&clock).stampede(NoCoalescing).build()?;
     let load = || {
         let loads = Arc::clone(&loads);
         cache.get_or_load(&1, move || async move {

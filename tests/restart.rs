@@ -1,4 +1,4 @@
-//! Values are there after the cache and its handles are dropped and built anew.
+//! Values survive when the cache and its handles are dropped and built again.
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod support;
@@ -17,7 +17,7 @@ async fn fill(cache: &Stack) {
     assert!(cache.remove(&50).await.unwrap());
 }
 
-async fn all_is_there(cache: &Stack) {
+async fn every_value_is_there(cache: &Stack) {
     for key in 0..100 {
         let found = cache.get(&key).await.unwrap();
         let expected = (key != 50).then(|| format!("value {key}"));
@@ -41,7 +41,7 @@ async fn the_embedded_default_on_a_file_keeps_records_and_copies() {
         cache.get_or_load(&1, async || Ok::<_, BoxError>("loaded".to_owned())).await.unwrap();
         cache.close().await;
     }
-    // What runs behind the last handle ends in a moment, and the file's lock with it.
+    // Tasks that outlive the last handle end after a moment, and only then is the file unlocked.
     let mut again = None;
     eventually("the file can be opened again", async || {
         again = Sqlite::file(&path).ok();
@@ -49,7 +49,7 @@ async fn the_embedded_default_on_a_file_keeps_records_and_copies() {
     })
     .await;
     let sqlite = again.unwrap();
-    all_is_there(&records(&sqlite)).await;
+    every_value_is_there(&records(&sqlite)).await;
     let found = copies(&sqlite).get(&1).await.unwrap().unwrap();
     assert_eq!((found.as_str(), found.served().from), ("loaded", Source::Tier("sqlite")));
 }
@@ -70,12 +70,16 @@ async fn redis_and_postgres_keep_records_and_copies() {
         // The relay of a namespace begins by dropping all of its copies.
         cache.ready().await.unwrap();
         fill(&cache).await;
-        all_is_there(&cache).await;
+        every_value_is_there(&cache).await;
         cache.close().await;
     }
     let cache = build();
-    all_is_there(&cache).await;
-    assert_eq!(cache.stats().tier("redis").unwrap().hits, 99, "the copies outlived the process's handles");
+    every_value_is_there(&cache).await;
+    assert_eq!(
+        cache.stats().tier("redis").unwrap().hits,
+        99,
+        "the copies outlive the handles of the process"
+    );
 }
 
 #[tokio::test]
@@ -95,5 +99,5 @@ async fn records_outlive_a_crash_of_both_servers() {
     server.restart().await.unwrap();
     redis.restart().await.unwrap();
     let cache = build();
-    all_is_there(&cache).await;
+    every_value_is_there(&cache).await;
 }

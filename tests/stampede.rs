@@ -1,5 +1,5 @@
-//! Many processes on one cold key, on real servers: one load, and a second where the first
-//! process is killed in the middle. `cargo test --test stampede -- --nocapture` prints the figures.
+//! Many processes read one cold key on real servers. They run one load, and a second one if the process
+//! of the first is killed. `cargo test --test stampede -- --nocapture` prints the figures.
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::{
@@ -21,11 +21,11 @@ use tokio::{
 const PROCESSES: usize = 4;
 const CALLERS: usize = 250;
 const LOAD: Duration = Duration::from_secs(1);
-/// From the death of a process to the notice of it.
+/// The longest time until the other processes notice the death of a process.
 const DEATH: Duration = Duration::from_secs(2);
 const ALLOWANCE: Duration = Duration::from_millis(50);
 
-/// How a child of this test program is told what it shares with the others: kind, URL, name.
+/// Set in a child process: kind and URL of the server, and the name of the namespace, for all children.
 const SHARED: &str = "TERRACE_TEST_STAMPEDE";
 
 #[tokio::test]
@@ -58,38 +58,39 @@ async fn of_processes_that_share_postgres_one_takes_the_place_of_a_killed_one() 
     stampede(&shared, true).await;
 }
 
-/// What a process tells of itself.
+/// What a child process reports.
 #[derive(Debug)]
-enum Word {
+enum Report {
+    /// It runs the loader.
     Loads,
-    /// The longest that any of its callers waited.
+    /// All its callers have their answer; the longest wait of any of them.
     Answered(Duration),
 }
 
 async fn stampede(shared: &str, kills: bool) {
-    let (tell, mut words) = mpsc::unbounded_channel();
+    let (sender, mut reports) = mpsc::unbounded_channel();
     let mut processes = Vec::new();
     for number in 0..PROCESSES {
         let (process, lines) = start(shared).await;
-        let tell = tell.clone();
-        tokio::spawn(async move { read(number, lines, &tell).await });
+        let sender = sender.clone();
+        tokio::spawn(async move { forward(number, lines, &sender).await });
         processes.push(process);
     }
-    drop(tell);
+    drop(sender);
     for process in &mut processes {
         process.stdin.as_mut().unwrap().write_all(b"go\n").await.unwrap();
     }
     let (mut loads, mut longest, mut answered) = (0, Duration::ZERO, 0);
-    while let Some((number, word)) = timeout(Duration::from_secs(60), words.recv()).await.unwrap() {
-        match word {
-            Word::Loads => {
+    while let Some((number, report)) = timeout(Duration::from_secs(60), reports.recv()).await.unwrap() {
+        match report {
+            Report::Loads => {
                 loads += 1;
                 if kills && loads == 1 {
                     sleep(LOAD / 2).await;
                     processes[number].kill().await.unwrap();
                 }
             }
-            Word::Answered(waited) => (longest, answered) = (longest.max(waited), answered + 1),
+            Report::Answered(waited) => (longest, answered) = (longest.max(waited), answered + 1),
         }
     }
     let bound = if kills { DEATH + LOAD + ALLOWANCE } else { LOAD + ALLOWANCE * 10 };
@@ -104,7 +105,7 @@ async fn stampede(shared: &str, kills: bool) {
     assert!(longest <= bound, "{longest:?}");
 }
 
-/// Starts a process that is ready to be told to go.
+/// Starts a child process, and waits until it is ready for the word to begin.
 async fn start(shared: &str) -> (Child, Lines<BufReader<ChildStdout>>) {
     let mut program = Program::new(std::env::current_exe().unwrap());
     program.args(["--exact", "one_of_the_processes", "--nocapture"]).env(SHARED, shared);
@@ -123,22 +124,23 @@ async fn start(shared: &str) -> (Child, Lines<BufReader<ChildStdout>>) {
     (process, lines)
 }
 
-async fn read(
+/// Sends what a child process prints to `sender`, as reports.
+async fn forward(
     number: usize,
     mut lines: Lines<BufReader<ChildStdout>>,
-    tell: &mpsc::UnboundedSender<(usize, Word)>,
+    sender: &mpsc::UnboundedSender<(usize, Report)>,
 ) {
     while let Ok(Some(line)) = lines.next_line().await {
-        let word = match line.split(' ').collect::<Vec<_>>()[..] {
-            ["loads"] => Word::Loads,
-            ["answered", micros] => Word::Answered(Duration::from_micros(micros.parse().unwrap())),
+        let report = match line.split(' ').collect::<Vec<_>>()[..] {
+            ["loads"] => Report::Loads,
+            ["answered", micros] => Report::Answered(Duration::from_micros(micros.parse().unwrap())),
             _ => continue,
         };
-        tell.send((number, word)).unwrap();
+        sender.send((number, report)).unwrap();
     }
 }
 
-/// What [`start`] starts; nothing, where it is run as a test.
+/// The child process that [`start`] starts. Run as an ordinary test, it does nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_of_the_processes() {
     let Ok(shared) = std::env::var(SHARED) else { return };
@@ -162,7 +164,7 @@ async fn one_of_the_processes() {
     }
     let longest = callers.join_all().await.into_iter().max().unwrap();
     println!("answered {}", longest.as_micros());
-    // The callers have their answer; the others wait for the fill.
+    // The callers have their answer, but the other processes wait for the fill.
     cache.settled().await;
 }
 

@@ -1,4 +1,4 @@
-//! Tenants share one near tier and see nothing of each other there.
+//! Tenants share one near tier, and do not see each other's entries in it.
 
 use terrace::{Builder, Memory, Quick, Result, near::Near};
 

@@ -1,5 +1,5 @@
-//! Two processes, each with a near tier, over one Redis or one Postgres: what one writes the other
-//! reads. How soon is measured by `cargo xtask bench-report delivery`.
+//! Two processes, each with a near tier, over one Redis or one Postgres: one writes, the other reads.
+//! `cargo xtask bench-report delivery` measures how soon a write is read.
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
@@ -17,14 +17,14 @@ use terrace::{Cache, Memory, Postgres, Redis, Source, TierSettings};
 use terrace_testbed::{shared_postgres, shared_redis, unique_name};
 use tokio::time::{Instant, sleep, sleep_until};
 
-/// Set in the child, which is the same test run once more.
+/// Set in the child process, which runs the same test.
 const CHILD: &str = "TERRACE_TEST_WRITER";
 const KEYS: u64 = 100;
 const WRITES: u64 = 3_000;
-/// From one write to the next.
-const PACE: Duration = Duration::from_millis(1);
-/// Near copies that no log speaks for end by themselves after a second, so that nine of ten writes
-/// would be read within 900 ms also if the log told nothing. Delivery itself takes some milliseconds.
+/// The time from one write to the next.
+const WRITE_INTERVAL: Duration = Duration::from_millis(1);
+/// Near copies that the log does not cover expire after a second, so nine of ten writes would be read
+/// within 900 ms even if the log reported nothing. Delivery by the log takes some milliseconds.
 const UNDELIVERED_MICROS: u64 = 500_000;
 
 type Stack = Cache<u64, u64>;
@@ -51,29 +51,29 @@ async fn writes_elsewhere_are_read_in_order_and_sooner_than_near_copies_end_over
     both_processes(test, over_postgres, shared_postgres).await;
 }
 
-/// In the child the writer; else the reader, which starts the child.
+/// Runs the writer in the child process, and otherwise the reader, which starts the child.
 async fn both_processes(
     test: &str,
     stack: impl Fn(&str, &str) -> Stack,
     server: impl AsyncFn() -> terrace_testbed::Result<String>,
 ) {
-    if let Ok(place) = std::env::var(CHILD) {
-        let (url, namespace) = place.split_once(' ').unwrap();
+    if let Ok(args) = std::env::var(CHILD) {
+        let (url, namespace) = args.split_once(' ').unwrap();
         return write(&stack(url, namespace)).await;
     }
     let (url, namespace) = (server().await.unwrap(), unique_name("processes"));
     let cache = stack(&url, &namespace);
-    let said = start_writer(test, &format!("{url} {namespace}"));
+    let writer = start_writer(test, &format!("{url} {namespace}"));
     let start = Instant::now();
-    while !said.has("ready") {
-        assert!(start.elapsed() < PATIENCE && !said.has("done"), "the writer did not begin");
+    while !writer.has("ready") {
+        assert!(start.elapsed() < PATIENCE && !writer.has("done"), "the writer did not begin");
         sleep(Duration::from_millis(1)).await;
     }
-    let Seen { first, near, reads } = watch(&cache, &said).await;
-    let mut late: Vec<u64> = said.acknowledged().map(|write| lateness(write, &first)).collect();
+    let Reads { first, near, reads } = watch(&cache, &writer).await;
+    let mut late: Vec<u64> = writer.acknowledged().map(|write| lateness(write, &first)).collect();
     late.sort_unstable();
     let at = |share: usize| late[(late.len() - 1) * share / 1_000];
-    let took = said.took();
+    let took = writer.took();
     println!(
         "{} writes in {took:?}, read elsewhere after p50 {} us, p90 {} us, p99 {} us, at most {} us; \
          {near} of {reads} reads were near hits",
@@ -88,22 +88,22 @@ async fn both_processes(
     assert!(at(900) < UNDELIVERED_MICROS, "the log does not deliver: p90 {} us", at(900));
 }
 
-/// Microseconds on the clock that both processes read.
+/// Microseconds of the system's clock, which both processes read.
 fn micros() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros() as u64
 }
 
-/// The child: writes growing values, and says when each was acknowledged.
+/// The child process: it writes growing values, and prints when each was acknowledged.
 async fn write(cache: &Stack) {
     for key in 0..KEYS {
         cache.put(&key, 0).await.unwrap();
     }
     let mut out = std::io::stdout().lock();
-    // The test runner has begun a line.
+    // The test runner has begun the line, so this one starts with its end.
     writeln!(out, "\nready").unwrap();
     let start = Instant::now();
     for value in 1..=WRITES {
-        sleep_until(start + PACE * value as u32).await;
+        sleep_until(start + WRITE_INTERVAL * value as u32).await;
         let key = value % KEYS;
         cache.put(&key, value).await.unwrap();
         writeln!(out, "wrote {key} {value} {}", micros()).unwrap();
@@ -111,16 +111,16 @@ async fn write(cache: &Stack) {
     writeln!(out, "done").unwrap();
 }
 
-/// What the child has said so far.
+/// The lines that the child process has printed so far.
 #[derive(Clone, Default)]
-struct Said(Arc<Mutex<Vec<String>>>);
+struct Output(Arc<Mutex<Vec<String>>>);
 
-impl Said {
+impl Output {
     fn has(&self, line: &str) -> bool {
-        self.0.lock().unwrap().iter().rev().any(|said| said == line)
+        self.0.lock().unwrap().iter().rev().any(|printed| printed == line)
     }
 
-    /// Key, value and time of each write.
+    /// Key, value and time of each acknowledged write.
     fn acknowledged(&self) -> impl Iterator<Item = [u64; 3]> + use<> {
         let lines = self.0.lock().unwrap().clone();
         lines.into_iter().filter_map(|line| {
@@ -135,40 +135,42 @@ impl Said {
     }
 }
 
-fn start_writer(test: &str, place: &str) -> Said {
+fn start_writer(test: &str, args: &str) -> Output {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args([test, "--exact", "--nocapture", "--test-threads=1"])
-        .env(CHILD, place)
+        .env(CHILD, args)
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let (said, out) = (Said::default(), child.stdout.take().unwrap());
-    let hears = said.clone();
+    let (output, out) = (Output::default(), child.stdout.take().unwrap());
+    let lines = output.clone();
     std::thread::spawn(move || {
         for line in BufReader::new(out).lines() {
-            hears.0.lock().unwrap().push(line.unwrap());
+            lines.0.lock().unwrap().push(line.unwrap());
         }
-        // Whether it ended well or not, the parent waits no longer.
-        let _ended = child.wait();
-        hears.0.lock().unwrap().push("done".to_owned());
+        // Whether the child ended well or not, the parent waits no longer.
+        let _status = child.wait();
+        lines.0.lock().unwrap().push("done".to_owned());
     });
-    said
+    output
 }
 
-struct Seen {
-    /// For each key, each new value and when it was read first.
+/// What the reader has read.
+struct Reads {
+    /// For each key, each new value and the time when it was read first.
     first: Vec<Vec<(u64, u64)>>,
     near: u64,
     reads: u64,
 }
 
-/// Reads all keys, in one trip where near has them not, until the writer is done, and a little longer.
-async fn watch(cache: &Stack, said: &Said) -> Seen {
-    let mut seen = Seen { first: vec![Vec::new(); KEYS as usize], near: 0, reads: 0 };
+/// Reads all keys until the writer is done, and a little longer. Keys that near does not have are read
+/// in one trip.
+async fn watch(cache: &Stack, writer: &Output) -> Reads {
+    let mut seen = Reads { first: vec![Vec::new(); KEYS as usize], near: 0, reads: 0 };
     let keys: Vec<u64> = (0..KEYS).collect();
     let mut last_round = false;
     loop {
-        let over = said.has("done");
+        let over = writer.has("done");
         let values = cache.get_many(&keys).await.into_values().unwrap();
         let now = micros();
         for (first, value) in seen.first.iter_mut().zip(values) {
@@ -184,7 +186,7 @@ async fn watch(cache: &Stack, said: &Said) -> Seen {
         if last_round {
             return seen;
         }
-        // The cores are the writer's and the server's too.
+        // The writer and the server need the cores too.
         sleep(Duration::from_millis(1)).await;
         last_round = over && {
             sleep(Duration::from_millis(200)).await;
@@ -193,7 +195,7 @@ async fn watch(cache: &Stack, said: &Said) -> Seen {
     }
 }
 
-/// How long after its acknowledgement a write, or a later one of its key, was read.
+/// The time from the acknowledgement of a write until it, or a later write of its key, was read.
 fn lateness([key, value, at]: [u64; 3], first: &[Vec<(u64, u64)>]) -> u64 {
     let read = first[key as usize].iter().find(|(seen, _)| *seen >= value);
     let (_, seen_at) = read.unwrap_or_else(|| panic!("key {key}: {value} was never read"));

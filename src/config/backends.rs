@@ -1,4 +1,5 @@
-//! Backends from their settings. One whose feature is not compiled in is an error that names it.
+//! Makes backends from their settings. A backend whose feature is not compiled in is an error that
+//! names the feature.
 
 use std::sync::Arc;
 
@@ -40,7 +41,7 @@ pub(super) fn postgres(_config: &PostgresConfig) -> Result<Arc<dyn Backend>> {
     Err(not_compiled("postgres"))
 }
 
-/// SQLite in memory, by this path.
+/// Whether the path says that SQLite keeps everything in memory.
 pub(super) fn is_in_memory(config: &SqliteConfig) -> bool {
     config.path.as_os_str() == ":memory:"
 }
@@ -59,6 +60,6 @@ pub(super) fn sqlite(_config: &SqliteConfig) -> Result<Arc<dyn Backend>> {
 #[cfg(not(all(feature = "redis", feature = "postgres", feature = "sqlite")))]
 fn not_compiled(feature: &str) -> terrace_core::Error {
     terrace_core::Error::config(format!(
-        "the configuration has {feature}: build terrace with its feature `{feature}`"
+        "the configuration asks for {feature}: build terrace with its feature `{feature}`"
     ))
 }

@@ -1,4 +1,4 @@
-//! The level of a stack's caches and how they share loads, as TOML and serde see them.
+//! The level and the stampede policy of a stack's caches, as serde reads them.
 
 use std::time::Duration;
 
@@ -8,33 +8,34 @@ use terrace_core::{
     policy::{Coalesce, Stampede},
 };
 
-/// How consistent the caches of a stack are: a [`Level`] by its name.
+/// How consistent the caches of a stack are: the name of a [`Level`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LevelConfig {
-    /// [`Level::Ttl`]; for copies alone.
+    /// `"ttl"`: [`Level::Ttl`], for copies only.
     Ttl,
-    /// [`Level::Fenced`].
+    /// `"fenced"`: [`Level::Fenced`].
     #[default]
     Fenced,
-    /// [`Level::Bounded`], by the bound beside it.
+    /// `"bounded"`: [`Level::Bounded`] with the bound of [`Config::bound_ms`](super::Config::bound_ms).
     Bounded,
-    /// [`Level::Strong`]; for records alone.
+    /// `"strong"`: [`Level::Strong`], for records only.
     Strong,
 }
 
-/// Who shares one load of a key: a policy by its name.
+/// Which callers share one load of a key: the name of a policy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StampedeConfig {
-    /// [`NoCoalescing`](terrace_policies::NoCoalescing).
+    /// `"unshared"`: [`NoCoalescing`](terrace_policies::NoCoalescing).
+    #[serde(rename = "unshared")]
     NoCoalescing,
-    /// [`SingleFlight`](terrace_policies::SingleFlight).
+    /// `"single_flight"`: [`SingleFlight`](terrace_policies::SingleFlight).
     #[default]
     SingleFlight,
-    /// [`Lease`](terrace_policies::Lease).
+    /// `"lease"`: [`Lease`](terrace_policies::Lease).
     Lease,
-    /// [`LeaseOrStale`](terrace_policies::LeaseOrStale).
+    /// `"lease_or_stale"`: [`LeaseOrStale`](terrace_policies::LeaseOrStale).
     LeaseOrStale,
 }
 
@@ -50,15 +51,16 @@ impl Stampede for StampedeConfig {
 }
 
 impl LevelConfig {
-    /// The level, with the bound that is set beside it. What a cache cannot keep of it, its build refuses.
+    /// The level with its bound. A cache that cannot keep the level is refused when it is built.
     pub(super) fn level(self, bound_ms: Option<u64>) -> Result<Level> {
         match (self, bound_ms) {
             (Self::Bounded, Some(bound_ms)) => Ok(Level::Bounded(Duration::from_millis(bound_ms))),
             (Self::Bounded, None) => Err(Error::config(
-                "level = \"bounded\" needs bound_ms: how long a value may have been superseded, 100 or more",
+                "level = \"bounded\" needs bound_ms: for how many milliseconds a value may have been superseded, \
+                 100 or more",
             )),
             (_, Some(_)) => Err(Error::config(
-                "bound_ms is for level = \"bounded\": set that level, or leave the bound out",
+                "bound_ms belongs to level = \"bounded\": set that level, or leave the bound out",
             )),
             (Self::Ttl, None) => Ok(Level::Ttl),
             (Self::Fenced, None) => Ok(Level::Fenced),

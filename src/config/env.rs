@@ -1,4 +1,4 @@
-//! Settings from the environment.
+//! Reads settings from the environment.
 
 use std::{env, ffi::OsString};
 
@@ -7,7 +7,7 @@ use terrace_core::{Error, Result};
 use super::{Config, DatabaseRole, MemoryConfig, PostgresConfig, RedisConfig, SqliteConfig};
 
 impl Config {
-    /// Memory alone, changed by the process's environment.
+    /// The settings of [`Config::in_memory`], changed by the environment of the process.
     ///
     /// # Errors
     /// As [`with_env`](Config::with_env).
@@ -15,9 +15,8 @@ impl Config {
         Self::in_memory().with_env()
     }
 
-    /// These settings, those replaced that the process's environment sets; the [module](super)
-    /// lists the variables. So a file may say what a stack is like, and the environment where its
-    /// servers are.
+    /// These settings, changed by the environment of the process. The [module](super) lists the
+    /// variables. So a file can describe the stack, and the environment can say where its servers are.
     ///
     /// # Errors
     /// [`ErrorKind::Config`](terrace_core::ErrorKind::Config) with the name of a variable whose
@@ -26,8 +25,8 @@ impl Config {
         self.with_vars(|name| env::var_os(name))
     }
 
-    /// These settings, those replaced that `var` has a variable for: for names with a prefix, or
-    /// secrets kept elsewhere.
+    /// These settings, changed by the variables that `var` returns by name: for variables with a prefix,
+    /// or secrets that are kept elsewhere.
     ///
     /// # Errors
     /// As [`with_env`](Config::with_env).
@@ -51,9 +50,9 @@ impl Config {
         if let Some(url) = text("REDIS_URL")? {
             self.redis = Some(RedisConfig { url: url.into(), ..self.redis.unwrap_or_default() });
         }
-        let consent = text("REDIS_ALLOW_PLAINTEXT")?;
+        let allow_plaintext = text("REDIS_ALLOW_PLAINTEXT")?;
         if let Some(redis) = &mut self.redis {
-            redis.allow_plaintext = match consent.as_deref() {
+            redis.allow_plaintext = match allow_plaintext.as_deref() {
                 None => redis.allow_plaintext,
                 Some("false" | "0") => false,
                 Some("true" | "1") => true,
@@ -66,12 +65,17 @@ impl Config {
         }
     }
 
-    /// With the database at `url`, in place of any other.
+    /// These settings, with the database at `url` in place of any other. The role belongs to the place
+    /// of the database in the stack, so the new database takes over the role of the old one.
     fn with_database(mut self, url: String) -> Result<Self> {
         let (postgres, sqlite) = (self.postgres.take(), self.sqlite.take());
+        let role = match (&postgres, &sqlite) {
+            (Some(postgres), _) => postgres.role,
+            (None, Some(sqlite)) => sqlite.role,
+            (None, None) => DatabaseRole::default(),
+        };
         match url.split_once(':') {
             Some(("postgres" | "postgresql", _)) => {
-                let role = role_of(sqlite.map(|sqlite| sqlite.role));
                 let postgres = postgres.unwrap_or(PostgresConfig { role, ..PostgresConfig::default() });
                 self.postgres = Some(PostgresConfig { url: url.into(), ..postgres });
             }
@@ -82,7 +86,6 @@ impl Config {
                         "DATABASE_URL is sqlite:PATH or sqlite::memory:, without options",
                     ));
                 }
-                let role = role_of(postgres.map(|postgres| postgres.role));
                 let sqlite = sqlite.unwrap_or(SqliteConfig { role, ..SqliteConfig::default() });
                 self.sqlite = Some(SqliteConfig { path: path.into(), ..sqlite });
             }
@@ -92,20 +95,19 @@ impl Config {
     }
 }
 
-/// The role stays with the place in the stack, whichever database takes it.
-fn role_of(replaced: Option<DatabaseRole>) -> DatabaseRole {
-    replaced.unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn read(vars: &[(&str, &str)]) -> Result<Config> {
-        let vars = vars.to_vec();
-        Config::in_memory().with_vars(move |name| {
+    /// The settings `config`, changed by these variables.
+    fn with(config: Config, vars: &[(&str, &str)]) -> Result<Config> {
+        config.with_vars(|name| {
             vars.iter().find(|(known, _)| *known == name).map(|(_, value)| OsString::from(value))
         })
+    }
+
+    fn read(vars: &[(&str, &str)]) -> Result<Config> {
+        with(Config::in_memory(), vars)
     }
 
     #[test]
@@ -150,9 +152,7 @@ mod tests {
         let file = "jitter = 0.5\n[redis]\nurl = 'a:1'\nprefix = 'shop'\n[sqlite]\npath = 'x'\nrole = 'tier'";
         let config = Config::from_toml(file).unwrap();
         let vars = [("REDIS_URL", "b:2"), ("DATABASE_URL", "postgres://db/shop")];
-        let changed = config
-            .with_vars(|name| vars.iter().find(|(known, _)| *known == name).map(|(_, url)| url.into()))
-            .unwrap();
+        let changed = with(config, &vars).unwrap();
         let (redis, postgres) = (changed.redis.unwrap(), changed.postgres.unwrap());
         assert_eq!((redis.url.expose(), redis.prefix.as_deref()), ("b:2", Some("shop")));
         assert_eq!((postgres.url.expose(), postgres.role), ("postgres://db/shop", DatabaseRole::Tier));

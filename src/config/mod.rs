@@ -1,27 +1,28 @@
-//! Stacks chosen by configuration: the same application code on whatever tiers there are.
+//! Stacks of tiers chosen by configuration: one application code runs on any of them.
 //!
-//! A [`Stack`] is made once, from TOML, from a value of the application's own settings
-//! ([`Config`] reads through serde), or from the environment. It makes each backend once, and its
-//! caches share them. Nothing is connected yet: a server that is away is a lost tier.
+//! A [`Stack`] is made once, from TOML, from a part of the application's own settings ([`Config`]
+//! implements `Deserialize`), or from the environment. It makes each backend once, and its caches share
+//! them. It connects to no server: a server that is away is a lost tier.
 //!
-//! # What a database is, a configuration does not decide
+//! # The code decides where records live
 //!
-//! Where the records of a cache are is a truth of the application, and a configuration must not
-//! change it. So the call says it:
+//! A configuration must not change where the records of a cache live. So the application says it with
+//! the call:
 //!
-//! - [`Stack::builder`]: a cache of something that lives elsewhere, behind a loader. Every tier of
-//!   the stack keeps copies that end, the database too, as the farthest one.
-//! - [`Stack::records`]: the cache keeps records. They live in the database, in its role of a store,
-//!   and Redis and memory keep copies. A stack without a durable database refuses: memory, Redis and
-//!   SQLite in memory forget.
+//! - [`Stack::builder`]: the values live elsewhere, behind a loader. Every tier of the stack keeps copies
+//!   that expire; the database is the farthest of these tiers.
+//! - [`Stack::records`]: the cache keeps records. They live in the database, which is then a store; Redis
+//!   and memory keep copies. A stack without a durable database refuses, because memory, Redis and SQLite
+//!   in memory forget.
 //!
-//! One setting narrows this, and never turns the one into the other: `role = "store"` keeps copies
-//! out of a database that is for records alone, `role = "tier"` keeps records out of one that may be
-//! wiped.
+//! The setting `role` of a database narrows this, and never turns one into the other: `role = "store"`
+//! keeps copies out of a database that is for records only; `role = "tier"` keeps records out of a
+//! database that may be wiped.
 //!
 //! # TOML
 //!
-//! Only what is there is used, and at least one of the four tables must be. Unknown fields are errors.
+//! A stack has the tiers whose tables the text has; it needs at least one of the four. Unknown fields are
+//! errors.
 //!
 //! ```toml
 //! ttl_seconds = 60                      # five minutes unless set
@@ -33,14 +34,14 @@
 //! stampede = "single_flight"            # or "unshared", "lease", "lease_or_stale"
 //!
 //! [memory]                              # the near tier of each cache
-//! entries = 10000                       # 0 is off
-//! ttl_seconds = 10                      # the longest life of a copy here; in any tier
+//! entries = 10000                       # 0 turns it off
+//! ttl_seconds = 10                      # the longest life of a copy; every tier has this setting
 //!
 //! [redis]
 //! url = "localhost:6379"                # with or without redis://; rediss:// is TLS
 //! prefix = "shop"                       # terrace unless set
-//! allow_plaintext = false               # consent to a host that is not this one, without TLS
-//! budget_ms = 50                        # how long one request may take here; in any remote tier
+//! allow_plaintext = false               # whether a connection without TLS to another host is allowed
+//! budget_ms = 50                        # how long one request may take; every remote tier has this
 //!
 //! [postgres]
 //! url = "postgres://user:password@localhost/shop"
@@ -48,40 +49,40 @@
 //! pool_size = 8
 //! role = "both"                         # or "store", "tier"
 //!
-//! [sqlite]                              # replaces of postgres, no server
+//! [sqlite]                              # in place of postgres, without a server
 //! path = "shop.db"                      # or ":memory:", which keeps no records
 //! role = "both"
 //! ```
 //!
 //! # Level and stampede policy
 //!
-//! Both are those of every cache of the stack; the application may set another on the builder of one
-//! cache, and read at another level by [`Cache::with`](terrace_core::Cache::with). A cache that cannot
-//! keep the level is refused when it is built, as in code
-//! ([`Builder::level`](terrace_core::Builder::level)):
+//! Every cache of the stack has this level and this stampede policy. The application may set others on
+//! the builder of one cache, and may read at another level by
+//! [`Cache::with`](terrace_core::Cache::with). A cache that cannot keep its level does not build, as
+//! without a configuration ([`Builder::level`](terrace_core::Builder::level)):
 //!
 //! | `level` | refused |
 //! |---|---|
 //! | `"ttl"` | for records |
 //! | `"fenced"`, unless set | never |
-//! | `"bounded"`, with `bound_ms = 500` beside it | below 100 ms; for copies that live longer than the bound, unless the cache was given `changes`; for records in SQLite behind Redis |
+//! | `"bounded"`, with for instance `bound_ms = 500` | below 100 ms; for copies that live longer than the bound, unless the cache has [`watch_origin`](terrace_core::Builder::watch_origin); for records in SQLite behind Redis |
 //! | `"strong"` | for copies |
 //!
-//! With `"lease"` all processes that share the stack's Redis or Postgres tier run one load of a key; with
-//! `"lease_or_stale"` who would wait gets the stale value, where there is one.
+//! With `"lease"`, all processes that share the stack's Redis or Postgres tier run one load of a key. With
+//! `"lease_or_stale"`, a caller that would wait gets the stale value instead, if there is one.
 //!
 //! # Environment
 //!
-//! | variable | |
+//! | variable | effect |
 //! |---|---|
 //! | `REDIS_URL` | adds Redis |
-//! | `REDIS_ALLOW_PLAINTEXT` | `true`: consent to another host without TLS, as inside of one compose network |
-//! | `DATABASE_URL` | `postgres://..`, or `sqlite:PATH`: the database, instead of any other |
+//! | `REDIS_ALLOW_PLAINTEXT` | `true` allows a connection without TLS to another host, for instance inside one compose network |
+//! | `DATABASE_URL` | `postgres://..` or `sqlite:PATH`: the database, in place of any other |
 //! | `CACHE_TTL_SECONDS` | the time to live |
-//! | `CACHE_MEMORY_ENTRIES` | entries of the near tier of each cache: 10,000 unless set, 0 is off |
+//! | `CACHE_MEMORY_ENTRIES` | entries of the near tier of each cache: 10,000 unless set; 0 turns it off |
 //!
-//! An empty variable is as good as none. Nothing set is memory alone, or what the application falls
-//! back on: `Config::embedded("shop.db").with_env()`.
+//! An empty variable counts as not set. Without any variable, [`Stack::from_env`] gives memory only. An
+//! application may start from other settings: `Config::embedded("shop.db").with_env()`.
 
 mod backends;
 mod consistency;

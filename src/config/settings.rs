@@ -1,4 +1,4 @@
-//! The settings of a stack, as TOML and serde see them.
+//! The settings of a stack, as serde reads them.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -12,30 +12,30 @@ use super::{LevelConfig, Secret, StampedeConfig};
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// How long values live; five minutes unless set.
+    /// How long values live, in seconds; five minutes unless set.
     pub ttl_seconds: Option<u64>,
-    /// The part of a life, 0 to 1, up to which it is shortened at random.
+    /// The largest part of a life, from 0 to 1, that is cut off at random.
     pub jitter: f64,
-    /// How long absences are kept; not at all unless set.
+    /// How long absences are kept, in seconds; they are not kept unless set.
     pub negative_ttl_seconds: Option<u64>,
-    /// How long past its life a value is served while it is renewed.
+    /// How many seconds past its life a value is served while it is renewed.
     pub stale_while_revalidate_seconds: u64,
-    /// How long past its life a value is served if renewing it fails.
+    /// How many seconds past its life a value is served if its renewal fails.
     pub stale_if_error_seconds: u64,
     /// How consistent the caches are.
     pub level: LevelConfig,
-    /// At level `bounded`, and there alone: how long before a read its value may have been superseded,
-    /// at least 100.
+    /// How many milliseconds before a read its value may have been superseded, at least 100. It must be
+    /// set at level `bounded`, and at no other.
     pub bound_ms: Option<u64>,
-    /// How loads are shared.
+    /// Which callers share one load of a key.
     pub stampede: StampedeConfig,
-    /// The near tier of each cache; off unless set.
+    /// The near tier of each cache; caches have none unless set.
     pub memory: Option<MemoryConfig>,
     /// The Redis tier.
     pub redis: Option<RedisConfig>,
-    /// Postgres, as store or tier.
+    /// Postgres, as a store or a tier.
     pub postgres: Option<PostgresConfig>,
-    /// SQLite, as store or tier; beside Postgres it is an error.
+    /// SQLite, as a store or a tier. A stack with both Postgres and SQLite is an error.
     pub sqlite: Option<SqliteConfig>,
 }
 
@@ -43,10 +43,9 @@ pub struct Config {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MemoryConfig {
-    /// At most about so many entries; 0 is off.
+    /// The approximate maximum of entries; 0 turns the near tier off.
     pub entries: u64,
-    /// The longest life of a copy here.
-    #[serde(default)]
+    /// The longest life of a copy in this tier, in seconds.
     pub ttl_seconds: Option<u64>,
 }
 
@@ -56,57 +55,48 @@ pub struct MemoryConfig {
 pub struct RedisConfig {
     /// `[redis[s]://][user:password@]host[:port][/db]`.
     pub url: Secret,
-    /// What all keys begin with.
-    #[serde(default)]
+    /// The text before each key; `terrace` unless set.
     pub prefix: Option<String>,
-    /// Consent to a connection without TLS to a host that is not this one.
+    /// Whether a connection without TLS to another host is allowed.
     #[serde(default)]
     pub allow_plaintext: bool,
-    /// The longest life of a copy here.
-    #[serde(default)]
+    /// The longest life of a copy in this tier, in seconds.
     pub ttl_seconds: Option<u64>,
-    /// How long one request may take here.
-    #[serde(default)]
+    /// How many milliseconds one request may take.
     pub budget_ms: Option<u64>,
 }
 
-/// Postgres.
+/// The Postgres database.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PostgresConfig {
     /// `postgres://user:password@host:port/database`.
     pub url: Secret,
-    /// The schema that the library keeps its tables in.
-    #[serde(default)]
+    /// The schema of the library's tables; `terrace` unless set.
     pub schema: Option<String>,
-    /// The most connections.
-    #[serde(default)]
+    /// The maximum of connections.
     pub pool_size: Option<usize>,
-    /// What it may be used as.
+    /// What the database may be used as.
     #[serde(default)]
     pub role: DatabaseRole,
-    /// The longest life of a copy here; records have none.
-    #[serde(default)]
+    /// The longest life of a copy in this tier, in seconds. It does not concern records.
     pub ttl_seconds: Option<u64>,
-    /// How long one request may take here, in either role.
-    #[serde(default)]
+    /// How many milliseconds one request may take, in either role.
     pub budget_ms: Option<u64>,
 }
 
-/// SQLite.
+/// The SQLite database.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SqliteConfig {
-    /// The file, made if it is not there, or `:memory:`, which keeps no records.
+    /// The file, which is created if it is missing; or `:memory:`, which can keep no records.
     pub path: PathBuf,
-    /// What it may be used as.
+    /// What the database may be used as.
     #[serde(default)]
     pub role: DatabaseRole,
-    /// The longest life of a copy here; records have none.
-    #[serde(default)]
+    /// The longest life of a copy in this tier, in seconds. It does not concern records.
     pub ttl_seconds: Option<u64>,
-    /// How long one request may take here, in either role.
-    #[serde(default)]
+    /// How many milliseconds one request may take, in either role.
     pub budget_ms: Option<u64>,
 }
 
@@ -114,29 +104,29 @@ pub struct SqliteConfig {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DatabaseRole {
-    /// The store of [`records`](super::Stack::records), a tier of other caches.
+    /// It is the store of [`records`](super::Stack::records), and a tier of other caches.
     #[default]
     Both,
-    /// For records alone.
+    /// It keeps records only.
     Store,
-    /// For copies alone.
+    /// It keeps copies only.
     Tier,
 }
 
-/// The time to live unless set: what a cache has without a policy.
+/// The time to live unless set. A cache without an expiry policy has the same.
 const TTL_SECONDS: u64 = 300;
 
-/// Entries of the near tier, where there is one and nothing is said of it.
+/// Entries of the near tier of [`Config::in_memory`].
 const MEMORY_ENTRIES: u64 = 10_000;
 
 impl Config {
-    /// Memory alone: a near tier of 10,000 entries for each cache.
+    /// Memory only: a near tier of 10,000 entries for each cache.
     pub fn in_memory() -> Self {
         let memory = MemoryConfig { entries: MEMORY_ENTRIES, ttl_seconds: None };
         Self { memory: Some(memory), ..Self::default() }
     }
 
-    /// Memory before a SQLite file: durable, and no server.
+    /// Memory before a SQLite file: records are durable, and no server is needed.
     pub fn embedded(path: impl Into<PathBuf>) -> Self {
         let sqlite = SqliteConfig { path: path.into(), ..SqliteConfig::default() };
         Self { sqlite: Some(sqlite), ..Self::in_memory() }
@@ -145,7 +135,9 @@ impl Config {
     /// The expiry policy of the stack's caches.
     pub(super) fn expiry(&self) -> Result<Ttl> {
         if !(0.0..=1.0).contains(&self.jitter) {
-            return Err(Error::config("jitter is a part of a life, from 0 to 1"));
+            return Err(Error::config(
+                "jitter is a number from 0 to 1: the part of a life that may be cut off",
+            ));
         }
         let ttl = seconds(self.ttl_seconds)?.unwrap_or(Duration::from_secs(TTL_SECONDS));
         let negative = seconds(self.negative_ttl_seconds)?.unwrap_or_default();
@@ -157,7 +149,7 @@ impl Config {
     }
 }
 
-/// A time to live. None is 0: elsewhere that means for ever as often as it means not at all.
+/// A time to live. Zero is refused: it means 'for ever' in some programs and 'not at all' in others.
 pub(super) fn seconds(seconds: Option<u64>) -> Result<Option<Duration>> {
     match seconds {
         Some(0) => {
@@ -167,7 +159,7 @@ pub(super) fn seconds(seconds: Option<u64>) -> Result<Option<Duration>> {
     }
 }
 
-/// A time budget.
+/// A time budget. Zero is refused.
 pub(super) fn millis(millis: Option<u64>) -> Result<Option<Duration>> {
     match millis {
         Some(0) => Err(Error::config("a time budget is at least one millisecond")),

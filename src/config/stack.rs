@@ -1,4 +1,4 @@
-//! The stack: backends made once, and builders over them.
+//! The stack: it makes each backend once, and gives builders of caches over them.
 
 use std::{fmt, hash::Hash, sync::Arc, time::Duration};
 
@@ -12,12 +12,12 @@ use super::{
     settings::{millis, seconds},
 };
 
-/// The tiers that a configuration chose, shared by all caches that are built on it.
+/// The tiers that a configuration chose. All caches built on the stack share them.
 ///
-/// A handle: clones share the backends.
+/// It is a handle: clones share the backends.
 ///
 /// # Cost
-/// No trip: servers are connected when first used.
+/// Making a stack connects to no server: that happens when a server is first used.
 ///
 /// ```
 /// use terrace::{Cache, config::Stack};
@@ -35,16 +35,16 @@ use super::{
 pub struct Stack {
     near_entries: u64,
     near_ttl: Option<Duration>,
-    redis: Option<Part>,
+    redis: Option<StackTier>,
     database: Option<Database>,
     expiry: Ttl,
     level: Level,
     stampede: StampedeConfig,
 }
 
-/// A backend with the settings of its place in every cache.
+/// A backend with the settings that it has in every cache of the stack.
 #[derive(Clone)]
-struct Part {
+struct StackTier {
     backend: Arc<dyn Backend>,
     budget: Option<Duration>,
     ttl: Option<Duration>,
@@ -52,7 +52,7 @@ struct Part {
 
 #[derive(Clone)]
 struct Database {
-    part: Part,
+    tier: StackTier,
     role: DatabaseRole,
     durable: bool,
 }
@@ -63,14 +63,14 @@ impl Stack {
     /// # Errors
     /// [`ErrorKind::Config`](terrace_core::ErrorKind::Config) for a stack without any tier, for
     /// settings and URLs that cannot work, and for a backend whose feature is not compiled in.
-    /// None shows a URL.
+    /// No error shows a URL.
     pub fn new(config: &Config) -> Result<Self> {
         let (expiry, level) = (config.expiry()?, config.level.level(config.bound_ms)?);
         let memory = config.memory.as_ref();
         let near_ttl = seconds(memory.and_then(|memory| memory.ttl_seconds))?;
         let near_entries = memory.map_or(0, |memory| memory.entries);
         let redis = match &config.redis {
-            Some(redis) => Some(Part::new(backends::redis(redis)?, redis.ttl_seconds, redis.budget_ms)?),
+            Some(redis) => Some(StackTier::new(backends::redis(redis)?, redis.ttl_seconds, redis.budget_ms)?),
             None => None,
         };
         let database = Database::new(config)?;
@@ -99,27 +99,27 @@ impl Stack {
         Self::new(&Config::from_env()?)
     }
 
-    /// Begins a cache of what lives elsewhere, behind a loader: every tier keeps copies. The
-    /// application may go on with the builder.
+    /// Begins a cache of values that live elsewhere, behind a loader: every tier of the stack keeps
+    /// copies. The application may set more on the builder.
     pub fn builder<K, V>(&self, namespace: impl Into<String>) -> Builder<K, V, Memory<K, V>>
     where
         K: Clone + Eq + Hash + Serialize + DeserializeOwned + Send + Sync + 'static,
         V: Serialize + DeserializeOwned + Send + Sync + 'static,
     {
-        let builder = self.nearer(namespace.into());
+        let builder = self.begin(namespace.into());
         match &self.database {
             Some(database) if database.role != DatabaseRole::Store => {
-                builder.tier(database.part.placed(database.part.ttl))
+                builder.tier(database.tier.config(database.tier.ttl))
             }
             _ => builder,
         }
     }
 
-    /// Begins a cache that keeps records, in the stack's database.
+    /// Begins a cache that keeps records in the stack's database.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](terrace_core::ErrorKind::Config) on a stack without a durable database,
-    /// or whose database is for copies alone.
+    /// [`ErrorKind::Config`](terrace_core::ErrorKind::Config) if the stack has no durable database, or if
+    /// its database is for copies only.
     pub fn records<K, V>(&self, namespace: impl Into<String>) -> Result<Builder<K, V, Memory<K, V>>>
     where
         K: Clone + Eq + Hash + Serialize + DeserializeOwned + Send + Sync + 'static,
@@ -127,19 +127,19 @@ impl Stack {
     {
         let namespace = namespace.into();
         let why = match &self.database {
-            // A record has no time to live of a tier's.
+            // The tier's time to live is for copies: it does not concern records.
             Some(database) if database.durable && database.role != DatabaseRole::Tier => {
-                return Ok(self.nearer(namespace).store(database.part.placed(None)));
+                return Ok(self.begin(namespace).store(database.tier.config(None)));
             }
-            None => "no tier of this stack does: configure postgres or sqlite, or set DATABASE_URL",
+            None => "this stack has no database: configure postgres or sqlite, or set DATABASE_URL",
             Some(database) if !database.durable => "SQLite in memory forgets them: give it a file",
-            Some(_) => "the database of this stack has the role \"tier\": it is for copies alone",
+            Some(_) => "the database of this stack has the role \"tier\", which is for copies only",
         };
-        Err(Error::config(format!("`{namespace}` keeps records, and {why}")))
+        Err(Error::config(format!("`{namespace}` keeps records, but {why}")))
     }
 
-    /// All that is nearer than the database.
-    fn nearer<K, V>(&self, namespace: String) -> Builder<K, V, Memory<K, V>>
+    /// A builder with the tiers that are nearer than the database.
+    fn begin<K, V>(&self, namespace: String) -> Builder<K, V, Memory<K, V>>
     where
         K: Clone + Eq + Hash + Serialize + DeserializeOwned + Send + Sync + 'static,
         V: Serialize + DeserializeOwned + Send + Sync + 'static,
@@ -154,7 +154,7 @@ impl Stack {
             builder = builder.near_ttl(ttl);
         }
         match &self.redis {
-            Some(redis) => builder.tier(redis.placed(redis.ttl)),
+            Some(redis) => builder.tier(redis.config(redis.ttl)),
             None => builder,
         }
     }
@@ -169,30 +169,30 @@ impl Database {
             }
             (Some(postgres), None) => {
                 let backend = backends::postgres(postgres)?;
-                let part = Part::new(backend, postgres.ttl_seconds, postgres.budget_ms)?;
-                Ok(Some(Self { part, role: postgres.role, durable: true }))
+                let tier = StackTier::new(backend, postgres.ttl_seconds, postgres.budget_ms)?;
+                Ok(Some(Self { tier, role: postgres.role, durable: true }))
             }
             (None, Some(sqlite)) => {
-                let part = Part::new(backends::sqlite(sqlite)?, sqlite.ttl_seconds, sqlite.budget_ms)?;
-                Ok(Some(Self { part, role: sqlite.role, durable: !backends::is_in_memory(sqlite) }))
+                let tier = StackTier::new(backends::sqlite(sqlite)?, sqlite.ttl_seconds, sqlite.budget_ms)?;
+                Ok(Some(Self { tier, role: sqlite.role, durable: !backends::is_in_memory(sqlite) }))
             }
         }
     }
 }
 
-impl Part {
+impl StackTier {
     fn new(backend: Arc<dyn Backend>, ttl_seconds: Option<u64>, budget_ms: Option<u64>) -> Result<Self> {
         Ok(Self { backend, budget: millis(budget_ms)?, ttl: seconds(ttl_seconds)? })
     }
 
-    fn placed(&self, ttl: Option<Duration>) -> TierConfig {
-        let mut placed = TierConfig::from(Arc::clone(&self.backend));
+    fn config(&self, ttl: Option<Duration>) -> TierConfig {
+        let mut config = TierConfig::from(Arc::clone(&self.backend));
         if let Some(budget) = self.budget {
-            placed = placed.budget(budget);
+            config = config.budget(budget);
         }
         match ttl {
-            Some(ttl) => placed.ttl(ttl),
-            None => placed,
+            Some(ttl) => config.ttl(ttl),
+            None => config,
         }
     }
 }
@@ -202,7 +202,7 @@ impl fmt::Debug for Stack {
         f.debug_struct("Stack")
             .field("near_entries", &self.near_entries)
             .field("redis", &self.redis.is_some())
-            .field("database", &self.database.as_ref().map(|database| database.part.backend.name()))
+            .field("database", &self.database.as_ref().map(|database| database.tier.backend.name()))
             .field("expiry", &self.expiry)
             .field("level", &self.level)
             .field("stampede", &self.stampede)

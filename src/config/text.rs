@@ -1,4 +1,5 @@
-//! Settings from TOML. What its parser complains of may be a password: it quotes the source line.
+//! Reads settings from TOML. An error of the parser quotes the source line, which may hold a
+//! password, so no such text is passed on.
 
 use terrace_core::{Error, Result};
 use toml::de;
@@ -6,23 +7,23 @@ use toml::de;
 use super::Config;
 
 impl Config {
-    /// Reads TOML.
+    /// Reads the settings from TOML.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](terrace_core::ErrorKind::Config) with the line, for what is no TOML,
-    /// for unknown and missing fields and for values of another type.
+    /// [`ErrorKind::Config`](terrace_core::ErrorKind::Config) with the number of the line: for text that is
+    /// not TOML, for unknown and missing fields, and for values of another type. It shows no value.
     pub fn from_toml(text: &str) -> Result<Self> {
-        toml::from_str(text).map_err(|error| complaint(text, &error))
+        toml::from_str(text).map_err(|error| config_error(text, &error))
     }
 }
 
-fn complaint(text: &str, error: &de::Error) -> Error {
+fn config_error(text: &str, error: &de::Error) -> Error {
     let before = error.span().and_then(|span| text.get(..span.start));
     let line = before.map_or(1, |before| before.matches('\n').count() + 1);
     Error::config(format!("line {line} of the configuration: {}", without_values(error.message())))
 }
 
-/// The parts of a complaint that name fields and types of ours, and nothing that was given.
+/// The parts of the parser's message that name our fields and types, and no value that was given.
 fn without_values(message: &str) -> String {
     let names = ["unknown field `", "missing field `", "duplicate field `"];
     if names.iter().any(|start| message.starts_with(start)) {
@@ -33,7 +34,7 @@ fn without_values(message: &str) -> String {
         (Some(start), Some((_, expected))) => {
             format!("{}, expected {expected}", start.trim_end_matches([':', ' ']))
         }
-        _ => "no valid TOML".to_owned(),
+        _ => "the text is not valid TOML".to_owned(),
     }
 }
 
@@ -46,7 +47,7 @@ mod tests {
     }
 
     #[test]
-    fn complaints_name_the_line_and_the_field() {
+    fn errors_name_the_line_and_the_field() {
         assert!(
             error("ttl_seconds = 1\nttl = 5\n")
                 .starts_with("line 2 of the configuration: unknown field `ttl`")
@@ -61,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn no_complaint_shows_a_value() {
+    fn no_error_shows_a_value() {
         for text in [
             "redis = 'redis://:secret@localhost'",
             "[redis]\nurl = redis://:secret@localhost",

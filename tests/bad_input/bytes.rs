@@ -1,4 +1,4 @@
-//! Bytes that are not what was written, in real Redis, Postgres and SQLite.
+//! Stored bytes that another program has changed, in real Redis, Postgres and SQLite.
 
 use serde::{Deserialize, Serialize};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
@@ -11,7 +11,7 @@ use terrace_testbed::{shared_postgres, shared_redis, unique_name};
 use super::stacks::Stack;
 use crate::support::{PATIENCE, raw_redis, redis_command};
 
-/// The envelope: where its parts stand (the table in the docs of `terrace::codec`).
+/// The offsets of the parts of an envelope. The layout is in the docs of `terrace_core::codec`.
 const FORMAT_AT: usize = 4;
 const COMPRESSION_AT: usize = 6;
 const PAYLOAD_LEN_AT: usize = 38;
@@ -40,7 +40,7 @@ fn ada() -> Person {
     }
 }
 
-/// What a program that is not ours may do to the bytes of the key `k`.
+/// Raw access to the stored bytes of the key `k`, as another program has it.
 enum Raw {
     Redis { raw: redis::aio::MultiplexedConnection, key: String },
     Postgres { session: PgConnection, table: &'static str },
@@ -57,7 +57,7 @@ impl Raw {
         Self::Postgres { session: PgConnection::connect(url).await.unwrap(), table }
     }
 
-    /// A file and another program's connection to it; its journal lets both write.
+    /// A database file, and another connection to it. Its journal lets both write.
     async fn sqlite() -> (Sqlite, Self) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("bytes.db");
@@ -115,7 +115,7 @@ fn builder() -> Builder<String, Person, NoNear> {
     Builder::new(unique_name("bytes"), NoNear)
 }
 
-/// Caches of copies, each with a hand on its bytes.
+/// Caches of copies, each with raw access to its bytes.
 async fn copies() -> Vec<(Stack<String, Person>, Raw)> {
     let redis = Redis::new(shared_redis().await.unwrap()).unwrap();
     let in_redis: Stack<_, _> = builder().tier(redis.budget(PATIENCE)).build().unwrap();
@@ -132,7 +132,7 @@ async fn copies() -> Vec<(Stack<String, Person>, Raw)> {
     copies
 }
 
-/// Caches of records.
+/// Caches of records, each with raw access to its bytes.
 async fn records() -> [(Stack<String, Person>, Raw); 2] {
     let (sqlite, raw) = Raw::sqlite().await;
     let in_sqlite = builder().store(sqlite.budget(PATIENCE)).build().unwrap();
@@ -146,7 +146,7 @@ async fn records_in_postgres() -> (Stack<String, Person>, Raw) {
     (store, Raw::postgres(&url, "records").await)
 }
 
-/// All one-bit changes, all cuts, and bytes too many.
+/// The envelope with each bit flipped, cut at each length, with a byte too many, and replaced.
 fn damaged(envelope: &[u8]) -> Vec<Vec<u8>> {
     let flips = (0..envelope.len() * 8).map(|bit| {
         let mut bytes = envelope.to_vec();
@@ -157,19 +157,21 @@ fn damaged(envelope: &[u8]) -> Vec<Vec<u8>> {
     flips.chain(cuts).chain([[envelope, b"x"].concat(), b"{\"name\":\"Eve\"}".to_vec()]).collect()
 }
 
-/// Well-made envelopes of this key with payloads that mean harm.
+/// Valid envelopes of this key with hostile payloads.
 fn hostile(envelope: &[u8]) -> Vec<Vec<u8>> {
     let gibibyte = [0x80, 0x80, 0x80, 0x80, 0x04];
+    // A payload that claims a length of a gibibyte, and has eight bytes.
     let claims = |before: &[u8]| [before, &gibibyte, b"12345678"].concat();
     let mut nested = b"\x00\x00\x01".to_vec();
     nested.resize(1_000_000, 1);
     let payloads = [claims(b""), claims(b"\x00"), nested, Vec::new(), vec![0xff; 13], vec![0xff; 100_000]];
     let sealed = payloads.iter().map(|payload| seal(envelope, 0, payload.len(), payload));
-    // Compressed ones that claim to be a gibibyte, or to be smaller than they are.
+    // These compressed payloads claim to be a gibibyte or more, or smaller than they are.
     let bombs = [1 << 30, u32::MAX as usize, 1].map(|raw_len| seal(envelope, 1, raw_len, &[0xff; 2_000]));
     sealed.chain(bombs).collect()
 }
 
+/// The envelope with another payload, and with lengths and a checksum that fit it.
 fn seal(envelope: &[u8], compression: u8, raw_len: usize, payload: &[u8]) -> Vec<u8> {
     let number = |number: usize| u32::try_from(number).unwrap().to_be_bytes();
     let mut bytes = envelope[..ENVELOPE_LEN].to_vec();
@@ -197,9 +199,9 @@ async fn is_a_miss_that_heals(cache: &Stack<String, Person>, raw: &mut Raw, byte
     assert_eq!(*cache.get_or_load("k", async || Ok::<_, BoxError>(ada())).await.unwrap(), ada());
     cache.settled().await;
     if newer {
-        assert!(raw.envelope().await == bytes, "what a newer program wrote is not overwritten");
+        assert!(raw.envelope().await == bytes, "a value in a newer format must not be overwritten");
     } else {
-        assert_eq!(*cache.get("k").await.unwrap().unwrap(), ada(), "it healed");
+        assert_eq!(*cache.get("k").await.unwrap().unwrap(), ada(), "the load replaced it");
     }
 }
 
@@ -228,7 +230,7 @@ async fn hostile_payloads_are_counted_misses_that_heal() {
         cache.put("k", ada()).await.unwrap();
         let envelope = raw.envelope().await;
         let same = seal(&envelope, 0, envelope.len() - ENVELOPE_LEN, &envelope[ENVELOPE_LEN..]);
-        assert_eq!(same, envelope, "what is sealed here is sound");
+        assert_eq!(same, envelope, "`seal` makes a valid envelope");
         for bytes in hostile(&envelope) {
             is_a_miss_that_heals(&cache, &mut raw, &bytes, false).await;
         }
@@ -249,7 +251,7 @@ async fn damaged_and_hostile_records_are_typed_errors_that_no_loader_replaces() 
                 assert_eq!(error.kind(), ErrorKind::Undecodable, "{error}");
                 assert!(matches!(error.tier(), Some("postgres" | "sqlite")), "{error}");
             }
-            assert!(raw.envelope().await == bytes, "a record is nobody's copy");
+            assert!(raw.envelope().await == bytes, "a load must not overwrite a record");
         }
         assert_eq!(*store.get("other").await.unwrap().unwrap(), ada());
         store.put("k", ada()).await.unwrap();
@@ -287,8 +289,8 @@ async fn compressed_values_that_are_damaged_are_counted_misses_that_heal() {
         payload[at - ENVELOPE_LEN] ^= 0x55;
         let raw_len = u32::from_be_bytes(envelope[RAW_LEN_AT..CHECKSUM_AT].try_into().unwrap());
         raw.replace(&seal(&envelope, 1, raw_len as usize, &payload)).await;
-        // With a right checksum it may decompress to another text of the same length: what the
-        // checksum cannot tell, nobody can. It never panics and never runs away.
+        // With a right checksum, the payload may decompress to another text of the same length, and
+        // nothing can detect that. The read must not panic, and must end.
         cache.get("k").await.unwrap();
     }
     for bytes in damaged(&envelope).into_iter().step_by(7) {

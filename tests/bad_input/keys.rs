@@ -1,4 +1,4 @@
-//! Keys of any bytes are keys; what is too long is refused before any trip.
+//! Keys of any bytes work. A key that is too long is refused before any trip.
 
 use terrace::{BoxError, Cache, ErrorKind, Memory, key::MAX_KEY_BYTES};
 
@@ -52,9 +52,7 @@ async fn every_key_is_its_own(cache: &Stack<Vec<u8>, usize>) {
 #[tokio::test]
 async fn empty_nul_crlf_and_non_utf8_keys_are_keys_of_their_own() {
     let backends = Backends::new().await;
-    for cache in
-        backends.tiers(|builder| builder).await.into_iter().chain(backends.stores(|builder| builder).await)
-    {
+    for cache in backends.all(std::convert::identity).await {
         every_key_is_its_own(&cache).await;
     }
 }
@@ -63,9 +61,7 @@ async fn empty_nul_crlf_and_non_utf8_keys_are_keys_of_their_own() {
 async fn a_key_of_one_mebibyte_is_a_key_error_that_quotes_no_key() {
     let backends = Backends::new().await;
     let key = vec![b'q'; 1 << 20];
-    for cache in
-        backends.tiers(|builder| builder).await.into_iter().chain(backends.stores(|builder| builder).await)
-    {
+    for cache in backends.all(std::convert::identity).await {
         let errors = [
             cache.get(&key).await.map(drop).unwrap_err(),
             cache.put(&key, 1).await.map(drop).unwrap_err(),
@@ -79,7 +75,7 @@ async fn a_key_of_one_mebibyte_is_a_key_error_that_quotes_no_key() {
             assert_eq!(error.kind(), ErrorKind::Key, "{error:?}");
             assert!(!format!("{error} {error:?}").contains("qq"), "a key may be personal data");
         }
-        // The others of a batch are not lost with it.
+        // The other keys of a batch are not lost with it.
         let keys = [b"good".to_vec(), key.clone(), b"fine".to_vec()];
         let put = cache.put_many(keys.iter().cloned().zip([1_usize, 2, 3])).await;
         assert!(put[0].is_ok() && put[2].is_ok());
@@ -94,7 +90,7 @@ async fn a_key_of_one_mebibyte_is_a_key_error_that_quotes_no_key() {
         assert_eq!(*found[2].as_ref().unwrap().clone().unwrap(), 3);
         assert_eq!(cache.stats().flights, 0);
     }
-    // Where nothing is sent anywhere, a long key is a key like others.
+    // A cache without remote tiers sends no keys, so a long key works there.
     let local: Cache<Vec<u8>, usize> = Cache::builder("local").near(Memory::entries(5)).build().unwrap();
     local.put(&key, 1).await.unwrap();
     assert_eq!(local.get(&key).await.unwrap().unwrap(), 1);

@@ -1,8 +1,8 @@
-//! Lives of no time, and lives longer than numbers go.
+//! Lives of zero, and lives that overflow timestamps.
 
 use std::time::Duration;
 
-use terrace::{BoxError, Builder, Cache, Item, Memory, NoNear, TierSettings, Ttl};
+use terrace::{BoxError, Cache, Item, Memory, TierSettings, Ttl};
 use terrace_testbed::unique_name;
 
 use super::stacks::{Backends, Stack};
@@ -11,14 +11,8 @@ use crate::support::PATIENCE;
 const LONGEST: [Duration; 3] =
     [Duration::MAX, Duration::from_millis(u64::MAX), Duration::from_secs(u32::MAX as u64 * 1_000)];
 
-fn as_it_is(builder: Builder<String, u64, NoNear>) -> Builder<String, u64, NoNear> {
-    builder
-}
-
 async fn all(backends: &Backends) -> Vec<Stack<String, u64>> {
-    let mut caches = backends.tiers(as_it_is).await;
-    caches.extend(backends.stores(as_it_is).await);
-    caches
+    backends.all(std::convert::identity).await
 }
 
 #[tokio::test]
@@ -74,7 +68,11 @@ async fn settings_of_no_time_and_of_all_time_work() {
         cache.ready().await.unwrap();
         cache.put("k", 1).await.unwrap();
         for _ in 0..3 {
-            assert_eq!(cache.get("k").await.unwrap().unwrap(), 1, "the record lives whatever its copies do");
+            assert_eq!(
+                cache.get("k").await.unwrap().unwrap(),
+                1,
+                "the record stays, whatever the life of its copies"
+            );
             cache.settled().await;
         }
         let copies = cache.stats().tier("near").unwrap().hits + cache.stats().tier("redis").unwrap().hits;

@@ -1,5 +1,5 @@
-//! Servers that are not as the settings say: wrong URLs, passwords, databases and schemas, and a
-//! Postgres that takes no writes.
+//! Servers that differ from the settings: wrong URLs, passwords, databases and schemas, and a Postgres
+//! that takes no writes.
 
 use sqlx::{Connection, Executor, PgConnection};
 use terrace::{BoxError, Builder, Error, ErrorKind, NoNear, Postgres, Redis, Source, TierSettings};
@@ -9,21 +9,22 @@ use terrace_testbed::{shared_postgres, unique_name};
 use super::stacks::Stack;
 use crate::support::{PATIENCE, capture_log, eventually, logged};
 
-/// In every URL of these tests, right or wrong.
+/// The password in the URLs of these tests, right or wrong.
 const SECRET: &str = "hush5ecret";
 
 fn builder() -> Builder<String, u64, NoNear> {
     Builder::new(unique_name("servers"), NoNear)
 }
 
-/// Checks what could have been printed so far, and everything that was logged.
+/// Checks that neither these texts nor anything that was logged shows the secret.
 fn shows_no_secret(shown: &[String]) {
     for text in shown.iter().chain(&logged(&[])) {
         assert!(!text.contains("5ecret"), "{text}");
     }
 }
 
-fn both(error: &Error) -> String {
+/// The display and debug texts of an error and its sources.
+fn all_texts(error: &Error) -> String {
     let mut text = format!("{error} {error:?}");
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {
@@ -33,7 +34,7 @@ fn both(error: &Error) -> String {
     text
 }
 
-/// A tier that refuses is lost: counted, and no reader's business.
+/// A tier that refuses counts as lost: its errors are counted, and no read fails.
 async fn the_loader_answers(cache: &Stack<String, u64>) {
     for key in 0..20_u64 {
         let load = move || async move { Ok::<_, BoxError>(key) };
@@ -58,7 +59,7 @@ async fn urls_that_cannot_work_are_config_errors_at_once() {
     ] {
         let error = Redis::new(&url).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Config, "{url}");
-        shown.push(both(&error));
+        shown.push(all_texts(&error));
     }
     for url in [
         format!("mysql://app:{SECRET}@localhost/app"),
@@ -69,13 +70,13 @@ async fn urls_that_cannot_work_are_config_errors_at_once() {
     ] {
         let error = Postgres::new(&url).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Config, "{url}");
-        shown.push(both(&error));
+        shown.push(all_texts(&error));
     }
     let good = format!("postgres://app:{SECRET}@localhost/app?unknown={SECRET}");
     for schema in ["", "a b", "a\"; drop table x; --", &"s".repeat(64)] {
         let error = Postgres::builder(&good).schema(schema).build().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Config, "{schema}");
-        shown.push(both(&error));
+        shown.push(all_texts(&error));
     }
     shown.push(format!("{:?}", Postgres::new(&good).unwrap()));
     shows_no_secret(&shown);
@@ -97,7 +98,7 @@ async fn a_wrong_password_is_denied_in_a_tier_counted_and_never_shown() {
         let error = cache.ready().await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Denied, "{error}");
         the_loader_answers(&cache).await;
-        shown.extend([both(&error), format!("{cache:?} {:?}", cache.stats())]);
+        shown.extend([all_texts(&error), format!("{cache:?} {:?}", cache.stats())]);
     }
     let store: Stack<_, _> = builder().tier(wrong_redis).store(wrong_postgres).build().unwrap();
     for error in [
@@ -106,7 +107,7 @@ async fn a_wrong_password_is_denied_in_a_tier_counted_and_never_shown() {
         store.get_or_load("k", async || Ok::<_, BoxError>(1)).await.map(drop).unwrap_err(),
     ] {
         assert_eq!((error.kind(), error.tier()), (ErrorKind::Denied, Some("postgres")), "{error}");
-        shown.push(both(&error));
+        shown.push(all_texts(&error));
     }
     shown.push(format!("{store:?}"));
     assert!(!logged(&["the tier is lost", "tier=\"redis\""]).is_empty());
@@ -132,7 +133,7 @@ async fn a_wrong_port_and_a_missing_database_are_named() {
         let cache: Stack<_, _> = cache.build().unwrap();
         let error = cache.ping().await.unwrap_err();
         assert_eq!(error.kind(), kind, "{error}");
-        shown.push(both(&error));
+        shown.push(all_texts(&error));
     }
     shows_no_secret(&shown);
 }
@@ -168,7 +169,8 @@ async fn another_schema_of_the_values_is_a_typed_error_in_a_store() {
     };
     let old = build(1);
     old.put("k", 7).await.unwrap();
-    // A higher number is a declared change: its program takes over, and is told what it cannot read.
+    // A higher number declares a change: its program takes over the namespace, and gets an error for a
+    // record that it cannot read.
     let new = build(2);
     new.ready().await.unwrap();
     let load = async || Ok::<_, BoxError>(8);
@@ -198,23 +200,23 @@ async fn a_read_only_postgres_serves_its_records_and_refuses_writes_by_name() {
         store.get_or_load("new", async || Ok::<_, BoxError>(2)).await.map(drop).unwrap_err(),
         tier.put("k", 2).await.map(drop).unwrap_err(),
     ] {
-        let text = both(&error);
+        let text = all_texts(&error);
         assert!(error.kind() == ErrorKind::ReadOnly || text.contains("takes no writes"), "{text}");
     }
     assert_eq!(store.get("k").await.unwrap().unwrap(), 1, "nothing is lost");
-    the_loader_answers_beside_it(&tier).await;
+    the_loader_answers_without_fills(&tier).await;
     server.read_only(false).await.unwrap();
     store.put("k", 3).await.unwrap();
     assert_eq!(store.get("k").await.unwrap().unwrap(), 3);
-    // A program that starts while the server takes no writes finds the tables that are there.
+    // A program that starts while the server takes no writes finds the existing tables.
     server.read_only(true).await.unwrap();
     let late: Stack<String, u64> = builder().store(Postgres::new(&server.url()).unwrap()).build().unwrap();
     let error = late.put("k", 1).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ReadOnly, "{error}");
 }
 
-/// As a cache tier it grants no lease, so nothing is filled, and every read is answered.
-async fn the_loader_answers_beside_it(tier: &Stack<String, u64>) {
+/// A read-only cache tier grants no lease, so nothing is filled there, and the loader answers.
+async fn the_loader_answers_without_fills(tier: &Stack<String, u64>) {
     for key in 100..120_u64 {
         let load = move || async move { Ok::<_, BoxError>(key) };
         assert_eq!(tier.get_or_load(&key.to_string(), load).await.unwrap(), key);

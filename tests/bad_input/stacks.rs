@@ -1,4 +1,4 @@
-//! The stacks that bad input is sent through: near off, so that every read is a trip.
+//! The stacks for bad input. They have no near tier, so every read is a trip.
 
 use std::hash::Hash;
 
@@ -10,7 +10,22 @@ use crate::support::PATIENCE;
 
 pub(crate) type Stack<K, V> = Cache<K, V, NoNear>;
 
-/// Handles of one server each.
+/// What the keys of a cache with remote tiers must be.
+pub(crate) trait Key:
+    Clone + Eq + Hash + Serialize + DeserializeOwned + Send + Sync + 'static
+{
+}
+impl<K: Clone + Eq + Hash + Serialize + DeserializeOwned + Send + Sync + 'static> Key for K {}
+
+/// What the values of a cache with remote tiers must be.
+pub(crate) trait Value: Serialize + DeserializeOwned + Send + Sync + 'static {}
+impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Value for V {}
+
+/// Settings that a test makes on the builder of each cache.
+pub(crate) trait Settings<K, V>: Fn(Builder<K, V, NoNear>) -> Builder<K, V, NoNear> {}
+impl<K, V, F: Fn(Builder<K, V, NoNear>) -> Builder<K, V, NoNear>> Settings<K, V> for F {}
+
+/// One handle for each kind of server.
 pub(crate) struct Backends {
     pub(crate) redis: Redis,
     pub(crate) postgres: Postgres,
@@ -26,47 +41,36 @@ impl Backends {
         }
     }
 
-    /// Copies alone, in each backend, under a name of their own.
-    pub(crate) async fn tiers<K, V>(
-        &self,
-        each: impl Fn(Builder<K, V, NoNear>) -> Builder<K, V, NoNear>,
-    ) -> Vec<Stack<K, V>>
-    where
-        K: Clone + Eq + Hash + Serialize + DeserializeOwned + Send + Sync + 'static,
-        V: Serialize + DeserializeOwned + Send + Sync + 'static,
-    {
-        let begin = || each(Builder::new(unique_name("tier"), NoNear));
-        let caches = [
-            begin().tier(self.redis.clone().budget(PATIENCE)),
-            begin().tier(self.postgres.clone().budget(PATIENCE)),
-            begin().tier(self.sqlite.clone().budget(PATIENCE)),
-        ];
-        built(caches).await
+    /// Caches of copies, one in each backend, each with its own namespace.
+    pub(crate) async fn tiers<K: Key, V: Value>(&self, set: impl Settings<K, V>) -> Vec<Stack<K, V>> {
+        let builder = || set(Builder::new(unique_name("tier"), NoNear));
+        built([
+            builder().tier(self.redis.clone().budget(PATIENCE)),
+            builder().tier(self.postgres.clone().budget(PATIENCE)),
+            builder().tier(self.sqlite.clone().budget(PATIENCE)),
+        ])
+        .await
     }
 
-    /// Records, behind Redis and without it.
-    pub(crate) async fn stores<K, V>(
-        &self,
-        each: impl Fn(Builder<K, V, NoNear>) -> Builder<K, V, NoNear>,
-    ) -> Vec<Stack<K, V>>
-    where
-        K: Clone + Eq + Hash + Serialize + DeserializeOwned + Send + Sync + 'static,
-        V: Serialize + DeserializeOwned + Send + Sync + 'static,
-    {
-        let begin = || each(Builder::new(unique_name("store"), NoNear));
-        let caches = [
-            begin().tier(self.redis.clone().budget(PATIENCE)).store(self.postgres.clone().budget(PATIENCE)),
-            begin().store(self.sqlite.clone().budget(PATIENCE)),
-        ];
-        built(caches).await
+    /// Caches of records: in Postgres behind Redis, and in SQLite alone.
+    pub(crate) async fn stores<K: Key, V: Value>(&self, set: impl Settings<K, V>) -> Vec<Stack<K, V>> {
+        let builder = || set(Builder::new(unique_name("store"), NoNear));
+        built([
+            builder().tier(self.redis.clone().budget(PATIENCE)).store(self.postgres.clone().budget(PATIENCE)),
+            builder().store(self.sqlite.clone().budget(PATIENCE)),
+        ])
+        .await
+    }
+
+    /// The caches of copies and those of records.
+    pub(crate) async fn all<K: Key, V: Value>(&self, set: impl Settings<K, V>) -> Vec<Stack<K, V>> {
+        let mut caches = self.tiers(&set).await;
+        caches.extend(self.stores(&set).await);
+        caches
     }
 }
 
-async fn built<K, V, const N: usize>(builders: [Builder<K, V, NoNear>; N]) -> Vec<Stack<K, V>>
-where
-    K: Clone + Eq + Hash + Send + Sync + 'static,
-    V: Send + Sync + 'static,
-{
+async fn built<K: Key, V: Value, const N: usize>(builders: [Builder<K, V, NoNear>; N]) -> Vec<Stack<K, V>> {
     let mut caches = Vec::new();
     for builder in builders {
         let cache = builder.build().unwrap();

@@ -1,4 +1,4 @@
-//! Values of no bytes, and values that a tier does not take.
+//! Values of no bytes, and values that are too large for a tier.
 
 use std::time::Duration;
 
@@ -23,15 +23,13 @@ where
 #[tokio::test]
 async fn values_of_no_bytes_are_values() {
     let backends = Backends::new().await;
-    for cache in backends.tiers(plain::<()>).await.into_iter().chain(backends.stores(plain::<()>).await) {
+    for cache in backends.all(plain::<()>).await {
         assert!(cache.get("k").await.unwrap().is_none());
         cache.put("k", Item::new(())).await.unwrap();
         assert!(cache.get("k").await.unwrap().is_some());
         assert!(cache.get_or_load("k", async || Err::<(), BoxError>("not asked".into())).await.is_ok());
     }
-    for cache in
-        backends.tiers(plain::<String>).await.into_iter().chain(backends.stores(plain::<String>).await)
-    {
+    for cache in backends.all(plain::<String>).await {
         cache.put("k", String::new()).await.unwrap();
         assert_eq!(*cache.get("k").await.unwrap().unwrap(), "");
     }
@@ -54,13 +52,16 @@ async fn a_value_of_64_mib_is_kept_by_a_store_and_leaves_a_tombstone_in_redis() 
         cache.settled().await;
         cache.put("k", large.clone()).await.unwrap();
         let has_redis = cache.stats().tier("redis").is_some();
-        assert!(!has_redis || state_in_redis(&cache).await == Some(b'T'), "the old copy is not to be read");
+        assert!(
+            !has_redis || state_in_redis(&cache).await == Some(b'T'),
+            "a tombstone must replace the old copy"
+        );
         for _ in 0..2 {
             let found = cache.get("k").await.unwrap().unwrap();
             assert!(*found == large && matches!(found.served().from, Source::Store(_)));
             cache.settled().await;
         }
-        assert!(!cache.stats().tiers.iter().any(|tier| tier.lost), "too large is no outage");
+        assert!(!cache.stats().tiers.iter().any(|tier| tier.lost), "a value that is too large is no outage");
         cache.put("k", "small again".to_owned()).await.unwrap();
         assert_eq!(*cache.get("k").await.unwrap().unwrap(), "small again");
     }
@@ -96,7 +97,7 @@ async fn a_value_above_the_codecs_limit_is_a_typed_error() {
     }
 }
 
-/// Redis that keeps 1 KiB a value.
+/// A Redis tier that keeps values of at most 1 KiB.
 async fn small_redis() -> Redis {
     Redis::builder(shared_redis().await.unwrap()).max_value_bytes(1 << 10).build().unwrap()
 }

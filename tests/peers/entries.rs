@@ -1,4 +1,4 @@
-//! What becomes of an entry on its way between tiers: its life, and whose it is.
+//! An entry on its way between tiers keeps its life and its key.
 
 use terrace::{BoxError, Cache, Item, Memory, NoNear, Redis, Source, TierSettings};
 use terrace_testbed as testbed;
@@ -73,7 +73,7 @@ async fn fault_17_a_value_under_another_keys_name_is_a_miss() {
     for (source, what) in [("a", namespace.clone()), ("b", format!("{namespace}_other"))] {
         let before = cache.stats().tier("redis").unwrap().undecodable;
         let (from, to) = (format!("terrace:{what}:{source}"), format!("terrace:{namespace}:b"));
-        // The bytes of another key, with the header of the namespace that they are read in.
+        // The cell is the body of another key behind this key's own header.
         let own: Vec<u8> = redis_command(&mut raw, &["GET", &to]).await;
         let foreign: Vec<u8> = redis_command(&mut raw, &["GET", &from]).await;
         let cell = [&own[..terrace::tier::HEADER_LEN], &foreign[terrace::tier::HEADER_LEN..]].concat();
@@ -83,7 +83,7 @@ async fn fault_17_a_value_under_another_keys_name_is_a_miss() {
         assert_eq!(cache.stats().tier("redis").unwrap().undecodable, before + 1);
         assert_eq!(cache.get_or_load("b", async || Ok::<u64, BoxError>(2)).await.unwrap(), 2);
         cache.settled().await;
-        assert_eq!(cache.get("b").await.unwrap().unwrap(), 2, "it healed");
+        assert_eq!(cache.get("b").await.unwrap().unwrap(), 2, "the load replaced it");
     }
     assert_eq!(cache.get("a").await.unwrap().unwrap(), 1);
 }

@@ -1,4 +1,4 @@
-//! Writes and callers that meet a load under way.
+//! Writes and callers during a load of the same key.
 
 use std::{sync::Arc, time::Duration};
 
@@ -84,7 +84,7 @@ async fn fault_5_the_waiters_of_a_failed_load_do_not_stampede() {
     assert_eq!(loads.count(), 1);
 }
 
-/// Starts a load of `k` that gives 1, and ends it once `write`, begun during it, is done.
+/// Runs a load of `k` that gives 1. `write` begins and ends while the load is under way.
 async fn load_around(cache: &Stack, write: impl Future<Output = ()>) -> u64 {
     let (began, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let (tell, wait) = (Arc::clone(&began), Arc::clone(&go));
@@ -155,7 +155,7 @@ async fn fault_15_a_near_hit_boards_no_flight_and_makes_no_trip() {
         assert_eq!(cache.get_or_load("k", async || Ok::<u64, BoxError>(0)).await.unwrap(), 7);
         assert_eq!(cache.stats().flights, 0);
     }
-    assert_eq!(commands(&mut raw).await, before + 1, "this test's own INFO");
+    assert_eq!(commands(&mut raw).await, before + 1, "the only command is this test's own INFO");
 }
 
 #[tokio::test]

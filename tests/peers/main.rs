@@ -9,14 +9,14 @@
 //! | 5 waiters of a failed load stampede | `fault_5_the_waiters_of_a_failed_load_do_not_stampede` | core `single_flight/` |
 //! | 6 a life below one second becomes none | `fault_6_a_life_below_a_second_ends_in_redis_to_the_millisecond` | tier-redis `data.rs` |
 //! | 7 a connection for each operation | `fault_7_one_connection_serves_ten_thousand_operations` | tier-redis `load.rs` |
-//! | 8 receivers write to the shared tier | `fault_8_another_process_that_reads_writes_nothing` | core `fences.rs`; there are no messages to receive yet |
+//! | 8 receivers of a notice write to the shared tier | `fault_8_another_process_that_reads_writes_nothing` | core `fences.rs` |
 //! | 9 a reconnect that serves what was watched before | `fault_9_after_a_reconnect_an_old_copy_is_not_read` | `outage.rs`, core `outages.rs` |
 //! | 10 an outage looks like a miss | `fault_10_an_outage_is_counted_as_errors_and_trips` | core `outages.rs` |
 //! | 11 promotion multiplies lives | `fault_11_no_tier_gives_a_promoted_entry_a_longer_life` | core `fences.rs` |
 //! | 12 a pattern delete in one command | `fault_12_a_clear_scans_and_unlinks_in_bounded_batches` | tier-redis `data.rs` |
 //! | 13 a write during a load is overwritten by it | `fault_13_a_put_and_a_remove_during_a_load_stand` | core `fences.rs` |
 //! | 14 each method has its own flights | `fault_14_all_methods_share_one_load` | core `single_flight/` |
-//! | 15 hits pay for the flight machinery | `fault_15_a_near_hit_boards_no_flight_and_makes_no_trip` | `near_hit_allocates_nothing.rs` |
+//! | 15 hits pay for the flight table | `fault_15_a_near_hit_boards_no_flight_and_makes_no_trip` | `near_hit_allocates_nothing.rs` |
 //! | 16 a partial delete is reported as done | `fault_16_a_remove_that_a_tier_did_not_confirm_is_an_error` | core `outages.rs` |
 //! | 17 a reader gets another key's reply | `fault_17_a_value_under_another_keys_name_is_a_miss` | core codec tests, tier-redis `outage.rs` |
 //! | 18 a loader that asks for its own key hangs | `fault_18_a_loader_that_asks_for_its_own_key_gets_a_typed_error` | core `single_flight/` |
@@ -45,18 +45,18 @@ use tokio::time::sleep;
 
 type Stack<N = Memory<String, u64>> = Cache<String, u64, N>;
 
-/// Memory before the Redis at `url`: what one process has.
+/// The cache of one process: memory before the Redis at `url`.
 fn process(url: &str, namespace: &str) -> Stack {
     let redis = Redis::new(url).unwrap().budget(PATIENCE);
     Cache::builder(namespace).near(Memory::entries(1_000)).tier(redis).build().unwrap()
 }
 
-/// Redis alone.
+/// A cache with the Redis at `url` alone.
 fn bare(url: &str, namespace: &str) -> Stack<NoNear> {
     Cache::builder(namespace).tier(Redis::new(url).unwrap().budget(PATIENCE)).build().unwrap()
 }
 
-/// Loads that are counted and take a while.
+/// A loader that counts its runs. Each run takes 30 ms.
 #[derive(Clone, Default)]
 struct Loads(Arc<AtomicU64>);
 
@@ -78,6 +78,7 @@ impl Loads {
     }
 }
 
+/// The URL of the shared Redis, and a namespace that no other test uses.
 async fn name(start: &str) -> (String, String) {
     (shared_redis().await.unwrap(), unique_name(start))
 }

@@ -1,4 +1,4 @@
-//! What the server sees: connections, commands, their size.
+//! What a server receives: connections, commands and their size.
 
 use terrace::BoxError;
 use terrace_testbed as testbed;
@@ -35,7 +35,7 @@ async fn fault_7_one_connection_serves_ten_thousand_operations() {
     assert_eq!(cache.stats().tier("redis").unwrap().errors, 0);
     let mut raw = raw_redis(&server.url()).await;
     let clients: String = redis_command(&mut raw, &["CLIENT", "LIST", "TYPE", "normal"]).await;
-    assert_eq!(clients.lines().count(), 2, "the cache's and this test's: {clients}");
+    assert_eq!(clients.lines().count(), 2, "one connection is the cache's, one this test's: {clients}");
     let stats: String = redis_command(&mut raw, &["INFO", "stats"]).await;
     let made = stats.lines().find_map(|line| line.strip_prefix("total_connections_received:")).unwrap();
     assert!(made.trim().parse::<u32>().unwrap() <= 4, "{made} connections were made");

@@ -1,4 +1,4 @@
-//! What the tests of faults share: a log that is read back, raw clients, and patience.
+//! Helpers for tests of faults: a log that can be read back, raw clients, and long timeouts.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests")]
 
@@ -16,13 +16,13 @@ use tracing::{
     span,
 };
 
-/// A budget for calls whose end is not under test: the machine may be busy with other tests.
+/// A budget for calls whose duration is not tested: the machine may be busy with other tests.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Everything that this process has logged, of all levels and crates.
 static LINES: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
-/// Keeps every log line from now on.
+/// Keeps every log line that is written from now on.
 pub(crate) fn capture_log() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| tracing::subscriber::set_global_default(Capture).unwrap());
@@ -75,12 +75,12 @@ impl Subscriber for Capture {
     fn exit(&self, _: &span::Id) {}
 }
 
-/// A client of its own to a Redis server.
+/// A client of the test's own, for raw commands to a Redis server.
 pub(crate) async fn raw_redis(url: &str) -> MultiplexedConnection {
     redis::Client::open(url).unwrap().get_multiplexed_async_connection().await.unwrap()
 }
 
-/// One command of words.
+/// The reply to one command, given as words.
 pub(crate) async fn redis_command<T: redis::FromRedisValue>(
     raw: &mut MultiplexedConnection,
     words: &[&str],
@@ -90,7 +90,7 @@ pub(crate) async fn redis_command<T: redis::FromRedisValue>(
     command.query_async(raw).await.unwrap()
 }
 
-/// How often the server has run a command.
+/// How often the server has run `command`.
 pub(crate) async fn calls_of(raw: &mut MultiplexedConnection, command: &str) -> u64 {
     let text: String = redis_command(raw, &["INFO", "commandstats"]).await;
     let start = format!("cmdstat_{command}:calls=");
@@ -98,7 +98,7 @@ pub(crate) async fn calls_of(raw: &mut MultiplexedConnection, command: &str) -> 
     line.map_or(0, |rest| rest.split(',').next().unwrap().parse().unwrap())
 }
 
-/// Asks until it is so; panics after ten seconds.
+/// Calls `is_so` until it is true, and panics after ten seconds.
 pub(crate) async fn eventually(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     let start = Instant::now();
     while !is_so().await {

@@ -1,4 +1,4 @@
-//! Values as caches keep them and as readers get them.
+//! Values as the near tier keeps them, as readers get them, and as callers give them.
 
 use std::{
     fmt,
@@ -16,26 +16,27 @@ use crate::{Deadlines, Timestamp, Version};
 
 /// A value with its version and deadlines, as near tiers keep it behind one `Arc`.
 ///
-/// In this order, since a reader waits for the value, and for nothing else: it comes as near to the
-/// `Arc`'s counts as can be, whose cache line a hit has fetched. What is compared is guessed meanwhile.
+/// Deadlines are milliseconds since the Unix epoch.
+// The order of the fields is fixed: a reader waits for the value alone, so the value is as close as
+// possible to the counts of the `Arc`, whose cache line a hit has fetched already. The processor
+// predicts the result of the comparisons meanwhile.
 #[derive(Debug)]
 #[repr(C)]
 pub struct Entry<V> {
-    /// The latest near hit. Written by it, on the line that the counts have made its own.
+    /// When the latest near hit was. The hit writes it to the cache line of the counts, which it owns.
     read_at: AtomicU64,
     value: Option<V>,
     written: Timestamp,
-    /// The end of the fresh time, or of what proves the entry where that is sooner: all that a near
-    /// hit compares.
+    /// The end of the fresh time, or of the proof if that is sooner. A near hit compares nothing else.
     valid_until: AtomicU64,
     version: Version,
-    // Atomic for `Cache::expire` alone: the value is shared, so its life is changed in place.
+    // These are atomic only for `Cache::expire`: the entry is shared, so its life is changed in place.
     fresh_until: AtomicU64,
     stale_until: AtomicU64,
     expires_at: AtomicU64,
-    /// When it was as new as the truth, as far as the cache must know.
+    /// The latest time at which the entry is known to have been as new as the truth.
     proven_at: AtomicU64,
-    /// Whether, in the near tier, it rests on what the log tells.
+    /// Whether the log proves the entry while it is in the near tier.
     covered_by_log: AtomicBool,
 }
 
@@ -66,7 +67,7 @@ impl<V> Entry<V> {
         self.version
     }
 
-    /// When it was written and how long it lives.
+    /// When the entry was written, and until when it lives.
     pub fn deadlines(&self) -> Deadlines {
         let load = |millis: &AtomicU64| Timestamp::from_millis(millis.load(Ordering::Relaxed));
         Deadlines {
@@ -77,9 +78,8 @@ impl<V> Entry<V> {
         }
     }
 
-    /// Gives it another life, and lets it be good until `valid_until` at most: a longer life proves
-    /// nothing.
-    pub(crate) fn expire(&self, deadlines: Deadlines, valid_until: Timestamp) {
+    /// Gives the entry another life. It is valid until `valid_until` at most: a longer life proves nothing.
+    pub(crate) fn set_deadlines(&self, deadlines: Deadlines, valid_until: Timestamp) {
         let valid_until = valid_until.min(deadlines.fresh_until);
         self.valid_until.store(valid_until.as_millis(), Ordering::Relaxed);
         self.fresh_until.store(deadlines.fresh_until.as_millis(), Ordering::Relaxed);
@@ -87,14 +87,14 @@ impl<V> Entry<V> {
         self.expires_at.store(deadlines.expires_at.as_millis(), Ordering::Relaxed);
     }
 
-    /// With the moment at which it was as new as the truth.
+    /// With the time at which the entry was as new as the truth.
     pub(crate) fn with_proof(self, proven_at: Timestamp) -> Self {
         Self { proven_at: AtomicU64::new(proven_at.as_millis()), ..self }
     }
 
-    /// Notes when it was as new as the truth, and until when that alone is enough: for ever, where
-    /// it `rests` on the log.
-    pub(crate) fn prove(&self, proven_at: Timestamp, valid_until: Timestamp, covered_by_log: bool) {
+    /// Sets when the entry was as new as the truth, and until when that proof lasts: for ever, if the
+    /// entry is covered by the log.
+    pub(crate) fn set_proof(&self, proven_at: Timestamp, valid_until: Timestamp, covered_by_log: bool) {
         self.proven_at.store(proven_at.as_millis(), Ordering::Relaxed);
         self.covered_by_log.store(covered_by_log, Ordering::Relaxed);
         let valid_until = valid_until.as_millis().min(self.fresh_until.load(Ordering::Relaxed));
@@ -109,14 +109,14 @@ impl<V> Entry<V> {
         self.covered_by_log.load(Ordering::Relaxed)
     }
 
-    /// Fresh at `now`, and not past its own proof where it has no other. One compare; a clock that
-    /// went back behind the write makes it stale.
+    /// Whether the entry is fresh at `now` and its own proof, if the log does not cover it, still lasts.
+    /// This is one comparison. A clock that went back behind the write makes the entry stale.
     #[inline]
     pub(crate) fn is_valid(&self, now: Timestamp) -> bool {
         self.is_before(now, &self.valid_until)
     }
 
-    /// Fresh at `now`.
+    /// Whether the entry is fresh at `now`.
     #[inline]
     pub(crate) fn is_fresh(&self, now: Timestamp) -> bool {
         self.is_before(now, &self.fresh_until)
@@ -130,7 +130,7 @@ impl<V> Entry<V> {
     }
 }
 
-/// Where a read was answered from.
+/// Which part of a cache answered a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Source {
@@ -150,10 +150,11 @@ pub enum Source {
 pub struct Served {
     /// The tier that answered.
     pub from: Source,
-    /// The time from the write of the value to the read; of a near hit, to the latest one of the entry.
+    /// The time from the write of the value to the read. For a near hit it ends at the entry's latest
+    /// near hit, which may be another reader's.
     pub age: Duration,
-    /// Past its fresh time, or not proven as its level asks, and served because the freshness policy
-    /// allows it.
+    /// Whether the value was past its fresh time, or not proven as its level asks, and was served
+    /// because the freshness policy allows it.
     pub stale: bool,
     /// The version of the value: what [`Cache::replace`](crate::Cache::replace) takes.
     pub version: Version,
@@ -161,28 +162,27 @@ pub struct Served {
     pub coalesced: bool,
 }
 
-/// A value read from a cache: reads like a `&V`, and never clones the value.
+/// A value read from a cache. It dereferences to `V`, and never clones the value.
 ///
 /// # Cost
-/// A clone is one reference count; a near hit allocates nothing.
-///
-/// Two words, so that it needs no more with `Option` and `Result` around it.
+/// A clone adds to one reference count. A near hit allocates nothing; any other read allocates once.
+/// The handle takes two words, also inside an `Option` and a `Result`.
 pub struct Cached<V>(Handle<V>);
 
 enum Handle<V> {
     /// A hit of the near tier.
     Near(Arc<Entry<V>>),
     /// Any other read.
-    Beyond(Arc<Beyond<V>>),
+    Far(Arc<FarRead<V>>),
 }
 
-/// A read from beyond the near tier.
-struct Beyond<V> {
+/// A read that the near tier did not answer as a hit.
+struct FarRead<V> {
     entry: Arc<Entry<V>>,
     read_at: Timestamp,
     from: Source,
     coalesced: bool,
-    /// Served for want of a better one, whatever its life.
+    /// Whether the entry was served, past its life or not, because no better answer was to be had.
     stale: bool,
 }
 
@@ -190,47 +190,50 @@ impl<V> Cached<V> {
     /// The handle of a near hit; `None` for a negative entry.
     #[inline]
     pub(crate) fn near(entry: Arc<Entry<V>>, read_at: Timestamp) -> Option<Self> {
-        // On the cache line that the reference count has just made this core's own.
+        // The reference count has just made this cache line the core's own.
         entry.read_at.store(read_at.as_millis(), Ordering::Relaxed);
         entry.value.is_some().then_some(Self(Handle::Near(entry)))
     }
 
     /// The handle of another read; `None` for a negative entry.
-    pub(crate) fn beyond(
+    pub(crate) fn far(
         entry: Arc<Entry<V>>,
         read_at: Timestamp,
         from: Source,
         coalesced: bool,
     ) -> Option<Self> {
-        Self::of(Beyond { entry, read_at, from, coalesced, stale: false })
+        Self::of(FarRead { entry, read_at, from, coalesced, stale: false })
     }
 
-    /// The handle of a read that is answered for want of a better answer.
+    /// The handle of a read that a stale entry answers because no better answer was to be had.
     pub(crate) fn stale(entry: Arc<Entry<V>>, read_at: Timestamp, coalesced: bool) -> Option<Self> {
-        Self::of(Beyond { entry, read_at, from: Source::Near, coalesced, stale: true })
+        Self::of(FarRead { entry, read_at, from: Source::Near, coalesced, stale: true })
     }
 
-    fn of(read: Beyond<V>) -> Option<Self> {
+    fn of(read: FarRead<V>) -> Option<Self> {
         let has_value = read.entry.value.is_some();
-        has_value.then(|| Self(Handle::Beyond(Arc::new(read))))
+        has_value.then(|| Self(Handle::Far(Arc::new(read))))
     }
 
     #[inline]
     fn entry(&self) -> &Entry<V> {
         match &self.0 {
             Handle::Near(entry) => entry,
-            Handle::Beyond(read) => &read.entry,
+            Handle::Far(read) => &read.entry,
         }
     }
 
-    /// How this read was served: tier, age, freshness, version, coalesced or not.
+    /// How this read was served: by which tier, how old, fresh or stale, coalesced or not.
+    ///
+    /// # Cost
+    /// No allocation.
     pub fn served(&self) -> Served {
         let (entry, read_at, from, coalesced, stale) = match &self.0 {
             Handle::Near(entry) => {
                 let read_at = Timestamp::from_millis(entry.read_at.load(Ordering::Relaxed));
                 (entry, read_at, Source::Near, false, false)
             }
-            Handle::Beyond(read) => (&read.entry, read.read_at, read.from, read.coalesced, read.stale),
+            Handle::Far(read) => (&read.entry, read.read_at, read.from, read.coalesced, read.stale),
         };
         Served {
             from,
@@ -264,7 +267,7 @@ impl<V> Clone for Cached<V> {
     fn clone(&self) -> Self {
         Self(match &self.0 {
             Handle::Near(entry) => Handle::Near(Arc::clone(entry)),
-            Handle::Beyond(read) => Handle::Beyond(Arc::clone(read)),
+            Handle::Far(read) => Handle::Far(Arc::clone(read)),
         })
     }
 }
@@ -299,10 +302,10 @@ impl<V: Serialize> Serialize for Cached<V> {
     }
 }
 
-/// What a caller or a loader gives to a cache: a value, or its absence, and a life of its own.
+/// What a caller or a loader gives to a cache: a value or its absence, and optionally its life.
 ///
-/// `V` and `Option<V>` convert to it, so that most calls never name it. With a store, the life is the
-/// record's own.
+/// `V` and `Option<V>` convert to it, so most calls never name it. In a cache with a store, the life
+/// given here is the life of the record.
 ///
 /// ```
 /// use std::time::Duration;
@@ -324,12 +327,12 @@ impl<V> Item<V> {
         Self { value: Some(value), ttl: None }
     }
 
-    /// There is no value; kept as a negative entry where the expiry policy gives one a life.
+    /// There is no value. It is kept as a negative entry if the expiry policy gives that a life.
     pub fn absent() -> Self {
         Self { value: None, ttl: None }
     }
 
-    /// Lives for `ttl` instead of what the expiry policy gives by default.
+    /// Sets the life to `ttl`, in place of the life that the expiry policy gives by default.
     #[must_use]
     pub fn ttl(self, ttl: Duration) -> Self {
         Self { ttl: Some(ttl), ..self }

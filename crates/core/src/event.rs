@@ -1,10 +1,10 @@
-//! What a cache tells its observers.
+//! The events that a cache reports to its observers.
 
 use std::time::Duration;
 
 use crate::Error;
 
-/// Something that happened in a cache. Keys and values are never part of it.
+/// Something that happened in a cache. It never contains keys or values.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event<'a> {
@@ -18,15 +18,14 @@ pub enum Event<'a> {
         /// The tier.
         tier: &'a str,
     },
-    /// A copy within its life was read past: that it was as new as the truth could not be proven as the
-    /// level asks.
+    /// A read passed over a copy within its life, because nothing proved it as new as the level asks.
     Unproven {
         /// The tier.
         tier: &'a str,
     },
     /// A stale entry was served.
     StaleServed,
-    /// A caller shared another's trip or load.
+    /// A caller shared another caller's lookup or load.
     Coalesced,
     /// A loader ended.
     Loaded {
@@ -35,9 +34,9 @@ pub enum Event<'a> {
         /// Whether it gave a value or an absence, and no error or panic.
         ok: bool,
     },
-    /// A load waited for one that another process ran, or seemed to run.
+    /// A load waited for a load that another process ran, or seemed to run.
     Waited {
-        /// The tier by whose lease.
+        /// The tier whose lease it waited for.
         tier: &'a str,
         /// How long it waited.
         elapsed: Duration,
@@ -66,29 +65,30 @@ pub enum Event<'a> {
         /// The error.
         error: &'a Error,
     },
-    /// A tier is lost: reads go past it until it is back. Told once.
+    /// A tier is lost: reads pass over it until it is back. Reported once.
     Lost {
         /// The tier.
         tier: &'a str,
-        /// The error that told so.
+        /// The error that showed it.
         error: &'a Error,
     },
-    /// A lost tier answers again. Told once.
+    /// A lost tier answers again. Reported once.
     Back {
         /// The tier.
         tier: &'a str,
     },
-    /// A value was put, or put on condition.
+    /// A value was put, with or without a condition.
     Put,
     /// A key was invalidated or removed, or a namespace cleared.
     Dropped,
-    /// A fill was left out, because too many were under way.
+    /// A fill was skipped, because too many fills were under way.
     FillSkipped,
 }
 
-/// Hears what happens in a cache: for metrics and logs of an application's own.
+/// Receives the events of a cache: for an application's own metrics and logs.
 ///
-/// Called inline, on near hits too: it must be quick and must not block.
+/// # Cost
+/// The cache calls it inline, on near hits too, so it must be quick and must not block.
 ///
 /// ```
 /// use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,4 +1,4 @@
-//! The contract of near tiers: typed, in process, synchronous, infallible.
+//! The contract of near tiers: typed, in process, synchronous and infallible.
 
 use std::{
     hash::{Hash, Hasher},
@@ -11,13 +11,18 @@ pub use crate::entry::Entry;
 
 use crate::key::{self, BorrowedKey};
 
-/// Whose entries are meant, where one near tier serves many tenants: a digest of the tenant's
-/// name, so that no table of tenants is kept. Caches without tenants use [`TenantId::NONE`].
+/// A tenant of a cache, in a near tier that many tenants share. Caches without tenants use
+/// [`TenantId::NONE`].
+///
+/// It is a digest of 16 bytes of the tenant's name, so no table of tenants is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TenantId([u64; 2]);
 
-/// Keys of caches without tenants hash as they are: that is a few nanoseconds of each hit.
-#[allow(clippy::derived_hash_with_manual_eq, reason = "equal ids hash the same: nothing, or all of it")]
+/// Without tenants only the key is hashed, which saves a few nanoseconds of each hit.
+#[allow(
+    clippy::derived_hash_with_manual_eq,
+    reason = "equal ids hash the same: both hash nothing, or both hash all"
+)]
 impl Hash for TenantId {
     #[inline]
     fn hash<H: Hasher>(&self, state: &mut H) {
@@ -39,19 +44,19 @@ impl TenantId {
     }
 }
 
-/// A key of its tenant, as near tiers index it.
+/// A key with its tenant, by which near tiers index entries.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TenantKey<K> {
-    /// Whose key.
+    /// The tenant.
     pub tenant: TenantId,
     /// The key.
     pub key: K,
 }
 
-/// A borrowed key of its tenant; hashes and compares like the [`TenantKey`] key it stands for.
+/// A borrowed key with its tenant. It hashes and compares like the [`TenantKey`] it stands for.
 #[derive(Debug)]
 pub struct TenantKeyRef<'a, Q: ?Sized> {
-    /// Whose key.
+    /// The tenant.
     pub tenant: TenantId,
     /// The borrowed key.
     pub key: &'a Q,
@@ -80,51 +85,54 @@ impl<K, Q: BorrowedKey<K> + ?Sized> Equivalent<TenantKey<K>> for TenantKeyRef<'_
     }
 }
 
-/// What a near tier holds.
+/// The size of a near tier.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NearSize {
-    /// Entries held, about.
+    /// The approximate number of entries.
     pub entries: u64,
-    /// Their weight in the engine's own unit: entries, or bytes.
+    /// Their weight in the unit of the engine: entries, or bytes.
     pub weight: u64,
 }
 
-/// A near tier: an in-process map with a bound, over an engine of its own.
+/// A near tier: a bounded in-process map over an eviction engine.
 ///
-/// It knows no deadline: the chain compares them on each hit. A hit must not allocate or wait.
+/// It knows no deadlines: the cache compares them on each hit.
 ///
-/// Changes come under a lock of the chain's, which keeps reads and writes of a key apart. What the
-/// engine then runs of the application's (a weigher, the `Drop` of what it evicts, `Hash` and `Eq` of
-/// keys) must not call the cache: it would wait for itself.
+/// The cache changes the tier under a lock of its own, which keeps reads and writes of a key apart.
+/// Code of the application that the engine runs then (a weigher, the `Drop` of an evicted value, `Hash`
+/// and `Eq` of keys) must not call the cache: it would wait for itself.
+///
+/// # Cost
+/// A hit must not allocate and must not wait.
 pub trait Near<K, V>: Send + Sync + 'static {
-    /// The tier in its disabled state: it keeps nothing.
+    /// A disabled tier: it keeps nothing.
     fn off() -> Self
     where
         Self: Sized;
 
-    /// The entry of a key, counted as a use by the engine's eviction.
+    /// The entry of a key. The engine counts this as a use of the entry.
     fn get<Q: BorrowedKey<K> + ?Sized>(&self, key: &TenantKeyRef<'_, Q>) -> Option<Arc<Entry<V>>>;
 
-    /// Whether it has an entry of the key; no use of it.
+    /// Whether the tier has an entry of the key. The engine does not count this as a use.
     fn holds<Q: BorrowedKey<K> + ?Sized>(&self, key: &TenantKeyRef<'_, Q>) -> bool;
 
-    /// Keeps an entry, in place of any older one; the engine may refuse or evict.
+    /// Keeps an entry in place of the key's older one. The engine may refuse it, or evict others.
     fn insert(&self, key: TenantKey<K>, entry: Arc<Entry<V>>);
 
-    /// Drops an entry.
+    /// Drops the entry of a key.
     fn remove<Q: BorrowedKey<K> + ?Sized>(&self, key: &TenantKeyRef<'_, Q>);
 
-    /// Drops the entries of one tenant, or all.
+    /// Drops the entries of one tenant, or of all tenants for `None`.
     fn clear(&self, tenant: Option<TenantId>);
 
-    /// What it holds.
+    /// How much the tier holds.
     fn size(&self) -> NearSize;
 
-    /// Whether it keeps anything at all; not in its disabled state.
+    /// Whether the tier keeps entries at all; `false` for a disabled tier.
     fn is_enabled(&self) -> bool;
 }
 
-/// No near tier: keeps nothing.
+/// The near tier of a cache without one: it keeps nothing.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoNear;
 

@@ -1,18 +1,18 @@
-//! The questions that a cache asks its policies. Values that answer them are in `terrace-policies`.
+//! The traits of policies: the questions that a cache asks them. `terrace-policies` implements them.
 
 use std::{sync::Arc, time::Duration};
 
 use crate::Deadlines;
 
-/// A value is about to be written: what an expiry policy knows of it.
+/// What an expiry policy knows of a value that is about to be written.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct WriteContext {
-    /// Whether it is a negative entry.
+    /// Whether the value is an absence, to be kept as a negative entry.
     pub negative: bool,
     /// The life that the caller or the loader gave this entry.
     pub ttl: Option<Duration>,
-    /// A random number from 0 up to 1, drawn for this write: for jitter.
+    /// A random number from 0 to below 1, drawn for this write: for jitter.
     pub chance: f64,
 }
 
@@ -27,7 +27,7 @@ impl WriteContext {
         Self { negative: true, ..Self::value() }
     }
 
-    /// With a life that the caller or the loader gave.
+    /// With the life that the caller or the loader gave.
     #[must_use]
     pub fn with_ttl(self, ttl: Option<Duration>) -> Self {
         Self { ttl, ..self }
@@ -43,9 +43,9 @@ impl WriteContext {
 /// How long an entry may be used, counted from its write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lifetime {
-    /// Served without a question. Zero keeps nothing.
+    /// How long the entry is fresh. With zero it is not kept.
     pub fresh: Duration,
-    /// And this much longer where the freshness policy allows it.
+    /// How much longer it may be served where the freshness policy allows it.
     pub stale: Duration,
 }
 
@@ -66,48 +66,49 @@ impl Lifetime {
     }
 }
 
-/// Asked once for each value that is loaded or put: how long it lives.
+/// How long entries live. The cache asks once for each value that is loaded or put.
 ///
 /// ```
 /// use std::time::Duration;
 /// use terrace_core::policy::{Expiry, Lifetime, WriteContext};
 ///
-/// /// A minute, and absences for a second.
+/// /// Values live for a minute, absences for a second.
 /// struct Minute;
 ///
 /// impl Expiry for Minute {
-///     fn lifetime(&self, writing: &WriteContext) -> Lifetime {
-///         let default = if writing.negative { 1 } else { 60 };
-///         Lifetime::fresh(writing.ttl.unwrap_or(Duration::from_secs(default)))
+///     fn lifetime(&self, context: &WriteContext) -> Lifetime {
+///         let default = if context.negative { 1 } else { 60 };
+///         Lifetime::fresh(context.ttl.unwrap_or(Duration::from_secs(default)))
 ///     }
 /// }
 /// assert_eq!(Minute.lifetime(&WriteContext::absent()).fresh, Duration::from_secs(1));
 /// ```
 pub trait Expiry: Send + Sync + 'static {
     /// The life of an entry.
-    fn lifetime(&self, writing: &WriteContext) -> Lifetime;
+    fn lifetime(&self, context: &WriteContext) -> Lifetime;
 
-    /// The cap on an entry's life in a tier that was given one of its own; by default `tier_ttl`.
+    /// The longest life of an entry in a tier that was built with the life `tier_ttl`, which is the
+    /// default. The second argument is a random number from 0 to below 1.
     fn cap(&self, tier_ttl: Duration, _chance: f64) -> Duration {
         tier_ttl
     }
 
-    /// What is done with an entry past its fresh time, where the cache was given no freshness
-    /// policy; by default it is a miss.
+    /// The freshness policy of a cache that was given none: what it does with an entry past its fresh
+    /// time. By default such an entry is a miss.
     fn freshness(&self) -> Option<Arc<dyn Freshness>> {
         None
     }
 }
 
-/// A hit is past its fresh time, and within its stale time.
+/// What a freshness policy knows of a hit past its fresh time and within its stale time.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct StaleHit {
     /// The time since its fresh time ended.
     pub stale_for: Duration,
-    /// What remains of its stale time.
+    /// The rest of its stale time.
     pub remaining: Duration,
-    /// Whether the reader can renew it: it brought a loader, or the cache has one or a store.
+    /// Whether the read can renew it: the call gave a loader, or the cache has a loader or a store.
     pub renewable: bool,
 }
 
@@ -125,23 +126,23 @@ pub enum OnStale {
     Miss,
     /// Serve it.
     Serve,
-    /// Serve it, and renew it off the caller's path.
+    /// Serve it, and renew it in the background.
     ServeAndRefresh,
 }
 
-/// Asked when a hit is past its fresh time and within its stale time. Never asked of a cache whose
-/// expiry policy gives no stale time.
+/// What is done with a hit past its fresh time and within its stale time. A cache whose expiry policy
+/// gives no stale time never asks.
 pub trait Freshness: Send + Sync + 'static {
-    /// Serve it or not.
+    /// Whether to serve the hit, and whether to renew it.
     fn on_stale(&self, hit: &StaleHit) -> OnStale;
 
-    /// Whether to serve it after all, once renewing it has failed.
+    /// Whether to serve the hit after all, once its renewal has failed. By default it is not served.
     fn on_error(&self, _hit: &StaleHit) -> bool {
         false
     }
 }
 
-/// A value is about to be kept in a tier.
+/// What an admission policy knows of a value that is about to be kept in a tier.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct AdmitContext<'a> {
@@ -149,7 +150,7 @@ pub struct AdmitContext<'a> {
     pub namespace: &'a str,
     /// The name of the tier; `near` for the near tier.
     pub tier: &'a str,
-    /// The length of the envelope; `None` in a cache without remote tiers.
+    /// The length of the encoded value with its envelope; `None` in a cache without remote tiers.
     pub size_bytes: Option<usize>,
 }
 
@@ -160,33 +161,34 @@ impl<'a> AdmitContext<'a> {
     }
 }
 
-/// Asked before a value is kept in a tier. A write that is not admitted leaves a tombstone there.
+/// Which values a tier keeps. A write that is not admitted leaves a tombstone in that tier.
 pub trait Admission: Send + Sync + 'static {
-    /// Keep it or not.
-    fn admits(&self, keeping: &AdmitContext<'_>) -> bool;
+    /// Whether the tier keeps the value.
+    fn admits(&self, context: &AdmitContext<'_>) -> bool;
 }
 
-/// What a put does to the copies in cache tiers once the authority has it.
+/// What a put does to the copies in cache tiers, once the authority has confirmed it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Copies {
-    /// Replace what is older.
+    /// Replace older copies.
     Replace,
-    /// Drop it.
+    /// Drop them.
     Invalidate,
 }
 
-/// Which steps a put takes.
+/// The steps of a put.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WritePlan {
-    /// Whether the value goes to the store; a plan that says so needs one, and the other way round.
+    /// Whether the value goes to the store. It must be `true` in a cache with a store, and `false` in one
+    /// without: else the cache does not build.
     pub store: bool,
     /// What happens to the copies.
     pub copies: Copies,
 }
 
-/// Asked when a cache is built: which way its puts take.
+/// How values are put. The cache asks once, when it is built.
 pub trait WritePolicy: Send + Sync + 'static {
-    /// The steps.
+    /// The steps of each put.
     fn plan(&self) -> WritePlan;
 }
 
@@ -196,12 +198,13 @@ pub trait WritePolicy: Send + Sync + 'static {
 pub enum Coalesce {
     /// Each caller loads for itself.
     Nobody,
-    /// One load a key in this process.
+    /// The callers of one process share one load of a key.
     Local,
-    /// One load a key among all processes that share a tier which can be waited at
-    /// ([`Tier::lease_waiter`](crate::Tier::lease_waiter)): the others wait for its fill.
+    /// All processes that share a tier with a
+    /// [`lease_waiter`](crate::Tier::lease_waiter) share one load of a key: the others wait for its fill.
     Lease,
-    /// As `Lease`; who would wait and has a stale value, within its stale time, gets that one.
+    /// As `Lease`, but a caller that would wait gets the stale value instead, if there is one within
+    /// its stale time.
     LeaseOrStale,
 }
 
@@ -212,8 +215,8 @@ impl Coalesce {
     }
 }
 
-/// Asked when a cache is built: how loads are shared.
+/// How loads are shared. The cache asks once, when it is built.
 pub trait Stampede: Send + Sync + 'static {
-    /// Who shares one load.
+    /// Which callers share one load.
     fn coalesce(&self) -> Coalesce;
 }

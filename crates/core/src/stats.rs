@@ -1,4 +1,4 @@
-//! Counters that cost a near hit a few nanoseconds.
+//! Counters of a cache. Counting costs a near hit a few nanoseconds.
 
 use std::{
     cell::Cell,
@@ -21,15 +21,16 @@ pub struct TierStats {
     pub fills_refused: u64,
     /// Operations that failed.
     pub errors: u64,
-    /// Copies within their life that were read past, because they were not proven as the level asks.
+    /// Copies within their life that reads passed over, because nothing proved them as new as the
+    /// level asks.
     pub unproven: u64,
     /// Stored bytes that could not be read.
     pub undecodable: u64,
-    /// Whether it is lost at the moment.
+    /// Whether the tier is lost at the moment.
     pub lost: bool,
 }
 
-/// What a cache has done since it was built, all its tenants together.
+/// What a cache has done since it was built, for all its tenants together.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
@@ -39,9 +40,9 @@ pub struct Stats {
     pub loads: u64,
     /// Loaders that failed or panicked.
     pub load_errors: u64,
-    /// Callers that shared another's trip or load.
+    /// Callers that shared another caller's lookup or load.
     pub coalesced: u64,
-    /// Loads that waited for one of another process.
+    /// Loads that waited for a load of another process.
     pub waits: u64,
     /// Stale entries served.
     pub stale_served: u64,
@@ -49,13 +50,13 @@ pub struct Stats {
     pub puts: u64,
     /// Keys invalidated or removed, and namespaces cleared.
     pub drops: u64,
-    /// Fills left out, because too many were under way.
+    /// Fills skipped, because too many fills were under way.
     pub fills_skipped: u64,
-    /// Entries in the near tier, about.
+    /// The approximate number of entries in the near tier.
     pub near_entries: u64,
-    /// Their weight in the engine's unit.
+    /// Their weight in the unit of the engine: entries, or bytes.
     pub near_weight: u64,
-    /// Keys with a lookup or load under way.
+    /// Keys with a lookup or a load under way.
     pub flights: usize,
 }
 
@@ -65,7 +66,7 @@ impl Stats {
         self.tiers.iter().find(|tier| tier.name == name)
     }
 
-    /// The share of reads that any tier answered, from 0 to 1; 0 before the first.
+    /// The share of reads that any tier answered, from 0 to 1. It is 0 before the first read.
     pub fn hit_ratio(&self) -> f64 {
         let hits: u64 = self.tiers.iter().map(|tier| tier.hits).sum();
         let misses = self.tiers.last().map_or(0, |farthest| farthest.misses);
@@ -73,14 +74,14 @@ impl Stats {
     }
 }
 
-/// Stripes that belong to one thread each; threads beyond share the last one.
-const OWN: usize = 16;
+/// How many threads have a stripe of their own; all later threads share one more stripe.
+const OWN_STRIPES: usize = 16;
 
-/// A counter in stripes: a thread with a stripe of its own adds without a locked instruction,
-/// which costs as much as a fifth of a hit of the quickest engine.
+/// A counter in stripes. A thread with a stripe of its own adds without a locked instruction, which
+/// would cost as much as a fifth of a hit of the quickest engine.
 #[derive(Debug, Default)]
 pub(crate) struct Counter {
-    own: [Stripe; OWN],
+    own: [Stripe; OWN_STRIPES],
     shared: Stripe,
 }
 
@@ -98,19 +99,19 @@ impl Counter {
     #[inline]
     pub(crate) fn add(&self, number: u64) {
         match self.own.get(THREAD.get()) {
-            // Nobody else writes this stripe, so that nothing is lost between load and store.
+            // No other thread writes this stripe, so no count is lost between load and store.
             Some(Stripe(count)) => {
                 count.store(count.load(Ordering::Relaxed).wrapping_add(number), Ordering::Relaxed);
             }
-            None => self.add_elsewhere(number),
+            None => self.add_slow(number),
         }
     }
 
     #[cold]
-    fn add_elsewhere(&self, number: u64) {
+    fn add_slow(&self, number: u64) {
         if THREAD.get() == usize::MAX {
-            // Never reused: a thread that ends leaves its stripe, and its counts, as they are.
-            THREAD.set(NEXT_THREAD.fetch_add(1, Ordering::Relaxed).min(OWN));
+            // Stripes are never reused: the stripe of a thread that has ended keeps its count.
+            THREAD.set(NEXT_THREAD.fetch_add(1, Ordering::Relaxed).min(OWN_STRIPES));
             return self.add(number);
         }
         self.shared.0.fetch_add(number, Ordering::Relaxed);

@@ -13,7 +13,7 @@ use crate::{
     chain::{Chain, Monitor, TierShared, TierSlot},
     freshness::{LEAST_BOUND, ProofSource, WatermarkTracker},
     near::TenantId,
-    relay::{Relay, Wake},
+    relay::{Relay, RelayHandle},
 };
 
 /// What one request may take in a cache tier, unless set.
@@ -145,19 +145,19 @@ impl ChainSpec {
 
     /// Starts to relay the truth's log into the cache tiers, if there are both. The relay ends when the
     /// returned handle is dropped.
-    pub(super) fn relay(&self, tombstone_ttl: Duration, runtime: &Handle) -> Option<Arc<Wake>> {
+    pub(super) fn relay(&self, tombstone_ttl: Duration, runtime: &Handle) -> Option<Arc<RelayHandle>> {
         let log = self.truth_log()?;
         let tiers = self.tiers.iter().filter(|tier| tier.shared.role == Role::Cache);
         let tiers: Vec<_> = tiers.map(|tier| (Arc::clone(&tier.backend), tier.budget)).collect();
         if tiers.is_empty() || self.namespace.level == Level::Ttl {
             return None;
         }
-        let wake = Arc::new(Wake::default());
+        let handle = Arc::new(RelayHandle::default());
         let relay = Relay::new(log.replay()?, self.namespace.clone(), tiers, tombstone_ttl);
-        runtime.spawn(relay.run(Arc::downgrade(&wake)));
-        let follower: Weak<Wake> = Arc::downgrade(&wake);
+        runtime.spawn(relay.run(Arc::downgrade(&handle)));
+        let follower: Weak<RelayHandle> = Arc::downgrade(&handle);
         log.follow(&self.namespace.name, follower);
-        Some(wake)
+        Some(handle)
     }
 
     /// The remote tiers as one tenant sees them.

@@ -20,7 +20,7 @@ use crate::{
     freshness::{Coherence, MaxStaleness, ProofSource},
     near::{Entry, Near, TenantKey, TenantKeyRef},
     read::CacheFlights,
-    relay::Wake,
+    relay::RelayHandle,
     typed_codec::{KeyCodec, TypedCodec},
 };
 
@@ -74,7 +74,7 @@ pub(crate) struct Inner<K, V, N> {
     pub(crate) level: Level,
     pub(crate) loader: Option<BoundLoader<K, V>>,
     /// What relays the truth's log into the cache tiers, where it has one: lives as long as this.
-    pub(crate) relay: Option<Arc<Wake>>,
+    pub(crate) relay: Option<Arc<RelayHandle>>,
     pub(crate) closed: AtomicBool,
     pub(crate) versions: AtomicU64,
 }

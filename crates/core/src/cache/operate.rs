@@ -149,7 +149,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
             self.until_it_answers(|| slot.ready()).await?;
         }
         if let Some(relay) = &self.inner.relay {
-            while !relay.begun().await? {
+            while !relay.started().await? {
                 self.inner.check_open()?;
             }
         } else if let Some(origin) = self.chain.origin_log.as_ref().and_then(|log| log.replay()) {

@@ -46,7 +46,7 @@ impl Coherence {
         let last_gap = self.last_gap.load(Ordering::Relaxed);
         let gapless = proven_at.as_millis() > last_gap || !enabled(Defence::BeforeGap);
         let covered = (max.reaches(last_heartbeat, now) && gapless) || !enabled(Defence::OwnEnd);
-        entry.prove(proven_at, max.end(proven_at, covered), covered);
+        entry.set_proof(proven_at, max.end(proven_at, covered), covered);
     }
 
     /// The log has reported everything that happened before `at`.
@@ -126,12 +126,12 @@ mod tests {
         let (coherence, entry) = (Coherence::default(), entry());
         let longer = Deadlines::ttl(at(0), Duration::from_secs(3_600));
         coherence.admit(&entry, at(10), at(200), MAX);
-        entry.expire(longer, MAX.end(entry.proven_at(), entry.covered_by_log()));
+        entry.set_deadlines(longer, MAX.end(entry.proven_at(), entry.covered_by_log()));
         coherence.heartbeat(at(1_010));
         assert!(entry.is_valid(at(1_009)) && !entry.is_valid(at(1_010)), "the log does not cover it");
         assert!(entry.is_fresh(at(3_599_999)));
         coherence.admit(&entry, at(1_010), at(1_020), MAX);
-        entry.expire(longer, MAX.end(entry.proven_at(), entry.covered_by_log()));
+        entry.set_deadlines(longer, MAX.end(entry.proven_at(), entry.covered_by_log()));
         assert!(entry.is_valid(at(3_599_999)), "now it does");
     }
 

@@ -209,7 +209,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
 
     /// The handle of an entry; `None` for a negative one.
     pub(super) fn handle(&self, entry: Arc<Entry<V>>, source: Source, coalesced: bool) -> Option<Cached<V>> {
-        Cached::beyond(entry, self.inner.clock.now(), source, coalesced)
+        Cached::far(entry, self.inner.clock.now(), source, coalesced)
     }
 }
 

@@ -41,7 +41,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
                 return false;
             }
             let valid_until = self.max_staleness.end(entry.proven_at(), entry.covered_by_log());
-            entry.expire(self.near_deadlines(deadlines, None), valid_until);
+            entry.set_deadlines(self.near_deadlines(deadlines, None), valid_until);
             true
         })
     }

@@ -1,4 +1,4 @@
-//! What is old, as the truth's log tells it.
+//! The copies that a relay must drop, by the notices of the truth's log.
 
 use std::collections::BTreeMap;
 
@@ -11,33 +11,35 @@ use crate::{
 };
 
 /// The most bytes of keys in one step: a server reads them all before it does anything else.
-const MOST_BYTES: usize = 2 << 20;
+const MAX_STEP_BYTES: usize = 2 << 20;
 
-/// What is old of the copies of a namespace, in an order of its own: a step does the same each time.
+/// The changes of a namespace since the last step, by tenant. Sorted, so that the same changes always
+/// make the same step.
 #[derive(Debug, Default)]
-pub(super) struct News<'a>(BTreeMap<Option<&'a str>, Stale<'a>>);
+pub(super) struct PendingChanges<'a>(BTreeMap<Option<&'a str>, TenantChanges<'a>>);
 
-/// What is old of one tenant's copies.
+/// The changes of one tenant.
 #[derive(Debug, Default)]
-pub(super) struct Stale<'a> {
+pub(super) struct TenantChanges<'a> {
+    /// Whether all copies are to be dropped: the tenant's, or everyone's where there is no tenant.
     pub(super) all: bool,
-    /// Each with the version from which on copies may stay.
+    /// The changed keys, each with the version from which on copies may stay.
     keys: BTreeMap<&'a Bytes, Option<Version>>,
 }
 
-impl<'a> News<'a> {
-    /// All copies of all tenants.
+impl<'a> PendingChanges<'a> {
+    /// A change of every copy of every tenant.
     pub(super) fn everything() -> Self {
         Self::of(&[Notice::Clear { tenant: None }])
     }
 
     pub(super) fn of(notices: &'a [Notice]) -> Self {
-        let mut tenants: BTreeMap<Option<&str>, Stale<'_>> = BTreeMap::new();
+        let mut tenants: BTreeMap<Option<&str>, TenantChanges<'_>> = BTreeMap::new();
         for notice in notices {
             match notice {
                 Notice::Key { tenant, key, version } => {
                     let keys = &mut tenants.entry(tenant.as_deref()).or_default().keys;
-                    // The newest version; none is newer than any.
+                    // The newest version wins; `None` lets no copy stay, so it counts as newer than any.
                     keys.entry(key)
                         .and_modify(|known| *known = known.zip(*version).map(|(known, new)| known.max(new)))
                         .or_insert(*version);
@@ -49,30 +51,30 @@ impl<'a> News<'a> {
         Self(tenants)
     }
 
-    pub(super) fn tenants(&self) -> impl Iterator<Item = (Option<&'a str>, &Stale<'a>)> {
-        self.0.iter().map(|(tenant, stale)| (*tenant, stale))
+    pub(super) fn tenants(&self) -> impl Iterator<Item = (Option<&'a str>, &TenantChanges<'a>)> {
+        self.0.iter().map(|(tenant, changed)| (*tenant, changed))
     }
 
-    /// Clears and drops, as one step takes them: of more keys than it takes, all copies go.
-    pub(super) fn in_one_step(&self, namespace: &str) -> (Vec<Option<String>>, Vec<Invalidation>) {
-        let all = self.0.get(&None).is_some_and(|stale| stale.all);
-        let keys = || self.0.values().filter(|stale| !stale.all).flat_map(|stale| stale.keys.keys());
+    /// The clears and the drops of one step. More keys than a step may have become a clear of all copies.
+    pub(super) fn clears_and_drops(&self, namespace: &str) -> (Vec<Option<String>>, Vec<Invalidation>) {
+        let all = self.0.get(&None).is_some_and(|changed| changed.all);
+        let keys = || self.0.values().filter(|changed| !changed.all).flat_map(|changed| changed.keys.keys());
         let bytes: usize = keys().map(|key| key.len()).sum();
-        if all || keys().count() > Publication::MAX_DROPS || bytes > MOST_BYTES {
+        if all || keys().count() > Publication::MAX_DROPS || bytes > MAX_STEP_BYTES {
             let all = all || enabled(Defence::TooMany);
             return (if all { vec![None] } else { Vec::new() }, Vec::new());
         }
-        let clears = self.tenants().filter(|(_, stale)| stale.all);
-        let drops = self.tenants().filter(|(_, stale)| !stale.all).flat_map(|(tenant, stale)| {
+        let clears = self.tenants().filter(|(_, changed)| changed.all);
+        let drops = self.tenants().filter(|(_, changed)| !changed.all).flat_map(|(tenant, changed)| {
             let drop = move |(key, version)| Invalidation { tenant: tenant.map(str::to_owned), key, version };
-            stale.drops(namespace, tenant).map(drop)
+            changed.drops(namespace, tenant).map(drop)
         });
         (clears.map(|(tenant, _)| tenant.map(str::to_owned)).collect(), drops.collect())
     }
 }
 
-impl Stale<'_> {
-    /// The keys, each with the version from which on copies may stay.
+impl TenantChanges<'_> {
+    /// The changed keys, each with the version from which on copies may stay.
     pub(super) fn drops(
         &self,
         namespace: &str,
@@ -95,7 +97,7 @@ mod tests {
     }
 
     fn step(notices: &[Notice]) -> (Vec<Option<String>>, Vec<Invalidation>) {
-        News::of(notices).in_one_step("users")
+        PendingChanges::of(notices).clears_and_drops("users")
     }
 
     #[test]
