@@ -8,8 +8,8 @@ use terrace_tier::Clock;
 async fn fake() -> Subject {
     let fake = Fake::new();
     let evict = fake.clone();
-    Subject::new(fake.clone()).second(fake.another_handle()).evict(move |space, key| {
-        evict.evict(&space.name, &key.bytes);
+    Subject::new(fake.clone()).second(fake.another_handle()).evict(move |namespace, key| {
+        evict.evict(&namespace.name, &key.bytes);
         Box::pin(async {})
     })
 }
@@ -47,8 +47,8 @@ mod virtual_time {
         let fake = Fake::with_clock("fake", hand.clock());
         let evict = fake.clone();
         let subject = Subject::new(fake.clone()).second(fake.another_handle()).manual_clock(&hand);
-        subject.evict(move |space, key| {
-            evict.evict(&space.name, &key.bytes);
+        subject.evict(move |namespace, key| {
+            evict.evict(&namespace.name, &key.bytes);
             Box::pin(async {})
         })
     }

@@ -6,14 +6,14 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use terrace_conformance::{Call, Fake};
-use terrace_core::{Backend, ErrorKind, Level, key::key_digest};
+use terrace_core::{Backend, ErrorKind, key::key_digest};
 use terrace_tier::{Condition, Deadlines, Fence, Namespace, Op, Order, Reply, Role, Tier, TierKey, Token};
 
 const LONG: Duration = Duration::from_secs(60);
 
 fn open(fake: &Fake, role: Role) -> Arc<dyn Tier> {
-    let space = Namespace::new("users".into(), role).with_type(1, 1).with_budget(LONG);
-    fake.open(&space).unwrap()
+    let namespace = Namespace::new("users", role).with_type(1, 1).with_budget(LONG);
+    fake.open(&namespace).unwrap()
 }
 
 fn key(name: &'static str) -> TierKey {

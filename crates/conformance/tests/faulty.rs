@@ -10,15 +10,15 @@ use terrace_conformance::{
     Answer, Call, Fake, Fault, Faulty, Recording, Request,
     suite::{self, CACHE, Failure, STORE, Subject},
 };
-use terrace_core::{Backend, ErrorKind, Level, key::key_digest};
+use terrace_core::{Backend, ErrorKind, key::key_digest};
 use terrace_tier::{Condition, Deadlines, Namespace, Op, Order, Reply, Role, Tier, TierKey};
 
 async fn wrapped() -> Subject {
     let fake = Fake::new();
     let evict = fake.clone();
     let wrap = |fake: Fake| Recording::new(Faulty::new(fake));
-    Subject::new(wrap(fake.clone())).second(wrap(fake.another_handle())).evict(move |space, key| {
-        evict.evict(&space.name, &key.bytes);
+    Subject::new(wrap(fake.clone())).second(wrap(fake.another_handle())).evict(move |namespace, key| {
+        evict.evict(&namespace.name, &key.bytes);
         Box::pin(async {})
     })
 }
@@ -26,8 +26,8 @@ async fn wrapped() -> Subject {
 terrace_conformance::tier_suite!(wrapped);
 terrace_conformance::tier_suite!(wrapped, evict);
 
-fn space(role: Role) -> Namespace {
-    Namespace::new("users".into(), role).with_type(1, 1).with_budget(Duration::from_secs(5))
+fn namespace(role: Role) -> Namespace {
+    Namespace::new("users", role).with_type(1, 1).with_budget(Duration::from_secs(5))
 }
 
 fn key() -> TierKey {
@@ -54,7 +54,7 @@ async fn body(tier: &dyn Tier) -> Option<Bytes> {
 
 fn faulty() -> (Faulty<Fake>, Arc<dyn Tier>) {
     let faulty = Faulty::new(Fake::new());
-    let tier = faulty.open(&space(Role::Cache)).unwrap();
+    let tier = faulty.open(&namespace(Role::Cache)).unwrap();
     (faulty, tier)
 }
 
@@ -129,8 +129,8 @@ async fn a_tier_that_lies_about_a_failure_is_found() {
             "liar"
         }
 
-        fn open(&self, space: &Namespace) -> terrace_core::Result<Arc<dyn Tier>> {
-            Ok(Arc::new(Liar(self.0.open(space)?)))
+        fn open(&self, namespace: &Namespace) -> terrace_core::Result<Arc<dyn Tier>> {
+            Ok(Arc::new(Liar(self.0.open(namespace)?)))
         }
     }
 
@@ -206,7 +206,7 @@ async fn disarming_lets_go_of_calls_that_hang() {
 #[tokio::test]
 async fn a_recording_tells_trips_requests_and_answers() {
     let recording = Recording::new(Fake::new());
-    let tier = recording.open(&space(Role::Store)).unwrap();
+    let tier = recording.open(&namespace(Role::Store)).unwrap();
     let kept = tier.apply(&key(), put("value")).await.unwrap();
     tier.apply_many(vec![(key(), Op::Get), (key(), Op::Get)]).await;
     tier.clear().await.unwrap();

@@ -3,9 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use terrace_core::{
-    Backend, Builder, Cache, ErrorKind, Level, Result, TierSettings, key::key_digest, near::Near,
-};
+use terrace_core::{Backend, Builder, Cache, ErrorKind, Result, TierSettings, key::key_digest, near::Near};
 use terrace_tier::{InvalidationLog, Namespace, Role, Tier, TierKey};
 
 use super::{shape::Shape, step::Act};
@@ -22,7 +20,7 @@ pub(super) struct Stack<N> {
     /// Processes that fill copies.
     pub(super) filling: BTreeSet<usize>,
     near: fn() -> N,
-    namespace: String,
+    name: String,
     /// The cache tiers, from near to far; `None` for the tier under test.
     tiers: Vec<Option<Fake>>,
     /// Where one process has the stack: the cache tiers as it has them.
@@ -32,13 +30,13 @@ pub(super) struct Stack<N> {
 
 /// Whether the clock of a tier under test is turned by hand, and whether it has a log in a cache.
 pub(super) fn probe(subject: &Subject) -> (bool, bool) {
-    let tier = subject.backend.open(&space("machine-probe".to_owned()));
+    let tier = subject.backend.open(&namespace("machine-probe".to_owned()));
     (subject.virtual_time, tier.is_ok_and(|tier| tier.log().is_some()))
 }
 
 /// Of copies; its budget is nobody's.
-fn space(namespace: String) -> Namespace {
-    Namespace::new(namespace, Role::Cache).with_budget(PATIENCE)
+fn namespace(name: String) -> Namespace {
+    Namespace::new(name, Role::Cache).with_budget(PATIENCE)
 }
 
 impl<N: Near<u64, u64>> Stack<N> {
@@ -52,10 +50,10 @@ impl<N: Near<u64, u64>> Stack<N> {
         };
         let tiers = (0..shape.tiers()).map(tier).collect();
         let (store, caches) = (fake("store"), Vec::new());
-        let namespace = format!("machine-{:016x}", fastrand::u64(..));
+        let name = format!("machine-{:016x}", fastrand::u64(..));
         let (faulty, filling) = (Vec::new(), BTreeSet::new());
         let mut stack =
-            Self { shape: shape.clone(), subject, caches, filling, near, namespace, tiers, faulty, store };
+            Self { shape: shape.clone(), subject, caches, filling, near, name, tiers, faulty, store };
         if shape.processes == 1 {
             stack.faulty = (0..stack.tiers.len()).map(|tier| Faulty::new(stack.handle(tier, 0))).collect();
         }
@@ -72,7 +70,7 @@ impl<N: Near<u64, u64>> Stack<N> {
 
     fn build(&self, process: usize) -> Result<Cache<u64, u64, N>> {
         let near = if self.shape.near { (self.near)() } else { N::off() };
-        let mut builder = Builder::new(self.namespace.clone(), near).clock(self.subject.clock.clone());
+        let mut builder = Builder::new(self.name.clone(), near).clock(self.subject.clock.clone());
         // In virtual time the default budgets hold.
         let patience = (!self.shape.timed).then_some(PATIENCE);
         for tier in 0..self.tiers.len() {
@@ -136,10 +134,10 @@ impl<N: Near<u64, u64>> Stack<N> {
     async fn evict(&self, tier: usize, key: u8) {
         let bytes = Bytes::copy_from_slice(&u64::from(key).to_be_bytes());
         match (&self.tiers[tier], &self.subject.evict) {
-            (Some(fake), _) => _ = fake.evict(&self.namespace, &bytes),
+            (Some(fake), _) => _ = fake.evict(&self.name, &bytes),
             (None, Some(evict)) => {
-                let digest = key_digest(&self.namespace, None, &bytes);
-                evict(space(self.namespace.clone()), TierKey { bytes, digest }).await;
+                let digest = key_digest(&self.name, None, &bytes);
+                evict(namespace(self.name.clone()), TierKey { bytes, digest }).await;
             }
             // It forgets nothing on demand.
             (None, None) => {}
@@ -156,8 +154,8 @@ impl Backend for Handle {
         self.0.name()
     }
 
-    fn open(&self, space: &Namespace) -> Result<Arc<dyn Tier>> {
-        self.0.open(space)
+    fn open(&self, namespace: &Namespace) -> Result<Arc<dyn Tier>> {
+        self.0.open(namespace)
     }
 
     fn log(&self) -> Option<Arc<dyn InvalidationLog>> {

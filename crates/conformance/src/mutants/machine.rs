@@ -80,8 +80,8 @@ impl Backend for Hoarder {
         "hoarder"
     }
 
-    fn open(&self, space: &Namespace) -> Result<Arc<dyn Tier>> {
-        Ok(Arc::new(Hoarding { inner: self.0.open(space)?, read: Mutex::default() }))
+    fn open(&self, namespace: &Namespace) -> Result<Arc<dyn Tier>> {
+        Ok(Arc::new(Hoarding { inner: self.0.open(namespace)?, read: Mutex::default() }))
     }
 }
 

@@ -60,14 +60,14 @@ rules! {
             _ => transition(cell, op, moment),
         }
     };
-    replaces_no_lease: CACHE a_lease_instead_of_the_living_one_replaces_it => |cell, op, moment| match op {
+    replaces_no_lease: CACHE a_lease_that_names_the_living_token_replaces_it => |cell, op, moment| match op {
         Op::Lease { token, ttl, over, .. } => {
             let lease = Op::Lease { token: *token, ttl: *ttl, over: *over, replaces: Token::NONE };
             transition(cell, &lease, moment)
         }
         _ => transition(cell, op, moment),
     };
-    replaces_any_lease_in_the_place_of_one: CACHE a_lease_instead_of_another_one_is_shared => |cell, op, moment| match op {
+    replaces_any_lease_in_the_place_of_one: CACHE a_lease_that_names_another_token_shares_the_living_one => |cell, op, moment| match op {
         Op::Lease { token, ttl, over, replaces } if *replaces != Token::NONE => {
             let replaces = cell.map_or(Token::NONE, |cell| cell.token);
             transition(cell, &Op::Lease { token: *token, ttl: *ttl, over: *over, replaces }, moment)
@@ -94,7 +94,7 @@ rules! {
             _ => transition(cell, op, moment),
         }
     };
-    kills_a_lease_by_an_invalidation_that_it_knew_of: CACHE late_news_spares_a_lease_that_knew_of_it => |cell, op, moment| {
+    kills_a_lease_by_an_invalidation_that_it_knew_of: CACHE a_change_older_than_the_lease_spares_it => |cell, op, moment| {
         match (transition(cell, op, moment), op) {
             ((Change::Keep, reply), Op::Invalidate { tombstone_ttl, .. }) if cell.is_some_and(|cell| cell.state == State::Lease) => {
                 let (change, _) = transition(cell, &Op::Invalidate { version: None, tombstone_ttl: *tombstone_ttl }, moment);
@@ -103,7 +103,7 @@ rules! {
             (outcome, _) => outcome,
         }
     };
-    kills_a_lease_by_a_follow_put_that_it_knew_of: CACHE late_news_spares_a_lease_that_knew_of_it => |cell, op, moment| {
+    kills_a_lease_by_a_follow_put_that_it_knew_of: CACHE a_change_older_than_the_lease_spares_it => |cell, op, moment| {
         match (transition(cell, op, moment), op) {
             ((Change::Keep, reply), Op::Put { order: Order::Follow(_), tombstone_ttl, .. }) if cell.is_some_and(|cell| cell.state == State::Lease) => {
                 let (change, _) = transition(cell, &Op::Invalidate { version: None, tombstone_ttl: *tombstone_ttl }, moment);
@@ -112,7 +112,7 @@ rules! {
             (outcome, _) => outcome,
         }
     };
-    spares_a_lease_from_what_it_could_not_know: CACHE late_news_spares_a_lease_that_knew_of_it => |cell, op, moment| {
+    spares_a_lease_from_what_it_could_not_know: CACHE a_change_older_than_the_lease_spares_it => |cell, op, moment| {
         match (cell, op) {
             (Some(lease), Op::Put { order: Order::Follow(version), .. })
                 if lease.state == State::Lease && lease.version != Version::NONE && *version > lease.version =>
@@ -134,7 +134,7 @@ rules! {
         }
         _ => transition(cell, op, moment),
     };
-    keeps_the_lease_in_an_open_put: CACHE an_open_put_kills_the_lease => |cell, op, moment| match (cell, op) {
+    keeps_the_lease_in_an_open_put: CACHE an_unfenced_put_kills_the_lease => |cell, op, moment| match (cell, op) {
         (Some(old), Op::Put { order: Order::Unfenced(_), .. }) => {
             edit_written(transition(cell, op, moment), |new| new.token = old.token)
         }
@@ -202,7 +202,7 @@ rules! {
             _ => transition(cell, op, moment),
         }
     };
-    refuses_an_older_open_put: CACHE an_open_put_is_kept_whatever_is_there => |cell, op, moment| match (cell, op) {
+    refuses_an_older_open_put: CACHE an_unfenced_put_is_kept_whatever_is_there => |cell, op, moment| match (cell, op) {
         (Some(cell), Op::Put { order: Order::Unfenced(version), .. }) if cell.version > *version => {
             (Change::Keep, Reply::Refused(None))
         }

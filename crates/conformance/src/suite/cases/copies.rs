@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use terrace_tier::{Condition, Level, Op, Order, Reply, Version};
 
-use super::{
+use crate::suite::{
     Outcome,
     bench::{Bench, bytes, kept},
     ensure, ensure_eq,
@@ -102,7 +102,9 @@ pub(crate) async fn an_invalidation_touches_no_other_key(bench: &Bench) -> Outco
     bench.reads(&other, "other").await
 }
 
-pub(crate) async fn an_invalidation_whose_mark_has_no_time_still_drops_the_value(bench: &Bench) -> Outcome {
+pub(crate) async fn an_invalidation_whose_tombstone_has_no_time_still_drops_the_value(
+    bench: &Bench,
+) -> Outcome {
     let key = bench.key("k");
     bench.put(&key, "value").await?;
     let invalidate = Op::Invalidate { version: None, tombstone_ttl: Duration::ZERO };
@@ -120,10 +122,10 @@ pub(crate) async fn an_author_stays_above_the_floor_of_an_invalidation(bench: &B
     bench.reads(&key, "value").await
 }
 
-pub(crate) async fn an_open_put_is_kept_whatever_is_there(bench: &Bench) -> Outcome {
-    let open = bench.sibling(|space| {
-        space.name.push_str("-ttl");
-        space.level = Level::Ttl;
+pub(crate) async fn an_unfenced_put_is_kept_whatever_is_there(bench: &Bench) -> Outcome {
+    let open = bench.sibling(|namespace| {
+        namespace.name.push_str("-ttl");
+        namespace.level = Level::Ttl;
     })?;
     let key = open.key("k");
     let put = async |version: u64, body| {

@@ -2,7 +2,7 @@
 
 use terrace_tier::{Fence, Reply, TierKey, Version};
 
-use super::{
+use crate::suite::{
     Failure, Outcome,
     bench::{Bench, kept},
     ensure_eq,
@@ -14,7 +14,7 @@ impl Bench {
             let what = "these cases need `Subject::evict`".to_owned();
             return Err(Failure::Broken { at: "the subject".to_owned(), what });
         };
-        evict(self.space.clone(), key.clone()).await;
+        evict(self.namespace.clone(), key.clone()).await;
         Ok(())
     }
 }

@@ -2,7 +2,7 @@
 
 use terrace_tier::{Condition, Fence, Op, Order, Reply, Version};
 
-use super::{
+use crate::suite::{
     Outcome,
     bench::{Bench, kept},
     ensure, ensure_eq,
@@ -39,7 +39,7 @@ pub(crate) async fn a_clear_kills_leases(bench: &Bench) -> Outcome {
 pub(crate) async fn a_clear_kills_a_lease_over_a_value(bench: &Bench) -> Outcome {
     let key = bench.key("k");
     let old = bench.put(&key, "old").await?;
-    let fence = bench.lease_for(&key, super::bench::LONG, Some(old)).await?;
+    let fence = bench.lease_for(&key, crate::suite::bench::LONG, Some(old)).await?;
     bench.tier.clear().await?;
     bench.refuses(&key, fence).await?;
     bench.misses(&key).await
@@ -103,12 +103,12 @@ pub(crate) async fn a_fill_that_anothers_clear_overtook_is_never_read(bench: &Be
 }
 
 pub(crate) async fn a_clear_without_a_tenant_is_one_of_all_tenants(bench: &Bench) -> Outcome {
-    let alice = bench.sibling(|space| space.tenant = Some("alice".into()))?;
-    let unnamed = bench.sibling(|space| space.tenant = Some(String::new()))?;
-    let other = bench.sibling(|space| space.name.push('2'))?;
-    let others_tenant = bench.sibling(|space| {
-        space.name.push('2');
-        space.tenant = Some("alice".into());
+    let alice = bench.sibling(|namespace| namespace.tenant = Some("alice".into()))?;
+    let unnamed = bench.sibling(|namespace| namespace.tenant = Some(String::new()))?;
+    let other = bench.sibling(|namespace| namespace.name.push('2'))?;
+    let others_tenant = bench.sibling(|namespace| {
+        namespace.name.push('2');
+        namespace.tenant = Some("alice".into());
     })?;
     let all = [bench, &alice, &unnamed, &other, &others_tenant];
     for one in all {

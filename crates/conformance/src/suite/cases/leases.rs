@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use terrace_tier::{Deadlines, Fence, Op, Order, Reply, Token, Version};
 
-use super::{
+use crate::suite::{
     Outcome,
-    bench::{Bench, LONG, bytes, kept, lease_instead},
+    bench::{Bench, LONG, bytes, kept, lease_op},
     ensure, ensure_eq,
 };
 
@@ -108,7 +108,7 @@ pub(crate) async fn a_versioned_invalidation_kills_the_lease(bench: &Bench) -> O
 
 /// A tombstone, or a value that went, was there before the lease: its holder looked further after that
 /// version had been committed.
-pub(crate) async fn late_news_spares_a_lease_that_knew_of_it(bench: &Bench) -> Outcome {
+pub(crate) async fn a_change_older_than_the_lease_spares_it(bench: &Bench) -> Outcome {
     for news in ["follow", "invalidate"] {
         let key = bench.key(news);
         let put = bench.put(&key, "old").await?;
@@ -164,7 +164,7 @@ pub(crate) async fn a_follow_put_kills_the_lease(bench: &Bench) -> Outcome {
     bench.misses(&key).await
 }
 
-pub(crate) async fn an_open_put_kills_the_lease(bench: &Bench) -> Outcome {
+pub(crate) async fn an_unfenced_put_kills_the_lease(bench: &Bench) -> Outcome {
     let key = bench.key("k");
     let fence = bench.lease(&key).await?;
     let order = Order::Unfenced(Version::from_u64(1));
@@ -283,12 +283,12 @@ pub(crate) async fn a_negative_fill_needs_its_lease_too(bench: &Bench) -> Outcom
     bench.misses(&key).await
 }
 
-pub(crate) async fn a_lease_instead_of_the_living_one_replaces_it(bench: &Bench) -> Outcome {
+pub(crate) async fn a_lease_that_names_the_living_token_replaces_it(bench: &Bench) -> Outcome {
     for (name, over) in [("k", false), ("over a value", true)] {
         let key = bench.key(name);
         let over = if over { Some(bench.put(&key, "old").await?) } else { None };
         let gone = bench.lease_for(&key, LONG, over).await?;
-        let next = bench.lease_instead(&key, over, gone.token).await?;
+        let next = bench.lease_replacing(&key, over, gone.token).await?;
         ensure!(next.token != gone.token, "the new token must stand in place of the named one");
         let reader = bench.lease_for(&key, LONG, over).await?;
         ensure_eq!(reader.token, next.token, "readers share the new lease");
@@ -299,17 +299,17 @@ pub(crate) async fn a_lease_instead_of_the_living_one_replaces_it(bench: &Bench)
     Ok(())
 }
 
-pub(crate) async fn a_lease_instead_of_another_one_is_shared(bench: &Bench) -> Outcome {
+pub(crate) async fn a_lease_that_names_another_token_shares_the_living_one(bench: &Bench) -> Outcome {
     let key = bench.key("k");
     let gone = bench.lease(&key).await?;
-    let next = bench.lease_instead(&key, None, gone.token).await?;
-    let late = bench.lease_instead(&key, None, gone.token).await?;
+    let next = bench.lease_replacing(&key, None, gone.token).await?;
+    let late = bench.lease_replacing(&key, None, gone.token).await?;
     ensure_eq!(late.token, next.token, "the named lease is gone: whoever comes second shares");
     bench.invalidate(&key, None).await?;
-    let after = bench.lease_instead(&key, None, next.token).await?;
+    let after = bench.lease_replacing(&key, None, next.token).await?;
     ensure!(after.token != next.token, "a dead lease must not come back");
     kept(&bench.fill(&key, after, "new").await?)?;
-    let reply = bench.apply(&key, lease_instead(None, after.token)).await?;
+    let reply = bench.apply(&key, lease_op(None, after.token)).await?;
     ensure!(matches!(reply, Reply::Hit(_)), "a value is a hit, whatever is named\n  found    {reply:?}");
     Ok(())
 }

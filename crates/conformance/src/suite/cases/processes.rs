@@ -2,28 +2,28 @@
 
 use terrace_tier::{ErrorKind, Level, Namespace};
 
-use super::{Outcome, bench::Bench, ensure_eq};
+use crate::suite::{Outcome, bench::Bench, ensure_eq};
 
 /// What another process has otherwise.
 type Change = (&'static str, fn(&mut Namespace));
 
-pub(crate) async fn ready_refuses_other_terms_than_another_process_uses(bench: &Bench) -> Outcome {
+pub(crate) async fn ready_refuses_other_options_than_another_process_uses(bench: &Bench) -> Outcome {
     bench.tier.ready().await?;
     bench.tier.ready().await?;
     bench.through_second_handle()?.tier.ready().await?;
     let second = bench.subject.second.as_ref().unwrap_or(&bench.subject.backend);
-    let mut space = bench.space.clone();
+    let mut namespace = bench.namespace.clone();
     // A namespace of its own for each try, since a handle keeps to its terms.
     let changes: [Change; 3] = [
-        ("an older schema", |space| space.schema -= 1),
-        ("another shape", |space| space.shape += 1),
-        ("another level", |space| space.level = Level::Ttl),
+        ("an older schema", |namespace| namespace.schema -= 1),
+        ("another shape", |namespace| namespace.shape += 1),
+        ("another level", |namespace| namespace.level = Level::Ttl),
     ];
     for (change, differ) in changes {
-        space.name.push('2');
-        let ours = bench.sibling(|sibling| sibling.name.clone_from(&space.name))?;
+        namespace.name.push('2');
+        let ours = bench.sibling(|sibling| sibling.name.clone_from(&namespace.name))?;
         ours.tier.ready().await?;
-        let mut theirs = space.clone();
+        let mut theirs = namespace.clone();
         differ(&mut theirs);
         let refused = second.open(&theirs)?.ready().await.err().map(|error| error.kind());
         ensure_eq!(refused, Some(ErrorKind::NamespaceInUse), "another process has {change}");
@@ -35,9 +35,9 @@ pub(crate) async fn ready_refuses_other_terms_than_another_process_uses(bench: &
 /// That is how a type is changed while programs of both kinds run: neither reads the other's values.
 pub(crate) async fn a_higher_schema_takes_the_namespace_over(bench: &Bench) -> Outcome {
     let second = bench.subject.second.as_ref().unwrap_or(&bench.subject.backend);
-    let ours = bench.sibling(|space| space.name.push('2'))?;
+    let ours = bench.sibling(|namespace| namespace.name.push('2'))?;
     ours.tier.ready().await?;
-    let mut newer = ours.space.clone();
+    let mut newer = ours.namespace.clone();
     (newer.schema, newer.shape) = (newer.schema + 1, newer.shape + 1);
     second.open(&newer)?.ready().await?;
     let refused = ours.tier.ready().await.err().map(|error| error.kind());

@@ -6,9 +6,9 @@ use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, future::join_all, stream};
 use terrace_tier::{Condition, ErrorKind, Op, Order, Reply, TierKey, Token, Version};
 
-use super::{
+use crate::suite::{
     Failure, Outcome,
-    bench::{Bench, LONG, bytes, kept, lease_instead},
+    bench::{Bench, LONG, bytes, kept, lease_op},
     ensure, ensure_eq,
 };
 
@@ -80,7 +80,7 @@ pub(crate) async fn of_racing_leases_all_get_one_token(bench: &Bench) -> Outcome
     Ok(())
 }
 
-pub(crate) async fn of_racing_leases_instead_of_one_all_get_one_token(bench: &Bench) -> Outcome {
+pub(crate) async fn of_racing_leases_that_replace_one_all_get_one_token(bench: &Bench) -> Outcome {
     for round in 0..4u8 {
         let key = bench.key([round]);
         let gone = bench.lease(&key).await?;
@@ -91,7 +91,7 @@ pub(crate) async fn of_racing_leases_instead_of_one_all_get_one_token(bench: &Be
 }
 
 async fn race_for_a_lease(bench: &Bench, key: &TierKey, replaces: Token) -> Result<Token, Failure> {
-    let replies = bench.race(key, |_| lease_instead(None, replaces)).await?;
+    let replies = bench.race(key, |_| lease_op(None, replaces)).await?;
     let token = |reply: &Reply| match reply {
         Reply::Miss(fence) => fence.token,
         _ => Token::NONE,

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use terrace_tier::{Condition, ErrorKind, Level, Order, Role};
 
-use super::{
+use crate::suite::{
     Failure, Outcome,
     bench::{Bench, kept},
     ensure, ensure_eq,
@@ -137,14 +137,14 @@ pub(crate) async fn a_value_of_64_mib_is_kept_or_too_large(bench: &Bench) -> Out
 }
 
 pub(crate) async fn namespaces_are_apart(bench: &Bench) -> Outcome {
-    let other = bench.sibling(|space| space.name.push('2'))?;
+    let other = bench.sibling(|namespace| namespace.name.push('2'))?;
     apart(bench, &other).await
 }
 
 pub(crate) async fn tenants_are_apart(bench: &Bench) -> Outcome {
-    let alice = bench.sibling(|space| space.tenant = Some("alice".into()))?;
-    let bob = bench.sibling(|space| space.tenant = Some("bob".into()))?;
-    let unnamed = bench.sibling(|space| space.tenant = Some(String::new()))?;
+    let alice = bench.sibling(|namespace| namespace.tenant = Some("alice".into()))?;
+    let bob = bench.sibling(|namespace| namespace.tenant = Some("bob".into()))?;
+    let unnamed = bench.sibling(|namespace| namespace.tenant = Some(String::new()))?;
     apart(&alice, &bob).await?;
     apart(&unnamed, bench).await?;
     apart(&bob, &unnamed).await
@@ -152,13 +152,13 @@ pub(crate) async fn tenants_are_apart(bench: &Bench) -> Outcome {
 
 pub(crate) async fn names_that_read_alike_are_apart(bench: &Bench) -> Outcome {
     for separator in [":", "/", ".", "-", "@", "//", "}"] {
-        let whole = bench.sibling(|space| space.name.push_str(&format!("{separator}b")))?;
+        let whole = bench.sibling(|namespace| namespace.name.push_str(&format!("{separator}b")))?;
         let (left, right) = (bench.key(format!("b{separator}c")), whole.key("c"));
         bench.put(&left, "left").await?;
         whole.misses(&right).await?;
         whole.put(&right, "right").await?;
         bench.reads(&left, "left").await?;
-        let tenant = bench.sibling(|space| space.tenant = Some("b".into()))?;
+        let tenant = bench.sibling(|namespace| namespace.tenant = Some("b".into()))?;
         let third = tenant.key("c");
         tenant.put(&third, "third").await?;
         whole.reads(&right, "right").await?;
@@ -189,21 +189,21 @@ async fn apart(one: &Bench, two: &Bench) -> Outcome {
     Ok(())
 }
 
-pub(crate) async fn a_namespace_on_other_terms_is_in_use(bench: &Bench) -> Outcome {
+pub(crate) async fn a_namespace_with_other_options_is_in_use(bench: &Bench) -> Outcome {
     bench.sibling(|_| ())?;
-    bench.sibling(|space| space.tenant = Some("tenant".into()))?;
-    bench.sibling(|space| space.budget *= 2)?;
+    bench.sibling(|namespace| namespace.tenant = Some("tenant".into()))?;
+    bench.sibling(|namespace| namespace.budget *= 2)?;
     let refused = |change: fn(&mut terrace_tier::Namespace)| match bench.sibling(change) {
         Err(Failure::Tier(error)) => Some(error.kind()),
         _ => None,
     };
     let in_use = Some(ErrorKind::NamespaceInUse);
-    ensure_eq!(refused(|space| space.schema += 1), in_use, "another schema");
-    ensure_eq!(refused(|space| space.shape += 1), in_use, "another shape");
-    let level = refused(|space| space.level = Level::Ttl);
+    ensure_eq!(refused(|namespace| namespace.schema += 1), in_use, "another schema");
+    ensure_eq!(refused(|namespace| namespace.shape += 1), in_use, "another shape");
+    let level = refused(|namespace| namespace.level = Level::Ttl);
     ensure!(level == in_use || level == Some(ErrorKind::Config), "another level\n  found    {level:?}");
-    let role = refused(|space| {
-        space.role = if space.role == Role::Cache { Role::Store } else { Role::Cache };
+    let role = refused(|namespace| {
+        namespace.role = if namespace.role == Role::Cache { Role::Store } else { Role::Cache };
     });
     // A backend that never takes the role may say that instead.
     ensure!(role == in_use || role == Some(ErrorKind::Config), "another role\n  found    {role:?}");

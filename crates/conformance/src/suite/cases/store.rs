@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use terrace_tier::{Deadlines, Fence, Op, Reply, Token, Version};
 
-use super::{
+use crate::suite::{
     Outcome,
     bench::{Bench, bytes, kept},
     ensure, ensure_eq,

@@ -2,7 +2,7 @@
 
 use terrace_tier::{Condition, Deadlines, Order, Reply, Role, Timestamp, Version};
 
-use super::{
+use crate::suite::{
     Outcome,
     bench::{Bench, bytes, kept},
     ensure, ensure_eq,

@@ -5,7 +5,7 @@ use terrace_tier::{
     Condition, Deadlines, ErrorKind, Fence, Op, Order, Reply, Role, Stored, TierKey, Token, Version,
 };
 
-use super::{
+use crate::suite::{
     Failure, Outcome,
     bench::{Bench, LONG, kept},
     ensure, ensure_eq,
@@ -52,7 +52,7 @@ pub(crate) async fn an_operation_that_the_tier_does_not_know_is_unsupported(benc
         ensure_eq!(kind.err(), Some(ErrorKind::Unsupported), "the answer to an unknown operation: {reply:?}");
     }
     let Reply::Hit(stored) = bench.get(&keys[0]).await? else {
-        return super::bench::wrong("the value is still there", &bench.get(&keys[0]).await?);
+        return crate::suite::bench::wrong("the value is still there", &bench.get(&keys[0]).await?);
     };
     ensure_eq!(stored.version, version, "an unknown operation changes nothing");
     Ok(())
@@ -63,7 +63,7 @@ pub(crate) async fn a_batch_of_one_is_answered(bench: &Bench) -> Outcome {
     let deadlines = bench.long();
     kept(&bench.batch(&keys, |_| put(7, deadlines)).await?[0])?;
     let Reply::Hit(stored) = &bench.batch(&keys, |_| Op::Get).await?[0] else {
-        return super::bench::wrong("the value was put", &bench.get(&keys[0]).await?);
+        return crate::suite::bench::wrong("the value was put", &bench.get(&keys[0]).await?);
     };
     ensure_eq!(stored.body, Some(body(7)), "the body must come back");
     Ok(())
@@ -162,7 +162,7 @@ pub(crate) async fn a_batch_of_removes_tells_what_was_there(bench: &Bench) -> Ou
     let removes = bench.batch(&keys, |_| Op::Remove { tombstone_ttl: LONG }).await?;
     for (number, reply) in removes.iter().enumerate() {
         let Reply::Done { existed, version } = reply else {
-            return super::bench::wrong("a remove must be done", reply);
+            return crate::suite::bench::wrong("a remove must be done", reply);
         };
         ensure_eq!(*existed, number < 10, "remove {number} of {MANY}");
         ensure!(*version > Version::NONE, "a remove issues a version");

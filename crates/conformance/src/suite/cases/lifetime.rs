@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use terrace_tier::{Deadlines, Op, Reply, Timestamp, Version};
 
-use super::{
+use crate::suite::{
     Outcome,
     bench::{Bench, LONG, kept},
     ensure, ensure_eq,
