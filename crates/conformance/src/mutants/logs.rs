@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::*;
 use crate::fake::reported_version;
 
-/// A fake with a log that is heard every few milliseconds.
+/// A fake with a log; `beat` is called every few milliseconds.
 fn logged(hooks: Hooks, beat: fn(&Fake)) -> Subject {
     let fake = Fake::with_hooks("broken", Clock::system(), hooks).with_log();
     let beats = fake.clone();
@@ -18,14 +18,14 @@ fn logged(hooks: Hooks, beat: fn(&Fake)) -> Subject {
     Subject::new(fake.clone()).second(fake.another_handle()).lose_log(|_| Box::pin(async {}))
 }
 
-fn telling(told: fn(&Op, &Reply) -> Option<Option<Version>>) -> Subject {
+fn reporting(told: fn(&Op, &Reply) -> Option<Option<Version>>) -> Subject {
     logged(Hooks { told, ..Hooks::default() }, |fake| fake.log().beat())
 }
 
 #[tokio::test(start_paused = true)]
-async fn tells_only_what_changed_a_cell() {
+async fn reports_only_what_changed_a_cell() {
     let broken = || {
-        telling(|op, reply| match reply {
+        reporting(|op, reply| match reply {
             Reply::Refused(_) | Reply::Done { existed: false, .. } => None,
             _ => reported_version(op, reply),
         })
@@ -35,8 +35,8 @@ async fn tells_only_what_changed_a_cell() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn tells_fills() {
-    let broken = telling(|op, reply| match (op, reply) {
+async fn reports_fills() {
+    let broken = reporting(|op, reply| match (op, reply) {
         (Op::Fill { .. }, Reply::Kept(version)) => Some(Some(*version)),
         _ => reported_version(op, reply),
     });
@@ -44,8 +44,8 @@ async fn tells_fills() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn tells_refused_puts() {
-    let broken = telling(|op, reply| match (op, reply) {
+async fn reports_refused_puts() {
+    let broken = reporting(|op, reply| match (op, reply) {
         (Op::Put { .. }, Reply::Refused(_)) => Some(None),
         _ => reported_version(op, reply),
     });
@@ -54,15 +54,15 @@ async fn tells_refused_puts() {
 
 #[tokio::test(start_paused = true)]
 async fn forgets_the_versions() {
-    let broken = || telling(|op, reply| reported_version(op, reply).map(|_| None));
+    let broken = || reporting(|op, reply| reported_version(op, reply).map(|_| None));
     caught(LOG, "changes_of_copies_are_reported_in_order", broken()).await;
     caught(LOG, "a_followers_own_put_is_reported_and_its_drops_need_not_be", broken()).await;
     caught(LOG, "a_batch_of_puts_is_reported_key_by_key", broken()).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn keeps_other_lives_to_itself() {
-    let broken = telling(|op, reply| match op {
+async fn does_not_report_changed_deadlines() {
+    let broken = reporting(|op, reply| match op {
         Op::Expire { .. } => None,
         _ => reported_version(op, reply),
     });
@@ -70,7 +70,7 @@ async fn keeps_other_lives_to_itself() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn is_heard_ahead_of_what_it_has_told() {
+async fn sends_a_heartbeat_ahead_of_its_reports() {
     let broken = logged(Hooks::default(), |fake| {
         fake.log().hold(true);
         fake.log().beat_ahead();
@@ -88,7 +88,7 @@ async fn does_not_know_that_it_was_lost() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn publishes_whatever_the_mark_is() {
+async fn publishes_whatever_the_watermark_is() {
     let broken = || logged(Hooks { refuses: false, ..Hooks::default() }, |fake| fake.log().beat());
     caught(PUBLISH, "a_step_that_expects_another_watermark_does_nothing", broken()).await;
     caught(PUBLISH, "a_step_that_expects_a_removed_watermark_does_nothing", broken()).await;

@@ -96,7 +96,7 @@ async fn keeps_negative_entries_in_a_clear() {
 async fn takes_dead_values_for_older_ones() {
     let broken: Rule = |cell, op, moment| match op {
         Op::Put { order: Order::Follow(_), .. } => {
-            transition(edit(cell, |cell| cell.epoch = moment.epoch).as_ref(), op, moment)
+            transition(edited(cell, |cell| cell.epoch = moment.epoch).as_ref(), op, moment)
         }
         _ => transition(cell, op, moment),
     };
@@ -236,7 +236,7 @@ async fn does_not_share_data_between_handles() {
     caught(STORE, "a_record_is_there_for_another_handle", apart()).await;
 }
 
-/// A backend that opens everything, in a role of its own choice, and clears records.
+/// A backend that opens every namespace as a cache tier, whatever the role, so that a clear drops records.
 struct Careless(Fake);
 
 impl Backend for Careless {
@@ -250,21 +250,21 @@ impl Backend for Careless {
 }
 
 #[tokio::test]
-async fn opens_a_namespace_on_any_terms() {
+async fn opens_a_namespace_with_any_options() {
     caught(CACHE, "a_namespace_with_other_options_is_in_use", Subject::new(Careless(Fake::new()))).await;
 }
 
 #[tokio::test]
-async fn keeps_its_terms_to_itself() {
+async fn keeps_its_options_to_itself() {
     let apart = Subject::new(Fake::new()).second(Fake::new());
     caught(PROCESSES, "ready_refuses_other_options_than_another_process_uses", apart).await;
 }
 
-/// Fills by the epoch of the moment instead of the lease's.
+/// Fills with the present epoch instead of the epoch of the lease.
 #[tokio::test]
 async fn revives_a_fill_that_a_clear_overtook() {
     let broken: Rule = |cell, op, moment| match op {
-        Op::Fill { .. } => transition(edit(cell, |cell| cell.epoch = moment.epoch).as_ref(), op, moment),
+        Op::Fill { .. } => transition(edited(cell, |cell| cell.epoch = moment.epoch).as_ref(), op, moment),
         _ => transition(cell, op, moment),
     };
     caught(CACHE, "a_fill_that_anothers_clear_overtook_is_never_read", subject(rule(broken))).await;
@@ -272,7 +272,7 @@ async fn revives_a_fill_that_a_clear_overtook() {
 
 #[tokio::test]
 async fn gives_answers_to_others() {
-    // One cell for a whole namespace: every read finds the last write of all keys.
+    // The whole namespace has one cell, so every read finds the last write of any key.
     let address = |namespace: &Namespace, _: &TierKey| at(namespace.name.clone(), Bytes::new());
     let hooks = Hooks { address, ..Hooks::default() };
     caught(STORE, "ten_thousand_operations_at_once_get_their_own_answers", subject(hooks)).await;
@@ -283,7 +283,7 @@ async fn loses_records_in_a_clear() {
     caught(STORE, "a_clear_keeps_records", Subject::new(Careless(Fake::new()))).await;
 }
 
-/// A tier whose compare and swap are two steps: another call may come between them.
+/// A tier that compares and swaps in two steps: another call may come between them.
 #[derive(Debug)]
 struct Torn(std::sync::Arc<dyn Tier>);
 
@@ -291,13 +291,13 @@ struct Torn(std::sync::Arc<dyn Tier>);
 impl Tier for Torn {
     async fn apply(&self, key: &TierKey, op: Op) -> Result<Reply> {
         match &op {
-            // Decides by an answer that may be old by now.
+            // The decision uses an answer that may be old by then.
             Op::Fill { version, .. } | Op::Put { order: Order::Author(Condition::Version(version)), .. } => {
                 let seen = self.0.apply(key, Op::Get).await?;
                 for _ in 0..3 {
                     tokio::task::yield_now().await;
                 }
-                let may = match (&op, &seen) {
+                let permitted = match (&op, &seen) {
                     (Op::Fill { .. }, Reply::Miss(_)) => true,
                     (Op::Put { .. }, Reply::Hit(stored)) => stored.version == *version,
                     _ => false,
@@ -307,7 +307,7 @@ impl Tier for Torn {
                 };
                 let tombstone_ttl = std::time::Duration::from_secs(60);
                 let order = Order::Author(Condition::Always);
-                if may {
+                if permitted {
                     self.0.apply(key, Op::Put { order, deadlines, body, tombstone_ttl }).await
                 } else {
                     Ok(Reply::Refused(None))

@@ -92,9 +92,9 @@ pub(crate) async fn a_lease_that_is_over_is_not_waited_for(bench: &Bench) -> Out
     kept(&bench.fill(&key, fence, "value").await?)?;
     let filled = bench.wait_for(&key, fence.token)?;
     ensure_eq!(ends_within(SOON, filled).await?, LeaseEnd::Changed, "the lease was filled before");
-    let gone = bench.lease(&bench.key("other")).await?;
-    bench.lease_replacing(&bench.key("other"), None, gone.token).await?;
-    let replaced = bench.wait_for(&bench.key("other"), gone.token)?;
+    let old = bench.lease(&bench.key("other")).await?;
+    bench.lease_replacing(&bench.key("other"), None, old.token).await?;
+    let replaced = bench.wait_for(&bench.key("other"), old.token)?;
     ensure_eq!(ends_within(SOON, replaced).await?, LeaseEnd::Changed, "another lease replaced it");
     Ok(())
 }
