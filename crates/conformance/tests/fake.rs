@@ -1,4 +1,4 @@
-//! The fake passes the suite.
+//! The fake passes the suite and the machine.
 
 use std::time::Duration;
 
@@ -21,15 +21,15 @@ terrace_conformance::tier_suite!(fake, waits);
 
 async fn logged() -> Subject {
     let fake = Fake::new().with_log();
-    let (beats, loses) = (fake.clone(), fake.clone());
+    let (beating, losing) = (fake.clone(), fake.clone());
     tokio::spawn(async move {
         loop {
             tokio::time::sleep(Duration::from_millis(5)).await;
-            beats.log().beat();
+            beating.log().beat();
         }
     });
     Subject::new(fake.clone()).second(fake.another_handle()).lose_log(move |_| {
-        loses.log().lose();
+        losing.log().lose();
         Box::pin(async {})
     })
 }
@@ -38,7 +38,7 @@ terrace_conformance::tier_suite!(logged, log);
 terrace_conformance::tier_suite!(logged, store_log);
 terrace_conformance::tier_suite!(logged, publish);
 
-/// On a clock turned by hand: nothing waits, and the random histories are full of expiries.
+/// On a manual clock: no case waits in real time, and the random histories contain many expiries.
 mod virtual_time {
     use super::*;
 

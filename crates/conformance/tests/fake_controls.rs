@@ -1,6 +1,6 @@
-//! What a test can do to the fake.
+//! The controls of the fake: outage, latency, hanging, eviction, loss, and the counts of calls.
 
-#![allow(clippy::unwrap_used, reason = "a test fails where a helper of it does")]
+#![allow(clippy::unwrap_used, reason = "a panic in a helper fails the test")]
 
 use std::{sync::Arc, time::Duration};
 

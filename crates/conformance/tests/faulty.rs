@@ -1,7 +1,7 @@
-//! Faults on cue: unarmed they change nothing; armed, every case ends as it should or in a typed
-//! error, and no read ever gives a wrong value.
+//! Faults on cue. Without armed faults, every case passes. With random faults, every case passes or
+//! ends in a typed error, and no read returns a wrong value.
 
-#![allow(clippy::unwrap_used, reason = "a test fails where a helper of it does")]
+#![allow(clippy::unwrap_used, reason = "a panic in a helper fails the test")]
 
 use std::{sync::Arc, time::Duration};
 
@@ -81,7 +81,7 @@ async fn under_random_faults_every_case_ends_in_a_typed_error_or_well() {
     for ended in runs.map(run).collect::<Vec<_>>() {
         met += ended.await.unwrap();
     }
-    assert!(met > 50, "faults were to be met: {met}");
+    assert!(met > 50, "more than 50 cases must meet a fault: {met}");
 }
 
 #[tokio::test]
@@ -100,7 +100,7 @@ async fn under_random_faults_histories_show_the_old_or_the_new_value_and_no_othe
 
 #[tokio::test]
 async fn a_tier_that_lies_about_a_failure_is_found() {
-    /// Says `Unavailable` (nothing was done) for writes that were done.
+    /// Reports `Unavailable`, which means that nothing was done, for puts that were done.
     #[derive(Debug)]
     struct Liar(Arc<dyn Tier>);
 

@@ -1,6 +1,6 @@
 //! A tier made by `Swapping` passes the suite.
 
-#![allow(clippy::unwrap_used, reason = "a test fails where a helper of it does")]
+#![allow(clippy::unwrap_used, reason = "a panic in a helper fails the test")]
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -59,7 +59,7 @@ async fn table() -> Subject {
     )
 }
 
-/// On a clock turned by hand: nothing waits, and the random histories are full of expiries.
+/// On a manual clock: no case waits in real time, and the random histories contain many expiries.
 mod virtual_time {
     use super::*;
 
@@ -125,7 +125,11 @@ async fn a_cell_that_does_not_change_is_not_written_again() {
     let before = table.0.lock().values().next().cloned().unwrap();
     tier.apply(&key(), LEASE).await.unwrap();
     let after = table.0.lock().values().next().cloned().unwrap();
-    assert_eq!(before.as_ptr(), after.as_ptr(), "the same bytes, not equal ones");
+    assert_eq!(
+        before.as_ptr(),
+        after.as_ptr(),
+        "the table must still hold the same allocation, not equal bytes"
+    );
 }
 
 #[tokio::test]
