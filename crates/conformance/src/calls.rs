@@ -1,10 +1,10 @@
-//! What was asked of a tier, counted by kind.
+//! The calls of a tier, counted by kind.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use terrace_tier::Op;
 
-/// The kinds of calls that a tier takes.
+/// A kind of call to a tier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Call {
     /// [`Op::Get`].
@@ -39,19 +39,19 @@ impl Call {
             Op::Put { .. } => Self::Put,
             Op::Invalidate { .. } => Self::Invalidate,
             Op::Remove { .. } => Self::Remove,
-            // A tier refuses an unknown operation before it counts.
+            // A tier refuses an unknown operation before it counts the call.
             Op::Expire { .. } | _ => Self::Expire,
         }
     }
 
-    /// Whether it only reads: an answer that is lost changes nothing that a read shows.
+    /// Whether the call only reads: after a lost answer, later reads show what they showed before.
     pub const fn is_read(self) -> bool {
         matches!(self, Self::Get | Self::Lease | Self::Ping)
     }
 }
 
-/// How often each kind was carried out; an operation of a batch counts as one, the batch as one
-/// trip.
+/// How often each kind of call was carried out. Each operation of a batch counts as one call, and the
+/// whole batch as one trip.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Calls {
     by_kind: [u64; 10],
@@ -59,17 +59,17 @@ pub struct Calls {
 }
 
 impl Calls {
-    /// Those of one kind.
+    /// The number of calls of one kind.
     pub const fn of(&self, call: Call) -> u64 {
         self.by_kind[call as usize]
     }
 
-    /// Those of all kinds.
+    /// The number of calls of all kinds.
     pub fn total(&self) -> u64 {
         self.by_kind.iter().sum()
     }
 
-    /// Trips: single operations, batches, clears and pings.
+    /// The number of trips: single operations, batches, clears, pings and publications.
     pub const fn trips(&self) -> u64 {
         self.trips
     }

@@ -13,10 +13,10 @@ use tokio::sync::watch;
 
 use crate::calls::Call;
 
-/// Passes every call on to `B`, but for those that an armed [`Fault`] meets.
+/// Passes every call on to `B`, unless an armed [`Fault`] meets the call.
 ///
-/// A clone shares the faults. While none is armed it changes nothing. A batch counts as one call of
-/// the kind of its operations, and a fault meets it as a whole.
+/// A clone shares the faults. While no fault is armed, the wrapper changes nothing. A batch counts as
+/// one call of the kind of its first operation, and a fault meets the whole batch.
 ///
 /// # Example
 /// ```
@@ -34,7 +34,7 @@ pub struct Faulty<B> {
     faults: Arc<Faults>,
 }
 
-/// What goes wrong with a call, with which ones, and how often.
+/// A fault: what goes wrong, with which kind of call, and how often.
 #[derive(Clone, Copy, Debug)]
 pub struct Fault {
     effect: Effect,
@@ -56,23 +56,23 @@ impl Fault {
         Self { effect, on: None, times: 1 }
     }
 
-    /// The call fails and nothing is done.
+    /// The call fails with `kind`, and the backend does nothing.
     pub const fn fail(kind: ErrorKind) -> Self {
         Self::new(Effect::Fail(kind))
     }
 
-    /// The call is carried out, but the caller gets [`ErrorKind::Unknown`] (a mere read:
-    /// [`ErrorKind::Unavailable`]).
+    /// The call is carried out, but the caller gets [`ErrorKind::Unknown`]; for a call that only reads,
+    /// [`ErrorKind::Unavailable`].
     pub const fn lose_answer() -> Self {
         Self::new(Effect::LoseAnswer)
     }
 
-    /// The call is carried out late.
+    /// The call is carried out after `time`.
     pub const fn delay(time: Duration) -> Self {
         Self::new(Effect::Delay(time))
     }
 
-    /// The call waits until [`Faulty::disarm`] and is carried out then, if its caller still waits.
+    /// The call waits until [`Faulty::disarm`], and is then carried out if its caller still waits.
     pub const fn hang() -> Self {
         Self::new(Effect::HangBefore)
     }
@@ -82,13 +82,13 @@ impl Fault {
         Self::new(Effect::HangAfter)
     }
 
-    /// Only calls of this kind; else any.
+    /// Limits the fault to calls of this kind; without this it meets calls of any kind.
     #[must_use]
     pub const fn on(self, call: Call) -> Self {
         Self { on: Some(call), ..self }
     }
 
-    /// The next `times` calls; else one.
+    /// How many calls the fault meets; one unless set.
     #[must_use]
     pub const fn times(self, times: usize) -> Self {
         Self { times, ..self }
@@ -97,7 +97,7 @@ impl Fault {
 
 struct Faults {
     armed: Mutex<Armed>,
-    /// Counts the disarmings, which those that hang wait for.
+    /// Counts the calls of `disarm`; the calls that hang wait for the next one.
     disarmed: watch::Sender<u64>,
 }
 
@@ -114,30 +114,30 @@ impl<B: Backend> Faulty<B> {
         Self { inner: Arc::new(backend), faults: Arc::new(faults) }
     }
 
-    /// Arms one fault, behind those that are armed already: of those that fit a call the first one
-    /// meets it.
+    /// Arms one fault, after the faults that are armed already. Of the faults that fit a call, the one
+    /// that was armed first meets it.
     pub fn arm(&self, fault: Fault) {
         self.faults.armed.lock().faults.push(fault);
     }
 
-    /// From now on every call fails by the chance of `percent`: half of them undone, half of them
-    /// done with the answer lost. The same seed gives the same faults to the same calls.
+    /// From now on every call fails with a chance of `percent`. Half of these calls do nothing, half are
+    /// carried out and lose their answer. The same seed gives the same faults to the same calls.
     pub fn arm_random(&self, seed: u64, percent: u8) {
         self.faults.armed.lock().random = Some((Rng::with_seed(seed), percent));
     }
 
-    /// Drops all faults and lets go of the calls that hang.
+    /// Drops all faults and lets the calls that hang go on.
     pub fn disarm(&self) {
         *self.faults.armed.lock() = Armed::default();
         self.faults.disarmed.send_modify(|count| *count += 1);
     }
 
-    /// How many calls are still to be met by armed faults, random ones aside.
+    /// How many calls the armed faults are still to meet, not counting random faults.
     pub fn armed(&self) -> usize {
         self.faults.armed.lock().faults.iter().map(|fault| fault.times).sum()
     }
 
-    /// What is wrapped.
+    /// The wrapped backend.
     pub fn get_ref(&self) -> &B {
         &self.inner
     }
@@ -160,8 +160,8 @@ impl<B: Backend> Backend for Faulty<B> {
         self.inner.name()
     }
 
-    fn open(&self, space: &Namespace) -> Result<Arc<dyn Tier>> {
-        let inner = self.inner.open(space)?;
+    fn open(&self, namespace: &Namespace) -> Result<Arc<dyn Tier>> {
+        let inner = self.inner.open(namespace)?;
         Ok(Arc::new(FaultyTier {
             inner,
             name: self.inner.name().to_owned(),
@@ -215,7 +215,7 @@ impl Tier for FaultyTier {
         self.inner.log()
     }
 
-    /// A delay of this tier's is not within the inner one's budget.
+    /// An armed delay may exceed the budget that the inner tier keeps.
     fn keeps_budget(&self) -> bool {
         false
     }
@@ -224,7 +224,7 @@ impl Tier for FaultyTier {
         self.inner.publish().map(|_| self as &dyn Publish)
     }
 
-    /// The inner one's: no fault meets it.
+    /// The inner tier's waiter: no fault meets its calls.
     fn lease_waiter(&self) -> Option<&dyn LeaseWaiter> {
         self.inner.lease_waiter()
     }
@@ -235,13 +235,13 @@ impl Publish for FaultyTier {
     async fn publish(&self, publication: Publication) -> Result<Reply> {
         match self.inner.publish() {
             Some(inner) => self.meet(Call::Publish, inner.publish(publication)).await?,
-            None => Err(self.error(ErrorKind::Unsupported, "the inner tier keeps no mark")),
+            None => Err(self.error(ErrorKind::Unsupported, "the inner tier keeps no watermark")),
         }
     }
 }
 
 impl FaultyTier {
-    /// Carries a call out, with the fault that meets it.
+    /// Carries a call out, with the effect of the fault that meets it.
     async fn meet<T>(&self, call: Call, work: impl Future<Output = T>) -> Result<T> {
         match self.faults.take(call) {
             None => Ok(work.await),
@@ -273,7 +273,7 @@ impl FaultyTier {
 }
 
 impl Faults {
-    /// The effect for this call, if any.
+    /// Uses up the fault that meets this call, and returns its effect.
     fn take(&self, call: Call) -> Option<Effect> {
         let mut armed = self.armed.lock();
         let fits = |fault: &Fault| fault.times > 0 && fault.on.is_none_or(|on| on == call);
@@ -290,7 +290,7 @@ impl Faults {
     }
 
     async fn hang(&self) {
-        // Fails only when the sender is gone, which this call keeps.
+        // An error means that the sender is gone, but this call keeps it alive.
         let _ = self.disarmed.subscribe().changed().await;
     }
 }

@@ -1,4 +1,4 @@
-//! A backend that writes down what its caches ask, and what they are answered.
+//! A backend that records the calls of its caches, and the answers.
 
 use std::{fmt, sync::Arc};
 
@@ -8,9 +8,9 @@ use terrace_tier::{
     Backend, InvalidationLog, LeaseWaiter, Namespace, Op, Publish, Reply, Result, Tier, TierKey,
 };
 
-/// Passes every call on to `B` and records it, with its answer once there is one.
+/// Passes every call on to `B` and records it, with its answer as soon as there is one.
 ///
-/// A clone shares the record, so that one can be given to a cache and the other asked.
+/// A clone shares the records: a test gives one clone to a cache and reads the records from the other.
 ///
 /// # Example
 /// ```
@@ -25,21 +25,21 @@ pub struct Recording<B> {
     records: Arc<Mutex<Vec<Record>>>,
 }
 
-/// One call.
+/// One operation or other call.
 #[derive(Clone, Debug)]
 pub struct Record {
-    /// The space of the tier that was called.
-    pub space: Arc<Namespace>,
-    /// The operations of one trip have one number; trips are numbered in the order in which they
-    /// were sent.
+    /// The namespace of the tier that was called.
+    pub namespace: Arc<Namespace>,
+    /// The number of the trip, in the order in which the trips were sent. All operations of a batch
+    /// have the number of the batch.
     pub trip: usize,
-    /// What was asked.
+    /// The call.
     pub request: Request,
-    /// The answer; `None` while there is none, and for ever if the caller went away.
+    /// The answer; `None` while there is none, and for ever if the caller dropped the call.
     pub answer: Option<Result<Answer>>,
 }
 
-/// What was asked of a tier.
+/// A call to a tier.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
     /// An operation on a key, alone or in a batch.
@@ -52,12 +52,12 @@ pub enum Request {
     Ready,
 }
 
-/// What a tier answered.
+/// The answer of a tier.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// To an operation.
+    /// The reply to an operation.
     Reply(Reply),
-    /// To anything else.
+    /// The success of any other call.
     Done,
 }
 
@@ -81,7 +81,7 @@ impl<B: Backend> Recording<B> {
         self.records.lock().iter().filter_map(op).collect()
     }
 
-    /// What is recorded.
+    /// The wrapped backend.
     pub fn get_ref(&self) -> &B {
         &self.inner
     }
@@ -104,11 +104,11 @@ impl<B: Backend> Backend for Recording<B> {
         self.inner.name()
     }
 
-    fn open(&self, space: &Namespace) -> Result<Arc<dyn Tier>> {
-        let inner = self.inner.open(space)?;
+    fn open(&self, namespace: &Namespace) -> Result<Arc<dyn Tier>> {
+        let inner = self.inner.open(namespace)?;
         Ok(Arc::new(RecordingTier {
             inner,
-            space: Arc::new(space.clone()),
+            namespace: Arc::new(namespace.clone()),
             records: Arc::clone(&self.records),
         }))
     }
@@ -117,30 +117,30 @@ impl<B: Backend> Backend for Recording<B> {
 #[derive(Debug)]
 struct RecordingTier {
     inner: Arc<dyn Tier>,
-    space: Arc<Namespace>,
+    namespace: Arc<Namespace>,
     records: Arc<Mutex<Vec<Record>>>,
 }
 
 impl RecordingTier {
-    /// Records one trip and returns the place of its first request.
-    fn sent(&self, requests: impl IntoIterator<Item = Request>) -> usize {
+    /// Records one trip and returns the index of its first request.
+    fn record_trip(&self, requests: impl IntoIterator<Item = Request>) -> usize {
         let mut records = self.records.lock();
         let first = records.len();
         let trip = records.last().map_or(0, |last| last.trip + 1);
-        let space = &self.space;
-        let record = |request| Record { space: Arc::clone(space), trip, request, answer: None };
+        let namespace = &self.namespace;
+        let record = |request| Record { namespace: Arc::clone(namespace), trip, request, answer: None };
         records.extend(requests.into_iter().map(record));
         first
     }
 
-    fn answered(&self, place: usize, answer: Result<Answer>) {
-        if let Some(record) = self.records.lock().get_mut(place) {
+    fn record_answer(&self, index: usize, answer: Result<Answer>) {
+        if let Some(record) = self.records.lock().get_mut(index) {
             record.answer = Some(answer);
         }
     }
 
-    fn done(&self, place: usize, result: Result<()>) -> Result<()> {
-        self.answered(place, result.clone().map(|()| Answer::Done));
+    fn record_done(&self, index: usize, result: Result<()>) -> Result<()> {
+        self.record_answer(index, result.clone().map(|()| Answer::Done));
         result
     }
 }
@@ -148,44 +148,44 @@ impl RecordingTier {
 #[async_trait]
 impl Tier for RecordingTier {
     async fn apply(&self, key: &TierKey, op: Op) -> Result<Reply> {
-        let place = self.sent([Request::Apply(key.clone(), op.clone())]);
+        let index = self.record_trip([Request::Apply(key.clone(), op.clone())]);
         let reply = self.inner.apply(key, op).await;
-        self.answered(place, reply.clone().map(Answer::Reply));
+        self.record_answer(index, reply.clone().map(Answer::Reply));
         reply
     }
 
     async fn apply_many(&self, batch: Vec<(TierKey, Op)>) -> Vec<Result<Reply>> {
-        let first = self.sent(batch.iter().map(|(key, op)| Request::Apply(key.clone(), op.clone())));
+        let first = self.record_trip(batch.iter().map(|(key, op)| Request::Apply(key.clone(), op.clone())));
         let replies = self.inner.apply_many(batch).await;
         for (number, reply) in replies.iter().enumerate() {
-            self.answered(first + number, reply.clone().map(Answer::Reply));
+            self.record_answer(first + number, reply.clone().map(Answer::Reply));
         }
         replies
     }
 
     async fn clear(&self) -> Result<()> {
-        let place = self.sent([Request::Clear]);
+        let index = self.record_trip([Request::Clear]);
         let result = self.inner.clear().await;
-        self.done(place, result)
+        self.record_done(index, result)
     }
 
     async fn ping(&self) -> Result<()> {
-        let place = self.sent([Request::Ping]);
+        let index = self.record_trip([Request::Ping]);
         let result = self.inner.ping().await;
-        self.done(place, result)
+        self.record_done(index, result)
     }
 
     async fn ready(&self) -> Result<()> {
-        let place = self.sent([Request::Ready]);
+        let index = self.record_trip([Request::Ready]);
         let result = self.inner.ready().await;
-        self.done(place, result)
+        self.record_done(index, result)
     }
 
     fn log(&self) -> Option<&dyn InvalidationLog> {
         self.inner.log()
     }
 
-    /// The inner one's: a relay's steps are not written down.
+    /// The inner tier's: the steps of a relay are not recorded.
     fn publish(&self) -> Option<&dyn Publish> {
         self.inner.publish()
     }

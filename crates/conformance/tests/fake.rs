@@ -1,4 +1,4 @@
-//! The fake passes the suite.
+//! The fake passes the suite and the machine.
 
 use std::time::Duration;
 
@@ -8,8 +8,8 @@ use terrace_tier::Clock;
 async fn fake() -> Subject {
     let fake = Fake::new();
     let evict = fake.clone();
-    Subject::new(fake.clone()).second(fake.another_handle()).evict(move |space, key| {
-        evict.evict(&space.name, &key.bytes);
+    Subject::new(fake.clone()).second(fake.another_handle()).evict(move |namespace, key| {
+        evict.evict(&namespace.name, &key.bytes);
         Box::pin(async {})
     })
 }
@@ -21,15 +21,15 @@ terrace_conformance::tier_suite!(fake, waits);
 
 async fn logged() -> Subject {
     let fake = Fake::new().with_log();
-    let (beats, loses) = (fake.clone(), fake.clone());
+    let (beating, losing) = (fake.clone(), fake.clone());
     tokio::spawn(async move {
         loop {
             tokio::time::sleep(Duration::from_millis(5)).await;
-            beats.log().beat();
+            beating.log().beat();
         }
     });
     Subject::new(fake.clone()).second(fake.another_handle()).lose_log(move |_| {
-        loses.log().lose();
+        losing.log().lose();
         Box::pin(async {})
     })
 }
@@ -38,7 +38,7 @@ terrace_conformance::tier_suite!(logged, log);
 terrace_conformance::tier_suite!(logged, store_log);
 terrace_conformance::tier_suite!(logged, publish);
 
-/// On a clock turned by hand: nothing waits, and the random histories are full of expiries.
+/// On a manual clock: no case waits in real time, and the random histories contain many expiries.
 mod virtual_time {
     use super::*;
 
@@ -47,8 +47,8 @@ mod virtual_time {
         let fake = Fake::with_clock("fake", hand.clock());
         let evict = fake.clone();
         let subject = Subject::new(fake.clone()).second(fake.another_handle()).manual_clock(&hand);
-        subject.evict(move |space, key| {
-            evict.evict(&space.name, &key.bytes);
+        subject.evict(move |namespace, key| {
+            evict.evict(&namespace.name, &key.bytes);
             Box::pin(async {})
         })
     }

@@ -1,19 +1,19 @@
-//! What a test can do to the fake.
+//! The controls of the fake: outage, latency, hanging, eviction, loss, and the counts of calls.
 
-#![allow(clippy::unwrap_used, reason = "a test fails where a helper of it does")]
+#![allow(clippy::unwrap_used, reason = "a panic in a helper fails the test")]
 
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use terrace_conformance::{Call, Fake};
-use terrace_core::{Backend, ErrorKind, Level, key::key_digest};
+use terrace_core::{Backend, ErrorKind, key::key_digest};
 use terrace_tier::{Condition, Deadlines, Fence, Namespace, Op, Order, Reply, Role, Tier, TierKey, Token};
 
 const LONG: Duration = Duration::from_secs(60);
 
 fn open(fake: &Fake, role: Role) -> Arc<dyn Tier> {
-    let space = Namespace::new("users".into(), role).with_type(1, 1).with_budget(LONG);
-    fake.open(&space).unwrap()
+    let namespace = Namespace::new("users", role).with_type(1, 1).with_budget(LONG);
+    fake.open(&namespace).unwrap()
 }
 
 fn key(name: &'static str) -> TierKey {

@@ -1,7 +1,7 @@
-//! Faults on cue: unarmed they change nothing; armed, every case ends as it should or in a typed
-//! error, and no read ever gives a wrong value.
+//! Faults on cue. Without armed faults, every case passes. With random faults, every case passes or
+//! ends in a typed error, and no read returns a wrong value.
 
-#![allow(clippy::unwrap_used, reason = "a test fails where a helper of it does")]
+#![allow(clippy::unwrap_used, reason = "a panic in a helper fails the test")]
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,15 +10,15 @@ use terrace_conformance::{
     Answer, Call, Fake, Fault, Faulty, Recording, Request,
     suite::{self, CACHE, Failure, STORE, Subject},
 };
-use terrace_core::{Backend, ErrorKind, Level, key::key_digest};
+use terrace_core::{Backend, ErrorKind, key::key_digest};
 use terrace_tier::{Condition, Deadlines, Namespace, Op, Order, Reply, Role, Tier, TierKey};
 
 async fn wrapped() -> Subject {
     let fake = Fake::new();
     let evict = fake.clone();
     let wrap = |fake: Fake| Recording::new(Faulty::new(fake));
-    Subject::new(wrap(fake.clone())).second(wrap(fake.another_handle())).evict(move |space, key| {
-        evict.evict(&space.name, &key.bytes);
+    Subject::new(wrap(fake.clone())).second(wrap(fake.another_handle())).evict(move |namespace, key| {
+        evict.evict(&namespace.name, &key.bytes);
         Box::pin(async {})
     })
 }
@@ -26,8 +26,8 @@ async fn wrapped() -> Subject {
 terrace_conformance::tier_suite!(wrapped);
 terrace_conformance::tier_suite!(wrapped, evict);
 
-fn space(role: Role) -> Namespace {
-    Namespace::new("users".into(), role).with_type(1, 1).with_budget(Duration::from_secs(5))
+fn namespace(role: Role) -> Namespace {
+    Namespace::new("users", role).with_type(1, 1).with_budget(Duration::from_secs(5))
 }
 
 fn key() -> TierKey {
@@ -54,7 +54,7 @@ async fn body(tier: &dyn Tier) -> Option<Bytes> {
 
 fn faulty() -> (Faulty<Fake>, Arc<dyn Tier>) {
     let faulty = Faulty::new(Fake::new());
-    let tier = faulty.open(&space(Role::Cache)).unwrap();
+    let tier = faulty.open(&namespace(Role::Cache)).unwrap();
     (faulty, tier)
 }
 
@@ -81,7 +81,7 @@ async fn under_random_faults_every_case_ends_in_a_typed_error_or_well() {
     for ended in runs.map(run).collect::<Vec<_>>() {
         met += ended.await.unwrap();
     }
-    assert!(met > 50, "faults were to be met: {met}");
+    assert!(met > 50, "more than 50 cases must meet a fault: {met}");
 }
 
 #[tokio::test]
@@ -100,7 +100,7 @@ async fn under_random_faults_histories_show_the_old_or_the_new_value_and_no_othe
 
 #[tokio::test]
 async fn a_tier_that_lies_about_a_failure_is_found() {
-    /// Says `Unavailable` (nothing was done) for writes that were done.
+    /// Reports `Unavailable`, which means that nothing was done, for puts that were done.
     #[derive(Debug)]
     struct Liar(Arc<dyn Tier>);
 
@@ -129,8 +129,8 @@ async fn a_tier_that_lies_about_a_failure_is_found() {
             "liar"
         }
 
-        fn open(&self, space: &Namespace) -> terrace_core::Result<Arc<dyn Tier>> {
-            Ok(Arc::new(Liar(self.0.open(space)?)))
+        fn open(&self, namespace: &Namespace) -> terrace_core::Result<Arc<dyn Tier>> {
+            Ok(Arc::new(Liar(self.0.open(namespace)?)))
         }
     }
 
@@ -206,7 +206,7 @@ async fn disarming_lets_go_of_calls_that_hang() {
 #[tokio::test]
 async fn a_recording_tells_trips_requests_and_answers() {
     let recording = Recording::new(Fake::new());
-    let tier = recording.open(&space(Role::Store)).unwrap();
+    let tier = recording.open(&namespace(Role::Store)).unwrap();
     let kept = tier.apply(&key(), put("value")).await.unwrap();
     tier.apply_many(vec![(key(), Op::Get), (key(), Op::Get)]).await;
     tier.clear().await.unwrap();

@@ -1,6 +1,6 @@
 //! A tier made by `Swapping` passes the suite.
 
-#![allow(clippy::unwrap_used, reason = "a test fails where a helper of it does")]
+#![allow(clippy::unwrap_used, reason = "a panic in a helper fails the test")]
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use terrace_conformance::suite::Subject;
-use terrace_core::{Backend, ErrorKind, Level, Result, key::key_digest};
+use terrace_core::{Backend, ErrorKind, Result, key::key_digest};
 use terrace_tier::{
     Clock, Deadlines, Fence, Namespace, Op, Reply, Role, Swap, Swapping, TierKey, Timestamp, Token,
 };
@@ -59,7 +59,7 @@ async fn table() -> Subject {
     )
 }
 
-/// On a clock turned by hand: nothing waits, and the random histories are full of expiries.
+/// On a manual clock: no case waits in real time, and the random histories contain many expiries.
 mod virtual_time {
     use super::*;
 
@@ -76,8 +76,8 @@ mod virtual_time {
 terrace_conformance::tier_suite!(table);
 terrace_conformance::tier_suite!(table, evict);
 
-fn space(role: Role) -> Namespace {
-    Namespace::new("users/a*".into(), role)
+fn namespace(role: Role) -> Namespace {
+    Namespace::new("users/a*", role)
         .with_tenant(Some("t".into()))
         .with_type(1, 1)
         .with_budget(Duration::from_secs(5))
@@ -93,7 +93,7 @@ const LEASE: Op =
 #[tokio::test]
 async fn bytes_that_are_no_cell_count_as_absent_and_are_overwritten() {
     let table = Table::default();
-    let tier = Swapping::new(table.clone()).open(&space(Role::Cache)).unwrap();
+    let tier = Swapping::new(table.clone()).open(&namespace(Role::Cache)).unwrap();
     tier.apply(&key(), LEASE).await.unwrap();
     let address = table.0.lock().keys().next().cloned().unwrap();
     for foreign in [&b""[..], b"V", &[b'x'; 200]] {
@@ -109,7 +109,7 @@ async fn bytes_that_are_no_cell_count_as_absent_and_are_overwritten() {
 #[tokio::test]
 async fn a_key_names_namespace_and_tenant_in_harmless_letters() {
     let table = Table::default();
-    let tier = Swapping::new(table.clone()).open(&space(Role::Cache)).unwrap();
+    let tier = Swapping::new(table.clone()).open(&namespace(Role::Cache)).unwrap();
     tier.apply(&key(), LEASE).await.unwrap();
     let address = table.0.lock().keys().next().cloned().unwrap();
     assert!(address.starts_with("users=2fa=2a/@t/"), "{address}");
@@ -120,17 +120,21 @@ async fn a_key_names_namespace_and_tenant_in_harmless_letters() {
 async fn a_cell_that_does_not_change_is_not_written_again() {
     let table = Table::default();
     let tier = Swapping::with_clock(table.clone(), Clock::manual().clock());
-    let tier = tier.open(&space(Role::Cache)).unwrap();
+    let tier = tier.open(&namespace(Role::Cache)).unwrap();
     tier.apply(&key(), LEASE).await.unwrap();
     let before = table.0.lock().values().next().cloned().unwrap();
     tier.apply(&key(), LEASE).await.unwrap();
     let after = table.0.lock().values().next().cloned().unwrap();
-    assert_eq!(before.as_ptr(), after.as_ptr(), "the same bytes, not equal ones");
+    assert_eq!(
+        before.as_ptr(),
+        after.as_ptr(),
+        "the table must still hold the same allocation, not equal bytes"
+    );
 }
 
 #[tokio::test]
 async fn a_tier_that_may_forget_is_no_store() {
-    let error = Swapping::new(Table::default()).open(&space(Role::Store)).unwrap_err();
+    let error = Swapping::new(Table::default()).open(&namespace(Role::Store)).unwrap_err();
     assert_eq!((error.kind(), error.tier()), (ErrorKind::Config, Some("table")));
 }
 
@@ -168,7 +172,7 @@ async fn a_store_never_lets_a_cell_expire() {
     let remove = || Op::Remove { tombstone_ttl: Duration::from_millis(9) };
     for role in [Role::Cache, Role::Store] {
         let backend = Swapping::with_clock(expiries.clone(), hand.clock()).for_records();
-        backend.open(&space(role)).unwrap().apply(&key(), remove()).await.unwrap();
+        backend.open(&namespace(role)).unwrap().apply(&key(), remove()).await.unwrap();
     }
     assert_eq!(*expiries.0.lock(), [hand.now().after(Duration::from_millis(9)), Timestamp::NEVER]);
 }
@@ -200,7 +204,7 @@ async fn a_swap_that_always_comes_too_late_ends_in_busy() {
         }
     }
 
-    let tier = Swapping::new(Contended).open(&space(Role::Cache)).unwrap();
+    let tier = Swapping::new(Contended).open(&namespace(Role::Cache)).unwrap();
     let error = tier.apply(&key(), LEASE).await.unwrap_err();
     assert_eq!((error.kind(), error.tier()), (ErrorKind::Busy, Some("contended")));
     assert_eq!(tier.apply(&key(), Op::Get).await.unwrap(), Reply::Miss(Fence::default()));

@@ -1,5 +1,5 @@
-//! Batches: each key as a single read would have it, in fewer trips and one grouped load.
-#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+//! Batches: each key gets what a single read would get, with fewer trips and one grouped load.
+#![allow(clippy::unwrap_used, reason = "a panic in a helper fails the test")]
 
 mod support;
 
@@ -12,24 +12,24 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use support::{Lives, Loader, Near, Stack, Stale, builder, fake, ms, without_near};
+use support::{FixedExpiry, Loader, Near, OnStaleHit, Stack, builder, fake, ms, without_near};
 use terrace_core::{BoxError, Builder, ErrorKind, Many, MissingKeys, policy::OnStale};
 use terrace_tier::{Clock, ManualClock};
 
 fn renewing(builder: Builder<String, u64, Near>, hand: &ManualClock) -> Builder<String, u64, Near> {
-    let brief = Lives::fresh(ms(1_000)).stale(ms(60_000));
-    builder.clock(hand).expire(brief).freshness(Stale(OnStale::ServeAndRefresh))
+    let short = FixedExpiry::fresh(ms(1_000)).stale(ms(60_000));
+    builder.clock(hand).expire(short).freshness(OnStaleHit(OnStale::ServeAndRefresh))
 }
 
 fn names(keys: &[&str]) -> Vec<String> {
     keys.iter().map(ToString::to_string).collect()
 }
 
-/// The keys of each run of a grouped loader, which gives one value to all.
+/// A grouped loader that gives one value to all keys, and records the keys of each run.
 #[derive(Clone, Default)]
-struct Grouped(Arc<Mutex<Vec<Vec<String>>>>);
+struct GroupedLoader(Arc<Mutex<Vec<Vec<String>>>>);
 
-impl Grouped {
+impl GroupedLoader {
     async fn load(&self, cache: &Stack, keys: &[&str], value: u64) -> Vec<Option<u64>> {
         let runs = Arc::clone(&self.0);
         let load = move |missing: MissingKeys<String>| {
@@ -53,7 +53,7 @@ fn values(many: Many<u64>) -> Vec<Option<u64>> {
 async fn a_batch_serves_what_is_stale_near_and_renews_it_in_one_load() {
     let hand = Clock::manual();
     let cache = renewing(builder(), &hand).build().unwrap();
-    let loads = Grouped::default();
+    let loads = GroupedLoader::default();
     loads.load(&cache, &["a", "b"], 1).await;
     hand.advance(ms(2_000));
     assert_eq!(loads.load(&cache, &["a", "b"], 2).await, [Some(1), Some(1)]);
@@ -67,7 +67,7 @@ async fn a_batch_serves_what_is_stale_near_and_renews_it_in_one_load() {
 async fn a_batch_serves_what_is_stale_in_a_tier_and_renews_it() {
     let hand = Clock::manual();
     let cache = renewing(without_near(), &hand).tier(fake("redis", &hand)).build().unwrap();
-    let loads = Grouped::default();
+    let loads = GroupedLoader::default();
     loads.load(&cache, &["a", "b"], 1).await;
     cache.settled().await;
     hand.advance(ms(2_000));
@@ -80,7 +80,7 @@ async fn a_batch_serves_what_is_stale_in_a_tier_and_renews_it() {
 async fn what_is_stale_and_what_is_missing_are_one_load() {
     let hand = Clock::manual();
     let cache = renewing(builder(), &hand).build().unwrap();
-    let loads = Grouped::default();
+    let loads = GroupedLoader::default();
     loads.load(&cache, &["stale"], 1).await;
     hand.advance(ms(2_000));
     assert_eq!(loads.load(&cache, &["stale", "missing"], 2).await, [Some(1), Some(2)]);
@@ -127,12 +127,12 @@ async fn a_bound_loader_fails_for_its_key_alone_and_runs_for_some_keys_at_a_time
             _ => assert_eq!(answer.unwrap().unwrap(), 1),
         }
     }
-    assert!(most.load(Ordering::SeqCst) <= 32, "{most:?} at a time");
+    assert!(most.load(Ordering::SeqCst) <= 32, "at most 32 loaders may run at a time: {most:?}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_batch_takes_over_a_load_that_panicked() {
-    let (cache, loader, loads) = (support::local(), Loader::default(), Grouped::default());
+    let (cache, loader, loads) = (support::local(), Loader::default(), GroupedLoader::default());
     let single = cache.get_or_load("k", || loader.panic(ms(20)));
     let batch = async {
         tokio::time::sleep(ms(5)).await;
@@ -150,7 +150,7 @@ async fn a_batch_counts_what_near_had_not_and_what_it_shared() {
     let tier = fake("redis", &hand);
     tier.set_latency(ms(5));
     let cache = builder().clock(&hand).tier(tier.clone()).build().unwrap();
-    let loads = Grouped::default();
+    let loads = GroupedLoader::default();
     let (first, second) =
         tokio::join!(loads.load(&cache, &["a", "b", "a"], 1), loads.load(&cache, &["a", "b"], 2));
     assert_eq!((first.len(), second), (3, first[..2].to_vec()));
@@ -167,7 +167,7 @@ async fn a_batch_that_its_caller_left_while_it_renews_lets_nobody_down() {
     let hand = Clock::manual();
     let tier = fake("redis", &hand);
     let cache = renewing(builder(), &hand).tier(tier.clone()).build().unwrap();
-    let loads = Grouped::default();
+    let loads = GroupedLoader::default();
     loads.load(&cache, &["stale"], 1).await;
     cache.settled().await;
     hand.advance(ms(2_000));
@@ -178,7 +178,7 @@ async fn a_batch_that_its_caller_left_while_it_renews_lets_nobody_down() {
         cache.get_or_load("missing", || Loader::default().give(3, ms(1))).await
     };
     let (left, other) = tokio::join!(tokio::time::timeout(ms(30), batch), other);
-    assert!(left.is_err(), "it was to be cancelled between the two lookups");
+    assert!(left.is_err(), "the batch must be cancelled between the two lookups");
     assert_eq!(other.unwrap(), 3);
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(cache.stats().flights, 0);

@@ -1,4 +1,4 @@
-//! The envelope of stored values, byte for byte: what was written stays readable.
+//! The envelope of stored values, byte for byte: values written by older versions stay readable.
 
 use serde::{Deserialize, Serialize};
 use terrace_core::codec::{Codec, Compression, Settings, open, seal};
@@ -41,7 +41,7 @@ fn envelopes_are_as_the_golden_file_has_them() {
     let mut check = |codec, value: &User, is_written_here: bool| {
         let settings =
             Settings { codec, compression: Compression::None, schema: 3, ..Settings::of::<User>() };
-        let line = lines.next().expect("a line for each case");
+        let line = lines.next().expect("the golden file has a line for each case");
         if is_written_here {
             assert_eq!(hex(&seal(value, &settings, digest).expect("sealed")), line.replace(' ', ""));
         }
@@ -49,7 +49,7 @@ fn envelopes_are_as_the_golden_file_has_them() {
     };
     check(Codec::Postcard, &user("Ann"), true);
     check(Codec::Json, &user("Ann"), true);
-    // Compressed bytes may differ between versions of the compressor; all must be readable.
+    // Compressed bytes may differ between versions of the compressor, but must stay readable.
     check(Codec::Postcard, &user(&"Ann".repeat(40)), false);
     #[cfg(feature = "bincode")]
     check(Codec::Bincode, &user("Ann"), true);

@@ -1,5 +1,5 @@
-//! What a tier did not confirm: no copy is trusted until it is made good.
-#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+//! Debts: invalidations that a tier did not confirm. Reads skip its copies until the debt is repaid.
+#![allow(clippy::unwrap_used, reason = "a panic in a helper fails the test")]
 
 mod support;
 
@@ -40,8 +40,8 @@ impl Backend for Picky<Fake> {
     fn name(&self) -> &str {
         "redis"
     }
-    fn open(&self, space: &Namespace) -> Result<Arc<dyn Tier>> {
-        Ok(Arc::new(Picky(self.0.open(space)?)))
+    fn open(&self, namespace: &Namespace) -> Result<Arc<dyn Tier>> {
+        Ok(Arc::new(Picky(self.0.open(namespace)?)))
     }
 }
 
@@ -103,39 +103,39 @@ async fn beyond_ten_thousand_debts_the_whole_tier_is_read_past_until_it_has_been
     }
     tokio::time::sleep(Duration::from_secs(60)).await;
     for key in ["last", "another"] {
-        assert!(cache.get(key).await.unwrap().is_none(), "{key} was cleared");
+        assert!(cache.get(key).await.unwrap().is_none(), "the clear must have dropped {key}");
     }
     cache.put("another", 2).await.unwrap();
     assert_eq!(cache.get("another").await.unwrap().unwrap(), 2);
 }
 
-/// A tier that does something wrong with the next operation, once it is told what.
+/// A tier that misbehaves in the next operation, when the test sets how.
 #[derive(Debug)]
-struct Mad<T>(T, Arc<Mutex<Option<Madness>>>);
+struct Misbehaving<T>(T, Arc<Mutex<Option<Misbehavior>>>);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Madness {
+enum Misbehavior {
     Panics,
-    /// Nothing is done, and the answer is that of another operation.
+    /// The tier does nothing, and answers as to another operation.
     AnswersWrongly,
 }
 
-impl Backend for Mad<Fake> {
+impl Backend for Misbehaving<Fake> {
     fn name(&self) -> &str {
         "redis"
     }
-    fn open(&self, space: &Namespace) -> Result<Arc<dyn Tier>> {
-        Ok(Arc::new(Mad(self.0.open(space)?, Arc::clone(&self.1))))
+    fn open(&self, namespace: &Namespace) -> Result<Arc<dyn Tier>> {
+        Ok(Arc::new(Misbehaving(self.0.open(namespace)?, Arc::clone(&self.1))))
     }
 }
 
 #[async_trait]
-impl Tier for Mad<Arc<dyn Tier>> {
+impl Tier for Misbehaving<Arc<dyn Tier>> {
     async fn apply(&self, key: &TierKey, op: Op) -> Result<Reply> {
-        let madness = self.1.lock().take();
-        match madness {
-            Some(Madness::Panics) => panic!("a tier that panics on purpose"),
-            Some(Madness::AnswersWrongly) => Ok(Reply::Miss(terrace_tier::Fence::default())),
+        let misbehavior = self.1.lock().take();
+        match misbehavior {
+            Some(Misbehavior::Panics) => panic!("a tier that panics on purpose"),
+            Some(Misbehavior::AnswersWrongly) => Ok(Reply::Miss(terrace_tier::Fence::default())),
             None => self.0.apply(key, op).await,
         }
     }
@@ -150,13 +150,13 @@ impl Tier for Mad<Arc<dyn Tier>> {
 #[tokio::test(start_paused = true)]
 async fn a_tier_that_panics_while_it_is_repaid_is_repaid_later() {
     let hand = Clock::manual();
-    let (redis, store, madness) = (fake("redis", &hand), fake("postgres", &hand), Arc::default());
-    let tier = Mad(redis.clone(), Arc::clone(&madness));
+    let (redis, store, misbehavior) = (fake("redis", &hand), fake("postgres", &hand), Arc::default());
+    let tier = Misbehaving(redis.clone(), Arc::clone(&misbehavior));
     let cache = without_near().clock(&hand).tier(tier).store(store).build().unwrap();
     redis.set_down(true);
     cache.put("k", 1).await.unwrap();
     redis.set_down(false);
-    *madness.lock() = Some(Madness::Panics);
+    *misbehavior.lock() = Some(Misbehavior::Panics);
     tokio::time::sleep(Duration::from_secs(10)).await;
     assert_eq!(cache.get("k").await.unwrap().unwrap(), 1);
     cache.settled().await;
@@ -165,26 +165,26 @@ async fn a_tier_that_panics_while_it_is_repaid_is_repaid_later() {
 
 #[tokio::test(start_paused = true)]
 async fn a_tier_that_panics_or_answers_wrongly_during_a_write_is_read_past() {
-    for mad in [Madness::Panics, Madness::AnswersWrongly] {
+    for misbehaves in [Misbehavior::Panics, Misbehavior::AnswersWrongly] {
         let hand = Clock::manual();
-        let (redis, store, madness) = (fake("redis", &hand), fake("postgres", &hand), Arc::default());
-        let tier = Mad(redis, Arc::clone(&madness));
+        let (redis, store, misbehavior) = (fake("redis", &hand), fake("postgres", &hand), Arc::default());
+        let tier = Misbehaving(redis, Arc::clone(&misbehavior));
         let cache = without_near().clock(&hand).tier(tier).store(store).build().unwrap();
         cache.put("k", 1).await.unwrap();
         assert_eq!(cache.get("k").await.unwrap().unwrap(), 1);
         cache.settled().await;
-        *madness.lock() = Some(mad);
+        *misbehavior.lock() = Some(misbehaves);
         let put = cache.put("k", 2).await;
-        assert_eq!(put.is_err(), mad == Madness::Panics);
+        assert_eq!(put.is_err(), misbehaves == Misbehavior::Panics);
         assert_eq!(cache.get("k").await.unwrap().unwrap(), 2);
         tokio::time::sleep(Duration::from_secs(10)).await;
-        *madness.lock() = Some(mad);
+        *misbehavior.lock() = Some(misbehaves);
         assert!(cache.remove("k").await.is_err());
         assert!(cache.get("k").await.unwrap().is_none());
     }
 }
 
-/// Five minutes, until it is told to panic where a tier's own life is asked for.
+/// A policy with a lifetime of five minutes, whose `cap` panics when the test sets the flag.
 #[derive(Default)]
 struct Panicky(AtomicBool);
 
@@ -225,7 +225,7 @@ async fn a_remove_without_a_store_drops_copies_whatever_their_version() {
     before.put("k", 1).await.unwrap();
     before.get("k").await.unwrap();
     before.settled().await;
-    // The authority comes back without its data, and with its clock set right.
+    // The authority comes back without its data and with a correct clock.
     let after = stack(&fake("postgres", &behind)).build().unwrap();
     assert!(after.remove("k").await.unwrap());
     assert!(after.get("k").await.unwrap().is_none());
@@ -255,11 +255,15 @@ async fn an_old_copy_that_came_nearer_from_a_tier_that_missed_a_drop_is_not_read
     here.put("k", 1).await.unwrap();
     link.arm(Fault::fail(ErrorKind::Unavailable).on(Call::Invalidate).times(2));
     assert_eq!(here.invalidate("k").await.unwrap_err().kind(), ErrorKind::Partial);
-    // The other process copies what the far tier still has to the nearer one, which had confirmed.
+    // The other process copies the old value from the far tier to the nearer one, which had confirmed the
+    // invalidation.
     assert_eq!(*there.get("k").await.unwrap().unwrap(), 1);
     there.settled().await;
-    assert!(here.get("k").await.unwrap().is_none(), "before the far tier is repaid");
+    assert!(
+        here.get("k").await.unwrap().is_none(),
+        "no copy may be read before the debt to the far tier is repaid"
+    );
     tokio::time::sleep(Duration::from_secs(5)).await;
     assert_eq!(link.armed(), 0);
-    assert!(here.get("k").await.unwrap().is_none(), "after it");
+    assert!(here.get("k").await.unwrap().is_none(), "no copy may be left after the repayment");
 }

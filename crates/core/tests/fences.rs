@@ -1,5 +1,5 @@
-//! What happens to a key during a load or lookup: the value goes to its callers and is kept nowhere.
-#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+//! A change of a key during a load or lookup: the callers get the loaded value, but nothing keeps it.
+#![allow(clippy::unwrap_used, reason = "a panic in a helper fails the test")]
 
 mod support;
 
@@ -8,7 +8,7 @@ use terrace_conformance::Call;
 use terrace_core::Source;
 use terrace_tier::Clock;
 
-/// Starts a load of 50 ms that gives 1, disturbs it after 20 ms, and returns what the caller got.
+/// Starts a load of 50 ms that gives 1, disturbs it after 20 ms, and returns the caller's value.
 async fn disturbed(cache: &Stack, loader: &Loader, disturb: impl AsyncFnOnce(&Stack)) -> u64 {
     let load = cache.get_or_load("k", || loader.give(1, ms(50)));
     let disturbance = async {
@@ -21,7 +21,7 @@ async fn disturbed(cache: &Stack, loader: &Loader, disturb: impl AsyncFnOnce(&St
 }
 
 async fn assert_gone(cache: &Stack) {
-    assert!(cache.get("k").await.unwrap().is_none(), "the disturbed load was kept");
+    assert!(cache.get("k").await.unwrap().is_none(), "nothing may keep the value of a disturbed load");
     assert_eq!(cache.stats().flights, 0);
 }
 
@@ -125,7 +125,7 @@ async fn a_tier_that_lost_the_lease_keeps_nothing() {
     let tier = fake("fake", &hand);
     let cache = builder().clock(&hand).tier(tier.clone()).build().unwrap();
     let got = disturbed(&cache, &Loader::default(), async |_| {
-        assert!(tier.evict("tests", b"k"), "the lease was there");
+        assert!(tier.evict("tests", b"k"), "the lease must be there");
     })
     .await;
     assert_eq!(got, 1);
@@ -248,7 +248,7 @@ async fn a_copy_on_its_way_to_a_nearer_tier_does_not_outlive_an_expire() {
     assert!(redis.evict("tests", b"k"));
     redis.set_latency(ms(20));
     assert_eq!(cache.get("k").await.unwrap().unwrap(), 1);
-    // The copy is on its way to the nearer tier, and slower than the expire.
+    // The copy on its way to the nearer tier is slower than the expire.
     tokio::time::sleep(ms(1)).await;
     redis.set_latency(ms(0));
     assert!(cache.expire("k", ms(1_000)).await.unwrap());
@@ -294,7 +294,7 @@ async fn a_refresh_leaves_no_old_copy_readable_in_a_tier_that_it_could_not_reach
     let hand = Clock::manual();
     let (redis, postgres) = (fake("redis", &hand), fake("postgres", &hand));
     let load = |_| Loader::default().give(2, ms(1));
-    // Whether the value cannot be kept in the nearer tier, or not in the authority either.
+    // First the nearer tier is down, then the authority.
     for down in [&redis, &postgres] {
         let cache = without_near().clock(&hand).tier(redis.clone()).tier(postgres.clone()).build().unwrap();
         cache.put("k", 1).await.unwrap();
@@ -310,12 +310,12 @@ async fn a_refresh_leaves_no_old_copy_readable_in_a_tier_that_it_could_not_reach
     }
 }
 
-/// Admits to no tier of this name.
+/// Admits values to every tier except the one with this name.
 struct NotIn(&'static str);
 
 impl terrace_core::policy::Admission for NotIn {
-    fn admits(&self, keeping: &terrace_core::policy::AdmitContext<'_>) -> bool {
-        keeping.tier != self.0
+    fn admits(&self, context: &terrace_core::policy::AdmitContext<'_>) -> bool {
+        context.tier != self.0
     }
 }
 

@@ -1,12 +1,12 @@
-//! Near tiers and the invalidation log: what others change is heard, and silence is distrusted.
+//! Near tiers and the invalidation log: near drops what the log reports, and trusts no silent log.
 
-#![allow(clippy::unwrap_used, reason = "tests; the lint looks for the attribute on each function")]
+#![allow(clippy::unwrap_used, reason = "a panic in a helper fails the test")]
 
 mod support;
 
 use std::time::Duration;
 
-use support::{Loader, OnError, Stack, builder, fake, ms};
+use support::{Loader, ServeOnError, Stack, builder, fake, ms};
 use terrace_conformance::{Call, Fake, Fault, Faulty};
 use terrace_core::Source;
 use terrace_tier::{Clock, ManualClock};
@@ -38,7 +38,7 @@ fn tier() -> Source {
 }
 
 impl Pair {
-    /// Both have the value near.
+    /// Makes both processes keep the value near.
     async fn both_read(&self, key: &str, value: u64) {
         self.there.put(key, value).await.unwrap();
         for cache in [&self.here, &self.there] {
@@ -55,22 +55,22 @@ async fn a_put_elsewhere_is_read_at_once() {
     pair.there.put("k", 2).await.unwrap();
     assert_eq!(read(&pair.here, "k").await, Some((2, tier())));
     assert_eq!(read(&pair.here, "k").await, Some((2, Source::Near)));
-    assert_eq!(read(&pair.there, "k").await, Some((2, Source::Near)), "its own copy is as new");
+    assert_eq!(read(&pair.there, "k").await, Some((2, Source::Near)), "the writer's own copy must stay");
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_invalidate_a_remove_and_a_clear_elsewhere_are_heard() {
     let pair = pair();
-    for (round, drop) in ["invalidate", "remove", "clear", "expire"].into_iter().enumerate() {
+    for (round, change) in ["invalidate", "remove", "clear", "expire"].into_iter().enumerate() {
         let value = round as u64;
         pair.both_read("k", value).await;
-        match drop {
+        match change {
             "invalidate" => assert!(pair.there.invalidate("k").await.unwrap()),
             "remove" => assert!(pair.there.remove("k").await.unwrap()),
             "clear" => pair.there.clear().await.unwrap(),
             _ => assert!(pair.there.expire("k", Duration::ZERO).await.unwrap()),
         }
-        assert_eq!(read(&pair.here, "k").await, None, "{drop}");
+        assert_eq!(read(&pair.here, "k").await, None, "after {change}");
     }
 }
 
@@ -123,18 +123,22 @@ async fn what_was_loaded_while_the_authority_was_away_is_as_old_as_its_question(
     let (here, loader) = (pair.here.clone(), Loader::default());
     let load = tokio::spawn(async move { *here.get_or_load("k", || loader.give(1, ms(500))).await.unwrap() });
     tokio::time::sleep(ms(10)).await;
-    // What was changed meanwhile is in the gap.
+    // A change in the meantime would be lost in this gap.
     pair.redis.log().lose();
     pair.hand.advance(ms(500));
     pair.redis.log().beat();
     assert_eq!(load.await.unwrap(), 1);
-    assert_eq!(read(&pair.here, "k").await, Some((1, Source::Near)), "for a second after the question");
+    assert_eq!(
+        read(&pair.here, "k").await,
+        Some((1, Source::Near)),
+        "the copy is proven for a second after the load began"
+    );
     pair.redis.set_down(false);
     pair.hand.advance(ms(500));
     assert_eq!(read(&pair.here, "k").await, None);
 }
 
-/// Anomaly 3: the reply was under way when the change was told.
+/// Anomaly 3: the reply was under way when the log reported the change.
 #[tokio::test(start_paused = true)]
 async fn a_reply_that_a_change_elsewhere_overtook_stays_out_of_near() {
     let pair = pair();
@@ -149,7 +153,7 @@ async fn a_reply_that_a_change_elsewhere_overtook_stays_out_of_near() {
     pair.there.invalidate("absent").await.unwrap();
     assert_eq!(load.await.unwrap(), 1);
     pair.here.settled().await;
-    assert_eq!(read(&pair.here, "absent").await, None, "kept nowhere");
+    assert_eq!(read(&pair.here, "absent").await, None, "the value must be kept nowhere");
 }
 
 #[tokio::test(start_paused = true)]
@@ -159,10 +163,14 @@ async fn a_log_that_is_not_heard_ends_the_trust_in_near() {
     pair.redis.log().hold(true);
     pair.there.put("k", 2).await.unwrap();
     pair.hand.advance(ms(900));
-    assert_eq!(read(&pair.here, "k").await, Some((1, Source::Near)), "within the bound");
+    assert_eq!(read(&pair.here, "k").await, Some((1, Source::Near)), "a copy is proven within the bound");
     pair.hand.advance(ms(100));
-    assert_eq!(read(&pair.here, "k").await, Some((2, tier())), "not proven any more");
-    assert_eq!(read(&pair.here, "k").await, Some((2, Source::Near)), "by its own reading, for a second");
+    assert_eq!(read(&pair.here, "k").await, Some((2, tier())), "the copy is not proven any more");
+    assert_eq!(
+        read(&pair.here, "k").await,
+        Some((2, Source::Near)),
+        "the copy is proven for a second by the time of its own read"
+    );
     pair.hand.advance(ms(1_000));
     assert_eq!(read(&pair.here, "k").await, Some((2, tier())));
 }
@@ -175,7 +183,7 @@ async fn a_stalled_log_that_goes_on_keeps_near_warm() {
     pair.hand.advance(Duration::from_secs(5));
     pair.redis.log().hold(false);
     pair.redis.log().beat();
-    assert_eq!(read(&pair.here, "k").await, Some((1, Source::Near)), "nothing was missed");
+    assert_eq!(read(&pair.here, "k").await, Some((1, Source::Near)), "near has missed no change");
 }
 
 #[tokio::test(start_paused = true)]
@@ -189,11 +197,11 @@ async fn what_was_kept_while_the_log_was_silent_does_not_rest_on_it_later() {
     pair.redis.log().lose();
     pair.hand.advance(ms(1_000));
     pair.redis.log().beat();
-    assert_eq!(read(&pair.here, "k").await, Some((1, tier())), "its second is over");
+    assert_eq!(read(&pair.here, "k").await, Some((1, tier())), "the second after its own read is over");
     pair.hand.advance(ms(900));
     pair.redis.log().beat();
     pair.hand.advance(ms(900));
-    assert_eq!(read(&pair.here, "k").await, Some((1, Source::Near)), "now it rests on the log");
+    assert_eq!(read(&pair.here, "k").await, Some((1, Source::Near)), "the new copy is covered by the log");
 }
 
 #[tokio::test(start_paused = true)]
@@ -206,7 +214,7 @@ async fn a_gap_in_the_log_drops_what_rested_on_it() {
     pair.redis.log().hold(false);
     pair.hand.advance(ms(1));
     pair.redis.log().beat();
-    assert_eq!(read(&pair.here, "k").await, Some((2, tier())), "the put is in the gap");
+    assert_eq!(read(&pair.here, "k").await, Some((2, tier())), "the put is lost in the gap");
 }
 
 #[tokio::test(start_paused = true)]
@@ -223,10 +231,10 @@ async fn what_was_on_its_way_across_a_gap_stays_out_of_near() {
     pair.redis.log().beat();
     assert_eq!(load.await.unwrap().unwrap(), 1);
     pair.here.settled().await;
-    assert_eq!(read(&pair.here, "k").await, None, "kept nowhere");
+    assert_eq!(read(&pair.here, "k").await, None, "the value must be kept nowhere");
 }
 
-/// The clock of deadlines goes on while a process is stopped; no task has run meanwhile.
+/// The clock of deadlines goes on while a process is stopped and runs no task.
 #[tokio::test(start_paused = true)]
 async fn a_process_that_was_stopped_trusts_nothing_when_it_goes_on() {
     let pair = pair();
@@ -241,15 +249,15 @@ async fn a_process_that_was_stopped_trusts_nothing_when_it_goes_on() {
 async fn an_unproven_copy_serves_where_nothing_else_answers_and_the_policy_allows_it() {
     let hand = Clock::manual();
     let redis = fake("redis", &hand).with_log();
-    let cache = builder().clock(&hand).tier(redis.clone()).freshness(OnError).build().unwrap();
+    let cache = builder().clock(&hand).tier(redis.clone()).freshness(ServeOnError).build().unwrap();
     hand.advance(ms(1));
     redis.log().beat();
     cache.put("k", 1).await.unwrap();
     redis.log().hold(true);
     redis.set_down(true);
     hand.advance(Duration::from_secs(2));
-    let fails = || async { Err::<u64, _>(std::io::Error::other("the origin is away")) };
-    assert_eq!(*cache.get_or_load("k", fails).await.unwrap(), 1);
+    let failing = || async { Err::<u64, _>(std::io::Error::other("the origin is away")) };
+    assert_eq!(*cache.get_or_load("k", failing).await.unwrap(), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -262,7 +270,7 @@ async fn without_a_log_near_copies_live_to_their_own_end() {
     assert_eq!(read(&cache, "k").await, Some((1, Source::Near)));
 }
 
-/// Another process's put may be told before one's own, that is newer, has come back.
+/// The log may report a put of another process before the process's own newer put has returned.
 #[tokio::test(start_paused = true)]
 async fn puts_that_cross_leave_both_with_the_newest() {
     let pair = pair();
@@ -276,8 +284,8 @@ async fn puts_that_cross_leave_both_with_the_newest() {
     }
 }
 
-/// The newer one was read meanwhile, and told while near had it: near has nothing to drop then, and
-/// the older one's writer has still to learn that it is not the last.
+/// The process reads the newer value while its own put is under way. The log then reports the newer put,
+/// but near already has that value and drops nothing. The older put must still not replace it.
 #[tokio::test(start_paused = true)]
 async fn a_put_that_was_overtaken_and_heard_of_it_does_not_replace_the_newer_copy() {
     let hand = Clock::manual();
@@ -288,7 +296,7 @@ async fn a_put_that_was_overtaken_and_heard_of_it_does_not_replace_the_newer_cop
     let there = there.build().unwrap();
     hand.advance(ms(1));
     redis.log().beat();
-    // The put has its version, and is on its way to Redis.
+    // The put has its version and is on its way to Redis.
     near_redis.arm(Fault::delay(ms(20)).on(Call::Put));
     let late = tokio::spawn({
         let here = here.clone();

@@ -1,5 +1,5 @@
-//! Whole caches against a plain map: random programs on random stacks, on virtual time. What a program
-//! is made of is in `terrace_conformance::machine`.
+//! Whole caches, compared with a plain map in random programs on random stacks, in virtual time.
+//! `terrace_conformance::machine` describes the programs.
 
 use terrace_conformance::{
     Fake,
@@ -13,10 +13,12 @@ async fn fake() -> Subject {
     let hand = Clock::manual();
     let fake = Fake::with_clock("fake", hand.clock());
     let evict = fake.clone();
-    Subject::new(fake.clone()).second(fake.another_handle()).manual_clock(&hand).evict(move |space, key| {
-        evict.evict(&space.name, &key.bytes);
-        Box::pin(async {})
-    })
+    Subject::new(fake.clone()).second(fake.another_handle()).manual_clock(&hand).evict(
+        move |namespace, key| {
+            evict.evict(&namespace.name, &key.bytes);
+            Box::pin(async {})
+        },
+    )
 }
 
 #[test]

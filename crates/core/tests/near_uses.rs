@@ -1,6 +1,6 @@
-//! A read is one use of its key to the near engine, so that the chain does not disturb eviction.
+//! Each read counts as one use of its key in the near engine, so that the chain does not skew eviction.
 
-#![allow(clippy::unwrap_used, reason = "a test fails where a helper of it does")]
+#![allow(clippy::unwrap_used, reason = "a panic in a helper fails the test")]
 
 use std::{
     convert::Infallible,
@@ -18,10 +18,10 @@ use terrace_core::{
 use terrace_tier::Clock;
 use terrace_tier_memory::Memory;
 
-/// `Memory`, and how often it was asked.
-struct Counted(Memory<u64, u64>, Arc<AtomicUsize>);
+/// `Memory` that counts its reads.
+struct CountingNear(Memory<u64, u64>, Arc<AtomicUsize>);
 
-impl Near<u64, u64> for Counted {
+impl Near<u64, u64> for CountingNear {
     fn off() -> Self {
         Self(Memory::off(), Arc::default())
     }
@@ -58,13 +58,13 @@ impl Near<u64, u64> for Counted {
 
 #[tokio::test]
 async fn a_miss_a_load_and_a_hit_are_one_use_each() {
-    let (hand, asked) = (Clock::manual(), Arc::new(AtomicUsize::new(0)));
-    let cache: Cache<u64, u64, Counted> = Cache::builder("uses")
-        .near(Counted(Memory::entries(10), Arc::clone(&asked)))
+    let (hand, reads) = (Clock::manual(), Arc::new(AtomicUsize::new(0)));
+    let cache: Cache<u64, u64, CountingNear> = Cache::builder("uses")
+        .near(CountingNear(Memory::entries(10), Arc::clone(&reads)))
         .clock(&hand)
         .build()
         .unwrap();
-    let uses = || asked.swap(0, Ordering::Relaxed);
+    let uses = || reads.swap(0, Ordering::Relaxed);
     let load = || async { Ok::<_, Infallible>(7) };
 
     assert!(cache.get(&1).await.unwrap().is_none());
@@ -77,7 +77,11 @@ async fn a_miss_a_load_and_a_hit_are_one_use_each() {
     assert_eq!(uses(), 1, "a load of an item");
     hand.advance(Duration::from_secs(3600));
     cache.get_or_load(&1, load).await.unwrap();
-    assert_eq!(uses(), 2, "an entry past its life, which another may have renewed meanwhile");
+    assert_eq!(
+        uses(),
+        2,
+        "an expired entry is read again, because another caller may have renewed it meanwhile"
+    );
     cache.get_many(&[1, 2, 3]).await;
-    assert_eq!(uses(), 3, "many keys, each once");
+    assert_eq!(uses(), 3, "each of many keys counts once");
 }

@@ -1,6 +1,7 @@
-//! The relay: what the truth's log tells is dropped from the shared tiers, and the mark says how far.
+//! The relay: it drops the changes that the origin's log reports from the shared tiers, and a watermark
+//! says how far it has come.
 
-#![allow(clippy::unwrap_used, reason = "tests; the lint looks for the attribute on each function")]
+#![allow(clippy::unwrap_used, reason = "a panic in a helper fails the test")]
 
 mod support;
 
@@ -24,29 +25,30 @@ use terrace_tier::{
 
 const NAMESPACE: &str = "tests";
 
-/// A truth that is a number for all keys, and the log of its changes; a place is how many there were.
+/// An origin with one number for all keys, and the log of its changes. A place in the log is the number
+/// of changes before it.
 #[derive(Clone, Default)]
-struct Truth(Arc<Shared>);
+struct Origin(Arc<Shared>);
 
 #[derive(Default)]
 struct Shared {
     value: AtomicU64,
     changes: Mutex<Vec<Notice>>,
-    /// Changes before this one are told no more.
+    /// The log no longer reports the changes before this one.
     cut: AtomicUsize,
     followers: Mutex<Vec<Weak<dyn Follower>>>,
-    trouble: Mutex<Option<Trouble>>,
+    fault: Mutex<Option<Fault>>,
 }
 
-/// What the log does instead of answering.
+/// A fault of the log when it is asked for its end.
 #[derive(Clone, Copy)]
-enum Trouble {
-    Denies,
-    Panics,
+enum Fault {
+    Denied,
+    Panic,
 }
 
-impl Truth {
-    /// A change that is told when the relay looks by itself.
+impl Origin {
+    /// Makes a change that wakes no relay: a relay finds it when it polls.
     fn change(&self, value: u64, notice: Notice) {
         self.0.value.store(value, Ordering::SeqCst);
         self.0.changes.lock().push(notice);
@@ -74,13 +76,13 @@ impl Truth {
     }
 }
 
-impl Backend for Truth {
+impl Backend for Origin {
     fn name(&self) -> &str {
-        "truth"
+        "origin"
     }
 
     fn open(&self, _space: &Namespace) -> Result<Arc<dyn Tier>> {
-        Err(Error::new(ErrorKind::Config, "the truth is behind the loader"))
+        Err(Error::new(ErrorKind::Config, "only the loader reads the origin"))
     }
 
     fn log(&self) -> Option<Arc<dyn InvalidationLog>> {
@@ -88,7 +90,7 @@ impl Backend for Truth {
     }
 }
 
-impl InvalidationLog for Truth {
+impl InvalidationLog for Origin {
     fn follow(&self, _namespace: &str, follower: Weak<dyn Follower>) {
         self.0.followers.lock().push(follower);
     }
@@ -99,11 +101,11 @@ impl InvalidationLog for Truth {
 }
 
 #[async_trait]
-impl Replay for Truth {
+impl Replay for Origin {
     async fn end(&self) -> Result<Bytes> {
-        match *self.0.trouble.lock() {
-            Some(Trouble::Denies) => return Err(Error::new(ErrorKind::Denied, "wrong password")),
-            Some(Trouble::Panics) => panic!("asked to"),
+        match *self.0.fault.lock() {
+            Some(Fault::Denied) => return Err(Error::new(ErrorKind::Denied, "wrong password")),
+            Some(Fault::Panic) => panic!("a log that panics on purpose"),
             None => {}
         }
         Ok(self.0.changes.lock().len().to_string().into())
@@ -115,32 +117,32 @@ impl Replay for Truth {
             return Ok(None);
         };
         let changes = self.0.changes.lock();
-        let behind = changes.get(place..).map(<[Notice]>::to_vec);
-        Ok(behind.map(|behind| (behind, changes.len().to_string().into())))
+        let rest = changes.get(place..).map(<[Notice]>::to_vec);
+        Ok(rest.map(|rest| (rest, changes.len().to_string().into())))
     }
 }
 
-/// One truth, one shared tier, and the processes of a test.
-struct Stage {
+/// One origin and one shared tier, for the processes of a test.
+struct Setup {
     hand: ManualClock,
-    truth: Truth,
+    origin: Origin,
     redis: Fake,
 }
 
-impl Stage {
+impl Setup {
     fn new() -> Self {
         let hand = Clock::manual();
         let redis = fake("redis", &hand).with_log();
-        Self { hand, truth: Truth::default(), redis }
+        Self { hand, origin: Origin::default(), redis }
     }
 
     /// A process that relays, without a near tier.
     fn process(&self, level: Level) -> Stack {
-        let built = without_near().clock(&self.hand).tier(self.redis.another_handle()).level(level);
-        built.watch_origin(&self.truth).build().unwrap()
+        let builder = without_near().clock(&self.hand).tier(self.redis.another_handle()).level(level);
+        builder.watch_origin(&self.origin).build().unwrap()
     }
 
-    /// Lets `time` pass, on both clocks.
+    /// Lets `time` pass on both clocks.
     async fn pass(&self, time: Duration) {
         for _ in 0..time.as_millis() {
             self.hand.advance(ms(1));
@@ -148,210 +150,222 @@ impl Stage {
         }
     }
 
-    fn marks(&self) -> Arc<dyn Tier> {
-        let space = Namespace::new(NAMESPACE.to_owned(), Role::Cache).with_budget(ms(50));
-        self.redis.another_handle().open(&Watermark::namespace(&space)).unwrap()
+    fn watermark_tier(&self) -> Arc<dyn Tier> {
+        let namespace = Namespace::new(NAMESPACE, Role::Cache).with_budget(ms(50));
+        self.redis.another_handle().open(&Watermark::namespace(&namespace)).unwrap()
     }
 
-    async fn mark(&self) -> Option<(Version, Watermark)> {
-        match self.marks().apply(&Watermark::key(NAMESPACE), Op::Get).await.unwrap() {
+    async fn watermark(&self) -> Option<(Version, Watermark)> {
+        match self.watermark_tier().apply(&Watermark::key(NAMESPACE), Op::Get).await.unwrap() {
             Reply::Hit(stored) => Some((stored.version, Watermark::decode(&stored.body?)?)),
             _ => None,
         }
     }
 
-    async fn set_mark(&self, body: Bytes) {
+    async fn set_watermark(&self, body: Bytes) {
         let deadlines = Deadlines::forever(Timestamp::default());
         let order = Order::Author(terrace_tier::Condition::Always);
         let put = Op::Put { order, deadlines, body: Some(body), tombstone_ttl: Duration::ZERO };
-        self.marks().apply(&Watermark::key(NAMESPACE), put).await.unwrap();
+        self.watermark_tier().apply(&Watermark::key(NAMESPACE), put).await.unwrap();
     }
 
     async fn read(&self, cache: &Stack, key: &str) -> u64 {
-        *cache.get_or_load(key, || self.truth.read()).await.unwrap()
+        *cache.get_or_load(key, || self.origin.read()).await.unwrap()
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_mark_names_the_one_before_it() {
-    let stage = Stage::new();
-    let _relay = stage.process(Level::Fenced);
-    stage.pass(ms(5)).await;
-    let (mut version, mark) = stage.mark().await.unwrap();
-    assert_eq!(mark.watermark, Version::NONE, "a first mark proves nothing");
+async fn each_watermark_names_the_one_before_it() {
+    let setup = Setup::new();
+    let _relay = setup.process(Level::Fenced);
+    setup.pass(ms(5)).await;
+    let (mut version, watermark) = setup.watermark().await.unwrap();
+    assert_eq!(watermark.version, Version::NONE, "a first watermark proves nothing");
     for _ in 0..5 {
-        stage.truth.change_key(1, "k");
-        stage.truth.wake();
-        stage.pass(ms(5)).await;
-        let (next, mark) = stage.mark().await.unwrap();
-        assert_eq!(mark.watermark, version, "what the mark was before the changes were read");
+        setup.origin.change_key(1, "k");
+        setup.origin.wake();
+        setup.pass(ms(5)).await;
+        let (next, watermark) = setup.watermark().await.unwrap();
+        assert_eq!(watermark.version, version, "its version from before the changes were read");
         assert!(next > version);
         version = next;
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_mark_moves_ten_times_while_a_bound_passes() {
-    for (level, moves) in [
+async fn a_watermark_advances_ten_times_within_a_bound() {
+    for (level, expected) in [
         (Level::Fenced, 10),
         (Level::Bounded(Duration::from_secs(1)), 50),
         (Level::Bounded(ms(200)), 250),
         (Level::Bounded(ms(100)), 250),
         (Level::Bounded(Duration::from_secs(60)), 10),
     ] {
-        let stage = Stage::new();
-        let _relay = stage.process(level);
-        stage.pass(ms(5)).await;
-        let (mut version, mut moved) = (stage.mark().await.unwrap().0, 0);
+        let setup = Setup::new();
+        let _relay = setup.process(level);
+        setup.pass(ms(5)).await;
+        let (mut version, mut advances) = (setup.watermark().await.unwrap().0, 0);
         for _ in 0..5_000 {
-            stage.pass(ms(1)).await;
-            let now = stage.mark().await.unwrap().0;
-            moved += usize::from(now != version);
+            setup.pass(ms(1)).await;
+            let now = setup.watermark().await.unwrap().0;
+            advances += usize::from(now != version);
             version = now;
         }
-        assert!((moves * 8 / 10..=moves + 1).contains(&moved), "{level:?}: {moved} moves");
+        let range = expected * 8 / 10..=expected + 1;
+        assert!(range.contains(&advances), "{level:?}: the watermark advanced {advances} times");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_step_that_failed_is_made_again_soon() {
-    let stage = Stage::new();
-    let _relay = stage.process(Level::Fenced);
-    stage.pass(ms(5)).await;
-    let (before, _) = stage.mark().await.unwrap();
-    stage.redis.set_down(true);
-    stage.truth.change_key(1, "k");
-    stage.truth.wake();
-    stage.pass(ms(5)).await;
-    stage.redis.set_down(false);
-    stage.pass(ms(30)).await;
-    let (after, mark) = stage.mark().await.unwrap();
-    assert!(after > before, "news waits for no tick");
-    assert_eq!(mark.position, "1");
+    let setup = Setup::new();
+    let _relay = setup.process(Level::Fenced);
+    setup.pass(ms(5)).await;
+    let (before, _) = setup.watermark().await.unwrap();
+    setup.redis.set_down(true);
+    setup.origin.change_key(1, "k");
+    setup.origin.wake();
+    setup.pass(ms(5)).await;
+    setup.redis.set_down(false);
+    setup.pass(ms(30)).await;
+    let (after, watermark) = setup.watermark().await.unwrap();
+    assert!(after > before, "the relay must not wait for its next poll to repeat a failed step");
+    assert_eq!(watermark.position, "1");
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_keeps_the_relay_from_beginning_is_told_by_ready() {
-    let stage = Stage::new();
-    *stage.truth.0.trouble.lock() = Some(Trouble::Denies);
-    let cache = stage.process(Level::Fenced);
+    let setup = Setup::new();
+    *setup.origin.0.fault.lock() = Some(Fault::Denied);
+    let cache = setup.process(Level::Fenced);
     assert_eq!(cache.ready().await.unwrap_err().kind(), ErrorKind::Denied);
-    *stage.truth.0.trouble.lock() = None;
+    *setup.origin.0.fault.lock() = None;
     cache.ready().await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_log_that_panics_ends_no_relay() {
-    let stage = Stage::new();
-    *stage.truth.0.trouble.lock() = Some(Trouble::Panics);
-    let cache = stage.process(Level::Fenced);
+    let setup = Setup::new();
+    *setup.origin.0.fault.lock() = Some(Fault::Panic);
+    let cache = setup.process(Level::Fenced);
     assert_eq!(cache.ready().await.unwrap_err().kind(), ErrorKind::Panicked);
-    *stage.truth.0.trouble.lock() = None;
+    *setup.origin.0.fault.lock() = None;
     cache.ready().await.unwrap();
-    assert!(stage.mark().await.is_some());
+    assert!(setup.watermark().await.is_some());
 }
 
 #[tokio::test(start_paused = true)]
-async fn another_relay_goes_on_from_the_mark_that_it_read() {
-    let stage = Stage::new();
-    let first = stage.process(Level::Fenced);
-    stage.pass(ms(5)).await;
-    let second = stage.process(Level::Fenced);
-    stage.pass(ms(1_000)).await;
-    stage.read(&second, "k").await;
-    let (version, mark) = stage.mark().await.unwrap();
+async fn another_relay_goes_on_from_the_watermark_that_it_read() {
+    let setup = Setup::new();
+    let first = setup.process(Level::Fenced);
+    setup.pass(ms(5)).await;
+    let second = setup.process(Level::Fenced);
+    setup.pass(ms(1_000)).await;
+    setup.read(&second, "k").await;
+    let (version, watermark) = setup.watermark().await.unwrap();
     drop(first);
-    stage.truth.change_key(1, "k");
-    let mut after = stage.mark().await.unwrap();
-    // Changes that wake it all the time do not keep it from looking.
+    setup.origin.change_key(1, "k");
+    let mut after = setup.watermark().await.unwrap();
+    // The changes wake the second relay all the time, which must not keep it from looking at the holder.
     for _ in 0..4_000 {
-        if after.1.relay != mark.relay {
+        if after.1.relay != watermark.relay {
             break;
         }
-        stage.truth.wake();
-        stage.pass(ms(1)).await;
-        after = stage.mark().await.unwrap();
+        setup.origin.wake();
+        setup.pass(ms(1)).await;
+        after = setup.watermark().await.unwrap();
     }
-    assert_ne!(after.1.relay, mark.relay, "a holder that is gone is followed by another");
-    assert!(after.1.watermark >= version, "the mark that it took over, or a later one");
-    assert_eq!(stage.read(&second, "k").await, 1);
+    assert_ne!(after.1.relay, watermark.relay, "another relay must take over from a dead holder");
+    assert!(after.1.version >= version, "the watermark that it took over, or a later one");
+    assert_eq!(setup.read(&second, "k").await, 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_mark_that_went_back_is_replayed_from_where_it_was() {
-    let stage = Stage::new();
-    let cache = stage.process(Level::Fenced);
-    stage.pass(ms(600)).await;
-    assert_eq!(stage.read(&cache, "k").await, 0);
-    assert_eq!(stage.read(&cache, "stays").await, 0);
-    stage.pass(ms(600)).await;
-    let past = stage.redis.save();
-    let (_, old) = stage.mark().await.unwrap();
-    stage.truth.change_key(1, "k");
-    stage.pass(ms(600)).await;
-    assert_ne!(stage.mark().await.unwrap().1.position, old.position);
-    stage.redis.go_back(&past);
-    let (back, mark) = stage.mark().await.unwrap();
-    assert_eq!(mark, old, "the mark went back with the copies");
-    assert_eq!(stage.read(&cache, "k").await, 0, "and so did the old copy");
-    stage.pass(ms(2_000)).await;
-    assert_eq!(stage.read(&cache, "k").await, 1);
-    assert_eq!(stage.read(&cache, "stays").await, 0, "what did not change stays");
-    assert!(stage.mark().await.unwrap().1.watermark >= back);
+async fn a_watermark_that_went_back_is_replayed_from_its_place() {
+    let setup = Setup::new();
+    let cache = setup.process(Level::Fenced);
+    setup.pass(ms(600)).await;
+    assert_eq!(setup.read(&cache, "k").await, 0);
+    assert_eq!(setup.read(&cache, "stays").await, 0);
+    setup.pass(ms(600)).await;
+    let past = setup.redis.save();
+    let (_, old) = setup.watermark().await.unwrap();
+    setup.origin.change_key(1, "k");
+    setup.pass(ms(600)).await;
+    assert_ne!(setup.watermark().await.unwrap().1.place, old.place);
+    setup.redis.go_back(&past);
+    let (back, watermark) = setup.watermark().await.unwrap();
+    assert_eq!(watermark, old, "the watermark must go back together with the copies");
+    assert_eq!(setup.read(&cache, "k").await, 0, "the old copy must be back too");
+    setup.pass(ms(2_000)).await;
+    assert_eq!(setup.read(&cache, "k").await, 1);
+    assert_eq!(setup.read(&cache, "stays").await, 0, "a copy of an unchanged key must stay");
+    assert!(setup.watermark().await.unwrap().1.version >= back);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lost_mark_and_a_log_that_was_cut_drop_everything() {
-    let stage = Stage::new();
-    let cache = stage.process(Level::Fenced);
-    stage.pass(ms(600)).await;
-    stage.read(&cache, "k").await;
-    stage.redis.evict("terrace.relay", NAMESPACE.as_bytes());
-    stage.truth.change_key(1, "another");
-    stage.pass(ms(2_000)).await;
-    assert_eq!(stage.read(&cache, "k").await, 1, "nobody knew what had changed before");
-    let (version, _) = stage.mark().await.unwrap();
-    stage.truth.change_key(2, "another");
-    stage.truth.cut();
-    stage.truth.change_key(3, "another");
-    stage.pass(ms(2_000)).await;
-    assert_eq!(stage.read(&cache, "k").await, 3);
-    assert!(stage.mark().await.unwrap().1.watermark > version, "a clear certifies as drops do");
+async fn a_lost_watermark_and_a_log_that_was_cut_drop_everything() {
+    let setup = Setup::new();
+    let cache = setup.process(Level::Fenced);
+    setup.pass(ms(600)).await;
+    setup.read(&cache, "k").await;
+    setup.redis.evict("terrace.relay", NAMESPACE.as_bytes());
+    setup.origin.change_key(1, "another");
+    setup.pass(ms(2_000)).await;
+    assert_eq!(
+        setup.read(&cache, "k").await,
+        1,
+        "without a watermark no relay knows the earlier changes, so it must drop all copies"
+    );
+    let (version, _) = setup.watermark().await.unwrap();
+    setup.origin.change_key(2, "another");
+    setup.origin.cut();
+    setup.origin.change_key(3, "another");
+    setup.pass(ms(2_000)).await;
+    assert_eq!(setup.read(&cache, "k").await, 3);
+    assert!(
+        setup.watermark().await.unwrap().1.version > version,
+        "a step that clears must advance the watermark as well"
+    );
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_mark_of_an_older_program_is_left_while_it_moves_and_then_taken_over() {
-    let stage = Stage::new();
+async fn the_watermark_of_an_older_program_is_left_while_it_advances_and_then_taken_over() {
+    let setup = Setup::new();
     let older = || Bytes::from([&9u64.to_be_bytes()[..], b"7389012\n1\n2026\n740:740:"].concat());
-    stage.set_mark(older()).await;
-    let cache = stage.process(Level::Fenced);
+    setup.set_watermark(older()).await;
+    let cache = setup.process(Level::Fenced);
     for _ in 0..8 {
-        stage.pass(ms(500)).await;
-        assert_eq!(stage.mark().await, None, "it moves: another relays");
-        stage.set_mark(older()).await;
+        setup.pass(ms(500)).await;
+        assert_eq!(setup.watermark().await, None, "the watermark advances, so another program is the relay");
+        setup.set_watermark(older()).await;
     }
-    stage.read(&cache, "k").await;
-    stage.truth.change_key(1, "another");
-    stage.pass(ms(3_500)).await;
-    assert!(stage.mark().await.is_some());
-    assert_eq!(stage.read(&cache, "k").await, 1, "its place is not known: all copies are dropped");
+    setup.read(&cache, "k").await;
+    setup.origin.change_key(1, "another");
+    setup.pass(ms(3_500)).await;
+    assert!(setup.watermark().await.is_some());
+    assert_eq!(
+        setup.read(&cache, "k").await,
+        1,
+        "the place of the older program is unknown, so the relay must drop all copies"
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn more_changes_than_a_step_takes_are_a_clear_of_all() {
-    let stage = Stage::new();
-    let cache = stage.process(Level::Fenced);
-    stage.pass(ms(600)).await;
-    stage.read(&cache, "k").await;
-    stage.read(&cache, "0").await;
+    let setup = Setup::new();
+    let cache = setup.process(Level::Fenced);
+    setup.pass(ms(600)).await;
+    setup.read(&cache, "k").await;
+    setup.read(&cache, "0").await;
     for key in 0..2_000 {
-        stage.truth.change_key(1, &key.to_string());
+        setup.origin.change_key(1, &key.to_string());
     }
-    stage.pass(ms(600)).await;
-    assert_eq!((stage.read(&cache, "0").await, stage.read(&cache, "k").await), (1, 0));
+    setup.pass(ms(600)).await;
+    assert_eq!((setup.read(&cache, "0").await, setup.read(&cache, "k").await), (1, 0));
     for key in 0..2_001 {
-        stage.truth.change_key(2, &key.to_string());
+        setup.origin.change_key(2, &key.to_string());
     }
-    stage.pass(ms(600)).await;
-    assert_eq!((stage.read(&cache, "0").await, stage.read(&cache, "k").await), (2, 2));
+    setup.pass(ms(600)).await;
+    assert_eq!((setup.read(&cache, "0").await, setup.read(&cache, "k").await), (2, 2));
 }

@@ -1,4 +1,4 @@
-//! A cache with a store: the records live there.
+//! A cache with a store, which holds the records.
 
 mod support;
 
@@ -38,7 +38,7 @@ async fn a_record_is_read_once_its_copy_is_over_though_the_load_that_made_it_is_
     tier.arm(Fault::delay(ms(20)).on(Call::Fill));
     let cache = builder().clock(&hand).tier(tier.clone()).store(store).build().unwrap();
     cache.get_or_load("k", || Loader::default().give(1, ms(1))).await.unwrap();
-    // The flight is there, with an answer that is over.
+    // The flight still exists, but its answer has expired.
     hand.advance(ms(300_000));
     assert_eq!(cache.get("k").await.unwrap().unwrap(), 1);
     let many = cache.get_many(&["k".to_owned()]).await.into_values().unwrap();
@@ -97,13 +97,13 @@ async fn invalidate_keeps_the_record_and_remove_deletes_it() {
 async fn a_negative_no_row_answers_plain_reads_and_never_a_loader() {
     let hand = Clock::manual();
     let (tier, store) = (fake("redis", &hand), fake("postgres", &hand));
-    let negative = Lasting { value: ms(60_000), absence: ms(5_000) };
-    let cache = builder().clock(&hand).tier(tier).store(store.clone()).expire(negative).build().unwrap();
+    let expiry = TwoLifetimes { value: ms(60_000), absence: ms(5_000) };
+    let cache = builder().clock(&hand).tier(tier).store(store.clone()).expire(expiry).build().unwrap();
     assert!(cache.get("k").await.unwrap().is_none());
     cache.settled().await;
     let before = store.calls().total();
     assert!(cache.get("k").await.unwrap().is_none());
-    assert_eq!(store.calls().total(), before, "the absence was known");
+    assert_eq!(store.calls().total(), before, "the second read must find the absence in the tier");
     assert_eq!(cache.get_or_load("k", || Loader::default().give(3, ms(1))).await.unwrap(), 3);
     cache.settled().await;
     assert_eq!(cache.get("k").await.unwrap().unwrap(), 3);
@@ -113,12 +113,12 @@ async fn a_negative_no_row_answers_plain_reads_and_never_a_loader() {
 async fn a_loader_creates_a_record_however_many_plain_reads_find_its_absence() {
     let hand = Clock::manual();
     let (tier, store) = (fake("redis", &hand), fake("postgres", &hand));
-    let negative = Lasting { value: ms(60_000), absence: ms(5_000) };
-    let cache = without_near().clock(&hand).tier(tier.clone()).store(store).expire(negative).build().unwrap();
+    let expiry = TwoLifetimes { value: ms(60_000), absence: ms(5_000) };
+    let cache = without_near().clock(&hand).tier(tier.clone()).store(store).expire(expiry).build().unwrap();
     assert!(cache.get("k").await.unwrap().is_none());
     cache.settled().await;
     tier.set_latency(ms(5));
-    // Each read leads the next flight before the loader comes to board it.
+    // Each read leads the next flight before the loader can join it.
     let reads = async {
         for _ in 0..6 {
             assert!(cache.get("k").await.is_ok());
@@ -133,8 +133,8 @@ async fn a_loader_creates_a_record_however_many_plain_reads_find_its_absence() {
 async fn a_loader_keeps_its_lease_for_the_record_that_it_creates() {
     let hand = Clock::manual();
     let (tier, store) = (fake("redis", &hand), fake("postgres", &hand));
-    let negative = Lasting { value: ms(60_000), absence: ms(5_000) };
-    let cache = without_near().clock(&hand).tier(tier).store(store).expire(negative).build().unwrap();
+    let expiry = TwoLifetimes { value: ms(60_000), absence: ms(5_000) };
+    let cache = without_near().clock(&hand).tier(tier).store(store).expire(expiry).build().unwrap();
     assert_eq!(cache.get_or_load("k", || Loader::default().give(1, ms(5))).await.unwrap(), 1);
     cache.settled().await;
     let stats = cache.stats();
@@ -158,15 +158,19 @@ async fn a_grouped_load_creates_its_records_in_one_trip_and_each_loser_gets_its_
     let values = here.get_or_load_many(&keys, load).await.into_values().unwrap();
     let values: Vec<u64> = values.into_iter().flatten().map(|value| *value).collect();
     assert_eq!(values, (0..20).map(|number| if number == 7 { 7 } else { 1 }).collect::<Vec<_>>());
-    assert_eq!(store.calls().trips() - before, 3, "the lookup, the other's put, the records");
+    assert_eq!(
+        store.calls().trips() - before,
+        3,
+        "the batch must take three trips: its lookup, the put of the other process, its records"
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_record_that_may_have_been_created_is_not_hidden_by_an_absence() {
     let hand = Clock::manual();
     let (tier, store) = (fake("redis", &hand), Faulty::new(fake("postgres", &hand)));
-    let negative = Lasting { value: ms(60_000), absence: ms(5_000) };
-    let cache = without_near().clock(&hand).tier(tier).store(store.clone()).expire(negative).build().unwrap();
+    let expiry = TwoLifetimes { value: ms(60_000), absence: ms(5_000) };
+    let cache = without_near().clock(&hand).tier(tier).store(store.clone()).expire(expiry).build().unwrap();
     assert!(cache.get("k").await.unwrap().is_none());
     cache.settled().await;
     store.arm(Fault::lose_answer().on(Call::Fill));
@@ -175,14 +179,15 @@ async fn a_record_that_may_have_been_created_is_not_hidden_by_an_absence() {
     assert_eq!(cache.get("k").await.unwrap().map(|value| *value), Some(1));
 }
 
-struct Lasting {
+/// One lifetime for values, another for absences.
+struct TwoLifetimes {
     value: std::time::Duration,
     absence: std::time::Duration,
 }
 
-impl terrace_core::policy::Expiry for Lasting {
-    fn lifetime(&self, writing: &terrace_core::policy::WriteContext) -> terrace_core::policy::Lifetime {
-        terrace_core::policy::Lifetime::fresh(if writing.negative { self.absence } else { self.value })
+impl terrace_core::policy::Expiry for TwoLifetimes {
+    fn lifetime(&self, context: &terrace_core::policy::WriteContext) -> terrace_core::policy::Lifetime {
+        terrace_core::policy::Lifetime::fresh(if context.negative { self.absence } else { self.value })
     }
 }
 
@@ -243,7 +248,11 @@ async fn a_changed_type_is_a_typed_error_in_a_store_and_a_miss_in_a_cache() {
     let load = || async { Ok::<_, BoxError>(New { age: 8, name: "Bob".to_owned() }) };
     assert_eq!(copies.get_or_load("k", load).await.unwrap().age, 8);
     copies.settled().await;
-    assert_eq!(copies.get("k").await.unwrap().unwrap().name, "Bob", "the miss healed");
+    assert_eq!(
+        copies.get("k").await.unwrap().unwrap().name,
+        "Bob",
+        "the load must replace the undecodable copy"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -264,7 +273,7 @@ async fn a_put_of_level_ttl_stands_when_any_tier_took_it() {
     cache.put("k", 1).await.unwrap();
     assert_eq!(cache.get("k").await.unwrap().unwrap(), 1);
     let bare = without_near().clock(&hand).tier(tier.clone()).level(Level::Ttl).build();
-    // The handle above uses the namespace on other terms only in another process.
+    // Both caches have the same namespace options, so one handle may open them both.
     let bare = bare.unwrap();
     assert_eq!(bare.put("k", 2).await.unwrap_err().kind(), ErrorKind::Unavailable);
     assert_eq!(bare.put_if_absent("k", 2).await.unwrap_err().kind(), ErrorKind::Unsupported);
@@ -327,9 +336,9 @@ async fn a_type_that_its_codec_cannot_carry_is_refused_at_build() {
 async fn a_record_created_while_a_tier_was_away_is_not_hidden_by_its_old_no_row() {
     let hand = Clock::manual();
     let redis = fake("redis", &hand);
-    let lives = Lasting { value: ms(60_000), absence: ms(5_000) };
+    let expiry = TwoLifetimes { value: ms(60_000), absence: ms(5_000) };
     let stack = without_near().clock(&hand).tier(redis.clone()).store(fake("postgres", &hand));
-    let cache = stack.expire(lives).build().unwrap();
+    let cache = stack.expire(expiry).build().unwrap();
     assert!(cache.get("k").await.unwrap().is_none());
     cache.settled().await;
     redis.set_down(true);
@@ -343,7 +352,7 @@ async fn a_record_created_while_a_tier_was_away_is_not_hidden_by_its_old_no_row(
 async fn a_record_that_another_process_created_first_is_not_hidden_by_an_old_no_row() {
     let hand = Clock::manual();
     let (redis, postgres) = (fake("redis", &hand), fake("postgres", &hand));
-    let stack = || without_near().clock(&hand).expire(Lasting { value: ms(60_000), absence: ms(5_000) });
+    let stack = || without_near().clock(&hand).expire(TwoLifetimes { value: ms(60_000), absence: ms(5_000) });
     let here = stack().tier(redis).store(postgres.clone()).build().unwrap();
     let there = stack().store(postgres.another_handle()).build().unwrap();
     assert!(here.get("k").await.unwrap().is_none());

@@ -1,10 +1,10 @@
-//! Level `Strong`: the store alone answers, in a request sent after the call.
+//! Level `Strong`: only the store answers, to a request that was sent after the call began.
 
-#![allow(clippy::unwrap_used, reason = "tests; the lint looks for the attribute on each function")]
+#![allow(clippy::unwrap_used, reason = "a panic in a helper fails the test")]
 
 mod support;
 
-use support::{Lives, Loader, Share, Stack, Stale, builder, fake, ms, pass, without_near};
+use support::{FixedExpiry, FixedStampede, Loader, OnStaleHit, Stack, builder, fake, ms, pass, without_near};
 use terrace_conformance::{Call, Fake};
 use terrace_core::{
     ErrorKind, Level, MissingKeys, Source,
@@ -19,7 +19,7 @@ struct Servers {
     redis: Fake,
     db: Fake,
     here: Stack,
-    /// Another process, which tells nobody.
+    /// Another process, whose writes no log reports.
     writer: Stack,
 }
 
@@ -41,11 +41,15 @@ async fn a_commit_of_another_process_is_seen_at_once_by_every_method() {
     let Servers { redis, here, writer, .. } = &servers();
     redis.log().beat();
     here.put("k", 0).await.unwrap();
-    let weak = here.with(Level::Fenced);
-    assert_eq!(*weak.get("k").await.unwrap().unwrap(), 0);
+    let fenced = here.with(Level::Fenced);
+    assert_eq!(*fenced.get("k").await.unwrap().unwrap(), 0);
     for value in 1..5 {
         writer.put("k", value).await.unwrap();
-        assert_eq!(*weak.get("k").await.unwrap().unwrap(), 0, "near and Redis have the old one");
+        assert_eq!(
+            *fenced.get("k").await.unwrap().unwrap(),
+            0,
+            "near and Redis must still have the old value"
+        );
         let loader = Loader::default();
         let got = match value {
             1 => here.get("k").await.unwrap().unwrap(),
@@ -63,7 +67,7 @@ async fn a_commit_of_another_process_is_seen_at_once_by_every_method() {
         assert_eq!((*got, got.served().from, loader.runs()), (value, STORE, 0));
     }
     writer.remove("k").await.unwrap();
-    assert!(weak.contains("k").await.unwrap());
+    assert!(fenced.contains("k").await.unwrap());
     assert!(!here.contains("k").await.unwrap());
     assert_eq!(here.ttl("k").await.unwrap(), None);
     assert!(here.get_many(&keys(&["k"])).await.into_values().unwrap()[0].is_none());
@@ -105,7 +109,7 @@ async fn a_thousand_batches_load_once() {
     assert_eq!(loader.runs(), 1);
 }
 
-/// A late notice tells of no more than that something has changed: whoever comes after it begins anew.
+/// A late notice says only that the key has changed, so calls after it must begin a new load.
 #[tokio::test(start_paused = true)]
 async fn a_removal_heard_of_late_has_a_load_begin_again_and_all_agree() {
     let Servers { hand, here, redis, db, .. } = &servers();
@@ -126,12 +130,13 @@ async fn a_removal_heard_of_late_has_a_load_begin_again_and_all_agree() {
     redis.log().beat();
     let later = [get(2), get(2)];
     for value in first.into_iter().chain(later) {
-        assert_eq!(value.await.unwrap(), 1, "the first to create the record won");
+        assert_eq!(value.await.unwrap(), 1, "the first load to create the record must win");
     }
-    assert_eq!(loader.runs(), 2, "one before the notice, one after");
+    assert_eq!(loader.runs(), 2, "one load before the notice, one after it");
 }
 
-/// A batch loads once: what others create and remove after that, it can neither read nor load.
+/// A batch loads once. If another process removes a record after that load, the batch can neither read
+/// nor load the key.
 #[tokio::test(start_paused = true)]
 async fn a_batch_whose_load_is_spent_tells_no_absence() {
     let Servers { here, writer, .. } = &servers();
@@ -142,7 +147,7 @@ async fn a_batch_whose_load_is_spent_tells_no_absence() {
     };
     tokio::time::sleep(ms(5)).await;
     let load = |missing: MissingKeys<String>| async move {
-        assert_eq!(missing.keys(), ["a"], "the other is being loaded");
+        assert_eq!(missing.keys(), ["a"], "the other key is already being loaded");
         tokio::time::sleep(ms(50)).await;
         Ok::<_, std::io::Error>(missing.zip(vec![1]))
     };
@@ -159,7 +164,7 @@ async fn a_batch_whose_load_is_spent_tells_no_absence() {
     assert_eq!(other.await.unwrap(), 7);
 }
 
-/// Anomaly 29: what another's load created may have been replaced before this call.
+/// Anomaly 29: the record that an earlier load created may have been replaced before this call.
 #[tokio::test(start_paused = true)]
 async fn whoever_shared_a_load_reads_what_the_store_has_then() {
     let Servers { here, writer, redis, .. } = &servers();
@@ -170,7 +175,7 @@ async fn whoever_shared_a_load_reads_what_the_store_has_then() {
     let first = tokio::spawn(get(here.clone(), loader.clone()));
     tokio::time::sleep(ms(10)).await;
     let second = tokio::spawn(get(here.clone(), loader.clone()));
-    // The fill of the tier holds the flight's landing up, after its callers were answered.
+    // The fill of the tier delays the end of the flight after its callers were answered.
     redis.set_latency(ms(40));
     tokio::time::sleep(ms(45)).await;
     writer.put("k", 2).await.unwrap();
@@ -192,8 +197,8 @@ async fn a_failing_store_is_an_error_and_never_a_stale_value() {
         }
     }
     let Servers { hand, redis, db, .. } = &servers();
-    let of = builder().clock(hand).level(Level::Strong).freshness(Serve).tier(redis.another_handle());
-    let here = of.store(db.another_handle()).build().unwrap();
+    let stack = builder().clock(hand).level(Level::Strong).freshness(Serve).tier(redis.another_handle());
+    let here = stack.store(db.another_handle()).build().unwrap();
     here.put("k", 1).await.unwrap();
     db.set_down(true);
     let loader = Loader::default();
@@ -208,14 +213,14 @@ async fn a_failing_store_is_an_error_and_never_a_stale_value() {
     assert_eq!(loader.runs(), 0);
 }
 
-/// A freshness policy answers with a copy past its time: never a call that asks the store.
+/// A freshness policy may serve a stale copy, but never to a call that must ask the store.
 #[tokio::test(start_paused = true)]
 async fn a_stale_copy_of_a_removed_record_is_no_answer() {
     for policy in [OnStale::Serve, OnStale::ServeAndRefresh] {
         let Servers { hand, redis, db, writer, .. } = &servers();
-        let of = without_near().clock(hand).level(Level::Strong).freshness(Stale(policy));
-        let of = of.expire(Lives::fresh(ms(1_000)).stale(ms(60_000)));
-        let here = of.tier(redis.another_handle()).store(db.another_handle()).build().unwrap();
+        let stack = without_near().clock(hand).level(Level::Strong).freshness(OnStaleHit(policy));
+        let stack = stack.expire(FixedExpiry::fresh(ms(1_000)).stale(ms(60_000)));
+        let here = stack.tier(redis.another_handle()).store(db.another_handle()).build().unwrap();
         for key in ["k", "l"] {
             writer.put(key, 1).await.unwrap();
             here.with(Level::Fenced).get(key).await.unwrap();
@@ -239,8 +244,8 @@ async fn a_bound_loader_creates_and_an_absence_stays_one() {
     let hand = Clock::manual();
     let db = fake("db", &hand);
     let load = |key: String| async move { Ok::<_, std::io::Error>((key == "here").then_some(7)) };
-    let of = builder().clock(&hand).level(Level::Strong).store(db.clone()).loader(load);
-    let cache = of.build().unwrap();
+    let stack = builder().clock(&hand).level(Level::Strong).store(db.clone()).loader(load);
+    let cache = stack.build().unwrap();
     assert_eq!(*cache.get("here").await.unwrap().unwrap(), 7);
     assert!(cache.get("gone").await.unwrap().is_none());
     let many = cache.get_many(&keys(&["gone", "here"])).await.into_values().unwrap();
@@ -250,12 +255,12 @@ async fn a_bound_loader_creates_and_an_absence_stays_one() {
 #[tokio::test(start_paused = true)]
 async fn callers_that_share_no_loads_agree_on_the_record() {
     let hand = Clock::manual();
-    let of = builder()
+    let stack = builder()
         .clock(&hand)
         .level(Level::Strong)
         .store(fake("db", &hand))
-        .stampede(Share(Coalesce::Nobody));
-    let cache = of.build().unwrap();
+        .stampede(FixedStampede(Coalesce::Nobody));
+    let cache = stack.build().unwrap();
     let loader = Loader::default();
     let callers = (0..10).map(|value| {
         let (cache, loader) = (cache.clone(), loader.clone());
@@ -288,11 +293,11 @@ async fn processes_that_wait_for_each_other_read_what_the_store_has() {
         let hand = Clock::manual();
         let (redis, db) = (fake("redis", &hand).with_log(), fake("db", &hand));
         let process = || {
-            let of = builder().clock(&hand).level(Level::Strong).stampede(Share(coalesce));
-            of.tier(redis.another_handle()).store(db.another_handle()).build().unwrap()
+            let stack = builder().clock(&hand).level(Level::Strong).stampede(FixedStampede(coalesce));
+            stack.tier(redis.another_handle()).store(db.another_handle()).build().unwrap()
         };
         let (here, there) = (process(), process());
-        // A copy that no reader may have: its record is gone, and nobody told.
+        // Redis keeps a copy that no strong read may return: the record is removed without any report.
         here.put("k", 0).await.unwrap();
         here.with(Level::Fenced).get("k").await.unwrap();
         here.settled().await;
@@ -309,7 +314,7 @@ async fn processes_that_wait_for_each_other_read_what_the_store_has() {
         tokio::time::sleep(ms(20)).await;
         let second = get(&there, 2);
         assert_eq!(first.await.unwrap(), 1, "{coalesce:?}");
-        assert_eq!(second.await.unwrap(), 1, "{coalesce:?}: the first to create it won");
+        assert_eq!(second.await.unwrap(), 1, "{coalesce:?}: the first load to create the record must win");
         for cache in [&here, &there] {
             cache.settled().await;
             assert_eq!(*cache.get("k").await.unwrap().unwrap(), 1);
@@ -326,5 +331,9 @@ async fn a_refresh_reads_the_store() {
     let loader = Loader::default();
     let value = here.refresh("k", |_| loader.give(9, ms(0))).await.unwrap().unwrap();
     assert_eq!((*value, loader.runs()), (2, 0));
-    assert_eq!(*here.with(Level::Fenced).get("k").await.unwrap().unwrap(), 2, "and replaces the copies");
+    assert_eq!(
+        *here.with(Level::Fenced).get("k").await.unwrap().unwrap(),
+        2,
+        "the refresh must replace the copies"
+    );
 }

@@ -1,5 +1,5 @@
-//! Level `Ttl`: no order between processes, but this process does not undo its own writes.
-#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+//! Level `Ttl`: nothing orders processes, but a process does not undo its own writes.
+#![allow(clippy::unwrap_used, reason = "a panic in a helper fails the test")]
 
 mod support;
 
@@ -8,7 +8,7 @@ use terrace_conformance::{Call, Fake, Fault, Faulty};
 use terrace_core::{Level, Source};
 use terrace_tier::Clock;
 
-/// Two shared tiers with 1 in the farther one, and a copy of it on its slow way to the nearer one.
+/// Two shared tiers with 1 in the farther one, and a slow fill of that value into the nearer one.
 async fn with_a_copy_under_way() -> (Stack, Fake) {
     let hand = Clock::manual();
     let (redis, postgres) = (fake("redis", &hand), fake("postgres", &hand));
@@ -78,5 +78,5 @@ async fn what_a_load_gave_does_not_land_on_a_put_that_came_after_it() {
 async fn a_value_found_far_is_copied_nearer() {
     let (cache, redis) = with_a_copy_under_way().await;
     cache.settled().await;
-    assert!(redis.evict("tests", b"k"), "the copy has arrived");
+    assert!(redis.evict("tests", b"k"), "the copy must have arrived");
 }

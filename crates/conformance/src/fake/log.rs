@@ -1,4 +1,4 @@
-//! The invalidation log of a fake: a test decides when it is delivered.
+//! The invalidation log of a fake: a test decides when its changes are delivered.
 
 use std::{
     collections::VecDeque,
@@ -12,22 +12,24 @@ use parking_lot::Mutex;
 use terrace_tier::{Follower, Namespace, Notice, Op, Order, Reply, TierKey, Version};
 use tokio::time::Instant;
 
-/// The log of a [`Fake`](crate::Fake), from [`Fake::log`](crate::Fake::log). It tells its followers
-/// at once, within the write, unless a test holds it; it is heard when a test says so.
+/// The log of a [`Fake`](crate::Fake), from [`Fake::log`](crate::Fake::log). It notifies its followers
+/// within the write, unless a test holds it; it sends a heartbeat when a test calls
+/// [`beat`](FakeLog::beat).
 ///
 /// ```
 /// use terrace_conformance::Fake;
 ///
 /// let redis = Fake::named("redis").with_log();
-/// redis.log().hold(true); // the log stalls: nothing is told
-/// redis.log().hold(false); // what was held back is told, in order
-/// redis.log().beat(); // nothing else has happened until now
+/// redis.log().hold(true); // the log stalls: it reports nothing
+/// redis.log().hold(false); // it reports the changes that it held back, in order
+/// redis.log().beat(); // a heartbeat: nothing else has happened until now
 /// redis.log().lose(); // there was a gap
 /// ```
 #[derive(Default)]
 pub struct FakeLog {
     state: Mutex<State>,
-    /// Held while followers are called, so that they are in order; never with the state.
+    /// Locked while followers are called, so that each gets the changes in order. No thread locks it
+    /// while it has `state` locked.
     delivery: Mutex<()>,
     origins: AtomicU64,
 }
@@ -35,24 +37,27 @@ pub struct FakeLog {
 #[derive(Default)]
 struct State {
     followers: Vec<(u64, String, Weak<dyn Follower>)>,
-    waiting: VecDeque<Told>,
+    waiting: VecDeque<Report>,
     held: bool,
 }
 
-struct Told {
+/// One change, and the follower whose own write it was.
+struct Report {
     origin: u64,
     namespace: String,
     notice: Notice,
 }
 
 impl FakeLog {
-    /// While held, nothing is told and nothing heard; what was held back is told when it ends.
+    /// While the log is held, it reports no change and sends no heartbeat. When the hold ends, it reports
+    /// the changes that it held back.
     pub fn hold(&self, held: bool) {
         self.state.lock().held = held;
         self.deliver();
     }
 
-    /// Tells all followers that everything until now was told; not while held.
+    /// Sends a heartbeat to all followers: every change until now was reported. Does nothing while the
+    /// log is held.
     pub fn beat(&self) {
         self.deliver();
         let _delivery = self.delivery.lock();
@@ -61,13 +66,13 @@ impl FakeLog {
         }
     }
 
-    /// What no log may do: says that it was heard, whatever it has still to tell.
+    /// Sends a heartbeat although changes may still be held back, which no log may do.
     #[cfg(test)]
     pub(crate) fn beat_ahead(&self) {
         self.each(|follower| follower.heartbeat(Instant::now()));
     }
 
-    /// Tells all followers that the log has a gap; what was held back is in it.
+    /// Notifies all followers that the log has a gap. The changes that were held back are lost in it.
     pub fn lose(&self) {
         let _delivery = self.delivery.lock();
         self.state.lock().waiting.clear();
@@ -77,8 +82,8 @@ impl FakeLog {
     pub(crate) fn follow(&self, namespace: &str, follower: Weak<dyn Follower>) -> u64 {
         let _delivery = self.delivery.lock();
         let mut state = self.state.lock();
-        let is_known = |(_, of, known): &&(u64, String, Weak<dyn Follower>)| {
-            of == namespace && Weak::ptr_eq(known, &follower)
+        let is_known = |(_, name, known): &&(u64, String, Weak<dyn Follower>)| {
+            name == namespace && Weak::ptr_eq(known, &follower)
         };
         let known = state.followers.iter().find(is_known);
         if let Some((origin, ..)) = known {
@@ -97,41 +102,42 @@ impl FakeLog {
         origin
     }
 
-    /// Appends a change; called under the lock of the data.
-    pub(crate) fn append(&self, origin: u64, space: &Namespace, key: &TierKey, version: Option<Version>) {
-        let (tenant, key) = (space.tenant.clone(), key.bytes.clone());
-        self.push(origin, space, Notice::Key { tenant, key, version });
+    /// Appends a change. The caller has the server's data locked, so that the log has the order of the
+    /// changes.
+    pub(crate) fn append(&self, origin: u64, namespace: &Namespace, key: &TierKey, version: Option<Version>) {
+        let (tenant, key) = (namespace.tenant.clone(), key.bytes.clone());
+        self.push(origin, namespace, Notice::Key { tenant, key, version });
     }
 
-    pub(crate) fn append_clear(&self, origin: u64, space: &Namespace) {
-        self.push(origin, space, Notice::Clear { tenant: space.tenant.clone() });
+    pub(crate) fn append_clear(&self, origin: u64, namespace: &Namespace) {
+        self.push(origin, namespace, Notice::Clear { tenant: namespace.tenant.clone() });
     }
 
-    fn push(&self, origin: u64, space: &Namespace, notice: Notice) {
-        let namespace = space.name.clone();
-        self.state.lock().waiting.push_back(Told { origin, namespace, notice });
+    fn push(&self, origin: u64, namespace: &Namespace, notice: Notice) {
+        let report = Report { origin, namespace: namespace.name.clone(), notice };
+        self.state.lock().waiting.push_back(report);
     }
 
-    /// Tells what waits, unless it is held back.
+    /// Reports the changes that wait, unless the log is held.
     pub(crate) fn deliver(&self) {
         let _delivery = self.delivery.lock();
         loop {
             let mut state = self.state.lock();
             let next = if state.held { None } else { state.waiting.pop_front() };
             drop(state);
-            let Some(told) = next else { return };
-            let unversioned = !matches!(told.notice, Notice::Key { version: Some(_), .. });
+            let Some(report) = next else { return };
+            let unversioned = !matches!(report.notice, Notice::Key { version: Some(_), .. });
             for (origin, namespace, follower) in self.followers() {
-                let known = origin == told.origin && unversioned;
-                if namespace == told.namespace && !known {
-                    follower.notice(&told.notice);
+                let is_own = origin == report.origin && unversioned;
+                if namespace == report.namespace && !is_own {
+                    follower.notice(&report.notice);
                 }
             }
         }
     }
 
-    fn each(&self, tell: impl Fn(&dyn Follower)) {
-        self.followers().iter().for_each(|(_, _, follower)| tell(&**follower));
+    fn each(&self, notify: impl Fn(&dyn Follower)) {
+        self.followers().iter().for_each(|(_, _, follower)| notify(&**follower));
     }
 
     fn followers(&self) -> Vec<(u64, String, std::sync::Arc<dyn Follower>)> {
@@ -142,8 +148,9 @@ impl FakeLog {
     }
 }
 
-/// The version that followers are told of an operation; `None` for one that they are not told of.
-pub(crate) fn told_version(op: &Op, reply: &Reply) -> Option<Option<Version>> {
+/// The version that the log reports for an operation; `None` where the log does not report the
+/// operation.
+pub(crate) fn reported_version(op: &Op, reply: &Reply) -> Option<Option<Version>> {
     match (op, reply) {
         (Op::Put { order: Order::Follow(version), .. }, _) => Some(Some(*version)),
         (Op::Put { order: Order::Unfenced(_), .. }, _) => Some(None),
@@ -151,7 +158,7 @@ pub(crate) fn told_version(op: &Op, reply: &Reply) -> Option<Option<Version>> {
         (Op::Invalidate { version, .. }, _) => Some(*version),
         (Op::Remove { .. }, Reply::Done { version, .. }) => Some(Some(*version)),
         (Op::Expire { .. }, _) => Some(None),
-        // A record that a fill created takes the place of an absence that others may keep.
+        // A record that a fill created replaces an absence that other caches may keep as a copy.
         (Op::Fill { fence, .. }, Reply::Kept(version)) if fence.token == terrace_tier::Token::NONE => {
             Some(Some(*version))
         }

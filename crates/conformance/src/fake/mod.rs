@@ -1,10 +1,11 @@
-//! An in-memory tier for tests: of tiers, of caches, of applications.
+//! An in-memory tier for the tests of tiers, caches and applications.
 
 mod log;
-mod marks;
 mod process;
 mod server;
+mod signs;
 mod tier;
+mod watermark;
 
 use std::{
     fmt,
@@ -16,18 +17,18 @@ use terrace_tier::{Backend, Clock, Namespace, NamespaceRegistry, Result, Tier, T
 
 pub use log::FakeLog;
 #[cfg(test)]
-pub(crate) use log::told_version;
+pub(crate) use log::reported_version;
 pub(crate) use server::{Address, Data, Hooks, Server};
 
 use self::{process::Process, tier::FakeTier};
 use crate::calls::Calls;
 
-/// A server that is a map in this process: a cache tier and a store, as exact as
-/// [`transition`](terrace_tier::transition), that can be taken down, slowed, stopped and robbed of its data.
+/// A server that is a map in this process. It is a cache tier and a store, does exactly what
+/// [`transition`](terrace_tier::transition) says, and a test can take it down, slow it, stop it and
+/// delete its data.
 ///
-/// A clone is the same handle; [`another_handle`](Fake::another_handle) is what a second process
-/// would hold. It takes values of any size and evicts nothing
-/// unless a test asks for it.
+/// A clone is the same handle; [`another_handle`](Fake::another_handle) gives the handle of a second
+/// process. A fake takes values of any size and evicts nothing unless a test asks for it.
 ///
 /// # Example
 /// ```
@@ -37,17 +38,17 @@ use crate::calls::Calls;
 /// redis.set_down(true); // every call fails at once
 /// redis.set_down(false);
 /// redis.evict("users", b"alice"); // one key is forgotten
-/// redis.lose_everything(); // all of them are
-/// assert_eq!(redis.calls().total(), 0); // the trips that a cache made
+/// redis.lose_everything(); // all keys are forgotten
+/// assert_eq!(redis.calls().total(), 0); // the calls that caches made
 /// ```
 #[derive(Clone)]
 pub struct Fake {
     server: Arc<Server>,
-    spaces: Arc<NamespaceRegistry>,
+    namespaces: Arc<NamespaceRegistry>,
     process: Process,
 }
 
-/// What a [`Fake`] kept at one moment; from [`Fake::save`].
+/// The data of a [`Fake`] at one moment, from [`Fake::save`].
 #[derive(Clone)]
 pub struct Saved(Data);
 
@@ -64,61 +65,62 @@ impl Default for Fake {
 }
 
 impl Fake {
-    /// An empty one called `fake`, on the host's clock.
+    /// An empty fake called `fake`, on the host's clock.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// An empty one of this name, on the host's clock.
+    /// An empty fake of this name, on the host's clock.
     pub fn named(name: &str) -> Self {
         Self::with_clock(name, Clock::system())
     }
 
-    /// An empty one of this name on this clock.
+    /// An empty fake of this name on this clock.
     pub fn with_clock(name: &str, clock: Clock) -> Self {
         Self::with_hooks(name, clock, Hooks::default())
     }
 
     pub(crate) fn with_hooks(name: &str, clock: Clock, hooks: Hooks) -> Self {
         let server = Arc::new(Server::new(name, clock, hooks));
-        Self { process: Process::new(&server), server, spaces: Arc::default() }
+        Self { process: Process::new(&server), server, namespaces: Arc::default() }
     }
 
-    /// A handle on the same data, as another process has it.
+    /// A handle on the same data, such as another process would have.
     #[must_use]
     pub fn another_handle(&self) -> Self {
         let server = Arc::clone(&self.server);
-        Self { process: Process::new(&server), server, spaces: Arc::default() }
+        Self { process: Process::new(&server), server, namespaces: Arc::default() }
     }
 
-    /// While stopped, no call of this handle is carried out, as of a process under SIGSTOP; other
-    /// handles go on.
+    /// While this handle is stopped, none of its calls is carried out, as if its process were under
+    /// SIGSTOP. Other handles go on.
     pub fn set_stopped(&self, stopped: bool) {
         self.process.stopped.send_replace(stopped);
     }
 
-    /// From now on it has an invalidation log: those who open its tiers may follow it.
+    /// Gives the server an invalidation log, which every cache over its tiers may follow.
     #[must_use]
     pub fn with_log(self) -> Self {
         self.server.logged.store(true, Ordering::SeqCst);
         self
     }
 
-    /// Moves the mark of a namespace as a relay does that has found nothing to drop: what is here is
-    /// proven as of the move before. Says the new version.
+    /// Advances the watermark of a namespace, as a relay that found nothing to drop does: the copies
+    /// here are proven as of the previous advance. Returns the new version of the watermark.
     ///
     /// # Panics
-    /// Where it has no log.
+    /// Never, unless the fake itself is broken.
     pub fn move_mark(&self, namespace: &str) -> Version {
-        marks::move_mark(&self.server, namespace)
+        watermark::advance(&self.server, namespace)
     }
 
-    /// The log, to be stalled, heard and lost by a test.
+    /// The log, which a test can stall, let send a heartbeat, and lose.
     pub fn log(&self) -> &FakeLog {
         &self.server.log
     }
 
-    /// While down, every call fails at once with [`ErrorKind::Unavailable`](terrace_core::ErrorKind::Unavailable); nothing is lost.
+    /// While the server is down, every call fails at once with
+    /// [`ErrorKind::Unavailable`](terrace_core::ErrorKind::Unavailable). No data is lost.
     pub fn set_down(&self, down: bool) {
         self.server.down.store(down, Ordering::SeqCst);
     }
@@ -128,60 +130,60 @@ impl Fake {
         *self.server.latency.lock() = latency;
     }
 
-    /// While hanging, no call is carried out or answered, as under SIGSTOP; those that wait go on
-    /// when it ends.
+    /// While the server hangs, as under SIGSTOP, no call is carried out or answered. The calls that wait
+    /// go on when it ends.
     pub fn set_hanging(&self, hanging: bool) {
         self.server.hanging.send_replace(hanging);
     }
 
-    /// Forgets one key of a namespace, in all tenants; says whether it was there. The key is as
-    /// the cache encodes it: text as UTF-8, integers as 8 bytes big-endian.
+    /// Forgets one key of a namespace in all tenants, and returns whether it was there. The key has the
+    /// bytes that the cache encodes: text as UTF-8, integers as 8 bytes big-endian.
     pub fn evict(&self, namespace: &str, key: &[u8]) -> bool {
         let mut data = self.server.data.lock();
         let before = data.cells.len();
-        data.cells.retain(|(space, _, bytes), _| space != namespace || bytes != key);
+        data.cells.retain(|(name, _, bytes), _| name != namespace || bytes != key);
         data.cells.len() < before
     }
 
-    /// Forgets everything, records and epochs too, as FLUSHALL or an empty disk would.
+    /// Forgets all data, with records and epochs, as after FLUSHALL or on an empty disk.
     pub fn lose_everything(&self) {
         *self.server.data.lock() = Data::default();
     }
 
-    /// What the server keeps now, to [`go_back`](Fake::go_back) to.
+    /// Copies the server's data, so that [`go_back`](Fake::go_back) can return to it.
     pub fn save(&self) -> Saved {
         Saved(self.server.data.lock().clone())
     }
 
-    /// Goes back to what was saved, as a restart from an old dump does.
+    /// Returns to saved data, as a server does that restarts from an old dump.
     pub fn go_back(&self, saved: &Saved) {
         *self.server.data.lock() = saved.0.clone();
     }
 
-    /// [`go_back`](Self::go_back), but for one namespace.
+    /// [`go_back`](Self::go_back), except that one namespace keeps its present data.
     pub(crate) fn go_back_but_for(&self, saved: &Saved, namespace: &str) {
         let mut data = self.server.data.lock();
         let Data { cells, epochs } = std::mem::replace(&mut *data, saved.0.clone());
-        data.cells.extend(cells.into_iter().filter(|((of, ..), _)| of == namespace));
-        data.epochs.extend(epochs.into_iter().filter(|((of, _), _)| of == namespace));
+        data.cells.extend(cells.into_iter().filter(|((name, ..), _)| name == namespace));
+        data.epochs.extend(epochs.into_iter().filter(|((name, _), _)| name == namespace));
     }
 
-    /// Whether the cell there is live and holds this token.
+    /// Whether the cell at `place` is alive and has this token.
     pub(crate) fn is_leased(&self, place: &Address, token: Token) -> bool {
         self.server.is_leased(&self.server.data.lock(), place, token)
     }
 
-    /// All copies are dead from now on: they are of an epoch that is over.
+    /// Ends the epochs of all namespaces, which makes all copies dead.
     pub(crate) fn renew_epochs(&self) {
         self.server.data.lock().epochs.clear();
     }
 
-    /// The calls that were carried out since the start.
+    /// The calls that the server has carried out since its start.
     pub fn calls(&self) -> Calls {
         self.server.counters.read()
     }
 
-    /// The fake's own clock.
+    /// The present time of the fake's own clock.
     pub fn now(&self) -> Timestamp {
         self.server.clock.now()
     }
@@ -199,8 +201,8 @@ impl Backend for Fake {
         &self.server.name
     }
 
-    fn open(&self, space: &Namespace) -> Result<Arc<dyn Tier>> {
-        let claim = self.spaces.claim(space)?;
-        Ok(Arc::new(FakeTier::new(Arc::clone(&self.server), space.clone(), self.process.clone(), claim)))
+    fn open(&self, namespace: &Namespace) -> Result<Arc<dyn Tier>> {
+        let guard = self.namespaces.claim(namespace)?;
+        Ok(Arc::new(FakeTier::new(Arc::clone(&self.server), namespace.clone(), self.process.clone(), guard)))
     }
 }

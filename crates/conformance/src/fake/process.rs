@@ -1,17 +1,16 @@
-//! What one process has of a [`Fake`](super::Fake): whether it runs, and the leases that it holds
-//! and waits for.
+//! The state that one process has of a [`Fake`](super::Fake): whether the process runs, and the leases
+//! that it holds or waits for.
 
 use std::{
-    collections::HashMap,
     sync::{Arc, Weak},
     time::Duration,
 };
 
 use terrace_tier::{
-    Error, ErrorKind, Result, Token,
+    Error, ErrorKind, Result,
     lease::{LeaseBackend, LeaseRef, LeaseStatus, LeaseTracker, PollInterval},
 };
-use tokio::{sync::watch, time::Instant};
+use tokio::sync::watch;
 
 use super::{Address, Server};
 
@@ -19,41 +18,32 @@ use super::{Address, Server};
 #[derive(Clone)]
 pub(crate) struct Process {
     pub(crate) stopped: Arc<watch::Sender<bool>>,
-    pub(crate) inbox: LeaseTracker<FakeLeases>,
+    pub(crate) lease_tracker: LeaseTracker<FakeLeases>,
 }
 
-/// The signs of life that the server keeps.
-#[derive(Default)]
-pub(crate) struct Signs(HashMap<Token, Sign>);
-
-enum Sign {
-    AliveUntil(Instant),
-    GivenBack,
-}
-
-/// The fake as those who wait use it.
+/// The fake's server as the lease tracker of one process reaches it.
 pub(crate) struct FakeLeases {
     server: Weak<Server>,
     stopped: Arc<watch::Sender<bool>>,
 }
 
-const PACE: PollInterval = PollInterval::new(Duration::from_millis(10), Duration::from_millis(100));
+const POLL_INTERVAL: PollInterval = PollInterval::new(Duration::from_millis(10), Duration::from_millis(100));
 
 impl Process {
     pub(crate) fn new(server: &Arc<Server>) -> Self {
         let stopped = Arc::new(watch::Sender::new(false));
         let leases = FakeLeases { server: Arc::downgrade(server), stopped: Arc::clone(&stopped) };
-        Self { stopped, inbox: LeaseTracker::new(leases, PACE) }
+        Self { stopped, lease_tracker: LeaseTracker::new(leases, POLL_INTERVAL) }
     }
 
-    /// What a call goes through before it is carried out.
+    /// Delays or fails a call before it is carried out, as the test has set this process and its server.
     pub(crate) async fn trip(&self, server: &Server) -> Result<()> {
-        goes_on(&self.stopped).await;
+        until_running(&self.stopped).await;
         server.trip().await
     }
 }
 
-async fn goes_on(stopped: &watch::Sender<bool>) {
+async fn until_running(stopped: &watch::Sender<bool>) {
     if *stopped.borrow() {
         // The sender lives as long as this call.
         let _ = stopped.subscribe().wait_for(|stopped| !stopped).await;
@@ -62,7 +52,7 @@ async fn goes_on(stopped: &watch::Sender<bool>) {
 
 impl FakeLeases {
     async fn reached(&self) -> Result<Arc<Server>> {
-        goes_on(&self.stopped).await;
+        until_running(&self.stopped).await;
         let gone = || Error::new(ErrorKind::Closed, "the fake is gone");
         let server = self.server.upgrade().ok_or_else(gone)?;
         server.trip().await?;
@@ -76,25 +66,22 @@ impl LeaseBackend for FakeLeases {
     async fn poll(&self, leases: &[LeaseRef<Address>]) -> Result<Vec<LeaseStatus>> {
         let server = self.reached().await?;
         let (data, signs) = (server.data.lock(), server.signs.lock());
-        let sight = |lease: &LeaseRef<Address>| match signs.0.get(&lease.token) {
-            _ if !server.is_leased(&data, &lease.address, lease.token) => LeaseStatus::Changed,
-            Some(Sign::GivenBack) => LeaseStatus::Free,
-            Some(Sign::AliveUntil(end)) if Instant::now() < *end => LeaseStatus::Alive,
-            _ => LeaseStatus::Silent,
+        let status = |lease: &LeaseRef<Address>| match server.is_leased(&data, &lease.address, lease.token) {
+            true => signs.status(lease.token),
+            false => LeaseStatus::Changed,
         };
-        Ok(leases.iter().map(sight).collect())
+        Ok(leases.iter().map(status).collect())
     }
 
     async fn keep_alive(&self, leases: &[LeaseRef<Address>], life: Duration) -> Result<()> {
         let server = self.reached().await?;
-        let alive = |lease: &LeaseRef<Address>| (lease.token, Sign::AliveUntil(Instant::now() + life));
-        server.signs.lock().0.extend(leases.iter().map(alive));
+        server.signs.lock().renew(leases.iter().map(|lease| lease.token), life);
         Ok(())
     }
 
     async fn release(&self, lease: &LeaseRef<Address>) -> Result<()> {
         let server = self.reached().await?;
-        server.signs.lock().0.insert(lease.token, Sign::GivenBack);
+        server.signs.lock().give_back(lease.token);
         Ok(())
     }
 }

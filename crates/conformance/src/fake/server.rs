@@ -1,4 +1,4 @@
-//! The server of a fake: what it keeps, and what it does.
+//! The server of a fake: its data and its operations.
 
 use std::{
     collections::HashMap,
@@ -15,26 +15,27 @@ use terrace_tier::{
 use tokio::sync::watch;
 
 use super::{
-    log::{FakeLog, told_version},
-    process::Signs,
+    log::{FakeLog, reported_version},
+    signs::Signs,
 };
 use crate::calls::Counters;
 
-/// How the fake's parts work; tests of the suite put broken ones in.
+/// The replaceable parts of a fake. The tests of the suite replace one with a broken one.
 pub(crate) struct Hooks {
     pub(crate) transition: fn(Option<&Cell>, &Op, &Moment) -> (Change, Reply),
     pub(crate) address: fn(&Namespace, &TierKey) -> Address,
     pub(crate) clear: fn(&mut Data, &Namespace),
     pub(crate) batch: fn(Vec<Result<Reply>>) -> Vec<Result<Reply>>,
+    /// The version that the log reports for an operation.
     pub(crate) told: fn(&Op, &Reply) -> Option<Option<Version>>,
-    /// Whether a publication whose mark is not as expected is refused.
+    /// Whether a publication is refused where the watermark has not the expected version.
     pub(crate) refuses: bool,
 }
 
-/// Where a cell is: namespace, tenant, key.
+/// The address of a cell: namespace, tenant, key.
 pub(crate) type Address = (String, Option<String>, Bytes);
 
-/// What the server keeps.
+/// The data of the server.
 #[derive(Clone, Default)]
 pub(crate) struct Data {
     pub(crate) cells: HashMap<Address, Cell>,
@@ -47,9 +48,9 @@ pub(crate) struct Server {
     pub(crate) hooks: Hooks,
     pub(crate) data: Mutex<Data>,
     pub(crate) signs: Mutex<Signs>,
-    /// The terms that all handles agreed on in `ready`, schema by schema.
+    /// The options that all handles agreed on in `ready`, for each schema of each namespace.
     pub(super) agreed: NamespaceRegistry,
-    /// The newest schema of each namespace: whoever has an older one is refused.
+    /// The newest schema of each namespace. A handle with an older schema is refused.
     pub(super) schemas: Mutex<HashMap<String, u32>>,
     pub(super) down: AtomicBool,
     pub(super) latency: Mutex<Duration>,
@@ -78,11 +79,11 @@ impl Server {
         }
     }
 
-    pub(crate) fn has_log(&self, space: &Namespace) -> bool {
-        self.logged.load(Ordering::SeqCst) && space.level != Level::Ttl
+    pub(crate) fn has_log(&self, namespace: &Namespace) -> bool {
+        self.logged.load(Ordering::SeqCst) && namespace.level != Level::Ttl
     }
 
-    /// Whether the cell there is live and holds this token.
+    /// Whether the cell at `place` is alive and has this token.
     pub(crate) fn is_leased(&self, data: &Data, place: &Address, token: Token) -> bool {
         let (namespace, tenant, _) = place;
         let epoch = data.epochs.get(&(namespace.clone(), tenant.clone()));
@@ -91,55 +92,55 @@ impl Server {
         })
     }
 
-    /// One operation on one key, and its entry in the log.
+    /// Carries out one operation on one key and appends it to the log.
     pub(crate) fn step(
         &self,
         data: &mut Data,
-        space: &Namespace,
+        namespace: &Namespace,
         origin: u64,
         key: &TierKey,
         op: &Op,
     ) -> Reply {
-        let address = (self.hooks.address)(space, key);
-        let epoch = match space.role {
-            Role::Cache => *data.epochs.entry(scope(space)).or_insert_with(Epoch::random),
+        let address = (self.hooks.address)(namespace, key);
+        let epoch = match namespace.role {
+            Role::Cache => *data.epochs.entry(scope(namespace)).or_insert_with(Epoch::random),
             Role::Store => Epoch::default(),
         };
         let clock = &self.clock;
-        let moment = Moment::new(space.role, clock.now(), clock.micros(), epoch);
+        let moment = Moment::new(namespace.role, clock.now(), clock.micros(), epoch);
         let (change, reply) = (self.hooks.transition)(data.cells.get(&address), op, &moment);
         if let Change::Write(cell) = change {
             data.cells.insert(address, cell);
         }
-        if self.has_log(space)
+        if self.has_log(namespace)
             && let Some(version) = (self.hooks.told)(op, &reply)
         {
-            self.log.append(origin, space, key, version);
+            self.log.append(origin, namespace, key, version);
         }
         reply
     }
 
-    /// Agrees on the terms of a namespace: a higher schema takes it over.
-    pub(super) fn agree(&self, space: &Namespace) -> Result<NamespaceGuard> {
+    /// Agrees on the options of a namespace. A handle with a higher schema takes the namespace over.
+    pub(super) fn agree(&self, namespace: &Namespace) -> Result<NamespaceGuard> {
         let mut schemas = self.schemas.lock();
-        let newest = schemas.entry(space.name.clone()).or_insert(space.schema);
-        if space.schema < *newest {
-            let message = format!("the namespace `{}` has schema {newest} by now", space.name);
+        let newest = schemas.entry(namespace.name.clone()).or_insert(namespace.schema);
+        if namespace.schema < *newest {
+            let message = format!("the namespace `{}` has schema {newest} by now", namespace.name);
             return Err(Error::new(ErrorKind::NamespaceInUse, message));
         }
-        *newest = space.schema;
-        let namespace = format!("{}, schema {newest}", space.name);
-        self.agreed.claim(&space.clone().with_name(namespace))
+        *newest = namespace.schema;
+        let name = format!("{}, schema {newest}", namespace.name);
+        self.agreed.claim(&namespace.clone().with_name(name))
     }
 
-    /// What a call goes through before it is carried out.
+    /// Delays or fails a call before it is carried out, as the test has set the server.
     pub(crate) async fn trip(&self) -> Result<()> {
         let latency = *self.latency.lock();
         if !latency.is_zero() {
             tokio::time::sleep(latency).await;
         }
         if *self.hanging.borrow() {
-            // The sender lives as long as this call, so the wait ends with the hanging alone.
+            // The sender lives as long as this call, so the wait ends only when the server goes on.
             let _ = self.hanging.subscribe().wait_for(|hanging| !hanging).await;
         }
         if self.down.load(Ordering::SeqCst) {
@@ -150,16 +151,17 @@ impl Server {
 }
 
 impl Hooks {
-    /// What the contract says.
+    /// The parts as the contract demands them.
     pub(crate) const TRUE: Self = Self {
         transition,
-        address: |space, key| (space.name.clone(), space.tenant.clone(), key.bytes.clone()),
-        clear: |data, space| {
-            let is_meant = |tenant: &Option<String>| space.tenant.is_none() || *tenant == space.tenant;
-            data.epochs.retain(|(namespace, tenant), _| *namespace != space.name || !is_meant(tenant));
+        address: |namespace, key| (namespace.name.clone(), namespace.tenant.clone(), key.bytes.clone()),
+        clear: |data, namespace| {
+            let is_meant =
+                |tenant: &Option<String>| namespace.tenant.is_none() || *tenant == namespace.tenant;
+            data.epochs.retain(|(name, tenant), _| *name != namespace.name || !is_meant(tenant));
         },
         batch: |replies| replies,
-        told: told_version,
+        told: reported_version,
         refuses: true,
     };
 }
@@ -170,6 +172,6 @@ impl Default for Hooks {
     }
 }
 
-fn scope(space: &Namespace) -> (String, Option<String>) {
-    (space.name.clone(), space.tenant.clone())
+fn scope(namespace: &Namespace) -> (String, Option<String>) {
+    (namespace.name.clone(), namespace.tenant.clone())
 }

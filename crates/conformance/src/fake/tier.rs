@@ -1,4 +1,4 @@
-//! A fake as one cache has it.
+//! A tier of a fake: one namespace of its server, opened by one cache.
 
 use std::{
     fmt,
@@ -22,18 +22,18 @@ use crate::calls::Call;
 
 pub(crate) struct FakeTier {
     pub(crate) server: Arc<Server>,
-    pub(crate) space: Namespace,
+    pub(crate) namespace: Namespace,
     pub(crate) process: Process,
-    claim: NamespaceGuard,
+    guard: NamespaceGuard,
     agreed: Mutex<Option<NamespaceGuard>>,
-    /// The follower that its writes come from; zero for none.
+    /// The number of the follower whose writes these are; zero where the cache follows no log.
     origin: AtomicU64,
 }
 
 impl fmt::Debug for FakeTier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("FakeTier");
-        out.field("name", &self.server.name).field("space", &self.space).field("claim", &self.claim);
+        out.field("name", &self.server.name).field("namespace", &self.namespace).field("guard", &self.guard);
         out.finish()
     }
 }
@@ -69,11 +69,11 @@ impl Tier for FakeTier {
         self.process.trip(&self.server).await?;
         self.server.counters.add(Call::Clear);
         self.server.counters.trip();
-        if self.space.role == Role::Cache {
+        if self.namespace.role == Role::Cache {
             let mut data = self.server.data.lock();
-            (self.server.hooks.clear)(&mut data, &self.space);
+            (self.server.hooks.clear)(&mut data, &self.namespace);
             if self.log().is_some() {
-                self.server.log.append_clear(self.origin.load(Ordering::SeqCst), &self.space);
+                self.server.log.append_clear(self.origin.load(Ordering::SeqCst), &self.namespace);
             }
             drop(data);
             self.server.log.deliver();
@@ -90,18 +90,18 @@ impl Tier for FakeTier {
 
     async fn ready(&self) -> Result<()> {
         self.ping().await?;
-        let claim = self.server.agree(&self.space).map_err(|error| error.at_tier(&self.server.name))?;
-        *self.agreed.lock() = Some(claim);
+        let guard = self.server.agree(&self.namespace).map_err(|error| error.at_tier(&self.server.name))?;
+        *self.agreed.lock() = Some(guard);
         Ok(())
     }
 
     fn log(&self) -> Option<&dyn InvalidationLog> {
-        if self.server.has_log(&self.space) { Some(self) } else { None }
+        if self.server.has_log(&self.namespace) { Some(self) } else { None }
     }
 
     fn publish(&self) -> Option<&dyn Publish> {
-        let keeps_marks = self.space.role == Role::Cache && self.server.has_log(&self.space);
-        if keeps_marks { Some(self) } else { None }
+        let has_watermark = self.namespace.role == Role::Cache && self.server.has_log(&self.namespace);
+        if has_watermark { Some(self) } else { None }
     }
 
     fn lease_waiter(&self) -> Option<&dyn LeaseWaiter> {
@@ -111,11 +111,11 @@ impl Tier for FakeTier {
 
 impl LeaseWaiter for FakeTier {
     fn hold(&self, key: &TierKey, token: Token) -> LeaseGuard {
-        self.process.inbox.hold(LeaseRef { address: self.place(key), token })
+        self.process.lease_tracker.hold(LeaseRef { address: self.place(key), token })
     }
 
     fn wait(&self, key: &TierKey, token: Token) -> BoxFuture<'static, Result<LeaseEnd>> {
-        self.process.inbox.wait(LeaseRef { address: self.place(key), token })
+        self.process.lease_tracker.wait(LeaseRef { address: self.place(key), token })
     }
 }
 
@@ -128,23 +128,23 @@ impl InvalidationLog for FakeTier {
 impl FakeTier {
     pub(super) fn new(
         server: Arc<Server>,
-        space: Namespace,
+        namespace: Namespace,
         process: Process,
-        claim: NamespaceGuard,
+        guard: NamespaceGuard,
     ) -> Self {
-        Self { server, space, process, claim, agreed: Mutex::default(), origin: AtomicU64::new(0) }
+        Self { server, namespace, process, guard, agreed: Mutex::default(), origin: AtomicU64::new(0) }
     }
 
     fn place(&self, key: &TierKey) -> Address {
-        (self.server.hooks.address)(&self.space, key)
+        (self.server.hooks.address)(&self.namespace, key)
     }
 
     fn step(&self, key: &TierKey, op: &Op) -> Reply {
         let mut data = self.server.data.lock();
         let origin = self.origin.load(Ordering::SeqCst);
-        let reply = self.server.step(&mut data, &self.space, origin, key, op);
+        let reply = self.server.step(&mut data, &self.namespace, origin, key, op);
         match reply {
-            Reply::Hit(stored) => Reply::Hit(self.server.certify(&mut data, &self.space, stored)),
+            Reply::Hit(stored) => Reply::Hit(self.server.with_watermark(&mut data, &self.namespace, stored)),
             reply => reply,
         }
     }

@@ -1,15 +1,15 @@
 //! Random programs over stacks that hold a tier, compared with a plain map step by step.
 //!
-//! The suite shows that a tier does what the contract says of each operation. The machine shows what
-//! users have of it: caches over the tier read like one map. It builds random stacks around it, near
-//! tiers and [fakes](crate::Fake) before it and behind it, in one process or in several that share all
-//! tiers, and runs random programs on them: reads, loads and batches of them, every kind of write,
-//! lives, clears, tiers that fail, hang and forget, processes that are restarted. A program that finds
-//! a difference is shrunk to a short one.
+//! The suite checks that a tier does what the contract says of each operation. The machine checks what
+//! users get from it: caches over the tier read like one map. It builds random stacks around the tier,
+//! with near tiers and [fakes](crate::Fake) before and behind it, in one process or in several processes
+//! that share all tiers. On these stacks it runs random programs: single and batched reads and loads,
+//! every kind of write, changed lifetimes, clears, tiers that fail, hang or forget, and restarts of
+//! processes. A program that finds a difference is shrunk to a short one.
 //!
 //! [`machine!`](crate::machine!) makes tests of it; [`Machine`] runs it as a plain function, also over
-//! a near tier of one's own. Operations come one after the other, fills and repayments are under way
-//! between them; for whole processes at the same time see [`simulation`](crate::simulation).
+//! your own near tier. The operations come one after the other; fills and repairs run between them. For
+//! whole processes at the same time see [`simulation`](crate::simulation).
 
 mod run;
 mod shape;
@@ -57,43 +57,43 @@ pub struct Machine<N = PlainNear> {
 const STEPS: usize = 60;
 
 impl Machine {
-    /// One process. Cache tiers before a store also fail, hang (in virtual time) and forget: no read
-    /// shows it.
+    /// One process. Cache tiers before a store also fail, forget keys, and hang in virtual time; no read
+    /// may show it.
     pub fn alone() -> Self {
         Self { alone: true, cases: 64, near: PlainNear::new }
     }
 
-    /// Two or three processes over the same tiers: what one has written, all read. They have near
-    /// tiers where a fake that tells them of every change at once stands before the others: what the
-    /// log of a real server tells comes a while after the write.
+    /// Two or three processes over the same tiers: all processes read what one has written. They have
+    /// near tiers only where the nearest remote tier is a fake, whose log reports every change within the
+    /// write; the log of a real server reports it some time after the write.
     pub fn together() -> Self {
         Self { alone: false, ..Self::alone() }
     }
 }
 
 impl<N: Near<u64, u64>> Machine<N> {
-    /// How many programs are run; 64 unless set. One has up to 60 steps, of one to three trips each.
+    /// How many programs are run; 64 unless set. A program has fewer than 60 steps of one to three trips.
     #[must_use]
     pub fn cases(self, cases: u32) -> Self {
         Self { cases, ..self }
     }
 
-    /// The near tier of each process, where it has one; a plain map unless set.
+    /// The near tier of each process that has one; a plain map unless set.
     #[must_use]
     pub fn near<M: Near<u64, u64>>(self, near: fn() -> M) -> Machine<M> {
         Machine { alone: self.alone, cases: self.cases, near }
     }
 
-    /// Runs programs over the tiers that `make` gives: one subject a program, under a namespace of its
-    /// own, as a cache tier or as the store.
+    /// Runs programs over the tiers that `make` gives, as cache tiers or as the store. Each program gets
+    /// its own subject and namespace.
     ///
-    /// A subject with a [second handle](Subject::second) gives each process one of the two; one with
-    /// [`evict`](Subject::evict) forgets keys on cue. On a [manual clock](Subject::manual_clock) lives
-    /// end, tiers hang, and tokio's time is paused: such a tier must answer within this process, and
-    /// off its own threads. On the host's clock no life ends within a program.
+    /// With a [second handle](Subject::second), each process gets one of the two handles. With
+    /// [`evict`](Subject::evict), the tier forgets keys on cue. On a [manual clock](Subject::manual_clock)
+    /// values expire, tiers hang, and tokio's time is paused: such a tier must answer within this process
+    /// and must not depend on other threads. On the host's clock no value expires within a program.
     ///
     /// # Errors
-    /// The shortest program that was found to tell the caches from a map.
+    /// The shortest program found after which the caches do not read like a map.
     pub fn run<F>(self, role: Role, make: impl Fn() -> F) -> Result<(), Counterexample>
     where
         F: Future<Output = Subject>,
@@ -113,7 +113,7 @@ impl<N: Near<u64, u64>> Machine<N> {
         Self { alone: true, ..self }.run_in(None, unused)
     }
 
-    fn run_in<F>(self, seat: Option<Role>, make: impl Fn() -> F) -> Result<(), Counterexample>
+    fn run_in<F>(self, role: Option<Role>, make: impl Fn() -> F) -> Result<(), Counterexample>
     where
         F: Future<Output = Subject>,
     {
@@ -123,7 +123,7 @@ impl<N: Near<u64, u64>> Machine<N> {
         let alone = self.alone;
         let programs = Sequential::new(
             (1..STEPS).into(),
-            move || Shape::any(seat, alone, timed, logged).prop_map(Truth::new),
+            move || Shape::any(role, alone, timed, logged).prop_map(Truth::new),
             run::permits,
             |_: &Truth| Step::any(),
             Truth::after,
@@ -171,11 +171,11 @@ impl fmt::Debug for Counterexample {
 
 impl std::error::Error for Counterexample {}
 
-/// Makes two tests for each role of a tier: one process over it, and several that share it.
+/// Makes two tests for each role of a tier: one process over it, and several processes that share it.
 ///
-/// The first argument is the path of an `async fn() -> Subject`, the one that
-/// [`tier_suite!`](crate::tier_suite) takes; the last says how many programs each test runs, some 200
-/// for a tier in memory and ten for a server. `cache` or `store` between them picks one role.
+/// The first argument is the path of an `async fn() -> Subject`, as for
+/// [`tier_suite!`](crate::tier_suite). The last argument is the number of programs that each test runs:
+/// about 200 for a tier in memory, ten for a server. `cache` or `store` between them picks one role.
 ///
 /// ```
 /// use terrace_conformance::{Fake, suite::Subject};

@@ -1,4 +1,4 @@
-//! One case: its steps, one by one, each compared with the map.
+//! One program: the machine carries out its steps and compares each read with the map.
 
 use std::{
     collections::BTreeSet,
@@ -20,12 +20,12 @@ use super::{
 };
 use crate::suite::{Outcome, Subject, ensure, ensure_eq};
 
-/// A runtime for a case: with paused time where the clock is turned by hand.
+/// A runtime for one program; its time is paused where the tier has a manual clock.
 pub(super) fn runtime(timed: bool) -> std::io::Result<Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().start_paused(timed).build()
 }
 
-/// Carries out all steps and reads everything in the end. `seen` counts the steps that were begun.
+/// Carries out all steps and finally reads all keys. `seen` counts the steps that were begun.
 pub(super) async fn run<N: Near<u64, u64>>(
     mut truth: Truth,
     steps: &[Step],
@@ -39,13 +39,13 @@ pub(super) async fn run<N: Near<u64, u64>>(
             seen.fetch_add(1, Ordering::SeqCst);
         }
         truth = truth.after(step);
-        if !bears_fills(&step.act) {
+        if !allows_pending_fills(&step.act) {
             stack.settle().await;
         }
-        // Each carries out what is its own.
+        // Each of these functions carries out only its own kind of act.
         stack.read(step.process, &step.act, &truth).await?;
         stack.write(step.process, &step.act, &truth).await?;
-        stack.strike(step.process, &step.act).await?;
+        stack.happen(step.process, &step.act).await?;
         stack.pass(&step.act).await;
         if fills(&step.act, truth.shape.store) {
             stack.filling.insert(step.process % stack.caches.len());
@@ -57,20 +57,20 @@ pub(super) async fn run<N: Near<u64, u64>>(
             stack.read(process, &Act::Get(key), &truth).await?;
         }
         stack.cache(process).settled().await;
-        ensure_eq!(stack.cache(process).stats().flights, 0, "flights that are under way in the end");
+        ensure_eq!(stack.cache(process).stats().flights, 0, "no flight may be under way in the end");
     }
     Ok(())
 }
 
-/// Whether it leaves copies under way that others read: they are filled off the caller's path. What a
-/// store has, all read there.
+/// Whether an act leaves fills under way that decide what other processes read. Fills run off the
+/// caller's path. With a store, the other processes read the store in any case.
 const fn fills(act: &Act, store: bool) -> bool {
     matches!(act, Act::Refresh(..)) || !store && matches!(act, Act::GetOrLoad(..) | Act::LoadMany(..))
 }
 
-/// Whether what comes of it is the same with fills under way and after them: a write that asks for
-/// nothing, and what is of no one process. Time that passes may end the lease that a fill shows.
-const fn bears_fills(act: &Act) -> bool {
+/// Whether an act has the same result during pending fills and after them: a write that reads nothing, or
+/// an event outside the processes. Passing time is not among them, since it may end the lease of a fill.
+const fn allows_pending_fills(act: &Act) -> bool {
     matches!(
         act,
         Act::Put(..)
@@ -92,7 +92,7 @@ impl<N: Near<u64, u64>> Stack<N> {
         }
     }
 
-    /// `truth` is what must be true after it.
+    /// Carries out a read; `truth` is the map after it.
     async fn read(&self, process: usize, act: &Act, truth: &Truth) -> Outcome {
         let cache = self.cache(process);
         match act {
@@ -125,10 +125,10 @@ impl<N: Near<u64, u64>> Stack<N> {
     async fn write(&self, process: usize, act: &Act, truth: &Truth) -> Outcome {
         let cache = self.cache(process);
         match act {
-            Act::Put(key, value, life) => {
+            Act::Put(key, value, ttl) => {
                 let item = Item::new(*value);
-                let life = life.map(|millis| self.shape.life(millis));
-                cache.put(&name(*key), life.map_or(item.clone(), |life| item.ttl(life))).await?;
+                let ttl = ttl.map(|millis| self.shape.lifetime(millis));
+                cache.put(&name(*key), ttl.map_or(item.clone(), |ttl| item.ttl(ttl))).await?;
             }
             Act::PutMany(keys, value) => {
                 let items: Vec<_> = distinct(keys).map(|key| (key, *value)).collect();
@@ -138,32 +138,37 @@ impl<N: Near<u64, u64>> Stack<N> {
             }
             Act::PutIfAbsent(key, value) => {
                 let put = cache.put_if_absent(&name(*key), *value).await?;
-                ensure!(!put || truth.value(*key) == Some(*value), "key {key} was put over a value");
+                ensure!(
+                    !put || truth.value(*key) == Some(*value),
+                    "a put of key {key} if absent must not replace a value"
+                );
             }
             Act::Replace(key, value) => {
                 if let Some(seen) = cache.get(&name(*key)).await? {
                     let version = seen.served().version;
                     ensure!(
                         cache.replace(&name(*key), version, *value).await?,
-                        "key {key} was read at version {version}, and not replaced"
+                        "key {key} must be replaced at version {version}, which was read"
                     );
                 }
             }
             Act::ReplaceUnseen(key, value) => {
                 let replaced = cache.replace(&name(*key), Version::from_u64(1), *value).await?;
-                ensure!(!replaced, "key {key} was replaced at a version that never was");
+                ensure!(!replaced, "key {key} must not be replaced at a version that never existed");
             }
-            Act::Invalidate(key) => tried(cache.invalidate(&name(*key)).await)?,
-            Act::Remove(key) => tried(cache.remove(&name(*key)).await)?,
+            Act::Invalidate(key) => allow_partial(cache.invalidate(&name(*key)).await)?,
+            Act::Remove(key) => allow_partial(cache.remove(&name(*key)).await)?,
             Act::RemoveMany(keys) => {
                 let keys: Vec<u64> = distinct(keys).collect();
                 for removed in cache.remove_many(&keys).await {
-                    tried(removed)?;
+                    allow_partial(removed)?;
                 }
             }
-            Act::Expire(key, millis) => tried(cache.expire(&name(*key), self.shape.life(*millis)).await)?,
+            Act::Expire(key, millis) => {
+                allow_partial(cache.expire(&name(*key), self.shape.lifetime(*millis)).await)?
+            }
             Act::Clear => {
-                tried(cache.clear().await)?;
+                allow_partial(cache.clear().await)?;
                 (self.subject.wait)(self.subject.hears_within).await;
             }
             _ => {}
@@ -174,14 +179,14 @@ impl<N: Near<u64, u64>> Stack<N> {
     async fn pass(&self, act: &Act) {
         match act {
             Act::Advance(millis) => (self.subject.wait)(Duration::from_millis((*millis).into())).await,
-            // Longer than a budget, in virtual time.
+            // In virtual time the pause is longer than a budget.
             Act::Pause => sleep(Duration::from_millis(if self.shape.timed { 120 } else { 2 })).await,
             _ => {}
         }
     }
 }
 
-/// What tells the steps of a run apart from those that shrinking makes of them.
+/// Whether the stack permits a step. Shrinking also makes steps that it does not permit.
 pub(super) fn permits(truth: &Truth, step: &Step) -> bool {
     Shape::permits(&truth.shape, &step.act)
 }
@@ -203,8 +208,8 @@ async fn load(value: u64) -> Result<u64, BoxError> {
     Ok(value)
 }
 
-/// A removal that a lost tier did not confirm is reported, and has happened all the same.
-fn tried<T>(result: Result<T, Error>) -> Result<(), Error> {
+/// Accepts the error `Partial`: a lost tier did not confirm the removal, but the removal took effect.
+fn allow_partial<T>(result: Result<T, Error>) -> Result<(), Error> {
     match result {
         Err(error) if error.kind() != ErrorKind::Partial => Err(error),
         _ => Ok(()),
@@ -213,7 +218,7 @@ fn tried<T>(result: Result<T, Error>) -> Result<(), Error> {
 
 fn agree(many: Many<u64>, keys: &[u8], truth: &Truth) -> Outcome {
     let got: Vec<_> = many.into_values()?.into_iter().map(|value| value.map(|value| *value)).collect();
-    let wanted: Vec<_> = keys.iter().map(|key| truth.value(*key)).collect();
-    ensure_eq!(got, wanted, "keys {keys:?} in one batch");
+    let expected: Vec<_> = keys.iter().map(|key| truth.value(*key)).collect();
+    ensure_eq!(got, expected, "keys {keys:?} in one batch");
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The stacks that the machine builds around a tier.
+//! The shapes of the stacks that the machine builds around a tier.
 
 use std::{fmt, time::Duration};
 
@@ -7,39 +7,40 @@ use terrace_tier::Role;
 
 use super::step::Act;
 
-/// A stack, and how many processes have it.
+/// The shape of a stack, and the number of processes over it.
 #[derive(Clone, Debug)]
 pub(super) struct Shape {
     pub(super) processes: usize,
     pub(super) near: bool,
-    /// Fakes before the tier under test, whose log tells all of every change within the write.
+    /// The number of fakes before the tier under test. The log of the first one reports every change
+    /// within the write.
     pub(super) nearer: usize,
-    /// What the tier under test is; `None` where it is left out.
-    pub(super) seat: Option<Role>,
-    /// Fakes between it, or the nearer ones, and the store.
+    /// The role of the tier under test; `None` where the stack leaves it out.
+    pub(super) role: Option<Role>,
+    /// The number of fakes behind these, before the store.
     pub(super) farther: usize,
     pub(super) store: bool,
-    /// Time is turned by hand.
+    /// Whether the stack is on a manual clock.
     pub(super) timed: bool,
 }
 
 impl Shape {
-    /// Stacks around a tier in a role; of one process or of several. `logged` where the tier tells of
-    /// changes, a while after them.
-    pub(super) fn any(seat: Option<Role>, alone: bool, timed: bool, logged: bool) -> BoxedStrategy<Self> {
+    /// Shapes around a tier in a role, for one process or several. `logged` says that the tier has a log,
+    /// which reports changes some time after them.
+    pub(super) fn any(role: Option<Role>, alone: bool, timed: bool, logged: bool) -> BoxedStrategy<Self> {
         let processes = if alone { 1usize..=1 } else { 2..=3 };
         let parts = (processes, any::<bool>(), 0usize..=1, 0usize..=1, any::<bool>());
         let shape = move |(processes, near, nearer, farther, store)| {
-            let (nearer, farther) = if seat.is_some() { (nearer, farther) } else { (0, 0) };
-            let store = seat == Some(Role::Store) || store && seat.is_some();
-            // A copy near that hears of no change of others lives to its end; where one is heard of late,
-            // even of one's own, a load that is under way is kept nowhere.
+            let (nearer, farther) = if role.is_some() { (nearer, farther) } else { (0, 0) };
+            let store = role == Some(Role::Store) || store && role.is_some();
+            // Without a log, a near copy outlives the changes of other processes. With a late log, even the
+            // report of an own change keeps a load under way out of the near tier.
             let near_is_exact = nearer > 0 || alone && (store || !logged);
             Self {
                 processes,
-                near: seat.is_none() || near && near_is_exact,
+                near: role.is_none() || near && near_is_exact,
                 nearer,
-                seat,
+                role,
                 farther,
                 store,
                 timed,
@@ -48,27 +49,27 @@ impl Shape {
         parts.prop_map(shape).boxed()
     }
 
-    /// How many cache tiers there are.
+    /// The number of cache tiers.
     pub(super) fn tiers(&self) -> usize {
-        self.nearer + usize::from(self.seat == Some(Role::Cache)) + self.farther
+        self.nearer + usize::from(self.role == Some(Role::Cache)) + self.farther
     }
 
-    /// Whether this place among the cache tiers, from near to far, is the tier under test.
+    /// Whether the cache tier of this index, counted from near to far, is the tier under test.
     pub(super) fn is_subject(&self, tier: usize) -> bool {
-        self.seat == Some(Role::Cache) && tier == self.nearer
+        self.role == Some(Role::Cache) && tier == self.nearer
     }
 
-    /// Whether the map says what comes of an act in this stack.
+    /// Whether the map determines the result of an act in this stack.
     pub(super) fn permits(&self, act: &Act) -> bool {
         let alone = self.processes == 1;
         match act {
-            // Without a store it is no change that others are told of.
+            // Without a store, no log reports a refresh to other processes.
             Act::Refresh(..) => alone || self.store,
             Act::Restart => !alone,
             Act::Beat | Act::Lose => self.nearer > 0,
-            // Without a store nobody else has what the farthest tier forgets.
+            // Without a store, a value that the farthest tier forgets is lost.
             Act::Evict(tier, _) => *tier < self.tiers() && (self.store || tier + 1 < self.tiers()),
-            // What a tier did not confirm is a debt of one process alone.
+            // The invalidation that a tier did not confirm is pending in one process alone.
             Act::Down(tier) | Act::Up(tier) => alone && self.store && *tier < self.tiers(),
             Act::Hang(tier) => alone && self.store && self.timed && *tier < self.tiers(),
             Act::Advance(_) => self.timed,
@@ -76,8 +77,8 @@ impl Shape {
         }
     }
 
-    /// A life that is given: over soon where time is turned by hand, else not within the test.
-    pub(super) fn life(&self, millis: u16) -> Duration {
+    /// The lifetime of a value: short on a manual clock, otherwise longer than the test.
+    pub(super) fn lifetime(&self, millis: u16) -> Duration {
         if self.timed {
             Duration::from_millis(millis.into())
         } else {
@@ -95,7 +96,7 @@ impl fmt::Display for Shape {
         for tier in 0..self.tiers() {
             parts.push(if self.is_subject(tier) { "the tier" } else { "a fake tier" });
         }
-        match self.seat {
+        match self.role {
             Some(Role::Store) => parts.push("the store under test"),
             _ if self.store => parts.push("a fake store"),
             _ => {}

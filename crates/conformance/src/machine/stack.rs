@@ -1,48 +1,46 @@
-//! The caches of a case, over the tier under test and fakes.
+//! The caches of a program, over the tier under test and fakes.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use terrace_core::{
-    Backend, Builder, Cache, ErrorKind, Level, Result, TierSettings, key::key_digest, near::Near,
-};
+use terrace_core::{Backend, Builder, Cache, ErrorKind, Result, TierSettings, key::key_digest, near::Near};
 use terrace_tier::{InvalidationLog, Namespace, Role, Tier, TierKey};
 
 use super::{shape::Shape, step::Act};
 use crate::{Fake, Fault, Faulty, suite::Subject};
 
-/// Enough for a server on a busy machine: what fails within it has failed.
+/// The budget of every call, long enough for a server on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// All that a case is run on.
+/// The caches and tiers of one program.
 pub(super) struct Stack<N> {
     pub(super) shape: Shape,
     pub(super) subject: Subject,
     pub(super) caches: Vec<Cache<u64, u64, N>>,
-    /// Processes that fill copies.
+    /// The processes that may have fills under way.
     pub(super) filling: BTreeSet<usize>,
     near: fn() -> N,
-    namespace: String,
+    name: String,
     /// The cache tiers, from near to far; `None` for the tier under test.
     tiers: Vec<Option<Fake>>,
-    /// Where one process has the stack: the cache tiers as it has them.
+    /// The cache tiers as the process uses them; only in a stack of one process.
     faulty: Vec<Faulty<Handle>>,
     store: Fake,
 }
 
-/// Whether the clock of a tier under test is turned by hand, and whether it has a log in a cache.
+/// Whether a tier under test is on a manual clock, and whether it has a log as a cache tier.
 pub(super) fn probe(subject: &Subject) -> (bool, bool) {
-    let tier = subject.backend.open(&space("machine-probe".to_owned()));
+    let tier = subject.backend.open(&namespace("machine-probe".to_owned()));
     (subject.virtual_time, tier.is_ok_and(|tier| tier.log().is_some()))
 }
 
-/// Of copies; its budget is nobody's.
-fn space(namespace: String) -> Namespace {
-    Namespace::new(namespace, Role::Cache).with_budget(PATIENCE)
+/// A namespace of copies. No cache uses its budget.
+fn namespace(name: String) -> Namespace {
+    Namespace::new(name, Role::Cache).with_budget(PATIENCE)
 }
 
 impl<N: Near<u64, u64>> Stack<N> {
-    /// Within the runtime of the case.
+    /// Builds the caches; must be called within the runtime of the program.
     pub(super) fn new(shape: &Shape, subject: Subject, near: fn() -> N) -> Result<Self> {
         let fake = |name: &str| Fake::with_clock(name, subject.clock.clone());
         let tier = |at: usize| match at {
@@ -52,10 +50,10 @@ impl<N: Near<u64, u64>> Stack<N> {
         };
         let tiers = (0..shape.tiers()).map(tier).collect();
         let (store, caches) = (fake("store"), Vec::new());
-        let namespace = format!("machine-{:016x}", fastrand::u64(..));
+        let name = format!("machine-{:016x}", fastrand::u64(..));
         let (faulty, filling) = (Vec::new(), BTreeSet::new());
         let mut stack =
-            Self { shape: shape.clone(), subject, caches, filling, near, namespace, tiers, faulty, store };
+            Self { shape: shape.clone(), subject, caches, filling, near, name, tiers, faulty, store };
         if shape.processes == 1 {
             stack.faulty = (0..stack.tiers.len()).map(|tier| Faulty::new(stack.handle(tier, 0))).collect();
         }
@@ -72,8 +70,8 @@ impl<N: Near<u64, u64>> Stack<N> {
 
     fn build(&self, process: usize) -> Result<Cache<u64, u64, N>> {
         let near = if self.shape.near { (self.near)() } else { N::off() };
-        let mut builder = Builder::new(self.namespace.clone(), near).clock(self.subject.clock.clone());
-        // In virtual time the default budgets hold.
+        let mut builder = Builder::new(self.name.clone(), near).clock(self.subject.clock.clone());
+        // Virtual time needs no longer budgets than the default ones.
         let patience = (!self.shape.timed).then_some(PATIENCE);
         for tier in 0..self.tiers.len() {
             builder = match (self.faulty.get(tier).cloned(), patience) {
@@ -84,7 +82,7 @@ impl<N: Near<u64, u64>> Stack<N> {
             };
         }
         if self.shape.store {
-            let store = match self.shape.seat {
+            let store = match self.shape.role {
                 Some(Role::Store) => Handle(self.subject_of(process)),
                 _ => Handle(Arc::new(self.store.another_handle())),
             };
@@ -96,7 +94,7 @@ impl<N: Near<u64, u64>> Stack<N> {
         builder.build()
     }
 
-    /// A cache tier as a process has it.
+    /// A cache tier as a process opens it.
     fn handle(&self, tier: usize, process: usize) -> Handle {
         Handle(match &self.tiers[tier] {
             Some(fake) => Arc::new(fake.another_handle()),
@@ -109,15 +107,15 @@ impl<N: Near<u64, u64>> Stack<N> {
         Arc::clone(second.unwrap_or(&self.subject.backend))
     }
 
-    /// What happens to a process or to a tier.
-    pub(super) async fn strike(&mut self, process: usize, act: &Act) -> Result<()> {
+    /// Carries out an event: what happens to a process or to a tier.
+    pub(super) async fn happen(&mut self, process: usize, act: &Act) -> Result<()> {
         match act {
             Act::Restart => {
                 let process = process % self.caches.len();
                 self.caches[process] = self.build(process)?;
             }
-            Act::Beat => self.log(|fake| fake.log().beat()),
-            Act::Lose => self.log(|fake| fake.log().lose()),
+            Act::Beat => self.nearest(|fake| fake.log().beat()),
+            Act::Lose => self.nearest(|fake| fake.log().lose()),
             Act::Evict(tier, key) => self.evict(*tier, *key).await,
             Act::Down(tier) => {
                 self.faulty[*tier].arm(Fault::fail(ErrorKind::Unavailable).times(usize::MAX));
@@ -129,25 +127,25 @@ impl<N: Near<u64, u64>> Stack<N> {
         Ok(())
     }
 
-    fn log(&self, tell: impl Fn(&Fake)) {
-        self.tiers.first().and_then(Option::as_ref).into_iter().for_each(tell);
+    fn nearest(&self, call: impl Fn(&Fake)) {
+        self.tiers.first().and_then(Option::as_ref).into_iter().for_each(call);
     }
 
     async fn evict(&self, tier: usize, key: u8) {
         let bytes = Bytes::copy_from_slice(&u64::from(key).to_be_bytes());
         match (&self.tiers[tier], &self.subject.evict) {
-            (Some(fake), _) => _ = fake.evict(&self.namespace, &bytes),
+            (Some(fake), _) => _ = fake.evict(&self.name, &bytes),
             (None, Some(evict)) => {
-                let digest = key_digest(&self.namespace, None, &bytes);
-                evict(space(self.namespace.clone()), TierKey { bytes, digest }).await;
+                let digest = key_digest(&self.name, None, &bytes);
+                evict(namespace(self.name.clone()), TierKey { bytes, digest }).await;
             }
-            // It forgets nothing on demand.
+            // The tier under test cannot forget a key on demand.
             (None, None) => {}
         }
     }
 }
 
-/// A backend of whatever type.
+/// A backend of any type.
 #[derive(Clone)]
 pub(super) struct Handle(Arc<dyn Backend>);
 
@@ -156,8 +154,8 @@ impl Backend for Handle {
         self.0.name()
     }
 
-    fn open(&self, space: &Namespace) -> Result<Arc<dyn Tier>> {
-        self.0.open(space)
+    fn open(&self, namespace: &Namespace) -> Result<Arc<dyn Tier>> {
+        self.0.open(namespace)
     }
 
     fn log(&self) -> Option<Arc<dyn InvalidationLog>> {

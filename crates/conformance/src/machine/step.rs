@@ -1,11 +1,11 @@
-//! What processes do, and what happens to them: one thing after the other.
+//! The steps of a program: what processes do, and what happens to them.
 
 use proptest::{collection::vec, option, prelude::*};
 
-/// How many keys they share, from 0.
+/// The number of keys, which are numbered from 0.
 pub(super) const KEYS: u8 = 5;
 
-/// What the process of this number, modulo those there are, does.
+/// An act of one process. `process` is taken modulo the number of processes.
 #[derive(Clone, Debug)]
 pub(super) struct Step {
     pub(super) process: usize,
@@ -19,40 +19,41 @@ pub(super) enum Act {
     GetOrLoad(u8, u64),
     LoadMany(Vec<u8>, u64),
     Refresh(u8, u64),
-    /// With a life of its own, in milliseconds.
+    /// With a lifetime of its own in milliseconds, or with the default.
     Put(u8, u64, Option<u16>),
     PutMany(Vec<u8>, u64),
     PutIfAbsent(u8, u64),
-    /// Of the version that it has read.
+    /// Replaces the version that the process has read.
     Replace(u8, u64),
-    /// Of a version that never was.
+    /// Replaces a version that never existed.
     ReplaceUnseen(u8, u64),
     Invalidate(u8),
     Remove(u8),
     RemoveMany(Vec<u8>),
     Expire(u8, u16),
     Clear,
-    /// The process ends, and another begins in its place.
+    /// The process ends, and another one takes its place.
     Restart,
-    /// The log of the nearest tier is heard.
+    /// The log of the nearest tier sends a heartbeat.
     Beat,
-    /// It has a gap.
+    /// The log of the nearest tier has a gap.
     Lose,
     /// A cache tier forgets a key.
     Evict(usize, u8),
-    /// Every call of a cache tier fails.
+    /// From now on every call to a cache tier fails.
     Down(usize),
-    /// None is answered.
+    /// From now on a cache tier answers no call.
     Hang(usize),
+    /// The cache tier works again.
     Up(usize),
-    /// Time passes, in milliseconds; what is under way stays so.
+    /// The clock advances by milliseconds; pending fills and repairs do not go on.
     Advance(u32),
-    /// What is under way goes on for a while.
+    /// Pending fills and repairs go on for a while.
     Pause,
 }
 
 impl Step {
-    /// Any step; those that a stack does not permit are left out later.
+    /// Any step. Steps that a stack does not permit are left out later.
     pub(super) fn any() -> BoxedStrategy<Self> {
         (0usize..3, Act::any()).prop_map(|(process, act)| Self { process, act }).boxed()
     }
@@ -79,7 +80,7 @@ impl Act {
         let with = (key.clone(), value);
         prop_oneof![
             4 => (key.clone(), value, option::of(millis.clone()))
-                .prop_map(|(key, value, life)| Self::Put(key, value, life)),
+                .prop_map(|(key, value, ttl)| Self::Put(key, value, ttl)),
             2 => (keys.clone(), value).prop_map(|(keys, value)| Self::PutMany(keys, value)),
             2 => with.clone().prop_map(|(key, value)| Self::PutIfAbsent(key, value)),
             2 => with.clone().prop_map(|(key, value)| Self::Replace(key, value)),

@@ -1,4 +1,4 @@
-//! What must be true: the plain map that caches are compared with.
+//! The plain map with which the caches are compared.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -7,10 +7,10 @@ use super::{
     step::{Act, Step},
 };
 
-/// How long a copy lives without a store, unless it is told: the default of a cache.
-const LIFE: Duration = Duration::from_secs(300);
+/// The default lifetime of a copy in a cache without a store.
+const DEFAULT_TTL: Duration = Duration::from_secs(300);
 
-/// The values of the keys, and when they end.
+/// The value of each key, and when it expires.
 #[derive(Clone, Debug)]
 pub(super) struct Truth {
     pub(super) shape: Shape,
@@ -27,16 +27,18 @@ impl Truth {
         self.values.get(&key).filter(|(_, end)| self.now < *end).map(|(value, _)| *value)
     }
 
-    /// What must be true after a step.
+    /// The map after a step.
     pub(super) fn after(mut self, step: &Step) -> Self {
         let store = self.shape.store;
         match &step.act {
             Act::GetOrLoad(key, value) | Act::PutIfAbsent(key, value) => self.create(*key, *value),
             Act::LoadMany(keys, value) => keys.iter().for_each(|key| self.create(*key, *value)),
-            // A record is what the store has; a copy is what the loader gave.
+            // With a store, a refresh returns the record if there is one, otherwise the loaded value.
             Act::Refresh(key, value) if store => self.create(*key, *value),
             Act::Refresh(key, value) => self.set(*key, *value, None),
-            Act::Put(key, value, life) => self.set(*key, *value, life.map(|millis| self.shape.life(millis))),
+            Act::Put(key, value, ttl) => {
+                self.set(*key, *value, ttl.map(|millis| self.shape.lifetime(millis)))
+            }
             Act::PutMany(keys, value) => keys.iter().for_each(|key| self.set(*key, *value, None)),
             Act::Replace(key, value) if self.value(*key).is_some() => self.set(*key, *value, None),
             Act::Remove(key) => _ = self.values.remove(key),
@@ -45,7 +47,7 @@ impl Truth {
             Act::Clear if !store => self.values.clear(),
             Act::Expire(key, millis) => {
                 if let Some(value) = self.value(*key) {
-                    self.set(*key, value, Some(self.shape.life(*millis)));
+                    self.set(*key, value, Some(self.shape.lifetime(*millis)));
                 }
             }
             Act::Advance(millis) => self.now += Duration::from_millis((*millis).into()),
@@ -60,8 +62,8 @@ impl Truth {
         }
     }
 
-    fn set(&mut self, key: u8, value: u64, life: Option<Duration>) {
-        let default = if self.shape.store { Duration::MAX } else { LIFE };
-        self.values.insert(key, (value, self.now.saturating_add(life.unwrap_or(default))));
+    fn set(&mut self, key: u8, value: u64, ttl: Option<Duration>) {
+        let default = if self.shape.store { Duration::MAX } else { DEFAULT_TTL };
+        self.values.insert(key, (value, self.now.saturating_add(ttl.unwrap_or(default))));
     }
 }

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::*;
-use crate::fake::told_version;
+use crate::fake::reported_version;
 
-/// A fake with a log that is heard every few milliseconds.
+/// A fake with a log; `beat` is called every few milliseconds.
 fn logged(hooks: Hooks, beat: fn(&Fake)) -> Subject {
     let fake = Fake::with_hooks("broken", Clock::system(), hooks).with_log();
     let beats = fake.clone();
@@ -18,59 +18,59 @@ fn logged(hooks: Hooks, beat: fn(&Fake)) -> Subject {
     Subject::new(fake.clone()).second(fake.another_handle()).lose_log(|_| Box::pin(async {}))
 }
 
-fn telling(told: fn(&Op, &Reply) -> Option<Option<Version>>) -> Subject {
+fn reporting(told: fn(&Op, &Reply) -> Option<Option<Version>>) -> Subject {
     logged(Hooks { told, ..Hooks::default() }, |fake| fake.log().beat())
 }
 
 #[tokio::test(start_paused = true)]
-async fn tells_only_what_changed_a_cell() {
+async fn reports_only_what_changed_a_cell() {
     let broken = || {
-        telling(|op, reply| match reply {
+        reporting(|op, reply| match reply {
             Reply::Refused(_) | Reply::Done { existed: false, .. } => None,
-            _ => told_version(op, reply),
+            _ => reported_version(op, reply),
         })
     };
-    caught(LOG, "changes_that_change_no_cell_are_told", broken()).await;
-    caught(STORE_LOG, "puts_and_removes_are_told_in_order_with_their_versions", broken()).await;
+    caught(LOG, "changes_that_change_no_cell_are_reported", broken()).await;
+    caught(STORE_LOG, "puts_and_removes_are_reported_in_order_with_their_versions", broken()).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn tells_fills() {
-    let broken = telling(|op, reply| match (op, reply) {
+async fn reports_fills() {
+    let broken = reporting(|op, reply| match (op, reply) {
         (Op::Fill { .. }, Reply::Kept(version)) => Some(Some(*version)),
-        _ => told_version(op, reply),
+        _ => reported_version(op, reply),
     });
-    caught(LOG, "fills_and_leases_are_not_told", broken).await;
+    caught(LOG, "fills_and_leases_are_not_reported", broken).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn tells_refused_puts() {
-    let broken = telling(|op, reply| match (op, reply) {
+async fn reports_refused_puts() {
+    let broken = reporting(|op, reply| match (op, reply) {
         (Op::Put { .. }, Reply::Refused(_)) => Some(None),
-        _ => told_version(op, reply),
+        _ => reported_version(op, reply),
     });
-    caught(STORE_LOG, "what_a_refused_put_asked_for_is_not_told", broken).await;
+    caught(STORE_LOG, "a_refused_put_is_not_reported", broken).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn forgets_the_versions() {
-    let broken = || telling(|op, reply| told_version(op, reply).map(|_| None));
-    caught(LOG, "changes_of_copies_are_told_in_order", broken()).await;
-    caught(LOG, "a_put_of_its_own_is_told_and_a_drop_need_not_be", broken()).await;
-    caught(LOG, "a_batch_of_puts_is_told_key_by_key", broken()).await;
+    let broken = || reporting(|op, reply| reported_version(op, reply).map(|_| None));
+    caught(LOG, "changes_of_copies_are_reported_in_order", broken()).await;
+    caught(LOG, "a_followers_own_put_is_reported_and_its_drops_need_not_be", broken()).await;
+    caught(LOG, "a_batch_of_puts_is_reported_key_by_key", broken()).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn keeps_other_lives_to_itself() {
-    let broken = telling(|op, reply| match op {
+async fn does_not_report_changed_deadlines() {
+    let broken = reporting(|op, reply| match op {
         Op::Expire { .. } => None,
-        _ => told_version(op, reply),
+        _ => reported_version(op, reply),
     });
-    caught(STORE_LOG, "another_life_is_told", broken).await;
+    caught(STORE_LOG, "changed_deadlines_are_reported", broken).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn is_heard_ahead_of_what_it_has_told() {
+async fn sends_a_heartbeat_ahead_of_its_reports() {
     let broken = logged(Hooks::default(), |fake| {
         fake.log().hold(true);
         fake.log().beat_ahead();
@@ -78,18 +78,18 @@ async fn is_heard_ahead_of_what_it_has_told() {
             fake.log().hold(false);
         }
     });
-    caught(LOG, "it_is_never_heard_ahead_of_what_was_told", broken).await;
+    caught(LOG, "a_heartbeat_is_never_ahead_of_what_was_reported", broken).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn does_not_know_that_it_was_lost() {
     let broken = logged(Hooks::default(), |fake| fake.log().beat());
-    caught(LOG, "a_log_that_was_lost_is_told_as_lost", broken).await;
+    caught(LOG, "a_log_that_was_lost_is_reported_as_lost", broken).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn publishes_whatever_the_mark_is() {
+async fn publishes_whatever_the_watermark_is() {
     let broken = || logged(Hooks { refuses: false, ..Hooks::default() }, |fake| fake.log().beat());
-    caught(PUBLISH, "a_step_whose_mark_is_not_as_expected_does_nothing", broken()).await;
-    caught(PUBLISH, "a_step_expects_the_mark_that_is_there_and_not_one_that_was", broken()).await;
+    caught(PUBLISH, "a_step_that_expects_another_watermark_does_nothing", broken()).await;
+    caught(PUBLISH, "a_step_that_expects_a_removed_watermark_does_nothing", broken()).await;
 }

@@ -1,4 +1,4 @@
-//! Tiers by which caches do not read like a map: the machine finds a program that shows it.
+//! Tiers over which caches do not read like a map: the machine finds a program that shows it.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -9,7 +9,10 @@ use super::*;
 use crate::machine::Machine;
 
 fn finds(machine: Machine, role: Role, broken: fn() -> Subject) -> String {
-    let found = machine.cases(500).run(role, async || broken()).expect_err("a program that shows it");
+    let found = machine
+        .cases(500)
+        .run(role, async || broken())
+        .expect_err("the machine must find a program that shows the fault");
     found.to_string()
 }
 
@@ -41,7 +44,7 @@ fn confuses_the_answers_of_a_batch() {
     assert!(found.contains("Many"), "{found}");
 }
 
-/// A tier that remembers, handle by handle, what it has read: other handles' writes come too late.
+/// A tier of which each handle remembers what it has read, so that it misses the writes of others.
 #[derive(Debug)]
 struct Hoarding {
     inner: Arc<dyn Tier>,
@@ -80,8 +83,8 @@ impl Backend for Hoarder {
         "hoarder"
     }
 
-    fn open(&self, space: &Namespace) -> Result<Arc<dyn Tier>> {
-        Ok(Arc::new(Hoarding { inner: self.0.open(space)?, read: Mutex::default() }))
+    fn open(&self, namespace: &Namespace) -> Result<Arc<dyn Tier>> {
+        Ok(Arc::new(Hoarding { inner: self.0.open(namespace)?, read: Mutex::default() }))
     }
 }
 

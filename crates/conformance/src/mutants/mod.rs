@@ -1,4 +1,4 @@
-//! The suite can fail: each broken tier is caught by the case that names its fault.
+//! The suite catches each broken tier by the case that names its fault.
 
 mod logs;
 mod machine;
@@ -23,24 +23,26 @@ fn subject(hooks: Hooks) -> Subject {
     let hand = Clock::manual();
     let fake = Fake::with_hooks("broken", hand.clock(), hooks);
     let evicting = fake.clone();
-    Subject::new(fake.clone()).second(fake.another_handle()).manual_clock(&hand).evict(move |space, key| {
-        evicting.evict(&space.name, &key.bytes);
-        Box::pin(async {})
-    })
+    Subject::new(fake.clone()).second(fake.another_handle()).manual_clock(&hand).evict(
+        move |namespace, key| {
+            evicting.evict(&namespace.name, &key.bytes);
+            Box::pin(async {})
+        },
+    )
 }
 
 fn rule(transition: Rule) -> Hooks {
     Hooks { transition, ..Hooks::default() }
 }
 
-/// Runs the case on the broken tier: it must find the fault, and not by an error of the tier.
+/// Runs the case on the broken tier. The case must find the fault, and not through an error of the tier.
 async fn caught(cases: &[Case], name: &str, subject: Subject) {
     let case = cases.iter().find(|case| case.name == name).unwrap_or_else(|| panic!("no case {name}"));
     let broken = case.run(subject).await.expect_err(name);
     assert!(matches!(broken.cases[..], [(_, Failure::Broken { .. })]), "{broken}");
 }
 
-/// A broken rule is found by its case and by random histories.
+/// Checks that the case and some random history find a broken rule.
 async fn rule_caught(cases: &[Case], name: &str, broken: Rule) {
     caught(cases, name, subject(rule(broken))).await;
     let role = cases[0].role;
@@ -52,7 +54,7 @@ async fn rule_caught(cases: &[Case], name: &str, broken: Rule) {
     panic!("no random history found the fault of {name}");
 }
 
-fn edit(cell: Option<&Cell>, change: impl FnOnce(&mut Cell)) -> Option<Cell> {
+fn edited(cell: Option<&Cell>, change: impl FnOnce(&mut Cell)) -> Option<Cell> {
     cell.cloned().map(|mut cell| {
         change(&mut cell);
         cell

@@ -68,24 +68,28 @@ async fn clears_nothing() {
     assert!(oracle(subject(hooks()), Role::Cache, 1, 400).await.is_err());
 }
 
-fn clear_all_but(data: &mut Data, space: &Namespace, keep: State) {
-    data.cells.retain(|(namespace, tenant, _), cell| {
-        *namespace != space.name || *tenant != space.tenant || cell.state == keep
+fn clear_all_but(data: &mut Data, namespace: &Namespace, keep: State) {
+    data.cells.retain(|(name, tenant, _), cell| {
+        *name != namespace.name || *tenant != namespace.tenant || cell.state == keep
     });
 }
 
 #[tokio::test]
 async fn keeps_leases_in_a_clear() {
-    let hooks =
-        || Hooks { clear: |data, space| clear_all_but(data, space, State::Lease), ..Hooks::default() };
+    let hooks = || Hooks {
+        clear: |data, namespace| clear_all_but(data, namespace, State::Lease),
+        ..Hooks::default()
+    };
     caught(CACHE, "a_clear_kills_leases", subject(hooks())).await;
     caught(CACHE, "a_clear_is_seen_by_every_handle", subject(hooks())).await;
 }
 
 #[tokio::test]
 async fn keeps_negative_entries_in_a_clear() {
-    let hooks =
-        Hooks { clear: |data, space| clear_all_but(data, space, State::Negative), ..Hooks::default() };
+    let hooks = Hooks {
+        clear: |data, namespace| clear_all_but(data, namespace, State::Negative),
+        ..Hooks::default()
+    };
     caught(CACHE, "a_clear_makes_values_dead", subject(hooks)).await;
 }
 
@@ -93,7 +97,7 @@ async fn keeps_negative_entries_in_a_clear() {
 async fn takes_dead_values_for_older_ones() {
     let broken: Rule = |cell, op, moment| match op {
         Op::Put { order: Order::Follow(_), .. } => {
-            transition(edit(cell, |cell| cell.epoch = moment.epoch).as_ref(), op, moment)
+            transition(edited(cell, |cell| cell.epoch = moment.epoch).as_ref(), op, moment)
         }
         _ => transition(cell, op, moment),
     };
@@ -102,8 +106,8 @@ async fn takes_dead_values_for_older_ones() {
 
 #[tokio::test]
 async fn clears_no_tenant() {
-    let clear = |data: &mut Data, space: &Namespace| {
-        data.cells.retain(|(namespace, tenant, _), _| *namespace != space.name || *tenant != space.tenant);
+    let clear = |data: &mut Data, namespace: &Namespace| {
+        data.cells.retain(|(name, tenant, _), _| *name != namespace.name || *tenant != namespace.tenant);
     };
     let hooks = Hooks { clear, ..Hooks::default() };
     caught(CACHE, "a_clear_without_a_tenant_is_one_of_all_tenants", subject(hooks)).await;
@@ -122,7 +126,7 @@ fn at(namespace: String, key: impl Into<Bytes>) -> crate::fake::Address {
 
 #[tokio::test]
 async fn forgets_the_tenant() {
-    let address = |space: &Namespace, key: &TierKey| at(space.name.clone(), key.bytes.clone());
+    let address = |namespace: &Namespace, key: &TierKey| at(namespace.name.clone(), key.bytes.clone());
     let hooks = || Hooks { address, ..Hooks::default() };
     caught(CACHE, "tenants_are_apart", subject(hooks())).await;
     caught(STORE, "tenants_are_apart", subject(hooks())).await;
@@ -130,24 +134,25 @@ async fn forgets_the_tenant() {
 
 #[tokio::test]
 async fn takes_no_tenant_for_the_empty_one() {
-    let address = |space: &Namespace, key: &TierKey| {
-        (space.name.clone(), Some(space.tenant.clone().unwrap_or_default()), key.bytes.clone())
+    let address = |namespace: &Namespace, key: &TierKey| {
+        (namespace.name.clone(), Some(namespace.tenant.clone().unwrap_or_default()), key.bytes.clone())
     };
     caught(STORE, "tenants_are_apart", subject(Hooks { address, ..Hooks::default() })).await;
 }
 
 #[tokio::test]
 async fn joins_names_with_a_colon() {
-    let address = |space: &Namespace, key: &TierKey| {
-        let joined = [space.name.as_bytes(), b":", &key.bytes].concat();
-        (String::new(), space.tenant.clone(), Bytes::from(joined))
+    let address = |namespace: &Namespace, key: &TierKey| {
+        let joined = [namespace.name.as_bytes(), b":", &key.bytes].concat();
+        (String::new(), namespace.tenant.clone(), Bytes::from(joined))
     };
     caught(CACHE, "names_that_read_alike_are_apart", subject(Hooks { address, ..Hooks::default() })).await;
 }
 
 #[tokio::test]
 async fn forgets_the_namespace() {
-    let address = |space: &Namespace, key: &TierKey| (String::new(), space.tenant.clone(), key.bytes.clone());
+    let address =
+        |namespace: &Namespace, key: &TierKey| (String::new(), namespace.tenant.clone(), key.bytes.clone());
     caught(STORE, "namespaces_are_apart", subject(Hooks { address, ..Hooks::default() })).await;
 }
 
@@ -155,15 +160,16 @@ async fn forgets_the_namespace() {
 async fn confuses_keys() {
     type Address = fn(&Namespace, &TierKey) -> crate::fake::Address;
     let lossy: Address =
-        |space, key| at(space.name.clone(), String::from_utf8_lossy(&key.bytes).into_owned());
-    let until_nul: Address = |space, key| {
+        |namespace, key| at(namespace.name.clone(), String::from_utf8_lossy(&key.bytes).into_owned());
+    let until_nul: Address = |namespace, key| {
         let end = key.bytes.iter().position(|byte| *byte == 0).unwrap_or(key.bytes.len());
-        at(space.name.clone(), key.bytes.slice(..end))
+        at(namespace.name.clone(), key.bytes.slice(..end))
     };
     let trimmed: Address =
-        |space, key| at(space.name.clone(), Bytes::copy_from_slice(key.bytes.trim_ascii()));
-    let any_case: Address = |space, key| at(space.name.clone(), key.bytes.to_ascii_lowercase());
-    let cut: Address = |space, key| at(space.name.clone(), key.bytes.slice(..key.bytes.len().min(2704)));
+        |namespace, key| at(namespace.name.clone(), Bytes::copy_from_slice(key.bytes.trim_ascii()));
+    let any_case: Address = |namespace, key| at(namespace.name.clone(), key.bytes.to_ascii_lowercase());
+    let cut: Address =
+        |namespace, key| at(namespace.name.clone(), key.bytes.slice(..key.bytes.len().min(2704)));
     for address in [lossy, until_nul, trimmed, any_case, cut] {
         let hooks = Hooks { address, ..Hooks::default() };
         caught(STORE, "hostile_keys_are_keys_like_any_other", subject(hooks)).await;
@@ -231,7 +237,7 @@ async fn does_not_share_data_between_handles() {
     caught(STORE, "a_record_is_there_for_another_handle", apart()).await;
 }
 
-/// A backend that opens everything, in a role of its own choice, and clears records.
+/// A backend that opens every namespace as a cache tier, whatever the role, so that a clear drops records.
 struct Careless(Fake);
 
 impl Backend for Careless {
@@ -239,27 +245,27 @@ impl Backend for Careless {
         "careless"
     }
 
-    fn open(&self, space: &Namespace) -> Result<std::sync::Arc<dyn Tier>, Error> {
-        self.0.another_handle().open(&space.clone().with_role(Role::Cache))
+    fn open(&self, namespace: &Namespace) -> Result<std::sync::Arc<dyn Tier>, Error> {
+        self.0.another_handle().open(&namespace.clone().with_role(Role::Cache))
     }
 }
 
 #[tokio::test]
-async fn opens_a_namespace_on_any_terms() {
-    caught(CACHE, "a_namespace_on_other_terms_is_in_use", Subject::new(Careless(Fake::new()))).await;
+async fn opens_a_namespace_with_any_options() {
+    caught(CACHE, "a_namespace_with_other_options_is_in_use", Subject::new(Careless(Fake::new()))).await;
 }
 
 #[tokio::test]
-async fn keeps_its_terms_to_itself() {
+async fn keeps_its_options_to_itself() {
     let apart = Subject::new(Fake::new()).second(Fake::new());
-    caught(PROCESSES, "ready_refuses_other_terms_than_another_process_uses", apart).await;
+    caught(PROCESSES, "ready_refuses_other_options_than_another_process_uses", apart).await;
 }
 
-/// Fills by the epoch of the moment instead of the lease's.
+/// Fills with the present epoch instead of the epoch of the lease.
 #[tokio::test]
 async fn revives_a_fill_that_a_clear_overtook() {
     let broken: Rule = |cell, op, moment| match op {
-        Op::Fill { .. } => transition(edit(cell, |cell| cell.epoch = moment.epoch).as_ref(), op, moment),
+        Op::Fill { .. } => transition(edited(cell, |cell| cell.epoch = moment.epoch).as_ref(), op, moment),
         _ => transition(cell, op, moment),
     };
     caught(CACHE, "a_fill_that_anothers_clear_overtook_is_never_read", subject(rule(broken))).await;
@@ -267,8 +273,8 @@ async fn revives_a_fill_that_a_clear_overtook() {
 
 #[tokio::test]
 async fn gives_answers_to_others() {
-    // One cell for a whole namespace: every read finds the last write of all keys.
-    let address = |space: &Namespace, _: &TierKey| at(space.name.clone(), Bytes::new());
+    // The whole namespace has one cell, so every read finds the last write of any key.
+    let address = |namespace: &Namespace, _: &TierKey| at(namespace.name.clone(), Bytes::new());
     let hooks = Hooks { address, ..Hooks::default() };
     caught(STORE, "ten_thousand_operations_at_once_get_their_own_answers", subject(hooks)).await;
 }
@@ -278,7 +284,7 @@ async fn loses_records_in_a_clear() {
     caught(STORE, "a_clear_keeps_records", Subject::new(Careless(Fake::new()))).await;
 }
 
-/// A tier whose compare and swap are two steps: another call may come between them.
+/// A tier that compares and swaps in two steps: another call may come between them.
 #[derive(Debug)]
 struct Torn(std::sync::Arc<dyn Tier>);
 
@@ -286,13 +292,13 @@ struct Torn(std::sync::Arc<dyn Tier>);
 impl Tier for Torn {
     async fn apply(&self, key: &TierKey, op: Op) -> Result<Reply> {
         match &op {
-            // Decides by an answer that may be old by now.
+            // The decision uses an answer that may be old by then.
             Op::Fill { version, .. } | Op::Put { order: Order::Author(Condition::Version(version)), .. } => {
                 let seen = self.0.apply(key, Op::Get).await?;
                 for _ in 0..3 {
                     tokio::task::yield_now().await;
                 }
-                let may = match (&op, &seen) {
+                let permitted = match (&op, &seen) {
                     (Op::Fill { .. }, Reply::Miss(_)) => true,
                     (Op::Put { .. }, Reply::Hit(stored)) => stored.version == *version,
                     _ => false,
@@ -302,7 +308,7 @@ impl Tier for Torn {
                 };
                 let tombstone_ttl = std::time::Duration::from_secs(60);
                 let order = Order::Author(Condition::Always);
-                if may {
+                if permitted {
                     self.0.apply(key, Op::Put { order, deadlines, body, tombstone_ttl }).await
                 } else {
                     Ok(Reply::Refused(None))
@@ -328,8 +334,8 @@ impl Backend for TornBackend {
         "torn"
     }
 
-    fn open(&self, space: &Namespace) -> Result<std::sync::Arc<dyn Tier>> {
-        Ok(std::sync::Arc::new(Torn(self.0.open(space)?)))
+    fn open(&self, namespace: &Namespace) -> Result<std::sync::Arc<dyn Tier>> {
+        Ok(std::sync::Arc::new(Torn(self.0.open(namespace)?)))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// One test for each mutant: the case, the list that it is in, and the broken rule.
+/// Makes one test for each mutant from the list of the case, the case, and the broken rule.
 macro_rules! rules {
     ($($name:ident: $cases:ident $case:ident => $rule:expr;)*) => {
         $(#[tokio::test]
@@ -47,27 +47,27 @@ rules! {
         Op::Fill { fence, version, .. }
             if fence.token == Token::NONE && cell.is_some_and(|c| c.token == Token::NONE && c.version <= *version) =>
         {
-            let marked = edit(cell, |cell| cell.token = Token::from_u64(1));
+            let with_token = edited(cell, |cell| cell.token = Token::from_u64(1));
             let Op::Fill { version, deadlines, body, .. } = op.clone() else { return transition(cell, op, moment) };
             let fence = Fence { token: Token::from_u64(1), version };
-            transition(marked.as_ref(), &Op::Fill { fence, version, deadlines, body }, moment)
+            transition(with_token.as_ref(), &Op::Fill { fence, version, deadlines, body }, moment)
         }
         _ => transition(cell, op, moment),
     };
     gives_each_reader_a_lease_of_its_own: CACHE readers_share_a_living_lease_and_the_first_fill_wins => |cell, op, moment| {
         match op {
-            Op::Lease { .. } => transition(edit(cell, |cell| cell.token = Token::NONE).as_ref(), op, moment),
+            Op::Lease { .. } => transition(edited(cell, |cell| cell.token = Token::NONE).as_ref(), op, moment),
             _ => transition(cell, op, moment),
         }
     };
-    replaces_no_lease: CACHE a_lease_instead_of_the_living_one_replaces_it => |cell, op, moment| match op {
+    replaces_no_lease: CACHE a_lease_that_names_the_living_token_replaces_it => |cell, op, moment| match op {
         Op::Lease { token, ttl, over, .. } => {
             let lease = Op::Lease { token: *token, ttl: *ttl, over: *over, replaces: Token::NONE };
             transition(cell, &lease, moment)
         }
         _ => transition(cell, op, moment),
     };
-    replaces_any_lease_in_the_place_of_one: CACHE a_lease_instead_of_another_one_is_shared => |cell, op, moment| match op {
+    replaces_any_lease_in_the_place_of_one: CACHE a_lease_that_names_another_token_shares_the_living_one => |cell, op, moment| match op {
         Op::Lease { token, ttl, over, replaces } if *replaces != Token::NONE => {
             let replaces = cell.map_or(Token::NONE, |cell| cell.token);
             transition(cell, &Op::Lease { token: *token, ttl: *ttl, over: *over, replaces }, moment)
@@ -94,7 +94,7 @@ rules! {
             _ => transition(cell, op, moment),
         }
     };
-    kills_a_lease_by_an_invalidation_that_it_knew_of: CACHE late_news_spares_a_lease_that_knew_of_it => |cell, op, moment| {
+    kills_a_lease_by_an_invalidation_that_it_knew_of: CACHE a_change_older_than_the_lease_spares_it => |cell, op, moment| {
         match (transition(cell, op, moment), op) {
             ((Change::Keep, reply), Op::Invalidate { tombstone_ttl, .. }) if cell.is_some_and(|cell| cell.state == State::Lease) => {
                 let (change, _) = transition(cell, &Op::Invalidate { version: None, tombstone_ttl: *tombstone_ttl }, moment);
@@ -103,7 +103,7 @@ rules! {
             (outcome, _) => outcome,
         }
     };
-    kills_a_lease_by_a_follow_put_that_it_knew_of: CACHE late_news_spares_a_lease_that_knew_of_it => |cell, op, moment| {
+    kills_a_lease_by_a_follow_put_that_it_knew_of: CACHE a_change_older_than_the_lease_spares_it => |cell, op, moment| {
         match (transition(cell, op, moment), op) {
             ((Change::Keep, reply), Op::Put { order: Order::Follow(_), tombstone_ttl, .. }) if cell.is_some_and(|cell| cell.state == State::Lease) => {
                 let (change, _) = transition(cell, &Op::Invalidate { version: None, tombstone_ttl: *tombstone_ttl }, moment);
@@ -112,7 +112,7 @@ rules! {
             (outcome, _) => outcome,
         }
     };
-    spares_a_lease_from_what_it_could_not_know: CACHE late_news_spares_a_lease_that_knew_of_it => |cell, op, moment| {
+    spares_a_lease_from_what_it_could_not_know: CACHE a_change_older_than_the_lease_spares_it => |cell, op, moment| {
         match (cell, op) {
             (Some(lease), Op::Put { order: Order::Follow(version), .. })
                 if lease.state == State::Lease && lease.version != Version::NONE && *version > lease.version =>
@@ -134,7 +134,7 @@ rules! {
         }
         _ => transition(cell, op, moment),
     };
-    keeps_the_lease_in_an_open_put: CACHE an_open_put_kills_the_lease => |cell, op, moment| match (cell, op) {
+    keeps_the_lease_in_an_unfenced_put: CACHE an_unfenced_put_kills_the_lease => |cell, op, moment| match (cell, op) {
         (Some(old), Op::Put { order: Order::Unfenced(_), .. }) => {
             edit_written(transition(cell, op, moment), |new| new.token = old.token)
         }
@@ -202,7 +202,7 @@ rules! {
             _ => transition(cell, op, moment),
         }
     };
-    refuses_an_older_open_put: CACHE an_open_put_is_kept_whatever_is_there => |cell, op, moment| match (cell, op) {
+    refuses_an_older_unfenced_put: CACHE an_unfenced_put_is_kept_whatever_is_there => |cell, op, moment| match (cell, op) {
         (Some(cell), Op::Put { order: Order::Unfenced(version), .. }) if cell.version > *version => {
             (Change::Keep, Reply::Refused(None))
         }
@@ -259,7 +259,7 @@ rules! {
     };
     brings_expired_values_back: STORE expire_brings_nothing_back => |cell, op, moment| match op {
         Op::Expire { .. } => {
-            transition(edit(cell, |cell| cell.deadlines = Deadlines::forever(moment.now)).as_ref(), op, moment)
+            transition(edited(cell, |cell| cell.deadlines = Deadlines::forever(moment.now)).as_ref(), op, moment)
         }
         _ => transition(cell, op, moment),
     };
@@ -278,7 +278,7 @@ rules! {
         transition(cell, &op, moment)
     };
     issues_the_same_version_twice: STORE a_version_grows_over_a_floor_ahead_of_the_clock => |cell, op, moment| {
-        let below = edit(cell, |cell| cell.version = Version::from_u64(cell.version.as_u64().saturating_sub(1)));
+        let below = edited(cell, |cell| cell.version = Version::from_u64(cell.version.as_u64().saturating_sub(1)));
         match op {
             Op::Put { order: Order::Author(Condition::Always), .. } => transition(below.as_ref(), op, moment),
             _ => transition(cell, op, moment),
@@ -302,17 +302,17 @@ rules! {
     };
     replaces_a_record_by_a_fill: STORE a_fill_never_replaces_a_record => |cell, op, moment| match (cell, op) {
         (Some(record), Op::Fill { fence, .. }) if record.version == fence.version => {
-            transition(edit(cell, |cell| cell.state = State::Tombstone).as_ref(), op, moment)
+            transition(edited(cell, |cell| cell.state = State::Tombstone).as_ref(), op, moment)
         }
         _ => transition(cell, op, moment),
     };
-    marks_no_remove_of_an_absent_key: STORE a_remove_of_an_absent_key_refuses_a_fill_that_saw_it_absent => |cell, op, moment| {
+    leaves_no_tombstone_for_a_remove_of_an_absent_key: STORE a_remove_of_an_absent_key_refuses_a_fill_that_saw_it_absent => |cell, op, moment| {
         match (cell, op) {
             (None, Op::Remove { .. }) => (Change::Keep, transition(cell, op, moment).1),
             _ => transition(cell, op, moment),
         }
     };
-    forgets_what_a_remove_marked: STORE a_fill_after_a_remove_that_it_saw_is_kept => |cell, op, moment| {
+    forgets_the_tombstone_of_a_remove: STORE a_fill_after_a_remove_that_it_saw_is_kept => |cell, op, moment| {
         transition(cell.filter(|cell| cell.state != State::Tombstone), op, moment)
     };
     forgets_expired_records: STORE an_expired_record_is_absent_and_its_version_is_remembered => |cell, op, moment| {

@@ -7,18 +7,18 @@ use std::{
 
 use crate::suite::{Failure, Outcome};
 
-/// One case for policies of the kind `P`, `dyn Expiry` for one.
+/// One case for policies of the kind `P`, such as `dyn Expiry`.
 pub struct Case<P: ?Sized> {
-    /// What it shows.
+    /// The behaviour that it checks.
     pub name: &'static str,
     pub(crate) run: fn(&P) -> Outcome,
 }
 
 impl<P: ?Sized> Case<P> {
-    /// Runs it.
+    /// Runs the case.
     ///
     /// # Errors
-    /// What it found.
+    /// Why the policy did not pass; a panic of the policy is such a failure.
     pub fn run(&self, policy: &P) -> Outcome {
         let panicked =
             || Failure::Broken { at: self.name.to_owned(), what: "the policy panicked".to_owned() };
@@ -26,7 +26,7 @@ impl<P: ?Sized> Case<P> {
     }
 }
 
-/// The cases that a policy did not pass, and what each found.
+/// The cases that a policy did not pass, and why.
 pub struct Broken {
     /// The names of the cases, in the order of the suite.
     pub cases: Vec<(&'static str, Failure)>,
@@ -52,7 +52,7 @@ impl std::error::Error for Broken {}
 /// Runs `cases` on a policy.
 ///
 /// # Errors
-/// The cases that it did not pass, and what each found.
+/// The cases that the policy did not pass, and why.
 ///
 /// # Example
 /// ```
@@ -63,8 +63,8 @@ impl std::error::Error for Broken {}
 /// struct Daily;
 ///
 /// impl Expiry for Daily {
-///     fn lifetime(&self, writing: &WriteContext) -> Lifetime {
-///         Lifetime::fresh(writing.ttl.unwrap_or(Duration::from_secs(24 * 3600)))
+///     fn lifetime(&self, context: &WriteContext) -> Lifetime {
+///         Lifetime::fresh(context.ttl.unwrap_or(Duration::from_secs(24 * 3600)))
 ///     }
 /// }
 ///
@@ -76,10 +76,10 @@ pub fn check<P: ?Sized>(cases: &[Case<P>], policy: &P) -> Result<(), Broken> {
     if cases.is_empty() { Ok(()) } else { Err(Broken { cases }) }
 }
 
-/// Runs the case of this name: what [`policy_suite!`](crate::policy_suite) makes a test of.
+/// Runs the case of this name. Each test that [`policy_suite!`](crate::policy_suite) makes calls this.
 ///
 /// # Errors
-/// What it found.
+/// The case, and why the policy did not pass; also if no case has this name.
 pub fn check_one<P: ?Sized>(cases: &[Case<P>], name: &'static str, policy: &P) -> Result<(), Broken> {
     let unknown = || Failure::Broken { at: name.to_owned(), what: "no such case".to_owned() };
     let outcome = cases.iter().find(|case| case.name == name).ok_or_else(unknown);

@@ -1,10 +1,10 @@
-//! The list of the cases: the only place that names them all.
+//! The list of all cases, one list for each kind of policy.
 
 use terrace_core::policy::{Admission, Expiry, Freshness, Stampede, WritePolicy};
 
 use super::{Case, admission, expiry, freshness, stampede, write};
 
-/// Hands the names of a kind to another macro of this crate.
+/// Passes the cases of a kind to another macro of this crate.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __policy_cases {
@@ -68,9 +68,9 @@ macro_rules! __policy_tests {
     };
 }
 
-/// Makes a test of each case for one kind of policy: `expiry`, `freshness`, `admission`, `write` or
-/// `stampede`. The second argument is a function that gives the policy; the tests go into a module
-/// of its name.
+/// Makes one test for each case of one kind of policy: `expiry`, `freshness`, `admission`, `write` or
+/// `stampede`. The second argument is a function that returns the policy. The tests are in a module with
+/// the name of that function.
 ///
 /// ```
 /// use terrace_core::policy::{Admission, AdmitContext};
@@ -78,8 +78,8 @@ macro_rules! __policy_tests {
 /// struct NotInRedis;
 ///
 /// impl Admission for NotInRedis {
-///     fn admits(&self, keeping: &AdmitContext<'_>) -> bool {
-///         keeping.tier != "redis"
+///     fn admits(&self, context: &AdmitContext<'_>) -> bool {
+///         context.tier != "redis"
 ///     }
 /// }
 ///

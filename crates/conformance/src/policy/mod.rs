@@ -1,7 +1,7 @@
-//! The policy suite: small named cases for the policies of an application's own.
+//! The policy suite: small named cases for an application's own policies.
 //!
-//! [`policy_suite!`](crate::policy_suite) makes a test of each case of a kind; [`check`] runs them
-//! all as a plain function. A panic of the policy is a finding like any other.
+//! [`policy_suite!`](crate::policy_suite) makes one test for each case of a kind of policy; [`check`]
+//! runs them all as a plain function. A case also fails if the policy panics.
 
 mod admission;
 mod case;

@@ -1,4 +1,4 @@
-//! The suite can fail: each broken policy is caught by the case that names its fault.
+//! The suite catches each broken policy by the case that names its fault.
 
 use std::{
     sync::{
@@ -17,8 +17,8 @@ use super::{ADMISSION, Broken, Case, EXPIRY, FRESHNESS, STAMPEDE, WRITE, check};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// A policy made of functions; each mutant has one that is wrong.
-struct Made {
+/// A policy made of functions; in each mutant one of them is wrong.
+struct Custom {
     lifetime: fn(&WriteContext) -> Lifetime,
     cap: fn(Duration, f64) -> Duration,
     freshness: Option<Stale>,
@@ -30,16 +30,16 @@ struct Stale {
     on_error: fn(&StaleHit) -> bool,
 }
 
-const SOUND: Made = Made { lifetime: sound_life, cap: |ttl, _| ttl, freshness: None };
+const SOUND: Custom = Custom { lifetime: sound_life, cap: |ttl, _| ttl, freshness: None };
 const STRICT: Stale = Stale { on_stale: |_| OnStale::Miss, on_error: |_| false };
 
-fn sound_life(writing: &WriteContext) -> Lifetime {
-    Lifetime::fresh(writing.ttl.unwrap_or(MINUTE))
+fn sound_life(context: &WriteContext) -> Lifetime {
+    Lifetime::fresh(context.ttl.unwrap_or(MINUTE))
 }
 
-impl Expiry for Made {
-    fn lifetime(&self, writing: &WriteContext) -> Lifetime {
-        (self.lifetime)(writing)
+impl Expiry for Custom {
+    fn lifetime(&self, context: &WriteContext) -> Lifetime {
+        (self.lifetime)(context)
     }
 
     fn cap(&self, tier_ttl: Duration, chance: f64) -> Duration {
@@ -62,35 +62,36 @@ impl Freshness for Stale {
 }
 
 impl<F: Fn(&AdmitContext<'_>) -> bool + Send + Sync + 'static> Admission for Answer<F> {
-    fn admits(&self, keeping: &AdmitContext<'_>) -> bool {
-        (self.0)(keeping)
+    fn admits(&self, context: &AdmitContext<'_>) -> bool {
+        (self.0)(context)
     }
 }
 
 struct Answer<F>(F);
 
-/// Gives one answer, then the other.
+/// A policy whose answer alternates.
 #[derive(Default)]
-struct Flip(AtomicBool);
+struct Alternating(AtomicBool);
 
-impl Flip {
+impl Alternating {
     fn flip(&self) -> bool {
         self.0.fetch_xor(true, Ordering::Relaxed)
     }
 }
 
-impl WritePolicy for Flip {
+impl WritePolicy for Alternating {
     fn plan(&self) -> WritePlan {
         WritePlan { store: self.flip(), copies: Copies::Replace }
     }
 }
 
-impl Stampede for Flip {
+impl Stampede for Alternating {
     fn coalesce(&self) -> Coalesce {
         if self.flip() { Coalesce::Local } else { Coalesce::Nobody }
     }
 }
 
+/// A policy whose puts keep the value nowhere.
 struct Nowhere;
 
 impl WritePolicy for Nowhere {
@@ -99,10 +100,10 @@ impl WritePolicy for Nowhere {
     }
 }
 
-/// The case of this name found the fault.
+/// Checks that the case of this name finds the fault.
 fn caught<P: ?Sized>(cases: &[Case<P>], name: &str, policy: &P) {
-    let Err(Broken { cases }) = check(cases, policy) else { panic!("{name} found nothing") };
-    assert!(cases.iter().any(|(found, _)| *found == name), "{name} found nothing: {cases:?}");
+    let Err(Broken { cases }) = check(cases, policy) else { panic!("{name} must find the fault") };
+    assert!(cases.iter().any(|(found, _)| *found == name), "{name} must find the fault: {cases:?}");
 }
 
 #[test]
@@ -114,57 +115,57 @@ fn sound_policies_pass() {
 
 #[test]
 fn expiry_policies_that_panic_are_caught() {
-    let lifetime = |writing: &WriteContext| Lifetime::fresh(writing.ttl.unwrap_or(MINUTE).mul_f64(1.5));
-    caught(EXPIRY, "any_time_is_answered", &Made { lifetime, ..SOUND });
-    caught(EXPIRY, "any_time_is_answered", &Made { cap: |ttl, _| ttl + MINUTE, ..SOUND });
+    let lifetime = |context: &WriteContext| Lifetime::fresh(context.ttl.unwrap_or(MINUTE).mul_f64(1.5));
+    caught(EXPIRY, "any_time_is_answered", &Custom { lifetime, ..SOUND });
+    caught(EXPIRY, "any_time_is_answered", &Custom { cap: |ttl, _| ttl + MINUTE, ..SOUND });
 }
 
 #[test]
 fn a_life_that_the_entry_did_not_ask_for_is_caught() {
     let lifetime = |_: &WriteContext| Lifetime::fresh(MINUTE);
-    caught(EXPIRY, "a_life_of_its_own_is_not_exceeded", &Made { lifetime, ..SOUND });
-    let lifetime = |writing: &WriteContext| {
+    caught(EXPIRY, "a_life_of_its_own_is_not_exceeded", &Custom { lifetime, ..SOUND });
+    let lifetime = |context: &WriteContext| {
         Lifetime::fresh(
-            sound_life(writing).fresh.saturating_add(Duration::from_secs(1).mul_f64(writing.chance)),
+            sound_life(context).fresh.saturating_add(Duration::from_secs(1).mul_f64(context.chance)),
         )
     };
-    caught(EXPIRY, "a_life_of_its_own_is_not_exceeded", &Made { lifetime, ..SOUND });
+    caught(EXPIRY, "a_life_of_its_own_is_not_exceeded", &Custom { lifetime, ..SOUND });
 }
 
 #[test]
 fn jitter_that_leaves_nothing_is_caught() {
-    let lifetime = |writing: &WriteContext| match writing.chance > 0.9 {
+    let lifetime = |context: &WriteContext| match context.chance > 0.9 {
         true => Lifetime::fresh(Duration::ZERO),
-        false => sound_life(writing),
+        false => sound_life(context),
     };
-    caught(EXPIRY, "chance_does_not_decide_whether_an_entry_is_kept", &Made { lifetime, ..SOUND });
+    caught(EXPIRY, "chance_does_not_decide_whether_an_entry_is_kept", &Custom { lifetime, ..SOUND });
 }
 
 #[test]
 fn a_life_by_a_chance_of_its_own_is_caught() {
-    let lifetime = |writing: &WriteContext| {
+    let lifetime = |context: &WriteContext| {
         static TURN: AtomicBool = AtomicBool::new(false);
-        let whole = sound_life(writing).fresh;
+        let whole = sound_life(context).fresh;
         Lifetime::fresh(if TURN.fetch_xor(true, Ordering::Relaxed) { whole } else { whole / 2 })
     };
-    caught(EXPIRY, "there_is_no_chance_but_the_one_given", &Made { lifetime, ..SOUND });
+    caught(EXPIRY, "there_is_no_chance_but_the_one_given", &Custom { lifetime, ..SOUND });
 }
 
 #[test]
 fn stale_absences_are_caught() {
-    let lifetime = |writing: &WriteContext| Lifetime { stale: MINUTE, ..sound_life(writing) };
-    caught(EXPIRY, "an_absence_is_never_stale", &Made { lifetime, ..SOUND });
+    let lifetime = |context: &WriteContext| Lifetime { stale: MINUTE, ..sound_life(context) };
+    caught(EXPIRY, "an_absence_is_never_stale", &Custom { lifetime, ..SOUND });
 }
 
 #[test]
 fn a_cap_that_extends_is_caught() {
     let cap = |ttl: Duration, chance| ttl.saturating_add(MINUTE.mul_f64(chance));
-    caught(EXPIRY, "a_cap_never_extends", &Made { cap, ..SOUND });
+    caught(EXPIRY, "a_cap_never_extends", &Custom { cap, ..SOUND });
 }
 
 #[test]
 fn a_stale_time_that_nobody_uses_is_caught() {
-    caught(EXPIRY, "a_stale_time_of_its_own_is_used", &Made { freshness: Some(STRICT), ..SOUND });
+    caught(EXPIRY, "a_stale_time_of_its_own_is_used", &Custom { freshness: Some(STRICT), ..SOUND });
 }
 
 #[test]
@@ -183,8 +184,8 @@ fn answers_that_change_are_caught() {
         TURN.fetch_xor(true, Ordering::Relaxed)
     };
     caught(FRESHNESS, "the_same_hit_is_answered_alike", &Stale { on_error, ..STRICT });
-    caught(WRITE, "the_plan_is_always_the_same", &Flip::default());
-    caught(STAMPEDE, "the_answer_is_always_the_same", &Flip::default());
+    caught(WRITE, "the_plan_is_always_the_same", &Alternating::default());
+    caught(STAMPEDE, "the_answer_is_always_the_same", &Alternating::default());
 }
 
 #[test]
@@ -207,9 +208,9 @@ fn a_refresh_that_nobody_can_make_is_caught() {
 #[test]
 fn admission_that_panics_or_wavers_is_caught() {
     let overflows =
-        Answer(|keeping: &AdmitContext<'_>| keeping.size_bytes.unwrap_or(0).checked_add(1).unwrap() > 0);
+        Answer(|context: &AdmitContext<'_>| context.size_bytes.unwrap_or(0).checked_add(1).unwrap() > 0);
     caught(ADMISSION, "any_value_is_answered", &overflows);
-    let turn = Flip::default();
+    let turn = Alternating::default();
     let wavers = Answer(move |_: &AdmitContext<'_>| !turn.flip());
     caught(ADMISSION, "what_was_admitted_is_admitted_again", &wavers);
 }

@@ -1,21 +1,24 @@
-//! The way of a put.
+//! Write policies: where a put goes.
 
 use terrace_core::policy::{Copies, WritePolicy};
 
 use crate::suite::{Outcome, ensure, ensure_eq};
 
-/// It is asked once, when a cache is built.
+/// A cache asks its policy once, when it is built.
 pub(super) fn the_plan_is_always_the_same(policy: &dyn WritePolicy) -> Outcome {
     let first = policy.plan();
     for _ in 0..8 {
-        ensure_eq!(policy.plan(), first, "the plan");
+        ensure_eq!(policy.plan(), first, "the plan must not change");
     }
     Ok(())
 }
 
-/// Without a store, a put that only drops copies loses the value.
+/// A put that skips the store and only drops copies would lose the value.
 pub(super) fn the_plan_keeps_the_value_somewhere(policy: &dyn WritePolicy) -> Outcome {
     let plan = policy.plan();
-    ensure!(plan.store || plan.copies == Copies::Replace, "a put would be kept nowhere: {plan:?}");
+    ensure!(
+        plan.store || plan.copies == Copies::Replace,
+        "the plan must keep the value of a put somewhere: {plan:?}"
+    );
     Ok(())
 }

@@ -1,9 +1,9 @@
-//! One tier under test, with short names for its operations.
+//! One tier under test, with short methods for its operations.
 
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use terrace_core::{Level, Version, key::key_digest};
+use terrace_core::{Version, key::key_digest};
 use terrace_tier::{
     Condition, Deadlines, Fence, Namespace, Op, Order, Reply, Role, Stored, Tier, TierKey, Timestamp, Token,
 };
@@ -16,25 +16,25 @@ pub(crate) const LONG: Duration = Duration::from_secs(3600);
 /// A tier of the subject under a namespace that no other case uses.
 pub(crate) struct Bench {
     pub(crate) subject: Subject,
-    pub(crate) space: Namespace,
+    pub(crate) namespace: Namespace,
     pub(crate) tier: Arc<dyn Tier>,
 }
 
 impl Bench {
     pub(crate) fn open(subject: Subject, role: Role, case: &str) -> Result<Self, Failure> {
-        let name: String = case.chars().take(60).collect();
-        let namespace = format!("{name}-{:016x}", fastrand::u64(..));
-        let space = Namespace::new(namespace, role).with_type(1, 7).with_budget(Duration::from_secs(60));
-        let tier = subject.backend.open(&space)?;
-        Ok(Self { subject, space, tier })
+        let case: String = case.chars().take(60).collect();
+        let name = format!("{case}-{:016x}", fastrand::u64(..));
+        let namespace = Namespace::new(name, role).with_type(1, 7).with_budget(Duration::from_secs(60));
+        let tier = subject.backend.open(&namespace)?;
+        Ok(Self { subject, namespace, tier })
     }
 
-    /// A tier of the same backend for another space.
+    /// A tier of the same backend for another namespace.
     pub(crate) fn sibling(&self, change: impl FnOnce(&mut Namespace)) -> Result<Self, Failure> {
-        let mut space = self.space.clone();
-        change(&mut space);
-        let tier = self.subject.backend.open(&space)?;
-        Ok(Self { subject: self.subject.clone(), space, tier })
+        let mut namespace = self.namespace.clone();
+        change(&mut namespace);
+        let tier = self.subject.backend.open(&namespace)?;
+        Ok(Self { subject: self.subject.clone(), namespace, tier })
     }
 
     /// As [`sibling`](Self::sibling), through the second handle.
@@ -42,20 +42,20 @@ impl Bench {
         &self,
         change: impl FnOnce(&mut Namespace),
     ) -> Result<Self, Failure> {
-        let mut space = self.space.clone();
-        change(&mut space);
+        let mut namespace = self.namespace.clone();
+        change(&mut namespace);
         let backend = self.subject.second.as_ref().unwrap_or(&self.subject.backend);
-        let tier = backend.open(&space)?;
-        Ok(Self { subject: self.subject.clone(), space, tier })
+        let tier = backend.open(&namespace)?;
+        Ok(Self { subject: self.subject.clone(), namespace, tier })
     }
 
-    /// The same space through the second handle.
+    /// The same namespace through the second handle.
     pub(crate) fn through_second_handle(&self) -> Result<Self, Failure> {
         self.sibling_through_second(|_| {})
     }
 
     pub(crate) fn role(&self) -> Role {
-        self.space.role
+        self.namespace.role
     }
 
     pub(crate) fn now(&self) -> Timestamp {
@@ -68,7 +68,7 @@ impl Bench {
 
     pub(crate) fn key(&self, bytes: impl AsRef<[u8]>) -> TierKey {
         let bytes = bytes.as_ref();
-        let digest = key_digest(&self.space.name, self.space.tenant.as_deref(), bytes);
+        let digest = key_digest(&self.namespace.name, self.namespace.tenant.as_deref(), bytes);
         TierKey { bytes: Bytes::copy_from_slice(bytes), digest }
     }
 
@@ -84,26 +84,26 @@ impl Bench {
         self.apply(key, Op::Get).await
     }
 
-    /// The value or negative entry that must be there.
+    /// The value or negative entry of the key; the read must hit.
     pub(crate) async fn hit(&self, key: &TierKey) -> Result<Stored, Failure> {
         let reply = self.get(key).await?;
         let Reply::Hit(stored) = reply else { return wrong("a read must hit", &reply) };
         Ok(stored)
     }
 
-    /// A read must find this body.
+    /// Checks that a read finds this body.
     pub(crate) async fn reads(&self, key: &TierKey, body: &'static str) -> Outcome {
         ensure_eq!(self.hit(key).await?.body, Some(bytes(body)), "a read must give the value");
         Ok(())
     }
 
-    /// A read must find nothing.
+    /// Checks that a read finds nothing.
     pub(crate) async fn misses(&self, key: &TierKey) -> Outcome {
         ensure_eq!(self.get(key).await?, Reply::Miss(Fence::default()), "a read must miss, without a fence");
         Ok(())
     }
 
-    /// The fence of a lease that must be granted.
+    /// The fence of a lease; the tier must grant it.
     pub(crate) async fn lease(&self, key: &TierKey) -> Result<Fence, Failure> {
         self.lease_for(key, LONG, None).await
     }
@@ -120,19 +120,19 @@ impl Bench {
         Ok(fence)
     }
 
-    /// The fence of a lease asked for in the place of `replaces`.
-    pub(crate) async fn lease_instead(
+    /// The fence of a granted lease, which replaces the lease with the token `replaces`.
+    pub(crate) async fn lease_replacing(
         &self,
         key: &TierKey,
         over: Option<Version>,
         replaces: Token,
     ) -> Result<Fence, Failure> {
-        let reply = self.apply(key, lease_instead(over, replaces)).await?;
+        let reply = self.apply(key, lease_op(over, replaces)).await?;
         let Reply::Miss(fence) = reply else { return wrong("a lease must be granted", &reply) };
         Ok(fence)
     }
 
-    /// Fills with the fence's own version.
+    /// Fills with the version of the fence.
     pub(crate) async fn fill(
         &self,
         key: &TierKey,
@@ -153,14 +153,14 @@ impl Bench {
         self.apply(key, Op::Fill { fence, version, deadlines: self.long(), body }).await
     }
 
-    /// A fill must be refused.
+    /// Checks that the tier refuses a fill.
     pub(crate) async fn refuses(&self, key: &TierKey, fence: Fence) -> Outcome {
         let reply = self.fill(key, fence, "must be refused").await?;
         ensure!(matches!(reply, Reply::Refused(_)), "the fill must be refused\n  found    {reply:?}");
         Ok(())
     }
 
-    /// Puts as the authority, whatever is there.
+    /// Puts as the authority, unconditionally.
     pub(crate) async fn put(&self, key: &TierKey, body: &'static str) -> Result<Version, Failure> {
         self.put_until(key, body, self.long()).await
     }
@@ -203,7 +203,7 @@ impl Bench {
         self.apply(key, Op::Put { order, deadlines, body, tombstone_ttl: LONG }).await
     }
 
-    /// Whether a value was there, and the version that stays.
+    /// Returns whether a value was there, and the version that stays.
     pub(crate) async fn invalidate(
         &self,
         key: &TierKey,
@@ -226,12 +226,14 @@ impl Bench {
 
     async fn done(&self, key: &TierKey, op: Op) -> Result<(bool, Version), Failure> {
         let reply = self.apply(key, op).await?;
-        let Reply::Done { existed, version } = reply else { return wrong("must be done", &reply) };
+        let Reply::Done { existed, version } = reply else {
+            return wrong("the reply must be `Done`", &reply);
+        };
         Ok((existed, version))
     }
 }
 
-/// The version of a reply that must be `Kept`.
+/// The version of a reply, which must be `Kept`.
 pub(crate) fn kept(reply: &Reply) -> Result<Version, Failure> {
     let Reply::Kept(version) = reply else { return wrong("the value must be kept", reply) };
     Ok(*version)
@@ -246,6 +248,6 @@ pub(crate) fn bytes(text: &'static str) -> Bytes {
     Bytes::from_static(text.as_bytes())
 }
 
-pub(super) fn lease_instead(over: Option<Version>, replaces: Token) -> Op {
+pub(super) fn lease_op(over: Option<Version>, replaces: Token) -> Op {
     Op::Lease { token: Token::random(), ttl: LONG, over, replaces }
 }

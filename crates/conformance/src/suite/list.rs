@@ -1,13 +1,17 @@
-//! The list of the cases: the only place that names them all.
+//! The list of all cases, in groups.
 
 use terrace_tier::Role;
 
 use super::{
-    Case, batch, clear, copies, evict, histories, leases, life, log, processes, publish, races, reads,
-    shapes, store, waits,
+    Case,
+    cases::{
+        batch, clear, copies, evict, histories, lease_waiter, leases, lifetime,
+        log::{publish, reports},
+        processes, races, reads, shapes, store,
+    },
 };
 
-/// Hands the names of a group to another macro of this crate.
+/// Passes the cases of a group to another macro of this crate.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __cases {
@@ -23,10 +27,10 @@ macro_rules! __cases {
             leases::a_lease_permits_no_fill_of_another_key,
             leases::an_invalidation_kills_the_lease,
             leases::a_versioned_invalidation_kills_the_lease,
-            leases::late_news_spares_a_lease_that_knew_of_it,
+            leases::a_change_older_than_the_lease_spares_it,
             leases::a_put_kills_the_lease,
             leases::a_follow_put_kills_the_lease,
-            leases::an_open_put_kills_the_lease,
+            leases::an_unfenced_put_kills_the_lease,
             leases::a_remove_kills_the_lease,
             leases::a_lease_after_an_invalidation_is_another_one,
             leases::a_lease_ends_with_its_time,
@@ -35,8 +39,8 @@ macro_rules! __cases {
             leases::a_write_kills_a_lease_over_a_value,
             leases::a_fill_below_the_floor_is_refused,
             leases::a_negative_fill_needs_its_lease_too,
-            leases::a_lease_instead_of_the_living_one_replaces_it,
-            leases::a_lease_instead_of_another_one_is_shared,
+            leases::a_lease_that_names_the_living_token_replaces_it,
+            leases::a_lease_that_names_another_token_shares_the_living_one,
             copies::a_follow_put_replaces_an_older_value,
             copies::a_follow_put_replaces_an_older_negative_entry,
             copies::a_follow_put_replaces_nothing_newer,
@@ -46,11 +50,11 @@ macro_rules! __cases {
             copies::an_invalidation_of_an_absent_key_is_done,
             copies::a_versioned_invalidation_spares_what_is_as_new,
             copies::an_invalidation_touches_no_other_key,
-            copies::an_invalidation_whose_mark_has_no_time_still_drops_the_value,
+            copies::an_invalidation_whose_tombstone_has_no_time_still_drops_the_value,
             copies::an_author_stays_above_the_floor_of_an_invalidation,
-            copies::an_open_put_is_kept_whatever_is_there,
+            copies::an_unfenced_put_is_kept_whatever_is_there,
             copies::handles_see_each_others_writes_and_leases,
-            life::a_filled_value_ends_too,
+            lifetime::a_filled_value_ends_too,
             clear::a_clear_makes_values_dead,
             clear::a_clear_kills_leases,
             clear::a_clear_kills_a_lease_over_a_value,
@@ -61,7 +65,7 @@ macro_rules! __cases {
             clear::a_fill_that_anothers_clear_overtook_is_never_read,
             batch::a_batch_of_invalidations_and_follow_puts_is_decided_key_by_key,
             races::of_racing_leases_all_get_one_token,
-            races::of_racing_leases_instead_of_one_all_get_one_token,
+            races::of_racing_leases_that_replace_one_all_get_one_token,
         }
     };
     (store, $then:ident $arguments:tt) => {
@@ -90,25 +94,25 @@ macro_rules! __cases {
     };
     (log, $then:ident $arguments:tt) => {
         $crate::__cases! {both_logs, $then $arguments,
-            log::changes_of_copies_are_told_in_order,
-            log::changes_that_change_no_cell_are_told,
-            log::fills_and_leases_are_not_told,
-            log::a_put_of_its_own_is_told_and_a_drop_need_not_be,
-            log::a_clear_of_one_tenant_is_told_as_such,
+            reports::changes_of_copies_are_reported_in_order,
+            reports::changes_that_change_no_cell_are_reported,
+            reports::fills_and_leases_are_not_reported,
+            reports::a_followers_own_put_is_reported_and_its_drops_need_not_be,
+            reports::a_clear_of_one_tenant_is_reported_as_such,
         }
     };
     (publish, $then:ident $arguments:tt) => {
         $crate::$then! {$arguments,
-            publish::a_step_drops_what_it_names_and_moves_the_mark,
-            publish::a_step_whose_mark_is_not_as_expected_does_nothing,
-            publish::a_step_expects_the_mark_that_is_there_and_not_one_that_was,
+            publish::a_step_drops_what_it_names_and_advances_the_watermark,
+            publish::a_step_that_expects_another_watermark_does_nothing,
+            publish::a_step_that_expects_a_removed_watermark_does_nothing,
             publish::a_step_spares_what_is_as_new_and_kills_leases,
             publish::a_step_reaches_the_tenants_that_it_names,
             publish::a_clear_of_a_step_makes_the_copies_dead,
-            publish::a_step_is_told_before_the_mark_that_ends_it,
-            publish::a_hit_at_level_bounded_says_what_the_mark_certifies,
-            publish::a_mark_that_is_gone_certifies_nothing,
-            publish::marks_are_of_one_namespace_each,
+            publish::a_step_is_reported_before_the_watermark_that_ends_it,
+            publish::a_hit_at_level_bounded_has_the_version_that_the_watermark_proves,
+            publish::a_watermark_that_is_gone_proves_nothing,
+            publish::a_watermark_is_of_one_namespace,
         }
     };
     (store_log, $then:ident $arguments:tt) => {
@@ -116,33 +120,33 @@ macro_rules! __cases {
     };
     (both_logs, $then:ident $arguments:tt, $($more:tt)*) => {
         $crate::$then! {$arguments,
-            log::nothing_is_proven_before_the_log_was_followed,
-            log::puts_and_removes_are_told_in_order_with_their_versions,
-            log::another_life_is_told,
-            log::what_a_refused_put_asked_for_is_not_told,
-            log::a_batch_of_puts_is_told_key_by_key,
-            log::tenants_are_named_and_namespaces_apart,
-            log::it_is_never_heard_ahead_of_what_was_told,
-            log::it_is_heard_while_nothing_happens,
-            log::a_log_that_was_lost_is_told_as_lost,
+            reports::nothing_is_proven_before_the_log_was_followed,
+            reports::puts_and_removes_are_reported_in_order_with_their_versions,
+            reports::changed_deadlines_are_reported,
+            reports::a_refused_put_is_not_reported,
+            reports::a_batch_of_puts_is_reported_key_by_key,
+            reports::tenants_are_named_and_namespaces_apart,
+            reports::a_heartbeat_is_never_ahead_of_what_was_reported,
+            reports::heartbeats_go_on_while_nothing_happens,
+            reports::a_log_that_was_lost_is_reported_as_lost,
             $($more)*
         }
     };
     (processes, $then:ident $arguments:tt) => {
         $crate::$then! {$arguments,
-            processes::ready_refuses_other_terms_than_another_process_uses,
+            processes::ready_refuses_other_options_than_another_process_uses,
             processes::a_higher_schema_takes_the_namespace_over,
         }
     };
     (waits, $then:ident $arguments:tt) => {
         $crate::$then! {$arguments,
-            waits::who_waits_hears_of_the_fill,
-            waits::who_waits_hears_of_what_kills_the_lease,
-            waits::a_lease_that_is_over_is_not_waited_for,
-            waits::a_lease_that_was_given_back_is_free,
-            waits::a_settled_hold_gives_nothing_back,
-            waits::a_holder_at_work_is_waited_for,
-            waits::a_silent_holder_is_gone_within_two_seconds,
+            lease_waiter::a_wait_ends_with_the_fill,
+            lease_waiter::a_wait_ends_with_a_change_that_kills_the_lease,
+            lease_waiter::a_lease_that_is_over_is_not_waited_for,
+            lease_waiter::a_lease_that_was_given_back_is_free,
+            lease_waiter::a_settled_guard_gives_nothing_back,
+            lease_waiter::a_holder_at_work_is_waited_for,
+            lease_waiter::a_silent_holder_is_gone_within_two_seconds,
         }
     };
     (both, $then:ident $arguments:tt, $($more:tt)*) => {
@@ -162,14 +166,14 @@ macro_rules! __cases {
             reads::a_negative_entry_is_a_hit_without_a_body,
             reads::a_negative_entry_counts_as_no_value,
             reads::deadlines_come_back_to_the_millisecond,
-            life::a_value_of_40_milliseconds_lives_and_ends,
-            life::a_value_of_no_time_is_never_there,
-            life::a_value_of_u64_max_seconds_lives,
-            life::a_stale_window_counts_as_life,
-            life::expire_gives_other_deadlines_and_nothing_else,
-            life::expire_can_end_a_life,
-            life::expire_can_extend_a_life,
-            life::expire_brings_nothing_back,
+            lifetime::a_value_of_40_milliseconds_lives_and_ends,
+            lifetime::a_value_of_no_time_is_never_there,
+            lifetime::a_value_of_u64_max_seconds_lives,
+            lifetime::a_stale_window_counts_as_life,
+            lifetime::expire_gives_other_deadlines_and_nothing_else,
+            lifetime::expire_can_end_a_life,
+            lifetime::expire_can_extend_a_life,
+            lifetime::expire_brings_nothing_back,
             shapes::hostile_keys_are_keys_like_any_other,
             shapes::an_empty_value_is_a_value,
             shapes::values_of_all_bytes_and_1_mib_come_back,
@@ -177,7 +181,7 @@ macro_rules! __cases {
             shapes::namespaces_are_apart,
             shapes::tenants_are_apart,
             shapes::names_that_read_alike_are_apart,
-            shapes::a_namespace_on_other_terms_is_in_use,
+            shapes::a_namespace_with_other_options_is_in_use,
             batch::an_empty_batch_is_answered,
             batch::a_batch_of_one_is_answered,
             batch::an_operation_that_the_tier_does_not_know_is_unsupported,
@@ -218,14 +222,19 @@ macro_rules! __tests {
     };
 }
 
-/// Makes a test of each case, in modules `cache`, `store`, `evict`, `log`, `store_log`, `publish`,
-/// `processes`, `waits`.
+/// Makes one test for each case of a group, in a module with the name of the group.
 ///
-/// The first argument is the path of an `async fn() -> Subject` that is called once for each test;
-/// the second picks one group: `cache` and `store` are the two roles of a tier, `evict` needs
-/// [`Subject::evict`](crate::suite::Subject::evict), `log` and `store_log` are for tiers with an
-/// invalidation log and need [`Subject::lose_log`](crate::suite::Subject::lose_log), `processes` is for backends whose `ready` checks
-/// the terms across processes, `waits` for cache tiers whose leases can be waited for, `publish` for those that keep a relay's mark. Without a second argument the two roles are run.
+/// The first argument is the path of an `async fn() -> Subject`, which each test calls once. The second
+/// argument is the group; without it the macro makes the tests of `cache` and `store`.
+///
+/// - `cache` and `store` are the two roles of a tier.
+/// - `evict` is for cache tiers that can forget a cell, and needs
+///   [`Subject::evict`](crate::suite::Subject::evict).
+/// - `log` and `store_log` are for tiers with an invalidation log, and need
+///   [`Subject::lose_log`](crate::suite::Subject::lose_log).
+/// - `publish` is for cache tiers that keep a relay's watermark.
+/// - `processes` is for backends whose `ready` checks the options of a namespace across processes.
+/// - `waits` is for cache tiers whose leases other processes can wait for.
 ///
 /// ```
 /// use terrace_conformance::{Fake, suite::Subject};
@@ -298,7 +307,7 @@ pub const CACHE: &[Case] = crate::__cases!(cache, __table(Role::Cache));
 /// The cases of a store.
 pub const STORE: &[Case] = crate::__cases!(store, __table(Role::Store));
 
-/// The cases of a cache tier that can be told to forget a cell (`Subject::evict`).
+/// The cases of a cache tier that can forget a cell on demand ([`Subject::evict`](super::Subject::evict)).
 pub const EVICT: &[Case] = crate::__cases!(evict, __table(Role::Cache));
 
 /// The cases of a cache tier with an invalidation log.
@@ -307,11 +316,13 @@ pub const LOG: &[Case] = crate::__cases!(log, __table(Role::Cache));
 /// The cases of a store with an invalidation log.
 pub const STORE_LOG: &[Case] = crate::__cases!(store_log, __table(Role::Store));
 
-/// The cases of a cache tier that keeps a relay's mark ([`Tier::publish`](terrace_tier::Tier)).
+/// The cases of a cache tier that keeps a relay's watermark
+/// ([`Tier::publish`](terrace_tier::Tier::publish)).
 pub const PUBLISH: &[Case] = crate::__cases!(publish, __table(Role::Cache));
 
-/// The cases of a backend that checks the terms of a namespace across processes.
+/// The cases of a backend that checks the options of a namespace across processes.
 pub const PROCESSES: &[Case] = crate::__cases!(processes, __table(Role::Cache));
 
-/// The cases of a cache tier whose leases can be waited for ([`Tier::lease_waiter`](terrace_tier::Tier)).
+/// The cases of a cache tier whose leases other processes can wait for
+/// ([`Tier::lease_waiter`](terrace_tier::Tier::lease_waiter)).
 pub const WAITS: &[Case] = crate::__cases!(waits, __table(Role::Cache));

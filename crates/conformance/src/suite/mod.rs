@@ -1,27 +1,12 @@
 //! The tier suite: small named cases that say what the contract means.
 
-mod batch;
 mod bench;
-mod clear;
-mod copies;
-mod evict;
-mod histories;
-mod leases;
-mod life;
+mod cases;
 mod list;
-mod log;
-mod model;
 mod oracle;
 mod outcome;
-mod processes;
-mod publish;
-mod races;
-mod reads;
 mod run;
-mod shapes;
-mod store;
 mod subject;
-mod waits;
 
 pub(crate) use bench::Bench;
 pub use list::{CACHE, EVICT, LOG, PROCESSES, PUBLISH, STORE, STORE_LOG, WAITS};

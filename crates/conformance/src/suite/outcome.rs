@@ -1,10 +1,10 @@
-//! How a case ends.
+//! The outcome of a case.
 
 use std::fmt;
 
 use terrace_core::Error;
 
-/// What a case of a suite found.
+/// The outcome of a case: passed, or why not.
 pub type Outcome = Result<(), Failure>;
 
 /// Why a case did not pass.
@@ -13,7 +13,7 @@ pub enum Failure {
     Broken {
         /// The file and line of the suite that found it.
         at: String,
-        /// What was expected, and what came.
+        /// What was expected, and what was found.
         what: String,
     },
     /// The tier reported an error where it should have worked.
@@ -43,7 +43,7 @@ impl fmt::Debug for Failure {
 
 impl std::error::Error for Failure {}
 
-/// Ends the case with what was found, unless the condition holds.
+/// Ends the case with this message unless the condition holds.
 macro_rules! ensure {
     ($condition:expr, $($message:tt)+) => {
         if !$condition {
@@ -55,7 +55,7 @@ macro_rules! ensure {
     };
 }
 
-/// Ends the case unless both sides are equal; the message says what should have been.
+/// Ends the case unless both sides are equal. The message says what should hold.
 macro_rules! ensure_eq {
     ($found:expr, $expected:expr, $($message:tt)+) => {{
         let (found, expected) = (&$found, &$expected);
@@ -69,7 +69,7 @@ macro_rules! ensure_eq {
     }};
 }
 
-/// The debug form, cut where a large body would flood the terminal.
+/// The debug form, cut off so that a large body does not fill the terminal.
 pub(crate) fn shortened(value: &impl fmt::Debug) -> String {
     let mut text = format!("{value:?}");
     if text.len() > 1000 {

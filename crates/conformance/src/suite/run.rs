@@ -1,4 +1,4 @@
-//! Running cases, one by one or all of them.
+//! Running one case, or all of them.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use super::{Bench, Failure, Subject};
 /// One case of the suite.
 #[derive(Clone, Copy)]
 pub struct Case {
-    /// What it shows.
+    /// The behaviour that it checks.
     pub name: &'static str,
     /// The role in which the tier is opened.
     pub role: Role,
@@ -24,10 +24,10 @@ impl fmt::Debug for Case {
 }
 
 impl Case {
-    /// Runs it on a subject, under a namespace of its own.
+    /// Runs the case on a subject, under its own namespace.
     ///
     /// # Errors
-    /// The case's name and what it found.
+    /// The case, and why it did not pass.
     pub async fn run(&self, subject: Subject) -> Result<(), Broken> {
         let ended = match Bench::open(subject, self.role, self.name) {
             Ok(bench) => (self.run)(&bench).await,
@@ -37,7 +37,7 @@ impl Case {
     }
 }
 
-/// The cases that a tier did not pass, and what each found.
+/// The cases that a tier did not pass, and why.
 pub struct Broken {
     /// The cases, in the order of the suite.
     pub cases: Vec<(Case, Failure)>,
@@ -60,11 +60,11 @@ impl fmt::Debug for Broken {
 
 impl std::error::Error for Broken {}
 
-/// Runs one case by its place in a list, on a runtime of its own: what
-/// [`tier_suite!`](crate::tier_suite) makes a test of.
+/// Runs the case of this name on its own runtime. Each test that [`tier_suite!`](crate::tier_suite)
+/// makes calls this.
 ///
 /// # Errors
-/// The case's name and what it found.
+/// The case, and why it did not pass; an empty list if no case has this name.
 pub fn run_case<F: Future<Output = Subject>>(
     make: impl FnOnce() -> F,
     cases: &[Case],
@@ -77,10 +77,10 @@ pub fn run_case<F: Future<Output = Subject>>(
     runtime.block_on(async { case.run(make().await).await })
 }
 
-/// Runs `cases`, each on a subject that `make` gives, and returns all that failed.
+/// Runs `cases`, each on a subject that `make` gives.
 ///
 /// # Errors
-/// The cases that failed, and what each found.
+/// All cases that did not pass, and why.
 ///
 /// # Example
 /// ```

@@ -1,4 +1,4 @@
-//! What the suite needs of a backend under test.
+//! The backend under test, and what the suite needs to test it.
 
 use std::{any::Any, fmt, sync::Arc, time::Duration};
 
@@ -9,8 +9,8 @@ type Wait = dyn Fn(Duration) -> BoxFuture<'static, ()> + Send + Sync;
 type LoseLog = dyn Fn(Namespace) -> BoxFuture<'static, ()> + Send + Sync;
 type Evict = dyn Fn(Namespace, TierKey) -> BoxFuture<'static, ()> + Send + Sync;
 
-/// A backend under test and what belongs to it. Every case makes one and uses namespaces of its
-/// own, so that all subjects may share one server.
+/// A backend under test and its helpers. Every case gets its own subject and uses its own namespaces,
+/// so all subjects may share one server.
 #[derive(Clone)]
 pub struct Subject {
     pub(crate) backend: Arc<dyn Backend>,
@@ -25,7 +25,7 @@ pub struct Subject {
 }
 
 impl Subject {
-    /// A backend on the host's clock (or a server that keeps the host's time).
+    /// A backend on the host's clock, or on a server that keeps the host's time.
     pub fn new(backend: impl Backend) -> Self {
         Self {
             backend: Arc::new(backend),
@@ -40,15 +40,15 @@ impl Subject {
         }
     }
 
-    /// A second handle on the same data, as another process or a restarted one has it. Without one,
-    /// the first plays both parts.
+    /// A second handle on the same data, such as another or a restarted process would have. Without
+    /// one, the suite uses the first handle in its place.
     #[must_use]
     pub fn second(self, backend: impl Backend) -> Self {
         Self { second: Some(Arc::new(backend)), ..self }
     }
 
-    /// The backend's clock, where it is turned by hand: the suite then turns it, and the histories of
-    /// the oracle are full of expiries.
+    /// The backend's clock, if it is a manual one. The suite then advances it, and the random histories
+    /// of the oracle contain many expiries.
     #[must_use]
     pub fn manual_clock(self, hand: &ManualClock) -> Self {
         let clock = hand.clock();
@@ -60,8 +60,8 @@ impl Subject {
         Self { clock, virtual_time: true, wait: Arc::new(wait), ..self }
     }
 
-    /// The way to make the server forget one cell of a cache tier, as for want of room; it may not be
-    /// there. The `evict` cases need it.
+    /// A function that makes the server forget one cell of a cache tier, as if memory were short. The
+    /// cell may be absent. The `evict` cases need this function.
     #[must_use]
     pub fn evict(
         self,
@@ -70,8 +70,8 @@ impl Subject {
         Self { evict: Some(Arc::new(evict)), ..self }
     }
 
-    /// The way to make the server lose its invalidation log, or what a follower has not read of it.
-    /// A case of the `log` groups needs it.
+    /// A function that makes the server lose its invalidation log, or the part that a follower has not
+    /// read. One case of the `log` and `store_log` groups needs it.
     #[must_use]
     pub fn lose_log(
         self,
@@ -80,13 +80,13 @@ impl Subject {
         Self { lose_log: Some(Arc::new(lose)), ..self }
     }
 
-    /// How long a handle may go on reading what another one has cleared; at once unless set.
+    /// How long a handle may go on reading copies that another handle has cleared; zero unless set.
     #[must_use]
     pub fn hears_within(self, hears_within: Duration) -> Self {
         Self { hears_within, ..self }
     }
 
-    /// Something to be dropped after the case: a temporary folder, a server.
+    /// A value to drop after the case, such as a temporary folder or a server.
     #[must_use]
     pub fn guard(mut self, guard: impl Any + Send + Sync) -> Self {
         self.guards.push(Arc::new(guard));

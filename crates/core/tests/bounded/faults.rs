@@ -1,10 +1,10 @@
-//! Stopped processes, tiers that go back in time, gaps in the log, a store that is away.
+//! Stopped processes, tiers that go back in time, gaps in the log, and a store that is down.
 
 use terrace_conformance::Saved;
 
 use crate::{
     servers::{BOUND, STORE, TIER, read, servers},
-    support::{Loader, OnError, builder, ms, pass, without_near},
+    support::{Loader, ServeOnError, builder, ms, pass, without_near},
 };
 
 /// Anomaly 6.
@@ -17,26 +17,30 @@ async fn a_process_that_was_stopped_believes_nothing_when_it_goes_on() {
     servers.relayed(&[]).await;
     servers.writer.put("k", 2).await.unwrap();
     pass(&servers.hand, BOUND).await;
-    // What was buffered meanwhile is told; nothing of it is newer than the stop.
+    // The log reports the changes that it held back. None of them is newer than the stop.
     servers.redis.log().hold(false);
     assert_eq!(read(&here, "k").await, Some((2, STORE)));
 }
 
-/// Anomaly 7: the tier goes back, and nobody had read further in its log.
+/// Anomaly 7: the tier goes back in time, and no process had read further in its log.
 #[tokio::test(start_paused = true)]
 async fn a_tier_that_went_back_is_read_past_until_a_relay_has_caught_up() {
     let mut servers = servers();
     let here = servers.process(without_near());
     servers.copied_to(&[&here]).await;
-    let (saved, mark): (Saved, _) = (servers.redis.save(), servers.relay.mark);
+    let (saved, watermark): (Saved, _) = (servers.redis.save(), servers.relay.watermark);
     servers.writer.put("k", 2).await.unwrap();
     servers.relayed(&["k"]).await;
     servers.unrelayed(BOUND - ms(100)).await;
     servers.redis.go_back(&saved);
     servers.unrelayed(ms(60)).await;
-    assert_eq!(read(&here, "k").await, Some((2, STORE)), "the copy of 1 is back, with its old mark");
-    assert!(!servers.relay.publish(&[]).await, "the mark is another");
-    servers.relay.mark = mark;
+    assert_eq!(
+        read(&here, "k").await,
+        Some((2, STORE)),
+        "the copy of 1 is back with its old watermark, so the read must go to the store"
+    );
+    assert!(!servers.relay.publish(&[]).await, "the tier must refuse a step that expects another watermark");
+    servers.relay.watermark = watermark;
     servers.relayed(&["k"]).await;
     assert_eq!(read(&here, "k").await.unwrap().0, 2);
     here.settled().await;
@@ -48,7 +52,7 @@ async fn near_over_a_tier_that_went_back_is_as_new() {
     let mut servers = servers();
     let here = servers.process(builder());
     servers.copied_to(&[&here]).await;
-    let (saved, mark) = (servers.redis.save(), servers.relay.mark);
+    let (saved, watermark) = (servers.redis.save(), servers.relay.watermark);
     servers.writer.put("k", 2).await.unwrap();
     servers.relayed(&["k"]).await;
     assert_eq!(read(&here, "k").await.unwrap().0, 2);
@@ -57,7 +61,7 @@ async fn near_over_a_tier_that_went_back_is_as_new() {
     servers.redis.log().lose();
     servers.redis.log().beat();
     assert_eq!(read(&here, "k").await, Some((2, STORE)));
-    servers.relay.mark = mark;
+    servers.relay.watermark = watermark;
     servers.relayed(&["k"]).await;
     assert_eq!(read(&here, "k").await.unwrap().0, 2);
 }
@@ -76,8 +80,8 @@ async fn a_gap_in_the_log_ends_the_proofs_that_rest_on_it() {
 #[tokio::test(start_paused = true)]
 async fn what_is_not_proven_is_an_error_or_marked_stale_where_the_store_is_away() {
     let mut servers = servers();
-    for of in [builder, without_near] {
-        let (strict, lenient) = (servers.process(of()), servers.process(of().freshness(OnError)));
+    for make in [builder, without_near] {
+        let (strict, lenient) = (servers.process(make()), servers.process(make().freshness(ServeOnError)));
         servers.db.set_down(false);
         servers.copied_to(&[&strict, &lenient]).await;
         servers.unrelayed(BOUND).await;

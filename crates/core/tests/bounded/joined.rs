@@ -1,4 +1,4 @@
-//! Lookups and loads of others that began too long before a call, or for less proof.
+//! Calls that join a lookup or load which began too long before them, or which needed less proof.
 
 use terrace_core::{Level, MissingKeys};
 use terrace_tier::{Clock, defence::Defence};
@@ -6,14 +6,14 @@ use terrace_tier::{Clock, defence::Defence};
 use crate::{
     is_missed,
     servers::{BOUND, LEVEL, STORE, TIER, read, with_an_old_copy},
-    support::{Loader, Truth, builder, fake, ms, pass},
+    support::{Loader, ReplayableStore, builder, fake, ms, pass},
 };
 
-/// Anomaly 29: a loader that began long ago says what was true then.
+/// Anomaly 29: a loader that began long ago returns a value of that time.
 #[tokio::test(start_paused = true)]
 async fn a_load_that_began_too_long_before_the_call_is_no_answer() {
     let hand = Clock::manual();
-    let origin = Truth(fake("origin", &hand));
+    let origin = ReplayableStore(fake("origin", &hand));
     let cache = builder().clock(&hand).level(LEVEL).watch_origin(&origin).build().unwrap();
     let (slow, quick) = (Loader::default(), Loader::default());
     let first = {
@@ -48,13 +48,17 @@ async fn a_load_that_began_too_long_before_the_call_is_no_answer() {
     tokio::task::yield_now().await;
     pass(&hand, ms(2_000)).await;
     assert_eq!(first.await.unwrap(), 1);
-    assert_eq!(within.await.unwrap(), 1, "the load began within the bound before this call");
+    assert_eq!(
+        within.await.unwrap(),
+        1,
+        "the load began within the bound before this call, so the call may join it"
+    );
     for late in late {
         assert_eq!(late.await.unwrap(), 2);
     }
     assert_eq!(many.await.unwrap(), 2);
     assert_eq!(slow.runs(), 1);
-    assert!(quick.runs() <= 2, "those who came late share a load: {}", quick.runs());
+    assert!(quick.runs() <= 2, "late callers must share a load: {}", quick.runs());
 }
 
 #[tokio::test(start_paused = true)]
@@ -75,7 +79,7 @@ async fn a_lookup_that_began_too_long_before_the_call_is_no_answer() {
     };
     tokio::task::yield_now().await;
     assert!(!first.await.unwrap() && !second.await.unwrap());
-    assert_eq!(db.calls().trips(), 2, "each asked, since absence may be old too");
+    assert_eq!(db.calls().trips(), 2, "each call must look up, because an absence may be too old as well");
 }
 
 #[tokio::test(start_paused = true)]

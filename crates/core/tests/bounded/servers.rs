@@ -1,4 +1,4 @@
-//! A shared tier in front of a store, and a relay that is told by hand what has changed.
+//! A shared tier in front of a store, and a relay that the test steps by hand.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,7 +10,7 @@ use terrace_tier::{
     Watermark,
 };
 
-use crate::support::{Near, Stack, Truth, fake, ms, pass, without_near};
+use crate::support::{Near, ReplayableStore, Stack, fake, ms, pass, without_near};
 
 pub(crate) const BOUND: Duration = Duration::from_millis(500);
 pub(crate) const LEVEL: Level = Level::Bounded(BOUND);
@@ -18,45 +18,45 @@ pub(crate) const LEVEL: Level = Level::Bounded(BOUND);
 pub(crate) const TIER: Source = Source::Tier("redis");
 pub(crate) const STORE: Source = Source::Store("db");
 
-/// A shared tier in front of a store, and whoever relays between them.
+/// A shared tier in front of a store, and the relay between them.
 pub(crate) struct Servers {
     pub(crate) hand: ManualClock,
     pub(crate) redis: Fake,
     pub(crate) db: Fake,
     pub(crate) relay: Relay,
-    /// Commits, and is gone before it tells anyone.
+    /// Commits to the store and dies before any log or relay reports it.
     pub(crate) writer: Stack,
 }
 
-/// A relay that is told by hand what has changed.
+/// A relay that publishes the changes that the test names.
 pub(crate) struct Relay {
     tier: Arc<dyn Tier>,
-    pub(crate) mark: Option<Version>,
+    pub(crate) watermark: Option<Version>,
 }
 
 impl Relay {
     fn new(redis: &Fake) -> Self {
-        let space = Namespace::new("tests", Role::Cache).with_level(LEVEL).with_budget(ms(50));
-        Self { tier: redis.another_handle().open(&space).unwrap(), mark: None }
+        let namespace = Namespace::new("tests", Role::Cache).with_level(LEVEL).with_budget(ms(50));
+        Self { tier: redis.another_handle().open(&namespace).unwrap(), watermark: None }
     }
 
-    /// Drops `keys` and moves the mark, if that is where it was left.
+    /// Drops `keys` and advances the watermark. Returns false if another relay has advanced it.
     pub(crate) async fn publish(&mut self, keys: &[&str]) -> bool {
         let drops = keys.iter().map(|key| {
             let bytes = Bytes::copy_from_slice(key.as_bytes());
             Invalidation { tenant: None, key: TierKey { bytes, digest: [0; 16] }, version: None }
         });
-        let watermark = self.mark.unwrap_or(Version::NONE);
+        let version = self.watermark.unwrap_or(Version::NONE);
         let publication = Publication::new(
             Watermark::key("tests"),
-            self.mark.map_or(Condition::Absent, Condition::Version),
-            Watermark { relay: 1, version: watermark, position: Bytes::new() }.encode(),
+            self.watermark.map_or(Condition::Absent, Condition::Version),
+            Watermark { relay: 1, version, position: Bytes::new() }.encode(),
             ms(60_000),
         )
         .with_drops(drops.collect())
-        .with_clears(if self.mark.is_none() { vec![None] } else { Vec::new() });
+        .with_clears(if self.watermark.is_none() { vec![None] } else { Vec::new() });
         match self.tier.publish().unwrap().publish(publication).await.unwrap() {
-            Reply::Kept(version) => self.mark = Some(version),
+            Reply::Kept(version) => self.watermark = Some(version),
             Reply::Refused(None) => return false,
             other => panic!("{other:?}"),
         }
@@ -67,17 +67,22 @@ impl Relay {
 pub(crate) fn servers() -> Servers {
     let hand = Clock::manual();
     let (redis, db) = (fake("redis", &hand).with_log(), fake("db", &hand));
-    let writer = without_near().clock(&hand).level(LEVEL).store(Truth(db.another_handle())).build().unwrap();
+    let writer =
+        without_near().clock(&hand).level(LEVEL).store(ReplayableStore(db.another_handle())).build().unwrap();
     Servers { relay: Relay::new(&redis), hand, redis, db, writer }
 }
 
 impl Servers {
-    pub(crate) fn process(&self, of: Builder<String, u64, Near>) -> Stack {
-        let of = of.clock(&self.hand).level(LEVEL);
-        of.tier(self.redis.another_handle()).store(Truth(self.db.another_handle())).build().unwrap()
+    pub(crate) fn process(&self, builder: Builder<String, u64, Near>) -> Stack {
+        let builder = builder.clock(&self.hand).level(LEVEL);
+        builder
+            .tier(self.redis.another_handle())
+            .store(ReplayableStore(self.db.another_handle()))
+            .build()
+            .unwrap()
     }
 
-    /// A while in which the relay works, and finds that `keys` have changed.
+    /// Lets 40 ms pass, in which the relay works and finds that `keys` have changed.
     pub(crate) async fn relayed(&mut self, keys: &[&str]) {
         for at in 0..4 {
             pass(&self.hand, ms(10)).await;
@@ -87,7 +92,7 @@ impl Servers {
         self.redis.log().beat();
     }
 
-    /// Writes 1, and has these processes read and keep it.
+    /// Writes 1 and lets these processes read and keep it.
     pub(crate) async fn copied_to(&mut self, caches: &[&Stack]) {
         self.writer.put("k", 1).await.unwrap();
         self.relayed(&[]).await;
@@ -97,7 +102,7 @@ impl Servers {
         }
     }
 
-    /// A while in which it does not; the log is heard all the same.
+    /// Lets `time` pass, in which the relay does nothing while heartbeats of the log go on.
     pub(crate) async fn unrelayed(&self, time: Duration) {
         let mut left = time;
         while !left.is_zero() {
@@ -113,10 +118,10 @@ pub(crate) async fn read(cache: &Stack, key: &str) -> Option<(u64, Source)> {
     cache.get(key).await.unwrap().map(|value| (*value, value.served().from))
 }
 
-/// The copy of 1 is in the tier and not proven any more; the store has 2.
-pub(crate) async fn with_an_old_copy(of: Builder<String, u64, Near>) -> (Servers, Stack) {
+/// The tier has a copy of 1 that is not proven any more; the store has 2.
+pub(crate) async fn with_an_old_copy(builder: Builder<String, u64, Near>) -> (Servers, Stack) {
     let mut servers = servers();
-    let here = servers.process(of);
+    let here = servers.process(builder);
     for key in ["k", "l"] {
         servers.writer.put(key, 1).await.unwrap();
         servers.relayed(&[]).await;

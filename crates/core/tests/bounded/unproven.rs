@@ -1,4 +1,4 @@
-//! What is not proven any more: past its time, in batches, in a refresh, and absences.
+//! Copies that are not proven any more: stale copies, batches, refreshes, and absences.
 
 use terrace_core::{Many, MissingKeys, policy::OnStale};
 use terrace_tier::defence::Defence;
@@ -6,15 +6,18 @@ use terrace_tier::defence::Defence;
 use crate::{
     is_missed,
     servers::{BOUND, STORE, TIER, read, servers, with_an_old_copy},
-    support::{Lives, Loader, Stale, builder, ms, without_near},
+    support::{FixedExpiry, Loader, OnStaleHit, builder, ms, without_near},
 };
 
 #[tokio::test(start_paused = true)]
 async fn what_a_policy_serves_past_its_time_is_marked_and_an_absence_cannot_be() {
-    for of in [builder, without_near] {
+    for make in [builder, without_near] {
         let mut servers = servers();
-        let here = servers
-            .process(of().freshness(Stale(OnStale::Serve)).expire(Lives::fresh(ms(1_000)).stale(ms(60_000))));
+        let here = servers.process(
+            make()
+                .freshness(OnStaleHit(OnStale::Serve))
+                .expire(FixedExpiry::fresh(ms(1_000)).stale(ms(60_000))),
+        );
         servers.writer.put("k", 1).await.unwrap();
         servers.relayed(&[]).await;
         assert_eq!(read(&here, "k").await, Some((1, STORE)));
@@ -38,8 +41,8 @@ async fn what_a_policy_serves_past_its_time_is_marked_and_an_absence_cannot_be()
 
 #[tokio::test(start_paused = true)]
 async fn batches_read_past_what_is_not_proven() {
-    for of in [builder, without_near] {
-        let (mut servers, here) = with_an_old_copy(of()).await;
+    for make in [builder, without_near] {
+        let (mut servers, here) = with_an_old_copy(make()).await;
         let keys = ["k".to_owned(), "absent".to_owned(), "l".to_owned(), "k".to_owned()];
         let values = |many: Many<u64>| -> Vec<Option<u64>> {
             many.into_values().unwrap().into_iter().map(|value| value.map(|value| *value)).collect()
@@ -69,14 +72,14 @@ async fn a_refresh_replaces_what_is_not_proven() {
 
 #[tokio::test(start_paused = true)]
 async fn an_absence_needs_proof_too() {
-    for of in [builder, without_near] {
+    for make in [builder, without_near] {
         let mut servers = servers();
-        let here = servers.process(of().expire(Lives::fresh(ms(60_000))));
+        let here = servers.process(make().expire(FixedExpiry::fresh(ms(60_000))));
         servers.relayed(&[]).await;
         assert_eq!(read(&here, "k").await, None);
         here.settled().await;
         servers.writer.put("k", 1).await.unwrap();
-        assert_eq!(read(&here, "k").await, None, "nobody has told");
+        assert_eq!(read(&here, "k").await, None, "no relay has dropped the absence yet");
         servers.unrelayed(BOUND).await;
         assert_eq!(read(&here, "k").await, Some((1, STORE)));
     }

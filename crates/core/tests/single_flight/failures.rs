@@ -1,4 +1,4 @@
-//! Loaders that fail, panic or hang, and values that panic when they are read.
+//! Loaders that fail, panic or hang, and values that panic when they are decoded.
 
 use futures_util::future::join_all;
 use terrace_core::{BoxError, Builder, ErrorKind, NoNear, near::Near};
@@ -80,7 +80,7 @@ struct Unlucky(u64);
 impl<'de> serde::Deserialize<'de> for Unlucky {
     fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let number = u64::deserialize(from)?;
-        assert!(number != 13, "a type that panics on purpose when it is read");
+        assert!(number != 13, "a type that panics on purpose when it is decoded");
         Ok(Self(number))
     }
 }
@@ -98,7 +98,7 @@ async fn decoding_panics<N: Near<String, Unlucky>>(near: N) {
         let cache = cache.clone();
         tokio::spawn(async move { cache.get("k").await.map(|_| ()) })
     }));
-    // The time limit: no reader is left waiting.
+    // The time limit shows that no reader waits for ever.
     for read in tokio::time::timeout(ms(1_000), reads).await.unwrap() {
         assert_eq!(read.unwrap().unwrap_err().kind(), ErrorKind::Panicked);
     }

@@ -1,4 +1,4 @@
-//! Callers, and a runtime, that go away in the middle.
+//! Callers that are dropped, and a runtime that shuts down, during a flight.
 
 use std::time::Duration;
 
@@ -46,7 +46,7 @@ async fn a_lookup_that_its_first_caller_left_goes_on_for_the_others() {
     let tier = fake("fake", &hand);
     let writer = without_near().clock(&hand).tier(tier.another_handle()).build().unwrap();
     writer.put("k", 9).await.unwrap();
-    // With a near tier: without one, plain reads share no lookup.
+    // The cache has a near tier, because plain reads share no lookup without one.
     let cache = builder().clock(&hand).tier(tier.clone()).build().unwrap();
     tier.set_latency(ms(20));
     let first = tokio::spawn({
@@ -71,7 +71,7 @@ async fn a_caller_that_is_never_polled_again_holds_nobody_up() {
     let cache = builder().clock(&hand).tier(tier).build().unwrap();
     let loader = Loader::default();
     let mut first = Box::pin(cache.get_or_load("k", || loader.give(1, ms(5))));
-    // Polled once, then forgotten with its lookup under way.
+    // The first call is polled once and then never again, with its lookup under way.
     assert!(futures_util::poll!(&mut first).is_pending());
     let second = cache.get_or_load("k", || loader.give(2, ms(5)));
     let value = tokio::time::timeout(Duration::from_secs(1), second).await.unwrap().unwrap();

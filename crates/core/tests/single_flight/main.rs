@@ -1,6 +1,6 @@
-//! One lookup and one load a key, whatever happens to the callers.
+//! One lookup and one load for each key, whatever happens to the callers.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+#![allow(clippy::unwrap_used, reason = "a panic in a helper fails the test")]
 
 mod failures;
 mod left;

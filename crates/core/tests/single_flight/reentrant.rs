@@ -53,9 +53,10 @@ async fn a_loader_may_ask_for_other_keys_and_read_its_own() {
     assert_eq!(value.unwrap(), 21);
 }
 
-struct Curious(Arc<OnceLock<Stack>>);
+/// An observer that asks its cache for the stats.
+struct StatsObserver(Arc<OnceLock<Stack>>);
 
-impl Observer for Curious {
+impl Observer for StatsObserver {
     fn observe(&self, _: &str, _: &Event<'_>) {
         if let Some(cache) = self.0.get() {
             let _ = cache.stats();
@@ -70,7 +71,7 @@ fn an_observer_may_ask_for_the_stats() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let slot = Arc::new(OnceLock::new());
-            let cache = builder().observer(Curious(Arc::clone(&slot))).build().unwrap();
+            let cache = builder().observer(StatsObserver(Arc::clone(&slot))).build().unwrap();
             let _ = slot.set(cache.clone());
             cache.put("k", 1).await.unwrap();
             cache.get_or_load("other", || Loader::default().give(1, ms(0))).await.unwrap();
@@ -78,5 +79,7 @@ fn an_observer_may_ask_for_the_stats() {
         });
         send.send(()).unwrap();
     });
-    receive.recv_timeout(Duration::from_secs(10)).expect("the observer waits for a lock of its caller's");
+    receive
+        .recv_timeout(Duration::from_secs(10))
+        .expect("the observer must not wait for a lock that its caller holds");
 }

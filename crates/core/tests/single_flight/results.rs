@@ -1,4 +1,4 @@
-//! What is read while a load is kept, and of an absence.
+//! The answers of a flight: absences, and values whose fills are still under way.
 
 use terrace_conformance::{Call, Fault, Faulty};
 use terrace_core::{BoxError, Item};
@@ -24,7 +24,7 @@ async fn an_absent_item_answers_until_its_life_ends() {
     assert_eq!(cache.get_or_load("k", || loader.give(6, ms(0))).await.unwrap(), 6);
 }
 
-/// The copies are filled off the caller's path; until then their tiers have the old value.
+/// The fills run off the caller's path. Until they are done, the tiers still have the old value.
 #[tokio::test(start_paused = true)]
 async fn what_a_refresh_gave_is_read_while_it_is_filled() {
     let hand = Clock::manual();

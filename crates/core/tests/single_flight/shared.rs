@@ -1,4 +1,4 @@
-//! Who shares a flight.
+//! The callers that share a flight.
 
 use std::sync::{
     Arc,
@@ -10,11 +10,11 @@ use terrace_core::{BoxError, Builder, Source, policy::Coalesce};
 use terrace_tier::Clock;
 use terrace_tier_memory::Memory;
 
-use crate::support::{Loader, Share, Stack, builder, fake, local, ms, without_near};
+use crate::support::{FixedStampede, Loader, Stack, builder, fake, local, ms, without_near};
 
 #[tokio::test(start_paused = true)]
 async fn loads_that_are_not_shared_fill_near_while_others_are_under_way() {
-    let cache = builder().stampede(Share(Coalesce::Nobody)).build().unwrap();
+    let cache = builder().stampede(FixedStampede(Coalesce::Nobody)).build().unwrap();
     let loader = Loader::default();
     let caller = async |start, value| {
         tokio::time::sleep(ms(start)).await;

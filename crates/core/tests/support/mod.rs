@@ -1,10 +1,10 @@
-//! What the tests of the chain share: small stacks over in-memory tiers.
-#![allow(dead_code, unused_imports, reason = "each test file uses a part of it")]
-#![allow(clippy::unwrap_used, reason = "tests; the lint looks for the attribute on each function")]
+//! Small stacks over in-memory tiers, which several test files share.
+#![allow(dead_code, unused_imports, reason = "each test file uses only a part of this module")]
+#![allow(clippy::unwrap_used, reason = "a panic in a helper fails the test")]
 
 mod policies;
 
-pub(crate) use policies::{Lives, OnError, Share, Stale};
+pub(crate) use policies::{FixedExpiry, FixedStampede, OnStaleHit, ServeOnError};
 
 use std::{
     sync::{
@@ -24,7 +24,7 @@ use terrace_tier_memory::Memory;
 pub(crate) type Near = Memory<String, u64>;
 pub(crate) type Stack = Cache<String, u64, Near>;
 
-/// A near tier alone.
+/// A cache with only a near tier.
 pub(crate) fn local() -> Stack {
     builder().build().unwrap()
 }
@@ -34,17 +34,17 @@ pub(crate) fn builder() -> Builder<String, u64, Near> {
     Builder::new("tests".to_owned(), Memory::entries(1_000))
 }
 
-/// A builder without one.
+/// A builder without a near tier.
 pub(crate) fn without_near() -> Builder<String, u64, Near> {
     Builder::new("tests".to_owned(), Memory::off())
 }
 
-/// A fake tier on a clock that is turned by hand.
+/// A fake tier on a manual clock.
 pub(crate) fn fake(name: &str, hand: &ManualClock) -> Fake {
     Fake::with_clock(name, hand.into())
 }
 
-/// Counts the loads and gives a value after a while.
+/// Makes loaders and counts how often they run.
 #[derive(Clone, Default)]
 pub(crate) struct Loader(Arc<AtomicUsize>);
 
@@ -53,7 +53,7 @@ impl Loader {
         self.0.load(Ordering::SeqCst)
     }
 
-    /// Gives `value` after `pause`.
+    /// A load that gives `value` after `pause`.
     pub(crate) fn give(
         &self,
         value: u64,
@@ -67,7 +67,7 @@ impl Loader {
         }
     }
 
-    /// Panics after `pause`.
+    /// A load that panics after `pause`.
     pub(crate) fn panic(
         &self,
         pause: Duration,
@@ -80,7 +80,7 @@ impl Loader {
         }
     }
 
-    /// Fails after `pause`.
+    /// A load that fails after `pause`.
     pub(crate) fn fail(
         &self,
         pause: Duration,
@@ -98,28 +98,28 @@ pub(crate) fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-/// A store whose log can be relayed, and is not: tests are the relay.
+/// A store with a log that a relay could read, but that never answers: the test itself is the relay.
 #[derive(Clone)]
-pub(crate) struct Truth(pub(crate) Fake);
+pub(crate) struct ReplayableStore(pub(crate) Fake);
 
-impl Backend for Truth {
+impl Backend for ReplayableStore {
     fn name(&self) -> &str {
         self.0.name()
     }
 
-    fn open(&self, space: &Namespace) -> Result<Arc<dyn Tier>> {
-        self.0.open(space)
+    fn open(&self, namespace: &Namespace) -> Result<Arc<dyn Tier>> {
+        self.0.open(namespace)
     }
 
     fn log(&self) -> Option<Arc<dyn InvalidationLog>> {
-        Some(Arc::new(Unread))
+        Some(Arc::new(SilentLog))
     }
 }
 
-/// A log that answers no relay.
-struct Unread;
+/// A log that never answers a relay.
+struct SilentLog;
 
-impl InvalidationLog for Unread {
+impl InvalidationLog for SilentLog {
     fn follow(&self, _namespace: &str, _follower: Weak<dyn Follower>) {}
 
     fn replay(&self) -> Option<Arc<dyn Replay>> {
@@ -128,7 +128,7 @@ impl InvalidationLog for Unread {
 }
 
 #[async_trait]
-impl Replay for Unread {
+impl Replay for SilentLog {
     async fn end(&self) -> Result<Bytes> {
         std::future::pending().await
     }
@@ -138,7 +138,7 @@ impl Replay for Unread {
     }
 }
 
-/// Time on both clocks.
+/// Lets time pass on the manual clock and on tokio's clock.
 pub(crate) async fn pass(hand: &ManualClock, time: Duration) {
     tokio::time::advance(time).await;
     hand.advance(time);

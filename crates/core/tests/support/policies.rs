@@ -1,4 +1,4 @@
-//! Policies that do as they are told.
+//! Policies with fixed answers.
 
 use std::time::Duration;
 
@@ -6,42 +6,42 @@ use terrace_core::policy::{
     Coalesce, Expiry, Freshness, Lifetime, OnStale, StaleHit, Stampede, WriteContext,
 };
 
-/// Every entry has this life, absences too.
-pub(crate) struct Lives {
+/// Every entry has this lifetime, an absence too.
+pub(crate) struct FixedExpiry {
     fresh: Duration,
     stale: Duration,
 }
 
-impl Lives {
+impl FixedExpiry {
     pub(crate) fn fresh(fresh: Duration) -> Self {
         Self { fresh, stale: Duration::ZERO }
     }
 
-    /// And so long again it is stale.
+    /// After its fresh time, an entry is stale for this time.
     pub(crate) fn stale(self, stale: Duration) -> Self {
         Self { stale, ..self }
     }
 }
 
-impl Expiry for Lives {
-    fn lifetime(&self, writing: &WriteContext) -> Lifetime {
-        Lifetime { fresh: writing.ttl.unwrap_or(self.fresh), stale: self.stale }
+impl Expiry for FixedExpiry {
+    fn lifetime(&self, context: &WriteContext) -> Lifetime {
+        Lifetime { fresh: context.ttl.unwrap_or(self.fresh), stale: self.stale }
     }
 }
 
-/// What is done with an entry past its time.
-pub(crate) struct Stale(pub(crate) OnStale);
+/// The answer to every stale hit.
+pub(crate) struct OnStaleHit(pub(crate) OnStale);
 
-impl Freshness for Stale {
+impl Freshness for OnStaleHit {
     fn on_stale(&self, _hit: &StaleHit) -> OnStale {
         self.0
     }
 }
 
-/// Serves what it has where renewing it failed.
-pub(crate) struct OnError;
+/// Serves a stale entry only if its renewal failed.
+pub(crate) struct ServeOnError;
 
-impl Freshness for OnError {
+impl Freshness for ServeOnError {
     fn on_stale(&self, _hit: &StaleHit) -> OnStale {
         OnStale::Miss
     }
@@ -51,10 +51,10 @@ impl Freshness for OnError {
     }
 }
 
-/// How loads are shared.
-pub(crate) struct Share(pub(crate) Coalesce);
+/// The way in which callers share loads.
+pub(crate) struct FixedStampede(pub(crate) Coalesce);
 
-impl Stampede for Share {
+impl Stampede for FixedStampede {
     fn coalesce(&self) -> Coalesce {
         self.0
     }

@@ -1,4 +1,4 @@
-//! What ends a wait other than the fill: a holder that dies or fails, a change, a lost tier, a deadline.
+//! Waits that end without the fill: by a holder that dies or fails, a change, a lost tier, or a deadline.
 
 use std::time::Duration;
 
@@ -33,11 +33,11 @@ async fn of_a_dead_holders_waiters_one_takes_over_and_the_zombie_fills_nothing()
             handle.set_stopped(true);
         };
         let (zombies, (), ()) = tokio::join!(lead, others, death);
-        assert_eq!(*zombies.unwrap(), 1, "the zombie's caller gets what was loaded");
+        assert_eq!(*zombies.unwrap(), 1, "the zombie's caller must get the value that it loaded");
         assert_eq!((zombie.runs(), loader.runs()), (1, 1));
         dying.settled().await;
         assert!(!dying.contains("k").await.unwrap() || *dying.get("k").await.unwrap().unwrap() == 2);
-        assert_eq!(*group[3].0.get("k").await.unwrap().unwrap(), 2, "the zombie's fill was refused");
+        assert_eq!(*group[3].0.get("k").await.unwrap().unwrap(), 2, "the tier must refuse the zombie's fill");
     }
 }
 
@@ -74,7 +74,11 @@ async fn a_panicked_loads_place_is_taken_by_one() {
     let (led, second, other) = tokio::join!(lead, second, other);
     assert_eq!(led.unwrap_err().kind(), ErrorKind::Panicked);
     assert_eq!((*second.unwrap(), *other.unwrap()), (2, 2));
-    assert_eq!(loader.runs(), 1, "the second caller of the process or the other process, not both");
+    assert_eq!(
+        loader.runs(),
+        1,
+        "either the second caller of the process or the other process may load, not both"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -125,20 +129,20 @@ async fn an_invalidation_during_the_load_makes_its_waiters_load_anew() {
     let (led, others, ()) = tokio::join!(lead, others, change);
     assert_eq!(*led.unwrap(), 1);
     assert!(others.iter().flatten().all(|answer| *answer == 2));
-    assert_eq!(new.runs(), 1, "one of the two loads, the other waits for it");
+    assert_eq!(new.runs(), 1, "one of the two must load, and the other must wait for it");
     assert_eq!(*group[0].0.get("k").await.unwrap().unwrap(), 2);
 }
 
-/// How long a caller waited for the load of another process, when 300 ms after its start there was
-/// `trouble` with the tier.
+/// The time until a caller that waited for the load of another process had loaded for itself. `trouble`
+/// happens to the tier 300 ms after the start.
 async fn waited_until<F: Future<Output = ()>>(trouble: impl FnOnce(Fake) -> F) -> Duration {
     let hand = Clock::manual();
     let (group, loader, began) = (processes(&hand, 2), Loader::default(), Instant::now());
     let lead = group[0].0.get_or_load("k", || loader.give(1, ms(10_000)));
     let other = async {
         tokio::time::sleep(ms(5)).await;
-        let own = group[1].0.get_or_load("k", || loader.give(2, ms(100))).await.unwrap();
-        assert_eq!(*own, 2);
+        let value = group[1].0.get_or_load("k", || loader.give(2, ms(100))).await.unwrap();
+        assert_eq!(*value, 2);
         began.elapsed()
     };
     let trouble = async {

@@ -1,22 +1,22 @@
-//! A wait of a call that joined a lookup made for less.
+//! A call that joined a lookup of a weaker level, and then waits for another process.
 
 use terrace_core::{Level, MissingKeys};
 use terrace_tier::Clock;
 
 use crate::{
     LEASE,
-    support::{Loader, Truth, builder, fake, ms, without_near},
+    support::{Loader, ReplayableStore, builder, fake, ms, without_near},
 };
 
-/// What a call of level `asked` gets that leads the load of a lookup made for less, while another
-/// process holds the lease. That one's copy comes into the shared tier after the call, and is older: its
-/// record was removed before the call.
-async fn joined(asked: Level, many: bool) -> u64 {
+/// The value that a call of `level` gets. It joins a lookup of level `Fenced` and leads its load, while
+/// another process holds the lease. The fill of that process reaches the shared tier after the call, but
+/// with an older value: its record was removed before the call.
+async fn joined(level: Level, many: bool) -> u64 {
     let hand = Clock::manual();
     let (redis, db) = (fake("redis", &hand).with_log(), fake("db", &hand));
     let stack = || {
-        let of = builder().clock(&hand).level(asked).stampede(LEASE).tier(redis.another_handle());
-        of.store(Truth(db.another_handle())).build().unwrap()
+        let stack = builder().clock(&hand).level(level).stampede(LEASE).tier(redis.another_handle());
+        stack.store(ReplayableStore(db.another_handle())).build().unwrap()
     };
     let (here, there, loader) = (stack(), stack(), Loader::default());
     let first = {
@@ -24,15 +24,16 @@ async fn joined(asked: Level, many: bool) -> u64 {
         tokio::spawn(async move { *there.get_or_load("k", || loader.give(1, ms(20))).await.unwrap() })
     };
     tokio::time::sleep(ms(10)).await;
-    // Its fill is under way from now on.
+    // From now on the fill of the other process is under way.
     redis.set_latency(ms(40));
     assert_eq!(first.await.unwrap(), 1);
     tokio::time::sleep(ms(1)).await;
     redis.set_latency(ms(10));
-    let writer = without_near().clock(&hand).level(asked).store(Truth(db.another_handle())).build().unwrap();
+    let writer =
+        without_near().clock(&hand).level(level).store(ReplayableStore(db.another_handle())).build().unwrap();
     writer.remove("k").await.unwrap();
     hand.advance(ms(600));
-    let less = {
+    let weaker = {
         let (fenced, loader) = (here.with(Level::Fenced), loader.clone());
         tokio::spawn(async move { *fenced.get_or_load("k", || loader.give(8, ms(0))).await.unwrap() })
     };
@@ -52,7 +53,7 @@ async fn joined(asked: Level, many: bool) -> u64 {
         })
     };
     tokio::time::sleep(ms(5)).await;
-    less.abort();
+    weaker.abort();
     let value = call.await.unwrap();
     assert_eq!(there.stats().waits, 0);
     value
@@ -60,10 +61,10 @@ async fn joined(asked: Level, many: bool) -> u64 {
 
 #[tokio::test(start_paused = true)]
 async fn who_waits_on_a_lookup_made_for_less_takes_no_older_copy() {
-    for asked in [Level::Strong, Level::Bounded(ms(500))] {
+    for level in [Level::Strong, Level::Bounded(ms(500))] {
         for many in [false, true] {
-            assert_eq!(joined(asked, many).await, 9, "{asked:?}, many: {many}");
+            assert_eq!(joined(level, many).await, 9, "{level:?}, many: {many}");
         }
     }
-    assert_eq!(joined(Level::Fenced, false).await, 1, "it is what that level waits for");
+    assert_eq!(joined(Level::Fenced, false).await, 1, "level `Fenced` may take the copy for which it waited");
 }

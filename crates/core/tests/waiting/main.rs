@@ -1,6 +1,6 @@
-//! Loads among processes: one runs, the others wait for its fill, and take its place if it dies.
+//! Loads across processes: one process loads, the others wait for its fill and take over if it dies.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+#![allow(clippy::unwrap_used, reason = "a panic in a helper fails the test")]
 
 mod ended;
 mod joined;
@@ -12,16 +12,16 @@ mod support;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use support::{Loader, Share, Stack, builder, fake, ms};
+use support::{FixedStampede, Loader, Stack, builder, fake, ms};
 use terrace_conformance::Fake;
 use terrace_core::policy::Coalesce;
 use terrace_tier::ManualClock;
 
-const LEASE: Share = Share(Coalesce::Lease);
+const LEASE: FixedStampede = FixedStampede(Coalesce::Lease);
 
 const CALLERS: usize = 250;
 
-/// Caches of `processes` processes over one tier, and the handles by which they reach it.
+/// Caches of `processes` processes over one tier, each with its handle on that tier.
 fn processes(hand: &ManualClock, processes: usize) -> Vec<(Stack, Fake)> {
     let redis = fake("redis", hand);
     let one = |_| {
@@ -31,13 +31,13 @@ fn processes(hand: &ManualClock, processes: usize) -> Vec<(Stack, Fake)> {
     (0..processes).map(one).collect()
 }
 
-/// What all callers of a process got.
+/// Many callers of one process load the same key; returns what they get.
 async fn call(cache: &Stack, loader: &Loader, value: u64, pause: Duration) -> Vec<u64> {
     let one = || async { *cache.get_or_load("k", || loader.give(value, pause)).await.unwrap() };
     join_all((0..CALLERS).map(|_| one())).await
 }
 
-/// Callers in all these processes miss at once.
+/// Checks that callers who miss in all these processes at once share one load.
 async fn share_one_load(group: &[Stack]) {
     let loader = Loader::default();
     let answers = join_all(group.iter().map(|cache| call(cache, &loader, 1, ms(300)))).await;

@@ -1,4 +1,4 @@
-//! One load for all processes, and who waits for it.
+//! One load for all processes, and the calls that wait for it.
 
 use futures_util::future::join_all;
 use terrace_core::{BoxError, Level, Source, policy::Coalesce};
@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::{
     LEASE, call, processes, share_one_load,
-    support::{Lives, Loader, Share, Stack, builder, fake, ms, without_near},
+    support::{FixedExpiry, FixedStampede, Loader, Stack, builder, fake, ms, without_near},
 };
 
 #[tokio::test(start_paused = true)]
@@ -19,10 +19,10 @@ async fn processes_share_one_load() {
     assert_eq!(loader.runs(), 1);
     assert!(began.elapsed() < ms(400), "{:?}", began.elapsed());
     let waits: u64 = group.iter().map(|(cache, _)| cache.stats().waits).sum();
-    assert_eq!(waits, 3, "one wait a process, however many callers");
+    assert_eq!(waits, 3, "each process must wait once, however many callers it has");
     for (cache, _) in &group {
         let hit = cache.get("k").await.unwrap().unwrap();
-        assert_eq!(hit.served().from, Source::Near, "near keeps what was waited for");
+        assert_eq!(hit.served().from, Source::Near, "near must keep the value for which the process waited");
         assert_eq!(cache.stats().flights, 0);
     }
 }
@@ -110,8 +110,8 @@ async fn a_refresh_waits_for_nobody() {
     let lead = group[0].0.get_or_load("k", || loader.give(1, ms(5_000)));
     let refresh = async {
         tokio::time::sleep(ms(5)).await;
-        let anew = group[1].0.refresh("k", |_| loader.give(2, ms(100))).await.unwrap().unwrap();
-        (*anew, began.elapsed())
+        let value = group[1].0.refresh("k", |_| loader.give(2, ms(100))).await.unwrap().unwrap();
+        (*value, began.elapsed())
     };
     let (_, (answer, elapsed)) = tokio::join!(lead, refresh);
     assert_eq!(answer, 2);
@@ -123,9 +123,11 @@ async fn who_would_wait_may_have_the_stale_value() {
     let hand = Clock::manual();
     let redis = fake("redis", &hand);
     let stack = || {
-        let stack =
-            without_near().clock(&hand).tier(redis.another_handle()).stampede(Share(Coalesce::LeaseOrStale));
-        stack.expire(Lives::fresh(ms(10_000)).stale(ms(60_000))).build().unwrap()
+        let stack = without_near()
+            .clock(&hand)
+            .tier(redis.another_handle())
+            .stampede(FixedStampede(Coalesce::LeaseOrStale));
+        stack.expire(FixedExpiry::fresh(ms(10_000)).stale(ms(60_000))).build().unwrap()
     };
     let (first, second, loader) = (stack(), stack(), Loader::default());
     first.get_or_load("k", || loader.give(1, ms(0))).await.unwrap();

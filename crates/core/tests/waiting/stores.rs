@@ -1,4 +1,4 @@
-//! With a store behind the tier that is waited at, and with a store alone.
+//! Waiting with a store behind the cache tier, and with a store alone.
 
 use terrace_tier::Clock;
 use tokio::time::Instant;
@@ -8,7 +8,7 @@ use crate::{
     support::{Loader, fake, ms, without_near},
 };
 
-/// With a store, a plain read takes a lease in the tier before it, to copy what the store has.
+/// With a store, a plain read takes a lease in the cache tier, so that it can copy the record there.
 #[tokio::test(start_paused = true)]
 async fn a_lease_of_a_plain_read_is_waited_for_by_nobody() {
     let hand = Clock::manual();

@@ -1,10 +1,10 @@
-//! Records: creating what is absent, and what a store must remember.
+//! Records: how a fill creates one, and what a store must remember.
 
 use std::time::Duration;
 
 use terrace_tier::{Deadlines, Fence, Op, Reply, Token, Version};
 
-use super::{
+use crate::suite::{
     Outcome,
     bench::{Bench, bytes, kept},
     ensure, ensure_eq,
@@ -16,7 +16,7 @@ pub(crate) async fn a_fill_creates_what_was_absent(bench: &Bench) -> Outcome {
     ensure_eq!(
         fence,
         Fence { token: Token::NONE, version: Version::NONE },
-        "never written: no token, version 0"
+        "the fence of a key that was never written must have no token and version 0"
     );
     let deadlines = bench.long();
     let fill = Op::Fill { fence, version: Version::NONE, deadlines, body: Some(bytes("created")) };
@@ -24,7 +24,11 @@ pub(crate) async fn a_fill_creates_what_was_absent(bench: &Bench) -> Outcome {
     ensure!(version > Version::NONE, "the store must issue a version");
     let stored = bench.hit(&key).await?;
     ensure_eq!(stored.body, Some(bytes("created")), "the body must come back");
-    ensure_eq!((stored.version, stored.deadlines), (version, deadlines), "its numbers must come back");
+    ensure_eq!(
+        (stored.version, stored.deadlines),
+        (version, deadlines),
+        "the version and deadlines must come back"
+    );
     Ok(())
 }
 
@@ -51,7 +55,7 @@ pub(crate) async fn a_fill_that_lost_to_a_remove_is_refused_without_a_record(ben
     let fence = bench.lease(&key).await?;
     bench.put(&key, "value").await?;
     bench.remove(&key).await?;
-    ensure_eq!(bench.fill(&key, fence, "old").await?, Reply::Refused(None), "a newer remove has won");
+    ensure_eq!(bench.fill(&key, fence, "old").await?, Reply::Refused(None), "a newer remove must win");
     bench.misses(&key).await
 }
 
@@ -59,8 +63,8 @@ pub(crate) async fn a_remove_of_an_absent_key_refuses_a_fill_that_saw_it_absent(
     let key = bench.key("k");
     let fence = bench.lease(&key).await?;
     let (existed, removed) = bench.remove(&key).await?;
-    ensure!(!existed && removed > Version::NONE, "a remove issues a version even where nothing was");
-    ensure_eq!(bench.fill(&key, fence, "old").await?, Reply::Refused(None), "a newer remove has won");
+    ensure!(!existed && removed > Version::NONE, "a remove must issue a version even for an absent key");
+    ensure_eq!(bench.fill(&key, fence, "old").await?, Reply::Refused(None), "a newer remove must win");
     bench.misses(&key).await
 }
 
@@ -69,7 +73,7 @@ pub(crate) async fn a_fill_after_a_remove_that_it_saw_is_kept(bench: &Bench) -> 
     bench.put(&key, "value").await?;
     let (_, removed) = bench.remove(&key).await?;
     let fence = bench.lease(&key).await?;
-    ensure_eq!(fence.version, removed, "the observed version is the remove's");
+    ensure_eq!(fence.version, removed, "the observed version must be the version of the remove");
     let version = kept(&bench.fill(&key, fence, "again").await?)?;
     ensure!(version > removed, "versions must grow\n  found    {version} after {removed}");
     bench.reads(&key, "again").await
@@ -80,7 +84,7 @@ pub(crate) async fn a_fill_never_replaces_a_record(bench: &Bench) -> Outcome {
     let version = bench.put(&key, "record").await?;
     let fence = Fence { token: Token::NONE, version };
     let reply = bench.fill(&key, fence, "fill").await?;
-    ensure_eq!(reply, Reply::Refused(Some(bench.hit(&key).await?)), "a record is replaced by puts alone");
+    ensure_eq!(reply, Reply::Refused(Some(bench.hit(&key).await?)), "only a put may replace a record");
     bench.reads(&key, "record").await
 }
 
@@ -90,7 +94,7 @@ pub(crate) async fn a_fill_replaces_a_negative_record_that_it_saw(bench: &Bench)
     let negative = Op::Fill { fence, version: Version::NONE, deadlines: bench.long(), body: None };
     let version = kept(&bench.apply(&key, negative).await?)?;
     let stored = bench.hit(&key).await?;
-    ensure_eq!((stored.version, stored.body), (version, None), "the negative record is there");
+    ensure_eq!((stored.version, stored.body), (version, None), "the negative record must be there");
     kept(&bench.fill(&key, Fence { token: Token::NONE, version }, "created").await?)?;
     bench.reads(&key, "created").await
 }
@@ -99,9 +103,13 @@ pub(crate) async fn an_expired_record_is_absent_and_its_version_is_remembered(be
     let key = bench.key("k");
     let absent = bench.lease(&key).await?;
     let gone = bench.put_until(&key, "gone", Deadlines::ttl(bench.now(), Duration::ZERO)).await?;
-    ensure_eq!(bench.fill(&key, absent, "old").await?, Reply::Refused(None), "something was written since");
+    ensure_eq!(
+        bench.fill(&key, absent, "old").await?,
+        Reply::Refused(None),
+        "the key was written after the fence was given"
+    );
     let fence = bench.lease(&key).await?;
-    ensure_eq!(fence.version, gone, "the observed version is the expired record's");
+    ensure_eq!(fence.version, gone, "the observed version must be the version of the expired record");
     kept(&bench.fill(&key, fence, "next").await?)?;
     bench.reads(&key, "next").await
 }
@@ -111,7 +119,7 @@ pub(crate) async fn a_clear_keeps_records(bench: &Bench) -> Outcome {
     let version = bench.put(&key, "record").await?;
     let fence = bench.lease(&absent).await?;
     bench.tier.clear().await?;
-    ensure_eq!(bench.hit(&key).await?.version, version, "a clear drops copies, never records");
+    ensure_eq!(bench.hit(&key).await?.version, version, "a clear must not drop records");
     bench.reads(&key, "record").await?;
     kept(&bench.fill(&absent, fence, "created").await?)?;
     Ok(())
@@ -121,13 +129,17 @@ pub(crate) async fn a_record_is_there_for_another_handle(bench: &Bench) -> Outco
     let other = bench.through_second_handle()?;
     let key = bench.key("k");
     let version = bench.put(&key, "record").await?;
-    ensure_eq!(other.hit(&key).await?, bench.hit(&key).await?, "both must see one record");
+    ensure_eq!(other.hit(&key).await?, bench.hit(&key).await?, "both handles must see one record");
     let newer = other.put(&key, "newer").await?;
     ensure!(newer > version, "versions grow across handles\n  found    {newer} after {version}");
     bench.reads(&key, "newer").await?;
     let absent = bench.key("absent");
     let fence = bench.lease(&absent).await?;
     other.remove(&absent).await?;
-    ensure_eq!(bench.fill(&absent, fence, "old").await?, Reply::Refused(None), "the other's remove has won");
+    ensure_eq!(
+        bench.fill(&absent, fence, "old").await?,
+        Reply::Refused(None),
+        "the remove through the other handle must win"
+    );
     Ok(())
 }

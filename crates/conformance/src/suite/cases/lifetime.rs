@@ -1,10 +1,10 @@
-//! Deadlines: values end when they should, not before, and never later.
+//! Deadlines: a value ends at its deadline, neither before nor after it.
 
 use std::time::Duration;
 
 use terrace_tier::{Deadlines, Op, Reply, Timestamp, Version};
 
-use super::{
+use crate::suite::{
     Outcome,
     bench::{Bench, LONG, kept},
     ensure, ensure_eq,
@@ -12,12 +12,12 @@ use super::{
 
 const SHORT: Duration = Duration::from_millis(40);
 
-/// By how much the clocks of the suite and of the tier may lag: some ticks of a kernel that is late.
+/// How far the clocks of the suite and of the tier may be apart: some ticks of a busy kernel.
 const MARGIN: Duration = Duration::from_millis(20);
 
 pub(crate) async fn a_value_of_40_milliseconds_lives_and_ends(bench: &Bench) -> Outcome {
     let key = bench.key("k");
-    // A busy machine may take longer than the value lives: then once more.
+    // On a busy machine a round may take longer than the value lives. Then the case tries again.
     for _ in 0..20 {
         let start = bench.now();
         bench.put_until(&key, "short", Deadlines::ttl(start, SHORT)).await?;
@@ -59,9 +59,9 @@ pub(crate) async fn a_value_of_u64_max_seconds_lives(bench: &Bench) -> Outcome {
         let key = bench.key([u8::try_from(number).unwrap_or(0)]);
         let deadlines = Deadlines::ttl(bench.now(), ttl);
         bench.put_until(&key, "for ever", deadlines).await?;
-        ensure_eq!(bench.hit(&key).await?.deadlines, deadlines, "a life of {ttl:?} must come back");
+        ensure_eq!(bench.hit(&key).await?.deadlines, deadlines, "a lifetime of {ttl:?} must come back");
         bench.expire(&key, deadlines).await?;
-        ensure_eq!(bench.hit(&key).await?.deadlines, deadlines, "expire with a life of {ttl:?}");
+        ensure_eq!(bench.hit(&key).await?.deadlines, deadlines, "expire must keep a lifetime of {ttl:?}");
     }
     Ok(())
 }
@@ -71,7 +71,11 @@ pub(crate) async fn a_stale_window_counts_as_life(bench: &Bench) -> Outcome {
     let now = bench.now();
     let deadlines = Deadlines { fresh_until: now, stale_until: now, ..Deadlines::ttl(now, LONG) };
     bench.put_until(&key, "stale", deadlines).await?;
-    ensure_eq!(bench.hit(&key).await?.deadlines, deadlines, "a tier keeps until the last deadline");
+    ensure_eq!(
+        bench.hit(&key).await?.deadlines,
+        deadlines,
+        "a tier must keep a value until its last deadline"
+    );
     Ok(())
 }
 
@@ -87,7 +91,11 @@ pub(crate) async fn expire_gives_other_deadlines_and_nothing_else(bench: &Bench)
     };
     ensure_eq!(bench.expire(&key, deadlines).await?, (true, version), "a value was there");
     let stored = bench.hit(&key).await?;
-    ensure_eq!((stored.version, stored.deadlines), (version, deadlines), "new deadlines, the same version");
+    ensure_eq!(
+        (stored.version, stored.deadlines),
+        (version, deadlines),
+        "expire must change the deadlines and keep the version"
+    );
     bench.reads(&key, "value").await
 }
 

@@ -1,8 +1,10 @@
-//! Plain reads and writes, in every role.
+//! Plain reads and writes in both roles.
 
-use terrace_tier::{Condition, Deadlines, Order, Reply, Role, Timestamp, Version};
+use std::time::Duration;
 
-use super::{
+use terrace_tier::{Condition, Deadlines, Order, Reply, Role, TierKey, Timestamp, Version};
+
+use crate::suite::{
     Outcome,
     bench::{Bench, bytes, kept},
     ensure, ensure_eq,
@@ -14,7 +16,7 @@ pub(crate) async fn it_answers_a_ping(bench: &Bench) -> Outcome {
 }
 
 pub(crate) async fn a_key_never_written_is_a_miss(bench: &Bench) -> Outcome {
-    bench.misses(&bench.key("nobody")).await
+    bench.misses(&bench.key("never written")).await
 }
 
 pub(crate) async fn a_put_value_is_read_back_with_its_version_and_deadlines(bench: &Bench) -> Outcome {
@@ -23,7 +25,7 @@ pub(crate) async fn a_put_value_is_read_back_with_its_version_and_deadlines(benc
     let version = bench.put_until(&key, "value", deadlines).await?;
     let stored = bench.hit(&key).await?;
     ensure_eq!(stored.body, Some(bytes("value")), "the body must come back");
-    ensure_eq!(stored.version, version, "the version must be the one that the put told");
+    ensure_eq!(stored.version, version, "the version must be the one that the put returned");
     ensure_eq!(stored.deadlines, deadlines, "the deadlines must come back");
     Ok(())
 }
@@ -45,7 +47,7 @@ pub(crate) async fn an_issued_version_is_the_clock_in_microseconds(bench: &Bench
     let before = bench.now().as_millis();
     let issued = bench.put(&key, "value").await?.as_u64();
     let after = bench.now().as_millis();
-    // Another machine's clock may differ a little.
+    // The clock of another machine may differ a little.
     let (low, high) = (before.saturating_sub(5_000) * 1000, (after + 5_000) * 1000);
     ensure!((low..=high).contains(&issued), "expected the time in microseconds\n  found    {issued}");
     Ok(())
@@ -77,9 +79,9 @@ pub(crate) async fn a_version_grows_after_a_remove(bench: &Bench) -> Outcome {
 
 pub(crate) async fn a_version_grows_after_an_expiry(bench: &Bench) -> Outcome {
     let key = bench.key("k");
-    let gone = bench.put_until(&key, "gone", Deadlines::ttl(bench.now(), std::time::Duration::ZERO)).await?;
-    // So that the clock has moved on where an expired cell is forgotten.
-    bench.wait(std::time::Duration::from_millis(10)).await;
+    let gone = bench.put_until(&key, "gone", Deadlines::ttl(bench.now(), Duration::ZERO)).await?;
+    // A tier may forget the expired cell. The clock must then be past the version of that cell.
+    bench.wait(Duration::from_millis(10)).await;
     let next = bench.put(&key, "next").await?;
     ensure!(next > gone, "a put over an expired value must be newer\n  found    {next} after {gone}");
     Ok(())
@@ -107,7 +109,7 @@ pub(crate) async fn a_put_if_absent_is_refused_over_a_value(bench: &Bench) -> Ou
     let key = bench.key("k");
     let first = kept(&bench.put_if(&key, Condition::Absent, "first").await?)?;
     let second = bench.put_if(&key, Condition::Absent, "second").await?;
-    tells_the_winner(bench, &key, &second, first).await?;
+    refused_for(bench, &key, &second, first).await?;
     bench.remove(&key).await?;
     let third = kept(&bench.put_if(&key, Condition::Absent, "third").await?)?;
     ensure!(third > first, "a put over a tombstone must be newer\n  found    {third} after {first}");
@@ -121,7 +123,7 @@ pub(crate) async fn a_replace_needs_the_version_that_is_there(bench: &Bench) -> 
     let first = bench.put(&key, "first").await?;
     let second = kept(&bench.put_if(&key, Condition::Version(first), "second").await?)?;
     let late = bench.put_if(&key, Condition::Version(first), "late").await?;
-    tells_the_winner(bench, &key, &late, second).await?;
+    refused_for(bench, &key, &late, second).await?;
     bench.reads(&key, "second").await?;
     bench.remove(&key).await?;
     let gone = bench.put_if(&key, Condition::Version(second), "gone").await?;
@@ -129,19 +131,15 @@ pub(crate) async fn a_replace_needs_the_version_that_is_there(bench: &Bench) -> 
     bench.misses(&key).await
 }
 
-/// The reply is a refusal, the value of version `winner` stays, and a store tells it.
-async fn tells_the_winner(
-    bench: &Bench,
-    key: &terrace_tier::TierKey,
-    reply: &Reply,
-    winner: Version,
-) -> Outcome {
+/// Checks that the reply is a refusal, that the value of version `winner` stays, and that a store returns
+/// this value in the refusal.
+async fn refused_for(bench: &Bench, key: &TierKey, reply: &Reply, winner: Version) -> Outcome {
     let stored = bench.hit(key).await?;
     ensure_eq!(stored.version, winner, "the winner must stay");
     match reply {
         Reply::Refused(None) if bench.role() == Role::Cache => Ok(()),
         reply => {
-            ensure_eq!(*reply, Reply::Refused(Some(stored)), "the refusal must tell the winner");
+            ensure_eq!(*reply, Reply::Refused(Some(stored)), "the refusal must contain the winner");
             Ok(())
         }
     }
@@ -153,20 +151,30 @@ pub(crate) async fn a_negative_entry_is_a_hit_without_a_body(bench: &Bench) -> O
     let version = kept(&bench.write(&key, Order::Author(Condition::Always), None, deadlines).await?)?;
     let stored = bench.hit(&key).await?;
     ensure_eq!(stored.body, None, "a negative entry has no body");
-    ensure_eq!((stored.version, stored.deadlines), (version, deadlines), "its numbers must come back");
+    ensure_eq!(
+        (stored.version, stored.deadlines),
+        (version, deadlines),
+        "the version and deadlines must come back"
+    );
     Ok(())
 }
 
 pub(crate) async fn a_negative_entry_counts_as_no_value(bench: &Bench) -> Outcome {
     let key = bench.key("k");
     let negative = kept(&bench.write(&key, Order::Author(Condition::Always), None, bench.long()).await?)?;
-    ensure!(!bench.expire(&key, bench.long()).await?.0, "there is no value whose life could change");
+    ensure!(
+        !bench.expire(&key, bench.long()).await?.0,
+        "a negative entry has no value whose lifetime could change"
+    );
     let replaced = bench.put_if(&key, Condition::Version(negative), "replaced").await?;
-    ensure!(matches!(replaced, Reply::Refused(_)), "there is no value to replace\n  found    {replaced:?}");
+    ensure!(
+        matches!(replaced, Reply::Refused(_)),
+        "a negative entry has no value to replace\n  found    {replaced:?}"
+    );
     kept(&bench.put_if(&key, Condition::Absent, "value").await?)?;
     bench.reads(&key, "value").await?;
     bench.write(&key, Order::Author(Condition::Always), None, bench.long()).await?;
-    ensure!(!bench.remove(&key).await?.0, "a negative entry is no value");
+    ensure!(!bench.remove(&key).await?.0, "a negative entry counts as no value");
     bench.misses(&key).await
 }
 

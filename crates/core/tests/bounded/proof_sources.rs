@@ -1,4 +1,4 @@
-//! What proves a copy where there is no relay: the store's own log, the moment of a reading, its age.
+//! The proof of a copy without a relay: the store's own log, the time of the read, or the age of the copy.
 
 use terrace_conformance::Fake;
 use terrace_core::{ErrorKind, Source};
@@ -6,11 +6,11 @@ use terrace_tier::Clock;
 
 use crate::{
     servers::{BOUND, LEVEL, STORE, TIER, read},
-    support::{Lives, Loader, builder, fake, ms, pass},
+    support::{FixedExpiry, Loader, builder, fake, ms, pass},
 };
 
 #[tokio::test(start_paused = true)]
-async fn a_store_of_its_own_log_needs_no_marks() {
+async fn a_store_with_its_own_log_needs_no_watermarks() {
     let hand = Clock::manual();
     let db = fake("db", &hand).with_log();
     let cache = |db: Fake| builder().clock(&hand).level(LEVEL).store(db).build().unwrap();
@@ -27,7 +27,7 @@ async fn a_store_of_its_own_log_needs_no_marks() {
     db.log().hold(true);
     there.put("k", 2).await.unwrap();
     pass(&hand, BOUND).await;
-    assert_eq!(read(&here, "k").await, Some((2, STORE)), "the log is not heard");
+    assert_eq!(read(&here, "k").await, Some((2, STORE)), "without heartbeats the log proves nothing");
 }
 
 #[tokio::test(start_paused = true)]
@@ -50,8 +50,8 @@ async fn without_a_truth_the_age_from_the_load_on_is_the_bound() {
     let hand = Clock::manual();
     let redis = fake("redis", &hand).with_log();
     let cache = |redis: Fake| {
-        let of = builder().clock(&hand).level(LEVEL).tier(redis);
-        of.expire(Lives::fresh(BOUND)).build().unwrap()
+        let stack = builder().clock(&hand).level(LEVEL).tier(redis);
+        stack.expire(FixedExpiry::fresh(BOUND)).build().unwrap()
     };
     let (here, there) = (cache(redis.clone()), cache(redis.another_handle()));
     let loader = Loader::default();
@@ -67,7 +67,7 @@ async fn without_a_truth_the_age_from_the_load_on_is_the_bound() {
     assert_eq!(read(&here, "k").await, Some((1, Source::Near)));
     assert_eq!(read(&there, "k").await, Some((1, TIER)));
     pass(&hand, ms(1)).await;
-    assert_eq!(read(&here, "k").await, None, "half a second since the loader was asked");
+    assert_eq!(read(&here, "k").await, None, "the bound has passed since the loader was called");
     assert_eq!(read(&there, "k").await, None);
     let unsupported = there.expire("k", ms(10_000)).await.unwrap_err();
     assert_eq!(unsupported.kind(), ErrorKind::Unsupported);

@@ -1,38 +1,35 @@
 //! Random histories, compared reply by reply with the pure transition.
 
-use std::{fmt::Write as _, time::Duration};
+mod generator;
+mod model;
 
-use bytes::Bytes;
+use std::fmt::Write as _;
+
 use fastrand::Rng;
-use terrace_tier::{
-    Condition, Deadlines, Error, ErrorKind, Fence, Op, Order, Reply, Result, Role, TierKey, Timestamp, Token,
-    Version,
-};
+use terrace_tier::{Error, ErrorKind, Fence, Op, Reply, Result, Role, TierKey, Version};
 
-use super::{
-    Bench, Failure, Outcome, Subject,
-    bench::LONG,
-    model::{Model, Verdict},
-    shortened,
-};
-use crate::calls::Call;
+use self::model::{Model, Verdict};
+use super::{Bench, Failure, Outcome, Subject, shortened};
 
 /// Applies a random history of `steps` operations over a few keys to the tier and to
-/// [`transition`](terrace_tier::transition), through both handles, one by one and in batches, with
-/// clears, and with evictions and expiries where the subject permits them. Every reply must be the transition's.
+/// [`transition`](terrace_tier::transition). Every reply must be the one that the transition gives. The
+/// history goes through both handles, with single operations, batches and clears; evictions and expiries
+/// are part of it where the subject permits them.
 ///
-/// A tier issues versions by its own clock: the model is told the issued one and checks that it
-/// lies above the key's floor. A cache tier may forget dead cells: the model then follows both ways.
+/// A tier issues versions by its own clock: the model takes the issued version from the reply and checks
+/// that it lies above the key's floor. A cache tier may forget a dead cell: the model then goes on with
+/// both states.
 ///
 /// # Errors
-/// The first reply that no state of the key explains, with the key's history and what replays it.
+/// The first reply that no state of the key explains, with the key's history and the call that replays
+/// it.
 pub async fn oracle(subject: Subject, role: Role, seed: u64, steps: usize) -> Outcome {
     Oracle::new(subject, role, seed, false)?.run(steps).await
 }
 
-/// [`oracle`] over a tier that may fail at any call with a typed error, such as one behind
+/// [`oracle`] over a tier that may fail at any call with a typed error, such as a tier behind
 /// [`Faulty`](crate::Faulty). An error that leaves open whether the operation was applied must be
-/// [`ErrorKind::Unknown`] or [`ErrorKind::Timeout`]; the key then has either value, and no other.
+/// [`ErrorKind::Unknown`] or [`ErrorKind::Timeout`]. The key must then have the old or the new value.
 ///
 /// # Errors
 /// As [`oracle`].
@@ -53,13 +50,13 @@ struct Oracle {
     log: Vec<(Option<usize>, String)>,
 }
 
-/// One key of the history, and what its replies have shown.
+/// One key of the history: its model, and the fences and versions that its replies gave.
 struct Slot {
     key: TierKey,
     model: Model,
     fences: Vec<Fence>,
     versions: Vec<Version>,
-    /// How often the key was given up because its state was not known.
+    /// How often a new key took this slot because the state of the old one was unknown.
     retired: usize,
 }
 
@@ -110,7 +107,7 @@ impl Oracle {
         let ops: Vec<_> = slots.iter().map(|slot| (*slot, self.op(*slot, call))).collect();
         let batch = ops.iter().map(|(slot, op)| (self.slots[*slot].key.clone(), op.clone())).collect();
         let replies = self.bench.tier.apply_many(batch).await;
-        super::ensure_eq!(replies.len(), ops.len(), "one answer a key");
+        super::ensure_eq!(replies.len(), ops.len(), "a batch must have one answer for each key");
         for ((slot, op), reply) in ops.into_iter().zip(replies) {
             self.compare(slot, &op, reply).await?;
         }
@@ -141,7 +138,7 @@ impl Oracle {
         let slot = self.rng.usize(..KEYS);
         let key = self.slots[slot].key.clone();
         if let Some(evict) = self.bench.subject.evict.clone() {
-            evict(self.bench.space.clone(), key).await;
+            evict(self.bench.namespace.clone(), key).await;
             self.log.push((Some(slot), "evict".to_owned()));
             self.slots[slot].model.evict();
         }
@@ -161,7 +158,8 @@ impl Oracle {
                 }
             }
             Err(error) if !self.faults => Err(error.into()),
-            // A lease whose answer was lost may live: no value depends on it.
+            // A lease whose answer was lost may be alive. No value depends on it, so the model keeps both
+            // states.
             Err(_) if matches!(op, Op::Lease { .. }) => {
                 self.slots[slot].model.may_have_applied(op, now);
                 Ok(())
@@ -171,8 +169,8 @@ impl Oracle {
         }
     }
 
-    /// Checks that an operation of unknown outcome left the old or the new value, then goes on with
-    /// another key, since the version that it may have issued is not known.
+    /// Checks that an operation of unknown outcome left the old or the new value. The history then goes on
+    /// with another key, because the version that the operation may have issued is unknown.
     async fn retire(&mut self, slot: usize, op: &Op) -> Outcome {
         let now = self.bench.now();
         let key = self.slots[slot].key.clone();
@@ -183,20 +181,21 @@ impl Oracle {
                 _ => None,
             };
             if !self.slots[slot].model.explains(op, body, now) {
-                return Err(self.disagreement(slot, "the value before the operation, or after it"));
+                return Err(self.disagreement(slot, "the value before the operation or after it"));
             }
         }
         let retired = self.slots[slot].retired + 1;
         self.slots[slot] = Slot::new(&self.bench, slot, retired);
-        self.log.retain(|(of, _)| *of != Some(slot));
+        self.log.retain(|(logged, _)| *logged != Some(slot));
         Ok(())
     }
 
     fn disagreement(&self, slot: usize, expected: &str) -> Failure {
-        let mut what =
-            format!("the last reply is not the transition's\n  expected {expected}\n  history of the key:");
-        for (number, (of, line)) in self.log.iter().enumerate() {
-            if of.is_none_or(|of| of == slot) {
+        let mut what = format!(
+            "the last reply is not the reply of the transition\n  expected {expected}\n  history of the key:"
+        );
+        for (number, (logged, line)) in self.log.iter().enumerate() {
+            if logged.is_none_or(|logged| logged == slot) {
                 // Writing to a string cannot fail.
                 let _ = write!(what, "\n    {number}: {line}");
             }
@@ -208,7 +207,7 @@ impl Oracle {
     }
 }
 
-/// Whether the operation may have been applied all the same.
+/// Whether the operation may have been applied although it failed.
 fn is_ambiguous(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Unknown | ErrorKind::Timeout)
 }
@@ -235,116 +234,5 @@ impl Slot {
             _ => return,
         };
         self.versions.push(version);
-    }
-}
-
-/// The generator.
-impl Oracle {
-    fn kind(&mut self) -> Call {
-        match (self.rng.u8(..20), self.bench.role()) {
-            (0..2, _) => Call::Get,
-            (2..7, _) => Call::Lease,
-            (7..12, _) => Call::Fill,
-            (12..16, _) => Call::Put,
-            (16, _) => Call::Remove,
-            (17, _) => Call::Expire,
-            (_, Role::Cache) => Call::Invalidate,
-            (_, Role::Store) => Call::Remove,
-        }
-    }
-
-    fn op(&mut self, slot: usize, call: Call) -> Op {
-        let cache = self.bench.role() == Role::Cache;
-        match call {
-            Call::Lease => {
-                let over = (cache && self.rng.bool()).then(|| self.version(slot));
-                let replaces = if self.rng.u8(..3) == 0 { self.fence(slot).token } else { Token::NONE };
-                Op::Lease { token: Token::from_u64(self.rng.u64(1..)), ttl: self.ttl(), over, replaces }
-            }
-            Call::Fill => {
-                let fence = self.fence(slot);
-                let version = if self.rng.u8(..4) == 0 { self.version(slot) } else { fence.version };
-                Op::Fill { fence, version, deadlines: self.deadlines(), body: self.body() }
-            }
-            Call::Put => {
-                let order = self.order(slot, cache);
-                Op::Put { order, deadlines: self.deadlines(), body: self.body(), tombstone_ttl: self.ttl() }
-            }
-            Call::Invalidate => {
-                let version = self.rng.bool().then(|| self.version(slot));
-                Op::Invalidate { version, tombstone_ttl: self.ttl() }
-            }
-            Call::Remove => Op::Remove { tombstone_ttl: self.ttl() },
-            Call::Expire => Op::Expire { deadlines: self.deadlines() },
-            _ => Op::Get,
-        }
-    }
-
-    fn order(&mut self, slot: usize, cache: bool) -> Order {
-        let choice = self.rng.u8(..if cache { 10 } else { 6 });
-        match choice {
-            0..3 => Order::Author(Condition::Always),
-            3 => Order::Author(Condition::Absent),
-            4..6 => Order::Author(Condition::Version(self.version(slot))),
-            6..9 => Order::Follow(self.version(slot)),
-            _ => Order::Unfenced(self.version(slot)),
-        }
-    }
-
-    /// One of the key's latest fences, rarely one that nobody gave.
-    fn fence(&mut self, slot: usize) -> Fence {
-        let fences = &self.slots[slot].fences;
-        let recent = fences.len().min(3);
-        if recent == 0 || self.rng.u8(..10) == 0 {
-            let token = Token::from_u64(self.rng.u64(..));
-            return Fence { token, version: self.version(slot) };
-        }
-        fences[fences.len() - 1 - self.rng.usize(..recent)]
-    }
-
-    /// One of the key's latest versions, or one beside it, rarely one 10 s later.
-    fn version(&mut self, slot: usize) -> Version {
-        let versions = &self.slots[slot].versions;
-        let recent = versions.len().min(3);
-        let near = match recent {
-            0 => self.bench.now().as_millis().saturating_mul(1000),
-            _ => versions[versions.len() - 1 - self.rng.usize(..recent)].as_u64(),
-        };
-        let ahead_of_the_clock = if self.rng.u8(..10) == 0 { 10_000_000 } else { 0 };
-        Version::from_u64((near + ahead_of_the_clock + self.rng.u64(..3)).saturating_sub(1))
-    }
-
-    /// So long that the run's own time does not matter, unless the time is turned by hand.
-    fn ttl(&mut self) -> Duration {
-        match self.rng.u8(..5) {
-            1 if self.bench.subject.virtual_time => Duration::from_millis(1),
-            2 if self.bench.subject.virtual_time => Duration::from_millis(1500),
-            3 if self.bench.subject.virtual_time => LONG * 3,
-            _ => LONG,
-        }
-    }
-
-    /// Far away, or long past.
-    fn deadlines(&mut self) -> Deadlines {
-        let now = self.bench.now();
-        let later = |millis: u64| now.after(LONG + Duration::from_millis(millis));
-        match self.rng.u8(..8) {
-            0 => Deadlines::forever(now),
-            1 => Deadlines::ttl(Timestamp::from_millis(now.as_millis().saturating_sub(5000)), Duration::ZERO),
-            2 => {
-                let (fresh, stale) = (self.rng.u64(..1000), self.rng.u64(1000..2000));
-                Deadlines {
-                    written: now,
-                    fresh_until: later(fresh),
-                    stale_until: later(stale),
-                    expires_at: later(3000),
-                }
-            }
-            _ => Deadlines::ttl(now, self.ttl()),
-        }
-    }
-
-    fn body(&mut self) -> Option<Bytes> {
-        (self.rng.u8(..6) > 0).then(|| Bytes::from(format!("body {}", self.log.len())))
     }
 }

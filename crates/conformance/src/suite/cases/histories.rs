@@ -1,6 +1,6 @@
-//! The oracle as cases of the suite.
+//! Random histories, checked by the oracle.
 
-use super::{Outcome, bench::Bench, oracle};
+use crate::suite::{Bench, Outcome, oracle};
 
 pub(crate) async fn random_histories_agree_with_the_transition(bench: &Bench) -> Outcome {
     let mut subject = bench.subject.clone();

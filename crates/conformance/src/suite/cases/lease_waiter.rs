@@ -1,4 +1,4 @@
-//! Waiting for another process's lease. Real time passes: signs of life are the tier's own.
+//! Waiting for another process's lease. Real time passes, because the tier times the signs of life.
 
 use std::time::Duration;
 
@@ -9,17 +9,17 @@ use terrace_tier::{
 };
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{
+use crate::suite::{
     Failure, Outcome,
     bench::{Bench, LONG, kept},
     ensure, ensure_eq,
 };
 
-/// Whoever announces or looks has told of an end by then.
+/// Within this time a waiter learns that a lease has ended, by a notification or by polling.
 const SOON: Duration = Duration::from_secs(1);
-/// No sign of life is due before.
+/// Within this time no sign of life is due.
 const A_WHILE: Duration = Duration::from_millis(100);
-/// By then the death of a holder has been noticed.
+/// Within this time a waiter notices that the holder of a lease is dead.
 const DEATH: Duration = Duration::from_secs(2);
 
 impl Bench {
@@ -29,16 +29,17 @@ impl Bench {
         token: Token,
     ) -> std::result::Result<BoxFuture<'static, Result<LeaseEnd>>, Failure> {
         ensure!(self.tier.lease_waiter().is_some(), "the tier must have leases that can be waited for");
-        let waits = self.tier.lease_waiter().map(|waits| waits.wait(key, token));
-        waits.ok_or_else(|| Failure::Broken { at: "waits".to_owned(), what: "came and went".to_owned() })
+        let wait = self.tier.lease_waiter().map(|waiter| waiter.wait(key, token));
+        let what = "`Tier::lease_waiter` first gave a waiter, then none";
+        wait.ok_or_else(|| Failure::Broken { at: "lease_waiter".to_owned(), what: what.to_owned() })
     }
 
     fn hold(&self, key: &TierKey, token: Token) -> Option<LeaseGuard> {
-        self.tier.lease_waiter().map(|waits| waits.hold(key, token))
+        self.tier.lease_waiter().map(|waiter| waiter.hold(key, token))
     }
 }
 
-/// How the wait ends, if it does in this time.
+/// The end of a wait, which must come within `time`.
 async fn ends_within(
     time: Duration,
     wait: BoxFuture<'static, Result<LeaseEnd>>,
@@ -48,7 +49,7 @@ async fn ends_within(
     Ok(ended.unwrap_or(Ok(LeaseEnd::Changed))?)
 }
 
-pub(crate) async fn who_waits_hears_of_the_fill(bench: &Bench) -> Outcome {
+pub(crate) async fn a_wait_ends_with_the_fill(bench: &Bench) -> Outcome {
     for over in [false, true] {
         let key = bench.key(if over { "over a value" } else { "k" });
         let over = if over { Some(bench.put(&key, "old").await?) } else { None };
@@ -56,16 +57,16 @@ pub(crate) async fn who_waits_hears_of_the_fill(bench: &Bench) -> Outcome {
         let other = bench.through_second_handle()?;
         let wait = tokio::spawn(other.wait_for(&key, fence.token)?);
         sleep(A_WHILE).await;
-        ensure!(!wait.is_finished(), "nothing has happened yet");
+        ensure!(!wait.is_finished(), "the wait must not end before the fill");
         kept(&bench.fill(&key, fence, "new").await?)?;
         let joined = async { wait.await.unwrap_or(Ok(LeaseEnd::Free)) };
-        ensure_eq!(ends_within(SOON, Box::pin(joined)).await?, LeaseEnd::Changed, "it was filled");
+        ensure_eq!(ends_within(SOON, Box::pin(joined)).await?, LeaseEnd::Changed, "the lease was filled");
         other.reads(&key, "new").await?;
     }
     Ok(())
 }
 
-pub(crate) async fn who_waits_hears_of_what_kills_the_lease(bench: &Bench) -> Outcome {
+pub(crate) async fn a_wait_ends_with_a_change_that_kills_the_lease(bench: &Bench) -> Outcome {
     for change in ["put", "invalidate", "remove", "clear"] {
         let key = bench.key(change);
         let fence = bench.lease(&key).await?;
@@ -90,11 +91,11 @@ pub(crate) async fn a_lease_that_is_over_is_not_waited_for(bench: &Bench) -> Out
     let fence = bench.lease(&key).await?;
     kept(&bench.fill(&key, fence, "value").await?)?;
     let filled = bench.wait_for(&key, fence.token)?;
-    ensure_eq!(ends_within(SOON, filled).await?, LeaseEnd::Changed, "it was filled before");
-    let gone = bench.lease(&bench.key("other")).await?;
-    bench.lease_instead(&bench.key("other"), None, gone.token).await?;
-    let replaced = bench.wait_for(&bench.key("other"), gone.token)?;
-    ensure_eq!(ends_within(SOON, replaced).await?, LeaseEnd::Changed, "another one took its place");
+    ensure_eq!(ends_within(SOON, filled).await?, LeaseEnd::Changed, "the lease was filled before");
+    let old = bench.lease(&bench.key("other")).await?;
+    bench.lease_replacing(&bench.key("other"), None, old.token).await?;
+    let replaced = bench.wait_for(&bench.key("other"), old.token)?;
+    ensure_eq!(ends_within(SOON, replaced).await?, LeaseEnd::Changed, "another lease replaced it");
     Ok(())
 }
 
@@ -102,28 +103,28 @@ pub(crate) async fn a_lease_that_was_given_back_is_free(bench: &Bench) -> Outcom
     let key = bench.key("k");
     let fence = bench.lease(&key).await?;
     let other = bench.through_second_handle()?;
-    let hold = bench.hold(&key, fence.token);
+    let guard = bench.hold(&key, fence.token);
     let waits = [
         tokio::spawn(other.wait_for(&key, fence.token)?),
         tokio::spawn(other.wait_for(&key, fence.token)?),
         tokio::spawn(bench.wait_for(&key, fence.token)?),
     ];
     sleep(A_WHILE).await;
-    drop(hold);
+    drop(guard);
     for wait in waits {
         let joined = async { wait.await.unwrap_or(Ok(LeaseEnd::Changed)) };
-        ensure_eq!(ends_within(SOON, Box::pin(joined)).await?, LeaseEnd::Free, "all who wait are told");
+        ensure_eq!(ends_within(SOON, Box::pin(joined)).await?, LeaseEnd::Free, "every wait must end");
     }
     let late = other.wait_for(&key, fence.token)?;
-    ensure_eq!(ends_within(SOON, late).await?, LeaseEnd::Free, "who comes later is told too");
+    ensure_eq!(ends_within(SOON, late).await?, LeaseEnd::Free, "a later wait must end too");
     Ok(())
 }
 
-pub(crate) async fn a_settled_hold_gives_nothing_back(bench: &Bench) -> Outcome {
+pub(crate) async fn a_settled_guard_gives_nothing_back(bench: &Bench) -> Outcome {
     let key = bench.key("k");
     let fence = bench.lease(&key).await?;
-    if let Some(hold) = bench.hold(&key, fence.token) {
-        hold.settle();
+    if let Some(guard) = bench.hold(&key, fence.token) {
+        guard.settle();
     }
     let wait = tokio::spawn(bench.through_second_handle()?.wait_for(&key, fence.token)?);
     sleep(Duration::from_millis(500)).await;
@@ -135,16 +136,16 @@ pub(crate) async fn a_settled_hold_gives_nothing_back(bench: &Bench) -> Outcome 
 pub(crate) async fn a_holder_at_work_is_waited_for(bench: &Bench) -> Outcome {
     let key = bench.key("k");
     let fence = bench.lease(&key).await?;
-    let hold = bench.hold(&key, fence.token);
+    let guard = bench.hold(&key, fence.token);
     let wait = tokio::spawn(bench.through_second_handle()?.wait_for(&key, fence.token)?);
     sleep(DEATH * 2).await;
-    ensure!(!wait.is_finished(), "its holder shows signs of life");
+    ensure!(!wait.is_finished(), "the holder shows signs of life");
     kept(&bench.fill(&key, fence, "late").await?)?;
-    if let Some(hold) = hold {
-        hold.settle();
+    if let Some(guard) = guard {
+        guard.settle();
     }
     let joined = async { wait.await.unwrap_or(Ok(LeaseEnd::Free)) };
-    ensure_eq!(ends_within(SOON, Box::pin(joined)).await?, LeaseEnd::Changed, "it was filled");
+    ensure_eq!(ends_within(SOON, Box::pin(joined)).await?, LeaseEnd::Changed, "the lease was filled");
     Ok(())
 }
 
@@ -153,9 +154,13 @@ pub(crate) async fn a_silent_holder_is_gone_within_two_seconds(bench: &Bench) ->
     let fence = bench.lease(&key).await?;
     let began = Instant::now();
     let wait = bench.through_second_handle()?.wait_for(&key, fence.token)?;
-    ensure_eq!(ends_within(DEATH, wait).await?, LeaseEnd::Free, "nobody works on it");
-    ensure!(began.elapsed() > SOON, "a holder has time to show itself\n  found    {:?}", began.elapsed());
-    let next = bench.lease_instead(&key, None, fence.token).await?;
+    ensure_eq!(ends_within(DEATH, wait).await?, LeaseEnd::Free, "the holder shows no signs of life");
+    ensure!(
+        began.elapsed() > SOON,
+        "the wait must leave the holder time for a sign of life\n  found    {:?}",
+        began.elapsed()
+    );
+    let next = bench.lease_replacing(&key, None, fence.token).await?;
     bench.refuses(&key, fence).await?;
     kept(&bench.fill(&key, next, "new").await?)?;
     Ok(())

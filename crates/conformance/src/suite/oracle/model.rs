@@ -1,16 +1,16 @@
-//! The states that one key of a tier may be in, as its replies have shown them.
+//! The states in which one key of a tier may be, as its replies have shown them.
 
 use bytes::Bytes;
 use terrace_tier::{Cell, Change, Epoch, Moment, Op, Reply, Role, Timestamp, transition};
 
-use super::shortened;
+use crate::suite::shortened;
 
-/// A cell of another epoch than this one is dead.
+/// The present epoch; a cell of another epoch is dead.
 const ALIVE: Epoch = Epoch::from_u64(1);
 const CLEARED: Epoch = Epoch::from_u64(2);
 
-/// All states that explain the replies so far. More than one only where a cache tier may have
-/// forgotten a dead cell.
+/// All states that explain the replies so far. There may be more than one where a cache tier may have
+/// forgotten a dead cell, or where a call failed and may have been applied.
 pub(crate) struct Model {
     role: Role,
     states: Vec<Option<Cell>>,
@@ -18,7 +18,7 @@ pub(crate) struct Model {
 
 pub(crate) enum Verdict {
     Agrees,
-    /// What the reply should have been.
+    /// The replies that the model expected.
     Disagrees(String),
 }
 
@@ -46,14 +46,14 @@ impl Model {
         Verdict::Agrees
     }
 
-    /// The operation, which issues no version, was carried out or not.
+    /// The operation may have been carried out or not. It must issue no version.
     pub(crate) fn may_have_applied(&mut self, op: &Op, now: Timestamp) {
         let after: Vec<_> = self.states.iter().map(|state| self.step(state.as_ref(), op, now, 0).0).collect();
         self.states.extend(after);
         self.states.dedup();
     }
 
-    /// Whether `body` (`None` for a miss) is what a read finds before `op` or after it.
+    /// Whether a read before or after `op` may find `body`; `None` stands for a miss.
     pub(crate) fn explains(&self, op: &Op, body: Option<&Option<Bytes>>, now: Timestamp) -> bool {
         self.states.iter().any(|state| {
             let (after, _) = self.step(state.as_ref(), op, now, 0);
@@ -68,7 +68,7 @@ impl Model {
         })
     }
 
-    /// The namespace was cleared, or may have been.
+    /// The namespace was cleared; if not `surely`, it may have been.
     pub(crate) fn clear(&mut self, surely: bool) {
         let dead = |cell: &Cell| Some(Cell { epoch: CLEARED, ..cell.clone() });
         let cleared: Vec<_> = self.states.iter().flatten().map(dead).chain([None]).collect();
@@ -95,7 +95,7 @@ impl Model {
         (after, reply)
     }
 
-    /// A cache tier may leave out who won.
+    /// A cache tier may leave the winner out of a refusal.
     fn agree(&self, expected: &Reply, found: &Reply) -> bool {
         expected == found
             || self.role == Role::Cache
@@ -111,8 +111,8 @@ impl Model {
     }
 }
 
-/// The version that the tier says to have issued: fed to the model as its clock, so that the two
-/// agree exactly if it lies above the model's floor.
+/// The version in the reply. The model takes it as its clock, so that it issues the same version if
+/// that version lies above the key's floor.
 fn issued(reply: &Reply) -> u64 {
     match reply {
         Reply::Miss(fence) => fence.version.as_u64(),

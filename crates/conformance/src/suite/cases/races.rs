@@ -1,4 +1,4 @@
-//! Many tasks at once: one winner, nothing lost, nothing mixed up.
+//! Many tasks at once: one task wins, no write is lost, and no answer goes to another task.
 
 use std::collections::HashSet;
 
@@ -6,17 +6,17 @@ use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, future::join_all, stream};
 use terrace_tier::{Condition, ErrorKind, Op, Order, Reply, TierKey, Token, Version};
 
-use super::{
+use crate::suite::{
     Failure, Outcome,
-    bench::{Bench, LONG, bytes, kept, lease_instead},
+    bench::{Bench, LONG, bytes, kept, lease_op},
     ensure, ensure_eq,
 };
 
 const RACERS: usize = 64;
 
 impl Bench {
-    /// The operation from many tasks at once, over both handles; `Busy` answers are left out, since
-    /// nothing was done.
+    /// Runs the operation in many tasks at once, through both handles, and returns the replies. It leaves
+    /// out `Busy` errors, because such a call did nothing.
     async fn race(&self, key: &TierKey, op: impl Fn(usize) -> Op) -> Result<Vec<Reply>, Failure> {
         let second = self.through_second_handle()?;
         let racers = (0..RACERS).map(|number| {
@@ -36,7 +36,7 @@ impl Bench {
                 }
             }
         }
-        ensure!(!replies.is_empty(), "somebody must win a race");
+        ensure!(!replies.is_empty(), "at least one task must get a reply");
         Ok(replies)
     }
 }
@@ -56,7 +56,7 @@ pub(crate) async fn of_racing_fills_one_wins(bench: &Bench) -> Outcome {
         let deadlines = bench.long();
         let fill = |number| Op::Fill { fence, version: fence.version, deadlines, body: racer(number) };
         let replies = bench.race(&key, fill).await?;
-        ensure_eq!(winners(&replies), 1, "racing fills over one fence");
+        ensure_eq!(winners(&replies), 1, "one of the racing fills must be kept");
         bench.hit(&key).await?;
     }
     Ok(())
@@ -68,7 +68,7 @@ pub(crate) async fn of_racing_creators_one_wins(bench: &Bench) -> Outcome {
         let deadlines = bench.long();
         let order = Order::Author(Condition::Absent);
         let put = |number| Op::Put { order, deadlines, body: racer(number), tombstone_ttl: LONG };
-        ensure_eq!(winners(&bench.race(&key, put).await?), 1, "racing puts of what is absent");
+        ensure_eq!(winners(&bench.race(&key, put).await?), 1, "one of the racing creators must win");
     }
     Ok(())
 }
@@ -80,25 +80,25 @@ pub(crate) async fn of_racing_leases_all_get_one_token(bench: &Bench) -> Outcome
     Ok(())
 }
 
-pub(crate) async fn of_racing_leases_instead_of_one_all_get_one_token(bench: &Bench) -> Outcome {
+pub(crate) async fn of_racing_leases_that_replace_one_all_get_one_token(bench: &Bench) -> Outcome {
     for round in 0..4u8 {
         let key = bench.key([round]);
-        let gone = bench.lease(&key).await?;
-        let token = race_for_a_lease(bench, &key, gone.token).await?;
-        ensure!(token != gone.token, "one of the racers takes the place of the lease");
+        let old = bench.lease(&key).await?;
+        let token = race_for_a_lease(bench, &key, old.token).await?;
+        ensure!(token != old.token, "one of the racing leases must replace the old one");
     }
     Ok(())
 }
 
 async fn race_for_a_lease(bench: &Bench, key: &TierKey, replaces: Token) -> Result<Token, Failure> {
-    let replies = bench.race(key, |_| lease_instead(None, replaces)).await?;
+    let replies = bench.race(key, |_| lease_op(None, replaces)).await?;
     let token = |reply: &Reply| match reply {
         Reply::Miss(fence) => fence.token,
         _ => Token::NONE,
     };
     let tokens: HashSet<Token> = replies.iter().map(token).collect();
-    ensure_eq!(tokens.len(), 1, "racing readers share one lease");
-    ensure!(!tokens.contains(&Token::NONE), "every racer gets a token");
+    ensure_eq!(tokens.len(), 1, "racing readers must share one lease");
+    ensure!(!tokens.contains(&Token::NONE), "every racing reader must get a token");
     Ok(tokens.into_iter().next().unwrap_or_default())
 }
 
@@ -110,7 +110,7 @@ pub(crate) async fn racing_puts_get_distinct_versions_and_the_newest_stays(bench
     let replies = bench.race(&key, put).await?;
     let versions = replies.iter().map(kept).collect::<Result<Vec<Version>, _>>()?;
     let distinct: HashSet<_> = versions.iter().collect();
-    ensure_eq!(distinct.len(), versions.len(), "no two writes have one version");
+    ensure_eq!(distinct.len(), versions.len(), "no two writes may have one version");
     ensure_eq!(Some(bench.hit(&key).await?.version), versions.into_iter().max(), "the newest must stay");
     Ok(())
 }
@@ -153,7 +153,7 @@ pub(crate) async fn ten_thousand_operations_at_once_get_their_own_answers(bench:
     let deadlines = bench.long();
     let mut issued = HashSet::new();
     for (number, key) in keys.iter().enumerate() {
-        let body = Some(Bytes::from(format!("{number} by nobody")));
+        let body = Some(Bytes::from(format!("{number} by the setup")));
         let reply = bench.write(key, Order::Author(Condition::Always), body, deadlines).await?;
         issued.insert((number, kept(&reply)?));
     }
@@ -191,16 +191,19 @@ pub(crate) async fn ten_thousand_operations_at_once_get_their_own_answers(bench:
                 hits += 1;
                 let body = stored.body.unwrap_or_default();
                 let own = body.starts_with(format!("{key} by ").as_bytes());
-                ensure!(own, "key {key} must have a value of its own\n  found    {body:?}");
+                ensure!(own, "key {key} must have its own value\n  found    {body:?}");
             }
             Reply::Kept(version) | Reply::Done { version, .. } if issues => {
                 let first = issued.insert((key, version));
                 ensure!(first, "no two writes of key {key} may have one version\n  found    {version}");
             }
-            reply => ensure!(matches!(reply, Reply::Miss(_)), "an answer that fits\n  found    {reply:?}"),
+            reply => ensure!(
+                matches!(reply, Reply::Miss(_)),
+                "the answer must fit the operation\n  found    {reply:?}"
+            ),
         }
     }
-    ensure!(hits > 1000, "most reads find a value\n  found    {hits} hits");
+    ensure!(hits > 1000, "most reads must find a value\n  found    {hits} hits");
     Ok(())
 }
 
@@ -218,7 +221,7 @@ pub(crate) async fn a_write_during_a_load_is_never_overwritten(bench: &Bench) ->
         };
         let (existed, _) = removed?;
         let kept = matches!(filled?, Reply::Kept(_));
-        ensure_eq!(existed, kept, "a fill before the remove is removed, one after it refused");
+        ensure_eq!(existed, kept, "a fill before the remove must be removed, a fill after it refused");
         bench.misses(&key).await?;
     }
     let key = bench.key("put");

@@ -1,12 +1,12 @@
-//! The fence of fills in a cache tier.
+//! Leases as the fence of fills in a cache tier.
 
 use std::time::Duration;
 
 use terrace_tier::{Deadlines, Fence, Op, Order, Reply, Token, Version};
 
-use super::{
+use crate::suite::{
     Outcome,
-    bench::{Bench, LONG, bytes, kept, lease_instead},
+    bench::{Bench, LONG, bytes, kept, lease_op},
     ensure, ensure_eq,
 };
 
@@ -18,10 +18,14 @@ pub(crate) async fn a_fill_over_its_lease_is_kept(bench: &Bench) -> Outcome {
     let deadlines = bench.long();
     let fill = Op::Fill { fence, version: fence.version, deadlines, body: Some(bytes("loaded")) };
     let version = kept(&bench.apply(&key, fill).await?)?;
-    ensure_eq!(version, fence.version, "a fill keeps the version that it brings");
+    ensure_eq!(version, fence.version, "a fill must be kept at its own version");
     let stored = bench.hit(&key).await?;
     ensure_eq!(stored.body, Some(bytes("loaded")), "the body must come back");
-    ensure_eq!((stored.version, stored.deadlines), (version, deadlines), "its numbers must come back");
+    ensure_eq!(
+        (stored.version, stored.deadlines),
+        (version, deadlines),
+        "the version and deadlines must come back"
+    );
     Ok(())
 }
 
@@ -67,7 +71,7 @@ pub(crate) async fn readers_share_a_living_lease_and_the_first_fill_wins(bench: 
     let key = bench.key("k");
     let first = bench.lease(&key).await?;
     let second = bench.lease(&key).await?;
-    ensure_eq!(second.token, first.token, "a lease is a fence, not a lock: readers share it");
+    ensure_eq!(second.token, first.token, "readers must share a lease: it is a fence, not a lock");
     kept(&bench.fill(&key, second, "fast").await?)?;
     bench.refuses(&key, first).await?;
     bench.reads(&key, "fast").await
@@ -100,24 +104,24 @@ pub(crate) async fn an_invalidation_kills_the_lease(bench: &Bench) -> Outcome {
 pub(crate) async fn a_versioned_invalidation_kills_the_lease(bench: &Bench) -> Outcome {
     let key = bench.key("k");
     let fence = bench.lease(&key).await?;
-    // Even one of an old version: the tier knew of none when it gave the lease.
+    // Even an old version kills the lease: the tier knew of no version when it granted the lease.
     bench.invalidate(&key, Some(Version::from_u64(1))).await?;
     bench.refuses(&key, fence).await?;
     bench.misses(&key).await
 }
 
-/// A tombstone, or a value that went, was there before the lease: its holder looked further after that
-/// version had been committed.
-pub(crate) async fn late_news_spares_a_lease_that_knew_of_it(bench: &Bench) -> Outcome {
-    for news in ["follow", "invalidate"] {
-        let key = bench.key(news);
+/// The tombstone was there before the lease, so the holder of the lease read the origin after the version
+/// of the tombstone had been committed.
+pub(crate) async fn a_change_older_than_the_lease_spares_it(bench: &Bench) -> Outcome {
+    for change in ["follow", "invalidate"] {
+        let key = bench.key(change);
         let put = bench.put(&key, "old").await?;
         let (_, known) = bench.invalidate(&key, Some(put.next(0))).await?;
-        let tell = async |version: Version| -> Outcome {
-            match news {
+        let apply_late = async |version: Version| -> Outcome {
+            match change {
                 "follow" => {
                     let reply = bench.follow(&key, version, "late").await?;
-                    ensure_eq!(reply, Reply::Refused(None), "there is no older value to be replaced");
+                    ensure_eq!(reply, Reply::Refused(None), "there is no older value to replace");
                 }
                 _ => {
                     let done = bench.invalidate(&key, Some(version)).await?;
@@ -127,22 +131,29 @@ pub(crate) async fn late_news_spares_a_lease_that_knew_of_it(bench: &Bench) -> O
             bench.misses(&key).await
         };
         let fence = bench.lease(&key).await?;
-        tell(known).await?;
-        tell(put).await?;
-        tell(Version::from_u64(1)).await?;
-        ensure_eq!(bench.fill(&key, fence, "new").await?, Reply::Kept(fence.version), "the lease lives");
+        apply_late(known).await?;
+        apply_late(put).await?;
+        apply_late(Version::from_u64(1)).await?;
+        ensure_eq!(
+            bench.fill(&key, fence, "new").await?,
+            Reply::Kept(fence.version),
+            "the lease must stay alive"
+        );
         bench.reads(&key, "new").await?;
 
         let (_, known) = bench.remove(&key).await?;
         let fence = bench.lease(&key).await?;
         let newer = known.next(0);
-        let reply = match news {
+        let reply = match change {
             "follow" => bench.follow(&key, newer, "newer").await.map(drop),
             _ => bench.invalidate(&key, Some(newer)).await.map(drop),
         };
         reply?;
         let reply = bench.fill_version(&key, fence, Version::MAX, "must be refused").await?;
-        ensure!(matches!(reply, Reply::Refused(_)), "news of a later version kills it\n  found    {reply:?}");
+        ensure!(
+            matches!(reply, Reply::Refused(_)),
+            "a change of a later version must kill the lease\n  found    {reply:?}"
+        );
     }
     Ok(())
 }
@@ -164,13 +175,13 @@ pub(crate) async fn a_follow_put_kills_the_lease(bench: &Bench) -> Outcome {
     bench.misses(&key).await
 }
 
-pub(crate) async fn an_open_put_kills_the_lease(bench: &Bench) -> Outcome {
+pub(crate) async fn an_unfenced_put_kills_the_lease(bench: &Bench) -> Outcome {
     let key = bench.key("k");
     let fence = bench.lease(&key).await?;
     let order = Order::Unfenced(Version::from_u64(1));
-    kept(&bench.write(&key, order, Some(bytes("open")), bench.long()).await?)?;
+    kept(&bench.write(&key, order, Some(bytes("unfenced")), bench.long()).await?)?;
     bench.refuses(&key, fence).await?;
-    bench.reads(&key, "open").await
+    bench.reads(&key, "unfenced").await
 }
 
 pub(crate) async fn a_remove_kills_the_lease(bench: &Bench) -> Outcome {
@@ -208,7 +219,7 @@ pub(crate) async fn a_second_reader_extends_the_lease(bench: &Bench) -> Outcome 
     let key = bench.key("k");
     let short = bench.lease_for(&key, Duration::from_millis(400), None).await?;
     let long = bench.lease_for(&key, LONG, None).await?;
-    ensure_eq!(long.token, short.token, "the lease was alive, so it is shared");
+    ensure_eq!(long.token, short.token, "readers must share a lease that is alive");
     bench.wait(Duration::from_millis(450)).await;
     kept(&bench.fill(&key, short, "loaded").await?)?;
     bench.reads(&key, "loaded").await
@@ -220,14 +231,17 @@ pub(crate) async fn a_lease_over_a_value_lets_it_be_replaced(bench: &Bench) -> O
     let fence = bench.lease_for(&key, LONG, Some(old)).await?;
     bench.reads(&key, "old").await?;
     let again = bench.lease_for(&key, LONG, Some(old)).await?;
-    ensure_eq!(again.token, fence.token, "readers share a lease over a value too");
+    ensure_eq!(again.token, fence.token, "readers must share a lease over a value too");
     let new = kept(&bench.fill(&key, fence, "new").await?)?;
     ensure!(new > old, "the new value must be newer\n  found    {new} after {old}");
     bench.reads(&key, "new").await?;
     let reply = bench
         .apply(&key, Op::Lease { token: Token::random(), ttl: LONG, over: Some(old), replaces: Token::NONE })
         .await?;
-    ensure!(matches!(reply, Reply::Hit(_)), "another version is there now: a hit\n  found    {reply:?}");
+    ensure!(
+        matches!(reply, Reply::Hit(_)),
+        "a lease over another version must be a hit\n  found    {reply:?}"
+    );
     Ok(())
 }
 
@@ -253,14 +267,25 @@ pub(crate) async fn a_fill_below_the_floor_is_refused(bench: &Bench) -> Outcome 
     let key = bench.key("k");
     let floor = bench.put(&key, "old").await?.next(0);
     let (existed, version) = bench.invalidate(&key, Some(floor)).await?;
-    ensure_eq!((existed, version), (true, floor), "the older value was dropped, its floor is known");
+    ensure_eq!(
+        (existed, version),
+        (true, floor),
+        "the invalidation must drop the older value and leave its version as the floor"
+    );
     let fence = bench.lease(&key).await?;
     ensure!(fence.version > floor, "a lease's version must be above the floor");
     let below = Version::from_u64(floor.as_u64() - 1);
     let reply = bench.fill_version(&key, fence, below, "old").await?;
-    ensure!(matches!(reply, Reply::Refused(_)), "a fill below the floor\n  found    {reply:?}");
+    ensure!(
+        matches!(reply, Reply::Refused(_)),
+        "a fill below the floor must be refused\n  found    {reply:?}"
+    );
     bench.misses(&key).await?;
-    ensure_eq!(bench.fill_version(&key, fence, floor, "new").await?, Reply::Kept(floor), "at the floor");
+    ensure_eq!(
+        bench.fill_version(&key, fence, floor, "new").await?,
+        Reply::Kept(floor),
+        "a fill at the floor must be kept"
+    );
     bench.reads(&key, "new").await
 }
 
@@ -275,41 +300,47 @@ pub(crate) async fn a_negative_fill_needs_its_lease_too(bench: &Bench) -> Outcom
         body: None,
     };
     let reply = bench.apply(&key, nothing(fence, bench.long())).await?;
-    ensure!(matches!(reply, Reply::Refused(_)), "its lease is dead\n  found    {reply:?}");
+    ensure!(
+        matches!(reply, Reply::Refused(_)),
+        "a fill over a dead lease must be refused\n  found    {reply:?}"
+    );
     let fence = bench.lease(&key).await?;
     kept(&bench.apply(&key, nothing(fence, bench.long())).await?)?;
-    ensure_eq!(bench.hit(&key).await?.body, None, "the negative entry is a hit");
+    ensure_eq!(bench.hit(&key).await?.body, None, "the negative entry must be a hit");
     bench.invalidate(&key, None).await?;
     bench.misses(&key).await
 }
 
-pub(crate) async fn a_lease_instead_of_the_living_one_replaces_it(bench: &Bench) -> Outcome {
+pub(crate) async fn a_lease_that_names_the_living_token_replaces_it(bench: &Bench) -> Outcome {
     for (name, over) in [("k", false), ("over a value", true)] {
         let key = bench.key(name);
         let over = if over { Some(bench.put(&key, "old").await?) } else { None };
-        let gone = bench.lease_for(&key, LONG, over).await?;
-        let next = bench.lease_instead(&key, over, gone.token).await?;
-        ensure!(next.token != gone.token, "the new token must stand in place of the named one");
+        let old = bench.lease_for(&key, LONG, over).await?;
+        let next = bench.lease_replacing(&key, over, old.token).await?;
+        ensure!(next.token != old.token, "the new token must replace the named one");
         let reader = bench.lease_for(&key, LONG, over).await?;
-        ensure_eq!(reader.token, next.token, "readers share the new lease");
-        bench.refuses(&key, gone).await?;
+        ensure_eq!(reader.token, next.token, "readers must share the new lease");
+        bench.refuses(&key, old).await?;
         kept(&bench.fill(&key, next, "new").await?)?;
         bench.reads(&key, "new").await?;
     }
     Ok(())
 }
 
-pub(crate) async fn a_lease_instead_of_another_one_is_shared(bench: &Bench) -> Outcome {
+pub(crate) async fn a_lease_that_names_another_token_shares_the_living_one(bench: &Bench) -> Outcome {
     let key = bench.key("k");
-    let gone = bench.lease(&key).await?;
-    let next = bench.lease_instead(&key, None, gone.token).await?;
-    let late = bench.lease_instead(&key, None, gone.token).await?;
-    ensure_eq!(late.token, next.token, "the named lease is gone: whoever comes second shares");
+    let old = bench.lease(&key).await?;
+    let next = bench.lease_replacing(&key, None, old.token).await?;
+    let late = bench.lease_replacing(&key, None, old.token).await?;
+    ensure_eq!(late.token, next.token, "the named lease is gone, so a second caller must share the new one");
     bench.invalidate(&key, None).await?;
-    let after = bench.lease_instead(&key, None, next.token).await?;
+    let after = bench.lease_replacing(&key, None, next.token).await?;
     ensure!(after.token != next.token, "a dead lease must not come back");
     kept(&bench.fill(&key, after, "new").await?)?;
-    let reply = bench.apply(&key, lease_instead(None, after.token)).await?;
-    ensure!(matches!(reply, Reply::Hit(_)), "a value is a hit, whatever is named\n  found    {reply:?}");
+    let reply = bench.apply(&key, lease_op(None, after.token)).await?;
+    ensure!(
+        matches!(reply, Reply::Hit(_)),
+        "a value must be a hit, whatever token is named\n  found    {reply:?}"
+    );
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! What a tier owes a relay: drops and the mark that says so, in one step.
+//! A relay's step: the tier drops copies and advances the watermark in one atomic step.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,14 +8,14 @@ use terrace_tier::{
     Watermark,
 };
 
-use super::{
+use super::follower::RecordingFollower;
+use crate::suite::{
     Failure, Outcome,
     bench::{Bench, LONG, kept},
     ensure, ensure_eq,
-    log::Ears,
 };
 
-/// What one step is to drop.
+/// The copies and tenants that one step is to drop.
 #[derive(Default)]
 struct Step<'a> {
     drops: &'a [(Option<&'a str>, TierKey, Option<Version>)],
@@ -25,9 +25,9 @@ struct Step<'a> {
 impl Bench {
     /// The same cache at level `Bounded`, under a name of its own.
     fn bounded(&self) -> Result<Self, Failure> {
-        self.sibling(|space| {
-            space.name.push_str("-bounded");
-            space.level = Level::Bounded(Duration::from_secs(1));
+        self.sibling(|namespace| {
+            namespace.name.push_str("-bounded");
+            namespace.level = Level::Bounded(Duration::from_secs(1));
         })
     }
 
@@ -37,11 +37,11 @@ impl Bench {
             key: key.clone(),
             version: *version,
         });
-        let watermark = expected.unwrap_or(Version::NONE);
+        let version = expected.unwrap_or(Version::NONE);
         let publication = Publication::new(
-            Watermark::key(&self.space.name),
+            Watermark::key(&self.namespace.name),
             expected.map_or(Condition::Absent, Condition::Version),
-            Watermark { relay: 7, version: watermark, position: Bytes::from_static(b"place") }.encode(),
+            Watermark { relay: 7, version, position: Bytes::from_static(b"place") }.encode(),
             LONG,
         )
         .with_drops(drops.collect())
@@ -60,20 +60,20 @@ impl Bench {
         kept(&self.publish(None, Step::default()).await?)
     }
 
-    fn marks(&self) -> Result<Arc<dyn Tier>, Failure> {
+    fn watermark_tier(&self) -> Result<Arc<dyn Tier>, Failure> {
         let backend = self.subject.second.as_ref().unwrap_or(&self.subject.backend);
-        Ok(backend.open(&Watermark::namespace(&self.space))?)
+        Ok(backend.open(&Watermark::namespace(&self.namespace))?)
     }
 
-    async fn mark(&self) -> Result<Option<Stored>, Failure> {
-        match self.marks()?.apply(&Watermark::key(&self.space.name), Op::Get).await? {
+    async fn watermark(&self) -> Result<Option<Stored>, Failure> {
+        match self.watermark_tier()?.apply(&Watermark::key(&self.namespace.name), Op::Get).await? {
             Reply::Hit(stored) => Ok(Some(stored)),
             _ => Ok(None),
         }
     }
 }
 
-pub(crate) async fn a_step_drops_what_it_names_and_moves_the_mark(bench: &Bench) -> Outcome {
+pub(crate) async fn a_step_drops_what_it_names_and_advances_the_watermark(bench: &Bench) -> Outcome {
     let (key, other) = (bench.key("k"), bench.key("other"));
     let first = bench.begin().await?;
     for key in [&key, &other] {
@@ -81,18 +81,22 @@ pub(crate) async fn a_step_drops_what_it_names_and_moves_the_mark(bench: &Bench)
     }
     let step = Step { drops: &[(None, key.clone(), None)], ..Step::default() };
     let second = kept(&bench.publish(Some(first), step).await?)?;
-    ensure!(second > first, "a mark's versions grow: {first}, then {second}");
+    ensure!(second > first, "the versions of a watermark must grow: {first}, then {second}");
     bench.misses(&key).await?;
     bench.reads(&other, "value").await?;
-    let mark = bench.mark().await?;
-    ensure_eq!(mark.as_ref().map(|mark| mark.version), Some(second), "the mark has the new version");
-    let body = mark.and_then(|mark| mark.body).and_then(|body| Watermark::decode(&body));
+    let stored = bench.watermark().await?;
+    ensure_eq!(
+        stored.as_ref().map(|stored| stored.version),
+        Some(second),
+        "the watermark has the new version"
+    );
+    let body = stored.and_then(|stored| stored.body).and_then(|body| Watermark::decode(&body));
     let expected = Watermark { relay: 7, version: first, position: Bytes::from_static(b"place") };
-    ensure_eq!(body, Some(expected), "and the new value");
+    ensure_eq!(body, Some(expected), "the watermark has the new value");
     Ok(())
 }
 
-pub(crate) async fn a_step_whose_mark_is_not_as_expected_does_nothing(bench: &Bench) -> Outcome {
+pub(crate) async fn a_step_that_expects_another_watermark_does_nothing(bench: &Bench) -> Outcome {
     let key = bench.key("k");
     let first = bench.begin().await?;
     let second = kept(&bench.publish(Some(first), Step::default()).await?)?;
@@ -101,21 +105,33 @@ pub(crate) async fn a_step_whose_mark_is_not_as_expected_does_nothing(bench: &Be
     let drops = [(None, key.clone(), None), (None, bench.key("leased"), None)];
     for expected in [None, Some(first), Some(second.next(0))] {
         let step = Step { drops: &drops, clears: &[None] };
-        ensure_eq!(bench.publish(expected, step).await?, Reply::Refused(None), "the mark is at {second}");
+        ensure_eq!(
+            bench.publish(expected, step).await?,
+            Reply::Refused(None),
+            "the watermark is at {second}"
+        );
         bench.reads(&key, "value").await?;
     }
-    ensure_eq!(bench.mark().await?.map(|mark| mark.version), Some(second), "the mark has not moved");
+    ensure_eq!(
+        bench.watermark().await?.map(|stored| stored.version),
+        Some(second),
+        "the watermark has not advanced"
+    );
     kept(&bench.fill(&bench.key("leased"), fence, "filled").await?)?;
     Ok(())
 }
 
-pub(crate) async fn a_step_expects_the_mark_that_is_there_and_not_one_that_was(bench: &Bench) -> Outcome {
+pub(crate) async fn a_step_that_expects_a_removed_watermark_does_nothing(bench: &Bench) -> Outcome {
     let first = bench.begin().await?;
     let remove = Op::Remove { tombstone_ttl: LONG };
-    bench.marks()?.apply(&Watermark::key(&bench.space.name), remove).await?;
-    ensure_eq!(bench.publish(Some(first), Step::default()).await?, Reply::Refused(None), "it is gone");
+    bench.watermark_tier()?.apply(&Watermark::key(&bench.namespace.name), remove).await?;
+    ensure_eq!(
+        bench.publish(Some(first), Step::default()).await?,
+        Reply::Refused(None),
+        "the watermark is gone"
+    );
     let again = bench.begin().await?;
-    ensure!(again > first, "a mark that begins anew is above the one before: {first}, then {again}");
+    ensure!(again > first, "a new watermark must be above the removed one: {first}, then {again}");
     Ok(())
 }
 
@@ -137,7 +153,8 @@ pub(crate) async fn a_step_spares_what_is_as_new_and_kills_leases(bench: &Bench)
 }
 
 pub(crate) async fn a_step_reaches_the_tenants_that_it_names(bench: &Bench) -> Outcome {
-    let tenant = |name: &str| bench.sibling_through_second(|space| space.tenant = Some(name.to_owned()));
+    let tenant =
+        |name: &str| bench.sibling_through_second(|namespace| namespace.tenant = Some(name.to_owned()));
     let (ann, bob) = (tenant("ann")?, tenant("bob")?);
     let first = bench.begin().await?;
     for bench in [bench, &ann, &bob] {
@@ -170,75 +187,87 @@ pub(crate) async fn a_clear_of_a_step_makes_the_copies_dead(bench: &Bench) -> Ou
     bench.reads(&key, "again").await
 }
 
-/// A near tier takes the mark for the end of what it certifies.
-pub(crate) async fn a_step_is_told_before_the_mark_that_ends_it(bench: &Bench) -> Outcome {
-    let ears = Arc::new(Ears::default());
-    bench.followed_by(&ears)?;
-    let marks = bench.sibling(|space| *space = Watermark::namespace(space))?;
-    marks.followed_by(&ears)?;
-    ears.wait_heard(tokio::time::Instant::now()).await?;
+/// A near tier that gets the watermark takes all changes before it as reported.
+pub(crate) async fn a_step_is_reported_before_the_watermark_that_ends_it(bench: &Bench) -> Outcome {
+    let follower = Arc::new(RecordingFollower::default());
+    bench.followed_by(&follower)?;
+    let watermarks = bench.sibling(|namespace| *namespace = Watermark::namespace(namespace))?;
+    watermarks.followed_by(&follower)?;
+    follower.wait_for_heartbeat(tokio::time::Instant::now()).await?;
     let key = bench.key("k");
     let first = bench.begin().await?;
     let drops = [(None, key.clone(), None), (Some("ann"), key.clone(), Some(Version::from_u64(7)))];
     let second = kept(&bench.publish(Some(first), Step { drops: &drops, clears: &[Some("bob")] }).await?)?;
-    let moved = |version| marks.told(&Watermark::key(&bench.space.name), version);
-    let last = moved(second);
-    ears.wait_until("the mark must be told", |ears| ears.notices().contains(&last)).await?;
-    let mut told = ears.notices();
-    told.retain(|notice| *notice != Notice::Lost);
+    let advance = |version| watermarks.notice(&Watermark::key(&bench.namespace.name), version);
+    let last = advance(second);
+    let what = "the log must report the watermark";
+    follower.wait_until(what, |follower| follower.notices().contains(&last)).await?;
+    let mut notices = follower.notices();
+    notices.retain(|notice| *notice != Notice::Lost);
     let ann = Notice::Key {
         tenant: Some("ann".into()),
         key: key.bytes.clone(),
         version: Some(Version::from_u64(7)),
     };
-    let named = [bench.told(&key, None), ann, Notice::Clear { tenant: Some("bob".into()) }];
-    ensure_eq!(told.first(), Some(&moved(first)), "the first step dropped nothing");
-    ensure_eq!(told.last(), Some(&last), "the mark comes last: {told:?}");
-    ensure!(named.iter().all(|notice| told.contains(notice)), "all that was dropped is told: {told:?}");
-    ensure!(told.len() == 5, "each once: {told:?}");
+    let named = [bench.notice(&key, None), ann, Notice::Clear { tenant: Some("bob".into()) }];
+    ensure_eq!(notices.first(), Some(&advance(first)), "the first step dropped nothing");
+    ensure_eq!(notices.last(), Some(&last), "the watermark must come last: {notices:?}");
+    let all = named.iter().all(|notice| notices.contains(notice));
+    ensure!(all, "the log must report all that was dropped: {notices:?}");
+    ensure!(notices.len() == 5, "the log must report each change once: {notices:?}");
     Ok(())
 }
 
-pub(crate) async fn a_hit_at_level_bounded_says_what_the_mark_certifies(bench: &Bench) -> Outcome {
+pub(crate) async fn a_hit_at_level_bounded_has_the_version_that_the_watermark_proves(
+    bench: &Bench,
+) -> Outcome {
     let bench = bench.bounded()?;
     let key = bench.key("k");
     bench.put(&key, "value").await?;
-    ensure_eq!(bench.hit(&key).await?.watermark, None, "there is no mark");
+    ensure_eq!(bench.hit(&key).await?.watermark, None, "there is no watermark");
     let first = bench.begin().await?;
-    ensure_eq!(bench.hit(&key).await?.watermark, None, "the first mark certifies nothing");
+    ensure_eq!(bench.hit(&key).await?.watermark, None, "the first watermark proves nothing");
     let second = kept(&bench.publish(Some(first), Step::default()).await?)?;
-    ensure_eq!(bench.hit(&key).await?.watermark, Some(first), "the second one certifies the first");
+    ensure_eq!(
+        bench.hit(&key).await?.watermark,
+        Some(first),
+        "the second watermark proves the version of the first"
+    );
     kept(&bench.publish(Some(second), Step::default()).await?)?;
     let lease = Op::Lease { token: Token::random(), ttl: LONG, over: None, replaces: Token::NONE };
     let Reply::Hit(hit) = bench.apply(&key, lease).await? else { return bench.misses(&key).await };
-    ensure_eq!(hit.watermark, Some(second), "a lease that hits says so too");
+    ensure_eq!(hit.watermark, Some(second), "a lease that hits must have it too");
     let batch = bench.tier.apply_many(vec![(key.clone(), Op::Get), (bench.key("absent"), Op::Get)]).await;
     let Some(Ok(Reply::Hit(hit))) = batch.into_iter().next() else { return bench.misses(&key).await };
-    ensure_eq!(hit.watermark, Some(second), "and a batch");
+    ensure_eq!(hit.watermark, Some(second), "a hit in a batch must have it too");
     Ok(())
 }
 
-pub(crate) async fn a_mark_that_is_gone_certifies_nothing(bench: &Bench) -> Outcome {
+pub(crate) async fn a_watermark_that_is_gone_proves_nothing(bench: &Bench) -> Outcome {
     let bench = bench.bounded()?;
     let key = bench.key("k");
     bench.put(&key, "value").await?;
     let first = bench.begin().await?;
     kept(&bench.publish(Some(first), Step::default()).await?)?;
     let remove = Op::Remove { tombstone_ttl: LONG };
-    bench.marks()?.apply(&Watermark::key(&bench.space.name), remove).await?;
-    ensure_eq!(bench.hit(&key).await?.watermark, None, "the mark was removed");
+    bench.watermark_tier()?.apply(&Watermark::key(&bench.namespace.name), remove).await?;
+    ensure_eq!(bench.hit(&key).await?.watermark, None, "the watermark was removed");
     Ok(())
 }
 
-pub(crate) async fn marks_are_of_one_namespace_each(bench: &Bench) -> Outcome {
+pub(crate) async fn a_watermark_is_of_one_namespace(bench: &Bench) -> Outcome {
     let one = bench.bounded()?;
-    let other = one.sibling(|space| space.name.push_str("-other"))?;
+    let other = one.sibling(|namespace| namespace.name.push_str("-other"))?;
     let first = one.begin().await?;
     kept(&one.publish(Some(first), Step::default()).await?)?;
     other.put(&other.key("k"), "value").await?;
-    ensure_eq!(other.hit(&other.key("k")).await?.watermark, None, "another cache's mark");
-    let ann = one.sibling(|space| space.tenant = Some("ann".to_owned()))?;
+    ensure_eq!(other.hit(&other.key("k")).await?.watermark, None, "the watermark is another cache's");
+    let ann = one.sibling(|namespace| namespace.tenant = Some("ann".to_owned()))?;
     ann.put(&ann.key("k"), "value").await?;
-    ensure_eq!(ann.hit(&ann.key("k")).await?.watermark, Some(first), "one mark for all tenants of a cache");
+    ensure_eq!(
+        ann.hit(&ann.key("k")).await?.watermark,
+        Some(first),
+        "all tenants of a cache have one watermark"
+    );
     Ok(())
 }

@@ -1,24 +1,24 @@
-//! A batch does what its operations would do one by one.
+//! A batch does what its operations would do one after the other.
 
 use bytes::Bytes;
 use terrace_tier::{
     Condition, Deadlines, ErrorKind, Fence, Op, Order, Reply, Role, Stored, TierKey, Token, Version,
 };
 
-use super::{
+use crate::suite::{
     Failure, Outcome,
     bench::{Bench, LONG, kept},
     ensure, ensure_eq,
 };
 
-/// As many keys as a batch of the largest usual size.
+/// The number of keys of a large batch.
 const MANY: usize = 1000;
 
 impl Bench {
     async fn batch(&self, keys: &[TierKey], op: impl Fn(usize) -> Op) -> Result<Vec<Reply>, Failure> {
         let batch = keys.iter().enumerate().map(|(number, key)| (key.clone(), op(number))).collect();
         let replies = self.tier.apply_many(batch).await;
-        ensure_eq!(replies.len(), keys.len(), "one answer a key");
+        ensure_eq!(replies.len(), keys.len(), "a batch must have one answer for each key");
         Ok(replies.into_iter().collect::<Result<_, _>>()?)
     }
 
@@ -37,7 +37,7 @@ fn put(number: usize, deadlines: Deadlines) -> Op {
 }
 
 pub(crate) async fn an_empty_batch_is_answered(bench: &Bench) -> Outcome {
-    ensure!(bench.tier.apply_many(Vec::new()).await.is_empty(), "no keys, no answers");
+    ensure!(bench.tier.apply_many(Vec::new()).await.is_empty(), "a batch without keys must have no answers");
     Ok(())
 }
 
@@ -46,15 +46,15 @@ pub(crate) async fn an_operation_that_the_tier_does_not_know_is_unsupported(benc
     let version = bench.put(&keys[0], "there").await?;
     let single = bench.tier.apply(&keys[0], Op::Unknown).await;
     let many = bench.tier.apply_many(keys.iter().map(|key| (key.clone(), Op::Unknown)).collect()).await;
-    ensure_eq!(many.len(), keys.len(), "one answer a key");
+    ensure_eq!(many.len(), keys.len(), "a batch must have one answer for each key");
     for reply in many.into_iter().chain([single]) {
         let kind = reply.as_ref().map_err(terrace_tier::Error::kind);
         ensure_eq!(kind.err(), Some(ErrorKind::Unsupported), "the answer to an unknown operation: {reply:?}");
     }
     let Reply::Hit(stored) = bench.get(&keys[0]).await? else {
-        return super::bench::wrong("the value is still there", &bench.get(&keys[0]).await?);
+        return crate::suite::bench::wrong("the value must still be there", &bench.get(&keys[0]).await?);
     };
-    ensure_eq!(stored.version, version, "an unknown operation changes nothing");
+    ensure_eq!(stored.version, version, "an unknown operation must change nothing");
     Ok(())
 }
 
@@ -63,7 +63,10 @@ pub(crate) async fn a_batch_of_one_is_answered(bench: &Bench) -> Outcome {
     let deadlines = bench.long();
     kept(&bench.batch(&keys, |_| put(7, deadlines)).await?[0])?;
     let Reply::Hit(stored) = &bench.batch(&keys, |_| Op::Get).await?[0] else {
-        return super::bench::wrong("the value was put", &bench.get(&keys[0]).await?);
+        return crate::suite::bench::wrong(
+            "the read must find the value that was put",
+            &bench.get(&keys[0]).await?,
+        );
     };
     ensure_eq!(stored.body, Some(body(7)), "the body must come back");
     Ok(())
@@ -85,7 +88,11 @@ pub(crate) async fn batches_answer_in_order_with_hits_and_misses_mixed(bench: &B
         ensure_eq!(*reply, expected, "answer {number} of {MANY}");
     }
     for number in [0, 1, 333, 999] {
-        ensure_eq!(bench.get(&keys[number]).await?, replies[number], "single reads answer alike");
+        ensure_eq!(
+            bench.get(&keys[number]).await?,
+            replies[number],
+            "a single read must give the same answer"
+        );
     }
     Ok(())
 }
@@ -98,7 +105,7 @@ pub(crate) async fn a_batch_of_leases_and_fills_is_fenced_key_by_key(bench: &Ben
         .batch(&keys, |_| Op::Lease { token: Token::random(), ttl: LONG, over: None, replaces: Token::NONE })
         .await?;
     ensure!(matches!(leases[5], Reply::Hit(_)), "key 5 had a value\n  found    {:?}", leases[5]);
-    // Some keys change before the fill.
+    // Two keys change between the leases and the fills.
     bench.remove(&keys[7]).await?;
     bench.put(&keys[9], "newer").await?;
     let fence = |number: usize| match &leases[number] {
@@ -116,14 +123,14 @@ pub(crate) async fn a_batch_of_leases_and_fills_is_fenced_key_by_key(bench: &Ben
         if bench.role() == Role::Store && number == 9 {
             ensure!(
                 matches!(reply, Reply::Refused(Some(_))),
-                "a store tells the winner\n  found    {reply:?}"
+                "a store must return the winner\n  found    {reply:?}"
             );
         }
     }
     bench.reads(&keys[5], "there").await?;
     bench.misses(&keys[7]).await?;
     bench.reads(&keys[9], "newer").await?;
-    ensure_eq!(bench.hit(&keys[998]).await?.body, Some(body(998)), "a filled value");
+    ensure_eq!(bench.hit(&keys[998]).await?.body, Some(body(998)), "the filled value must be there");
     Ok(())
 }
 
@@ -132,7 +139,7 @@ pub(crate) async fn a_batch_of_conditional_puts_is_decided_key_by_key(bench: &Be
     let deadlines = bench.long();
     let first = bench.batch(&keys[..500], |number| put(number, deadlines)).await?;
     let versions = first.iter().map(kept).collect::<Result<Vec<Version>, _>>()?;
-    // Over values, over the wrong version, over nothing.
+    // The conditions take turns: the version of the value, another version, and no value.
     let replace = |number: usize| {
         let version = versions.get(number).copied().unwrap_or(Version::from_u64(9));
         let condition = match number % 3 {
@@ -148,8 +155,12 @@ pub(crate) async fn a_batch_of_conditional_puts_is_decided_key_by_key(bench: &Be
         let expected = if number < 500 { number % 3 == 0 } else { number % 3 == 2 };
         ensure_eq!(matches!(reply, Reply::Kept(_)), expected, "put {number} of {MANY} got {reply:?}");
     }
-    ensure_eq!(bench.hit(&keys[1]).await?.body, Some(body(1)), "refused: the first value stays");
-    ensure_eq!(bench.hit(&keys[3]).await?.body, Some(body(3 + MANY)), "replaced");
+    ensure_eq!(bench.hit(&keys[1]).await?.body, Some(body(1)), "a refused put must leave the first value");
+    ensure_eq!(
+        bench.hit(&keys[3]).await?.body,
+        Some(body(3 + MANY)),
+        "a put whose condition holds must replace the value"
+    );
     Ok(())
 }
 
@@ -162,7 +173,7 @@ pub(crate) async fn a_batch_of_removes_tells_what_was_there(bench: &Bench) -> Ou
     let removes = bench.batch(&keys, |_| Op::Remove { tombstone_ttl: LONG }).await?;
     for (number, reply) in removes.iter().enumerate() {
         let Reply::Done { existed, version } = reply else {
-            return super::bench::wrong("a remove must be done", reply);
+            return crate::suite::bench::wrong("a remove must be done", reply);
         };
         ensure_eq!(*existed, number < 10, "remove {number} of {MANY}");
         ensure!(*version > Version::NONE, "a remove issues a version");
@@ -171,7 +182,10 @@ pub(crate) async fn a_batch_of_removes_tells_what_was_there(bench: &Bench) -> Ou
         }
     }
     let gone = bench.batch(&keys, |_| Op::Get).await?;
-    ensure!(gone.iter().all(|reply| matches!(reply, Reply::Miss(_))), "all of them are gone");
+    ensure!(
+        gone.iter().all(|reply| matches!(reply, Reply::Miss(_))),
+        "no value may be left after the removes"
+    );
     Ok(())
 }
 
@@ -193,7 +207,7 @@ pub(crate) async fn a_batch_of_invalidations_and_follow_puts_is_decided_key_by_k
     let invalidate =
         |number: usize| Op::Invalidate { version: Some(version(number).next(0)), tombstone_ttl: LONG };
     for (number, reply) in bench.batch(&keys, invalidate).await?.iter().enumerate() {
-        // The even ones have that version, the odd ones are older.
+        // The even keys have the version of the invalidation, the odd keys an older one.
         let expected = number < 100 && number % 2 == 1;
         let existed = matches!(reply, Reply::Done { existed: true, .. });
         ensure_eq!(existed, expected, "invalidation {number} got {reply:?}");

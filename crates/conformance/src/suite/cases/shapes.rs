@@ -1,15 +1,15 @@
-//! Keys and values of every shape, and namespaces that do not meet.
+//! Keys and values of every shape, and namespaces that share no data.
 
 use bytes::Bytes;
-use terrace_tier::{Condition, ErrorKind, Level, Order, Role};
+use terrace_tier::{Condition, ErrorKind, Level, Namespace, Order, Role};
 
-use super::{
+use crate::suite::{
     Failure, Outcome,
     bench::{Bench, kept},
     ensure, ensure_eq,
 };
 
-/// Keys that a text protocol, a glob, a SQL statement or a trim would confuse.
+/// Keys that a text protocol, a glob, an SQL statement or a trim would confuse.
 fn hostile_keys() -> Vec<Vec<u8>> {
     let mut keys: Vec<Vec<u8>> = [
         &b""[..],
@@ -100,7 +100,10 @@ async fn comes_back(bench: &Bench, name: &str, body: Bytes) -> Outcome {
 
 pub(crate) async fn an_empty_value_is_a_value(bench: &Bench) -> Outcome {
     comes_back(bench, "empty", Bytes::new()).await?;
-    ensure!(bench.remove(&bench.key("empty")).await?.0, "an empty value is a value, not a negative entry");
+    ensure!(
+        bench.remove(&bench.key("empty")).await?.0,
+        "an empty value must be a value, not a negative entry"
+    );
     Ok(())
 }
 
@@ -108,7 +111,7 @@ pub(crate) async fn values_of_all_bytes_and_1_mib_come_back(bench: &Bench) -> Ou
     comes_back(bench, "all bytes", (0..=255u8).collect()).await?;
     comes_back(bench, "NUL", Bytes::from_static(b"\0")).await?;
     comes_back(bench, "text", Bytes::from_static(b"\r\n+OK\r\n$-1\r\n'; --")).await?;
-    // No period that a chunk of a power of two would hide.
+    // The period of the bytes is no power of two, so that chunks in the wrong order show.
     let large = (0..1usize << 20).map(|at| (at % 251) as u8).collect();
     comes_back(bench, "1 MiB", large).await
 }
@@ -125,11 +128,11 @@ pub(crate) async fn a_value_of_64_mib_is_kept_or_too_large(bench: &Bench) -> Out
         }
         Err(Failure::Tier(error)) => {
             let typed = error.kind() == ErrorKind::TooLarge;
-            ensure!(typed, "the error must say what is wrong\n  found    {error:?}");
+            ensure!(typed, "the error must be `TooLarge`\n  found    {error:?}");
         }
         Err(broken) => return Err(broken),
     }
-    // Neither way does harm to what comes after.
+    // Neither outcome may harm later operations.
     bench.put(&key, "small again").await?;
     bench.reads(&key, "small again").await?;
     bench.remove(&key).await?;
@@ -137,14 +140,14 @@ pub(crate) async fn a_value_of_64_mib_is_kept_or_too_large(bench: &Bench) -> Out
 }
 
 pub(crate) async fn namespaces_are_apart(bench: &Bench) -> Outcome {
-    let other = bench.sibling(|space| space.name.push('2'))?;
+    let other = bench.sibling(|namespace| namespace.name.push('2'))?;
     apart(bench, &other).await
 }
 
 pub(crate) async fn tenants_are_apart(bench: &Bench) -> Outcome {
-    let alice = bench.sibling(|space| space.tenant = Some("alice".into()))?;
-    let bob = bench.sibling(|space| space.tenant = Some("bob".into()))?;
-    let unnamed = bench.sibling(|space| space.tenant = Some(String::new()))?;
+    let alice = bench.sibling(|namespace| namespace.tenant = Some("alice".into()))?;
+    let bob = bench.sibling(|namespace| namespace.tenant = Some("bob".into()))?;
+    let unnamed = bench.sibling(|namespace| namespace.tenant = Some(String::new()))?;
     apart(&alice, &bob).await?;
     apart(&unnamed, bench).await?;
     apart(&bob, &unnamed).await
@@ -152,13 +155,13 @@ pub(crate) async fn tenants_are_apart(bench: &Bench) -> Outcome {
 
 pub(crate) async fn names_that_read_alike_are_apart(bench: &Bench) -> Outcome {
     for separator in [":", "/", ".", "-", "@", "//", "}"] {
-        let whole = bench.sibling(|space| space.name.push_str(&format!("{separator}b")))?;
+        let whole = bench.sibling(|namespace| namespace.name.push_str(&format!("{separator}b")))?;
         let (left, right) = (bench.key(format!("b{separator}c")), whole.key("c"));
         bench.put(&left, "left").await?;
         whole.misses(&right).await?;
         whole.put(&right, "right").await?;
         bench.reads(&left, "left").await?;
-        let tenant = bench.sibling(|space| space.tenant = Some("b".into()))?;
+        let tenant = bench.sibling(|namespace| namespace.tenant = Some("b".into()))?;
         let third = tenant.key("c");
         tenant.put(&third, "third").await?;
         whole.reads(&right, "right").await?;
@@ -169,7 +172,7 @@ pub(crate) async fn names_that_read_alike_are_apart(bench: &Bench) -> Outcome {
     Ok(())
 }
 
-/// The same key in both: writes, leases and clears of one leave the other alone.
+/// Checks that writes, leases and clears of one namespace leave the same key of the other alone.
 async fn apart(one: &Bench, two: &Bench) -> Outcome {
     let (here, there) = (one.key("k"), two.key("k"));
     one.remove(&here).await?;
@@ -189,23 +192,29 @@ async fn apart(one: &Bench, two: &Bench) -> Outcome {
     Ok(())
 }
 
-pub(crate) async fn a_namespace_on_other_terms_is_in_use(bench: &Bench) -> Outcome {
+pub(crate) async fn a_namespace_with_other_options_is_in_use(bench: &Bench) -> Outcome {
     bench.sibling(|_| ())?;
-    bench.sibling(|space| space.tenant = Some("tenant".into()))?;
-    bench.sibling(|space| space.budget *= 2)?;
-    let refused = |change: fn(&mut terrace_tier::Namespace)| match bench.sibling(change) {
+    bench.sibling(|namespace| namespace.tenant = Some("tenant".into()))?;
+    bench.sibling(|namespace| namespace.budget *= 2)?;
+    let refused = |change: fn(&mut Namespace)| match bench.sibling(change) {
         Err(Failure::Tier(error)) => Some(error.kind()),
         _ => None,
     };
     let in_use = Some(ErrorKind::NamespaceInUse);
-    ensure_eq!(refused(|space| space.schema += 1), in_use, "another schema");
-    ensure_eq!(refused(|space| space.shape += 1), in_use, "another shape");
-    let level = refused(|space| space.level = Level::Ttl);
-    ensure!(level == in_use || level == Some(ErrorKind::Config), "another level\n  found    {level:?}");
-    let role = refused(|space| {
-        space.role = if space.role == Role::Cache { Role::Store } else { Role::Cache };
+    ensure_eq!(refused(|namespace| namespace.schema += 1), in_use, "another schema must be refused");
+    ensure_eq!(refused(|namespace| namespace.shape += 1), in_use, "another shape must be refused");
+    let level = refused(|namespace| namespace.level = Level::Ttl);
+    ensure!(
+        level == in_use || level == Some(ErrorKind::Config),
+        "another level must be refused\n  found    {level:?}"
+    );
+    let role = refused(|namespace| {
+        namespace.role = if namespace.role == Role::Cache { Role::Store } else { Role::Cache };
     });
-    // A backend that never takes the role may say that instead.
-    ensure!(role == in_use || role == Some(ErrorKind::Config), "another role\n  found    {role:?}");
+    // A backend that never takes the role may report `Config` for that reason.
+    ensure!(
+        role == in_use || role == Some(ErrorKind::Config),
+        "another role must be refused\n  found    {role:?}"
+    );
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use terrace_tier::{Condition, Level, Op, Order, Reply, Version};
 
-use super::{
+use crate::suite::{
     Outcome,
     bench::{Bench, bytes, kept},
     ensure, ensure_eq,
@@ -14,8 +14,12 @@ pub(crate) async fn a_follow_put_replaces_an_older_value(bench: &Bench) -> Outco
     let key = bench.key("k");
     let old = bench.put(&key, "old").await?;
     let newer = Version::from_u64(old.as_u64() + 10);
-    ensure_eq!(bench.follow(&key, newer, "new").await?, Reply::Kept(newer), "with the authority's version");
-    ensure_eq!(bench.hit(&key).await?.version, newer, "the version is the authority's");
+    ensure_eq!(
+        bench.follow(&key, newer, "new").await?,
+        Reply::Kept(newer),
+        "the put must be kept at the authority's version"
+    );
+    ensure_eq!(bench.hit(&key).await?.version, newer, "the version must be the authority's");
     bench.reads(&key, "new").await
 }
 
@@ -41,14 +45,22 @@ pub(crate) async fn a_follow_put_replaces_nothing_newer(bench: &Bench) -> Outcom
 pub(crate) async fn a_follow_put_inserts_nothing_where_nothing_is(bench: &Bench) -> Outcome {
     let key = bench.key("k");
     let version = Version::from_u64(bench.now().as_millis() * 1000 + 60_000_000);
-    ensure_eq!(bench.follow(&key, version, "late").await?, Reply::Refused(None), "it may come late");
+    ensure_eq!(
+        bench.follow(&key, version, "late").await?,
+        Reply::Refused(None),
+        "the put may be late, and there is nothing to replace"
+    );
     bench.misses(&key).await?;
-    // Its version is the floor of what is filled afterwards.
+    // The version of the put is the floor for later fills.
     let fence = bench.lease(&key).await?;
     let below = Version::from_u64(version.as_u64() - 1);
     let reply = bench.fill_version(&key, fence, below, "older").await?;
     ensure!(matches!(reply, Reply::Refused(_)), "a fill older than the put\n  found    {reply:?}");
-    ensure_eq!(bench.fill_version(&key, fence, version, "same").await?, Reply::Kept(version), "at the floor");
+    ensure_eq!(
+        bench.fill_version(&key, fence, version, "same").await?,
+        Reply::Kept(version),
+        "a fill at the floor must be kept"
+    );
     bench.reads(&key, "same").await
 }
 
@@ -90,7 +102,11 @@ pub(crate) async fn a_versioned_invalidation_spares_what_is_as_new(bench: &Bench
         ensure_eq!(answer, (false, there), "an invalidation of version {spared}");
         bench.reads(&key, "there").await?;
     }
-    ensure_eq!(bench.invalidate(&key, Some(there.next(0))).await?, (true, there.next(0)), "a newer one");
+    ensure_eq!(
+        bench.invalidate(&key, Some(there.next(0))).await?,
+        (true, there.next(0)),
+        "an invalidation of a newer version must drop the value"
+    );
     bench.misses(&key).await
 }
 
@@ -102,7 +118,9 @@ pub(crate) async fn an_invalidation_touches_no_other_key(bench: &Bench) -> Outco
     bench.reads(&other, "other").await
 }
 
-pub(crate) async fn an_invalidation_whose_mark_has_no_time_still_drops_the_value(bench: &Bench) -> Outcome {
+pub(crate) async fn an_invalidation_whose_tombstone_has_no_time_still_drops_the_value(
+    bench: &Bench,
+) -> Outcome {
     let key = bench.key("k");
     bench.put(&key, "value").await?;
     let invalidate = Op::Invalidate { version: None, tombstone_ttl: Duration::ZERO };
@@ -120,43 +138,47 @@ pub(crate) async fn an_author_stays_above_the_floor_of_an_invalidation(bench: &B
     bench.reads(&key, "value").await
 }
 
-pub(crate) async fn an_open_put_is_kept_whatever_is_there(bench: &Bench) -> Outcome {
-    let open = bench.sibling(|space| {
-        space.name.push_str("-ttl");
-        space.level = Level::Ttl;
+pub(crate) async fn an_unfenced_put_is_kept_whatever_is_there(bench: &Bench) -> Outcome {
+    let ttl = bench.sibling(|namespace| {
+        namespace.name.push_str("-ttl");
+        namespace.level = Level::Ttl;
     })?;
-    let key = open.key("k");
+    let key = ttl.key("k");
     let put = async |version: u64, body| {
         let order = Order::Unfenced(Version::from_u64(version));
-        kept(&open.write(&key, order, Some(bytes(body)), open.long()).await?)
+        kept(&ttl.write(&key, order, Some(bytes(body)), ttl.long()).await?)
     };
     for (version, body) in [(5, "five"), (9, "nine"), (3, "three"), (3, "three again")] {
-        ensure_eq!(put(version, body).await?, Version::from_u64(version), "the version that it brings");
-        open.reads(&key, body).await?;
-        ensure_eq!(open.hit(&key).await?.version, Version::from_u64(version), "the version comes back");
+        ensure_eq!(
+            put(version, body).await?,
+            Version::from_u64(version),
+            "the put must be kept at its own version"
+        );
+        ttl.reads(&key, body).await?;
+        ensure_eq!(ttl.hit(&key).await?.version, Version::from_u64(version), "the version must come back");
     }
-    open.invalidate(&key, None).await?;
-    open.misses(&key).await?;
+    ttl.invalidate(&key, None).await?;
+    ttl.misses(&key).await?;
     put(4, "four").await?;
-    open.reads(&key, "four").await?;
-    open.tier.clear().await?;
-    open.misses(&key).await
+    ttl.reads(&key, "four").await?;
+    ttl.tier.clear().await?;
+    ttl.misses(&key).await
 }
 
 pub(crate) async fn handles_see_each_others_writes_and_leases(bench: &Bench) -> Outcome {
     let other = bench.through_second_handle()?;
     let key = bench.key("k");
     let fence = bench.lease(&key).await?;
-    ensure_eq!(other.lease(&key).await?.token, fence.token, "both share one lease");
-    kept(&other.fill(&key, fence, "theirs").await?)?;
+    ensure_eq!(other.lease(&key).await?.token, fence.token, "both handles must share one lease");
+    kept(&other.fill(&key, fence, "by the second handle").await?)?;
     bench.refuses(&key, fence).await?;
-    bench.reads(&key, "theirs").await?;
+    bench.reads(&key, "by the second handle").await?;
     bench.invalidate(&key, None).await?;
     other.misses(&key).await?;
     let fence = other.lease(&key).await?;
     bench.remove(&key).await?;
     other.refuses(&key, fence).await?;
-    let version = bench.put(&key, "ours").await?;
-    ensure_eq!(other.hit(&key).await?.version, version, "both see one version");
+    let version = bench.put(&key, "by the first handle").await?;
+    ensure_eq!(other.hit(&key).await?.version, version, "both handles must see one version");
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use terrace_tier::{Condition, Fence, Op, Order, Reply, Version};
 
-use super::{
+use crate::suite::{
     Outcome,
     bench::{Bench, kept},
     ensure, ensure_eq,
@@ -19,7 +19,7 @@ pub(crate) async fn a_clear_makes_values_dead(bench: &Bench) -> Outcome {
     for key in keys.iter().chain([&negative]) {
         bench.misses(key).await?;
     }
-    ensure!(!bench.remove(&keys[0]).await?.0, "a dead value is no value");
+    ensure!(!bench.remove(&keys[0]).await?.0, "a dead value counts as no value");
     Ok(())
 }
 
@@ -39,7 +39,7 @@ pub(crate) async fn a_clear_kills_leases(bench: &Bench) -> Outcome {
 pub(crate) async fn a_clear_kills_a_lease_over_a_value(bench: &Bench) -> Outcome {
     let key = bench.key("k");
     let old = bench.put(&key, "old").await?;
-    let fence = bench.lease_for(&key, super::bench::LONG, Some(old)).await?;
+    let fence = bench.lease_for(&key, crate::suite::bench::LONG, Some(old)).await?;
     bench.tier.clear().await?;
     bench.refuses(&key, fence).await?;
     bench.misses(&key).await
@@ -51,7 +51,7 @@ pub(crate) async fn writes_after_a_clear_are_kept(bench: &Bench) -> Outcome {
         let before = bench.put(&key, "before").await?;
         bench.tier.clear().await?;
         bench.misses(&key).await?;
-        // A follower's put must not take the dead value for an older one.
+        // A follow put must not replace the dead value as if it were an older one.
         let late = bench.follow(&key, before.next(0), "late").await?;
         ensure!(matches!(late, Reply::Refused(_)), "round {round}: nothing was there\n  found    {late:?}");
         bench.put(&key, "after").await?;
@@ -83,7 +83,7 @@ pub(crate) async fn a_clear_is_seen_by_every_handle(bench: &Bench) -> Outcome {
     bench.put(&key, "again").await?;
     other.reads(&key, "again").await?;
     let gone = other.apply(&key, Op::Get).await?;
-    ensure_eq!(gone, bench.get(&key).await?, "both handles must answer alike");
+    ensure_eq!(gone, bench.get(&key).await?, "both handles must give the same answer");
     Ok(())
 }
 
@@ -92,7 +92,7 @@ pub(crate) async fn a_fill_that_anothers_clear_overtook_is_never_read(bench: &Be
     let (leased, again) = (bench.key("leased"), bench.key("again"));
     let fence = bench.lease(&leased).await?;
     other.tier.clear().await?;
-    // This handle may not have heard of it; what it fills must be dead all the same.
+    // This handle may not know of the clear yet. Its fill must be dead all the same.
     bench.fill(&leased, fence, "old").await?;
     other.misses(&leased).await?;
     bench.wait(bench.subject.hears_within).await;
@@ -103,12 +103,12 @@ pub(crate) async fn a_fill_that_anothers_clear_overtook_is_never_read(bench: &Be
 }
 
 pub(crate) async fn a_clear_without_a_tenant_is_one_of_all_tenants(bench: &Bench) -> Outcome {
-    let alice = bench.sibling(|space| space.tenant = Some("alice".into()))?;
-    let unnamed = bench.sibling(|space| space.tenant = Some(String::new()))?;
-    let other = bench.sibling(|space| space.name.push('2'))?;
-    let others_tenant = bench.sibling(|space| {
-        space.name.push('2');
-        space.tenant = Some("alice".into());
+    let alice = bench.sibling(|namespace| namespace.tenant = Some("alice".into()))?;
+    let unnamed = bench.sibling(|namespace| namespace.tenant = Some(String::new()))?;
+    let other = bench.sibling(|namespace| namespace.name.push('2'))?;
+    let others_tenant = bench.sibling(|namespace| {
+        namespace.name.push('2');
+        namespace.tenant = Some("alice".into());
     })?;
     let all = [bench, &alice, &unnamed, &other, &others_tenant];
     for one in all {

@@ -1,8 +1,8 @@
-//! What a cache tier forgets for want of room must do no harm.
+//! A cache tier may evict any cell when memory is short; an eviction must do no harm.
 
 use terrace_tier::{Fence, Reply, TierKey, Version};
 
-use super::{
+use crate::suite::{
     Failure, Outcome,
     bench::{Bench, kept},
     ensure_eq,
@@ -11,10 +11,10 @@ use super::{
 impl Bench {
     async fn evict(&self, key: &TierKey) -> Outcome {
         let Some(evict) = &self.subject.evict else {
-            let what = "these cases need `Subject::evict`".to_owned();
+            let what = "this case needs `Subject::evict`".to_owned();
             return Err(Failure::Broken { at: "the subject".to_owned(), what });
         };
-        evict(self.space.clone(), key.clone()).await;
+        evict(self.namespace.clone(), key.clone()).await;
         Ok(())
     }
 }
@@ -54,6 +54,10 @@ pub(crate) async fn a_late_put_after_an_eviction_is_not_kept(bench: &Bench) -> O
     let version = bench.put(&key, "value").await?;
     bench.evict(&key).await?;
     let newer = version.next(0);
-    ensure_eq!(bench.follow(&key, newer, "late").await?, Reply::Refused(None), "nothing was there");
+    ensure_eq!(
+        bench.follow(&key, newer, "late").await?,
+        Reply::Refused(None),
+        "there was nothing to replace"
+    );
     bench.misses(&key).await
 }
