@@ -292,7 +292,7 @@ async fn a_watermark_that_went_back_is_replayed_from_its_place() {
     let (_, old) = setup.watermark().await.unwrap();
     setup.origin.change_key(1, "k");
     setup.pass(ms(600)).await;
-    assert_ne!(setup.watermark().await.unwrap().1.place, old.place);
+    assert_ne!(setup.watermark().await.unwrap().1.position, old.position);
     setup.redis.go_back(&past);
     let (back, watermark) = setup.watermark().await.unwrap();
     assert_eq!(watermark, old, "the watermark must go back together with the copies");

@@ -48,7 +48,7 @@ impl NamespaceRow {
     /// The moment at which a transition happens, in an epoch of the namespace.
     pub(crate) fn moment(&self, epoch: Epoch) -> Moment {
         let clock = &self.shared.clock;
-        Moment { role: self.namespace.role, now: clock.now(), micros: clock.micros(), epoch }
+        Moment::new(self.namespace.role, clock.now(), clock.micros(), epoch)
     }
 }
 
