@@ -79,7 +79,7 @@ fn take_text(bytes: &mut Bytes, length: u16) -> Option<String> {
 mod tests {
     use std::time::Duration;
 
-    use terrace_tier::{Level, Role};
+    use terrace_tier::Role;
 
     use super::*;
 
@@ -93,7 +93,7 @@ mod tests {
     }
 
     fn namespace(tenant: Option<&str>) -> Namespace {
-        Namespace::new("users".into(), Role::Cache)
+        Namespace::new("users", Role::Cache)
             .with_tenant(tenant.map(Into::into))
             .with_budget(Duration::from_millis(50))
     }

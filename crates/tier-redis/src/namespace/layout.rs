@@ -220,8 +220,7 @@ mod tests {
     use std::time::Duration;
 
     use proptest::prelude::*;
-    use terrace_tier::Role;
-    use terrace_tier::key::key_digest;
+    use terrace_tier::{Role, key_digest};
 
     use super::*;
 
