@@ -27,8 +27,8 @@ use crate::{
 /// With fewer outstanding calls than this, a GET goes out alone. From here on a shared MGET is faster.
 const DIRECT_READS: usize = 2;
 const READ_BATCH: usize = 512;
-/// MGETs under way at a time, so that the server always has one to serve. With two it waits for callers,
-/// and 64 to 256 callers lose a tenth of their throughput (`cargo xtask bench-report redis`).
+/// MGETs under way at a time, so that the server always has one to serve. With two it waits for callers;
+/// with eight, 64 and 256 callers are a tenth faster (`cargo xtask bench-report redis`).
 const READ_BATCHES: usize = 8;
 const READ_QUEUE: usize = 16_384;
 
@@ -42,8 +42,8 @@ const READ_QUEUE: usize = 16_384;
 /// [`ErrorKind::Config`] for an invalid URL or setting. The message never contains a password.
 ///
 /// # Cost
-/// A hit, a fill, a write or a removal takes one trip. A miss that takes a lease takes two. A batch takes
-/// as many trips for each page of up to 512 keys. Concurrent reads share trips.
+/// A hit, a fill, a write or a removal takes one trip, and a miss that takes a lease takes two. A batch
+/// takes as many for each page of up to 512 keys and about 4 MiB. Concurrent reads share trips.
 ///
 /// # Example
 /// ```
@@ -103,7 +103,7 @@ impl Redis {
 
     /// The run id of the connected server. It changes when the server is restarted or replaced.
     ///
-    /// `None` while the server is away, or if the user may not run `INFO`.
+    /// `None` while the server is away, or if the user may not run `INFO`. The call makes no trip.
     pub fn run_id(&self) -> Option<Arc<str>> {
         self.0.manager.run_id()
     }
@@ -117,7 +117,7 @@ impl RedisBuilder {
         self
     }
 
-    /// The password, instead of one in the URL.
+    /// The password of the login. It replaces a password in the URL.
     #[must_use]
     pub fn password(mut self, password: impl Into<String>) -> Self {
         if let Ok(address) = &mut self.address {
@@ -135,8 +135,8 @@ impl RedisBuilder {
 
     /// The largest encoded value in bytes, by default 1 MiB.
     ///
-    /// A write of a larger value fails with [`ErrorKind::TooLarge`], because it would delay all other calls
-    /// on the connection.
+    /// A write of a larger value fails with [`ErrorKind::TooLarge`]. On the shared connection it would delay
+    /// all other calls.
     #[must_use]
     pub fn max_value_bytes(mut self, max_value_bytes: usize) -> Self {
         self.max_value_bytes = max_value_bytes;

@@ -16,6 +16,7 @@ mod handle;
 mod leases;
 mod log;
 mod namespace;
+mod options;
 mod publish;
 mod read;
 mod scripts;

@@ -16,7 +16,8 @@ use crate::{
     connection::{ConnectionManager, within},
     error::{Effect, during, server_error},
     leases::TierLeases,
-    namespace::{NamespaceState, register_options},
+    namespace::NamespaceState,
+    options::register_options,
     read::CellReader,
     write::CellWriter,
 };

@@ -65,7 +65,7 @@ impl ConnectionManager {
 
     /// Sends one command and returns its reply, which may be [`Value::ServerError`].
     ///
-    /// No timer runs here. A call that is dropped before its reply has the connection probed.
+    /// No timer runs here. If a call is dropped before its reply, the supervisor probes the connection.
     pub(crate) async fn send(self: &Arc<Self>, command: &Cmd, effect: Effect) -> Result<Value> {
         let mut connection = self.acquire().await?;
         let probe = ProbeOnDrop(Some(&connection.signals));
@@ -173,7 +173,7 @@ const LANES: usize = 8;
 const LANE_DEPTH: usize = 64;
 
 /// Clones of the current connection, kept for the next calls. To clone a connection and to drop the
-/// clone would move six counters between the cores for each call, so each thread reuses its clones.
+/// clone would move six counters between the cores for each call, so the threads of a lane reuse them.
 #[derive(Default)]
 struct IdleClones {
     /// The number of the current connection; zero for none.
@@ -181,7 +181,7 @@ struct IdleClones {
     lanes: [Lane; LANES],
 }
 
-/// The clones of the threads of one lane, aligned to cache lines of its own.
+/// The clones for the threads of one lane. The alignment gives each lane its own cache lines.
 #[repr(align(128))]
 #[derive(Default)]
 struct Lane(Mutex<Vec<Connection>>);

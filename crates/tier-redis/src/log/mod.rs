@@ -44,7 +44,7 @@ struct Followers {
 }
 
 struct Registration {
-    /// The mark of its own tiers in the entries; never zero.
+    /// The number that its own tiers write into their entries; never zero.
     origin: u64,
     namespace: String,
     follower: Weak<dyn Follower>,
@@ -69,8 +69,8 @@ impl Log {
         Arc::new(Self { keys, manager, states, followers: Mutex::default() })
     }
 
-    /// Registers a follower, unless it is registered. Returns the origin, which marks the entries that its
-    /// own tiers write.
+    /// Registers a follower, unless it is registered. Returns its origin, which its own tiers write
+    /// into their entries.
     pub(crate) fn follow(self: &Arc<Self>, namespace: &str, follower: Weak<dyn Follower>) -> u64 {
         let mut followers = self.followers.lock();
         let is_same = |registration: &&Registration| {

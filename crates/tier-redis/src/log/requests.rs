@@ -31,8 +31,8 @@ pub(super) async fn read_page(
     Ok(LogPage { head: head_in(head)?, entries: entries_in(entries)? })
 }
 
-/// The end of the log. Begins a new log where the server has none, or has an older one than `last`. Then
-/// also renews `epochs`, unless another follower of the new log has done so.
+/// The end of the log. Begins a new log if the server has none or lacks the entry `last`. If the log is
+/// not the log of `last`, also renews `epochs`, unless another reader of this log has done so.
 pub(super) async fn join(
     socket: &mut MultiplexedConnection,
     keys: &LogKeys,

@@ -46,7 +46,7 @@ pub(crate) struct Layout {
     leases: LeaseKeys,
 }
 
-/// The keys beside the cell of a lease: who waits for it, and its heartbeat.
+/// The keys beside the cell of a lease: the channels of the waiting processes, and the heartbeat.
 #[derive(Clone, Debug)]
 pub(crate) struct LeaseKeys {
     prefix: String,

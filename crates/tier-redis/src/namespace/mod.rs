@@ -2,13 +2,9 @@
 //!
 //! - `layout`: the names of the keys.
 //! - `epoch`: the last known epoch.
-//! - `options`: the check that all processes use a namespace with the same options.
-//! - `reclaim`: the task that frees the memory of dead cells.
 
 mod epoch;
 mod layout;
-mod options;
-mod reclaim;
 
 use std::{
     collections::HashMap,
@@ -20,8 +16,6 @@ use terrace_tier::{Level, Namespace, NamespaceGuard, NamespaceRegistry, Result};
 use tokio::time::Instant;
 
 pub(crate) use layout::{Layout, LeaseKeys, LogKeys, is_prefix};
-pub(crate) use options::{register_options, renew_options};
-pub(crate) use reclaim::reclaim;
 
 use epoch::LastEpoch;
 
@@ -33,8 +27,8 @@ pub(crate) struct NamespaceState {
     /// When the options were last registered on the server; `None` before the first
     /// [`ready`](terrace_tier::Tier::ready).
     pub(crate) registered_at: Mutex<Option<Instant>>,
-    /// Clears since the last complete pass of `reclaim`.
-    unreclaimed_clears: AtomicUsize,
+    /// Clears since the last complete pass of `write::reclaim`.
+    pub(crate) unreclaimed_clears: AtomicUsize,
     /// Whether the log reports changes: at all levels but `Ttl`.
     logged: bool,
     /// Keeps other tiers from using the namespace with other options.

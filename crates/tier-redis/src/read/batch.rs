@@ -8,7 +8,7 @@ use super::{CellReader, CellReply, Lookup, leases_over, mget::Mget};
 use crate::{
     connection::within,
     error::Effect,
-    namespace::renew_options,
+    options::renew_options,
     scripts::{Batch, PAGE_REQUESTS},
 };
 

@@ -21,7 +21,8 @@ use tokio::time::Instant;
 use crate::{
     connection::{ConnectionManager, within},
     error::{Effect, mixed_batch, server_error, unexpected_reply},
-    namespace::{NamespaceState, renew_options},
+    namespace::NamespaceState,
+    options::renew_options,
     scripts::{self, Action, Request},
 };
 
@@ -128,7 +129,7 @@ impl CellReader {
         Lookup::Entry(Stored::new(cell.version, cell.deadlines, body).with_watermark(watermark))
     }
 
-    /// The lease of a key that the read did not find.
+    /// The request for the lease `op`, or the answer if no trip is needed. `cell` is the Redis key.
     fn lease_action(&self, cell: Bytes, op: Op) -> Action {
         match op {
             // Level `Ttl` has no fence and takes any fill, so a miss needs no second trip, except where other

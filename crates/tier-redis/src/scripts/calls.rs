@@ -87,7 +87,8 @@ pub(crate) fn number(number: u64) -> Bytes {
     Bytes::copy_from_slice(&number.to_be_bytes())
 }
 
-/// The first argument of most scripts: the epoch if the server has none, and what tells log entries apart.
+/// The first argument of most scripts. It becomes the epoch if the server has none, and makes the log entry
+/// unique.
 pub(crate) fn random_number() -> Bytes {
     number(Epoch::random().as_u64())
 }

@@ -22,9 +22,9 @@ pub(crate) enum Request {
     Set(Cmd, Version),
 }
 
-/// What an operation takes.
+/// The next step of an operation.
 pub(crate) enum Action {
-    /// No trip: the tier knows the reply.
+    /// The tier knows the reply, so no trip is needed.
     Answer(Result<Reply>),
     Send(Request),
 }

@@ -1,4 +1,8 @@
 //! Writes: a script for each operation, or a plain SET at level `Ttl` while the epoch is fresh.
+//!
+//! - `reclaim`: the task that frees the memory of dead cells after a clear.
+
+mod reclaim;
 
 use std::{
     sync::{
@@ -13,11 +17,13 @@ use redis::{Cmd, Value};
 use terrace_tier::{Cell, ErrorKind, Level, Namespace, Op, Order, Reply, Result, State, TierKey, Token};
 use tokio::time::Instant;
 
+use reclaim::reclaim;
+
 use crate::{
     connection::{ConnectionManager, within},
     error::{Effect, error, server_error, unexpected_reply},
     log::{self, Log},
-    namespace::{NamespaceState, reclaim},
+    namespace::NamespaceState,
     scripts::{self, Action, Batch, FOREVER_MILLIS, Request},
 };
 
@@ -81,7 +87,7 @@ impl CellWriter {
         }
     }
 
-    /// What a write of the cell with the Redis key `cell` takes.
+    /// The request for `op`, or the answer if no trip is needed. `cell` is the Redis key of `key`.
     fn action(&self, cell: Bytes, key: &TierKey, op: Op) -> Action {
         let bytes = body_bytes(&op);
         if bytes > self.max_value_bytes {

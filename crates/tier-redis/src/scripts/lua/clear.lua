@@ -1,5 +1,9 @@
--- Makes all cells of a namespace dead. KEYS[1] is its epoch; KEYS[2] may be the epoch of all tenants.
--- ARGV[2] and ARGV[3] are the new epochs.
+-- Makes all cells of a namespace dead.
+--
+-- KEYS 1     the epoch of the namespace
+-- KEYS 2     the epoch of all tenants, if the namespace has no tenant
+-- ARGV 2, 3  the new epochs
+-- the rest   as in `shared/log.lua`
 for at = 1, #KEYS - 2 do
   redis.call('SET', KEYS[at], ARGV[at + 1])
 end

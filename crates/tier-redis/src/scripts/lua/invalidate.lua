@@ -1,5 +1,8 @@
--- Replaces the copy and the lease of a key by a tombstone. ARGV[2] is the version from which on a copy
--- may stay, or ''. ARGV[3] is the tombstone's time to live in ms.
+-- Replaces the copy and the lease of a key by a tombstone.
+--
+-- ARGV 2    a copy of this version or of a later one stays; '' if none stays
+-- ARGV 3    the tombstone's time to live in ms
+-- the rest  as in `shared/cell.lua` and `shared/log.lua`
 local version = floor
 if ARGV[2] ~= '' then
   local given = number(ARGV[2], 1)

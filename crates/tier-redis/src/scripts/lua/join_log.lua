@@ -1,7 +1,14 @@
--- Finds the entry after which a reader begins. KEYS[1] is the head of the log, KEYS[2] its entries; epochs
--- follow. ARGV[1] is the id for a new log. ARGV[2] is the id of the reader's log or ''; [3] is the number
--- and [4] the bytes of the last entry that it read. A new value for each epoch follows.
+-- Finds the last entry of the log, after which a reader begins. Begins a new log if there is none.
 -- Returns the id of the log, and the number and the bytes of its last entry.
+--
+-- KEYS 1      the head of the log
+-- KEYS 2      the entries
+-- KEYS 3, ..  epochs
+-- ARGV 1      the id for a new log
+-- ARGV 2      the id of the log that the reader knows, or ''
+-- ARGV 3      the number of the last entry that it read
+-- ARGV 4      the bytes of that entry
+-- ARGV 5, ..  a new value for each epoch
 local head, entries = KEYS[1], KEYS[2]
 local known, read = ARGV[2], tonumber(ARGV[3])
 

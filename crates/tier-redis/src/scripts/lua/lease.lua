@@ -1,6 +1,10 @@
--- Returns the entry, or grants a lease. ARGV[2] is the token, [3] the time to live of the lease in ms,
--- [4] a version over which a lease is granted too, or ''. ARGV[5] is a token that the new one replaces,
--- because its holder is gone.
+-- Returns the entry, or grants a lease.
+--
+-- ARGV 2    the token
+-- ARGV 3    the time to live of the lease in ms
+-- ARGV 4    an entry of this version does not prevent a lease; '' if any entry does
+-- ARGV 5    the token of a holder that is gone: the new lease replaces its lease
+-- the rest  as in `shared/cell.lua`
 local token, ttl, over = ARGV[2], tonumber(ARGV[3]), ARGV[4]
 if entry and (over == '' or number(over, 1) ~= floor) then
   return 'H' .. epoch .. cell

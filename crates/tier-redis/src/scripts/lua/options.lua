@@ -1,6 +1,9 @@
--- Registers the options of a namespace, if it has none or the same ones. A higher schema number replaces a
--- lower one, with the same role and level. KEYS[1] is the key of the options. ARGV[1] holds the options,
--- ARGV[2] how long they stay registered, in ms. Returns the registered options.
+-- Registers the options of a namespace if it has none or the same ones. A higher schema number replaces a
+-- lower one, if role and level are the same. Returns the options that are registered then.
+--
+-- KEYS 1  the options of the namespace
+-- ARGV 1  the options to register
+-- ARGV 2  how long they stay registered, in ms
 local function parts(options)
   local use, schema = string.match(options, '^(.*) schema=(%d+) ')
   return use, tonumber(schema)

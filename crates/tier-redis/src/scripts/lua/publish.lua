@@ -1,11 +1,20 @@
 -- A relay's step: invalidates copies and moves the watermark, or does nothing if the watermark is not the
--- expected one. It calls the other scripts as functions of their KEYS and ARGV.
--- KEYS[1] is the watermark's cell, [2] and [3] are its epochs. More epochs follow, then the cells to
--- invalidate, then the log.
--- ARGV[2] is the condition on the watermark and [3] its version, [4] the time to live of tombstones in ms,
--- [5] the watermark's deadlines, [6] its value, [7] the number of clears, [8] the index of the first cell
--- among the KEYS. For each clear follow the index of its epoch, the new epoch and a log entry; for each
--- cell the indexes of its two epochs, a version or '', and a log entry. The watermark's entry is last.
+-- expected one. The step calls the other scripts as functions of their KEYS and ARGV.
+--
+-- KEYS 1        the watermark's cell
+-- KEYS 2, 3     its epochs
+-- KEYS 4, ..    the epochs of the clears and of the cells, then the cells to invalidate
+-- the last two  the head and the entries of the log
+-- ARGV 2        the condition on the watermark
+-- ARGV 3        the version of the condition
+-- ARGV 4        the time to live of tombstones in ms
+-- ARGV 5        the watermark's deadlines
+-- ARGV 6        the watermark's value
+-- ARGV 7        the number of clears
+-- ARGV 8        the index of the first cell to invalidate among the KEYS
+-- ARGV 9, ..    for each clear the index of its epoch, the new epoch and the end of its log entry; then for
+--               each cell the indexes of its two epochs, a version or '', and the end of its log entry
+-- the last one  the end of the watermark's log entry
 if condition_fails(ARGV[2], number(ARGV[3], 1)) then
   return 'R' .. epoch
 end

@@ -1,5 +1,12 @@
--- Writes a value. ARGV[2] is the order and [3] its version, [4] the time to live of a tombstone in ms,
--- [5] the deadlines, [6] the state, [7] the envelope.
+-- Writes a value.
+--
+-- ARGV 2    the order: follow, unfenced, always, absent or version
+-- ARGV 3    the version of the order
+-- ARGV 4    the time to live of a tombstone in ms
+-- ARGV 5    the deadlines
+-- ARGV 6    the state
+-- ARGV 7    the envelope
+-- the rest  as in `shared/cell.lua` and `shared/log.lua`
 local order, version = ARGV[2], number(ARGV[3], 1)
 if order == 'follow' then
   -- Logged even if nothing changes here: a reader may have filled the new value already.

@@ -1,6 +1,9 @@
--- Frees the memory of dead cells. KEYS[1] is their own epoch, KEYS[2] the epoch of all tenants or KEYS[1]
--- again; the cells follow. Unlinks only bytes that look like a cell of another epoch: a fill may have
--- replaced the cell since the scan, and other programs may use such keys.
+-- Frees the memory of dead cells. A fill may have replaced a cell since the scan, and other programs may use
+-- such keys, so the script unlinks only bytes that look like a cell of another epoch.
+--
+-- KEYS 1      the epoch of the cells
+-- KEYS 2      the epoch of all tenants, or KEYS 1 again
+-- KEYS 3, ..  the cells
 local epoch = epoch_of(KEYS[1], KEYS[2])
 local freed = 0
 for at = 3, #KEYS do

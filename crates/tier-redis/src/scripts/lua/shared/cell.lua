@@ -1,7 +1,10 @@
 -- Reads the cell and the epoch of a script (byte table: the module `cell` of terrace-tier).
--- KEYS[1] is the cell, [2] its own epoch, [3] the epoch of all tenants or [2] again. ARGV[1] is the epoch
--- if the server has none.
 -- The reply of a script is one string: the outcome (1 byte), the epoch (8 bytes), the answer.
+--
+-- KEYS 1  the cell
+-- KEYS 2  the epoch of its namespace and tenant
+-- KEYS 3  the epoch of all tenants, or KEYS 2 again
+-- ARGV 1  the epoch, if the server has none
 local epoch = epoch_of(KEYS[2], KEYS[3], ARGV[1])
 local cell = read(KEYS[1])
 if cell and not (#cell >= 57 and string.find(cell, '^[VNLT]')) then

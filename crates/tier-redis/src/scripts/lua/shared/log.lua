@@ -1,6 +1,8 @@
--- The invalidation log. The last two KEYS are its head and its entries. The last argument is the end of
--- the entry, from the origin on; '' means that the namespace has no log. ARGV[1] is a number that no
--- other call has. Entries are numbered without a gap, from 2 on: 1 is the beginning of a new log.
+-- The invalidation log. Its entries are numbered without a gap, from 2 on: 1 is the beginning of a new log.
+--
+-- the last two KEYS  the head and the entries of the log
+-- ARGV 1             a number that no other call has
+-- the last ARGV      the end of the entry, from the origin on; '' for a namespace without a log
 local ENTRIES = 16384
 
 local function append_entry(kind, version)

@@ -7,16 +7,16 @@ use redis::Value;
 use terrace_tier::{ErrorKind, Namespace, Result};
 use tokio::time::Instant;
 
-use super::NamespaceState;
 use crate::{
     connection::{ConnectionManager, within},
     error::{Effect, error, server_error, unexpected_reply},
+    namespace::NamespaceState,
     scripts::{Call, Script},
 };
 
 /// How long the server keeps the options after they were registered.
 const OPTIONS_TTL: Duration = Duration::from_secs(60);
-/// How long after that a tier in use registers them again.
+/// The age at which a tier in use registers them again.
 const RENEW_AFTER: Duration = Duration::from_secs(20);
 
 /// Registers the options of `namespace` on the server.

@@ -9,10 +9,10 @@ use redis::{Cmd, Value};
 use terrace_tier::Result;
 use tokio::time::Instant;
 
-use super::NamespaceState;
 use crate::{
     connection::{ConnectionManager, within},
     error::{Effect, server_error, unexpected_reply},
+    namespace::NamespaceState,
     scripts::{Call, Script},
 };
 
@@ -23,7 +23,7 @@ const PAGE_BUDGET: Duration = Duration::from_secs(1);
 /// Starts a sweep in the background. A sweep that already runs makes another pass instead.
 ///
 /// A sweep stops at the first error. The dead cells then expire, or the next clear frees them.
-pub(crate) fn reclaim(manager: &Arc<ConnectionManager>, state: &Arc<NamespaceState>) {
+pub(super) fn reclaim(manager: &Arc<ConnectionManager>, state: &Arc<NamespaceState>) {
     if state.unreclaimed_clears.fetch_add(1, Ordering::AcqRel) > 0 {
         return;
     }
