@@ -84,7 +84,7 @@ pub(crate) async fn dump(connection: &mut MultiplexedConnection) -> Vec<(Vec<u8>
 }
 
 /// Replaces all data of the server by `dump`, in one transaction.
-pub(crate) async fn go_back(connection: &mut MultiplexedConnection, dump: &[(Vec<u8>, Vec<u8>)]) {
+pub(crate) async fn roll_back(connection: &mut MultiplexedConnection, dump: &[(Vec<u8>, Vec<u8>)]) {
     let mut commands = redis::pipe();
     commands.atomic().cmd("FLUSHALL").ignore();
     for (key, bytes) in dump {
@@ -121,7 +121,7 @@ async fn a_restart_that_keeps_the_log_loses_no_notice() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn data_of_an_earlier_time_are_a_lost_log_and_dead_cells() {
+async fn after_a_rollback_of_the_server_the_log_is_lost_and_its_cells_are_dead() {
     let server = Redis::start().await.unwrap();
     let (bench, mut raw) = (Bench::new(&server.url()), raw(&server.url()).await);
     let follower = RecordingFollower::on(&bench).await;
@@ -129,7 +129,7 @@ async fn data_of_an_earlier_time_are_a_lost_log_and_dead_cells() {
     let past = dump(&mut raw).await;
     bench.put("k", "new").await.unwrap();
     follower.gets_heartbeat().await;
-    go_back(&mut raw, &past).await;
+    roll_back(&mut raw, &past).await;
     follower.is_lost().await;
     follower.gets_heartbeat().await;
     sleep(Duration::from_millis(120)).await;
@@ -138,7 +138,7 @@ async fn data_of_an_earlier_time_are_a_lost_log_and_dead_cells() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn data_of_an_earlier_time_are_dead_cells_for_unused_tenants_too() {
+async fn after_a_rollback_cells_of_unused_tenants_are_dead_too() {
     let server = Redis::start().await.unwrap();
     let (bench, mut raw) = (Bench::new(&server.url()), raw(&server.url()).await);
     let followed = bench.tenant("follows");
@@ -150,13 +150,13 @@ async fn data_of_an_earlier_time_are_dead_cells_for_unused_tenants_too() {
     let past = dump(&mut raw).await;
     other.put("k", "new").await.unwrap();
     follower.gets_heartbeat().await;
-    go_back(&mut raw, &past).await;
+    roll_back(&mut raw, &past).await;
     follower.is_lost().await;
     unknown(&bench).misses("k").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn data_of_an_earlier_time_are_detected_after_new_entries_as_well() {
+async fn a_rollback_is_detected_even_after_new_entries() {
     let server = Redis::start().await.unwrap();
     let mut raw = raw(&server.url()).await;
     let proxy = Proxy::start(server.port()).unwrap();
@@ -170,7 +170,7 @@ async fn data_of_an_earlier_time_are_detected_after_new_entries_as_well() {
     follower.gets_heartbeat().await;
     proxy.refuse().await;
     proxy.cut().await;
-    go_back(&mut raw, &past).await;
+    roll_back(&mut raw, &past).await;
     for _ in 0..5 {
         direct.put("another", "value").await.unwrap();
     }

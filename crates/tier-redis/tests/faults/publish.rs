@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use crate::{
     bench::{Bench, kind_of, lease, put, raw},
-    log::{dump, go_back},
+    log::{dump, roll_back},
 };
 
 const BOUNDED: Level = Level::Bounded(Duration::from_secs(1));
@@ -353,14 +353,14 @@ async fn two_thousand_keys_are_one_step() {
 }
 
 #[tokio::test]
-async fn data_of_an_earlier_time_have_the_watermark_of_their_copies() {
+async fn after_a_rollback_copies_have_their_old_watermark() {
     let mut setup = Setup::new().await;
     setup.bench.put("k", "old").await.unwrap();
     let first = publish_ok(&setup.bench, step(&setup.bench, Condition::Absent, 1, [])).await;
     let past = dump(&mut setup.raw).await;
     let keys = [(None, setup.bench.key("k"))];
     let second = publish_ok(&setup.bench, step(&setup.bench, Condition::Version(first), 2, keys)).await;
-    go_back(&mut setup.raw, &past).await;
+    roll_back(&mut setup.raw, &past).await;
     setup.bench.reads("k", "old").await;
     assert_eq!(watermark(&setup.bench, "k").await, Some(1));
     let late = step(&setup.bench, Condition::Version(second), 3, []);

@@ -20,13 +20,13 @@ end
 
 local id = redis.call('HGET', head, 'id')
 local sequence = tonumber(redis.call('HGET', head, 'sequence') or 0)
--- The reader has read an entry that the log does not hold: the server's data are from an earlier time.
-local went_back = false
+-- The reader has read an entry that the log does not hold: the server was rolled back.
+local rolled_back = false
 if id and id == known then
   local now = entry_at(read)
-  went_back = sequence < read or (now ~= '' and ARGV[4] ~= '' and now ~= ARGV[4])
+  rolled_back = sequence < read or (now ~= '' and ARGV[4] ~= '' and now ~= ARGV[4])
 end
-if not id or went_back then
+if not id or rolled_back then
   redis.call('DEL', head, entries)
   redis.call('HSET', head, 'id', ARGV[1], 'sequence', 1)
   id, sequence = ARGV[1], 1
