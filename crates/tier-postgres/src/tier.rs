@@ -42,13 +42,11 @@ impl PostgresTier {
     pub(crate) fn new(row: NamespaceRow) -> Self {
         let row = Arc::new(row);
         let log = Log(Arc::clone(&row.shared));
-        let limits = BatchLimits {
-            direct: DIRECT_READS,
-            batch: BATCH_KEYS,
-            workers: WORKERS,
-            queue: QUEUED_READS,
-            budget: row.namespace.budget,
-        };
+        let limits = BatchLimits::new(row.namespace.budget)
+            .with_direct(DIRECT_READS)
+            .with_batch(BATCH_KEYS)
+            .with_workers(WORKERS)
+            .with_queue(QUEUED_READS);
         Self {
             reads: Batcher::new(ReadCall(Arc::clone(&row)), limits),
             leases: Batcher::new(LeaseCall(Arc::clone(&row)), limits),
@@ -58,7 +56,7 @@ impl PostgresTier {
     }
 
     async fn read_many(&self, batch: &[(TierKey, Op)]) -> Result<Vec<Reply>> {
-        let call = self.reads.trip();
+        let call = self.reads.get_ref();
         let found = call.many(batch.iter().map(|(key, _)| key.digest).collect()).await?;
         let replies = found.iter().zip(batch).map(|(found, (_, op))| call.reply(found.as_deref(), op));
         let mut replies = replies.collect::<Result<Vec<_>>>()?;
@@ -67,7 +65,7 @@ impl PostgresTier {
         if !missed.is_empty() {
             let requests =
                 missed.iter().filter_map(|at| LeaseRequest::new(&batch[*at].0, &batch[*at].1)).collect();
-            for (at, found) in missed.into_iter().zip(self.leases.trip().many(requests).await?) {
+            for (at, found) in missed.into_iter().zip(self.leases.get_ref().many(requests).await?) {
                 replies[at] = lease_reply(&found)?;
             }
         }
@@ -151,7 +149,7 @@ impl Tier for PostgresTier {
         if is_read(&op) {
             let until = Instant::now() + budget;
             let found = self.reads.call(key.digest).await?;
-            let reply = self.reads.trip().reply(found.as_deref(), &op)?;
+            let reply = self.reads.get_ref().reply(found.as_deref(), &op)?;
             return match self.needs_lease(&reply, &op).then(|| LeaseRequest::new(key, &op)).flatten() {
                 // Boxed, so that the future of a hit stays small.
                 Some(request) => {

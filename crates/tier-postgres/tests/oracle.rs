@@ -60,7 +60,7 @@ async fn follows_the_transition(role: Role, seed: u64) {
         let agreed = micros.iter().flat_map(|micros| befores.iter().map(move |before| (before, micros))).any(
             |(before, micros)| {
                 let now = Timestamp::from_millis(micros / 1000);
-                let moment = Moment { role, now, micros: *micros, epoch };
+                let moment = Moment::new(role, now, *micros, epoch);
                 let (change, expected) = transition(before.as_ref(), &op, &moment);
                 let cell = match change {
                     Change::Keep => before.clone(),
@@ -71,7 +71,7 @@ async fn follows_the_transition(role: Role, seed: u64) {
             },
         );
         let now = Timestamp::from_millis(start / 1000);
-        let moment = Moment { role, now, micros: start, epoch };
+        let moment = Moment::new(role, now, start, epoch);
         assert!(
             agreed,
             "seed {seed:x} step {step} {role:?}\n{op:?}\nbefore {before:?}\nafter  {after:?}\nreply  {reply:?}\n\

@@ -1,4 +1,4 @@
-//! The handle of one server, and how it is made.
+//! The handle of one server, and its builder.
 
 use std::{
     collections::HashMap,
@@ -14,29 +14,36 @@ use terrace_tier::{
 };
 
 use crate::{
-    address::Address, fault, layout, leases::RedisLeases, link::Link, log::Log, reads::Reads, space::States,
+    connection::{Address, ConnectionManager},
+    error::{NAME, error},
+    leases::{RedisLeases, TierLeases},
+    log::Log,
+    namespace::{NamespaceStates, is_prefix},
+    read::{CellReader, ReadCall},
     tier::RedisTier,
+    write::CellWriter,
 };
 
-/// Below so many outstanding calls a GET goes out alone: from here on sharing an MGET pays.
+/// With fewer outstanding calls than this, a GET goes out alone. From here on a shared MGET is faster.
 const DIRECT_READS: usize = 2;
 const READ_BATCH: usize = 512;
-/// So many MGETs under way at a time, so that the server always has one before it: with two it waits
-/// for the callers of the last (`cargo xtask bench-report redis`: 64 and 256 callers gain a tenth).
+/// MGETs under way at a time, so that the server always has one to serve. With two it waits for callers;
+/// with eight, 64 and 256 callers are a tenth faster (`cargo xtask bench-report redis`).
 const READ_BATCHES: usize = 8;
 const READ_QUEUE: usize = 16_384;
 
-/// One Redis server, shared by any number of caches: one connection, made at first use.
+/// One Redis server, shared by any number of caches over one connection.
 ///
-/// A server that is away is a lost tier, not an error: calls fail at once and typed, and a
-/// background task connects again. It ends with the last clone of the handle and the last tier.
+/// The first call connects. While the server is away, calls fail at once with a typed error, the caches
+/// go on without this tier, and a background task connects again. The task ends when the last clone of
+/// the handle and the last tier are dropped.
 ///
 /// # Errors
-/// [`ErrorKind::Config`] for a URL or a setting that cannot work, never with a password in it.
+/// [`ErrorKind::Config`] for an invalid URL or setting. The message never contains a password.
 ///
 /// # Cost
-/// One trip for a hit, a fill, a write or a removal; two for a miss that takes a lease. A batch: the
-/// same, in pages of bounded size. Reads of many callers share trips.
+/// A hit, a fill, a write or a removal takes one trip, and a miss that takes a lease takes two. A batch
+/// takes as many for each page of up to 512 keys and about 4 MiB. Concurrent reads share trips.
 ///
 /// # Example
 /// ```
@@ -53,12 +60,12 @@ struct Inner {
     address: Address,
     prefix: String,
     max_value_bytes: usize,
-    link: Arc<Link>,
+    manager: Arc<ConnectionManager>,
     log: Arc<Log>,
-    states: Arc<Mutex<States>>,
-    inbox: LeaseTracker<RedisLeases>,
-    /// One gate for each budget in use.
-    gates: Mutex<HashMap<Duration, Batcher<Reads>>>,
+    states: Arc<Mutex<NamespaceStates>>,
+    lease_tracker: LeaseTracker<RedisLeases>,
+    /// One batcher for each budget in use.
+    batchers: Mutex<HashMap<Duration, Batcher<ReadCall>>>,
 }
 
 /// The settings of a [`Redis`] handle.
@@ -72,13 +79,18 @@ pub struct RedisBuilder {
 }
 
 impl Redis {
-    /// The server at `url`, with the default settings: `redis://[user:password@]host[:port][/db]`,
-    /// `rediss://` for TLS (always verified), or without a scheme.
+    /// A handle of the server at `url`, with the default settings.
+    ///
+    /// The URL has the form `redis://[user:password@]host[:port][/db]`. The scheme `rediss://` stands for
+    /// TLS with verified certificates. Without a scheme, `redis://` is meant.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`], as for [`RedisBuilder::build`].
     pub fn new(url: impl AsRef<str>) -> Result<Self> {
         Self::builder(url).build()
     }
 
-    /// Settings, to be changed before [`RedisBuilder::build`].
+    /// A builder for the server at `url`. [`RedisBuilder::build`] reports an invalid URL.
     pub fn builder(url: impl AsRef<str>) -> RedisBuilder {
         RedisBuilder {
             address: Address::parse(url.as_ref()),
@@ -89,22 +101,23 @@ impl Redis {
         }
     }
 
-    /// The run id of the server that is connected now: another one means that it was restarted or
-    /// replaced. `None` while it is away, and where the user may not ask.
+    /// The run id of the connected server. It changes when the server is restarted or replaced.
+    ///
+    /// `None` while the server is away, or if the user may not run `INFO`. The call makes no trip.
     pub fn run_id(&self) -> Option<Arc<str>> {
-        self.0.link.run_id()
+        self.0.manager.run_id()
     }
 }
 
 impl RedisBuilder {
-    /// What all keys begin with, `terrace` unless set: letters, digits, `_`, `-`, `.`; at most 64.
+    /// The prefix of all keys, by default `terrace`: 1 to 64 letters, digits, `_`, `-` or `.`.
     #[must_use]
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = prefix.into();
         self
     }
 
-    /// The password, where it does not stand in the URL.
+    /// The password of the login. It replaces a password in the URL.
     #[must_use]
     pub fn password(mut self, password: impl Into<String>) -> Self {
         if let Ok(address) = &mut self.address {
@@ -113,97 +126,112 @@ impl RedisBuilder {
         self
     }
 
-    /// How long one attempt to connect may take; 1 s unless set.
+    /// The longest time for one attempt to connect, by default 1 s.
     #[must_use]
     pub fn connect_timeout(mut self, connect_timeout: Duration) -> Self {
         self.connect_timeout = connect_timeout;
         self
     }
 
-    /// The largest encoded value that is kept; 1 MiB unless set. A larger one would hold up
-    /// everyone on the connection: it is [`ErrorKind::TooLarge`].
+    /// The largest encoded value in bytes, by default 1 MiB.
+    ///
+    /// A write of a larger value fails with [`ErrorKind::TooLarge`]. On the shared connection it would delay
+    /// all other calls.
     #[must_use]
     pub fn max_value_bytes(mut self, max_value_bytes: usize) -> Self {
         self.max_value_bytes = max_value_bytes;
         self
     }
 
-    /// Allows a connection without TLS to a host that is not this one: whoever is on the way can
-    /// read and change what is cached.
+    /// Allows a connection without TLS to another host. The network between can then read and change the
+    /// cached values.
     #[must_use]
     pub fn allow_plaintext(mut self) -> Self {
         self.plaintext = true;
         self
     }
 
-    /// The handle. No connection is made yet.
+    /// Builds the handle. The first call through it connects.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] for a malformed URL or prefix, or plain TCP to another host without
-    /// [`allow_plaintext`](Self::allow_plaintext).
+    /// [`ErrorKind::Config`] for an invalid URL or prefix, or for another host without TLS unless
+    /// [`allow_plaintext`](Self::allow_plaintext) is set.
     pub fn build(self) -> Result<Redis> {
         let address = self.address?;
         if address.is_plaintext_to_another_host() && !self.plaintext {
             return Err(config(format!(
-                "{address} is not this host and has no TLS; use rediss://, or consent with allow_plaintext()"
+                "{address} is another host without TLS; use rediss://, or allow it with allow_plaintext()"
             )));
         }
-        if !layout::is_prefix(&self.prefix) {
+        if !is_prefix(&self.prefix) {
             return Err(config("a key prefix is 1 to 64 letters, digits, '_', '-' or '.'"));
         }
         if address.is_tls() && rustls::crypto::CryptoProvider::get_default().is_none() {
-            // Someone else may have been first: then theirs serves.
-            let _theirs = rustls::crypto::ring::default_provider().install_default();
+            // Another thread may have installed a provider meanwhile, which serves as well.
+            let _already_installed = rustls::crypto::ring::default_provider().install_default();
         }
         let client = Client::open(address.connection_info()?)
             .map_err(|_| config(format!("{address} cannot be used as a Redis server")))?;
-        let (link, states) = (Link::new(client.clone(), self.connect_timeout), Arc::default());
+        let manager = ConnectionManager::new(client.clone(), self.connect_timeout);
+        let states = Arc::default();
         Ok(Redis(Arc::new(Inner {
             address,
-            log: Log::new(&self.prefix, Arc::clone(&link), Arc::clone(&states)),
-            inbox: RedisLeases::inbox(&link, &client, &self.prefix),
+            log: Log::new(&self.prefix, Arc::clone(&manager), Arc::clone(&states)),
+            lease_tracker: RedisLeases::tracker(&manager, &client, &self.prefix),
             prefix: self.prefix,
             max_value_bytes: self.max_value_bytes,
-            link,
+            manager,
             states,
-            gates: Mutex::default(),
+            batchers: Mutex::default(),
         })))
     }
 }
 
 impl Backend for Redis {
     fn name(&self) -> &str {
-        fault::NAME
+        NAME
     }
 
-    fn open(&self, space: &Namespace) -> Result<Arc<dyn Tier>> {
-        if space.role != Role::Cache {
-            return Err(config("Redis keeps copies: it is a cache tier, not a store of records"));
+    fn open(&self, namespace: &Namespace) -> Result<Arc<dyn Tier>> {
+        if namespace.role != Role::Cache {
+            return Err(config("Redis can only be a cache tier, not a store of records"));
         }
-        let state = self.0.states.lock().open(&self.0.prefix, space)?;
+        let inner = &self.0;
+        let state = inner.states.lock().open(&inner.prefix, namespace)?;
+        let (namespace, manager) = (Arc::new(namespace.clone()), &inner.manager);
         Ok(Arc::new(RedisTier {
-            space: space.clone(),
+            reader: CellReader {
+                namespace: Arc::clone(&namespace),
+                state: Arc::clone(&state),
+                manager: Arc::clone(manager),
+                batcher: inner.batcher(namespace.budget),
+            },
+            writer: CellWriter {
+                namespace: Arc::clone(&namespace),
+                state: Arc::clone(&state),
+                manager: Arc::clone(manager),
+                log: Arc::clone(&inner.log),
+                origin: AtomicU64::new(0),
+                max_value_bytes: inner.max_value_bytes,
+            },
+            leases: TierLeases { state: Arc::clone(&state), tracker: inner.lease_tracker.clone() },
+            namespace,
             state,
-            link: Arc::clone(&self.0.link),
-            log: Arc::clone(&self.0.log),
-            origin: AtomicU64::new(0),
-            reads: self.0.gate(space.budget),
-            inbox: self.0.inbox.clone(),
-            max_value_bytes: self.0.max_value_bytes,
+            manager: Arc::clone(manager),
         }))
     }
 }
 
 impl Inner {
-    fn gate(&self, budget: Duration) -> Batcher<Reads> {
+    fn batcher(&self, budget: Duration) -> Batcher<ReadCall> {
         let (direct, batch, workers, queue) = (DIRECT_READS, READ_BATCH, READ_BATCHES, READ_QUEUE);
         let limits = BatchLimits::new(budget)
             .with_direct(direct)
             .with_batch(batch)
             .with_workers(workers)
             .with_queue(queue);
-        let new = || Batcher::new(Reads(Arc::clone(&self.link)), limits);
-        self.gates.lock().entry(budget).or_insert_with(new).clone()
+        let new = || Batcher::new(ReadCall { manager: Arc::clone(&self.manager) }, limits);
+        self.batchers.lock().entry(budget).or_insert_with(new).clone()
     }
 }
 
@@ -212,11 +240,11 @@ impl fmt::Debug for Redis {
         f.debug_struct("Redis")
             .field("address", &self.0.address)
             .field("prefix", &self.0.prefix)
-            .field("link", &self.0.link)
+            .field("connection", &self.0.manager)
             .finish_non_exhaustive()
     }
 }
 
 fn config(message: impl Into<String>) -> Error {
-    fault::error(ErrorKind::Config, message)
+    error(ErrorKind::Config, message)
 }

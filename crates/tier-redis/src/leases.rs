@@ -1,127 +1,146 @@
-//! Waiting at Redis: looks, signs of life, and leases given back.
+//! Waiting for leases: their status, their heartbeats, their notifications, and leases given back.
 //!
-//! Beside the cell, a lease that is waited for has a set of the inboxes of those who wait, and one
-//! whose load lasts has a sign of life; both end by themselves. A fill publishes to those inboxes,
-//! and to nobody where nobody waits.
+//! Beside the cell of a lease, Redis keeps two keys. One is the set of the channels of the processes
+//! that wait for the lease; the other is the heartbeat of its holder, if the load takes long. Both expire.
+//! A fill publishes to the channels in the set, if there are any.
 
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use redis::{Client, Value};
 use terrace_tier::{
-    Epoch, Result, Token, Version,
-    lease::{LeaseBackend, LeaseRef, LeaseStatus, LeaseTracker, PollInterval},
+    LeaseWaiter, Result, TierKey, Token, Version,
+    lease::{LeaseBackend, LeaseEnd, LeaseGuard, LeaseRef, LeaseStatus, LeaseTracker, PollInterval},
 };
 
 use crate::{
-    fault::{self, Effect},
-    layout::LeaseKeys,
-    link::Link,
-    listener::Listener,
-    script::{Call, Name},
-    send::{self, Request},
+    connection::{ConnectionManager, Listener},
+    error::{Effect, server_error, unexpected_reply},
+    namespace::{LeaseKeys, NamespaceState},
+    scripts::{Call, Request, Script, millis, number, random_number, send_all},
 };
 
-/// What is announced needs no look; looks find what nobody announced, and the dead.
-const PACE: PollInterval = PollInterval::new(Duration::from_millis(100), Duration::from_millis(150));
-/// For so long after its last look a process is told of a lease's end.
-const WAITS_FOR: Duration = Duration::from_secs(1);
-/// For so long a lease is said to be given back; then it is silent.
-const GIVEN_BACK_FOR: Duration = Duration::from_secs(60);
+/// Notifications report most changes at once. Polling finds the missed ones, and dead holders.
+const POLL_INTERVAL: PollInterval = PollInterval::new(Duration::from_millis(100), Duration::from_millis(150));
+/// How long after its last poll a process is notified of the end of a lease.
+const WAITER_TTL: Duration = Duration::from_secs(1);
+/// How long a lease that was given back has the status `Free`; after that it is `Silent`.
+const GIVEN_BACK_TTL: Duration = Duration::from_secs(60);
 
-/// Where a lease is: its cell and the epochs of its namespace.
-#[derive(Clone)]
-pub(crate) struct Place {
-    pub(crate) cell: Bytes,
-    pub(crate) epochs: [Bytes; 2],
+/// The leases of one tier, tracked together with those of the other tiers of the handle.
+pub(crate) struct TierLeases {
+    pub(crate) state: Arc<NamespaceState>,
+    pub(crate) tracker: LeaseTracker<RedisLeases>,
 }
 
-/// The server as those who wait use it.
+impl LeaseWaiter for TierLeases {
+    fn hold(&self, key: &TierKey, token: Token) -> LeaseGuard {
+        self.tracker.hold(self.lease(key, token))
+    }
+
+    fn wait(&self, key: &TierKey, token: Token) -> BoxFuture<'static, Result<LeaseEnd>> {
+        self.tracker.wait(self.lease(key, token))
+    }
+}
+
+impl TierLeases {
+    fn lease(&self, key: &TierKey, token: Token) -> LeaseRef<CellKeys> {
+        let layout = &self.state.layout;
+        LeaseRef { address: CellKeys { cell: layout.cell(key), epochs: layout.epochs() }, token }
+    }
+}
+
+/// The keys of a cell and of the epochs of its namespace.
+#[derive(Clone)]
+pub(crate) struct CellKeys {
+    cell: Bytes,
+    epochs: [Bytes; 2],
+}
+
+/// The commands about leases.
 pub(crate) struct RedisLeases {
-    link: Arc<Link>,
+    manager: Arc<ConnectionManager>,
     keys: LeaseKeys,
     listener: Listener<Self>,
 }
 
 impl RedisLeases {
-    pub(crate) fn inbox(link: &Arc<Link>, client: &Client, prefix: &str) -> LeaseTracker<Self> {
+    /// The tracker of a handle, with a notification channel of its own.
+    pub(crate) fn tracker(
+        manager: &Arc<ConnectionManager>,
+        client: &Client,
+        prefix: &str,
+    ) -> LeaseTracker<Self> {
         let keys = LeaseKeys::new(prefix);
-        let new = |herald| {
-            let listener = Listener::new(client.clone(), keys.inbox(fastrand::u64(..)), herald);
-            Self { link: Arc::clone(link), keys, listener }
+        let new = |notifier| {
+            let listener = Listener::new(client.clone(), keys.channel(fastrand::u64(..)), notifier);
+            Self { manager: Arc::clone(manager), keys, listener }
         };
-        LeaseTracker::with_notifier(new, PACE)
+        LeaseTracker::with_notifier(new, POLL_INTERVAL)
     }
 
-    fn look_at(&self, lease: &LeaseRef<Place>) -> Call {
-        let Place { cell, epochs: [own, common] } = lease.address.clone();
-        let seed = Bytes::copy_from_slice(&Epoch::random().as_u64().to_be_bytes());
-        let inbox = Bytes::copy_from_slice(self.listener.channel().as_bytes());
+    fn status_call(&self, lease: &LeaseRef<CellKeys>) -> Call {
+        let CellKeys { cell, epochs: [own, shared] } = lease.address.clone();
+        let channel = Bytes::copy_from_slice(self.listener.channel().as_bytes());
+        let (waiters, heartbeat) = (self.keys.waiters(lease.token), self.keys.heartbeat(lease.token));
         Call {
-            script: Name::Look,
-            keys: vec![cell, own, common, self.keys.waiters(lease.token), self.keys.sign(lease.token)],
-            args: vec![seed, bytes_of(lease.token), inbox, millis(WAITS_FOR)],
+            script: Script::LeaseStatus,
+            keys: vec![cell, own, shared, waiters, heartbeat],
+            args: vec![random_number(), number(lease.token.as_u64()), channel, millis(WAITER_TTL)],
         }
     }
 }
 
 impl LeaseBackend for RedisLeases {
-    type Address = Place;
+    type Address = CellKeys;
 
-    async fn poll(&self, leases: &[LeaseRef<Place>]) -> Result<Vec<LeaseStatus>> {
+    async fn poll(&self, leases: &[LeaseRef<CellKeys>]) -> Result<Vec<LeaseStatus>> {
         self.listener.start();
-        let looks: Vec<Request> = leases.iter().map(|lease| Request::Script(self.look_at(lease))).collect();
-        let values = send::all(&self.link, &looks, Effect::Read).await?;
-        values.into_iter().map(sight).collect()
+        let calls = leases.iter().map(|lease| Request::Script(self.status_call(lease)));
+        let values = send_all(&self.manager, &calls.collect::<Vec<_>>(), Effect::Read).await?;
+        values.into_iter().map(status_in).collect()
     }
 
-    async fn keep_alive(&self, leases: &[LeaseRef<Place>], life: Duration) -> Result<()> {
-        let sign = |lease: &LeaseRef<Place>| {
-            let (key, life) = (self.keys.sign(lease.token), millis(life));
+    async fn keep_alive(&self, leases: &[LeaseRef<CellKeys>], life: Duration) -> Result<()> {
+        let heartbeat = |lease: &LeaseRef<CellKeys>| {
+            let (key, life) = (self.keys.heartbeat(lease.token), millis(life));
             let mut set = redis::cmd("SET");
             set.arg(key.as_ref()).arg("A").arg("PX").arg(life.as_ref());
             Request::Set(set, Version::NONE)
         };
-        let signs: Vec<Request> = leases.iter().map(sign).collect();
-        let values = send::all(&self.link, &signs, Effect::Read).await?;
-        values.iter().try_for_each(refused)
+        let heartbeats: Vec<Request> = leases.iter().map(heartbeat).collect();
+        let values = send_all(&self.manager, &heartbeats, Effect::Read).await?;
+        values.iter().try_for_each(check)
     }
 
-    async fn release(&self, lease: &LeaseRef<Place>) -> Result<()> {
+    async fn release(&self, lease: &LeaseRef<CellKeys>) -> Result<()> {
         let call = Call {
-            script: Name::GiveBack,
-            keys: vec![self.keys.sign(lease.token), self.keys.waiters(lease.token)],
-            args: vec![bytes_of(lease.token), millis(GIVEN_BACK_FOR)],
+            script: Script::GiveBack,
+            keys: vec![self.keys.heartbeat(lease.token), self.keys.waiters(lease.token)],
+            args: vec![number(lease.token.as_u64()), millis(GIVEN_BACK_TTL)],
         };
-        refused(&send::run(&self.link, &call, Effect::Read).await?)
+        check(&call.run(&self.manager, Effect::Read).await?)
     }
 }
 
-fn sight(value: Value) -> Result<LeaseStatus> {
-    refused(&value)?;
+fn status_in(value: Value) -> Result<LeaseStatus> {
+    check(&value)?;
     match value {
         Value::BulkString(letter) => match letter.as_slice() {
             b"A" => Ok(LeaseStatus::Alive),
             b"F" => Ok(LeaseStatus::Free),
             b"S" => Ok(LeaseStatus::Silent),
             b"C" => Ok(LeaseStatus::Changed),
-            _ => Err(fault::unreadable()),
+            _ => Err(unexpected_reply()),
         },
-        _ => Err(fault::unreadable()),
+        _ => Err(unexpected_reply()),
     }
 }
 
-fn refused(value: &Value) -> Result<()> {
+fn check(value: &Value) -> Result<()> {
     match value {
-        Value::ServerError(answer) => Err(fault::of_server(answer)),
+        Value::ServerError(answer) => Err(server_error(answer)),
         _ => Ok(()),
     }
-}
-
-fn bytes_of(token: Token) -> Bytes {
-    Bytes::copy_from_slice(&token.as_u64().to_be_bytes())
-}
-
-fn millis(time: Duration) -> Bytes {
-    time.as_millis().to_string().into()
 }

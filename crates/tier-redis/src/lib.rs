@@ -1,34 +1,26 @@
-//! The Redis tier of terrace: fenced cache tier over one multiplexed connection.
+//! The Redis tier of terrace: a fenced cache tier over one multiplexed connection.
 //!
-//! - [`Redis`] is the handle of one server; caches open their tiers on it.
-//! - A hit is a plain GET; concurrent ones share an MGET. What changes a key is a script, one file
-//!   for each operation, which does what [`transition`](terrace_tier::transition) says.
-//! - Every change is told in a stream beside the cells, the invalidation log, by the same script.
-//! - Epochs (what `clear` changes) are checked by every script, and by reads at most 100 ms apart.
+//! - [`Redis`] is the handle of one server. Caches open their tiers through it.
+//! - A hit is a plain GET, and concurrent hits share an MGET. Every change of a key runs as a Lua
+//!   script, one file for each operation. The scripts implement
+//!   [`transition`](terrace_tier::transition).
+//! - The script that changes a key also appends the change to the invalidation log, a Redis stream.
+//! - Every script checks the epoch of the namespace, which `clear` changes. A read checks it against
+//!   a value that is at most 100 ms old.
 //!
-//! Needs Redis 6.2 or later, or a server that speaks its protocol (RESP3, Lua).
+//! The crate needs Redis 6.2 or later, or a server that speaks its protocol (RESP3 and Lua).
 
-mod address;
-mod batch;
-mod fault;
+mod connection;
+mod error;
 mod handle;
-mod heard;
-mod idle;
-mod layout;
 mod leases;
-mod link;
-mod listener;
-mod live;
 mod log;
+mod namespace;
+mod options;
 mod publish;
-mod reads;
-mod reclaim;
-mod script;
-mod send;
-mod space;
-mod terms;
+mod read;
+mod scripts;
 mod tier;
-mod waits;
 mod write;
 
 pub use handle::{Redis, RedisBuilder};

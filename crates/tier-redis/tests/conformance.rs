@@ -1,4 +1,4 @@
-//! The Redis tier passes the suite, on a real server.
+//! The Redis tier passes the conformance suite on a real server.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -14,19 +14,19 @@ async fn redis() -> Subject {
     let handle = || Redis::builder(&url).allow_plaintext().connect_timeout(Duration::from_secs(10)).build();
     let client = redis::Client::open(url.as_str()).unwrap();
     let subject = Subject::new(handle().unwrap()).second(handle().unwrap());
-    subject.hears_within(Duration::from_millis(120)).evict(move |space, key| {
+    subject.hears_within(Duration::from_millis(120)).evict(move |namespace, key| {
         let client = client.clone();
         Box::pin(async move {
             let mut connection = client.get_multiplexed_async_connection().await.unwrap();
-            redis::cmd("DEL").arg(name(&space, &key)).exec_async(&mut connection).await.unwrap();
+            redis::cmd("DEL").arg(cell_name(&namespace, &key)).exec_async(&mut connection).await.unwrap();
         })
     })
 }
 
-/// The suite's namespaces and the keys of these cases are plain text and spaces.
-fn name(space: &Namespace, key: &TierKey) -> String {
+/// The Redis key of a cell. The namespaces and keys of the suite's cases are plain text and spaces.
+fn cell_name(namespace: &Namespace, key: &TierKey) -> String {
     let key = std::str::from_utf8(&key.bytes).unwrap();
-    format!("terrace:{}:{}", space.name, key.replace(' ', "%20"))
+    format!("terrace:{}:{}", namespace.name, key.replace(' ', "%20"))
 }
 
 terrace_conformance::tier_suite!(redis, cache);
@@ -35,7 +35,7 @@ terrace_conformance::tier_suite!(redis, processes);
 terrace_conformance::tier_suite!(redis, waits);
 terrace_conformance::machine!(redis, cache, cases = 12);
 
-/// Under a prefix of its own, since a case makes away with the log.
+/// A subject with a prefix of its own, because one case deletes the log.
 async fn logged() -> Subject {
     let url = shared_redis().await.unwrap();
     let prefix = unique_name("logged");

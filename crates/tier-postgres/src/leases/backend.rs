@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use terrace_tier::{
     Result,
-    lease::{LeaseRef, LeaseStatus, LeaseTracker, Leases, PollInterval},
+    lease::{LeaseBackend, LeaseRef, LeaseStatus, LeaseTracker, PollInterval},
 };
 
 use crate::{
@@ -20,8 +20,7 @@ use crate::{
 };
 
 /// The limits of the time between two polls.
-const POLL_INTERVAL: PollInterval =
-    PollInterval { shortest: Duration::from_millis(10), longest: Duration::from_millis(100) };
+const POLL_INTERVAL: PollInterval = PollInterval::new(Duration::from_millis(10), Duration::from_millis(100));
 /// The row of a lease that was given back lives so long; after that the lease counts as silent.
 const GIVEN_BACK_LIFETIME: Duration = Duration::from_secs(60);
 
@@ -59,12 +58,12 @@ impl PostgresLeases {
     }
 }
 
-impl Leases for PostgresLeases {
-    type Place = LeaseLocation;
+impl LeaseBackend for PostgresLeases {
+    type Address = LeaseLocation;
 
-    async fn look(&self, leases: &[LeaseRef<LeaseLocation>]) -> Result<Vec<LeaseStatus>> {
+    async fn poll(&self, leases: &[LeaseRef<LeaseLocation>]) -> Result<Vec<LeaseStatus>> {
         let (namespaces, digests): (Vec<i32>, Vec<&[u8]>) =
-            leases.iter().map(|lease| (lease.place.0, lease.place.1.as_slice())).unzip();
+            leases.iter().map(|lease| (lease.address.0, lease.address.1.as_slice())).unzip();
         let tokens: Vec<i64> = leases.iter().map(|lease| signed(lease.token.as_u64())).collect();
         let mut session = self.pool.session().await?;
         let letters: Result<Vec<i8>, sqlx::Error> = sqlx::query_scalar(self.statements.status.clone())
@@ -77,11 +76,11 @@ impl Leases for PostgresLeases {
         Ok(letters.into_iter().map(status).collect())
     }
 
-    async fn sign(&self, leases: &[LeaseRef<LeaseLocation>], lifetime: Duration) -> Result<()> {
+    async fn keep_alive(&self, leases: &[LeaseRef<LeaseLocation>], lifetime: Duration) -> Result<()> {
         self.sign_all(leases, false, lifetime).await
     }
 
-    async fn give_back(&self, lease: &LeaseRef<LeaseLocation>) -> Result<()> {
+    async fn release(&self, lease: &LeaseRef<LeaseLocation>) -> Result<()> {
         self.sign_all(std::slice::from_ref(lease), true, GIVEN_BACK_LIFETIME).await
     }
 }

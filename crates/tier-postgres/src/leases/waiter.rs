@@ -14,7 +14,7 @@ impl LeaseWaiter for PostgresTier {
     /// The id is known since the lease was given. If it was forgotten since, the lease is gone too.
     fn hold(&self, key: &TierKey, token: Token) -> LeaseGuard {
         match self.row.known_id() {
-            Some(id) => self.row.shared.lease_tracker.hold(LeaseRef { place: (id, key.digest), token }),
+            Some(id) => self.row.shared.lease_tracker.hold(LeaseRef { address: (id, key.digest), token }),
             None => LeaseGuard::new(drop),
         }
     }
@@ -23,7 +23,7 @@ impl LeaseWaiter for PostgresTier {
         let (row, digest) = (Arc::clone(&self.row), key.digest);
         Box::pin(async move {
             let place = (row.id().await?, digest);
-            row.shared.lease_tracker.wait(LeaseRef { place, token }).await
+            row.shared.lease_tracker.wait(LeaseRef { address: place, token }).await
         })
     }
 }

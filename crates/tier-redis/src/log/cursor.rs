@@ -1,52 +1,53 @@
-//! How far a follower has read, and whether what comes next continues it.
+//! The position of a reader in the log, and the detection of gaps.
 
 use bytes::Bytes;
 
-/// Entries asked for at once.
-pub(super) const ROUND: usize = 512;
+/// The most entries that one request returns.
+pub(super) const PAGE_ENTRIES: usize = 512;
 
-/// The last entry that a follower has read.
+/// The last entry that a reader has read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Cursor {
-    /// Tells logs apart: a log that was lost comes back under another id.
+    /// Tells logs apart: the log after a loss has another id.
     pub(super) id: Bytes,
     pub(super) sequence: u64,
-    /// The entry itself, empty at the beginning of a log: one that is different now shows a server
-    /// that went back in time and has come as far again.
-    pub(super) last: Bytes,
+    /// The entry itself; empty at the beginning of a log. If the server now has another entry under this
+    /// number, it lost this one and has appended others since.
+    pub(super) entry: Bytes,
 }
 
-/// One answer of the server: the head as it was, then what was appended behind the cursor.
+/// One reply of the server: the head of the log, then the entries after the cursor.
 #[derive(Debug)]
-pub(super) struct Round {
-    /// Id and last number; `None` where there is no log.
+pub(super) struct LogPage {
+    /// The id of the log and its last number; `None` where there is no log.
     pub(super) head: Option<(Bytes, u64)>,
     pub(super) entries: Vec<(u64, Bytes)>,
 }
 
-/// The log has a hole, ended, or is another one.
+/// Entries after the cursor are missing, or the log is gone or another one.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Gap;
 
 impl Cursor {
-    /// Goes on to the last entry of `round`. Whether all was read that its head counts.
+    /// Moves to the last entry of `page`. Returns whether the cursor has reached the head's last number.
     ///
-    /// The head is read before the entries: what it counts and they lack was trimmed or lost.
-    pub(super) fn advance(&mut self, round: &Round) -> Result<bool, Gap> {
-        let (id, newest) = round.head.as_ref().ok_or(Gap)?;
+    /// The server reads the head before the entries. So an entry that the head counts and the page lacks
+    /// was trimmed or lost, unless the page is full.
+    pub(super) fn advance(&mut self, page: &LogPage) -> Result<bool, Gap> {
+        let (id, newest) = page.head.as_ref().ok_or(Gap)?;
         if *id != self.id || *newest < self.sequence {
             return Err(Gap);
         }
-        for (sequence, entry) in &round.entries {
+        for (sequence, entry) in &page.entries {
             if *sequence != self.sequence + 1 {
                 return Err(Gap);
             }
             self.sequence = *sequence;
-            self.last = entry.clone();
+            self.entry = entry.clone();
         }
         match self.sequence >= *newest {
             true => Ok(true),
-            false if round.entries.len() == ROUND => Ok(false),
+            false if page.entries.len() == PAGE_ENTRIES => Ok(false),
             false => Err(Gap),
         }
     }
@@ -57,40 +58,40 @@ mod tests {
     use super::*;
 
     fn cursor(sequence: u64) -> Cursor {
-        Cursor { id: Bytes::from_static(b"log"), sequence, last: Bytes::new() }
+        Cursor { id: Bytes::from_static(b"log"), sequence, entry: Bytes::new() }
     }
 
-    fn round(newest: u64, entries: impl IntoIterator<Item = u64>) -> Round {
+    fn page(newest: u64, entries: impl IntoIterator<Item = u64>) -> LogPage {
         let entries = entries.into_iter().map(|sequence| (sequence, Bytes::from(sequence.to_string())));
-        Round { head: Some((Bytes::from_static(b"log"), newest)), entries: entries.collect() }
+        LogPage { head: Some((Bytes::from_static(b"log"), newest)), entries: entries.collect() }
     }
 
     #[test]
-    fn entries_without_a_gap_are_read_on() {
+    fn entries_without_a_gap_move_the_cursor() {
         let mut cursor = cursor(5);
-        assert_eq!(cursor.advance(&round(5, [])), Ok(true));
-        assert_eq!(cursor.advance(&round(6, [6, 7])), Ok(true), "7 came after the head was read");
-        assert_eq!((cursor.sequence, &cursor.last[..]), (7, &b"7"[..]));
+        assert_eq!(cursor.advance(&page(5, [])), Ok(true));
+        assert_eq!(cursor.advance(&page(6, [6, 7])), Ok(true), "7 was appended after the head was read");
+        assert_eq!((cursor.sequence, &cursor.entry[..]), (7, &b"7"[..]));
     }
 
     #[test]
-    fn a_full_round_is_no_proof_of_the_present() {
+    fn a_full_page_does_not_prove_that_the_log_was_read_to_its_end() {
         let mut cursor = cursor(0);
-        assert_eq!(cursor.advance(&round(1_000, 1..=ROUND as u64)), Ok(false));
-        assert_eq!(cursor.advance(&round(1_000, 513..=1_000)), Ok(true));
+        assert_eq!(cursor.advance(&page(1_000, 1..=PAGE_ENTRIES as u64)), Ok(false));
+        assert_eq!(cursor.advance(&page(1_000, 513..=1_000)), Ok(true));
     }
 
     #[test]
-    fn what_is_missing_is_a_gap() {
-        for (round, what) in [
-            (round(8, [7, 8]), "trimmed at the front"),
-            (round(8, [6, 8]), "a hole"),
-            (round(8, [6]), "lost at the end"),
-            (round(4, []), "gone back"),
-            (Round { head: None, entries: Vec::new() }, "no log"),
-            (Round { head: Some((Bytes::from_static(b"new"), 9)), entries: Vec::new() }, "another log"),
+    fn missing_entries_are_a_gap() {
+        for (page, what) in [
+            (page(8, [7, 8]), "trimmed at the front"),
+            (page(8, [6, 8]), "missing in the middle"),
+            (page(8, [6]), "missing at the end"),
+            (page(4, []), "shorter than before"),
+            (LogPage { head: None, entries: Vec::new() }, "no log"),
+            (LogPage { head: Some((Bytes::from_static(b"new"), 9)), entries: Vec::new() }, "another log"),
         ] {
-            assert_eq!(cursor(5).advance(&round), Err(Gap), "{what}");
+            assert_eq!(cursor(5).advance(&page), Err(Gap), "{what}");
         }
     }
 }

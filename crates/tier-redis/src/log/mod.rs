@@ -1,12 +1,17 @@
-//! The invalidation log of a handle: one for all namespaces under its prefix.
+//! The invalidation log of a handle: one log for all namespaces under its prefix.
 //!
-//! Writes append to it in their own scripts; one task a process and handle reads it, on a
-//! connection of its own, while anyone follows.
+//! The scripts that change keys append to the log. While a follower is registered, one task for each
+//! handle reads the log on a connection of its own.
+//!
+//! - `entry`: the bytes of an entry.
+//! - `cursor`: the position of a reader, and the detection of gaps.
+//! - `requests`: the commands of the reader.
+//! - `reader`: the task.
 
 mod cursor;
 mod entry;
-mod follow;
-mod round;
+mod reader;
+mod requests;
 
 use std::sync::{Arc, Weak};
 
@@ -16,138 +21,135 @@ use terrace_tier::{Follower, Notice};
 use tokio::{task::JoinHandle, time::Instant};
 
 use entry::Entry;
-pub(crate) use entry::note;
+pub(crate) use entry::entry_tail;
 
 use crate::{
-    link::Link,
-    space::{NamespaceState, States},
+    connection::ConnectionManager,
+    namespace::{LogKeys, NamespaceState, NamespaceStates},
 };
 
-/// The keys of the log.
-#[derive(Debug)]
-pub(crate) struct Keys {
-    pub(crate) head: Bytes,
-    pub(crate) entries: Bytes,
-}
-
-/// The log, as the tiers of a handle share it.
+/// The log, shared by the tiers of a handle.
 pub(crate) struct Log {
-    pub(crate) keys: Arc<Keys>,
-    link: Arc<Link>,
-    states: Arc<Mutex<States>>,
-    audience: Mutex<Audience>,
+    pub(crate) keys: Arc<LogKeys>,
+    manager: Arc<ConnectionManager>,
+    states: Arc<Mutex<NamespaceStates>>,
+    followers: Mutex<Followers>,
 }
 
-/// Who follows, and the task that reads for them.
+/// The registered followers, and the task that reads the log for them.
 #[derive(Default)]
-struct Audience {
-    followers: Vec<Listener>,
+struct Followers {
+    registrations: Vec<Registration>,
     reader: Option<JoinHandle<()>>,
 }
 
-struct Listener {
-    /// Stands in the entries of its own tiers; never zero.
+struct Registration {
+    /// The number that its own tiers write into their entries; never zero.
     origin: u64,
     namespace: String,
     follower: Weak<dyn Follower>,
-    /// Whether it was told that nothing is proven yet.
-    begun: bool,
+    /// Whether it has received the [`Notice::Lost`] with which every follower begins.
+    initialized: bool,
 }
 
-/// A listener that is alive, to be called without a lock.
-struct Ear {
+/// A follower that is alive, so that it can be called without a lock.
+struct ActiveFollower {
     origin: u64,
     namespace: String,
     follower: Arc<dyn Follower>,
 }
 
 impl Log {
-    pub(crate) fn new(prefix: &str, link: Arc<Link>, states: Arc<Mutex<States>>) -> Arc<Self> {
-        let keys =
-            Keys { head: format!("{prefix}:$log-head").into(), entries: format!("{prefix}:$log").into() };
-        Arc::new(Self { keys: Arc::new(keys), link, states, audience: Mutex::default() })
+    pub(crate) fn new(
+        prefix: &str,
+        manager: Arc<ConnectionManager>,
+        states: Arc<Mutex<NamespaceStates>>,
+    ) -> Arc<Self> {
+        let keys = Arc::new(LogKeys::new(prefix));
+        Arc::new(Self { keys, manager, states, followers: Mutex::default() })
     }
 
-    /// Adds a follower, unless it is one already; what its tiers write is marked with the answer.
+    /// Registers a follower, unless it is registered. Returns its origin, which its own tiers write
+    /// into their entries.
     pub(crate) fn follow(self: &Arc<Self>, namespace: &str, follower: Weak<dyn Follower>) -> u64 {
-        let mut audience = self.audience.lock();
-        let known = |listener: &&Listener| {
-            listener.namespace == namespace && Weak::ptr_eq(&listener.follower, &follower)
+        let mut followers = self.followers.lock();
+        let is_same = |registration: &&Registration| {
+            registration.namespace == namespace && Weak::ptr_eq(&registration.follower, &follower)
         };
-        let known = audience.followers.iter().find(known).map(|listener| listener.origin);
+        let known = followers.registrations.iter().find(is_same).map(|registration| registration.origin);
         let origin = known.unwrap_or_else(|| {
             let (origin, namespace) = (fastrand::u64(1..), namespace.to_owned());
-            audience.followers.push(Listener { origin, namespace, follower, begun: false });
+            followers.registrations.push(Registration { origin, namespace, follower, initialized: false });
             origin
         });
-        if audience.reader.as_ref().is_none_or(JoinHandle::is_finished) {
-            // Another task may begin elsewhere in the log than the one before it has ended.
-            audience.followers.iter_mut().for_each(|listener| listener.begun = false);
-            audience.reader = Some(tokio::spawn(follow::run(Arc::downgrade(self))));
+        if followers.reader.as_ref().is_none_or(JoinHandle::is_finished) {
+            // A new reader may begin at a later place in the log than the last one reached.
+            followers.registrations.iter_mut().for_each(|registration| registration.initialized = false);
+            followers.reader = Some(tokio::spawn(reader::run(Arc::downgrade(self))));
         }
         origin
     }
 
-    /// Those in use of a namespace whose copies these clears make dead.
+    /// The states of `namespace` whose copies these clears make dead.
     pub(crate) fn cleared(&self, namespace: &str, clears: &[Option<String>]) -> Vec<Arc<NamespaceState>> {
         self.states.lock().cleared(namespace, clears)
     }
 
-    /// Whether nobody follows any more: the task then ends, and the next follower starts another.
-    fn is_deserted(&self) -> bool {
-        let mut audience = self.audience.lock();
-        audience.followers.retain(|listener| listener.follower.strong_count() > 0);
-        let deserted = audience.followers.is_empty();
-        if deserted {
-            audience.reader = None;
+    /// Whether all followers were dropped. The reader then ends, and the next follower starts another.
+    fn is_unused(&self) -> bool {
+        let mut followers = self.followers.lock();
+        followers.registrations.retain(|registration| registration.follower.strong_count() > 0);
+        let unused = followers.registrations.is_empty();
+        if unused {
+            followers.reader = None;
         }
-        deserted
+        unused
     }
 
-    /// All that follow now; who is new among them learns that nothing is proven yet.
-    fn ears(&self) -> Vec<Ear> {
+    /// All followers that are alive. New ones first receive [`Notice::Lost`]: nothing is proven yet.
+    fn active(&self) -> Vec<ActiveFollower> {
         let mut new = Vec::new();
-        let mut ears = Vec::new();
-        for listener in &mut self.audience.lock().followers {
-            let Some(follower) = listener.follower.upgrade() else { continue };
-            if !std::mem::replace(&mut listener.begun, true) {
+        let mut active = Vec::new();
+        for registration in &mut self.followers.lock().registrations {
+            let Some(follower) = registration.follower.upgrade() else { continue };
+            if !std::mem::replace(&mut registration.initialized, true) {
                 new.push(Arc::clone(&follower));
             }
-            let (origin, namespace) = (listener.origin, listener.namespace.clone());
-            ears.push(Ear { origin, namespace, follower });
+            let (origin, namespace) = (registration.origin, registration.namespace.clone());
+            active.push(ActiveFollower { origin, namespace, follower });
         }
         new.iter().for_each(|follower| follower.notice(&Notice::Lost));
-        ears
+        active
     }
 
-    fn tell(&self, entries: Vec<Bytes>) {
-        let ears = self.ears();
+    fn notify(&self, entries: Vec<Bytes>) {
+        let followers = self.active();
         for entry in entries {
-            let Some(entry) = Entry::read(entry) else {
-                // Another version of the library wrote it: what it says is not known.
-                ears.iter().for_each(|ear| ear.follower.notice(&Notice::Lost));
+            let Some(entry) = Entry::decode(entry) else {
+                // Another version of the library wrote this entry, and it may report any change.
+                followers.iter().for_each(|active| active.follower.notice(&Notice::Lost));
                 continue;
             };
-            for ear in ears.iter().filter(|ear| ear.namespace == entry.namespace) {
-                if !entry.is_known_to(ear.origin) {
-                    ear.follower.notice(&entry.notice);
+            for active in followers.iter().filter(|active| active.namespace == entry.namespace) {
+                if !entry.is_known_to(active.origin) {
+                    active.follower.notice(&entry.notice);
                 }
             }
         }
     }
 
     fn heartbeat(&self, at: Instant) {
-        self.ears().iter().for_each(|ear| ear.follower.heartbeat(at));
+        self.active().iter().for_each(|active| active.follower.heartbeat(at));
     }
 
-    fn lost(&self) {
-        self.ears().iter().for_each(|ear| ear.follower.notice(&Notice::Lost));
+    fn notify_lost(&self) {
+        self.active().iter().for_each(|active| active.follower.notice(&Notice::Lost));
     }
 }
 
 impl Drop for Log {
     fn drop(&mut self) {
-        if let Some(reader) = &self.audience.get_mut().reader {
+        if let Some(reader) = &self.followers.get_mut().reader {
             reader.abort();
         }
     }

@@ -1,31 +1,31 @@
-//! One tier on a private server, with short names for what the tests do.
+//! A tier on a server of its own, with short methods for the operations of the tests.
 
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use redis::aio::MultiplexedConnection;
 use terrace_testbed::unique_name;
-use terrace_tier::{Backend, ErrorKind, Level, Result, key::key_digest};
 use terrace_tier::{
-    Condition, Deadlines, Fence, Namespace, Op, Order, Reply, Role, Tier, TierKey, Timestamp, Token,
+    Backend, Condition, Deadlines, ErrorKind, Fence, Level, Namespace, Op, Order, Reply, Result, Role, Tier,
+    TierKey, Timestamp, Token, key_digest,
 };
 use terrace_tier_redis::Redis;
 use tokio::time::{Instant, sleep};
 
-/// The budget of the calls whose end is under test.
+/// The budget of the calls that must end in time.
 pub(crate) const BUDGET: Duration = Duration::from_millis(50);
-/// What a busy machine may add to a budget.
+/// The time that a busy machine may add to a budget.
 pub(crate) const SLACK: Duration = Duration::from_millis(250);
-/// The budget of all others: the machine may be busy with many tests.
-const PATIENCE: Duration = Duration::from_secs(20);
-const LONG: Duration = Duration::from_secs(600);
+/// The budget of all other calls: the machine may be busy with many tests.
+const LONG_BUDGET: Duration = Duration::from_secs(20);
+const TTL: Duration = Duration::from_secs(600);
 
 pub(crate) struct Bench {
     pub(crate) handle: Redis,
-    pub(crate) space: Namespace,
+    pub(crate) namespace: Namespace,
     pub(crate) tier: Arc<dyn Tier>,
-    /// The same with [`BUDGET`].
-    pub(crate) hasty: Arc<dyn Tier>,
+    /// The same namespace with the short [`BUDGET`].
+    pub(crate) short_budget: Arc<dyn Tier>,
     url: String,
 }
 
@@ -36,48 +36,48 @@ impl Bench {
 
     pub(crate) fn on(url: &str, level: Level) -> Self {
         let handle = Redis::new(url).unwrap();
-        let space = Namespace::new(unique_name("faults"), Role::Cache)
+        let namespace = Namespace::new(unique_name("faults"), Role::Cache)
             .with_level(level)
             .with_type(1, 7)
-            .with_budget(PATIENCE);
-        Self::open(handle, space, url)
+            .with_budget(LONG_BUDGET);
+        Self::open(handle, namespace, url)
     }
 
-    /// The same namespace as another process has it.
+    /// The same namespace, opened as by another process.
     pub(crate) fn other_process(&self) -> Self {
-        Self::open(Redis::new(&self.url).unwrap(), self.space.clone(), &self.url)
+        Self::open(Redis::new(&self.url).unwrap(), self.namespace.clone(), &self.url)
     }
 
-    /// The same namespace by another way to the server.
+    /// The namespace of `other`, opened through another URL of the same server.
     pub(crate) fn open_like(other: &Self, url: &str) -> Self {
-        Self::open(Redis::new(url).unwrap(), other.space.clone(), url)
+        Self::open(Redis::new(url).unwrap(), other.namespace.clone(), url)
     }
 
-    /// The same namespace for a tenant, in the same process.
+    /// The same namespace for a tenant, opened through the same handle.
     pub(crate) fn tenant(&self, tenant: &str) -> Self {
-        let space = self.space.clone().with_tenant(Some(tenant.to_owned()));
-        Self::open(self.handle.clone(), space, &self.url)
+        let namespace = self.namespace.clone().with_tenant(Some(tenant.to_owned()));
+        Self::open(self.handle.clone(), namespace, &self.url)
     }
 
-    fn open(handle: Redis, space: Namespace, url: &str) -> Self {
-        let tier = handle.open(&space).unwrap();
-        let hasty = handle.open(&space.clone().with_budget(BUDGET)).unwrap();
-        Self { handle, space, tier, hasty, url: url.to_owned() }
+    fn open(handle: Redis, namespace: Namespace, url: &str) -> Self {
+        let tier = handle.open(&namespace).unwrap();
+        let short_budget = handle.open(&namespace.clone().with_budget(BUDGET)).unwrap();
+        Self { handle, namespace, tier, short_budget, url: url.to_owned() }
     }
 
-    /// A connection of the test's own.
+    /// A connection for the test's own commands.
     pub(crate) async fn raw(&self) -> MultiplexedConnection {
         raw(&self.url).await
     }
 
     pub(crate) fn key(&self, text: &str) -> TierKey {
         let bytes = Bytes::copy_from_slice(text.as_bytes());
-        TierKey { digest: key_digest(&self.space.name, self.space.tenant.as_deref(), &bytes), bytes }
+        TierKey { digest: key_digest(&self.namespace.name, self.namespace.tenant.as_deref(), &bytes), bytes }
     }
 
-    /// What the server calls a key of plain text.
-    pub(crate) fn name(&self, text: &str) -> String {
-        format!("terrace:{}:{text}", self.space.name)
+    /// The Redis key of a cell whose key is plain text.
+    pub(crate) fn cell_name(&self, text: &str) -> String {
+        format!("terrace:{}:{text}", self.namespace.name)
     }
 
     pub(crate) async fn get(&self, key: &str) -> Result<Reply> {
@@ -88,14 +88,14 @@ impl Bench {
         self.tier.apply(&self.key(key), put(body)).await
     }
 
-    /// A read that must end with its budget.
-    pub(crate) async fn hasty_get(&self, key: &str) -> Result<Reply> {
-        in_time(self.hasty.apply(&self.key(key), Op::Get)).await
+    /// A read that must end within the short budget.
+    pub(crate) async fn get_in_budget(&self, key: &str) -> Result<Reply> {
+        in_time(self.short_budget.apply(&self.key(key), Op::Get)).await
     }
 
-    /// A write that must end with its budget.
-    pub(crate) async fn hasty_put(&self, key: &str, body: &str) -> Result<Reply> {
-        in_time(self.hasty.apply(&self.key(key), put(body))).await
+    /// A write that must end within the short budget.
+    pub(crate) async fn put_in_budget(&self, key: &str, body: &str) -> Result<Reply> {
+        in_time(self.short_budget.apply(&self.key(key), put(body))).await
     }
 
     pub(crate) async fn lease(&self, key: &str) -> Result<Fence> {
@@ -117,11 +117,11 @@ impl Bench {
         assert_eq!(self.get(key).await.unwrap(), Reply::Miss(Fence::default()), "{key}");
     }
 
-    /// Asks until the tier answers again; panics after `limit`. Returns how long it took.
+    /// Reads until the tier answers again, and returns the time that it took. Panics after `limit`.
     pub(crate) async fn recovers_within(&self, limit: Duration) -> Duration {
         let start = Instant::now();
         loop {
-            match self.hasty_get("is it back?").await {
+            match self.get_in_budget("is it back?").await {
                 Ok(_) => return start.elapsed(),
                 Err(error) => assert!(start.elapsed() < limit, "still away after {limit:?}: {error}"),
             }
@@ -136,7 +136,7 @@ pub(crate) fn put(body: &str) -> Op {
         order,
         deadlines: long(),
         body: Some(Bytes::copy_from_slice(body.as_bytes())),
-        tombstone_ttl: LONG,
+        tombstone_ttl: TTL,
     }
 }
 
@@ -145,7 +145,7 @@ pub(crate) fn lease() -> Op {
 }
 
 pub(crate) fn lease_by(token: Token) -> Op {
-    Op::Lease { token, ttl: LONG, over: None, replaces: Token::NONE }
+    Op::Lease { token, ttl: TTL, over: None, replaces: Token::NONE }
 }
 
 pub(crate) fn fill(fence: Fence, body: &str) -> Op {
@@ -155,7 +155,7 @@ pub(crate) fn fill(fence: Fence, body: &str) -> Op {
 
 pub(crate) fn long() -> Deadlines {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-    Deadlines::ttl(Timestamp::from_millis(since.as_millis().try_into().unwrap()), LONG)
+    Deadlines::ttl(Timestamp::from_millis(since.as_millis().try_into().unwrap()), TTL)
 }
 
 pub(crate) fn body_of(reply: &Reply) -> Option<&[u8]> {
@@ -173,7 +173,7 @@ pub(crate) async fn raw(url: &str) -> MultiplexedConnection {
     redis::Client::open(url).unwrap().get_multiplexed_async_connection().await.unwrap()
 }
 
-/// Runs a call and checks that it did not outlast its budget.
+/// Runs a call and checks that it ends within the short budget.
 async fn in_time<T>(call: impl Future<Output = T>) -> T {
     let start = Instant::now();
     let answer = call.await;

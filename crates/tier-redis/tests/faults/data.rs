@@ -1,4 +1,4 @@
-//! The data are lost, replaced or not ours.
+//! Data on the server that are lost, replaced or foreign.
 
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ async fn forgotten_scripts_are_sent_again() {
 }
 
 #[tokio::test]
-async fn flushall_loses_values_and_permits_no_fill_of_before() {
+async fn after_flushall_values_are_gone_and_older_leases_cannot_fill() {
     let server = Redis::start().await.unwrap();
     let bench = Bench::new(&server.url());
     bench.put("there", "value").await.unwrap();
@@ -47,14 +47,14 @@ async fn flushall_loses_values_and_permits_no_fill_of_before() {
 }
 
 #[tokio::test]
-async fn a_lost_epoch_makes_everything_dead_and_comes_back_as_another() {
+async fn a_lost_epoch_makes_all_cells_dead_and_another_one_replaces_it() {
     for level in [Level::Fenced, Level::Ttl] {
         let server = Redis::start().await.unwrap();
         let bench = Bench::on(&server.url(), level);
         bench.put("k", "value").await.unwrap();
         let epoch = match level {
-            Level::Ttl => format!("terrace:$ttl-epoch:{}", bench.space.name),
-            _ => format!("terrace:$epoch:{}", bench.space.name),
+            Level::Ttl => format!("terrace:$ttl-epoch:{}", bench.namespace.name),
+            _ => format!("terrace:$epoch:{}", bench.namespace.name),
         };
         for loss in [vec!["DEL", &epoch], vec!["SET", &epoch, "garbage"]] {
             command(&bench, &loss).await;
@@ -67,13 +67,13 @@ async fn a_lost_epoch_makes_everything_dead_and_comes_back_as_another() {
         command(&bench, &["RPUSH", &epoch, "a list"]).await;
         sleep(Duration::from_millis(120)).await;
         bench.misses("k").await;
-        bench.put("k", "healed").await.unwrap();
-        bench.reads("k", "healed").await;
+        bench.put("k", "new").await.unwrap();
+        bench.reads("k", "new").await;
     }
 }
 
 #[tokio::test]
-async fn foreign_bytes_and_types_under_our_keys_are_misses_that_heal() {
+async fn foreign_bytes_and_types_under_our_keys_are_misses_and_can_be_overwritten() {
     let server = Redis::start().await.unwrap();
     let bench = Bench::new(&server.url());
     bench.misses("warm up").await;
@@ -84,7 +84,7 @@ async fn foreign_bytes_and_types_under_our_keys_are_misses_that_heal() {
         &["SET", "", "V"],
         &["SET", "", &long],
         &["SET", "", &plausible],
-        &["SET", "", "{\"json\": true, \"long enough to be taken for a cell of ours\": 1}"],
+        &["SET", "", "{\"json\": true, \"long enough to be taken for one of our cells\": 1}"],
         &["RPUSH", "", "a", "b"],
         &["HSET", "", "field", "value"],
         &["SADD", "", "member"],
@@ -98,40 +98,40 @@ async fn foreign_bytes_and_types_under_our_keys_are_misses_that_heal() {
         ];
         for key in &keys {
             let mut words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
-            words[1] = bench.name(key);
+            words[1] = bench.cell_name(key);
             command(&bench, &words.iter().map(String::as_str).collect::<Vec<_>>()).await;
             bench.misses(key).await;
         }
         let fence = bench.lease(&keys[1]).await.unwrap();
-        assert!(matches!(bench.fill(&keys[1], fence, "healed").await.unwrap(), Reply::Kept(_)), "{words:?}");
-        bench.reads(&keys[1], "healed").await;
-        bench.put(&keys[2], "healed").await.unwrap();
-        bench.reads(&keys[2], "healed").await;
+        assert!(matches!(bench.fill(&keys[1], fence, "new").await.unwrap(), Reply::Kept(_)), "{words:?}");
+        bench.reads(&keys[1], "new").await;
+        bench.put(&keys[2], "new").await.unwrap();
+        bench.reads(&keys[2], "new").await;
         let many = bench.tier.apply_many(vec![(bench.key(&keys[3]), lease())]).await;
         let Ok(Reply::Miss(fence)) = many[0] else { panic!("{many:?}") };
-        let many = bench.tier.apply_many(vec![(bench.key(&keys[3]), fill(fence, "healed"))]).await;
+        let many = bench.tier.apply_many(vec![(bench.key(&keys[3]), fill(fence, "new"))]).await;
         assert!(matches!(many[0], Ok(Reply::Kept(_))), "{many:?}");
     }
 }
 
 #[tokio::test]
-async fn a_clear_frees_the_memory_of_dead_cells_alone() {
+async fn a_clear_frees_the_memory_of_dead_cells_only() {
     let server = Redis::start().await.unwrap();
     let bench = Bench::new(&server.url());
     let neighbour = Bench::new(&server.url());
     let batch = (0..3_000).map(|n| (bench.key(&n.to_string()), put("dead"))).collect();
     bench.tier.apply_many(batch).await.into_iter().for_each(|answer| drop(answer.unwrap()));
     neighbour.put("k", "not mine").await.unwrap();
-    command(&bench, &["SET", &bench.name("foreign"), "not ours"]).await;
+    command(&bench, &["SET", &bench.cell_name("foreign"), "not ours"]).await;
     bench.tier.clear().await.unwrap();
     bench.put("new", "alive").await.unwrap();
     let mut raw = bench.raw().await;
     let start = Instant::now();
     loop {
         let mut keys: Vec<String> =
-            redis::cmd("KEYS").arg(bench.name("*")).query_async(&mut raw).await.unwrap();
+            redis::cmd("KEYS").arg(bench.cell_name("*")).query_async(&mut raw).await.unwrap();
         keys.sort();
-        if keys == [bench.name("foreign"), bench.name("new")] {
+        if keys == [bench.cell_name("foreign"), bench.cell_name("new")] {
             break;
         }
         assert!(start.elapsed() < Duration::from_secs(10), "{} keys are left", keys.len());
@@ -154,7 +154,7 @@ async fn another_process_sees_a_clear_within_100_ms() {
         sleep(Duration::from_millis(2)).await;
     }
     assert!(start.elapsed() < Duration::from_millis(150), "{:?}", start.elapsed());
-    // What was written since is seen at once, though the epoch heard is older than it.
+    // A later write is seen at once, although the last known epoch is older.
     other.tier.clear().await.unwrap();
     other.put("k", "after").await.unwrap();
     bench.reads("k", "after").await;
@@ -185,7 +185,7 @@ async fn evicted_cells_and_epochs_do_no_harm() {
         hits += usize::from(matches!(bench.get(&number.to_string()).await.unwrap(), Reply::Hit(_)));
     }
     assert!(kept > 2_000, "{kept} kept, {refused} refused");
-    assert!((1..3_000).contains(&hits), "{hits} hits: some must have been evicted");
+    assert!((1..3_000).contains(&hits), "{hits} hits: the server must have evicted some");
 }
 
 #[tokio::test]
@@ -197,26 +197,26 @@ async fn level_ttl_has_keys_of_its_own_and_one_trip_on_a_miss() {
     let lease = lease_by(Token::of_reader());
     let Reply::Miss(fence) = bench.tier.apply(&bench.key("k"), lease).await.unwrap() else { panic!() };
     assert_eq!(calls_of(&mut raw, "evalsha").await, 0, "a miss needs no script");
-    // The first write begins the epoch by a script; while that is fresh, plain SETs follow.
+    // The first write creates the epoch by a script. While the epoch is fresh, writes are plain SETs.
     assert!(matches!(bench.fill("k", fence, "first").await.unwrap(), Reply::Kept(_)));
     let (scripts, sets) = (calls_of(&mut raw, "evalsha").await, calls_of(&mut raw, "set").await);
     let order = Order::Unfenced(Version::from_u64(3));
-    let open = Op::Put { order, deadlines: long(), body: None, tombstone_ttl: Duration::from_secs(1) };
-    assert_eq!(bench.tier.apply(&bench.key("k"), open).await.unwrap(), Reply::Kept(Version::from_u64(3)));
+    let put = Op::Put { order, deadlines: long(), body: None, tombstone_ttl: Duration::from_secs(1) };
+    assert_eq!(bench.tier.apply(&bench.key("k"), put).await.unwrap(), Reply::Kept(Version::from_u64(3)));
     assert_eq!(calls_of(&mut raw, "evalsha").await, scripts);
     assert_eq!(calls_of(&mut raw, "set").await, sets + 1);
     bench.fill("k", fence, "value").await.unwrap();
     bench.reads("k", "value").await;
-    let name = format!("terrace:$ttl:{}:k", bench.space.name);
+    let name = format!("terrace:$ttl:{}:k", bench.namespace.name);
     let left: i64 = redis::cmd("PTTL").arg(name).query_async(&mut raw).await.unwrap();
     assert!((500_000..=600_000).contains(&left), "{left}");
     bench.tier.clear().await.unwrap();
     bench.misses("k").await;
-    let awaited = Token::of_loader();
-    for token in [awaited, Token::of_loader()] {
+    let first = Token::of_loader();
+    for token in [first, Token::of_loader()] {
         let reply = bench.tier.apply(&bench.key("k"), lease_by(token)).await.unwrap();
         let Reply::Miss(fence) = reply else { panic!("{reply:?}") };
-        assert_eq!(fence.token, awaited, "others wait for the first that is to load");
+        assert_eq!(fence.token, first, "the second loader gets the token of the first");
     }
 }
 
@@ -228,7 +228,7 @@ async fn calls_of(raw: &mut redis::aio::MultiplexedConnection, command: &str) ->
 }
 
 #[tokio::test]
-async fn a_many_get_of_hits_is_one_command_and_a_many_lease_two_trips() {
+async fn a_batch_of_hits_is_one_command_for_gets_and_for_leases() {
     let server = Redis::start().await.unwrap();
     let bench = Bench::new(&server.url());
     let mut raw = bench.raw().await;
@@ -241,11 +241,11 @@ async fn a_many_get_of_hits_is_one_command_and_a_many_lease_two_trips() {
     let hits = bench.tier.apply_many(batch(lease)).await;
     assert!(hits.iter().all(|hit| matches!(hit, Ok(Reply::Hit(_)))));
     let after = (calls_of(&mut raw, "mget").await, calls_of(&mut raw, "get").await);
-    assert_eq!(after, (before.0 + 2, before.1), "one MGET a batch and nothing else");
+    assert_eq!(after, (before.0 + 2, before.1), "one MGET for each batch and no GET");
 }
 
 #[tokio::test]
-async fn expiry_is_to_the_millisecond_and_the_server_keeps_it() {
+async fn the_server_expires_cells_to_the_millisecond() {
     let server = Redis::start().await.unwrap();
     let bench = Bench::new(&server.url());
     let mut raw = bench.raw().await;
@@ -255,7 +255,7 @@ async fn expiry_is_to_the_millisecond_and_the_server_keeps_it() {
         let deadlines = terrace_tier::Deadlines::ttl(now, Duration::from_millis(ttl));
         let op = Op::Put { order, deadlines, body: None, tombstone_ttl: Duration::ZERO };
         bench.tier.apply(&bench.key("k"), op).await.unwrap();
-        let left: i64 = redis::cmd("PTTL").arg(bench.name("k")).query_async(&mut raw).await.unwrap();
+        let left: i64 = redis::cmd("PTTL").arg(bench.cell_name("k")).query_async(&mut raw).await.unwrap();
         let most = i64::try_from(ttl).unwrap_or(-1);
         assert!(left == -2 && ttl < 250 || (least..=most).contains(&left), "{ttl} ms: PTTL {left}");
     }

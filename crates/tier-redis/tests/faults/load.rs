@@ -1,4 +1,4 @@
-//! Many callers on one connection.
+//! Many concurrent calls on one connection.
 
 use std::sync::Arc;
 
@@ -29,8 +29,8 @@ async fn one_connection_serves_ten_thousand_operations_at_once() {
     }
     let mut raw = bench.raw().await;
     let clients: String = redis::cmd("INFO").arg("clients").query_async(&mut raw).await.unwrap();
-    assert!(clients.contains("connected_clients:2"), "ours and the test's: {clients}");
+    assert!(clients.contains("connected_clients:2"), "one of the tier and one of the test: {clients}");
     let stats: String = redis::cmd("INFO").arg("stats").query_async(&mut raw).await.unwrap();
-    let made = stats.lines().find_map(|line| line.strip_prefix("total_connections_received:")).unwrap();
-    assert!(made.trim().parse::<u32>().unwrap() <= 4, "{made} connections");
+    let accepted = stats.lines().find_map(|line| line.strip_prefix("total_connections_received:")).unwrap();
+    assert!(accepted.trim().parse::<u32>().unwrap() <= 4, "{accepted} connections");
 }

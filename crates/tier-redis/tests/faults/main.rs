@@ -1,4 +1,4 @@
-//! What the Redis tier does when server, network or data go wrong.
+//! The Redis tier with faults of the server, the network and the data.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 

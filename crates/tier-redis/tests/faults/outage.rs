@@ -1,4 +1,4 @@
-//! The server goes away, stops, comes back.
+//! The server crashes, stops or restarts, or its connections break.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::bench::{BUDGET, Bench, kind_of, put};
 
-/// By itself, and soon after the server is back.
+/// The longest time until the tier answers again after the server is back.
 const RECOVERY: Duration = Duration::from_millis(1_200);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -21,8 +21,8 @@ async fn a_killed_server_fails_calls_at_once_and_is_used_again_after_its_restart
     let mut failed = 0;
     for _ in 0..50 {
         let start = Instant::now();
-        assert!(bench.hasty_get("k").await.is_err());
-        assert!(bench.hasty_put("k", "late").await.is_err());
+        assert!(bench.get_in_budget("k").await.is_err());
+        assert!(bench.put_in_budget("k", "late").await.is_err());
         failed += usize::from(start.elapsed() < Duration::from_millis(10));
     }
     assert!(failed >= 45, "only {failed} of 50 rounds failed at once");
@@ -33,11 +33,11 @@ async fn a_killed_server_fails_calls_at_once_and_is_used_again_after_its_restart
     bench.misses("k").await;
     bench.put("k", "again").await.unwrap();
     bench.reads("k", "again").await;
-    assert_ne!(bench.handle.run_id().unwrap(), before, "another run");
+    assert_ne!(bench.handle.run_id().unwrap(), before, "the restarted server has another run id");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_idle_handle_comes_back_without_being_asked() {
+async fn an_idle_handle_connects_again_without_a_call() {
     let server = Redis::start().await.unwrap();
     let bench = Bench::new(&server.url());
     bench.misses("k").await;
@@ -47,19 +47,19 @@ async fn an_idle_handle_comes_back_without_being_asked() {
         assert!(start.elapsed() < RECOVERY);
         sleep(Duration::from_millis(5)).await;
     }
-    // The very first call finds it there.
+    // The first call after that succeeds.
     sleep(Duration::from_millis(50)).await;
     bench.misses("k").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_is_away_at_start_is_used_when_it_comes() {
+async fn a_server_that_is_away_at_start_is_used_when_it_starts() {
     let server = Redis::away().await.unwrap();
     let bench = Bench::new(&server.url());
     for _ in 0..10 {
-        assert_eq!(kind_of(bench.hasty_get("k").await), ErrorKind::Unavailable);
+        assert_eq!(kind_of(bench.get_in_budget("k").await), ErrorKind::Unavailable);
     }
-    assert_eq!(kind_of(bench.hasty.ping().await), ErrorKind::Unavailable);
+    assert_eq!(kind_of(bench.short_budget.ping().await), ErrorKind::Unavailable);
     assert_eq!(kind_of(bench.tier.ready().await), ErrorKind::Unavailable);
     server.restart().await.unwrap();
     bench.tier.ready().await.unwrap();
@@ -73,19 +73,19 @@ async fn a_stopped_server_holds_no_call_beyond_its_budget() {
     let bench = Bench::new(&server.url());
     bench.put("k", "value").await.unwrap();
     server.pause().unwrap();
-    let (read, write) = tokio::join!(bench.hasty_get("k"), bench.hasty_put("k", "late"));
+    let (read, write) = tokio::join!(bench.get_in_budget("k"), bench.put_in_budget("k", "late"));
     assert_eq!(kind_of(read), ErrorKind::Timeout);
-    assert_eq!(kind_of(write), ErrorKind::Unknown, "it may be done when the server goes on");
+    assert_eq!(kind_of(write), ErrorKind::Unknown, "the server may still do it after the stop");
     let start = Instant::now();
-    let mut waited = 0;
+    let mut timeouts = 0;
     while start.elapsed() < Duration::from_secs(2) {
-        let error = bench.hasty_get("k").await.unwrap_err();
+        let error = bench.get_in_budget("k").await.unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::Timeout | ErrorKind::Unavailable), "{error}");
-        waited += usize::from(error.kind() == ErrorKind::Timeout);
+        timeouts += usize::from(error.kind() == ErrorKind::Timeout);
         sleep(Duration::from_millis(10)).await;
     }
-    assert!(waited < 20, "{waited} calls waited, though the server was known to be stopped");
-    // By now it is known to be stopped, and nobody waits.
+    assert!(timeouts < 20, "{timeouts} calls waited, although the server was known to be stopped");
+    // The tier now knows that the server is stopped, and calls no longer wait.
     assert_eq!(kind_of(bench.get("k").await), ErrorKind::Unavailable);
     server.resume().unwrap();
     bench.recovers_within(RECOVERY).await;
@@ -104,7 +104,7 @@ async fn a_short_stop_keeps_the_connection_and_every_caller_its_own_reply() {
         let late: Vec<_> = (0..300)
             .map(|number| {
                 let bench = bench.clone();
-                tokio::spawn(async move { bench.hasty_get(&format!("k{}", number % 100)).await })
+                tokio::spawn(async move { bench.get_in_budget(&format!("k{}", number % 100)).await })
             })
             .collect();
         for call in late {
@@ -119,7 +119,7 @@ async fn a_short_stop_keeps_the_connection_and_every_caller_its_own_reply() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn cancelled_callers_never_leave_their_reply_to_others() {
+async fn replies_of_cancelled_calls_never_reach_other_callers() {
     let server = Redis::start().await.unwrap();
     let bench = std::sync::Arc::new(Bench::new(&server.url()));
     for number in 0..50 {
@@ -144,7 +144,7 @@ async fn cancelled_callers_never_leave_their_reply_to_others() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_network_that_swallows_everything_is_noticed_and_left() {
+async fn a_network_that_drops_everything_is_noticed_and_its_connection_replaced() {
     let server = Redis::start().await.unwrap();
     let proxy = Proxy::start(server.port()).unwrap();
     let bench = Bench::new(&format!("redis://127.0.0.1:{}", proxy.port()));
@@ -153,13 +153,13 @@ async fn a_network_that_swallows_everything_is_noticed_and_left() {
     proxy.stall(Stall::AdmitAll);
     let start = Instant::now();
     while start.elapsed() < Duration::from_secs(1) {
-        assert!(bench.hasty_get("k").await.is_err());
+        assert!(bench.get_in_budget("k").await.is_err());
     }
     proxy.cut().await;
     proxy.resume();
     bench.recovers_within(RECOVERY).await;
     bench.reads("k", "value").await;
-    assert!(proxy.accepted() > connections, "the old connection was given up");
+    assert!(proxy.accepted() > connections, "the tier replaced the old connection");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -170,7 +170,8 @@ async fn a_write_whose_answer_is_lost_is_unknown() {
     bench.put("k", "before").await.unwrap();
     proxy.stall(Stall::Replies);
     let batch = vec![(bench.key("a"), put("1")), (bench.key("b"), put("2"))];
-    let (single, many) = tokio::join!(bench.hasty_put("k", "value"), bench.hasty.apply_many(batch));
+    let (single, many) =
+        tokio::join!(bench.put_in_budget("k", "value"), bench.short_budget.apply_many(batch));
     assert_eq!(kind_of(single), ErrorKind::Unknown);
     for answer in many {
         assert_eq!(kind_of(answer), ErrorKind::Unknown);
@@ -213,7 +214,7 @@ async fn a_batch_keeps_its_budget_too() {
     server.pause().unwrap();
     let batch = |op: fn() -> terrace_tier::Op| (0..250).map(|n| (bench.key(&n.to_string()), op())).collect();
     let start = Instant::now();
-    let answers = bench.hasty.apply_many(batch(crate::bench::lease)).await;
+    let answers = bench.short_budget.apply_many(batch(crate::bench::lease)).await;
     assert!(start.elapsed() <= 3 * BUDGET + crate::bench::SLACK, "{:?}", start.elapsed());
     assert!(answers.into_iter().all(|answer| kind_of(answer) == ErrorKind::Timeout));
     server.resume().unwrap();

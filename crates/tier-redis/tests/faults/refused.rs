@@ -1,4 +1,4 @@
-//! What is refused: credentials, permissions, terms, sizes, settings.
+//! Refused credentials, permissions, namespace options, sizes and settings.
 
 use bytes::Bytes;
 use terrace_testbed::Redis as Server;
@@ -21,8 +21,8 @@ async fn a_wrong_password_is_denied_and_never_shown() {
         assert!(!shown.contains("wr0ng") && !shown.contains("s3cret"), "{shown}");
     }
     let handle = Redis::builder(format!("127.0.0.1:{port}")).password("s3cret").build().unwrap();
-    let space = Bench::new(&server.url()).space;
-    handle.open(&space).unwrap().ping().await.unwrap();
+    let namespace = Bench::new(&server.url()).namespace;
+    handle.open(&namespace).unwrap().ping().await.unwrap();
     assert!(!format!("{handle:?}").contains("s3cret"));
 }
 
@@ -37,7 +37,7 @@ async fn a_user_without_rights_is_denied() {
     let reader = Bench::new(&format!("redis://reader:pass@127.0.0.1:{}", server.port()));
     reader.misses("k").await;
     assert_eq!(kind_of(reader.put("k", "value").await), ErrorKind::Denied);
-    assert_eq!(reader.handle.run_id(), None, "it may not ask");
+    assert_eq!(reader.handle.run_id(), None, "the user may not run INFO");
 }
 
 #[tokio::test]
@@ -63,18 +63,19 @@ async fn a_full_server_takes_no_writes() {
 }
 
 #[tokio::test]
-async fn terms_are_checked_across_processes() {
+async fn namespace_options_are_checked_across_processes() {
     let server = Server::start().await.unwrap();
     let bench = Bench::new(&server.url());
     bench.tier.ready().await.unwrap();
     bench.other_process().tier.ready().await.unwrap();
-    let changes: [fn(&mut Namespace); 2] = [|space| space.shape = 8, |space| space.level = Level::Ttl];
+    let changes: [fn(&mut Namespace); 2] =
+        [|namespace| namespace.shape = 8, |namespace| namespace.level = Level::Ttl];
     for change in changes {
-        let mut space = bench.space.clone();
-        change(&mut space);
-        assert_eq!(bench.handle.open(&space).unwrap_err().kind(), ErrorKind::NamespaceInUse);
-        let elsewhere = Redis::new(server.url()).unwrap().open(&space).unwrap();
-        let error = elsewhere.ready().await.unwrap_err();
+        let mut namespace = bench.namespace.clone();
+        change(&mut namespace);
+        assert_eq!(bench.handle.open(&namespace).unwrap_err().kind(), ErrorKind::NamespaceInUse);
+        let other_process = Redis::new(server.url()).unwrap().open(&namespace).unwrap();
+        let error = other_process.ready().await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NamespaceInUse, "{error}");
     }
     bench.tier.ready().await.unwrap();
@@ -93,7 +94,7 @@ async fn values_above_the_limit_are_too_large_and_send_nothing() {
     assert_eq!(answers[0].as_ref().unwrap_err().kind(), ErrorKind::TooLarge);
     assert!(answers[1].is_ok());
     let small = Redis::builder(server.url()).max_value_bytes(10).build().unwrap();
-    let tier = small.open(&bench.space).unwrap();
+    let tier = small.open(&bench.namespace).unwrap();
     let Op::Put { order, deadlines, tombstone_ttl, .. } = put("") else { panic!() };
     let op = Op::Put { order, deadlines, body: Some(Bytes::from_static(b"eleven byte")), tombstone_ttl };
     assert_eq!(kind_of(tier.apply(&bench.key("k"), op).await), ErrorKind::TooLarge);
@@ -107,8 +108,8 @@ fn settings_that_cannot_work_are_config_errors_at_once() {
     assert_eq!(kind(Redis::builder("redis://cache.example")), ErrorKind::Config);
     assert!(Redis::builder("redis://cache.example").allow_plaintext().build().is_ok());
     assert!(Redis::new("rediss://cache.example").is_ok());
-    let space = Bench::new("localhost").space.with_role(Role::Store);
-    assert_eq!(kind_of(Redis::new("localhost").unwrap().open(&space)), ErrorKind::Config);
+    let namespace = Bench::new("localhost").namespace.with_role(Role::Store);
+    assert_eq!(kind_of(Redis::new("localhost").unwrap().open(&namespace)), ErrorKind::Config);
 }
 
 #[tokio::test]

@@ -1,0 +1,69 @@
+//! The options of a namespace on the server, by which processes detect that they disagree.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use redis::Value;
+use terrace_tier::{ErrorKind, Namespace, Result};
+use tokio::time::Instant;
+
+use crate::{
+    connection::{ConnectionManager, within},
+    error::{Effect, error, server_error, unexpected_reply},
+    namespace::NamespaceState,
+    scripts::{Call, Script},
+};
+
+/// How long the server keeps the options after they were registered.
+const OPTIONS_TTL: Duration = Duration::from_secs(60);
+/// The age at which a tier in use registers them again.
+const RENEW_AFTER: Duration = Duration::from_secs(20);
+
+/// Registers the options of `namespace` on the server.
+///
+/// # Errors
+/// [`ErrorKind::NamespaceInUse`] where another process uses the namespace with other options.
+pub(crate) async fn register_options(
+    manager: &Arc<ConnectionManager>,
+    state: &NamespaceState,
+    namespace: &Namespace,
+) -> Result<()> {
+    let Namespace { name, role, level, schema, shape, .. } = namespace;
+    let options = format!("role={role:?} level={} schema={schema} shape={shape:016x}", level.name());
+    let keys = vec![Bytes::copy_from_slice(state.layout.options.as_bytes())];
+    let args = vec![options.clone().into(), OPTIONS_TTL.as_millis().to_string().into()];
+    let call = Call { script: Script::Options, keys, args };
+    let deadline = Instant::now() + namespace.budget;
+    match within(deadline, Effect::Read, call.run(manager, Effect::Read)).await? {
+        Value::BulkString(registered) if registered == options.as_bytes() => Ok(()),
+        Value::BulkString(registered) => {
+            let registered = String::from_utf8_lossy(&registered);
+            let message = format!(
+                "the namespace `{name}` is in use with other options: the server has {registered}, \
+                 this process has {options}"
+            );
+            Err(error(ErrorKind::NamespaceInUse, message))
+        }
+        Value::ServerError(answer) => Err(server_error(&answer)),
+        _ => Err(unexpected_reply()),
+    }
+}
+
+/// Registers the options again in the background, at most once in [`RENEW_AFTER`].
+pub(crate) fn renew_options(
+    manager: &Arc<ConnectionManager>,
+    state: &Arc<NamespaceState>,
+    namespace: &Arc<Namespace>,
+) {
+    let mut registered_at = state.registered_at.lock();
+    if registered_at.is_some_and(|at| at.elapsed() >= RENEW_AFTER) {
+        *registered_at = Some(Instant::now());
+        let (manager, state, namespace) = (Arc::clone(manager), Arc::clone(state), Arc::clone(namespace));
+        tokio::spawn(async move {
+            if let Err(error) = register_options(&manager, &state, &namespace).await {
+                let namespace = &namespace.name;
+                tracing::warn!(%error, namespace, "cannot register the options of the namespace again");
+            }
+        });
+    }
+}

@@ -1,6 +1,0 @@
--- Gives a value other deadlines. ARGV[2] deadlines.
-tell('K', 0)
-if value then
-  write(string.sub(cell, 1, 25) .. ARGV[2] .. string.sub(cell, 58), number(ARGV[2], 25))
-end
-return 'D' .. epoch .. (value and '1' or '0') .. pack(floor)

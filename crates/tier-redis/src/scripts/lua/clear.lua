@@ -1,0 +1,11 @@
+-- Makes all cells of a namespace dead.
+--
+-- KEYS 1     the epoch of the namespace
+-- KEYS 2     the epoch of all tenants, if the namespace has no tenant
+-- ARGV 2, 3  the new epochs
+-- the rest   as in `shared/log.lua`
+for at = 1, #KEYS - 2 do
+  redis.call('SET', KEYS[at], ARGV[at + 1])
+end
+append_entry('C', 0)
+return redis.status_reply('OK')
