@@ -78,10 +78,87 @@ fn step<'a>(
     };
     let value =
         Watermark { relay: 7, version: Version::from_u64(watermark), position: Bytes::from_static(b"here") };
-    Publication::new(Watermark::key(&bench.namespace.name), Vec<_> = ["k", "k", "leased", "absent"].map(|key| (b'K', key.as_bytes().to_vec())).into();
+    let (key, ttl) = (Watermark::key(&bench.namespace.name), Duration::from_secs(600));
+    Publication::new(key, expected, value.encode(), ttl)
+        .with_drops(keys.into_iter().map(invalidation).collect())
+}
+
+async fn publish(bench: &Bench, publication: Publication) -> Result<Reply> {
+    bench.tier.publish().unwrap().publish(publication).await
+}
+
+async fn publish_ok(bench: &Bench, publication: Publication) -> Version {
+    match publish(bench, publication).await.unwrap() {
+        Reply::Kept(version) => version,
+        reply => panic!("the watermark must move: {reply:?}"),
+    }
+}
+
+async fn watermark(bench: &Bench, key: &str) -> Option<u64> {
+    match bench.get(key).await.unwrap() {
+        Reply::Hit(stored) => stored.watermark.map(Version::as_u64),
+        reply => panic!("{key} must be a hit: {reply:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_step_invalidates_and_moves_the_watermark() {
+    let mut setup = Setup::new().await;
+    let bench = &setup.bench;
+    bench.put("k", "old").await.unwrap();
+    let fence = bench.lease("leased").await.unwrap();
+    let keys = ["k", "leased", "absent"].map(|key| (None, bench.key(key)));
+    let first = publish_ok(bench, step(bench, Condition::Absent, 0, keys)).await;
+    bench.misses("k").await;
+    assert!(matches!(bench.fill("leased", fence, "old").await.unwrap(), Reply::Refused(_)));
+    let second = publish_ok(bench, step(bench, Condition::Version(first), 5, [])).await;
+    assert!(second > first);
+    let logged = setup.logged().await;
+    let expected: Vec<_> = ["k", "k", "leased", "absent"].map(|key| (b'K', key.as_bytes().to_vec())).into();
     let watermark = (b'K', setup.bench.namespace.name.clone().into_bytes());
     assert_eq!(
-        logged, value.encode(), Duration::from_secs(600)).with_drops(keys.into_iter().map(invalidation).collect()).with_clears(Vec::new());
+        logged,
+        [expected, vec![watermark.clone(), watermark]].concat(),
+        "the invalidations come before the watermark"
+    );
+}
+
+#[tokio::test]
+async fn a_step_that_expects_another_watermark_does_nothing() {
+    let mut setup = Setup::new().await;
+    setup.bench.put("k", "value").await.unwrap();
+    let first = publish_ok(&setup.bench, step(&setup.bench, Condition::Absent, 1, [])).await;
+    let before = setup.all_data().await;
+    for expected in [Condition::Absent, Condition::Version(first.next(0)), Condition::Version(Version::NONE)]
+    {
+        let bench = &setup.bench;
+        let mut publication = step(bench, expected, 9, [(None, bench.key("k"))]);
+        publication.clears = vec![None, Some("a".to_owned())];
+        assert_eq!(publish(bench, publication).await.unwrap(), Reply::Refused(None), "{expected:?}");
+    }
+    assert_eq!(
+        setup.all_data().await,
+        before,
+        "the step must not change a cell, the log, the watermark or an epoch"
+    );
+    assert_eq!(watermark(&setup.bench, "k").await, Some(1));
+}
+
+#[tokio::test]
+async fn of_two_relays_on_one_watermark_one_moves_it() {
+    let setup = Setup::new().await;
+    let other = setup.bench.other_process();
+    let mut version = publish_ok(&setup.bench, step(&setup.bench, Condition::Absent, 0, [])).await;
+    for round in 0..50 {
+        let step = |bench| step(bench, Condition::Version(version), round, [(None, setup.bench.key("k"))]);
+        let (one, two) = (step(&setup.bench), step(&other));
+        let replies = tokio::join!(publish(&setup.bench, one), publish(&other, two));
+        version = match (replies.0.unwrap(), replies.1.unwrap()) {
+            (Reply::Kept(version), Reply::Refused(None)) | (Reply::Refused(None), Reply::Kept(version)) => {
+                version
+            }
+            replies => panic!("one of two must move the watermark: {replies:?}"),
+        };
     }
 }
 
@@ -152,7 +229,7 @@ async fn a_cleared_copy_is_a_miss_however_fresh_the_last_known_epoch() {
             here.put("k", "old").await.unwrap();
             there.reads("k", "old").await;
             let publication = step(bench, Condition::Version(version), 8, []);
-            version = publish_ok(bench, Publication { clears: vec![cleared.clone()], ..publication }).await;
+            version = publish_ok(bench, publication.with_clears(vec![cleared.clone()])).await;
             if cleared.is_none() || cleared.as_deref() == tenant {
                 there.misses("k").await;
                 here.misses("k").await;
@@ -170,7 +247,7 @@ async fn a_clear_of_all_tenants_reaches_tenants_that_this_process_does_not_use()
     other.put("k", "old").await.unwrap();
     let fence = other.lease("leased").await.unwrap();
     let publication = step(&setup.bench, Condition::Absent, 0, []);
-    publish_ok(&setup.bench, Publication { clears: vec![None], ..publication }).await;
+    publish_ok(&setup.bench, publication.with_clears(vec![None])).await;
     other.misses("k").await;
     assert!(matches!(other.fill("leased", fence, "old").await.unwrap(), Reply::Refused(_)));
     other.put("k", "new").await.unwrap();
