@@ -163,8 +163,8 @@ async fn concurrent_puts_leave_near_and_tier_agreeing() {
             put.unwrap();
         });
         let seen = cache.get("k").await.unwrap().unwrap();
-        let truth = plain.get("k").await.unwrap().unwrap();
-        assert_eq!(*seen, *truth);
+        let in_tier = plain.get("k").await.unwrap().unwrap();
+        assert_eq!(*seen, *in_tier);
     }
 }
 

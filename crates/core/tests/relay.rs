@@ -186,7 +186,10 @@ async fn each_watermark_names_the_one_before_it() {
         setup.origin.wake();
         setup.pass(ms(5)).await;
         let (next, watermark) = setup.watermark().await.unwrap();
-        assert_eq!(watermark.version, version, "its version from before the changes were read");
+        assert_eq!(
+            watermark.version, version,
+            "the watermark must carry its version from before the changes were read"
+        );
         assert!(next > version);
         version = next;
     }

@@ -5,7 +5,7 @@ use std::{collections::HashMap, time::Duration};
 use terrace_tier::{Token, lease::LeaseStatus};
 use tokio::time::Instant;
 
-/// The last sign of each lease whose holder showed one.
+/// The last sign of life for each lease whose holder gave one.
 #[derive(Default)]
 pub(crate) struct Signs(HashMap<Token, Sign>);
 
@@ -15,7 +15,7 @@ enum Sign {
 }
 
 impl Signs {
-    /// What is known of the holder of a lease that still stands.
+    /// The status of a lease that the tier still holds, by its last sign of life.
     pub(super) fn status(&self, token: Token) -> LeaseStatus {
         match self.0.get(&token) {
             Some(Sign::GivenBack) => LeaseStatus::Free,

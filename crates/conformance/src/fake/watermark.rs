@@ -23,7 +23,7 @@ impl Publish for FakeTier {
 }
 
 impl Server {
-    /// Adds the watermark to an answer of a tier at level `Bounded`.
+    /// Adds the version that the watermark proves to a hit in a tier at level `Bounded`.
     pub(crate) fn with_watermark(&self, data: &mut Data, namespace: &Namespace, stored: Stored) -> Stored {
         if !matches!(namespace.level, Level::Bounded(_)) || namespace.role == Role::Store {
             return stored;

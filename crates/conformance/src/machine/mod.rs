@@ -11,11 +11,11 @@
 //! your own near tier. The operations come one after the other; fills and repairs run between them. For
 //! whole processes at the same time see [`simulation`](crate::simulation).
 
+mod model;
 mod run;
 mod shape;
 mod stack;
 mod step;
-mod truth;
 
 use std::fmt;
 
@@ -28,9 +28,9 @@ use terrace_core::near::Near;
 use terrace_tier::{Clock, Role};
 
 use crate::{Fake, simulation::PlainNear, suite::Subject};
+use model::Model;
 use shape::Shape;
 use step::Step;
-use truth::Truth;
 
 /// A run of random programs; made by [`alone`](Machine::alone) or [`together`](Machine::together).
 ///
@@ -123,25 +123,25 @@ impl<N: Near<u64, u64>> Machine<N> {
         let alone = self.alone;
         let programs = Sequential::new(
             (1..STEPS).into(),
-            move || Shape::any(role, alone, timed, logged).prop_map(Truth::new),
+            move || Shape::any(role, alone, timed, logged).prop_map(Model::new),
             run::permits,
-            |_: &Truth| Step::any(),
-            Truth::after,
+            |_: &Model| Step::any(),
+            Model::after,
         );
         let config = Config { cases: self.cases, failure_persistence: None, ..Config::default() };
-        let found = TestRunner::new(config).run(&programs, |(truth, steps, seen)| {
+        let found = TestRunner::new(config).run(&programs, |(model, steps, seen)| {
             let fail = |what: String| TestCaseError::fail(what);
             let runtime = run::runtime(timed).map_err(|error| fail(error.to_string()))?;
             let ended = runtime.block_on(async {
                 let subject = make().await;
-                run::run(truth, &steps, seen, subject, self.near).await
+                run::run(model, &steps, seen, subject, self.near).await
             });
             ended.map_err(|failure| fail(failure.to_string()))
         });
         found.map_err(|error| match error {
             TestError::Abort(reason) => not_run(reason.to_string()),
-            TestError::Fail(reason, (truth, steps, _)) => Counterexample {
-                stack: truth.shape.to_string(),
+            TestError::Fail(reason, (model, steps, _)) => Counterexample {
+                stack: model.shape.to_string(),
                 steps: steps.iter().map(|step| format!("{step:?}")).collect(),
                 what: reason.to_string(),
             },

@@ -13,10 +13,10 @@ use terrace_core::{BoxError, Error, ErrorKind, Item, Many, Version, near::Near};
 use tokio::{runtime::Runtime, time::sleep};
 
 use super::{
+    model::Model,
     shape::Shape,
     stack::Stack,
     step::{Act, KEYS, Step},
-    truth::Truth,
 };
 use crate::suite::{Outcome, Subject, ensure, ensure_eq};
 
@@ -27,34 +27,34 @@ pub(super) fn runtime(timed: bool) -> std::io::Result<Runtime> {
 
 /// Carries out all steps and finally reads all keys. `seen` counts the steps that were begun.
 pub(super) async fn run<N: Near<u64, u64>>(
-    mut truth: Truth,
+    mut model: Model,
     steps: &[Step],
     seen: Option<Arc<AtomicUsize>>,
     subject: Subject,
     near: fn() -> N,
 ) -> Outcome {
-    let mut stack = Stack::new(&truth.shape, subject, near)?;
+    let mut stack = Stack::new(&model.shape, subject, near)?;
     for step in steps {
         if let Some(seen) = &seen {
             seen.fetch_add(1, Ordering::SeqCst);
         }
-        truth = truth.after(step);
+        model = model.after(step);
         if !allows_pending_fills(&step.act) {
             stack.settle().await;
         }
         // Each of these functions carries out only its own kind of act.
-        stack.read(step.process, &step.act, &truth).await?;
-        stack.write(step.process, &step.act, &truth).await?;
+        stack.read(step.process, &step.act, &model).await?;
+        stack.write(step.process, &step.act, &model).await?;
         stack.happen(step.process, &step.act).await?;
         stack.pass(&step.act).await;
-        if fills(&step.act, truth.shape.store) {
+        if fills(&step.act, model.shape.store) {
             stack.filling.insert(step.process % stack.caches.len());
         }
     }
     stack.settle().await;
     for process in 0..stack.caches.len() {
         for key in 0..KEYS {
-            stack.read(process, &Act::Get(key), &truth).await?;
+            stack.read(process, &Act::Get(key), &model).await?;
         }
         stack.cache(process).settled().await;
         ensure_eq!(stack.cache(process).stats().flights, 0, "no flight may be under way in the end");
@@ -92,18 +92,18 @@ impl<N: Near<u64, u64>> Stack<N> {
         }
     }
 
-    /// Carries out a read; `truth` is the map after it.
-    async fn read(&self, process: usize, act: &Act, truth: &Truth) -> Outcome {
+    /// Carries out a read; `model` is the map after it.
+    async fn read(&self, process: usize, act: &Act, model: &Model) -> Outcome {
         let cache = self.cache(process);
         match act {
             Act::Get(key) => {
                 let got = cache.get(&name(*key)).await?.map(|value| *value);
-                ensure_eq!(got, truth.value(*key), "process {process} reads key {key}");
+                ensure_eq!(got, model.value(*key), "process {process} reads key {key}");
             }
-            Act::GetMany(keys) => agree(cache.get_many(&names(keys)).await, keys, truth)?,
+            Act::GetMany(keys) => agree(cache.get_many(&names(keys)).await, keys, model)?,
             Act::GetOrLoad(key, value) => {
                 let got = cache.get_or_load(&name(*key), || load(*value)).await?;
-                ensure_eq!(Some(*got), truth.value(*key), "process {process} reads or loads key {key}");
+                ensure_eq!(Some(*got), model.value(*key), "process {process} reads or loads key {key}");
             }
             Act::LoadMany(keys, value) => {
                 let value = *value;
@@ -111,18 +111,18 @@ impl<N: Near<u64, u64>> Stack<N> {
                     let value = load(value).await?;
                     Ok::<_, BoxError>(missing.keys().iter().map(|key| (*key, value)).collect::<Vec<_>>())
                 };
-                agree(cache.get_or_load_many(&names(keys), load).await, keys, truth)?;
+                agree(cache.get_or_load_many(&names(keys), load).await, keys, model)?;
             }
             Act::Refresh(key, value) => {
                 let got = cache.refresh(&name(*key), |_| load(*value)).await?.map(|value| *value);
-                ensure_eq!(got, truth.value(*key), "process {process} refreshes key {key}");
+                ensure_eq!(got, model.value(*key), "process {process} refreshes key {key}");
             }
             _ => {}
         }
         Ok(())
     }
 
-    async fn write(&self, process: usize, act: &Act, truth: &Truth) -> Outcome {
+    async fn write(&self, process: usize, act: &Act, model: &Model) -> Outcome {
         let cache = self.cache(process);
         match act {
             Act::Put(key, value, ttl) => {
@@ -139,7 +139,7 @@ impl<N: Near<u64, u64>> Stack<N> {
             Act::PutIfAbsent(key, value) => {
                 let put = cache.put_if_absent(&name(*key), *value).await?;
                 ensure!(
-                    !put || truth.value(*key) == Some(*value),
+                    !put || model.value(*key) == Some(*value),
                     "a put of key {key} if absent must not replace a value"
                 );
             }
@@ -187,8 +187,8 @@ impl<N: Near<u64, u64>> Stack<N> {
 }
 
 /// Whether the stack permits a step. Shrinking also makes steps that it does not permit.
-pub(super) fn permits(truth: &Truth, step: &Step) -> bool {
-    Shape::permits(&truth.shape, &step.act)
+pub(super) fn permits(model: &Model, step: &Step) -> bool {
+    Shape::permits(&model.shape, &step.act)
 }
 
 fn name(key: u8) -> u64 {
@@ -216,9 +216,9 @@ fn allow_partial<T>(result: Result<T, Error>) -> Result<(), Error> {
     }
 }
 
-fn agree(many: Many<u64>, keys: &[u8], truth: &Truth) -> Outcome {
+fn agree(many: Many<u64>, keys: &[u8], model: &Model) -> Outcome {
     let got: Vec<_> = many.into_values()?.into_iter().map(|value| value.map(|value| *value)).collect();
-    let expected: Vec<_> = keys.iter().map(|key| truth.value(*key)).collect();
+    let expected: Vec<_> = keys.iter().map(|key| model.value(*key)).collect();
     ensure_eq!(got, expected, "keys {keys:?} in one batch");
     Ok(())
 }

@@ -9,7 +9,7 @@ use terrace_tier::{InvalidationLog, Namespace, Role, Tier, TierKey};
 use super::{shape::Shape, step::Act};
 use crate::{Fake, Fault, Faulty, suite::Subject};
 
-/// The budget of every call, long enough for a server on a busy machine.
+/// The budget of calls in real time, long enough for a server on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The caches and tiers of one program.

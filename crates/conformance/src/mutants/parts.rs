@@ -237,7 +237,7 @@ async fn does_not_share_data_between_handles() {
     caught(STORE, "a_record_is_there_for_another_handle", apart()).await;
 }
 
-/// A backend that opens every namespace as a cache tier, whatever the role, so that a clear drops records.
+/// A backend that opens every namespace as a cache tier, so that a clear also drops records.
 struct Careless(Fake);
 
 impl Backend for Careless {

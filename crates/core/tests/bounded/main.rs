@@ -1,4 +1,4 @@
-//! Level `Bounded`: a read passes over a copy that is not proven within the bound.
+//! Level `Bounded`: a read skips a copy that is not proven within the bound.
 
 #![allow(clippy::unwrap_used, reason = "a panic in a helper fails the test")]
 

@@ -6,7 +6,7 @@ use terrace_core::policy::{
     Coalesce, Expiry, Freshness, Lifetime, OnStale, StaleHit, Stampede, WriteContext,
 };
 
-/// Every entry has this lifetime, an absence too.
+/// Gives every entry this lifetime, also an absence.
 pub(crate) struct FixedExpiry {
     fresh: Duration,
     stale: Duration,
@@ -29,7 +29,7 @@ impl Expiry for FixedExpiry {
     }
 }
 
-/// The answer to every stale hit.
+/// Gives this answer to every stale hit.
 pub(crate) struct OnStaleHit(pub(crate) OnStale);
 
 impl Freshness for OnStaleHit {
@@ -51,7 +51,7 @@ impl Freshness for ServeOnError {
     }
 }
 
-/// The way in which callers share loads.
+/// Lets callers share loads in this way.
 pub(crate) struct FixedStampede(pub(crate) Coalesce);
 
 impl Stampede for FixedStampede {

@@ -7,7 +7,7 @@ use terrace_tier::{
 
 use crate::suite::{
     Failure, Outcome,
-    bench::{Bench, LONG, kept},
+    bench::{Bench, LONG, kept, wrong},
     ensure, ensure_eq,
 };
 
@@ -48,11 +48,14 @@ pub(crate) async fn an_operation_that_the_tier_does_not_know_is_unsupported(benc
     let many = bench.tier.apply_many(keys.iter().map(|key| (key.clone(), Op::Unknown)).collect()).await;
     ensure_eq!(many.len(), keys.len(), "a batch must have one answer for each key");
     for reply in many.into_iter().chain([single]) {
-        let kind = reply.as_ref().map_err(terrace_tier::Error::kind);
-        ensure_eq!(kind.err(), Some(ErrorKind::Unsupported), "the answer to an unknown operation: {reply:?}");
+        match reply {
+            Err(error) if error.kind() == ErrorKind::Unsupported => {}
+            Err(error) => return Err(error.into()),
+            Ok(reply) => return wrong("an unknown operation must be refused", &reply),
+        }
     }
     let Reply::Hit(stored) = bench.get(&keys[0]).await? else {
-        return crate::suite::bench::wrong("the value must still be there", &bench.get(&keys[0]).await?);
+        return wrong("the value must still be there", &bench.get(&keys[0]).await?);
     };
     ensure_eq!(stored.version, version, "an unknown operation must change nothing");
     Ok(())
@@ -63,10 +66,7 @@ pub(crate) async fn a_batch_of_one_is_answered(bench: &Bench) -> Outcome {
     let deadlines = bench.long();
     kept(&bench.batch(&keys, |_| put(7, deadlines)).await?[0])?;
     let Reply::Hit(stored) = &bench.batch(&keys, |_| Op::Get).await?[0] else {
-        return crate::suite::bench::wrong(
-            "the read must find the value that was put",
-            &bench.get(&keys[0]).await?,
-        );
+        return wrong("the read must find the value that was put", &bench.get(&keys[0]).await?);
     };
     ensure_eq!(stored.body, Some(body(7)), "the body must come back");
     Ok(())
@@ -173,7 +173,7 @@ pub(crate) async fn a_batch_of_removes_tells_what_was_there(bench: &Bench) -> Ou
     let removes = bench.batch(&keys, |_| Op::Remove { tombstone_ttl: LONG }).await?;
     for (number, reply) in removes.iter().enumerate() {
         let Reply::Done { existed, version } = reply else {
-            return crate::suite::bench::wrong("a remove must be done", reply);
+            return wrong("a remove must be done", reply);
         };
         ensure_eq!(*existed, number < 10, "remove {number} of {MANY}");
         ensure!(*version > Version::NONE, "a remove issues a version");

@@ -12,13 +12,13 @@ const DEFAULT_TTL: Duration = Duration::from_secs(300);
 
 /// The value of each key, and when it expires.
 #[derive(Clone, Debug)]
-pub(super) struct Truth {
+pub(super) struct Model {
     pub(super) shape: Shape,
     now: Duration,
     values: BTreeMap<u8, (u64, Duration)>,
 }
 
-impl Truth {
+impl Model {
     pub(super) fn new(shape: Shape) -> Self {
         Self { shape, now: Duration::ZERO, values: BTreeMap::new() }
     }
