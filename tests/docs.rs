@@ -96,9 +96,15 @@ impl<'a> Step<'a> {
         };
         let (owner, name) =
             function.rsplit_once("::").map_or((None, function), |(owner, name)| (Some(owner), name));
-        let has_owner = owner.is_none_or(|owner| words(&text).any(|word| word == owner));
+        let has_owner = owner.is_none_or(|owner| implements(&text, owner));
         (!defines(&text, name) || !has_owner).then(|| format!("{file} does not define {function}"))
     }
+}
+
+/// Whether the text has an `impl` of this type or trait, or the trait itself.
+fn implements(text: &str, owner: &str) -> bool {
+    let mut heads = text.lines().filter(|line| words(line).any(|word| word == "impl" || word == "trait"));
+    heads.any(|head| !head.trim_start().starts_with("//") && words(head).any(|word| word == owner))
 }
 
 fn defines(text: &str, function: &str) -> bool {
