@@ -56,8 +56,8 @@ pub trait Backend: Send + Sync + 'static {
     /// # Errors
     /// [`ErrorKind::Config`] where the backend cannot take the role, [`ErrorKind::NamespaceInUse`]
     /// where another cache of this handle uses the namespace with other settings (see
-    /// [`NamespaceRegistry`](crate::NamespaceRegistry)). A server that cannot be reached is no error
-    /// here: the calls of the tier fail then.
+    /// [`NamespaceRegistry`](crate::NamespaceRegistry)). That a server cannot be reached is not an
+    /// error here: the calls of its tier fail instead.
     ///
     /// # Cost
     /// No round trip.

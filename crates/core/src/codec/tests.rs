@@ -27,7 +27,7 @@ fn with<V: DeserializeOwned>(codec: Codec) -> Settings {
     Settings { codec, compression: Compression::None, ..Settings::of::<V>() }
 }
 
-/// An envelope whose checksum holds, around any payload.
+/// An envelope with a right checksum around any payload.
 fn forged<V: DeserializeOwned>(codec: Codec, payload: &[u8], compression: u8, raw_len: usize) -> Vec<u8> {
     let mut frame = [&[0; envelope::LEN], payload].concat();
     let header = Header {
@@ -138,7 +138,7 @@ proptest! {
         mut payload in proptest::collection::vec(any::<u8>(), 0..200), value in records(),
         settings in any_settings(), claim in 0..100_000_usize, compressed: bool,
     ) {
-        // Half random, half the bytes of a real value, under a checksum that holds.
+        // The first bytes of a real value, then random bytes, under a right checksum.
         let sealed = seal(&value, &settings, KEY).expect("sealed");
         let real = &sealed[envelope::LEN..];
         let cut = payload.len().min(real.len()) / 2;

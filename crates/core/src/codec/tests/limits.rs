@@ -1,10 +1,10 @@
-//! What is read and written is bounded, whatever the bytes claim.
+//! The limits hold when reading and writing, whatever the bytes claim.
 
 use super::*;
 
 #[test]
 fn a_few_bytes_that_claim_a_gibibyte_allocate_nothing() {
-    // As postcard and bincode write lengths: a varint of 2^30 and of 2^62, and the 8 bytes of each.
+    // Lengths as postcard and bincode write them: 2^30 and 2^62 as a varint, and each of them as 8 bytes.
     let claims: [&[u8]; 4] = [
         b"\x80\x80\x80\x80\x04xxxxxxxx",
         b"\x80\x80\x80\x80\x80\x80\x80\x80\x40xxxx",
@@ -26,7 +26,7 @@ fn a_few_bytes_that_claim_a_gibibyte_allocate_nothing() {
     assert_eq!(open::<String>(&frame, &Settings::of::<String>(), KEY), Err(DecodeError::TooLarge));
 }
 
-/// A byte buffer that asks for an owned one, as `serde_bytes` does.
+/// A byte buffer that asks serde for owned bytes, as `serde_bytes` does.
 mod serde_bytes_like {
     use serde::{Deserialize, Deserializer, de};
 
@@ -54,7 +54,7 @@ mod serde_bytes_like {
     }
 }
 
-/// A sequence that believes the length it is told, as serde's own do not.
+/// A sequence that trusts the claimed length, which the sequences of serde do not.
 mod greedy {
     use serde::{Deserialize, Deserializer, de};
 
