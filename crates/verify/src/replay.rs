@@ -1,6 +1,6 @@
 //! One seed, and why it fails.
 
-use terrace_conformance::simulation::{Plan, shrink, simulate};
+use terrace_simulation::{Plan, shrink, simulate};
 
 use crate::story::story;
 

@@ -10,8 +10,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use terrace_conformance::simulation::{Plan, Run, simulate};
 use terrace_core::Level;
+use terrace_simulation::{Plan, Run, simulate};
 
 use crate::decided::Decided;
 

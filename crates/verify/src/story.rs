@@ -1,6 +1,6 @@
 //! What happened to a key, for those who look for the cause.
 
-use terrace_conformance::history::{At, Fact, History, Key};
+use terrace_simulation::history::{At, Fact, History, Key};
 
 /// Everything that a history has of a key, in the order of time.
 pub(crate) fn story(history: &History, key: Key) -> Vec<(At, String)> {

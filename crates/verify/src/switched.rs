@@ -1,6 +1,6 @@
 //! Each defence on, and off.
 
-use terrace_conformance::simulation::switches;
+use terrace_simulation::switches;
 
 /// What came of one switch.
 pub(crate) struct Switched {
@@ -13,7 +13,7 @@ pub(crate) struct Switched {
 }
 
 pub(crate) fn run() -> Vec<Switched> {
-    let each = |switch: terrace_conformance::simulation::Switch| Switched {
+    let each = |switch: terrace_simulation::Switch| Switched {
         name: switch.name,
         rule: switch.rule,
         holds: switch.on().is_ok_and(|run| run.violations.is_empty()),

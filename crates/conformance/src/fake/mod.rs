@@ -17,7 +17,8 @@ use terrace_tier::{Backend, Clock, Namespace, NamespaceRegistry, Result, Tier, T
 pub use log::FakeLog;
 #[cfg(test)]
 pub(crate) use log::told_version;
-pub(crate) use server::{Address, Data, Hooks, Server};
+pub(crate) use server::Server;
+pub use server::{Address, Data, Hooks};
 
 use self::{process::Process, tier::FakeTier};
 use crate::calls::Calls;
@@ -79,7 +80,8 @@ impl Fake {
         Self::with_hooks(name, clock, Hooks::default())
     }
 
-    pub(crate) fn with_hooks(name: &str, clock: Clock, hooks: Hooks) -> Self {
+    #[doc(hidden)]
+    pub fn with_hooks(name: &str, clock: Clock, hooks: Hooks) -> Self {
         let server = Arc::new(Server::new(name, clock, hooks));
         Self { process: Process::new(&server), server, spaces: Arc::default() }
     }
@@ -159,7 +161,8 @@ impl Fake {
     }
 
     /// [`go_back`](Self::go_back), but for one namespace.
-    pub(crate) fn go_back_but_for(&self, saved: &Saved, namespace: &str) {
+    #[doc(hidden)]
+    pub fn go_back_but_for(&self, saved: &Saved, namespace: &str) {
         let mut data = self.server.data.lock();
         let Data { cells, epochs } = std::mem::replace(&mut *data, saved.0.clone());
         data.cells.extend(cells.into_iter().filter(|((of, ..), _)| of == namespace));
@@ -167,12 +170,14 @@ impl Fake {
     }
 
     /// Whether the cell there is live and holds this token.
-    pub(crate) fn is_leased(&self, place: &Address, token: Token) -> bool {
+    #[doc(hidden)]
+    pub fn is_leased(&self, place: &Address, token: Token) -> bool {
         self.server.is_leased(&self.server.data.lock(), place, token)
     }
 
     /// All copies are dead from now on: they are of an epoch that is over.
-    pub(crate) fn renew_epochs(&self) {
+    #[doc(hidden)]
+    pub fn renew_epochs(&self) {
         self.server.data.lock().epochs.clear();
     }
 

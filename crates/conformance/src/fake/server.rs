@@ -21,22 +21,24 @@ use super::{
 use crate::calls::Counters;
 
 /// How the fake's parts work; tests of the suite put broken ones in.
-pub(crate) struct Hooks {
-    pub(crate) transition: fn(Option<&Cell>, &Op, &Moment) -> (Change, Reply),
-    pub(crate) address: fn(&Namespace, &TierKey) -> Address,
-    pub(crate) clear: fn(&mut Data, &Namespace),
-    pub(crate) batch: fn(Vec<Result<Reply>>) -> Vec<Result<Reply>>,
-    pub(crate) told: fn(&Op, &Reply) -> Option<Option<Version>>,
+#[doc(hidden)]
+pub struct Hooks {
+    pub transition: fn(Option<&Cell>, &Op, &Moment) -> (Change, Reply),
+    pub address: fn(&Namespace, &TierKey) -> Address,
+    pub clear: fn(&mut Data, &Namespace),
+    pub batch: fn(Vec<Result<Reply>>) -> Vec<Result<Reply>>,
+    pub told: fn(&Op, &Reply) -> Option<Option<Version>>,
     /// Whether a publication whose mark is not as expected is refused.
-    pub(crate) refuses: bool,
+    pub refuses: bool,
 }
 
 /// Where a cell is: namespace, tenant, key.
-pub(crate) type Address = (String, Option<String>, Bytes);
+pub type Address = (String, Option<String>, Bytes);
 
 /// What the server keeps.
 #[derive(Clone, Default)]
-pub(crate) struct Data {
+#[doc(hidden)]
+pub struct Data {
     pub(crate) cells: HashMap<Address, Cell>,
     pub(crate) epochs: HashMap<(String, Option<String>), Epoch>,
 }
@@ -151,7 +153,8 @@ impl Server {
 
 impl Hooks {
     /// What the contract says.
-    pub(crate) const TRUE: Self = Self {
+    #[doc(hidden)]
+    pub const TRUE: Self = Self {
         transition,
         address: |space, key| (space.name.clone(), space.tenant.clone(), key.bytes.clone()),
         clear: |data, space| {

@@ -9,7 +9,7 @@
 //!
 //! [`machine!`](crate::machine!) makes tests of it; [`Machine`] runs it as a plain function, also over
 //! a near tier of one's own. Operations come one after the other, fills and repayments are under way
-//! between them; for whole processes at the same time see [`simulation`](crate::simulation).
+//! between them.
 
 mod run;
 mod shape;
@@ -27,7 +27,7 @@ use proptest_state_machine::Sequential;
 use terrace_core::near::Near;
 use terrace_tier::{Clock, Role};
 
-use crate::{Fake, simulation::PlainNear, suite::Subject};
+use crate::{Fake, PlainNear, suite::Subject};
 use shape::Shape;
 use step::Step;
 use truth::Truth;

@@ -1,5 +1,5 @@
 //! What a recording is held to. It makes a history of it, and the checkers of
-//! `terrace_conformance::history` judge that.
+//! `terrace_simulation::history` judge that.
 //!
 //! | promise of docs/consistency.md | checked | while |
 //! |---|---|---|
@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use terrace_conformance::history::{
+use terrace_simulation::history::{
     At, End, From, History, Linear, Read, Truth, Violation, Wish, bounded, fenced, linear, lives,
 };
 use terrace_tier::Clock;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use terrace_conformance::history::{
+use terrace_simulation::history::{
     At, Change, End, Fact, From, History, Key, Process, Read, Truth, Wish, Write,
 };
 

@@ -8,7 +8,7 @@ use std::{
 
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
-use terrace_conformance::history::{At, End, Key, Process, Read, Value, Wish};
+use terrace_simulation::history::{At, End, Key, Process, Read, Value, Wish};
 
 use super::plan::{Fault, Plan};
 

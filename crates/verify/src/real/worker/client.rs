@@ -9,7 +9,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use sqlx::PgPool;
 use terrace::{BoxError, Cache, Cached, Result};
-use terrace_conformance::history::{At, End, From, Process, Read, Wish};
+use terrace_simulation::history::{At, End, From, Process, Read, Wish};
 use tokio::time::sleep;
 
 use super::{Place, caches, say};

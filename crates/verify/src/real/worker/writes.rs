@@ -2,7 +2,7 @@
 
 use fastrand::Rng;
 use terrace::Version;
-use terrace_conformance::history::{End, Wish};
+use terrace_simulation::history::{End, Wish};
 
 use super::{client::Client, say};
 use crate::real::record::{Line, now};
