@@ -83,6 +83,8 @@ pub enum Defence {
     Looks,
     /// The lease of a plain read is waited for by nobody.
     OfLoader,
+    /// The load of a flight that a refresh began waits for no other process, whichever caller leads it.
+    RefreshLoads,
     /// A relay that finds no mark drops all copies.
     Begin,
     /// A relay whose place the truth's log does not know any more drops all copies.

@@ -61,10 +61,15 @@ where
         seats
     }
 
-    /// Whether there is nobody to wait for.
+    /// Whether there is nobody to wait for. A flight that a refresh began replaces all copies: a copy
+    /// that another process fills answers none of its callers, whichever of them leads the load.
     fn leads(&self, chain: &Chain, seat: &LoadSeat<K, V>) -> bool {
         let lease = lease_of(chain, &seat.missed);
-        seat.ticket.errand() == Intent::Refresh || lease.is_none_or(|lease| lease.is_of(&seat.missed))
+        let replaces_all = match enabled(Defence::RefreshLoads) {
+            true => seat.missed.anew,
+            false => seat.ticket.errand() == Intent::Refresh,
+        };
+        replaces_all || lease.is_none_or(|lease| lease.is_of(&seat.missed))
     }
 
     fn hold(&self, chain: &Chain, missed: &Missed<V>, key: &TierKey) -> Option<Held> {
