@@ -3,8 +3,10 @@
 mod bench_report;
 mod check_features;
 mod ci;
+mod flagged;
 mod install;
 mod model;
+mod retired;
 mod run;
 mod servers;
 mod summary;
@@ -18,10 +20,12 @@ usage: cargo xtask <command> [arguments]
 
   test [cargo test arguments]   every test of the workspace, on one set of private servers;
                                 finds redis-server and postgres or installs them;
-                                without arguments the model check too
+                                without arguments also the model check and the switches
   model                         the model check of the single flight (shuttle)
+  switches                      the test that leaves out each defence of the cache once
   check-features                each feature of `terrace` alone, and none
-  ci                            formatting, clippy, docs, check-features, cargo-deny where installed
+  ci                            formatting, clippy, docs, check-features, retired identifiers,
+                                cargo-deny where installed
   verify [arguments]            simulations, switches and fault runs, in about five minutes;
                                 `--seed N` replays, `--minutes N` soaks, `--json` for machines
   bench-report [arguments]      the bench table: ours, raw and ratio
@@ -37,6 +41,7 @@ fn main() -> ExitCode {
     let outcome = match command {
         "test" => test::run(rest),
         "model" => model::run(),
+        "switches" => run::run(&mut flagged::switches()),
         "check-features" => check_features::run(),
         "ci" => ci::run(),
         "verify" => verify::run(rest),

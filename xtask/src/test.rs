@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::run::{self, Result, announce, cargo};
 use crate::summary::Summary;
-use crate::{model, servers};
+use crate::{flagged, model, servers};
 
 /// Builds, starts the servers, runs all, and ends with one line for the whole.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
@@ -24,9 +24,11 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     command.arg(run::cargo_program()).args(&test).current_dir(run::root());
     let (mut sum, mut good) = counted(&mut command)?;
     if arguments.is_empty() {
-        let (model_sum, model_good) = counted(&mut model::command())?;
-        sum.add(model_sum);
-        good &= model_good;
+        for mut command in [model::command(), flagged::switches()] {
+            let (more, all_good) = counted(&mut command)?;
+            sum.add(more);
+            good &= all_good;
+        }
     }
 
     let verdict = if good { "ok" } else { "FAILED" };

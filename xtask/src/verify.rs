@@ -1,13 +1,14 @@
-//! `cargo xtask verify`: the proof, in a release build.
+//! `cargo xtask verify`: simulations, switches and runs on real servers, in a release build.
 
 use crate::{
-    run::{Result, cargo, run as run_command},
+    flagged,
+    run::{Result, run as run_command},
     servers,
 };
 
-/// Finds or installs the servers, builds it and runs it.
+/// Finds or installs the servers, builds the program and runs it.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     servers::provide_here()?;
-    let mut command = cargo(["run", "--release", "--quiet", "-p", "terrace-verify", "--"]);
+    let mut command = flagged::simulation(["run", "--release", "--quiet", "-p", "terrace-verify", "--"]);
     run_command(command.args(arguments))
 }

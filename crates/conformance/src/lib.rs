@@ -8,24 +8,28 @@
 //! - [`policy_suite!`] makes a test of each case for one kind of policy; [`policy::check`] runs them
 //!   as a plain function.
 //! - [`Fake`] is a tier in memory, for the tests of tiers, caches and applications.
-//! - [`simulation`] runs whole caches in several processes on virtual time, with faults, and
-//!   [`history`] judges what came of it.
 //! - [`Faulty`] makes any backend fail, hang or lose answers on cue; [`Recording`] writes down what
 //!   a cache asks of it.
 
 mod calls;
 mod fake;
 mod faulty;
-pub mod history;
 pub mod machine;
 #[cfg(test)]
 mod mutants;
+mod plain_near;
 pub mod policy;
 mod recording;
-pub mod simulation;
 pub mod suite;
 
 pub use calls::{Call, Calls};
 pub use fake::{Fake, FakeLog, Saved};
 pub use faulty::{Fault, Faulty};
+pub use plain_near::PlainNear;
 pub use recording::{Answer, Record, Recording, Request};
+
+/// Parts of [`Fake`] that the simulations of this workspace replace. They may change at any time.
+#[doc(hidden)]
+pub mod parts {
+    pub use crate::fake::{Address, Data, Hooks};
+}

@@ -84,6 +84,8 @@ pub enum Defence {
     Looks,
     /// No caller waits for the lease of a plain read.
     OfLoader,
+    /// The load of a flight that a refresh began waits for no other process, whichever caller leads it.
+    RefreshLoads,
     /// A relay that finds no watermark drops all copies.
     Begin,
     /// A relay whose position the source's log no longer knows drops all copies.

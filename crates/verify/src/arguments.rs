@@ -1,4 +1,4 @@
-//! What the user asks for.
+//! The arguments of the program.
 
 use std::{
     path::PathBuf,
@@ -13,16 +13,16 @@ usage: cargo xtask verify [--seed N | --minutes N] [--from N] [--json]
        cargo xtask verify check FILE
 
   --seed N       replay one simulated seed; where it fails, shrink it and print what happens
-  --minutes N    simulate for one half of it and run on real servers for the other, replaces of two
-                 minutes each; with `--real`, all of it on real servers
+  --minutes N    simulate for one half of the time and run on real servers for the other half; with
+                 `--real`, all of the time on real servers. Without it each half takes 30 s at least
   --from N       the first seed; otherwise one taken from the clock, which the table names
-  --json         for machines
-  --real         real servers alone; `--seed N` does what round N did, as far as time lets it
-  --rounds N     so many rounds on real servers; four have all stacks and all faults
+  --json         print the table as JSON
+  --real         real servers alone; `--seed N` repeats round N, as far as its timing allows
+  --rounds N     this many rounds on real servers; four have all stacks and all faults
   --keep FOLDER  where recordings of rounds that fail are kept: target/verify unless given
   check FILE     judge a recording again";
 
-/// Simulated reads that a run checks at least, however slow the machine.
+/// Simulated reads that a run checks at least, no matter how slow the machine is.
 const READS: u64 = 10_000_000;
 
 const TIME: Duration = Duration::from_secs(30);
@@ -40,8 +40,8 @@ pub(crate) struct Arguments {
 pub(crate) enum Wanted {
     /// Simulate one seed.
     Replay(u64),
-    /// Simulate for at least so long, and at least so many reads; then the switches, and real
-    /// servers for so long.
+    /// Simulate for at least this time and this many reads; then run the switches, and rounds on real
+    /// servers for the same time.
     All { time: Duration, reads: u64 },
     /// Rounds on real servers.
     Real(Until),
@@ -85,7 +85,7 @@ impl Arguments {
     }
 }
 
-/// Another one each second, far enough apart for the seeds of a run.
+/// A seed that differs from second to second by more than the seeds that a run takes.
 fn from_clock() -> u64 {
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     seconds.wrapping_mul(1_000_000) % 1_000_000_000_000_000

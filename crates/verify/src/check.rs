@@ -1,4 +1,4 @@
-//! A recording again, and why it fails.
+//! Judges a recording again, and shows why it fails.
 
 use std::path::Path;
 
@@ -8,11 +8,11 @@ use crate::{
     story::story,
 };
 
-/// Lines of a story that are told before what is wrong, and after.
+/// Lines of the story that are printed before the violation, and after it.
 const BEFORE: usize = 40;
 const AFTER: usize = 5;
 
-/// Judges a recording and tells the story of the first violation. Whether it is good.
+/// Judges a recording and prints the story of the first violation. Returns whether there is none.
 pub(crate) fn check(file: &Path) -> Result<bool, terrace::BoxError> {
     let recording = Recording::load(file)?;
     let judged = judge(&recording);

@@ -1,15 +1,15 @@
-//! Whether the checker of linearizability has decided enough for its silence to mean something.
+//! Whether the checker of linearizability has decided enough keys for its silence to be a proof.
 
 use std::fmt;
 
-/// How many of a hundred keys may be left undecided.
+/// How many keys of a hundred may be undecided.
 const MOST_UNDECIDED: u64 = 5;
 
-/// And so many where there are few: a run of four rounds has a handful of keys a stack, and a busy
-/// host leaves many calls open at once.
+/// How many keys may be undecided in any case: a run of four rounds has a handful of keys a stack, and
+/// a busy host leaves many calls open at once.
 const FEW: u64 = 2;
 
-/// The keys that the checker was given, and those of them that were too hard for it.
+/// The keys that the checker was given, and how many of them were too hard to decide.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Decided {
     pub(crate) keys: u64,
@@ -26,20 +26,20 @@ impl Decided {
         self.undecided += other.undecided;
     }
 
-    /// Whether a single run, all of whose keys were to be judged, says nothing at all.
+    /// Whether a run in which every key was to be judged decided none.
     pub(crate) fn is_nothing(self) -> bool {
         self.undecided >= self.keys
     }
 
-    /// Whether so much was left open in many runs that they prove nothing.
+    /// Whether so many keys of many runs are undecided that the runs prove nothing.
     pub(crate) fn is_too_little(self) -> bool {
         self.undecided > FEW && self.undecided * 100 > self.keys * MOST_UNDECIDED
     }
 
-    /// What to say where it is too little.
+    /// What to print where too little was decided.
     pub(crate) fn complaint(self) -> Option<String> {
         self.is_too_little().then(|| {
-            format!("TOO LITTLE DECIDED: {self} keys undecided, and {MOST_UNDECIDED} % or {FEW} may be at the most")
+            format!("TOO LITTLE DECIDED: {self} keys are undecided, where {MOST_UNDECIDED} % or {FEW} keys are allowed")
         })
     }
 }

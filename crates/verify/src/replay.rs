@@ -1,10 +1,11 @@
-//! One seed, and why it fails.
+//! Replays one seed, and shows why it fails.
 
-use terrace_conformance::simulation::{Plan, shrink, simulate};
+use terrace_simulation::{Plan, shrink, simulate};
 
 use crate::story::story;
 
-/// Replays a seed; one that fails is shrunk and told. Whether it is good.
+/// Replays a seed; where it fails, shrinks its plan and prints the story. Returns whether there is no
+/// violation.
 pub(crate) fn replay(seed: u64) -> bool {
     let plan = Plan::of_seed(seed);
     let fails = |plan: &Plan| simulate(plan).map_or(true, |run| !run.violations.is_empty());

@@ -1,4 +1,4 @@
-//! The table.
+//! The table of results.
 
 use std::{fmt, path::Path};
 
@@ -10,7 +10,7 @@ use crate::{
     switched::Switched,
 };
 
-/// What was found; what was not asked for is not there.
+/// The results of the parts of a run that were asked for.
 #[derive(Default)]
 pub(crate) struct Report {
     pub(crate) simulated: Option<Simulated>,
@@ -58,7 +58,7 @@ impl fmt::Display for Report {
             writeln!(f, "switches caught: {caught} of {}", self.switches.len())?;
         }
         for switch in self.switches.iter().filter(|switch| !switch.holds || !switch.caught) {
-            let what = if switch.holds { "nobody misses it" } else { "it fails while it is on" };
+            let what = if switch.holds { "no violation without it" } else { "a violation although it is on" };
             writeln!(f, "NOT CAUGHT (rule {}) {}: {what}", switch.rule, switch.name)?;
         }
         if let Some(real) = &self.real {
@@ -191,7 +191,7 @@ impl fmt::Display for Real {
             writeln!(f, "\nNEVER INJECTED {fault:?}")?;
         }
         for (defence, caught) in &self.left_out {
-            let what = if *caught { "missed, as it should be" } else { "NOT CAUGHT: nobody misses it" };
+            let what = if *caught { "caught" } else { "NOT CAUGHT: no violation without it" };
             writeln!(f, "\nwithout {defence:?}, on real servers: {what}")?;
         }
         for (seed, what, recording) in self.failures.iter().take(20) {

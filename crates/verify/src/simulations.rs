@@ -1,4 +1,4 @@
-//! Seed after seed, on all cores.
+//! Simulates seed after seed, on all cores.
 
 use std::{
     collections::BTreeMap,
@@ -10,12 +10,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use terrace_conformance::simulation::{Plan, Run, simulate};
 use terrace_core::Level;
+use terrace_simulation::{Plan, Run, simulate};
 
 use crate::decided::Decided;
 
-/// What the simulations of one level came to.
+/// The sums over the simulations of one level.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tally {
     pub(crate) reads: u64,
@@ -36,7 +36,7 @@ pub(crate) struct Tally {
     pub(crate) looks: u64,
     pub(crate) announced: u64,
     pub(crate) longest_call: Duration,
-    /// The seeds that failed, with what they failed by.
+    /// The seeds that failed, each with its first violation.
     pub(crate) failures: Vec<(u64, String)>,
 }
 
@@ -72,7 +72,7 @@ pub(crate) fn run(from: u64, time: Duration, reads: u64) -> Simulated {
     Simulated { levels, from, elapsed: began.elapsed() }
 }
 
-/// The promise that a plan's history was held to.
+/// The promise that the plan's history was checked for.
 fn level_of(plan: &Plan) -> String {
     match plan.stack.level {
         _ if plan.limits.loads.is_some() => "One load among processes".to_owned(),

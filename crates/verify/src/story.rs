@@ -1,8 +1,8 @@
-//! What happened to a key, for those who look for the cause.
+//! What happened to a key, for a reader who looks for the cause of a violation.
 
-use terrace_conformance::history::{At, Fact, History, Key};
+use terrace_simulation::history::{At, Fact, History, Key};
 
-/// Everything that a history has of a key, in the order of time.
+/// Everything that a history says of a key, in the order of time.
 pub(crate) fn story(history: &History, key: Key) -> Vec<(At, String)> {
     let mut lines: Vec<(At, String)> = Vec::new();
     for change in history.changes.iter().filter(|change| change.key == key) {

@@ -1,19 +1,19 @@
-//! Each defence on, and off.
+//! Runs the interleaving of each switch with its defence, and without it.
 
-use terrace_conformance::simulation::switches;
+use terrace_simulation::{Switch, switches};
 
-/// What came of one switch.
+/// The result of one switch.
 pub(crate) struct Switched {
     pub(crate) name: &'static str,
     pub(crate) rule: &'static str,
-    /// No violation while it is on.
+    /// There is no violation with the defence.
     pub(crate) holds: bool,
-    /// A violation while it is off.
+    /// There is a violation without the defence.
     pub(crate) caught: bool,
 }
 
 pub(crate) fn run() -> Vec<Switched> {
-    let each = |switch: terrace_conformance::simulation::Switch| Switched {
+    let each = |switch: Switch| Switched {
         name: switch.name,
         rule: switch.rule,
         holds: switch.on().is_ok_and(|run| run.violations.is_empty()),

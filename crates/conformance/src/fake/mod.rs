@@ -18,7 +18,8 @@ use terrace_tier::{Backend, Clock, Namespace, NamespaceRegistry, Result, Tier, T
 pub use log::FakeLog;
 #[cfg(test)]
 pub(crate) use log::reported_version;
-pub(crate) use server::{Address, Data, Hooks, Server};
+pub(crate) use server::Server;
+pub use server::{Address, Data, Hooks};
 
 use self::{process::Process, tier::FakeTier};
 use crate::calls::Calls;
@@ -80,7 +81,8 @@ impl Fake {
         Self::with_hooks(name, clock, Hooks::default())
     }
 
-    pub(crate) fn with_hooks(name: &str, clock: Clock, hooks: Hooks) -> Self {
+    #[doc(hidden)]
+    pub fn with_hooks(name: &str, clock: Clock, hooks: Hooks) -> Self {
         let server = Arc::new(Server::new(name, clock, hooks));
         Self { process: Process::new(&server), server, namespaces: Arc::default() }
     }
@@ -161,7 +163,8 @@ impl Fake {
     }
 
     /// [`go_back`](Self::go_back), except that one namespace keeps its present data.
-    pub(crate) fn go_back_but_for(&self, saved: &Saved, namespace: &str) {
+    #[doc(hidden)]
+    pub fn go_back_but_for(&self, saved: &Saved, namespace: &str) {
         let mut data = self.server.data.lock();
         let Data { cells, epochs } = std::mem::replace(&mut *data, saved.0.clone());
         data.cells.extend(cells.into_iter().filter(|((name, ..), _)| name == namespace));
@@ -169,12 +172,14 @@ impl Fake {
     }
 
     /// Whether the cell at `place` is alive and has this token.
-    pub(crate) fn is_leased(&self, place: &Address, token: Token) -> bool {
+    #[doc(hidden)]
+    pub fn is_leased(&self, place: &Address, token: Token) -> bool {
         self.server.is_leased(&self.server.data.lock(), place, token)
     }
 
     /// Ends the epochs of all namespaces, which makes all copies dead.
-    pub(crate) fn renew_epochs(&self) {
+    #[doc(hidden)]
+    pub fn renew_epochs(&self) {
         self.server.data.lock().epochs.clear();
     }
 

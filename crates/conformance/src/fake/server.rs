@@ -21,23 +21,25 @@ use super::{
 use crate::calls::Counters;
 
 /// The replaceable parts of a fake. The tests of the suite replace one with a broken one.
-pub(crate) struct Hooks {
-    pub(crate) transition: fn(Option<&Cell>, &Op, &Moment) -> (Change, Reply),
-    pub(crate) address: fn(&Namespace, &TierKey) -> Address,
-    pub(crate) clear: fn(&mut Data, &Namespace),
-    pub(crate) batch: fn(Vec<Result<Reply>>) -> Vec<Result<Reply>>,
+#[doc(hidden)]
+pub struct Hooks {
+    pub transition: fn(Option<&Cell>, &Op, &Moment) -> (Change, Reply),
+    pub address: fn(&Namespace, &TierKey) -> Address,
+    pub clear: fn(&mut Data, &Namespace),
+    pub batch: fn(Vec<Result<Reply>>) -> Vec<Result<Reply>>,
     /// The version that the log reports for an operation.
-    pub(crate) told: fn(&Op, &Reply) -> Option<Option<Version>>,
+    pub told: fn(&Op, &Reply) -> Option<Option<Version>>,
     /// Whether a publication is refused where the watermark has not the expected version.
-    pub(crate) refuses: bool,
+    pub refuses: bool,
 }
 
 /// The address of a cell: namespace, tenant, key.
-pub(crate) type Address = (String, Option<String>, Bytes);
+pub type Address = (String, Option<String>, Bytes);
 
 /// The data of the server.
 #[derive(Clone, Default)]
-pub(crate) struct Data {
+#[doc(hidden)]
+pub struct Data {
     pub(crate) cells: HashMap<Address, Cell>,
     pub(crate) epochs: HashMap<(String, Option<String>), Epoch>,
 }
@@ -152,7 +154,8 @@ impl Server {
 
 impl Hooks {
     /// The parts as the contract demands them.
-    pub(crate) const TRUE: Self = Self {
+    #[doc(hidden)]
+    pub const TRUE: Self = Self {
         transition,
         address: |namespace, key| (namespace.name.clone(), namespace.tenant.clone(), key.bytes.clone()),
         clear: |data, namespace| {

@@ -8,8 +8,7 @@
 //! processes. A program that finds a difference is shrunk to a short one.
 //!
 //! [`machine!`](crate::machine!) makes tests of it; [`Machine`] runs it as a plain function, also over
-//! your own near tier. The operations come one after the other; fills and repairs run between them. For
-//! whole processes at the same time see [`simulation`](crate::simulation).
+//! your own near tier. The operations come one after the other; fills and repairs run between them.
 
 mod model;
 mod run;
@@ -27,7 +26,7 @@ use proptest_state_machine::Sequential;
 use terrace_core::near::Near;
 use terrace_tier::{Clock, Role};
 
-use crate::{Fake, simulation::PlainNear, suite::Subject};
+use crate::{Fake, PlainNear, suite::Subject};
 use model::Model;
 use shape::Shape;
 use step::Step;

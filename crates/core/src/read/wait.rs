@@ -124,10 +124,15 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
 }
 
 /// Whether a load waits for nobody: its own lease is the one that other processes wait for, or no tier
-/// has leases that can be waited for, or a `refresh` asks the origin itself.
+/// has leases that can be waited for, or a `refresh` began the flight. A copy that another process fills
+/// answers none of a refresh's followers, whichever of them leads the load.
 fn is_first<K: Key, V>(chain: &Chain, load: &PendingLoad<K, V>) -> bool {
     let lease = lease_of(chain, &load.miss);
-    load.ticket.intent() == Intent::Refresh || lease.is_none_or(|lease| lease.is_of(&load.miss))
+    let refreshes = match enabled(Defence::RefreshLoads) {
+        true => load.miss.refreshes,
+        false => load.ticket.intent() == Intent::Refresh,
+    };
+    refreshes || lease.is_none_or(|lease| lease.is_of(&load.miss))
 }
 
 /// The lease by which processes wait for each other, in the nearest tier that supports it.

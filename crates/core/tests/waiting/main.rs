@@ -4,6 +4,7 @@
 
 mod ended;
 mod joined;
+mod refresh;
 mod shared;
 mod stores;
 #[path = "../support/mod.rs"]

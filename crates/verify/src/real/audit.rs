@@ -1,5 +1,5 @@
-//! The truth, as Postgres itself tells it: a trigger of the driver's writes every change down, in
-//! the transaction that makes it.
+//! The truth, as Postgres itself records it: a trigger of the driver writes every change down, in the
+//! transaction that makes the change.
 
 use sqlx::{Connection, Executor, PgConnection, Row};
 use terrace::{BoxError, Cache, Postgres};
@@ -65,7 +65,7 @@ pub(crate) fn ahead() -> u64 {
     wall_now().0.saturating_sub(now().0)
 }
 
-/// All changes, and what is there in the end. `ahead` is the most that the clocks were apart.
+/// All changes, and the last state. `ahead` is the largest difference between the clocks.
 pub(crate) async fn tell(database: &str, plan: &Plan, ahead: u64) -> Result<Vec<Line>, BoxError> {
     let mut session = PgConnection::connect(database).await?;
     let changes = "SELECT key, value, body, version, by, (extract(epoch FROM at) * 1000000)::bigint

@@ -1,5 +1,5 @@
-//! What a recording is held to. It makes a history of it, and the checkers of
-//! `terrace_conformance::history` judge that.
+//! What a recording is checked for. This makes a history of it, and the checkers of
+//! `terrace_simulation::history` judge the history.
 //!
 //! | promise of docs/consistency.md | checked | while |
 //! |---|---|---|
@@ -9,14 +9,14 @@
 //! | records are linearizable, nothing acknowledged is lost | by `linear`, on writes and reads of the store; by `fenced` | always |
 //! | a failed write that is not `Unknown` did not happen; versions grow | here | always |
 //! | lives: no copy is served later than its time to live after it was obtained | by `lives`, on every read | always: deadlines travel with the copies, whatever becomes of a server |
-//! | near believes a log that it does not hear for one second | by `bounded`, on near reads | the log is Postgres' own: what Redis' log may lag behind the truth is not promised |
+//! | near trusts a log for one second after the last heartbeat | by `bounded`, on near reads | the log is Postgres' own: what Redis' log may lag behind the truth is not promised |
 
 use std::{
     collections::{BTreeMap, HashMap},
     time::Duration,
 };
 
-use terrace_conformance::history::{
+use terrace_simulation::history::{
     At, End, From, History, Linear, Read, Truth, Violation, Wish, bounded, fenced, linear, lives,
 };
 use terrace_tier::Clock;
@@ -28,7 +28,7 @@ use super::{
 };
 use crate::decided::Decided;
 
-/// What a round came to.
+/// The result of a round.
 #[derive(Debug, Default)]
 pub(crate) struct Judged {
     pub(crate) violations: Vec<Violation>,
@@ -40,22 +40,23 @@ pub(crate) struct Judged {
     pub(crate) writes: u64,
     pub(crate) processes: u64,
     pub(crate) faults: BTreeMap<Fault, u64>,
-    /// How long the truth had been another one when near served a value, at most.
+    /// The longest time that near served a value after it was superseded.
     pub(crate) stalest: Duration,
     pub(crate) history: History,
 }
 
-/// How long near believes what no log vouches for.
+/// How long near trusts a copy that no log proves.
 const DISTRUST: Duration = Duration::from_secs(1);
 
 /// Clocks count in milliseconds.
 const GRAIN: Duration = Duration::from_millis(2);
 
 /// How late a copy may be served after the end of its life: as late as the clock that caches read may
-/// be behind. Near takes that off each life; what Redis has is compared as the clock stands. Nothing else
-/// is allowed for: a deadline is decided between the call and the return of whoever obtains the value, and
-/// compared between the call and the return of whoever reads it, so that a process that is stopped in
-/// between is no excuse; and all clocks of a recording are of one host.
+/// lag. Near subtracts that from each life; a copy in Redis is compared with the clock as it stands.
+///
+/// Nothing else is allowed. A deadline is decided between the call and the return of the caller that
+/// obtains the value, and compared between the call and the return of the caller that reads it, so that
+/// a stop of a process in between excuses nothing; and all clocks of a recording are of one host.
 fn lag() -> Duration {
     Clock::system().granularity()
 }
@@ -108,14 +109,14 @@ fn counted(recording: &Recording, history: &History) -> Judged {
     judged
 }
 
-/// The reads that say something of the truth: without a store a cache may forget.
+/// The reads whose answers say something of the truth: a cache without a store may forget an absence.
 fn answers(history: &History) -> History {
     let says = |read: &&Read| read.value.is_some() || history.truth == Truth::Store;
     let reads = history.reads.iter().filter(says).copied().collect();
     History { reads, changes: history.changes.clone(), truth: history.truth, ..History::default() }
 }
 
-/// The longest that near served a value after it was superseded.
+/// The longest time that near served a value after it was superseded.
 fn stalest(near: &History) -> Duration {
     let late = |bound: u64| bounded(near, Duration::from_millis(bound)).is_empty();
     let (mut below, mut above) = (0, 60_000);
@@ -126,7 +127,7 @@ fn stalest(near: &History) -> Duration {
     Duration::from_millis(above)
 }
 
-/// Failed writes, not of unknown end, that happened all the same.
+/// Writes that failed with a certain error and happened all the same.
 fn undone(history: &History) -> Vec<Violation> {
     let true_once: HashMap<u64, At> =
         history.changes.iter().filter_map(|change| Some((change.value?, change.since))).collect();
@@ -144,7 +145,7 @@ fn undone(history: &History) -> Vec<Violation> {
     failed.collect()
 }
 
-/// Versions that do not grow, or are not what a put was told.
+/// Versions that do not grow, or that differ from the version that a put returned.
 fn versions(recording: &Recording) -> Vec<Violation> {
     if !recording.plan.stack.has_store() {
         return Vec::new();
@@ -179,7 +180,7 @@ fn versions(recording: &Recording) -> Vec<Violation> {
     violations
 }
 
-/// What only the store can have answered, at level `Strong` every answer, and all writes: a
+/// The reads that only the store can have answered (at level `Strong` all reads) and all writes: one
 /// register a key.
 fn of_the_store(recording: &Recording, history: &History) -> History {
     let strong = recording.plan.demand == Demand::Strong;
@@ -305,7 +306,7 @@ mod tests {
         let end = last_of(51);
         assert_eq!(served(From::Tier, end, end + 1, &[store(50, 51)]), Vec::<String>::new());
         assert_eq!(served(From::Tier, end + 1, end + 2, &[store(50, 51)]).len(), 1);
-        // Stopped after it had filled the tier, it says so later.
+        // The process was stopped after it had filled the tier, and reports that later.
         assert_eq!(served(From::Tier, 300, 301, &[store(250, 900)]), Vec::<String>::new());
         let begins = |at| Line::Begins { process: 3, caller: 0, at: At(at * MS) };
         let died = Line::Died { process: 3, at: At(260 * MS) };
@@ -338,7 +339,7 @@ mod tests {
         let lines = [first, first_done, second, second_done].into_iter().chain(changes);
         let lines: Vec<Line> = lines.chain([Line::Read(read)]).collect();
         assert_eq!(violations(lines.clone()).len(), 1);
-        // Of another process: every tier had confirmed it.
+        // A read of another process: every tier had confirmed the change.
         let mut others = lines.clone();
         others.pop();
         others.push(Line::Read(Read { process: 2, ..read }));

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use terrace_conformance::history::{
+use terrace_simulation::history::{
     At, Change, End, Fact, From, History, Key, Process, Read, Truth, Wish, Write,
 };
 
@@ -45,9 +45,9 @@ pub(super) fn history(recording: &Recording) -> History {
     history
 }
 
-/// When values were obtained from the truth, so that copies of them live on: while a call that got or
-/// wrote one was under way. Whoever was killed may have obtained any, and told nobody, since its callers
-/// began what they were at.
+/// When values were obtained from the truth, from which their copies live: during a call that got or
+/// wrote the value. A process that was killed may have obtained any value without a record of it, since
+/// its callers began their last calls.
 fn obtained(recording: &Recording) -> Vec<(At, Fact)> {
     let (mut begun, mut writing) = (HashMap::new(), HashMap::new());
     let mut facts = Vec::new();
@@ -79,8 +79,8 @@ fn obtained(recording: &Recording) -> Vec<(At, Fact)> {
     facts
 }
 
-/// The changes of the truth, in their order, each between two moments: the trigger's, before the
-/// commit, and the first at which somebody knew of it.
+/// The changes of the truth, in their order, each between two moments: the moment of the trigger, which
+/// is before the commit, and the first moment at which some process knew of the change.
 fn changes(recording: &Recording, history: &History) -> Vec<Change> {
     let told = recording.lines.iter().find_map(|line| match line {
         Line::Told { at } => Some(*at),
@@ -99,7 +99,7 @@ fn changes(recording: &Recording, history: &History) -> Vec<Change> {
         keys.entry(key).or_default().push(Change { key, since, at, value });
     }
     for changes in keys.values_mut() {
-        // Whoever knew of a later change would have found the earlier ones made.
+        // A process that knew of a later change would have found the earlier changes made.
         let mut earliest = At(u64::MAX);
         for change in changes.iter_mut().rev() {
             earliest = earliest.min(change.at);
@@ -114,7 +114,7 @@ fn changes(recording: &Recording, history: &History) -> Vec<Change> {
     keys.into_values().flatten().collect()
 }
 
-/// By value, when somebody first knew that it was true: who wrote it, or who read it.
+/// By value, the moment at which a process first knew that it was true: its writer or a reader.
 fn known(recording: &Recording, history: &History) -> HashMap<u64, At> {
     let stored = history.truth == Truth::Store;
     let read = history.reads.iter().filter_map(|read| Some((read.value?, read.ret)));
@@ -143,9 +143,9 @@ struct Removals(Vec<(At, At)>);
 const OFF: u64 = 3_000_000;
 
 impl Removals {
-    /// When the removal that a trigger saw was acknowledged, where it was: of those that were under
-    /// way then the one that returned first. It need not be that very one: changes of a row come
-    /// one after the other, so that whoever returns later found this one made.
+    /// When the removal that a trigger saw was acknowledged, if it was: the return of the first removal
+    /// that was under way then. It may be another removal than the trigger's: changes of a row come one
+    /// after the other, so that a removal that returns later has found this one made.
     fn acknowledged(&mut self, since: At) -> Option<At> {
         let under_way = |(call, ret): &(At, At)| {
             (call.0.saturating_sub(OFF)..=ret.0.saturating_add(OFF)).contains(&since.0)

@@ -1,5 +1,5 @@
-//! What a round is to do: the caches, their callers, and what goes wrong. All of it follows from a
-//! seed; when each thing happens is up to the machine.
+//! The plan of a round: the caches, their callers, and what goes wrong. All of it follows from a seed,
+//! but for the moment at which each thing happens.
 
 use std::{fmt, time::Duration};
 
@@ -20,7 +20,7 @@ pub(crate) enum Stack {
     RedisStore,
 }
 
-/// The level that a round's caches have, and are held to.
+/// The level that a round's caches have, and that they are checked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) enum Demand {
     Fenced,
@@ -54,11 +54,11 @@ pub(crate) enum Fault {
     ScriptsFlushed,
     /// CLIENT KILL of all clients.
     ClientsKilled,
-    /// `maxmemory` with `allkeys-lru`, and keys of others that fill it.
+    /// `maxmemory` with `allkeys-lru`, and keys of other programs that fill the memory.
     Evicted,
     /// Every connection to Redis is cut.
     RedisCut,
-    /// Redis's answers, or all traffic, are held back and then go on.
+    /// The answers of Redis, or all traffic, are held back and then delivered.
     RedisStalled,
     /// Traffic with Redis comes in small pieces, late.
     RedisSplit,
@@ -68,13 +68,13 @@ pub(crate) enum Fault {
     PostgresStopped,
     /// Every connection to Postgres is cut.
     PostgresCut,
-    /// Postgres' answers, or all traffic, are held back and then go on.
+    /// The answers of Postgres, or all traffic, are held back and then delivered.
     PostgresStalled,
     /// Traffic with Postgres comes in small pieces, late.
     PostgresSplit,
 }
 
-/// One fault, `after` so many milliseconds of peace, for `hold` milliseconds.
+/// One fault, after `after` milliseconds without one, for `hold` milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Strike {
     pub(crate) after: u64,
@@ -82,14 +82,14 @@ pub(crate) struct Strike {
     pub(crate) hold: u64,
 }
 
-/// A defence that the workers leave out, to see that it is missed.
+/// A defence that the workers leave out, so that a checker must notice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum LeftOut {
     /// Of two writes of a key at the same time, near keeps neither: by [`terrace_tier::defence`].
     WriteOrder,
-    /// Fences across processes: caches of level `Ttl`, held to `Fenced`.
+    /// Fences across processes: caches of level `Ttl`, checked for `Fenced`.
     Fences,
-    /// The end of a life: copies live a minute, and are held to the plan's.
+    /// The end of a life: copies live a minute, and are checked for the plan's shorter life.
     Lives,
 }
 
@@ -111,11 +111,11 @@ pub(crate) struct Plan {
     pub(crate) writes: u8,
     /// How long copies live, in milliseconds.
     pub(crate) life: u64,
-    /// How long it goes on, in milliseconds; then it heals, and every key is read once more.
+    /// How long it lasts, in milliseconds; then all faults end, and every key is read once more.
     pub(crate) length: u64,
     /// Redis keeps its data over a kill.
     pub(crate) durable: bool,
-    /// What strikes the workers, Redis and Postgres, each in order.
+    /// The faults of the workers, of Redis and of Postgres, each list in order.
     pub(crate) lanes: [Vec<Strike>; 3],
     pub(crate) left_out: Option<LeftOut>,
 }
@@ -197,7 +197,7 @@ impl Plan {
         }
     }
 
-    /// A round in peace, of caches without a defence, whose callers crowd on two keys.
+    /// A round without faults, of caches without one defence, whose callers all use two keys.
     pub(crate) fn without(defence: LeftOut, seed: u64) -> Self {
         let stack = match defence {
             LeftOut::WriteOrder => Stack::NearStore,
@@ -208,7 +208,7 @@ impl Plan {
             stack,
             demand: Demand::Fenced,
             callers: 12,
-            // A switch is of one thread.
+            // A defence is left out on one thread.
             threads: false,
             keys: 2,
             writes: 40,
@@ -221,7 +221,7 @@ impl Plan {
         }
     }
 
-    /// How long copies are to live in the caches: what they are held to, unless that is left out.
+    /// How long copies live in the caches: as long as they are checked for, unless that is left out.
     pub(crate) const fn life(&self) -> Duration {
         Duration::from_millis(match self.left_out {
             Some(LeftOut::Lives) => LONG,
@@ -229,7 +229,7 @@ impl Plan {
         })
     }
 
-    /// What the caches are built with: what they are held to, unless that is left out.
+    /// The level that the caches are built with: the one that they are checked for, unless it is left out.
     pub(crate) const fn level(&self) -> Level {
         match self.left_out {
             Some(LeftOut::Fences) => Level::Ttl,
@@ -237,7 +237,7 @@ impl Plan {
         }
     }
 
-    /// The faults that the round is to have, however long they take.
+    /// The faults that the round must have, no matter how long they take.
     pub(crate) fn asked(&self) -> impl Iterator<Item = Fault> {
         self.lanes
             .iter()
@@ -256,10 +256,10 @@ fn demand(stack: Stack, turn: u64) -> Demand {
     }
 }
 
-/// How many faults of each lane a round has at least: four rounds have all of them.
+/// How many faults of each lane a round has at least, so that four rounds have all faults.
 pub(crate) const ASKED: [usize; 3] = [2, 5, 3];
 
-/// More than a round has time for.
+/// More faults than a round has time for.
 const MOST_STRIKES: usize = 40;
 
 const WORKERS: [Fault; 2] = [Fault::WorkerKilled, Fault::WorkerStopped];
@@ -283,7 +283,7 @@ const REDIS: [Fault; 8] = [
     Fault::RedisSplit,
 ];
 
-/// How long a fault lasts, in milliseconds: some longer than a budget, some than the trust in a log.
+/// How long a fault lasts, in milliseconds: some faults outlast a budget, some the trust in a log.
 fn hold_of(fault: Fault) -> std::ops::Range<u64> {
     match fault {
         Fault::WorkerStopped | Fault::RedisStopped | Fault::RedisStalled => 20..1_300,

@@ -8,11 +8,11 @@ use std::{
 
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
-use terrace_conformance::history::{At, End, Key, Process, Read, Value, Wish};
+use terrace_simulation::history::{At, End, Key, Process, Read, Value, Wish};
 
 use super::plan::{Fault, Plan};
 
-/// One thing that a worker or the driver saw. Whoever is killed has written what it did before.
+/// One thing that a worker or the driver saw. A worker that is killed has written down what it did before.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Line {
     /// A worker has its cache and begins.
@@ -25,28 +25,27 @@ pub(crate) enum Line {
     ReadFailed,
     /// A write begins.
     Writes { process: Process, id: u64, key: Option<Key>, call: At, wish: Wish },
-    /// It has returned.
+    /// A write has returned.
     Wrote { process: Process, id: u64, ret: At, end: End, confirmed: bool, version: Option<u64> },
     /// A change of the watched table was acknowledged.
     Stored { value: u64, ret: At },
-    /// The truth has had this change, says a trigger in its own transaction; those of a key in
-    /// their order.
+    /// A trigger saw this change of the truth, in the same transaction; changes of a key are in order.
     Changed { key: Key, since: At, value: Value, version: u64, by: Process },
     /// All changes were read from the truth at this moment.
     Told { at: At },
-    /// What the truth has in the end.
+    /// The last state of the truth.
     Final(Read),
-    /// Redis has been given back what it had before.
+    /// Redis has got back the data that it had before.
     WentBack { at: At },
     /// A worker was killed, and is dead by now.
     Died { process: Process, at: At },
     /// Something went wrong.
     Struck { fault: Fault, from: At, to: At },
-    /// A worker has read all once more and ends.
+    /// A worker has read every key once more and ends.
     Done { process: Process },
 }
 
-/// All of a round.
+/// Everything that was recorded of a round.
 pub(crate) struct Recording {
     pub(crate) plan: Plan,
     pub(crate) lines: Vec<Line>,

@@ -1,4 +1,4 @@
-//! One round: servers, workers, faults, peace, and a recording of it all.
+//! One round: servers, workers, faults, a time without faults, and a recording of all of it.
 
 use std::time::{Duration, Instant};
 
@@ -15,11 +15,11 @@ use super::{
     workers::{Lines, PATIENCE, Workers},
 };
 
-/// How long the servers have to recover before all is read once more: debts are repaid about every
-/// second, a log that was lost is found again.
+/// How long the servers have to recover before every key is read once more: pending invalidations are
+/// repaired about every second, and a log that was lost is found again.
 const PEACE: Duration = Duration::from_millis(1_300);
 
-/// Fewer reads of a round mean nothing.
+/// A round with fewer reads proves nothing.
 pub(super) const FEWEST_READS: usize = 1_000;
 
 /// Carries out a plan.
@@ -51,7 +51,7 @@ pub(crate) async fn run(plan: &Plan, postgres: &Postgres) -> Result<Recording, B
     Ok(Recording { plan: plan.clone(), lines })
 }
 
-/// The clocks' steps beside each other within a round, in nanoseconds.
+/// How far the clocks drifted from each other within a round, in nanoseconds.
 const SLACK: u64 = 2_000_000;
 
 async fn strike_workers(
@@ -100,7 +100,7 @@ async fn strike_servers(
     Ok(())
 }
 
-/// Waits for the time of a strike; false where nobody asked for it and the round is over by then.
+/// Waits for the time of a fault; false where the round need not have it and is over by then.
 async fn waited(strike: &Strike, asked: bool, end: Instant) -> bool {
     let (after, hold) = (Duration::from_millis(strike.after), Duration::from_millis(strike.hold));
     if !asked && Instant::now() + after + hold > end {

@@ -13,7 +13,7 @@ use super::{
     workers::{Addresses, Lines},
 };
 
-/// A Redis of the round's own, a database of its own in a Postgres, and a proxy before each.
+/// The round's own Redis, its own database in a Postgres, and a proxy before each.
 pub(crate) struct Servers<'a> {
     redis: Option<(Redis, Proxy)>,
     postgres: (&'a Postgres, Proxy),
@@ -49,7 +49,7 @@ impl<'a> Servers<'a> {
         }
     }
 
-    /// Does it, and undoes it after so long.
+    /// Injects the fault, and undoes it after this time.
     pub(crate) async fn strike(&self, fault: Fault, hold: Duration, lines: &Lines) -> Result<(), BoxError> {
         let pieces = (hold.as_millis() as usize % 7) + 1;
         let stall = if pieces.is_multiple_of(2) { Stall::Replies } else { Stall::AdmitAll };
@@ -88,7 +88,7 @@ async fn stalled(proxy: &Proxy, stall: Stall, hold: Duration) {
     proxy.resume();
 }
 
-/// Small pieces, each trip some milliseconds late.
+/// The traffic comes in small pieces, each some milliseconds late.
 async fn split(proxy: &Proxy, pieces: usize, hold: Duration) {
     proxy.split(Some(pieces));
     proxy.delay(Duration::from_millis(pieces as u64));
@@ -124,7 +124,7 @@ async fn strike_redis(redis: &Redis, fault: Fault, hold: Duration, lines: &Lines
             sleep(hold).await;
             redis.kill9()?;
             std::fs::write(&dump.0, &dump.1)?;
-            // From here on it may show what it had then.
+            // From here on it may show the data that it had at the save.
             lines.push(Line::WentBack { at: now() });
             redis.restart().await?;
             std::fs::remove_file(&dump.0)?;
@@ -133,8 +133,8 @@ async fn strike_redis(redis: &Redis, fault: Fault, hold: Duration, lines: &Lines
     Ok(())
 }
 
-/// Takes the memory away, so that everything is evicted that can be, and lets others' keys in,
-/// which push out what comes back.
+/// Takes the memory away, so that every key is evicted that can be, and adds keys of another program,
+/// which push out the keys that come back.
 async fn evict(session: &mut MultiplexedConnection, hold: Duration) -> Result<(), BoxError> {
     let evicted = of_info(session, "stats", "evicted_keys").await?;
     let used = of_info(session, "memory", "used_memory").await?;
@@ -144,7 +144,7 @@ async fn evict(session: &mut MultiplexedConnection, hold: Duration) -> Result<()
         command(session, &format!("CONFIG SET maxmemory {tight}")).await?;
         let filler = "x".repeat(1_000);
         for key in 0..200 {
-            // Refused where nothing is left to evict.
+            // Redis refuses this where nothing is left to evict.
             let _full = command(session, &format!("SET filler:{key} {filler}")).await;
         }
         sleep(hold / 2).await;
@@ -156,7 +156,7 @@ async fn evict(session: &mut MultiplexedConnection, hold: Duration) -> Result<()
     }
 }
 
-/// Saves the data, and gives the dump: its place, and what is in it. The place is left empty.
+/// Saves the data, and returns the path of the dump and its content. The file is removed.
 async fn save(session: &mut MultiplexedConnection) -> Result<(PathBuf, Vec<u8>), BoxError> {
     command(session, "SAVE").await?;
     let mut asked = redis::cmd("CONFIG");

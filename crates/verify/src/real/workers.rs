@@ -17,7 +17,7 @@ use super::{
     worker::{ARGUMENT, FINISH, Place, QUIET},
 };
 
-/// What has been written down so far, by whoever.
+/// The lines that the workers and the driver have written so far.
 #[derive(Clone, Default)]
 pub(crate) struct Lines(Arc<(Mutex<Vec<Line>>, Condvar)>);
 
@@ -36,8 +36,8 @@ impl Lines {
         self.lock().iter().filter(|line| matches!(line, Line::Read(_))).count()
     }
 
-    /// Waits until so many lines are of a kind; false where that takes too long, or need not be
-    /// waited for.
+    /// Waits until this many lines are of a kind; false where that takes too long, or where the wait is
+    /// not needed any more.
     fn wait_for(&self, count: usize, is: fn(&Line) -> bool, mut may_come: impl FnMut() -> bool) -> bool {
         let began = Instant::now();
         let mut lines = self.lock();
@@ -56,7 +56,7 @@ impl Lines {
     }
 }
 
-/// Where the workers find their servers, by way of the proxies.
+/// The addresses of the workers' servers, behind the proxies.
 #[derive(Clone, Debug)]
 pub(crate) struct Addresses {
     pub(crate) redis: Option<String>,
@@ -79,7 +79,7 @@ struct Worker {
     reader: Option<JoinHandle<()>>,
 }
 
-/// How long workers may take to begin, or to read all and end: builds may keep the machine busy.
+/// How long workers may take to begin, or to read every key and end: builds may keep the machine busy.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 impl Workers {
@@ -101,7 +101,7 @@ impl Workers {
     fn spawn(&mut self) -> Result<Worker, BoxError> {
         self.lives += 1;
         let Addresses { redis, postgres } = self.addresses.clone();
-        // The audit tells by this name whose change it was.
+        // The audit knows by this name which worker made a change.
         let postgres = format!("{postgres}?application_name={}", self.lives);
         let place = Place { plan: self.plan.clone(), process: self.lives, redis, postgres };
         let mut child = Command::new(super::this_program()?)
@@ -131,7 +131,7 @@ impl Workers {
         self.lines.push(Line::Died { process: worker.process, at: now() });
     }
 
-    /// Another one in the place of one that was killed.
+    /// Starts another worker in the place of one that was killed.
     pub(crate) fn replace(&mut self, slot: usize) -> Result<(), BoxError> {
         self.slots[slot] = self.spawn()?;
         Ok(())
@@ -160,7 +160,7 @@ impl Worker {
 
     fn tell(&mut self, word: &str) {
         if let Some(input) = &mut self.input {
-            // One that has died is found out by what it does not say.
+            // A worker that has died is noticed by its missing last line.
             let _gone = writeln!(input, "{word}");
         }
     }

@@ -11,7 +11,7 @@ use crate::real::plan::Stack;
 /// The namespace of every cache here.
 const NAMESPACE: &str = "verify";
 
-/// Long enough for two busy cores, short enough that a fault passes it.
+/// Long enough for two busy cores, and short enough that a fault lasts longer.
 const REDIS_BUDGET: Duration = Duration::from_millis(100);
 const STORE_BUDGET: Duration = Duration::from_millis(800);
 const LOAD_DEADLINE: Duration = Duration::from_millis(1_500);

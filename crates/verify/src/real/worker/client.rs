@@ -9,7 +9,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use sqlx::PgPool;
 use terrace::{BoxError, Cache, Cached, Result};
-use terrace_conformance::history::{At, End, From, Process, Read, Wish};
+use terrace_simulation::history::{At, End, From, Process, Read, Wish};
 use tokio::time::sleep;
 
 use super::{Place, caches, say};
@@ -23,7 +23,7 @@ pub(super) struct Client {
     pub(super) process: Process,
     pub(super) plan: Plan,
     pub(super) cache: Cache<i64, u64>,
-    /// To the table behind the loader, where there is one.
+    /// The connection to the table behind the loader, where there is one.
     pub(super) table: PgPool,
     /// Values and writes, numbered; a value carries the process as well.
     numbers: AtomicU64,
@@ -44,12 +44,12 @@ impl Client {
         self.cache.ready().await
     }
 
-    /// A number that nobody else in the round has.
+    /// A number that no other process of the round uses.
     pub(super) fn number(&self) -> u64 {
         u64::from(self.process) << 32 | self.numbers.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// One caller: one call after the other, until all are to be quiet.
+    /// One caller: it makes one call after the other, until all callers are told to stop.
     pub(super) async fn call(self: Arc<Self>, caller: u64, mut rng: Rng, quiet: Arc<AtomicBool>) {
         while !quiet.load(Ordering::Relaxed) {
             say(&Line::Begins { process: self.process, caller, at: now() });
@@ -91,8 +91,8 @@ impl Client {
         keys.into_iter().zip(many).for_each(|(key, got)| self.read(call, key, false, &got));
     }
 
-    /// A load that takes some milliseconds. Over a store it offers a new value, which is the record
-    /// where nothing is there; else it reads the table.
+    /// A load that takes some milliseconds. Over a store it offers a new value, which becomes the record
+    /// where there is none; without a store it reads the table.
     async fn load(&self, key: i64, pace: u64) {
         if !self.plan.stack.has_store() {
             return self.load_row(key, pace).await;
@@ -128,7 +128,7 @@ impl Client {
         let load = move |_| async move {
             let value = sqlx::query_scalar("SELECT value FROM origin WHERE id = $1").bind(key);
             let value: i64 = value.fetch_one(&table).await?;
-            // Late: the table may have changed since.
+            // The value is given late: the table may have changed since.
             sleep(Duration::from_millis(pace)).await;
             Ok::<_, sqlx::Error>(Some(value as u64))
         };
@@ -140,13 +140,13 @@ impl Client {
         let ret = now();
         let Ok(got) = got else { return say(&Line::ReadFailed) };
         let read = Read::answered(self.process, key as u64, (call, ret), got.as_ref());
-        // What only the truth can have given was true at the call, or later.
+        // An answer that only the truth can have given was true at the call, or later.
         let of_truth = if self.plan.stack.has_store() { From::Store } else { From::Loader };
         let anew = read.from == of_truth && !read.joined;
         say(&Line::Read(Read { anew, loads, ..read }));
     }
 
-    /// One more read of every key, once all is well.
+    /// Reads every key once more, after the faults.
     pub(super) async fn read_all(&self) {
         for key in 0..self.plan.keys as i64 {
             self.get(key).await;

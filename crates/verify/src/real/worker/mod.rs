@@ -1,5 +1,5 @@
-//! A worker: a process of its own with a whole cache, whose callers do what comes to their minds
-//! until they are told to be quiet. Every line of what they saw goes to the driver at once.
+//! A worker: a process of its own with a whole cache, whose callers make random calls until the driver
+//! tells them to stop. Each line of what they saw is sent to the driver at once.
 
 mod caches;
 mod client;
@@ -14,7 +14,6 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use terrace_tier::defence::{Defence, without};
 use tokio::runtime::{Builder, Runtime};
 
 use super::{
@@ -28,14 +27,14 @@ pub(crate) const ARGUMENT: &str = "worker-of-a-round";
 
 /// What the driver says once the faults are over.
 pub(super) const QUIET: &str = "quiet";
-/// What it says once the servers have had their time: read all, and end.
+/// What the driver says once the servers had time to recover: read every key, and end.
 pub(super) const FINISH: &str = "finish";
 
-/// Where a worker is, and what it is to do.
+/// Which worker of the round this is, and what it is to do.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Place {
     pub(crate) plan: Plan,
-    /// Which life this is; no two of a round are the same.
+    /// The number of the process; no two processes of a round have the same.
     pub(crate) process: u32,
     /// The URLs, by way of the proxies.
     pub(crate) redis: Option<String>,
@@ -49,9 +48,19 @@ pub(crate) fn run(place: &str) -> Result<(), String> {
     let runtime = runtime(&place).map_err(|error| error.to_string())?;
     let work = || runtime.block_on(work(place.clone()));
     match place.plan.left_out {
-        Some(LeftOut::WriteOrder) => without(Defence::WriteOrder, work),
+        Some(LeftOut::WriteOrder) => without_write_order(work),
         Some(LeftOut::Fences | LeftOut::Lives) | None => work(),
     }
+}
+
+#[cfg(terrace_simulation)]
+fn without_write_order(work: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
+    terrace_tier::defence::without(terrace_tier::defence::Defence::WriteOrder, work)
+}
+
+#[cfg(not(terrace_simulation))]
+fn without_write_order(_work: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
+    Err("a build without `--cfg terrace_simulation` cannot leave a defence of the cache out".to_owned())
 }
 
 /// A stopped worker must not outlive its driver either.
@@ -77,7 +86,7 @@ async fn work(place: Place) -> Result<(), String> {
     let quiet = Arc::new(AtomicBool::new(false));
     let (finish, mut finished) = tokio::sync::mpsc::channel(1);
     hear_the_driver(Arc::clone(&quiet), finish);
-    // The first workers begin together; one that comes later may find its servers away.
+    // The first workers begin together; a worker that begins later may find its servers away.
     let _away = client.ready().await;
     say(&Line::Ready { process });
     let callers = (0..place.plan.callers as u64).map(|caller| {
@@ -107,10 +116,10 @@ fn hear_the_driver(quiet: Arc<AtomicBool>, finish: tokio::sync::mpsc::Sender<()>
     });
 }
 
-/// Tells the driver, in one write: a kill leaves whole lines.
+/// Sends a line to the driver in one write, so that a kill leaves whole lines.
 fn say(line: &Line) {
     let mut text = serde_json::to_string(line).unwrap_or_default();
     text.push('\n');
-    // A driver that has gone hears nothing, and this process ends with it.
+    // Where the driver has gone, this process ends with it.
     let _gone = io::stdout().lock().write_all(text.as_bytes());
 }

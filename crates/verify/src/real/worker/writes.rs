@@ -2,7 +2,7 @@
 
 use fastrand::Rng;
 use terrace::Version;
-use terrace_conformance::history::{End, Wish};
+use terrace_simulation::history::{End, Wish};
 
 use super::{client::Client, say};
 use crate::real::record::{Line, now};
@@ -19,7 +19,7 @@ impl Client {
         match rng.u8(..100) {
             99 if rng.u8(..8) == 0 => self.clear().await,
             87.. => self.drop_key(key, Wish::Invalidate).await,
-            // Changes of the table, half of them told to the cache by the application too.
+            // The application tells its cache of half of its changes of the table.
             _ if !self.plan.stack.has_store() => {
                 if self.change_row(key).await && rng.bool() {
                     self.drop_key(key, Wish::Invalidate).await;
@@ -32,7 +32,7 @@ impl Client {
         }
     }
 
-    /// An UPDATE as any program may do it; whether it was acknowledged.
+    /// An UPDATE as any program may make it. Returns whether it was acknowledged.
     async fn change_row(&self, key: i64) -> bool {
         let value = self.number();
         let update = sqlx::query("UPDATE origin SET value = $2 WHERE id = $1").bind(key).bind(value as i64);
@@ -62,7 +62,7 @@ impl Client {
             }
         };
         let version = put.as_ref().ok().and_then(|(_, version)| version.map(Version::as_u64));
-        // No tier failed this process meanwhile, so that none failed this write.
+        // No tier failed this process meanwhile, and so none failed this write.
         let confirmed = self.failures() == begun.failures;
         self.wrote(begun.id, End::of(put.map(|(held, _)| held)), confirmed, version);
     }

@@ -1,0 +1,46 @@
+//! How long calls may take, and how often a key may be loaded.
+
+use std::time::Duration;
+
+use crate::{history::Violation, plan::Plan, recorder::Tally};
+
+/// The deadline of a load, where processes wait for each other: longer than a silent holder is waited for.
+pub(crate) const LOAD: Duration = Duration::from_millis(2_500);
+
+/// And where they do not.
+pub(crate) const SHORT_LOAD: Duration = Duration::from_millis(300);
+
+/// One lookup: the budgets of two tiers and of a store.
+const LOOKUP: Duration = Duration::from_millis(250);
+
+/// The creation of a record: the budget of a store.
+const CREATION: Duration = Duration::from_millis(150);
+
+/// What a call may take, of the time in which its process runs: it may wait for a deadline, and look
+/// again behind each of three holders, then load for another; where it shared what began too long before
+/// it, it does so twice.
+fn longest(plan: &Plan) -> Duration {
+    let once = match plan.stack.waits() {
+        true => LOOKUP * 4 + LOAD * 2 + CREATION,
+        false => LOOKUP + SHORT_LOAD + CREATION,
+    };
+    plan.limits.call.unwrap_or(once * 2)
+}
+
+/// Holds a run to it.
+pub(crate) fn limits(plan: &Plan, tally: &Tally) -> Vec<Violation> {
+    let mut violations = Vec::new();
+    if let Some((took, at, key)) = tally.longest.filter(|(took, ..)| *took > longest(plan)) {
+        let what = format!("a call took {took:?}, and {:?} is the most", longest(plan));
+        violations.push(Violation { at, key, what });
+    }
+    for &(at, key) in &tally.endless {
+        violations.push(Violation { at, key, what: "a call has not returned".to_owned() });
+    }
+    let Some(most) = plan.limits.loads else { return violations };
+    for (&key, &(loads, at)) in tally.loads.iter().filter(|(_, (loads, _))| *loads > most) {
+        let what = format!("it was loaded {loads} times, and {most} are the most");
+        violations.push(Violation { at, key, what });
+    }
+    violations
+}

@@ -1,0 +1,98 @@
+//! Waiting for another process's lease: it saves loads, and every wait has an end (rule 14).
+
+use std::time::Duration;
+
+use terrace_core::policy::Coalesce;
+use terrace_tier::{Cell, Change, Moment, Op, Reply, Token, defence::Defence, transition};
+
+use super::{COPY, Off, Switch, TWO, core, rules::rules, script};
+use crate::{Act, Limits, LoaderPace, Plan, Stack, Trouble, Way};
+
+const SHARED: Stack = Stack { stampede: Coalesce::Lease, ..COPY };
+
+pub(super) fn switches() -> Vec<Switch> {
+    use Act::Get;
+    vec![
+        core("a holder shows signs of life", "14", Defence::Signs, || {
+            let steps = [(0, 1, load(2_000)), (10, 0, load(10))];
+            Plan { limits: loads(1), ..patient(SHARED, &steps, &[]) }
+        }),
+        core("a silent holder counts as gone", "14", Defence::Silence, || {
+            let steps = [(0, 1, load(50)), (10, 0, load(10))];
+            Plan { limits: call(2_100), ..patient(SHARED, &steps, &[(20, Trouble::Crash(1, 5_000))]) }
+        }),
+        core("a load that failed gives its lease back", "14", Defence::GiveBack, || {
+            let steps = [(0, 1, fails(50)), (10, 0, load(10))];
+            Plan { limits: call(300), ..patient(SHARED, &steps, &[]) }
+        }),
+        core("after three holders the rest load at once", "14", Defence::Turns, || Plan {
+            limits: call(1_400),
+            ..herd(6, fails(300))
+        }),
+        core("a wait ends with the load's deadline", "14", Defence::WaitEnds, || Plan {
+            limits: call(5_300),
+            ..herd(4, Act::Load(0, LoaderPace::Late(10_000)))
+        }),
+        core("a server that hangs is not waited at", "14", Defence::TripTimeout, || {
+            let steps = [(0, 1, load(2_400)), (10, 0, load(10))];
+            let faults = [(15, Trouble::Crash(1, 5_000)), (20, Trouble::Cut(0, 0, Way::There, 5_000))];
+            Plan { limits: call(1_500), ..patient(SHARED, &steps, &faults) }
+        }),
+        core("looks find what an announcement did not tell", "14", Defence::Looks, || {
+            let steps = [(0, 1, load(150)), (10, 0, load(10))];
+            let cut = (145, Trouble::Cut(0, 0, Way::Back, 25));
+            Plan { limits: call(800), ..patient(SHARED, &steps, &[cut]) }
+        }),
+        core("a plain read's lease is waited for by nobody", "14", Defence::OfLoader, || {
+            let stack = Stack { stampede: Coalesce::Lease, ..TWO };
+            Plan { limits: call(300), ..patient(stack, &[(0, 1, Get(0)), (10, 0, load(10))], &[]) }
+        }),
+        Switch {
+            name: "one takes the place of a dead holder",
+            rule: "14",
+            plan: || {
+                let plan = herd(4, load(50));
+                let faults = vec![super::Fault { at: 20, what: Trouble::Crash(0, 5_000) }];
+                Plan { limits: loads(2), faults, ..plan }
+            },
+            off: Off::Rules(|| rules(in_nobodys_place)),
+        },
+    ]
+}
+
+/// Nothing heals while calls still wait.
+fn patient(stack: Stack, steps: &[(u64, usize, Act)], faults: &[(u64, Trouble)]) -> Plan {
+    Plan { length: 6_000, ..script(stack, steps, faults) }
+}
+
+/// So many processes miss one key, one after the other.
+fn herd(processes: usize, act: Act) -> Plan {
+    let steps: Vec<_> = (0..processes).map(|slot| (slot as u64, slot, act)).collect();
+    Plan { processes, ..patient(SHARED, &steps, &[]) }
+}
+
+const fn load(millis: u64) -> Act {
+    Act::Load(0, LoaderPace::Early(millis))
+}
+
+const fn fails(millis: u64) -> Act {
+    Act::Load(0, LoaderPace::Fails(millis))
+}
+
+fn loads(most: u64) -> Limits {
+    Limits { loads: Some(most), call: None }
+}
+
+fn call(millis: u64) -> Limits {
+    Limits { loads: None, call: Some(Duration::from_millis(millis)) }
+}
+
+/// Who names a dead holder gets its lease, and not its place.
+fn in_nobodys_place(cell: Option<&Cell>, op: &Op, moment: &Moment) -> (Change, Reply) {
+    match *op {
+        Op::Lease { token, ttl, over, .. } => {
+            transition(cell, &Op::Lease { token, ttl, over, replaces: Token::NONE }, moment)
+        }
+        _ => transition(cell, op, moment),
+    }
+}

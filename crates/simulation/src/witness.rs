@@ -1,0 +1,94 @@
+//! What servers do, as facts of the history: read off the operations alone.
+
+use terrace_tier::{Op, Order, Reply, Result, Role, TierKey, Version};
+
+use crate::{
+    encoding::{key_of, value_in, value_of},
+    history::{At, Fact},
+    message::Link,
+    recorder::Recorder,
+};
+
+/// A server has carried out an operation.
+pub(crate) fn carried_out(
+    recorder: &Recorder,
+    link: Link,
+    late: bool,
+    key: &TierKey,
+    op: &Op,
+    reply: &Result<Reply>,
+) {
+    if key.bytes.len() != 8 {
+        return;
+    }
+    let key = key_of(key);
+    if !matches!(op, Op::Put { .. } | Op::Fill { .. }) {
+        if let (Role::Store, Op::Remove { .. }, Ok(Reply::Done { version, .. })) = (link.role, op, reply) {
+            recorder.committed(key, None, *version);
+        }
+        return;
+    }
+    let Ok(Reply::Kept(version)) = reply else { return };
+    let value = value_in(op);
+    if link.role == Role::Store {
+        return recorder.committed(key, value, *version);
+    }
+    // A put that its caller was told nothing of: it may happen at any time, and does now.
+    if late && link.authority && matches!(op, Op::Put { order: Order::Author(_), .. }) {
+        recorder.changed(key, value);
+        recorder.changed(key, recorder.origin(key));
+    }
+    if let Some(value) = value {
+        recorder.fact(Fact::Shown { tier: link.server, key, value });
+    }
+}
+
+/// Up to when changes of the truth are known to whoever knows that this change was carried out; `None`
+/// where it says nothing of them.
+pub(crate) fn covered(
+    recorder: &Recorder,
+    link: Link,
+    key: &TierKey,
+    op: &Op,
+    version: Option<Version>,
+) -> Option<At> {
+    match (op, version) {
+        (Op::Put { order: Order::Author(_), .. }, _) if link.role == Role::Cache => {
+            value_in(op).and_then(|value| recorder.changed_at(value))
+        }
+        (Op::Invalidate { version: None, .. }, _) => Some(recorder.now()),
+        (Op::Put { .. } | Op::Fill { .. } | Op::Invalidate { .. } | Op::Remove { .. }, Some(version)) => {
+            let committed = recorder.committed_at(key_of(key), version);
+            committed.or_else(|| value_in(op).and_then(|value| recorder.changed_at(value)))
+        }
+        _ => None,
+    }
+}
+
+/// A process has got the answer to an operation.
+pub(crate) fn answered(recorder: &Recorder, link: Link, key: &TierKey, op: &Op, reply: &Result<Reply>) {
+    if key.bytes.len() != 8 {
+        return;
+    }
+    let ordered = match op {
+        Op::Put { order: Order::Follow(version) | Order::Unfenced(version), .. } => Some(*version),
+        Op::Invalidate { version, .. } => *version,
+        _ => None,
+    };
+    let writes = matches!(op, Op::Put { .. } | Op::Invalidate { .. } | Op::Remove { .. });
+    match reply {
+        Ok(_) if writes && link.role == Role::Cache => {
+            let Link { process, server: tier, .. } = link;
+            let put = matches!(op, Op::Put { .. });
+            let covers = covered(recorder, link, key, op, ordered);
+            let key = Some(key_of(key));
+            recorder.fact(Fact::Confirmed { tier, process, key, put, covers });
+        }
+        Ok(Reply::Hit(stored) | Reply::Refused(Some(stored))) if link.role == Role::Store => {
+            if let Some(value) = stored.body.as_deref().and_then(value_of) {
+                recorder.fact(Fact::Obtained { value });
+            }
+        }
+        _ => {}
+    }
+}
