@@ -42,7 +42,7 @@ impl LeaseDesk {
     pub(super) fn look(&self, fake: &Fake, leases: &[Lease], listener: &Listener) -> Vec<LeaseStatus> {
         let now = fake.now();
         let mut table = self.0.lock();
-        let status = |Lease { place, token }: &Lease| {
+        let status = |Lease { address: place, token }: &Lease| {
             if !fake.is_leased(place, *token) {
                 return LeaseStatus::Changed;
             }
