@@ -1,22 +1,23 @@
-//! How a cache turns its keys and values into bytes: bound when a remote tier is added, so that a
-//! cache without one asks nothing of its types.
+//! How a cache turns its keys and values into bytes. The functions are bound when a remote tier is added, so
+//! that a cache without one demands nothing of its types.
 
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
+use terrace_tier::{KeyDigest, Scope, TierKey};
 
 use crate::{
     Result,
     codec::{self, DecodeError, Settings},
-    key::{self, KeyDigest},
+    key,
 };
 
-/// Keys to bytes and back.
+/// Turns keys into bytes and back.
 pub(crate) struct KeyCodec<K> {
     key: fn(&K) -> Result<Bytes>,
     decode: fn(&[u8]) -> Result<K>,
 }
 
-/// Keys and values to bytes and back.
+/// Turns keys into bytes, and values into bytes and back.
 pub(crate) struct TypedCodec<K, V> {
     key: fn(&K) -> Result<Bytes>,
     seal: fn(&V, &Settings, KeyDigest) -> Result<Bytes>,
@@ -55,8 +56,11 @@ impl<K, V> TypedCodec<K, V> {
         }
     }
 
-    pub(crate) fn key(&self, key: &K) -> Result<Bytes> {
-        (self.key)(key)
+    /// A key as the remote tiers see it; `scope` is that of their namespace and tenant.
+    pub(crate) fn tier_key(&self, key: &K, scope: &Scope) -> Result<TierKey> {
+        let bytes = (self.key)(key)?;
+        let digest = scope.digest(&bytes);
+        Ok(TierKey { bytes, digest })
     }
 
     pub(crate) fn seal(&self, value: &V, digest: KeyDigest) -> Result<Bytes> {

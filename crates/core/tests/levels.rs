@@ -28,7 +28,9 @@ async fn what_nothing_proves_is_refused_at_build() {
     assert!(refused(bounded()).contains("needs a store"));
     assert!(refused(bounded().expire(FixedExpiry::fresh(BOUND + ms(1)))).contains("needs a store"));
     assert!(refused(bounded().tier(redis())).contains("needs a store"));
-    assert!(refused(bounded().tier(fake("plain", &hand)).store(store())).contains("keeps the relay's watermark"));
+    assert!(
+        refused(bounded().tier(fake("plain", &hand)).store(store())).contains("keeps the relay's watermark")
+    );
     assert!(refused(bounded().tier(redis()).store(fake("db", &hand))).contains("can be relayed"));
     assert!(refused(bounded().tier(redis()).tier(redis()).store(store())).contains("one cache tier"));
     let short = builder().level(Level::Bounded(ms(99))).store(store());

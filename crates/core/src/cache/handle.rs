@@ -6,9 +6,9 @@ use terrace_tier::Timestamp;
 
 use super::{Cache, inner::Inner};
 use crate::{
-    Error, ErrorKind, Key, Level, Result, Value,
+    Key, Level, Value,
     chain::Chain,
-    freshness::{MaxStaleness, ReadBound, ReadMode},
+    freshness::{MaxStaleness, ReadMode},
     near::Near,
 };
 
@@ -41,7 +41,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     ///
     /// # Errors
     /// None here. Where the table says error, and where it says the store and the cache has none, reads
-    /// are [`ErrorKind::Unsupported`]: there is no truth to ask.
+    /// are [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported): there is no truth to ask.
     ///
     /// # Cost
     /// Two reference counts, no trip. A near hit costs a few comparisons more than at the level that the
@@ -63,19 +63,6 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     /// The oldest proof that a call made now accepts.
     pub(crate) fn oldest_proof(&self) -> Timestamp {
         self.mode.oldest_proof(&self.inner.clock)
-    }
-
-    /// What a read that begins now requires. Called once per read.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Closed`], and [`ErrorKind::Unsupported`] where the level cannot be answered.
-    pub(crate) fn begin_read(&self) -> Result<ReadBound> {
-        self.inner.check_open()?;
-        if self.mode == ReadMode::Refused {
-            let message = "this level asks the truth, and the cache has no store to ask";
-            return Err(Error::new(ErrorKind::Unsupported, message));
-        }
-        Ok(ReadBound { called_at: self.inner.clock.now(), oldest_proof: self.oldest_proof() })
     }
 }
 

@@ -27,6 +27,9 @@ use crate::{
 /// The name of the near tier in stats and events.
 pub(crate) const NEAR: &str = "near";
 
+/// The key of a lookup that sends no request.
+pub(crate) const UNUSED_KEY: TierKey = TierKey { bytes: Bytes::new(), digest: [0; 16] };
+
 /// The policies of a cache.
 pub(crate) struct Policies {
     pub(crate) expiry: Arc<dyn Expiry>,
@@ -89,12 +92,10 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
 
     /// A key as the remote tiers of the chain see it.
     pub(crate) fn tier_key(&self, chain: &Chain, key: &TenantKey<K>) -> Result<TierKey> {
-        let bytes = match &self.codec {
-            Some(codec) => codec.key(&key.key)?,
-            None => Bytes::new(),
-        };
-        let digest = chain.scope.digest(&bytes);
-        Ok(TierKey { bytes, digest })
+        match &self.codec {
+            Some(codec) => codec.tier_key(&key.key, &chain.scope),
+            None => Ok(UNUSED_KEY),
+        }
     }
 
     pub(crate) fn tell(&self, event: &Event<'_>) {

@@ -14,7 +14,7 @@ mod tenants;
 pub use builder::Builder;
 pub use chain_spec::{TierConfig, TierSettings};
 pub(crate) use distinct::{Distinct, Occurrence};
-pub(crate) use inner::{Inner, NEAR};
+pub(crate) use inner::{Inner, NEAR, UNUSED_KEY};
 pub use loader::LoadContext;
 pub(crate) use loader::{Load, LoadRequest, LoaderStart};
 pub use many::{Many, MissingKeys};

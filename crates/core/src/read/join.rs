@@ -8,12 +8,12 @@ use terrace_tier::{Timestamp, Token};
 use tokio::sync::oneshot;
 
 use super::{
-    CacheTicket, LookupOutcome, SharedLookup,
+    CacheTicket, SharedLookup,
     lookup::{FlightKey, look_up},
     lookup_many::look_up_many,
 };
 use crate::{
-    Cache, Coalesce, Error, ErrorKind, Key, Value,
+    Cache, Coalesce, Key, Value,
     flight::{FlightId, Intent, JoinMode},
     near::{Near, TenantKey},
 };
@@ -109,17 +109,5 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         let tickets = keys.into_iter().map(join).collect();
         drop(send.send(flights.into_inner()));
         tickets
-    }
-}
-
-/// The outcome of a flight's lookup.
-pub(super) async fn lookup_of<K: Key, V: Value>(ticket: &CacheTicket<K, V>) -> LookupOutcome<V> {
-    let (group, index) = match &ticket.flight().lookup {
-        SharedLookup::Single(lookup) => return lookup.clone().await,
-        SharedLookup::Grouped { group, index } => (group.clone(), *index),
-    };
-    match group.await.get(index) {
-        Some(outcome) => outcome.clone(),
-        None => LookupOutcome::Failed(Error::new(ErrorKind::Backend, "the lookup lost a key"), None),
     }
 }

@@ -6,7 +6,7 @@ use futures_util::FutureExt;
 use terrace_tier::{Timestamp, Token};
 
 use super::{
-    Answer, CacheTicket, LoadResult, LookupOutcome, Miss, PendingLoad, join::lookup_of, run::spawn_load,
+    Answer, CacheTicket, LoadResult, LookupOutcome, Miss, PendingLoad, lookup::lookup_of, run::spawn_load,
 };
 use crate::{
     Cache, Cached, Event, Key, Source, Value,

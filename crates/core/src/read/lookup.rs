@@ -6,10 +6,10 @@ use bytes::Bytes;
 use terrace_tier::{Fence, Op, Reply, Stored, TierKey, Timestamp, Token, Version};
 use tokio::time::Instant;
 
-use super::{Fences, LookupOutcome, Miss, fill::TierCopy, reply::HitVerdict};
+use super::{CacheTicket, Fences, LookupOutcome, Miss, SharedLookup, fill::TierCopy, reply::HitVerdict};
 use crate::{
-    Event, Key, Result, Source, Value,
-    cache::{Inner, NEAR},
+    Error, ErrorKind, Event, Key, Result, Source, Value,
+    cache::{Inner, NEAR, UNUSED_KEY},
     chain::{Chain, FULL_BUDGET, TierSlot},
     flight::{FlightId, Intent},
     near::{Near, TenantKey},
@@ -42,6 +42,18 @@ pub(super) struct KeyLookup<K, V> {
     pub(super) found: Option<LookupOutcome<V>>,
     /// The value for the tiers that missed before it was found.
     pub(super) copy: Option<Stored>,
+}
+
+/// The outcome of a flight's lookup.
+pub(super) async fn lookup_of<K: Key, V: Value>(ticket: &CacheTicket<K, V>) -> LookupOutcome<V> {
+    let (group, index) = match &ticket.flight().lookup {
+        SharedLookup::Single(lookup) => return lookup.clone().await,
+        SharedLookup::Grouped { group, index } => (group.clone(), *index),
+    };
+    match group.await.get(index) {
+        Some(outcome) => outcome.clone(),
+        None => LookupOutcome::Failed(Error::new(ErrorKind::Backend, "the lookup lost a key"), None),
+    }
 }
 
 /// The lookup of a flight's key, which all callers of the flight share.
@@ -132,10 +144,7 @@ impl<'a, K: Key, V: Value, N: Near<K, V>> LookupPass<'a, K, V, N> {
         };
         let (key, found) = match self.inner.tier_key(self.chain, key) {
             Ok(key) => (key, None),
-            Err(error) => {
-                let unusable = TierKey { bytes: Bytes::new(), digest: [0; 16] };
-                (unusable, Some(LookupOutcome::Failed(error, None)))
-            }
+            Err(error) => (UNUSED_KEY, Some(LookupOutcome::Failed(error, None))),
         };
         KeyLookup { flight, key, miss, found, copy: None }
     }
@@ -273,7 +282,7 @@ mod tests {
     use futures_util::FutureExt;
 
     use super::*;
-    use crate::{Cache, NoNear, flight::JoinMode, freshness::ANY_AGE, read::SharedLookup};
+    use crate::{Cache, NoNear, flight::JoinMode, freshness::ANY_AGE};
 
     /// glibc keeps freed blocks of up to this many bytes in a cache of each thread.
     const THREAD_CACHED_BYTES: usize = 1032;

@@ -7,8 +7,8 @@ use terrace_tier::{Error, ErrorKind};
 
 use super::{
     Answer, CacheTicket, NearMiss,
-    join::lookup_of,
     load::{LateKey, MissedKey},
+    lookup::lookup_of,
     outcome::{Caller, StaleEntry, Verdict},
 };
 use crate::{

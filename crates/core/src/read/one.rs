@@ -4,17 +4,17 @@ use std::sync::Arc;
 
 use super::{
     Answer, CacheTicket, NearMiss,
-    join::{Rounds, lookup_of},
+    join::Rounds,
     load::MissedKey,
-    lookup::LookupPass,
+    lookup::{LookupPass, lookup_of},
     outcome::{Caller, StaleEntry, Verdict},
     run::is_reentrant,
 };
 use crate::{
-    Cache, Error, ErrorKind, Key, Value,
+    Cache, Error, ErrorKind, Key, Result, Value,
     cache::LoaderStart,
     flight::{Intent, JoinMode},
-    freshness::ReadMode,
+    freshness::{ReadBound, ReadMode},
     near::{Near, TenantKey, TenantKeyRef},
 };
 use futures_util::{FutureExt, future::BoxFuture};
@@ -36,6 +36,19 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
             return Box::pin(self.read_past_flights(key));
         }
         Box::pin(self.read_in_flight(key, near, loader))
+    }
+
+    /// What a read that begins now requires. Called once per read.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Closed`], and [`ErrorKind::Unsupported`] where the level cannot be answered.
+    pub(crate) fn begin_read(&self) -> Result<ReadBound> {
+        self.inner.check_open()?;
+        if self.mode == ReadMode::Refused {
+            let message = "this level asks the truth, and the cache has no store to ask";
+            return Err(Error::new(ErrorKind::Unsupported, message));
+        }
+        Ok(ReadBound { called_at: self.inner.clock.now(), oldest_proof: self.oldest_proof() })
     }
 
     fn bound_loader<'a>(&self) -> Option<LoaderStart<'a, K, V>> {

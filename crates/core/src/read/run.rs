@@ -2,14 +2,13 @@
 
 use std::{sync::Arc, time::Instant};
 
-use bytes::Bytes;
 use terrace_tier::{Op, Reply, Stored, TierKey, Token};
 use tracing::Instrument;
 
 use super::PendingLoad;
 use crate::{
     Error, Event, Item, Key, Result, Value,
-    cache::{Inner, Load},
+    cache::{Inner, Load, UNUSED_KEY},
     chain::Chain,
     flight::FlightId,
     near::Near,
@@ -77,8 +76,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
     /// lookups left of its budget. Gives the keys of all loads, as the tiers know them.
     async fn take_missing_leases(&self, chain: &Chain, loads: &mut [PendingLoad<K, V>]) -> Vec<TierKey> {
         let key = |load: &PendingLoad<K, V>| self.tier_key(chain, load.ticket.key());
-        let unusable = |_| TierKey { bytes: Bytes::new(), digest: [0; 16] };
-        let keys: Vec<TierKey> = loads.iter().map(|load| key(load).unwrap_or_else(unusable)).collect();
+        let keys: Vec<TierKey> = loads.iter().map(|load| key(load).unwrap_or(UNUSED_KEY)).collect();
         let Some((last, slot)) = chain.tiers.iter().enumerate().next_back() else { return keys };
         let wanted: Vec<usize> = (0..loads.len()).filter(|&at| loads[at].miss.unleased).collect();
         let spent = wanted.iter().map(|&at| loads[at].miss.spent).max().unwrap_or_default();

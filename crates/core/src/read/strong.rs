@@ -12,9 +12,9 @@ use terrace_tier::{
 
 use super::{
     Answer, CacheTicket, LookupOutcome, Miss,
-    join::{SHARED_ROUNDS, lookup_of},
+    join::SHARED_ROUNDS,
     load::MissedKey,
-    lookup::{LOOKUP_PANICKED, LookupPass},
+    lookup::{LOOKUP_PANICKED, LookupPass, lookup_of},
     many::{BatchAnswers, repeated_keys},
     one::reentrant_error,
     run::is_reentrant,
