@@ -184,7 +184,7 @@ async fn a_writer_that_is_killed_after_its_commit_leaves_nothing_stale() {
 
     let port = servers.redis.rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port");
     let proxy = Proxy::start(port).expect("a proxy");
-    proxy.stall(Stall::AdmitAll);
+    proxy.stall(Stall::Both);
     let args = format!("{} redis://127.0.0.1:{} {}", servers.database, proxy.port(), servers.prefix);
     let mut writer = Command::new(std::env::current_exe().expect("this program"))
         .args(["--exact", "a_writer_that_is_killed_after_its_commit_leaves_nothing_stale"])

@@ -15,11 +15,6 @@ pub enum Stall {
 }
 
 impl Stall {
-    /// The former name of [`Stall::Both`].
-    #[doc(hidden)]
-    #[allow(non_upper_case_globals, reason = "it is used like the variant that it was")]
-    pub const AdmitAll: Self = Self::Both;
-
     /// Whether bytes of this direction are held back.
     pub(super) fn holds(self, direction: Direction) -> bool {
         match self {

@@ -150,7 +150,7 @@ async fn a_network_that_drops_everything_is_noticed_and_its_connection_replaced(
     let bench = Bench::new(&format!("redis://127.0.0.1:{}", proxy.port()));
     bench.put("k", "value").await.unwrap();
     let connections = proxy.accepted();
-    proxy.stall(Stall::AdmitAll);
+    proxy.stall(Stall::Both);
     let start = Instant::now();
     while start.elapsed() < Duration::from_secs(1) {
         assert!(bench.get_in_budget("k").await.is_err());

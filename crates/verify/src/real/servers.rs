@@ -52,7 +52,7 @@ impl<'a> Servers<'a> {
     /// Injects the fault, and undoes it after this time.
     pub(crate) async fn strike(&self, fault: Fault, hold: Duration, lines: &Lines) -> Result<(), BoxError> {
         let pieces = (hold.as_millis() as usize % 7) + 1;
-        let stall = if pieces.is_multiple_of(2) { Stall::Replies } else { Stall::AdmitAll };
+        let stall = if pieces.is_multiple_of(2) { Stall::Replies } else { Stall::Both };
         let (postgres, postgres_proxy) = (self.postgres.0, &self.postgres.1);
         match fault {
             Fault::PostgresKilled => {
