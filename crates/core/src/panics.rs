@@ -10,9 +10,14 @@ use crate::{Error, ErrorKind, Result};
 /// The output of `future`; a panic in it is [`ErrorKind::Panicked`] and names `what` panicked.
 ///
 /// A shared future that panicked would wake none of its waiters, so each of them runs behind this guard.
-pub(crate) async fn guarded<T>(what: &'static str, future: impl Future<Output = T>) -> Result<T> {
-    let outcome = AssertUnwindSafe(future).catch_unwind().await;
-    outcome.map_err(|_panic| Error::new(ErrorKind::Panicked, what))
+///
+/// A combinator and no async function, which would hold the future twice.
+pub(crate) fn guarded<F: Future>(
+    what: &'static str,
+    future: F,
+) -> impl Future<Output = Result<F::Output>> + use<F> {
+    let error = move |_panic| Error::new(ErrorKind::Panicked, what);
+    AssertUnwindSafe(future).catch_unwind().map(move |outcome| outcome.map_err(error))
 }
 
 /// The result of a spawned write; a panic or the end of the runtime is a typed error.

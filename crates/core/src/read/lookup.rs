@@ -34,9 +34,9 @@ pub(super) struct LookupPass<'a, K, V, N> {
 }
 
 /// A key on its way through the tiers.
-pub(super) struct KeyLookup<K, V> {
+pub(super) struct KeyLookup<'f, K, V> {
     /// `None` for a lookup without a flight.
-    flight: Option<FlightKey<K>>,
+    flight: Option<&'f FlightKey<K>>,
     pub(super) key: TierKey,
     pub(super) miss: Miss<V>,
     pub(super) found: Option<LookupOutcome<V>>,
@@ -65,8 +65,7 @@ pub(super) async fn look_up<K: Key, V: Value, N: Near<K, V>>(
     oldest_proof: Timestamp,
 ) -> LookupOutcome<V> {
     let pass = LookupPass::new(&inner, &chain, intent, oldest_proof);
-    let key = Arc::clone(&flight.key);
-    pass.look_up(&key, Some(flight)).await
+    pass.look_up(&flight.key, Some(&flight)).await
 }
 
 impl<'a, K: Key, V: Value, N: Near<K, V>> LookupPass<'a, K, V, N> {
@@ -81,13 +80,16 @@ impl<'a, K: Key, V: Value, N: Near<K, V>> LookupPass<'a, K, V, N> {
 
     /// Looks one key up, keeps in nearer tiers what was found, and ends the lookup stage of its flight. A
     /// panic on the way is an outcome, too: it must not leave the flight's callers waiting.
-    pub(super) async fn look_up(&self, key: &TenantKey<K>, flight: Option<FlightKey<K>>) -> LookupOutcome<V> {
-        let id = flight.as_ref().map(|flight| flight.id);
+    pub(super) async fn look_up(
+        &self,
+        key: &TenantKey<K>,
+        flight: Option<&FlightKey<K>>,
+    ) -> LookupOutcome<V> {
         match guarded(LOOKUP_PANICKED, self.ask_tiers(key, flight)).await {
             Ok(outcome) => outcome,
             Err(error) => {
-                if let Some(id) = id {
-                    self.inner.flights.end_lookup(key, id, true, || ());
+                if let Some(flight) = flight {
+                    self.inner.flights.end_lookup(key, flight.id, true, || ());
                 }
                 LookupOutcome::Failed(error, None)
             }
@@ -95,7 +97,7 @@ impl<'a, K: Key, V: Value, N: Near<K, V>> LookupPass<'a, K, V, N> {
     }
 
     /// The steps of one key, which most lookups are. A hit allocates nothing here.
-    async fn ask_tiers(&self, key: &TenantKey<K>, flight: Option<FlightKey<K>>) -> LookupOutcome<V> {
+    async fn ask_tiers(&self, key: &TenantKey<K>, flight: Option<&FlightKey<K>>) -> LookupOutcome<V> {
         let mut lookup = self.begin(key, flight);
         for (index, slot) in self.chain.tiers.iter().enumerate() {
             if lookup.found.is_none() && slot.permits_read(&lookup.key) {
@@ -112,7 +114,7 @@ impl<'a, K: Key, V: Value, N: Near<K, V>> LookupPass<'a, K, V, N> {
         outcome
     }
 
-    async fn ask_tier(&self, index: usize, slot: &TierSlot, lookup: &mut KeyLookup<K, V>) {
+    async fn ask_tier(&self, index: usize, slot: &TierSlot, lookup: &mut KeyLookup<'_, K, V>) {
         let began = Instant::now();
         let op = self.read_op(lookup, self.takes_lease(index), None);
         let reply = slot.call(FULL_BUDGET, &lookup.key, op).await;
@@ -129,7 +131,11 @@ impl<'a, K: Key, V: Value, N: Near<K, V>> LookupPass<'a, K, V, N> {
         }
     }
 
-    pub(super) fn begin(&self, key: &TenantKey<K>, flight: Option<FlightKey<K>>) -> KeyLookup<K, V> {
+    pub(super) fn begin<'f>(
+        &self,
+        key: &TenantKey<K>,
+        flight: Option<&'f FlightKey<K>>,
+    ) -> KeyLookup<'f, K, V> {
         let miss = Miss {
             fences: Fences::default(),
             token: self.inner.new_token(self.intent.loads()),
@@ -162,11 +168,16 @@ impl<'a, K: Key, V: Value, N: Near<K, V>> LookupPass<'a, K, V, N> {
 
     /// The request to a tier: a value, or a lease where there is none. `replaced` is the version of an
     /// entry that the lease may be taken over.
-    pub(super) fn read_op(&self, lookup: &KeyLookup<K, V>, leases: bool, replaced: Option<Version>) -> Op {
+    pub(super) fn read_op(
+        &self,
+        lookup: &KeyLookup<'_, K, V>,
+        leases: bool,
+        replaced: Option<Version>,
+    ) -> Op {
         if !leases {
             return Op::Get;
         }
-        let replaces = lookup.flight.as_ref().map_or(Token::NONE, |flight| flight.replaces);
+        let replaces = lookup.flight.map_or(Token::NONE, |flight| flight.replaces);
         Op::Lease { token: lookup.miss.token, ttl: self.inner.periods.lease, over: replaced, replaces }
     }
 
@@ -176,7 +187,7 @@ impl<'a, K: Key, V: Value, N: Near<K, V>> LookupPass<'a, K, V, N> {
         &self,
         index: usize,
         slot: &TierSlot,
-        lookup: &mut KeyLookup<K, V>,
+        lookup: &mut KeyLookup<'_, K, V>,
         reply: Result<Reply>,
     ) -> Option<Version> {
         let tier = slot.shared.name;
@@ -214,7 +225,7 @@ impl<'a, K: Key, V: Value, N: Near<K, V>> LookupPass<'a, K, V, N> {
 
     /// Keeps in near what was found, and ends the lookup stage of the key's flight. Also gives the copy
     /// for the tiers that missed.
-    pub(super) fn end(&self, mut lookup: KeyLookup<K, V>) -> (LookupOutcome<V>, Option<TierCopy>) {
+    pub(super) fn end(&self, mut lookup: KeyLookup<'_, K, V>) -> (LookupOutcome<V>, Option<TierCopy>) {
         let size = lookup.copy.as_ref().and_then(|copy| copy.body.as_ref()).map(Bytes::len);
         let copy = self.copy_for_nearer(&mut lookup);
         let KeyLookup { flight, found, miss, .. } = lookup;
@@ -238,7 +249,7 @@ impl<'a, K: Key, V: Value, N: Near<K, V>> LookupPass<'a, K, V, N> {
     }
 
     /// The copy for the tiers that missed: the value that a farther tier had, or that there is no record.
-    fn copy_for_nearer(&self, lookup: &mut KeyLookup<K, V>) -> Option<TierCopy> {
+    fn copy_for_nearer(&self, lookup: &mut KeyLookup<'_, K, V>) -> Option<TierCopy> {
         let is_found = matches!(lookup.found, Some(LookupOutcome::Found(..)));
         if self.intent == Intent::Refresh && is_found {
             lookup.miss.fences.owe_others(self.chain, &lookup.key);
@@ -253,11 +264,11 @@ impl<'a, K: Key, V: Value, N: Near<K, V>> LookupPass<'a, K, V, N> {
         let renews = lookup.miss.renews;
         let mut copy = TierCopy { key, fences, renews, lease: None, stored, unfenced: None };
         let may_begin = |flight: &FlightKey<K>| self.inner.begin_fill(&flight.key, flight.id, &mut copy);
-        lookup.flight.as_ref().is_none_or(may_begin).then_some(copy)
+        lookup.flight.is_none_or(may_begin).then_some(copy)
     }
 
     /// The negative entry of a plain read that found no record, where the expiry policy gives it a life.
-    fn no_record(&self, lookup: &KeyLookup<K, V>) -> Option<Stored> {
+    fn no_record(&self, lookup: &KeyLookup<'_, K, V>) -> Option<Stored> {
         self.chain.store.as_ref()?;
         let observed = lookup.miss.store?;
         let deadlines = self.inner.deadlines(true, None);
@@ -266,7 +277,7 @@ impl<'a, K: Key, V: Value, N: Near<K, V>> LookupPass<'a, K, V, N> {
     }
 }
 
-impl<K, V> KeyLookup<K, V> {
+impl<K, V> KeyLookup<'_, K, V> {
     /// Takes the lease over an entry that answered nothing, if the tier gave it.
     pub(super) fn take_lease(&mut self, index: usize, reply: Result<Reply>) {
         if let Ok(Reply::Miss(fence)) = reply {

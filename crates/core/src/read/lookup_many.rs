@@ -26,27 +26,23 @@ pub(super) async fn look_up_many<K: Key, V: Value, N: Near<K, V>>(
     intent: Intent,
     oldest_proof: Timestamp,
 ) -> Arc<[LookupOutcome<V>]> {
-    let ids: Vec<_> = flights.iter().map(|flight| (Arc::clone(&flight.key), flight.id)).collect();
     let pass = LookupPass::new(&inner, &chain, intent, oldest_proof);
-    match guarded(LOOKUP_PANICKED, pass.ask_tiers_many(flights)).await {
+    match guarded(LOOKUP_PANICKED, pass.ask_tiers_many(&flights)).await {
         Ok(outcomes) => outcomes,
         Err(error) => {
-            let failed = |(key, id): (Arc<_>, _)| {
-                inner.flights.end_lookup(&key, id, true, || ());
+            let failed = |flight: &FlightKey<K>| {
+                inner.flights.end_lookup(&flight.key, flight.id, true, || ());
                 LookupOutcome::Failed(error.clone(), None)
             };
-            ids.into_iter().map(failed).collect()
+            flights.iter().map(failed).collect()
         }
     }
 }
 
 impl<K: Key, V: Value, N: Near<K, V>> LookupPass<'_, K, V, N> {
-    async fn ask_tiers_many(&self, flights: Vec<FlightKey<K>>) -> Arc<[LookupOutcome<V>]> {
-        let begin = |flight: FlightKey<K>| {
-            let key = Arc::clone(&flight.key);
-            self.begin(&key, Some(flight))
-        };
-        let mut lookups: Vec<_> = flights.into_iter().map(begin).collect();
+    async fn ask_tiers_many<'f>(&self, flights: &'f [FlightKey<K>]) -> Arc<[LookupOutcome<V>]> {
+        let begin = |flight: &'f FlightKey<K>| self.begin(&flight.key, Some(flight));
+        let mut lookups: Vec<_> = flights.iter().map(begin).collect();
         for (index, slot) in self.chain.tiers.iter().enumerate() {
             self.ask_tier_many(index, slot, &mut lookups).await;
         }
@@ -64,7 +60,7 @@ impl<K: Key, V: Value, N: Near<K, V>> LookupPass<'_, K, V, N> {
         outcomes
     }
 
-    async fn ask_tier_many(&self, index: usize, slot: &TierSlot, lookups: &mut [KeyLookup<K, V>]) {
+    async fn ask_tier_many(&self, index: usize, slot: &TierSlot, lookups: &mut [KeyLookup<'_, K, V>]) {
         let leases = self.takes_lease(index);
         let is_wanted = |&at: &usize| lookups[at].found.is_none() && slot.permits_read(&lookups[at].key);
         let asked: Vec<usize> = (0..lookups.len()).filter(is_wanted).collect();
@@ -88,7 +84,7 @@ impl<K: Key, V: Value, N: Near<K, V>> LookupPass<'_, K, V, N> {
         }
     }
 
-    pub(super) async fn ask_store_many(&self, store: &TierSlot, lookups: &mut [KeyLookup<K, V>]) {
+    pub(super) async fn ask_store_many(&self, store: &TierSlot, lookups: &mut [KeyLookup<'_, K, V>]) {
         let asked: Vec<usize> = (0..lookups.len()).filter(|&at| lookups[at].found.is_none()).collect();
         let read = |&at: &usize| (lookups[at].key.clone(), self.read_op(&lookups[at], true, None));
         let batch = asked.iter().map(read).collect();

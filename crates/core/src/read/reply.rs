@@ -38,7 +38,7 @@ impl<K: Key, V: Value, N: Near<K, V>> LookupPass<'_, K, V, N> {
     pub(super) fn judge_hit(
         &self,
         slot: &TierSlot,
-        lookup: &mut KeyLookup<K, V>,
+        lookup: &mut KeyLookup<'_, K, V>,
         stored: &Stored,
     ) -> HitVerdict<V> {
         let (inner, intent) = (self.inner, self.intent);
@@ -87,7 +87,12 @@ impl<K: Key, V: Value, N: Near<K, V>> LookupPass<'_, K, V, N> {
     }
 
     /// Takes the reply of the store.
-    pub(super) fn take_record(&self, store: &TierSlot, lookup: &mut KeyLookup<K, V>, reply: Result<Reply>) {
+    pub(super) fn take_record(
+        &self,
+        store: &TierSlot,
+        lookup: &mut KeyLookup<'_, K, V>,
+        reply: Result<Reply>,
+    ) {
         let tier = store.shared.name;
         let error = match reply {
             Ok(Reply::Hit(record)) => {

@@ -90,7 +90,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
             let intent = load.ticket.intent();
             let pass = LookupPass::new(self, chain, intent, load.miss.oldest_proof);
             let flight = FlightKey { key: Arc::clone(&key), id, replaces };
-            match pass.look_up(&key, Some(flight)).await {
+            match pass.look_up(&key, Some(&flight)).await {
                 LookupOutcome::Found(entry, source) if entry.value().is_some() || chain.store.is_none() => {
                     return Some((entry, source));
                 }
