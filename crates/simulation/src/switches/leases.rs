@@ -49,12 +49,13 @@ pub(super) fn switches() -> Vec<Switch> {
         }),
         core("a refresh's flight waits for no other process", "14", Defence::RefreshLoads, || {
             // The second process loads the value from before the change, which reaches no server. The
-            // third process refreshes, and its second caller leads the load of that flight.
+            // third process refreshes; its other caller comes as the lookup's response arrives, joins the
+            // flight and leads its load.
             let steps = [
                 (0, 1, load(100)),
                 (50, 0, Act::Put(0)),
                 (60, 2, Act::Refresh(0, LoaderPace::Early(20))),
-                (61, 2, Act::LoadMany(0, 1, LoaderPace::Early(20))),
+                (62, 2, load(20)),
             ];
             let cut = (40, Trouble::Cut(0, 0, Way::There, 1_000));
             Plan { processes: 3, ..patient(SHARED, &steps, &[cut]) }

@@ -8,7 +8,13 @@ use super::{LOGGED, Off, Switch, core, rules::only_what_changed, script};
 use crate::{Act, LoaderPace, Plan, Stack, Trouble, Way};
 
 pub(super) fn switches() -> Vec<Switch> {
-    use Act::{Forget, Get, Invalidate, Load, Put};
+    let mut all = of_entries();
+    all.extend(of_loads());
+    all
+}
+
+fn of_entries() -> Vec<Switch> {
+    use Act::{Forget, Get, Invalidate, Put};
     vec![
         core("a notice drops the key's copy in near", "8", Defence::Notice, || {
             script(LOGGED, &[(10, 0, Put(0)), (20, 1, Get(0)), (30, 0, Put(0)), (60, 1, Get(0))], &[])
@@ -70,6 +76,12 @@ pub(super) fn switches() -> Vec<Switch> {
             },
             off: Off::Rules(|| Hooks { told: only_what_changed, ..Hooks::TRUE }),
         },
+    ]
+}
+
+fn of_loads() -> Vec<Switch> {
+    use Act::{Get, Load, Put};
+    vec![
         core("near keeps a load only after its fill was taken", "3", Defence::Accepted, || {
             slow_load(1, LOGGED)
         }),

@@ -3,9 +3,9 @@
 
 use sqlx::{Connection, Executor, PgConnection, Row};
 use terrace::{BoxError, Cache, Postgres};
-use terrace_conformance::{
+use terrace_simulation::{
     history::{At, From, Read},
-    simulation::value_of,
+    value_of,
 };
 
 use super::{
