@@ -245,7 +245,7 @@ impl<'a> World<'a> {
                 let Host { server, saved, .. } = &self.servers[tier];
                 if let Some((saved, log, leases)) = saved {
                     match self.returns {
-                        Returns::WithoutMark => server.fake.go_back_but_for(saved, &watermarks().name),
+                        Returns::WithoutWatermark => server.fake.go_back_but_for(saved, &watermarks().name),
                         Returns::True | Returns::Believed => server.fake.go_back(saved),
                     }
                     server.log.go_back(log);

@@ -89,7 +89,7 @@ fn of_relays() -> Vec<Switch> {
             Off::Rules(|| Hooks { refuses: false, ..Hooks::TRUE })
         }),
         of_return("the watermark goes back with the copies", {
-            Off::Parts(Parts { returns: Returns::WithoutMark, ..Parts::TRUE })
+            Off::Parts(Parts { returns: Returns::WithoutWatermark, ..Parts::TRUE })
         }),
         core("a relay that finds no watermark drops all copies", "12", Defence::Begin, || {
             lost(Trouble::LoseWatermark(0))
