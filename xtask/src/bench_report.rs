@@ -2,7 +2,7 @@
 
 use crate::run::{Result, cargo, run as run_command};
 
-/// Hands its arguments to the bench program.
+/// Runs the bench program with these arguments.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     run_command(cargo(["run", "--release", "-p", "terrace-bench", "--"]).args(arguments))
 }

@@ -16,7 +16,7 @@ pub(crate) fn run() -> Result<()> {
     Ok(())
 }
 
-/// The features of `terrace` as its manifest has them, so that a new one is checked too.
+/// The features in the manifest of `terrace`, so that a new feature is checked too.
 fn features() -> Result<Vec<String>> {
     let output = cargo(["metadata", "--no-deps", "--format-version", "1"])
         .output()

@@ -15,13 +15,13 @@ pub(crate) struct Package {
     pub(crate) homebrew: &'static str,
 }
 
-/// Debian's hook that is asked before a package starts its service.
+/// Debian's hook that runs before a package starts its service.
 const POLICY: &str = "/usr/sbin/policy-rc.d";
 
 /// Debian and Ubuntu, as root.
 pub(crate) fn by_apt(missing: &[Package]) -> Result<()> {
     let _policy = NoServices::new();
-    // One stale source among many is no reason to stop: the install tells.
+    // One stale package source among many is no reason to stop: the install fails if it matters.
     if let Err(error) = run(apt().arg("update")) {
         eprintln!("xtask: {error}");
     }
@@ -39,8 +39,8 @@ fn apt() -> Command {
     command
 }
 
-/// While it lives, packages start no services. A policy that the machine has
-/// already is left as it is.
+/// While this lives, packages start no services. A policy that the machine already has is left as it
+/// is.
 struct NoServices {
     written: bool,
 }
@@ -48,7 +48,7 @@ struct NoServices {
 impl NoServices {
     fn new() -> Self {
         let file = OpenOptions::new().write(true).create_new(true).mode(0o755).open(POLICY);
-        // 101: the action is not allowed.
+        // The exit code 101 forbids the action.
         let written = file.and_then(|mut file| file.write_all(b"#!/bin/sh\nexit 101\n")).is_ok();
         Self { written }
     }

@@ -1,9 +1,9 @@
-//! Runs other programs, and says which.
+//! Runs other programs, and prints their command lines.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// What went wrong, in words for the person at the terminal.
+/// The error is a text for the person at the terminal.
 pub(crate) type Result<T> = std::result::Result<T, String>;
 
 /// The cargo that runs this command, in the workspace's root.
@@ -30,13 +30,13 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
     if status.success() { Ok(()) } else { Err(format!("`{}` failed ({status})", words(command))) }
 }
 
-/// Runs a command quietly: whether it succeeds.
+/// Runs a command without its output; returns whether it succeeded.
 pub(crate) fn succeeds(command: &mut Command) -> bool {
     let silent = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     silent.status().is_ok_and(|status| status.success())
 }
 
-/// Says what is run, as one would type it.
+/// Prints a command line as one would type it.
 pub(crate) fn announce(command: &Command) {
     eprintln!("$ {}", words(command));
 }

@@ -1,4 +1,4 @@
-//! Sees to it that the tests can start their servers.
+//! Provides the server programs that the tests start.
 
 use std::process::Command;
 
@@ -8,7 +8,7 @@ use crate::run::{Result, root, succeeds};
 #[path = "../../crates/testbed/src/find.rs"]
 mod find;
 
-/// How the tests can run.
+/// Where the tests can run.
 pub(crate) enum Plan {
     /// Here: the server programs are installed.
     Here,
@@ -22,8 +22,8 @@ const PACKAGES: [Package; 2] = [
     Package { program: "initdb", debian: "postgresql", homebrew: "postgresql@16" },
 ];
 
-/// Finds the server programs, or installs them: by apt-get when root, by
-/// Homebrew, or in a container; else says what to install.
+/// Finds the server programs, or installs them: by apt-get as root, by Homebrew, or in a container. The
+/// error says what to install.
 pub(crate) fn provide() -> Result<Plan> {
     let missing = missing();
     if missing.is_empty() {
@@ -44,7 +44,7 @@ pub(crate) fn provide() -> Result<Plan> {
     }
 }
 
-/// The same, for what needs the server programs on this machine.
+/// Provides the server programs on this machine, where a container is of no use.
 pub(crate) fn provide_here() -> Result<()> {
     match provide()? {
         Plan::Here => Ok(()),
@@ -52,7 +52,7 @@ pub(crate) fn provide_here() -> Result<()> {
     }
 }
 
-/// By the machine's own installer, where this process may use it.
+/// Installs by the machine's own installer, where this process may use it.
 fn install(missing: &[Package]) -> Result<()> {
     if is_root() && find::find("apt-get").is_some() {
         install::by_apt(missing)
@@ -63,7 +63,7 @@ fn install(missing: &[Package]) -> Result<()> {
     }
 }
 
-/// The client alone is not enough: its daemon must answer, and compose be there.
+/// Whether the docker daemon answers and compose is installed: the client alone is not enough.
 fn docker_runs() -> bool {
     succeeds(Command::new("docker").arg("ps"))
         && succeeds(Command::new("docker").args(["compose", "version"]))
@@ -73,8 +73,8 @@ fn missing() -> Vec<Package> {
     PACKAGES.into_iter().filter(|package| find::find(package.program).is_none()).collect()
 }
 
-/// Tests that kill and stop servers need the programs beside them, so that the
-/// tests go to the servers and not the servers to the tests.
+/// Tests that kill and stop servers need the programs on the same machine, so that the tests run in the
+/// container of the servers.
 fn in_container() -> Command {
     let mut command = Command::new("docker");
     command.args(["compose", "-f"]).arg(root().join("deploy/compose.yaml"));

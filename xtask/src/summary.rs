@@ -1,4 +1,4 @@
-//! Adds up what the test programs say of themselves.
+//! Adds up the results that the test programs print.
 
 use std::fmt;
 use std::io::{self, BufRead, Write};
@@ -13,7 +13,7 @@ pub(crate) struct Summary {
 }
 
 impl Summary {
-    /// Passes the output of a run on as it comes, and adds its results up.
+    /// Copies the output of a run to `sink` as it comes, and adds its results up.
     pub(crate) fn of_stream(source: impl BufRead, mut sink: impl Write) -> io::Result<Self> {
         let mut sum = Self::default();
         for line in source.split(b'\n') {

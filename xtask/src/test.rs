@@ -11,7 +11,7 @@ use crate::run::{self, Result, announce, cargo};
 use crate::summary::Summary;
 use crate::{flagged, model, servers};
 
-/// Builds, starts the servers, runs all, and ends with one line for the whole.
+/// Builds, starts the servers, runs all tests, and prints one line of results at the end.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     if let servers::Plan::InContainer(mut command) = servers::provide()? {
         return run::run(command.args(arguments));
@@ -36,7 +36,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     if good { Ok(()) } else { Err("the tests failed".to_owned()) }
 }
 
-/// The whole workspace unless a package is named; all results, not the first failure alone.
+/// The whole workspace unless a package is named; a failure stops no other tests.
 fn test_arguments(arguments: &[String]) -> Vec<String> {
     let cargo_part = arguments.iter().take_while(|argument| *argument != "--");
     let names_package = cargo_part.into_iter().any(|argument| {
@@ -52,8 +52,8 @@ fn test_arguments(arguments: &[String]) -> Vec<String> {
         .collect()
 }
 
-/// Builds all that is tested, and gives the program that runs a command beside
-/// servers. It comes out of the same build, so that nothing is compiled twice.
+/// Builds all tests, and returns the program that runs a command beside servers. The same build makes
+/// that program, so that nothing is compiled twice.
 fn build(test: &[String]) -> Result<PathBuf> {
     let cargo_part = test.iter().map(String::as_str).take_while(|argument| *argument != "--");
     let built = programs(cargo(cargo_part).args(["--no-run"]))?;
@@ -64,7 +64,7 @@ fn build(test: &[String]) -> Result<PathBuf> {
     alone.ok_or_else(|| "cargo built no `with-servers` program".to_owned())
 }
 
-/// Runs a cargo build; the `with-servers` program, if it is among what was built.
+/// Runs a cargo build; returns the `with-servers` program if the build made it.
 fn programs(command: &mut Command) -> Result<Option<PathBuf>> {
     command.arg("--message-format=json-render-diagnostics").stdout(Stdio::piped());
     announce(command);
@@ -82,7 +82,7 @@ fn programs(command: &mut Command) -> Result<Option<PathBuf>> {
     }))
 }
 
-/// Runs tests, their output passed on; the sum of results, and whether all went well.
+/// Runs tests and copies their output; returns the sum of results, and whether all passed.
 fn counted(command: &mut Command) -> Result<(Summary, bool)> {
     announce(command);
     let spawned = command.stdout(Stdio::piped()).spawn();

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use crate::{history::Violation, plan::Plan, recorder::Tally};
 
-/// The deadline of a load, where processes wait for each other: longer than a silent holder is waited for.
+/// The deadline of a load where processes wait for each other: longer than the wait for a silent holder.
 pub(crate) const LOAD: Duration = Duration::from_millis(2_500);
 
-/// And where they do not.
+/// The deadline of a load where processes do not wait for each other.
 pub(crate) const SHORT_LOAD: Duration = Duration::from_millis(300);
 
 /// One lookup: the budgets of two tiers and of a store.
@@ -16,9 +16,9 @@ const LOOKUP: Duration = Duration::from_millis(250);
 /// The creation of a record: the budget of a store.
 const CREATION: Duration = Duration::from_millis(150);
 
-/// What a call may take, of the time in which its process runs: it may wait for a deadline, and look
-/// again behind each of three holders, then load for another; where it shared what began too long before
-/// it, it does so twice.
+/// The longest time of a call in which its process runs. It may wait for one deadline, look again after
+/// each of three holders, and then load for another deadline. It does all of it twice where it shared a
+/// flight that began too long before the call.
 fn longest(plan: &Plan) -> Duration {
     let once = match plan.stack.waits() {
         true => LOOKUP * 4 + LOAD * 2 + CREATION,
@@ -27,7 +27,7 @@ fn longest(plan: &Plan) -> Duration {
     plan.limits.call.unwrap_or(once * 2)
 }
 
-/// Holds a run to it.
+/// Checks that no call took too long and that no key was loaded too often.
 pub(crate) fn limits(plan: &Plan, tally: &Tally) -> Vec<Violation> {
     let mut violations = Vec::new();
     if let Some((took, at, key)) = tally.longest.filter(|(took, ..)| *took > longest(plan)) {

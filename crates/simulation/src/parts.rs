@@ -28,7 +28,7 @@ pub(crate) enum Returns {
     /// All its data goes back, and the process that finds this out makes the copies dead.
     True,
     /// The relay's watermark stays as it is.
-    WithoutMark,
+    WithoutWatermark,
     /// The process that finds this out reports it, and believes the copies.
     Believed,
 }

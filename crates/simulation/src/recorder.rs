@@ -10,7 +10,7 @@ use terrace_core::Version;
 
 use crate::history::{At, Change, End, Fact, History, Key, Process, Read, Value, Wish, Write};
 
-/// The history of a run in the making, the origin behind its loaders, and the source of its values.
+/// The history of a run while it is written, the origin behind its loaders, and the source of values.
 pub(crate) struct Recorder(Mutex<Log>);
 
 struct Log {
@@ -18,23 +18,23 @@ struct Log {
     order: u64,
     values: u64,
     origin: Vec<Value>,
-    /// When a value was made the truth for the last time.
+    /// When a value last became the truth.
     changed_at: HashMap<u64, At>,
-    /// When the store took a version.
+    /// When the store committed a version.
     committed_at: HashMap<(Key, Version), At>,
     history: History,
     tally: Tally,
 }
 
-/// What a run has beside its history.
+/// What a run records beside its history.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     pub(crate) counts: Counts,
-    /// The call that took longest, of the time in which its process ran.
+    /// The longest call, by the time in which its process ran.
     pub(crate) longest: Option<(Duration, At, Key)>,
     /// Calls that have not returned.
     pub(crate) endless: Vec<(At, Key)>,
-    /// How often each key was loaded, and when last.
+    /// How often each key was loaded, and the last time of it.
     pub(crate) loads: BTreeMap<Key, (u64, At)>,
 }
 
@@ -43,9 +43,9 @@ pub(crate) struct Tally {
 pub struct Counts {
     /// Reads that failed with a typed error, which is no answer.
     pub failed_reads: u64,
-    /// Reads that were answered with a value marked stale, and held to little.
+    /// Reads that were answered with a value marked stale, of which little is promised.
     pub stale_reads: u64,
-    /// Reads at another level than that of their cache.
+    /// Reads at another level than their cache was built with.
     pub other_levels: u64,
     /// Messages that were lost on their way.
     pub lost: u64,
@@ -53,13 +53,13 @@ pub struct Counts {
     pub late: u64,
     /// Faults that struck a process or server.
     pub faults: u64,
-    /// Changes that followers were told of.
+    /// Changes that were reported to followers.
     pub notices: u64,
     /// Steps of relays that were made.
     pub steps: u64,
-    /// Gaps that followers were told of.
+    /// Gaps that were reported to followers.
     pub gaps: u64,
-    /// The time that the longest call took, while its process ran.
+    /// The length of the longest call, by the time in which its process ran.
     pub longest_call: Duration,
     /// Looks at leases that others hold.
     pub looks: u64,
@@ -118,7 +118,7 @@ impl Recorder {
         self.0.lock().changed(key, value);
     }
 
-    /// A store has taken a version.
+    /// Records that a store has committed a version.
     pub(crate) fn committed(&self, key: Key, value: Value, version: Version) {
         let mut log = self.0.lock();
         let at = log.changed(key, value);
@@ -145,7 +145,7 @@ impl Recorder {
         log.history.reads.push(read);
     }
 
-    /// Notes a write that begins; its place is what [`wrote`](Self::wrote) takes.
+    /// Records that a write begins; [`wrote`](Self::wrote) takes the index that this returns.
     pub(crate) fn writes(&self, process: Process, key: Option<Key>, wish: Wish) -> usize {
         let mut log = self.0.lock();
         let call = log.now();
@@ -165,7 +165,7 @@ impl Recorder {
         count(&mut self.0.lock().tally.counts);
     }
 
-    /// A loader runs.
+    /// Records that a loader runs.
     pub(crate) fn loads(&self, key: Key) {
         let mut log = self.0.lock();
         let at = log.now();
@@ -174,7 +174,7 @@ impl Recorder {
         *last = at;
     }
 
-    /// A call has returned.
+    /// Records that a call has returned.
     pub(crate) fn took(&self, took: Duration, key: Key) {
         let mut log = self.0.lock();
         let at = log.now();
@@ -184,14 +184,14 @@ impl Recorder {
         }
     }
 
-    /// A call has not returned.
+    /// Records that a call has not returned.
     pub(crate) fn endless(&self, key: Key) {
         let mut log = self.0.lock();
         let at = log.now();
         log.tally.endless.push((at, key));
     }
 
-    /// The history so far; the recorder starts over.
+    /// Takes the history so far; the recorder begins a new one.
     pub(crate) fn take(&self) -> (History, Tally) {
         let mut log = self.0.lock();
         let mut history = std::mem::take(&mut log.history);

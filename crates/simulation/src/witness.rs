@@ -1,4 +1,4 @@
-//! What servers do, as facts of the history: read off the operations alone.
+//! What servers do, as facts of the history, derived from operations and replies alone.
 
 use terrace_tier::{Op, Order, Reply, Result, Role, TierKey, Version};
 
@@ -9,7 +9,7 @@ use crate::{
     recorder::Recorder,
 };
 
-/// A server has carried out an operation.
+/// Records that a server has carried out an operation.
 pub(crate) fn carried_out(
     recorder: &Recorder,
     link: Link,
@@ -33,7 +33,7 @@ pub(crate) fn carried_out(
     if link.role == Role::Store {
         return recorder.committed(key, value, *version);
     }
-    // A put that its caller was told nothing of: it may happen at any time, and does now.
+    // The caller of this put got no reply: the put may happen at any time, and happens now.
     if late && link.authority && matches!(op, Op::Put { order: Order::Author(_), .. }) {
         recorder.changed(key, value);
         recorder.changed(key, recorder.origin(key));
@@ -43,8 +43,8 @@ pub(crate) fn carried_out(
     }
 }
 
-/// Up to when changes of the truth are known to whoever knows that this change was carried out; `None`
-/// where it says nothing of them.
+/// The time up to which a process knows all changes of the truth once it knows that this operation was
+/// carried out; `None` where the operation says nothing of them.
 pub(crate) fn covered(
     recorder: &Recorder,
     link: Link,
@@ -65,7 +65,7 @@ pub(crate) fn covered(
     }
 }
 
-/// A process has got the answer to an operation.
+/// Records that a process got the reply to an operation.
 pub(crate) fn answered(recorder: &Recorder, link: Link, key: &TierKey, op: &Op, reply: &Result<Reply>) {
     if key.bytes.len() != 8 {
         return;

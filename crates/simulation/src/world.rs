@@ -27,8 +27,8 @@ use crate::{
     parts::{Links, Parts, Returns},
     plan::{Plan, Step, Trouble},
     process::{
-        client::{Client, Stacked},
-        follow::Hub,
+        client::{Client, SimulatedCache},
+        follow::Followers,
         leases::RemoteLeases,
         policies::{Lives, Picky, Shares},
         tier::Remote,
@@ -38,22 +38,23 @@ use crate::{
     witness,
 };
 
-/// How long a run goes on once it has healed: debts are repaid, lost tiers found again.
+/// How long a run goes on after its faults, in milliseconds: pending invalidations are repaired, and lost
+/// tiers are found again.
 const AFTERWARDS: u64 = 1_500;
 
-/// Longer than any call may take.
+/// Longer than any call may take, in milliseconds.
 const ENDLESS: u64 = 20_000;
 
-/// How long a near copy may be believed without a word of the log.
+/// How long a near copy may be trusted after the last heartbeat of the log.
 const DISTRUST: Duration = Duration::from_secs(1);
 
-/// The budget of a store: short, so that a plan of a second sees it pass.
+/// The budget of a store: so short that it runs out within a plan of a second.
 const STORE_BUDGET: Duration = Duration::from_millis(150);
 
 pub(crate) struct World<'a> {
     plan: &'a Plan,
     tick: u64,
-    hand: ManualClock,
+    clock: ManualClock,
     recorder: Arc<Recorder>,
     network: Arc<Network>,
     servers: Vec<Host>,
@@ -70,26 +71,26 @@ struct Host {
     up_again: Option<u64>,
 }
 
-/// The place of a process: alive, paused, or dead for a while.
+/// The slot of a process that is alive, paused, or dead for a while.
 struct Slot {
     instance: Option<Instance>,
-    /// When it goes on, or is started.
+    /// When the process continues, or is started again.
     until: u64,
 }
 
-/// One life of a process: a runtime with a clock of its own, which stands while it is paused.
+/// A process from its start to its death: a runtime with its own clock, which stops while it is paused.
 struct Instance {
     // The cache is dropped with the tasks of its runtime, or after them.
     runtime: Runtime,
     client: Arc<Client>,
     began: Instant,
-    /// The millisecond in which its clock began, and that which it has reached.
+    /// The millisecond in which its clock began, and the millisecond that the clock has reached.
     first: u64,
     reached: u64,
 }
 
 impl<'a> World<'a> {
-    /// A world of these parts.
+    /// A world with these parts.
     pub(crate) fn new(plan: &'a Plan, Parts { rules, links, returns }: Parts) -> Self {
         // Core draws its tokens, epochs and chances from the thread's generator.
         fastrand::seed(plan.seed);
@@ -99,13 +100,13 @@ impl<'a> World<'a> {
         let calm_from = At(plan.calm_from.unwrap_or(plan.length + AFTERWARDS) * 1_000_000);
         let history = History { truth, tiers: plan.stack.tiers, distrust, calm_from, ..History::default() };
         let recorder = Arc::new(Recorder::new(history, plan.keys));
-        let hand = Clock::manual();
+        let clock = Clock::manual();
         let server = |number: usize| {
             let name = if number < plan.stack.tiers { format!("tier{number}") } else { "store".to_owned() };
             let hooks = rules();
             let told = hooks.told;
-            let fake = Fake::with_hooks(&name, hand.clock(), hooks);
-            // Near tiers follow the nearest log there is.
+            let fake = Fake::with_hooks(&name, clock.clock(), hooks);
+            // Near tiers follow the log of the nearest server.
             let (nearest, store) = (number == 0, number == plan.stack.tiers);
             let kept = (plan.stack.log && nearest) || (plan.stack.outbox && store);
             let fake = if kept { fake.with_log() } else { fake };
@@ -119,7 +120,7 @@ impl<'a> World<'a> {
         let servers = all.iter().map(host).collect();
         let network = Network::new(plan.seed, plan.weather, all, Arc::clone(&recorder));
         let slots = (0..plan.processes).map(|_| Slot { instance: None, until: 0 }).collect();
-        Self { plan, tick: 0, hand, recorder, network, servers, slots, lives: 0, links, returns }
+        Self { plan, tick: 0, clock, recorder, network, servers, slots, lives: 0, links, returns }
     }
 
     pub(crate) fn run(mut self) -> Result<(History, Tally)> {
@@ -131,7 +132,7 @@ impl<'a> World<'a> {
         for tick in 0..self.plan.length {
             self.recorder.begin(tick);
             while let Some(fault) = faults.next_if(|fault| fault.at <= tick) {
-                self.strike(fault.what);
+                self.inject(fault.what);
             }
             while let Some(step) = steps.next_if(|step| step.at <= tick) {
                 acts[step.slot].push(*step);
@@ -152,7 +153,7 @@ impl<'a> World<'a> {
         Ok(self.recorder.take())
     }
 
-    /// One millisecond of everything.
+    /// Runs everything for one millisecond.
     fn pass(&mut self, acts: &mut [Vec<Step>]) -> Result<()> {
         let tick = self.tick;
         for (number, host) in self.servers.iter_mut().enumerate() {
@@ -174,7 +175,7 @@ impl<'a> World<'a> {
             }
         }
         self.tick += 1;
-        self.hand.advance(Duration::from_millis(1));
+        self.clock.advance(Duration::from_millis(1));
         Ok(())
     }
 
@@ -190,7 +191,7 @@ impl<'a> World<'a> {
         Ok(())
     }
 
-    /// Every call returns.
+    /// Runs until every call has returned, or for too long.
     fn await_calls(&mut self, acts: &mut [Vec<Step>]) -> Result<()> {
         let until = self.tick + ENDLESS;
         while self.open_calls().next().is_some() && self.tick < until {
@@ -206,7 +207,7 @@ impl<'a> World<'a> {
         clients.flat_map(|client| client.open.lock().values().copied().collect::<Vec<_>>())
     }
 
-    fn strike(&mut self, trouble: Trouble) {
+    fn inject(&mut self, trouble: Trouble) {
         self.recorder.count(|counts| counts.faults += 1);
         let tick = self.tick;
         match trouble {
@@ -244,7 +245,7 @@ impl<'a> World<'a> {
                 let Host { server, saved, .. } = &self.servers[tier];
                 if let Some((saved, log, leases)) = saved {
                     match self.returns {
-                        Returns::WithoutMark => server.fake.go_back_but_for(saved, &marks().name),
+                        Returns::WithoutWatermark => server.fake.go_back_but_for(saved, &watermarks().name),
                         Returns::True | Returns::Believed => server.fake.go_back(saved),
                     }
                     server.log.go_back(log);
@@ -253,17 +254,17 @@ impl<'a> World<'a> {
                     self.recorder.fact(Fact::WentBack);
                 }
             }
-            Trouble::Deafen(slot, server, millis) => self.network.deafen(slot, server, tick + millis),
+            Trouble::CutLog(slot, server, millis) => self.network.cut_log(slot, server, tick + millis),
             Trouble::Foreign(key) => self.remove(key),
-            Trouble::LoseMark(tier) => {
-                let mark = Watermark::key(NAMESPACE);
-                self.servers[tier].server.fake.evict(&marks().name, &mark.bytes);
+            Trouble::LoseWatermark(tier) => {
+                let watermark = Watermark::key(NAMESPACE);
+                self.servers[tier].server.fake.evict(&watermarks().name, &watermark.bytes);
             }
             Trouble::Trim(server) => self.servers[server].server.log.trim(),
         }
     }
 
-    /// Another program deletes a record.
+    /// Deletes a record as another program does.
     fn remove(&self, key: u64) {
         let Some(Host { server: store, .. }) = self.servers.get(self.plan.stack.tiers) else { return };
         let namespace = namespace(Role::Store).with_level(self.plan.stack.level);
@@ -311,10 +312,10 @@ impl<'a> World<'a> {
         Ok(Instance { runtime, client: Arc::new(client), began, first: self.tick, reached: self.tick })
     }
 
-    fn build(&self, slot: usize, process: Process, near: PlainNear) -> Result<Stacked> {
+    fn build(&self, slot: usize, process: Process, near: PlainNear) -> Result<SimulatedCache> {
         let stack = self.plan.stack;
         let mut builder = Builder::new(NAMESPACE.to_owned(), near)
-            .clock(&self.hand)
+            .clock(&self.clock)
             .level(stack.level)
             .expire(Lives(stack))
             .freshness(stack.freshness)
@@ -332,9 +333,9 @@ impl<'a> World<'a> {
             let fussy = stack.fussy && number == 0 && role == Role::Cache;
             let link = Link { slot, process, server: number, role, authority, fussy };
             let backend: Arc<dyn Backend> = Arc::new(server.fake.another_handle());
-            let hub = Hub::new(Arc::clone(&self.network), link);
+            let followers = Followers::new(Arc::clone(&self.network), link);
             let (leases, logged) = (RemoteLeases::tracker(&self.network, link), server.log.is_kept());
-            let remote = Remote { hub, server: backend, links: self.links, leases, logged };
+            let remote = Remote { followers, server: backend, links: self.links, leases, logged };
             builder = match role {
                 Role::Cache => builder.tier(remote),
                 Role::Store => builder.store(remote.budget(STORE_BUDGET)),
@@ -351,8 +352,8 @@ fn namespace(role: Role) -> Namespace {
     Namespace::new(namespace, role).with_level(level).with_budget(STORE_BUDGET)
 }
 
-/// Where the relays' marks are.
-fn marks() -> Namespace {
+/// The namespace of the relays' watermarks.
+fn watermarks() -> Namespace {
     Watermark::namespace(&namespace(Role::Cache))
 }
 
@@ -365,13 +366,13 @@ impl Instance {
         client.awake.fetch_add(1, Ordering::Relaxed);
         self.runtime.block_on(async {
             if behind > 0 {
-                // All at once, as after SIGCONT: what was due meanwhile is late.
+                // The clock jumps, as after SIGCONT: timers that were due meanwhile fire late.
                 advance(Duration::from_millis(behind)).await;
             }
             for Step { act, level, .. } in acts {
                 tokio::spawn(Arc::clone(client).act(act, level));
             }
-            // The clock goes on by itself once nothing is left to run.
+            // The clock moves by itself once no task is ready.
             sleep_until(next).await;
         });
         self.reached = tick + 1;

@@ -42,6 +42,9 @@ fn main() -> ExitCode {
         eprintln!("{NEEDS_THE_FLAG}");
         return ExitCode::from(2);
     }
+    if !matches!(arguments.wanted, Wanted::Check(_)) {
+        eprintln!("verify: seeds from {}", arguments.from);
+    }
     match verify(&arguments) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,

@@ -1,12 +1,12 @@
-//! Bounded staleness: nothing that was superseded too long before the call.
+//! Bounded staleness: no read gives a value that was superseded too long before the call.
 
 use std::time::Duration;
 
 use super::{History, Newness, Read, Truth, Violation, timeline::Timeline};
 
-/// Holds every read that is not marked stale to `bound`, or to the one that it asked for: what it gave
-/// was still true at some moment of the bound before its call, or later. Reads that asked for less are
-/// left out.
+/// Checks every read that is not marked stale against `bound`, or against the bound that it asked for:
+/// its answer was still true at some moment within the bound before its call, or later. Reads that asked
+/// for less are left out.
 ///
 /// ```
 /// use std::time::Duration;
@@ -46,11 +46,11 @@ pub fn bounded(history: &History, bound: Duration) -> Vec<Violation> {
 fn is_older(truth: Truth, timeline: &Timeline, read: &Read, bound: u64) -> bool {
     let number = match read.value {
         Some(value) => timeline.number(read.key, value, read.ret),
-        // A cache may forget what an origin has.
+        // A cache may forget a value that its origin has.
         None if truth == Truth::Origin => None,
         None => Some(timeline.last_absence(read.key, read.ret)),
     };
-    // What never was true is judged by other checkers.
+    // Other checkers judge values that never were true.
     let Some(ended) = number.and_then(|number| timeline.ended(read.key, number)) else { return false };
     ended.0.saturating_add(bound) < read.call.0
 }

@@ -1,43 +1,43 @@
-//! Linearizability of one register a key.
+//! Linearizability: each key is one register.
 
 use std::collections::{HashMap, HashSet};
 
 use super::{At, End, From, History, Key, Newness, Read, Value, Violation, Wish, timeline::Timeline};
 
-/// Operations of one key that may be open at the same time, those included whose end nobody knows.
+/// Operations of one key that may be open at the same time, writes of unknown end included.
 const MOST_OPEN: usize = 128;
 
-/// Ways to explain a key's history that are followed at the same time.
+/// Explanations of a key's history that are followed at the same time.
 const MOST_WAYS: usize = 1_000_000;
 
-/// What came of [`linear`].
+/// The result of [`linear`].
 #[derive(Clone, Debug, Default)]
 pub struct Linear {
-    /// What no order explains.
+    /// Operations that no order explains.
     pub violations: Vec<Violation>,
     /// How many keys there were to judge.
     pub keys: usize,
-    /// Those that were not decided: their absence from the violations says nothing.
+    /// Keys that were not decided: their absence from the violations proves nothing.
     pub undecided: Vec<Key>,
 }
 
-/// Holds the reads and writes of each key to linearizability: each took effect at one moment
-/// between its call and its return, and every answer fits that order. A write whose end is not
-/// known may take effect at any moment after its call, or never; where the history has the changes
-/// of the truth, they say whether and until when. A loader's value that no store kept is a read of
-/// nothing, which is when it is given; no read is one that asked for less than the truth.
+/// Checks that the reads and writes of each key are linearizable: each took effect at one moment between
+/// its call and its return, and every answer fits that order. A write whose end is not known may take
+/// effect at any moment after its call, or never; where the history has the changes of the truth, they
+/// say whether it did and until when. A loader's value that no store kept counts as a read of an absence:
+/// it is given only then. Reads that asked for less than the truth are left out.
 ///
 /// Follows all explanations through the history, event by event, as in Lowe, Testing for
 /// Linearizability, Concurrency and Computation 29(4), 2017 (just-in-time linearization).
 ///
-/// Not decided are keys with more than 128 operations open at the same time or a million explanations.
+/// Keys with more than 128 operations open at the same time or a million explanations are not decided.
 pub fn linear(history: &History) -> Linear {
     let timeline = Timeline::of(history);
     let mut keys: HashMap<Key, Vec<Op>> = HashMap::new();
     let asks = |read: &&Read| matches!(read.asked, Newness::Built | Newness::Truth);
     for read in history.reads.iter().filter(asks) {
         let kept = |value| history.changes.is_empty() || timeline.first_number(read.key, value).is_some();
-        // What no store kept says that nothing was there; who joined the load may have come later.
+        // A value that no store kept says that nothing was there; a read that joined the load may be later.
         let value = match read.value {
             Some(value) if read.from == From::Loader && !kept(value) && read.joined => continue,
             Some(value) if read.from == From::Loader && !kept(value) => None,
@@ -80,21 +80,21 @@ struct Op {
 #[derive(Clone, Copy, Debug)]
 enum Act {
     Read(Value),
-    /// A write; whether its condition held, where that is known.
+    /// A write, and whether its condition held, where that is known.
     Write(Wish, Option<bool>),
 }
 
 impl Op {
     fn of_write(write: &super::Write) -> Option<Self> {
         let (ret, held) = match write.ret {
-            // Its loader's value is given also where a remove came first, and nothing was created.
+            // The loader's value is also given where a removal came first and no record was created.
             Some((_, End::Done)) if matches!(write.wish, Wish::Create(_)) => (None, None),
             Some((ret, End::Done)) => (Some(ret), Some(true)),
-            // The store has removed it; a copy was not confirmed.
+            // The store has removed the record; a tier did not confirm that it dropped its copy.
             Some((ret, End::Partial)) if write.wish == Wish::Remove => (Some(ret), Some(true)),
             Some((ret, End::Refused)) => (Some(ret), Some(false)),
             Some((_, End::Failed)) => return None,
-            // It may take effect later still.
+            // It may take effect even later.
             Some((_, End::Unknown | End::Partial)) | None => (None, None),
         };
         let drops = matches!(write.wish, Wish::Invalidate);
@@ -169,7 +169,7 @@ fn effects(
             Act::Write(..) => None,
         })
         .collect();
-    // A read that fits has read: it changes nothing, so waiting could only cost it its answer.
+    // A read that fits takes effect now: it changes nothing, and later the answer may not fit.
     let read = |(now, taken): Way| {
         let fitting = reads.iter().filter(|(_, value)| *value == now);
         (now, fitting.fold(taken, |taken, (bit, _)| taken | bit))
@@ -188,7 +188,7 @@ fn effects(
         for (at, op) in open.iter().enumerate() {
             let Some(op) = op.filter(|_| taken & bit(at) == 0) else { continue };
             let Some(after) = ops[op].act.apply(value) else { continue };
-            // What need not come comes where it changes something; of what is alike, one is tried.
+            // An operation that may be left out is tried where it changes the register, and once for equals.
             let is_next = next == Some(bit(at)) || !removals.contains(&bit(at));
             if ops[op].ret.is_none() && (after == value || !is_next) {
                 continue;
@@ -205,16 +205,16 @@ fn effects(
     Some(done)
 }
 
-/// The removals that may come at any time, each as the bit of its slot: they are alike.
+/// The removals that may take effect at any time, each as the bit of its slot; all are equal.
 fn endless_removals(ops: &[Op], open: &[Option<usize>; MOST_OPEN]) -> Vec<u128> {
     let is_removal = |op: &Op| op.ret.is_none() && matches!(op.act, Act::Write(Wish::Remove, _));
     let slots = open.iter().enumerate().filter(|(_, op)| op.is_some_and(|op| is_removal(&ops[op])));
     slots.map(|(at, _)| 1 << at).collect()
 }
 
-/// Leaves out the ways that differ from another in more effects of writes without an end: what
-/// those may still do, the other may do as well, and it need not. Of removals without an end, which
-/// may all come at any time, the number of those that came is all that counts.
+/// Leaves out an explanation that differs from another only by more effects of writes without an end:
+/// the other one can still do the same, and need not. For removals without an end, which may all take
+/// effect at any time, only the number of those that did counts.
 fn without_waste(ops: &[Op], open: &[Option<usize>; MOST_OPEN], ways: HashSet<Way>) -> HashSet<Way> {
     let endless = |(at, op): (usize, &Option<usize>)| {
         op.is_some_and(|op| ops[op].ret.is_none()).then_some(1_u128 << at)

@@ -1,11 +1,12 @@
-//! A time to live: copies are served no longer than it since somebody obtained the value.
+//! A time to live: a copy is served no longer than that after a process obtained the value.
 
 use std::{collections::HashMap, time::Duration};
 
 use super::{At, Fact, History, Key, Read, Violation};
 
-/// Holds every read to `life`: its value was obtained from the truth at most so long before the call,
-/// or the key was given another life by `expire`; and no value to another key. One that is marked stale may be older by `stale`.
+/// Checks every read against `life`: its value was obtained from the truth at most this long before the
+/// call, or `expire` gave the key's copies another end. No value is read under another key. A read that
+/// is marked stale may be older by `stale`.
 pub fn lives(history: &History, life: Duration, stale: Duration) -> Vec<Violation> {
     let facts = Facts::of(history);
     let nanos = |life: Duration| u64::try_from(life.as_nanos()).unwrap_or(u64::MAX);
@@ -22,7 +23,7 @@ pub fn lives(history: &History, life: Duration, stale: Duration) -> Vec<Violatio
         }
         let what = match end {
             Some(end) => {
-                format!("{value} was served by process {} after the end of its life, {end}", read.process)
+                format!("process {} served {value} after the end of its life, {end}", read.process)
             }
             None => format!("{value} was served by process {}, and nobody had obtained it", read.process),
         };
@@ -31,12 +32,12 @@ pub fn lives(history: &History, life: Duration, stale: Duration) -> Vec<Violatio
     history.reads.iter().filter_map(judge).collect()
 }
 
-/// From when on it may have been obtained, and the last moment at which it may have been.
+/// The first and the last moment at which a value may have been obtained.
 #[derive(Default)]
 struct Spans(Vec<(At, At)>);
 
 impl Spans {
-    /// In the order of their beginnings, each with the last end so far.
+    /// Sorted by the first moment, each with the latest last moment so far.
     fn sorted(mut self) -> Self {
         self.0.sort_unstable();
         let mut last = At::default();
@@ -54,7 +55,7 @@ impl Spans {
 }
 
 struct Facts {
-    /// The key of each value that was true.
+    /// The key of each value that was ever true.
     owners: HashMap<u64, Key>,
     of_value: HashMap<u64, Spans>,
     of_any: Spans,
@@ -81,7 +82,7 @@ impl Facts {
         Self { owners, of_value, of_any: of_any.sorted(), extended }
     }
 
-    /// The last moment at which a value may have been obtained to be read until `ret`.
+    /// The last moment at which a value that is read until `ret` may have been obtained.
     fn obtained_before(&self, value: u64, ret: At) -> Option<At> {
         let own = self.of_value.get(&value).and_then(|spans| spans.last_before(ret));
         own.max(self.of_any.last_before(ret))

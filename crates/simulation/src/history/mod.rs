@@ -1,14 +1,15 @@
-//! What a run did, as a list of facts, and what checks it: nothing here knows how a cache works.
+//! What a run did, as lists of facts, and the checkers of such a history. Nothing here knows how a
+//! cache works.
 //!
-//! A [`History`] is recorded by a [simulation](crate), by workers on real servers, or
-//! written by hand. The checkers are functions of it:
+//! A [`History`] is recorded by a [simulation](crate) or by workers on real servers, or it is written
+//! by hand. The checkers are functions of it:
 //!
-//! | checker | what it holds a history to |
+//! | checker | what it checks |
 //! |---|---|
-//! | [`fenced`] | level `Fenced`: no read older than a change heard or made, nothing old back in a tier |
-//! | [`bounded`] | level `Bounded`: nothing superseded more than a given time before the call |
-//! | [`lives`] | a time to live: nothing is served longer than it since it was obtained, nor stale longer than is allowed |
-//! | [`linear`] | level `Strong`: one register a key, linearizable |
+//! | [`fenced`] | level `Fenced`: no process reads a value older than a change that it made or was notified of, and no tier shows an old value again |
+//! | [`bounded`] | level `Bounded`: no read gives a value that was superseded more than a given time before the call |
+//! | [`lives`] | a time to live: no value is served longer than that after it was obtained, nor stale for longer than allowed |
+//! | [`linear`] | level `Strong`: each key is one linearizable register |
 //!
 //! Values are numbers that are written once in a history, so that a value names its write.
 
@@ -28,8 +29,8 @@ use std::{fmt, time::Duration};
 use serde::{Deserialize, Serialize};
 use terrace_core::{Cached, ErrorKind, Result, Served, Source};
 
-/// A moment: nanoseconds of one clock that everything in a history was read from. Of two facts
-/// the earlier has the lower number; in a simulation no two have the same.
+/// A moment, in nanoseconds of one clock for the whole history. Of two facts the earlier one has the
+/// lower number; in a simulation no two facts have the same number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct At(pub u64);
 
@@ -46,14 +47,14 @@ impl fmt::Display for At {
     }
 }
 
-/// One life of a process; a restarted one has another number.
+/// A process from its start to its death; a process that is started again has another number.
 pub type Process = u32;
 /// A key.
 pub type Key = u64;
-/// What was written, by a number of its own; `None` is absence.
+/// What was written, as a number that is written once; `None` is absence.
 pub type Value = Option<u64>;
 
-/// What the values of a history are ordered by.
+/// What orders the values of a history.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Truth {
     /// The store's commits.
@@ -74,12 +75,12 @@ pub enum From {
     Store,
     /// A loader.
     Loader,
-    /// Not known: an absence, for which a cache does not say.
+    /// Not known: a cache does not say where an absence comes from.
     Unknown,
 }
 
 impl From {
-    /// Of an answer; an absence comes without a word on it.
+    /// The source of an answer; an absence has no `served`.
     fn of(served: Option<&Served>) -> Self {
         match served.map(|served| &served.from) {
             Some(Source::Near) => Self::Near,
@@ -94,9 +95,9 @@ impl From {
 /// One key of a read that was answered with a value or an absence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Read {
-    /// Who read.
+    /// The process that read.
     pub process: Process,
-    /// What.
+    /// The key.
     pub key: Key,
     /// When the call was made.
     pub call: At,
@@ -108,53 +109,54 @@ pub struct Read {
     pub from: From,
     /// It shared a trip or load that may have begun before the call.
     pub joined: bool,
-    /// It was marked stale: what it may be held to is said by [`Newness`].
+    /// It was marked stale; [`Newness`] says what is promised of it then.
     pub stale: bool,
-    /// It asked the truth anew (`refresh`).
+    /// It asked the truth past all copies (`refresh`).
     pub anew: bool,
     /// It brought a loader.
     pub loads: bool,
-    /// How new the answer was to be.
+    /// How new the answer had to be.
     #[serde(default)]
     pub asked: Newness,
 }
 
-/// How new the answer to a read was to be. One that is marked stale may be older, but for
-/// [`Newness::Truth`].
+/// How new the answer to a read had to be. An answer that is marked stale may be older, except where
+/// [`Newness::Truth`] was asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Newness {
-    /// As the cache promises.
+    /// As new as the level promises that the cache was built with.
     #[default]
     Built,
     /// Any copy within its life: level `Ttl`.
     Life,
-    /// As its process has heard: level `Fenced`.
+    /// As new as the changes that its process was notified of: level `Fenced`.
     Heard,
-    /// True so long before the call, or later: level `Bounded`.
+    /// True this long before the call, or later: level `Bounded`.
     Within(Duration),
-    /// True at the call, or later: level `Strong` in a cache of another one.
+    /// True at the call, or later: level `Strong` in a cache of another level.
     Truth,
 }
 
 impl Read {
-    /// An answer to a process that asked alone, for no more than the cache promises, and brought nothing.
+    /// An answer to a read that shared no trip, asked for no more than the cache promises, and had no
+    /// loader.
     pub const fn plain(process: Process, key: Key, (call, ret): (At, At), value: Value, from: From) -> Self {
         let (joined, stale, anew, loads, asked) = (false, false, false, false, Newness::Built);
         Self { process, key, call, ret, value, from, joined, stale, anew, loads, asked }
     }
 
-    /// What a cache of numbers answered, and what it said of it.
+    /// The answer of a cache of numbers, with its source.
     pub fn answered(process: Process, key: Key, moments: (At, At), got: Option<&Cached<u64>>) -> Self {
         let served = got.map(Cached::served);
         Self {
-            // An absence may be another's.
+            // An absence may be the answer of a shared trip.
             joined: served.as_ref().is_none_or(|served| served.coalesced),
             stale: served.as_ref().is_some_and(|served| served.stale),
             ..Self::plain(process, key, moments, got.map(|got| **got), From::of(served.as_ref()))
         }
     }
 
-    /// Whether it says of itself that it may be old.
+    /// Whether it is marked stale, and may be.
     pub(crate) fn is_excused(&self) -> bool {
         self.stale && self.asked != Newness::Truth
     }
@@ -205,7 +207,7 @@ pub enum End {
 }
 
 impl End {
-    /// Of a write's result: whether its condition held.
+    /// The end of a write by its result, which says whether its condition held.
     pub fn of(held: Result<bool>) -> Self {
         match held {
             Ok(true) => Self::Done,
@@ -222,13 +224,13 @@ impl End {
 /// One key of a write.
 #[derive(Clone, Copy, Debug)]
 pub struct Write {
-    /// Who wrote.
+    /// The process that wrote.
     pub process: Process,
-    /// What; `None` is every key.
+    /// The key; `None` is every key.
     pub key: Option<Key>,
     /// When the call was made.
     pub call: At,
-    /// When it returned, and how; `None` where the process died before.
+    /// When it returned, and its end; `None` where the process died before.
     pub ret: Option<(At, End)>,
     /// What was asked for.
     pub wish: Wish,
@@ -236,22 +238,22 @@ pub struct Write {
 
 /// A change of the truth.
 ///
-/// A simulation knows its moment. On real servers it lies between two: the checkers hold a read
-/// against the later one, and believe it from the earlier one on.
+/// A simulation knows its moment. On real servers the moment lies between two: the checkers accept the
+/// value from the earlier one on, and demand it from the later one on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Change {
     /// The key that changed.
     pub key: Key,
-    /// Before this it was not true yet.
+    /// Before this moment the value was not true yet.
     pub since: At,
-    /// At the latest from now on it was true.
+    /// From this moment on, at the latest, the value was true.
     pub at: At,
-    /// What was true then.
+    /// The value that was true then.
     pub value: Value,
 }
 
 impl Change {
-    /// A change of which the moment is known.
+    /// A change whose moment is known.
     pub const fn exact(key: Key, at: At, value: Value) -> Self {
         Self { key, since: at, at, value }
     }
@@ -269,21 +271,21 @@ pub enum Fact {
         /// The value.
         value: u64,
     },
-    /// A process was told by a tier that a write, invalidation or clear was carried out there.
+    /// A tier confirmed to a process that it has carried out a write, invalidation or clear.
     Confirmed {
         /// The number of the tier, from near to far.
         tier: usize,
-        /// Who was told.
+        /// The process that got the confirmation.
         process: Process,
         /// The key; `None` is every key.
         key: Option<Key>,
         /// It was a put.
         put: bool,
-        /// Up to when changes of the truth were confirmed by it, where that is known: a drop of
-        /// whatever is there confirms all.
+        /// The tier has all changes of the truth up to this moment, where it is known: a drop that names
+        /// no version covers all changes.
         covers: Option<At>,
     },
-    /// A tier went back in time: what was promised of earlier changes is void.
+    /// A tier went back in time: promises of earlier changes are void.
     WentBack,
     /// A process got a value from the truth, from which its copies live.
     Obtained {
@@ -294,7 +296,7 @@ pub enum Fact {
     ObtainedSince {
         /// The value; `None` where it is not known which.
         value: Option<u64>,
-        /// Not before.
+        /// The earliest moment.
         since: At,
     },
     /// A key's copies were given another life by `expire`.
@@ -304,25 +306,25 @@ pub enum Fact {
         /// Its new end.
         until: At,
     },
-    /// A process heard of all changes of a key that were made before `since`.
+    /// A process was notified of all changes of a key that were made before `since`.
     Heard {
-        /// Who.
+        /// The process.
         process: Process,
         /// The key; `None` is every key.
         key: Option<Key>,
-        /// What was changed earlier must not be served from now on.
+        /// Values that were superseded earlier must not be served from now on.
         since: At,
     },
-    /// A process was told all that was in its log before `until`.
+    /// A process has read all entries of its log from before `until`.
     Followed {
-        /// Who.
+        /// The process.
         process: Process,
-        /// When its question was sent.
+        /// When its request was sent.
         until: At,
     },
-    /// A process was told that its log had a gap.
+    /// A process found a gap in its log.
     Gap {
-        /// Who.
+        /// The process.
         process: Process,
     },
     /// A tier was found to have lost its data or gone back in time, and its copies were made dead.
@@ -335,20 +337,20 @@ pub enum Fact {
 /// Everything that a run did. Each list is in the order of time.
 #[derive(Clone, Debug)]
 pub struct History {
-    /// What the values are ordered by.
+    /// What orders the values.
     pub truth: Truth,
     /// How many shared cache tiers there are.
     pub tiers: usize,
-    /// How long near copies may be believed without a word of the log that they rest on; `None` where
-    /// there is no log.
+    /// How long near copies may be trusted after the last heartbeat of the log that covers them; `None`
+    /// where there is no log.
     pub distrust: Option<Duration>,
-    /// From when on nobody writes and nothing fails.
+    /// From this moment on no process writes and nothing fails.
     pub calm_from: At,
-    /// In the order of their returns.
+    /// The reads, in the order of their returns.
     pub reads: Vec<Read>,
-    /// In the order of their returns; those without one last.
+    /// The writes, in the order of their returns; writes that have not returned come last.
     pub writes: Vec<Write>,
-    /// The changes of the truth, those of a key in their order.
+    /// The changes of the truth; changes of one key are in order.
     pub changes: Vec<Change>,
     /// Facts about tiers and processes.
     pub facts: Vec<(At, Fact)>,
@@ -372,7 +374,7 @@ impl Default for History {
     }
 }
 
-/// Something that was not to be.
+/// A promise that was broken.
 #[derive(Clone, Debug)]
 pub struct Violation {
     /// When it showed.

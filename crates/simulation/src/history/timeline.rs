@@ -4,10 +4,10 @@ use std::collections::HashMap;
 
 use super::{At, Change, History, Key};
 
-/// The changes of every key, numbered from 1 a key; 0 is before the first, where nothing is there.
+/// The changes of every key, numbered from 1 for each key; 0 is the absence before the first change.
 pub(super) struct Timeline {
     keys: HashMap<Key, Vec<Change>>,
-    /// Under which a value was true of a key, in order.
+    /// The numbers under which a value of a key was true, in order.
     numbers: HashMap<(Key, u64), Vec<usize>>,
 }
 
@@ -29,8 +29,8 @@ impl Timeline {
         self.keys.get(&key).map_or(&[], Vec::as_slice)
     }
 
-    /// The number of a value, the last one until a moment at which it may have been true; `None` if it
-    /// never was by then.
+    /// The last number of a value under which it may have been true until a moment; `None` if it never was
+    /// true by then.
     pub(super) fn number(&self, key: Key, value: u64, until: At) -> Option<usize> {
         let numbers = self.numbers.get(&(key, value))?;
         numbers.iter().rev().find(|number| self.began(key, **number) <= until).copied()
@@ -41,19 +41,19 @@ impl Timeline {
         self.numbers.get(&(key, value)).map(|numbers| numbers[0])
     }
 
-    /// The number of what was true at a moment, as far as that is sure.
+    /// The highest number that was surely true at a moment.
     pub(super) fn at(&self, key: Key, at: At) -> usize {
         self.of_key(key).partition_point(|change| change.at <= at)
     }
 
-    /// The highest number under which nothing was there, up to a moment at which it may have been.
+    /// The highest number of an absence that may have been true up to a moment.
     pub(super) fn last_absence(&self, key: Key, until: At) -> usize {
         let changes = self.of_key(key);
         let changes = &changes[..changes.partition_point(|change| change.since <= until)];
         changes.iter().rposition(|change| change.value.is_none()).map_or(0, |at| at + 1)
     }
 
-    /// Whether nothing may have been there at some moment between two.
+    /// Whether an absence may have been true at some moment between two.
     pub(super) fn may_be_absent(&self, key: Key, from: At, to: At) -> bool {
         self.ended(key, self.last_absence(key, to)).is_none_or(|ended| ended >= from)
     }
@@ -63,12 +63,12 @@ impl Timeline {
         self.change(key, number).map_or(At(0), |change| change.since)
     }
 
-    /// The moment from which a number was true for sure.
+    /// The moment from which a number was surely true.
     pub(super) fn settled(&self, key: Key, number: usize) -> At {
         self.change(key, number).map_or(At(0), |change| change.at)
     }
 
-    /// When a number was superseded for sure.
+    /// The moment from which a number was surely superseded.
     pub(super) fn ended(&self, key: Key, number: usize) -> Option<At> {
         self.of_key(key).get(number).map(|change| change.at)
     }

@@ -1,4 +1,4 @@
-//! The network between processes and servers: it delays, reorders and loses, as a plan has it.
+//! The network between processes and servers: it delays, reorders and loses messages by the plan.
 
 mod call;
 
@@ -26,7 +26,7 @@ struct State {
     tick: u64,
     seed: u64,
     weather: Weather,
-    /// By the millisecond in which they arrive.
+    /// The messages under way, by the millisecond in which they arrive.
     messages: BTreeMap<u64, Vec<Message>>,
     /// Requests of followers whose responses are held back.
     parked: Vec<Parked>,
@@ -43,16 +43,16 @@ struct Cut {
     longer: Option<u64>,
 }
 
-/// Which messages a cut is about.
+/// Which messages a cut concerns.
 #[derive(PartialEq, Eq)]
 enum Ways {
-    /// All in one way.
+    /// All messages in one direction.
     One(Way),
-    /// Those of the follower's connection, both ways.
+    /// The messages of the follower's connection, in both directions.
     Log,
 }
 
-/// Whether an entry of a log is told again.
+/// Whether an entry of a log is reported twice.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Repeat {
     No,
@@ -105,12 +105,12 @@ impl Network {
         self.state.lock().cuts.push(Cut { slot, server, ways, until, longer });
     }
 
-    /// The connection of a process's follower is cut.
-    pub(crate) fn deafen(&self, slot: usize, server: usize, until: u64) {
+    /// Cuts the connection of a process's follower.
+    pub(crate) fn cut_log(&self, slot: usize, server: usize, until: u64) {
         self.state.lock().cuts.push(Cut { slot, server, ways: Ways::Log, until, longer: None });
     }
 
-    /// While a server is down, it refuses connections.
+    /// Makes a server refuse connections, or accept them again.
     pub(crate) fn set_down(&self, server: usize, down: bool) {
         self.state.lock().down[server] = down;
         if down {
@@ -118,7 +118,7 @@ impl Network {
         }
     }
 
-    /// A server ends its connections.
+    /// Ends the connections of a server.
     pub(crate) fn restart(&self, server: usize) {
         let of_server = |parked: &mut Parked| parked.call.link.server == server;
         let ended: Vec<Parked> = self.state.lock().parked.extract_if(.., of_server).collect();
@@ -128,7 +128,7 @@ impl Network {
         }
     }
 
-    /// Whether a follower is told of an entry again.
+    /// Whether an entry is reported to a follower twice.
     pub(crate) fn repeats(&self, link: Link, stamp: u64) -> Repeat {
         let state = self.state.lock();
         let mut rng = Rng::with_seed(mixed(mixed(state.seed, stamp), link.slot as u64));
@@ -139,7 +139,7 @@ impl Network {
         }
     }
 
-    /// From now on every message arrives, and soon.
+    /// Ends all faults: from now on every message arrives in a millisecond.
     pub(crate) fn heal(&self) {
         let mut state = self.state.lock();
         state.weather = Weather::FAIR;
@@ -147,7 +147,7 @@ impl Network {
         state.down.iter_mut().for_each(|down| *down = false);
     }
 
-    /// Carries out what arrives in this millisecond.
+    /// Delivers the messages that arrive in this millisecond.
     pub(crate) fn deliver(&self, tick: u64) {
         let arrived = {
             let mut state = self.state.lock();
@@ -188,7 +188,9 @@ impl Network {
     fn respond_to_parked(&self, tick: u64) {
         let log_of = |call: &Call| &self.servers[call.link.server].log;
         let due = |parked: &mut Parked| match &parked.call.request {
-            Request::Follow(cursor) => parked.until <= tick || log_of(&parked.call).goes_on_behind(cursor),
+            Request::Follow(cursor) => {
+                parked.until <= tick || log_of(&parked.call).has_entries_behind(cursor)
+            }
             _ => true,
         };
         let due: Vec<Parked> = self.state.lock().parked.extract_if(.., due).collect();
@@ -208,7 +210,7 @@ impl Network {
         self.post(link, way, number, of_log, message);
     }
 
-    /// Sends what no process has asked for: maybe twice.
+    /// Sends a message that no process has asked for, maybe twice.
     fn push(&self, push: Push) {
         self.recorder.count(|counts| counts.announced += 1);
         let (link, number) = (push.listener.link, push.token.as_u64());
@@ -231,8 +233,8 @@ impl Network {
 }
 
 impl State {
-    /// How many milliseconds a message takes; `None` loses it. That depends on the message alone,
-    /// so that a plan with fewer steps treats those that are left as before.
+    /// How many milliseconds a message takes; `None` loses it. This depends on the message alone, so that a
+    /// plan with fewer steps delays the messages of the other steps as before.
     fn delay(&self, link: Link, way: Way, number: u64, of_log: bool) -> Option<u64> {
         let tick = self.tick;
         let cut = |cut: &&Cut| {

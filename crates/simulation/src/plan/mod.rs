@@ -1,4 +1,4 @@
-//! What a run is to do: everything in it follows from a plan, and a plan from a seed.
+//! The plan of a run: everything in the run follows from the plan, and a random plan from a seed.
 
 mod random;
 mod shrink;
@@ -12,15 +12,15 @@ pub use shrink::shrink;
 /// A run, step by step. The same plan gives the same history.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Where its random delays and losses come from.
+    /// The seed of its random delays and losses.
     pub seed: u64,
     /// The caches.
     pub stack: Stack,
-    /// How many processes have one.
+    /// How many processes have such a cache.
     pub processes: usize,
-    /// How many keys they share, from 0.
+    /// How many keys the processes share; they are numbered from 0.
     pub keys: u64,
-    /// How long it runs, in milliseconds; then it heals, and every key is read once more.
+    /// How long it runs, in milliseconds; then all faults end, and every key is read once more.
     pub length: u64,
     /// What the network does all the time.
     pub weather: Weather,
@@ -28,7 +28,7 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// What goes wrong, in order.
     pub faults: Vec<Fault>,
-    /// From which millisecond on nobody writes and nothing fails, where that is before the end.
+    /// The millisecond from which on no process writes and nothing fails, where that is before the end.
     pub calm_from: Option<u64>,
     /// What it may cost.
     pub limits: Limits,
@@ -48,11 +48,11 @@ pub struct Limits {
 pub struct Stack {
     /// How consistent they are.
     pub level: Level,
-    /// With near tiers.
+    /// They have near tiers.
     pub near: bool,
-    /// How many shared cache tiers they have.
+    /// The number of shared cache tiers.
     pub tiers: usize,
-    /// With a store; else an origin behind the loaders is the truth.
+    /// They have a store; without one an origin behind the loaders is the truth.
     pub store: bool,
     /// The nearest server keeps an invalidation log, which near tiers follow.
     pub log: bool,
@@ -62,32 +62,32 @@ pub struct Stack {
     pub fussy: bool,
     /// The admission policy keeps a quarter of all values out of a tier, by chance.
     pub picky: bool,
-    /// Who shares one load.
+    /// Which callers share one load.
     pub stampede: Coalesce,
     /// How long copies live.
     pub life: Duration,
-    /// How long they live in near tiers.
+    /// How long copies live in near tiers.
     pub near_life: Option<Duration>,
     /// How long absences live; zero keeps none.
     pub negative: Duration,
     /// How long copies may be served stale where the life that `life` gives them has ended.
     pub stale: Duration,
-    /// What becomes of them then.
+    /// What happens to copies whose life has ended.
     pub freshness: Staleness,
 }
 
 /// The freshness policy of a stack.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Staleness {
-    /// A stale copy is served and renewed behind its reader's back.
+    /// A stale copy is served, and renewed in the background.
     pub while_revalidate: bool,
-    /// It is served where renewing it failed.
+    /// A stale copy is served where its renewal failed.
     pub if_error: bool,
 }
 
 impl Stack {
-    /// Whether every read and write is one of a linearizable register: at level `Strong`, and with a
-    /// store alone that each caller reads for itself.
+    /// Whether all reads and writes of a key are those of a linearizable register: at level `Strong`, and
+    /// with a store alone that each caller reads for itself.
     pub fn is_linear(&self) -> bool {
         let alone = self.tiers == 0 && !self.near && self.stampede == Coalesce::Nobody;
         self.store && (alone || self.level == Level::Strong)
@@ -119,16 +119,16 @@ impl fmt::Display for Stack {
     }
 }
 
-/// What the network does to a message, in thousandths.
+/// How likely the network does what to a message, in thousandths.
 #[derive(Clone, Copy, Debug)]
 pub struct Weather {
-    /// It is lost.
+    /// The message is lost.
     pub lost: u16,
-    /// It takes so long that its caller may give up: 40 to 400 ms.
+    /// The message takes 40 to 400 ms, so that its caller may give up.
     pub stuck: u16,
-    /// It takes 3 to 40 ms, and others overtake it.
+    /// The message takes 3 to 40 ms, and others overtake it.
     pub slow: u16,
-    /// What a log tells is told again, at once or with what comes next.
+    /// An entry of a log is reported twice: again at once, or with the entries that come next.
     pub twice: u16,
 }
 
@@ -140,18 +140,18 @@ impl Weather {
 /// One call of one process.
 #[derive(Clone, Copy, Debug)]
 pub struct Step {
-    /// In which millisecond it begins; one whose process is paused or dead is left out.
+    /// The millisecond in which it begins; it is left out where its process is paused or dead.
     pub at: u64,
-    /// Which process.
+    /// The slot of the process.
     pub slot: usize,
-    /// What it calls.
+    /// The call.
     pub act: Act,
-    /// The level of the handle by which it reads; `None` is the cache as built.
+    /// The level of the handle that it uses; `None` is the cache as built.
     pub level: Option<Level>,
 }
 
-/// A call of a cache. Where there is an origin, only the process that owns the key changes it: the
-/// one whose number is the key's, modulo the processes.
+/// A call of a cache. Where there is an origin, only the process that owns a key changes it: the process
+/// in the slot that is the key modulo the number of processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Act {
     /// `get`.
@@ -166,26 +166,26 @@ pub enum Act {
     Refresh(u64, LoaderPace),
     /// A change by `put`.
     Put(u64),
-    /// A change by `put_if_absent`; with an origin, by `invalidate` where that was refused.
+    /// A change by `put_if_absent`; with an origin, by `invalidate` where the put was refused.
     PutIfAbsent(u64),
-    /// A change by `get` and `replace`, as above.
+    /// A change by `get` and `replace`; with an origin, by `invalidate` where the put was refused.
     Replace(u64),
     /// A change of the origin, if the process owns the key, and an `invalidate`.
     Invalidate(u64),
-    /// A change of the origin, if the process owns the key, to nothing, and a `remove`.
+    /// A removal from the origin, if the process owns the key, and a `remove`.
     Remove(u64),
     /// `invalidate_many` of a range of keys, without a change.
     InvalidateMany(u64, u64),
     /// `clear`.
     Clear,
-    /// `expire`, to this many milliseconds from now.
+    /// `expire`, so that the key's copies end this many milliseconds from now.
     Expire(u64, u64),
     /// The near tier evicts the key.
     Forget(u64),
 }
 
 impl Act {
-    /// The key that it is about, or the first.
+    /// The key of the call, or the first of its keys.
     pub(crate) fn key(self) -> u64 {
         match self {
             Self::Get(key) | Self::Load(key, _) | Self::GetMany(key, _) | Self::LoadMany(key, ..) => key,
@@ -197,14 +197,14 @@ impl Act {
     }
 }
 
-/// How a loader goes about it.
+/// When a loader reads the origin, and when it returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LoaderPace {
-    /// It reads the origin, and gives that so many milliseconds later.
+    /// It reads the origin, and returns the value this many milliseconds later.
     Early(u64),
-    /// It reads the origin after so many milliseconds.
+    /// It reads the origin after this many milliseconds.
     Late(u64),
-    /// It fails after so many milliseconds.
+    /// It fails after this many milliseconds.
     Fails(u64),
 }
 
@@ -217,19 +217,20 @@ pub struct Fault {
     pub what: Trouble,
 }
 
-/// What goes wrong. Servers are numbered from near to far, the store last.
+/// What goes wrong. Servers are numbered from near to far, the store last. Processes are named by their
+/// slots; lengths of time are milliseconds and come last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trouble {
-    /// A process stops for so long, as under SIGSTOP.
+    /// A process stops for a time, as under SIGSTOP.
     Pause(usize, u64),
-    /// A process dies with all that it had under way, and is started again so much later.
+    /// A process dies with all its tasks, and is started again after a time.
     Crash(usize, u64),
-    /// A process and a server lose each other's messages in one way, for so long.
+    /// Messages between a process and a server are lost in one direction, for a time.
     Cut(usize, usize, Way, u64),
-    /// Messages between a process and a server take so much longer in one way, those that are sent
-    /// within so long.
+    /// Messages between a process and a server take longer in one direction, by the first number of
+    /// milliseconds, if they are sent within the second one.
     Slow(usize, usize, Way, u64, u64),
-    /// A server refuses connections for so long.
+    /// A server refuses connections for a time.
     Down(usize, u64),
     /// A cache tier evicts a key, whatever the cell holds.
     Evict(usize, u64),
@@ -237,15 +238,15 @@ pub enum Trouble {
     Flush(usize),
     /// A cache tier is saved.
     Save(usize),
-    /// A cache tier goes back to what was saved last, if anything was, and its log with it.
+    /// A cache tier goes back to its last save, if there is one, and its log goes back with it.
     GoBack(usize),
-    /// A process loses the connection on which it follows a server's log, for so long.
-    Deafen(usize, usize, u64),
+    /// A process loses the connection on which it follows a server's log, for a time.
+    CutLog(usize, usize, u64),
     /// A server forgets the entries of its log.
     Trim(usize),
-    /// A cache tier evicts the mark of its relays.
-    LoseMark(usize),
-    /// Another program deletes a record in the store, and tells nobody.
+    /// A cache tier evicts the watermark of its relays.
+    LoseWatermark(usize),
+    /// Another program deletes a record in the store, and invalidates no copy.
     Foreign(u64),
 }
 

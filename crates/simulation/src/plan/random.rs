@@ -55,8 +55,8 @@ impl Plan {
         plan
     }
 
-    /// Processes that miss the same keys at the same time, where nothing but crashes and evictions
-    /// interferes: each key is loaded once, and once more for each of these and for each load that fails.
+    /// Processes that miss the same keys at the same time, where only crashes and evictions interfere: each
+    /// key is loaded once, and once more for each crash, eviction and failed load.
     fn herd(seed: u64, stack: Stack, rng: &mut Rng) -> Self {
         let (processes, keys, length) = (rng.usize(2..=6), rng.u64(1..=4), rng.u64(1_000..4_000));
         let stack = Stack {
@@ -66,7 +66,7 @@ impl Plan {
             near_life: None,
             negative: Duration::ZERO,
             stale: Duration::ZERO,
-            // Where its age proves a copy, it lives no longer than the bound.
+            // A copy that only its age proves lives no longer than the bound.
             level: match stack.level {
                 Level::Bounded(_) if !stack.store => Level::Fenced,
                 level => level,
@@ -74,7 +74,7 @@ impl Plan {
             ..stack
         };
         let mut steps = Vec::new();
-        // The first relay clears all copies when it begins.
+        // Calls begin after the first relay, which clears all copies when it starts.
         let mut at = 100;
         while at < length - 500 {
             let (key, slow) = (rng.u64(..keys), rng.u8(..4) == 0);
@@ -121,7 +121,7 @@ impl Plan {
             _ => LoaderPace::Late(rng.u64(..20)),
         };
         let fenced = self.stack.level != Level::Ttl;
-        // The keys of a process are those of its number, modulo the processes.
+        // A process owns the keys that are its slot, modulo the number of processes.
         let owned = any - any % self.processes as u64 + slot as u64;
         let key = if self.stack.store || owned >= self.keys { any } else { owned };
         let linear = self.stack.is_linear();
@@ -149,7 +149,7 @@ impl Plan {
         }
     }
 
-    /// One read in eight goes by a handle of a level of its own.
+    /// One read in eight uses a handle of another level.
     fn random_level(&self, rng: &mut Rng) -> Option<Level> {
         let other = rng.u8(..8) == 0;
         other.then(|| match rng.u8(..4) {
@@ -160,7 +160,7 @@ impl Plan {
         })
     }
 
-    /// Whether it is the age of copies alone that proves them.
+    /// Whether copies are proven by their age alone.
     fn ages(&self) -> bool {
         matches!(self.stack.level, Level::Bounded(_)) && !self.stack.store
     }
@@ -172,11 +172,11 @@ impl Plan {
         let way = if rng.bool() { Way::There } else { Way::Back };
         let kinds = 20 + if self.stack.log { 6 } else { 0 };
         let foreign = self.stack.outbox && rng.u8(..8) == 0;
-        let unmarked = self.stack.outbox && rng.u8(..32) == 0;
+        let loses_watermark = self.stack.outbox && rng.u8(..32) == 0;
         let what = match rng.u8(..kinds) {
             _ if foreign => Trouble::Foreign(rng.u64(..self.keys)),
-            _ if unmarked => Trouble::LoseMark(0),
-            20..24 => Trouble::Deafen(slot, 0, rng.u64(20..2_000)),
+            _ if loses_watermark => Trouble::LoseWatermark(0),
+            20..24 => Trouble::CutLog(slot, 0, rng.u64(20..2_000)),
             24 => Trouble::Trim(0),
             25 => Trouble::Save(0),
             0 if self.stack.waits() => Trouble::Pause(slot, rng.u64(400..2_000)),
@@ -193,7 +193,7 @@ impl Plan {
         let of_tier = matches!(
             what,
             Trouble::Evict(..)
-                | Trouble::LoseMark(_)
+                | Trouble::LoseWatermark(_)
                 | Trouble::Flush(_)
                 | Trouble::Save(_)
                 | Trouble::GoBack(_)
@@ -214,7 +214,7 @@ fn random_stack(rng: &mut Rng) -> Stack {
         _ => (true, 0),
     };
     let short = |rng: &mut Rng| Duration::from_millis(rng.u64(50..2_000));
-    // Lives that end within a plan, so that there is something stale.
+    // Lives end within a plan, so that copies become stale.
     let stale = if rng.bool() { Duration::ZERO } else { short(rng) };
     let life = if stale.is_zero() { short(rng) } else { Duration::from_millis(rng.u64(10..300)) };
     let bound = Duration::from_millis(rng.u64(100..1_200));
@@ -226,7 +226,7 @@ fn random_stack(rng: &mut Rng) -> Stack {
         _ => Level::Fenced,
     };
     let (relayed, log) = (rng.bool(), level != Level::Ttl && rng.u8(..3) > 0);
-    // What a relay certifies proves the copies of a cache tier.
+    // The relay's watermark proves the copies of a cache tier.
     let proven = matches!(level, Level::Bounded(_)) && store && tiers > 0;
     Stack {
         level,

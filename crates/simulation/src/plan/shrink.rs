@@ -1,9 +1,9 @@
-//! From a plan that fails to a small one that fails too.
+//! Shrinks a plan that fails to a small plan that fails too.
 
 use super::Plan;
 
-/// The smallest plan found of those that are parts of `plan` and that `fails` says to fail: first
-/// the end goes, then faults and steps by halves, quarters and so on, down to single ones.
+/// Returns the smallest part of `plan` that was found and for which `fails` returns true. The end is cut
+/// off first, then faults and steps are left out by halves, quarters and so on, down to single ones.
 ///
 /// Source: Zeller and Hildebrandt, Simplifying and Isolating Failure-Inducing Input, IEEE
 /// Transactions on Software Engineering 28(2), 2002 (ddmin, complements only).

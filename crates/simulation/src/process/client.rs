@@ -1,4 +1,4 @@
-//! One process's callers: they carry out the steps of a plan and write down what came of them.
+//! The callers of one process: they carry out the steps of a plan and record the results.
 
 use std::{
     collections::BTreeMap,
@@ -21,39 +21,39 @@ use crate::{
     recorder::Recorder,
 };
 
-/// The caches that a run is about.
-pub(crate) type Stacked = Cache<u64, u64, PlainNear>;
+/// The cache of a simulated process.
+pub(crate) type SimulatedCache = Cache<u64, u64, PlainNear>;
 
-/// What the callers of one life of a process share.
+/// What the callers of a process share, from its start to its death.
 pub(crate) struct Client {
     pub(crate) process: Process,
     pub(crate) slot: usize,
     pub(crate) processes: usize,
     pub(crate) keys: u64,
     pub(crate) stack: Stack,
-    pub(crate) cache: Stacked,
+    pub(crate) cache: SimulatedCache,
     pub(crate) near: PlainNear,
     pub(crate) recorder: Arc<Recorder>,
-    /// Keys of which a change is under way: an origin is changed by one caller at a time.
+    /// Keys with a change under way: one caller at a time changes a key of the origin.
     pub(crate) busy: Vec<AtomicBool>,
-    /// How many milliseconds this life has run.
+    /// How many milliseconds the process has run.
     pub(crate) awake: AtomicU64,
     /// Calls under way, by a number.
     pub(crate) open: Mutex<BTreeMap<u64, Key>>,
 }
 
-/// How a read is to be written down.
+/// How a read is to be recorded.
 #[derive(Clone, Copy)]
-struct Asked {
+struct ReadIntent {
     call: At,
     loads: bool,
     anew: bool,
     newness: Newness,
 }
 
-/// The handle by which a step reads, and what that asks for.
-struct Via {
-    cache: Stacked,
+/// The handle that a step uses, and how new its answers must be.
+struct ReadHandle {
+    cache: SimulatedCache,
     newness: Newness,
 }
 
@@ -75,25 +75,25 @@ impl Client {
     }
 
     async fn carry_out_act(self: Arc<Self>, act: Act, level: Option<Level>) {
-        let via = self.via(level);
+        let handle = self.handle(level);
         match act {
             Act::Get(key) => {
-                let asked = self.ask(&via, false);
-                let got = via.cache.get(&key).await;
-                self.read(asked, key, got);
+                let intent = self.ask(&handle, false);
+                let got = handle.cache.get(&key).await;
+                self.read(intent, key, got);
             }
-            Act::Load(key, pace) => self.load(&via, key, pace).await,
+            Act::Load(key, pace) => self.load(&handle, key, pace).await,
             Act::Refresh(key, pace) => {
-                let asked = Asked { anew: true, ..self.ask(&via, true) };
-                let got = via.cache.refresh(&key, |_| self.loader(key, pace)).await;
-                self.read(asked, key, got);
+                let intent = ReadIntent { anew: true, ..self.ask(&handle, true) };
+                let got = handle.cache.refresh(&key, |_| self.loader(key, pace)).await;
+                self.read(intent, key, got);
             }
             Act::GetMany(from, to) => {
-                let (asked, keys) = (self.ask(&via, false), (from..to).collect::<Vec<_>>());
-                let many = via.cache.get_many(&keys).await;
-                keys.into_iter().zip(many).for_each(|(key, got)| self.read(asked, key, got));
+                let (intent, keys) = (self.ask(&handle, false), (from..to).collect::<Vec<_>>());
+                let many = handle.cache.get_many(&keys).await;
+                keys.into_iter().zip(many).for_each(|(key, got)| self.read(intent, key, got));
             }
-            Act::LoadMany(from, to, pace) => self.load_many(&via, from, to, pace).await,
+            Act::LoadMany(from, to, pace) => self.load_many(&handle, from, to, pace).await,
             Act::Put(key) => self.change(key, Wish::Put(0)).await,
             Act::PutIfAbsent(key) => self.change(key, Wish::PutIfAbsent(0)).await,
             Act::Replace(key) => self.change(key, Wish::Replace(0, 0)).await,
@@ -110,22 +110,22 @@ impl Client {
         }
     }
 
-    fn via(&self, level: Option<Level>) -> Via {
+    fn handle(&self, level: Option<Level>) -> ReadHandle {
         let Some(level) = level else {
-            return Via { cache: self.cache.clone(), newness: Newness::Built };
+            return ReadHandle { cache: self.cache.clone(), newness: Newness::Built };
         };
-        Via { cache: self.cache.with(level), newness: newness(self.stack.level, level) }
+        ReadHandle { cache: self.cache.with(level), newness: newness(self.stack.level, level) }
     }
 
-    fn ask(&self, via: &Via, loads: bool) -> Asked {
-        Asked { call: self.recorder.now(), loads, anew: false, newness: via.newness }
+    fn ask(&self, handle: &ReadHandle, loads: bool) -> ReadIntent {
+        ReadIntent { call: self.recorder.now(), loads, anew: false, newness: handle.newness }
     }
 
-    fn read(&self, asked: Asked, key: Key, got: Result<Option<Cached<u64>>>) {
+    fn read(&self, intent: ReadIntent, key: Key, got: Result<Option<Cached<u64>>>) {
         let Ok(got) = got else {
             return self.recorder.count(|counts| counts.failed_reads += 1);
         };
-        let Asked { call, loads, anew, newness: asked } = asked;
+        let ReadIntent { call, loads, anew, newness: asked } = intent;
         let read =
             |ret| Read { anew, loads, asked, ..Read::answered(self.process, key, (call, ret), got.as_ref()) };
         let stale = read(call).stale;
@@ -140,9 +140,9 @@ impl Client {
         self.recorder.writes(self.process, key, wish)
     }
 
-    /// A load; over a store it is also a write of what it offers, where nothing is there.
-    async fn load(&self, via: &Via, key: Key, pace: LoaderPace) {
-        let asked = self.ask(via, true);
+    /// A load; over a store it also writes the value that it offers, where there is no record.
+    async fn load(&self, handle: &ReadHandle, key: Key, pace: LoaderPace) {
+        let intent = self.ask(handle, true);
         let offered = Arc::new(Mutex::new(None));
         let load = |_| {
             let (load, offered) = (self.loader(key, pace), Arc::clone(&offered));
@@ -156,7 +156,7 @@ impl Client {
                 Ok::<_, BoxError>(value)
             }
         };
-        let got = via.cache.get_or_load_with(&key, load).await;
+        let got = handle.cache.get_or_load_with(&key, load).await;
         if let Some((value, write)) = offered.lock().take() {
             let end = match &got {
                 Ok(Some(got)) if **got == value => End::Done,
@@ -165,10 +165,10 @@ impl Client {
             };
             self.recorder.wrote(write, end);
         }
-        self.read(asked, key, got);
+        self.read(intent, key, got);
     }
 
-    /// A loader of the origin; over a store, one that has something new to offer each time.
+    /// A loader of the origin; over a store, a loader that offers a new value each time.
     fn loader(
         &self,
         key: Key,
@@ -199,8 +199,8 @@ impl Client {
         }
     }
 
-    async fn load_many(&self, via: &Via, from: u64, to: u64, pace: LoaderPace) {
-        let (asked, keys) = (self.ask(via, true), (from..to).collect::<Vec<_>>());
+    async fn load_many(&self, handle: &ReadHandle, from: u64, to: u64, pace: LoaderPace) {
+        let (intent, keys) = (self.ask(handle, true), (from..to).collect::<Vec<_>>());
         let load = |missing: MissingKeys<u64>| {
             let loads = missing.keys().iter().map(|&key| {
                 let load = self.loader(key, pace);
@@ -208,12 +208,12 @@ impl Client {
             });
             futures_util::future::try_join_all(loads.collect::<Vec<_>>())
         };
-        let many = via.cache.get_or_load_many(&keys, load).await;
-        keys.into_iter().zip(many).for_each(|(key, got)| self.read(asked, key, got));
+        let many = handle.cache.get_or_load_many(&keys, load).await;
+        keys.into_iter().zip(many).for_each(|(key, got)| self.read(intent, key, got));
     }
 
-    /// A change of one key. Where there is an origin, its owner changes that first, one change
-    /// after the other; others only drop copies.
+    /// A change of one key. Where there is an origin, the key's owner changes the origin first, one change
+    /// after the other; other processes only drop copies.
     async fn change(&self, key: Key, wish: Wish) {
         if self.stack.store {
             return self.write(key, wish, None).await;
@@ -232,14 +232,14 @@ impl Client {
 
     async fn write(&self, key: Key, wish: Wish, value: Option<u64>) {
         let new = || value.unwrap_or_else(|| self.recorder.new_value());
-        // A conditional put begins with a read, which is a read of its own.
+        // A conditional put begins with a read, which is recorded as a read.
         let seen = match wish {
             Wish::Replace(..) => {
-                let asked = self.ask(&self.via(None), false);
+                let intent = self.ask(&self.handle(None), false);
                 let got = self.cache.get(&key).await;
                 let seen =
                     got.as_ref().ok().and_then(Option::as_ref).map(|got| (**got, got.served().version));
-                self.read(asked, key, got);
+                self.read(intent, key, got);
                 seen
             }
             _ => None,
@@ -254,7 +254,7 @@ impl Client {
         let write = self.writes(Some(key), wish);
         let end = self.carry_out(key, wish, version).await;
         self.recorder.wrote(write, end);
-        // A copy of what the origin had before may have been in the way.
+        // A copy of the origin's value before this change may be the reason.
         if !self.stack.store && end == End::Refused {
             let write = self.writes(Some(key), Wish::Invalidate);
             let end = End::of(self.cache.invalidate(&key).await);
@@ -289,15 +289,15 @@ impl Client {
     }
 
     async fn expire(&self, key: Key, millis: u64) {
-        // A record that ended would be a change that no server tells of.
+        // The end of a record would be a change that no server reports.
         let millis = if self.stack.store { 3_600_000 } else { millis };
         let until = At(self.recorder.now().0 + millis * 1_000_000);
         self.recorder.fact(Fact::Extended { key, until });
-        // Whatever comes of it: it is judged by what is read.
+        // The result does not matter: later reads show what it did.
         let _ = self.cache.expire(&key, Duration::from_millis(millis)).await;
     }
 
-    /// One more read of every key, or of the first ones, once all is well, and another one after a refresh.
+    /// After the faults, reads every key once more, or the first ones, and again after a refresh.
     pub(crate) async fn read_all(self: Arc<Self>) {
         let keys = 0..self.keys.min(MOST_READ);
         for key in keys.clone() {
@@ -307,7 +307,7 @@ impl Client {
             }
         }
         if !self.stack.is_linear() {
-            // Copies are filled off the caller's path.
+            // Copies are filled in the background.
             pause(FILLED_WITHIN).await;
             for key in keys {
                 Arc::clone(&self).act(Act::Get(key), None).await;
@@ -316,8 +316,8 @@ impl Client {
     }
 }
 
-/// What docs/consistency.md promises of reads at a level in a cache that was built at another; reads
-/// that are refused are held to whatever is the most.
+/// What docs/consistency.md promises of reads at one level in a cache that was built at another. Reads
+/// that the cache refuses get the strictest check.
 fn newness(built: Level, asked: Level) -> Newness {
     match (built, asked) {
         (_, Level::Ttl) => Newness::Life,
@@ -327,7 +327,7 @@ fn newness(built: Level, asked: Level) -> Newness {
     }
 }
 
-/// Keys that are read once more at the end: enough for all that a random plan has.
+/// Keys that are read once more at the end: all keys of a random plan.
 const MOST_READ: u64 = 64;
 
 /// How long the fills of a refresh take, in milliseconds.

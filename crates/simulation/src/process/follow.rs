@@ -1,5 +1,5 @@
-//! The task with which a process follows the log of a server, for all its followers. Works as the one
-//! of Redis does: one question at a time, on a connection of its own.
+//! The task by which a process follows the log of a server, for all followers in the process. It works
+//! as the task of the Redis tier: one request at a time, on its own connection.
 
 use std::{
     sync::{Arc, Weak},
@@ -19,40 +19,40 @@ use crate::{
     network::{Network, Repeat},
 };
 
-/// How long an answer may take; then the connection is given up.
+/// How long a response may take; then the connection is given up.
 const ANSWER: Duration = Duration::from_millis(600);
 
-/// Before another connection is tried.
+/// The pause before another connection is tried.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Between two rounds.
+/// The pause between two rounds.
 const GATHER: Duration = Duration::from_millis(2);
 
-/// Who follows one server in one process.
-pub(crate) struct Hub {
+/// The followers of one server in one process.
+pub(crate) struct Followers {
     pub(crate) network: Arc<Network>,
     pub(crate) link: Link,
     listeners: Mutex<Vec<Listener>>,
-    /// What is to be told again.
+    /// Entries that are reported again with the next round.
     again: Mutex<Vec<Entry>>,
 }
 
 struct Listener {
     namespace: String,
     follower: Weak<dyn Follower>,
-    /// Whether it was told that nothing is proven yet.
+    /// Whether the follower was notified that nothing is proven yet.
     begun: bool,
 }
 
 /// No follower is left.
 struct Deserted;
 
-impl Hub {
+impl Followers {
     pub(crate) fn new(network: Arc<Network>, link: Link) -> Arc<Self> {
         Arc::new(Self { network, link, listeners: Mutex::default(), again: Mutex::default() })
     }
 
-    /// Adds a follower, unless it is one already.
+    /// Adds a follower, unless the process has it already.
     pub(crate) fn follow(self: &Arc<Self>, namespace: &str, follower: Weak<dyn Follower>) {
         let mut listeners = self.listeners.lock();
         let known = |listener: &Listener| {
@@ -63,26 +63,26 @@ impl Hub {
         }
         listeners.push(Listener { namespace: namespace.to_owned(), follower, begun: false });
         if listeners.len() == 1 {
-            let reader = Reader { hub: Arc::downgrade(self), known: None };
+            let reader = Reader { followers: Arc::downgrade(self), known: None };
             tokio::spawn(reader.run());
         }
     }
 
-    /// All that follow now; who is new among them learns that nothing is proven yet.
-    fn ears(&self) -> Vec<(String, Arc<dyn Follower>)> {
-        let (mut new, mut ears) = (Vec::new(), Vec::new());
+    /// All followers now; new ones among them are notified that nothing is proven yet.
+    fn alive(&self) -> Vec<(String, Arc<dyn Follower>)> {
+        let (mut new, mut all) = (Vec::new(), Vec::new());
         for listener in self.listeners.lock().iter_mut() {
             let Some(follower) = listener.follower.upgrade() else { continue };
             if !std::mem::replace(&mut listener.begun, true) {
                 new.push(Arc::clone(&follower));
             }
-            ears.push((listener.namespace.clone(), follower));
+            all.push((listener.namespace.clone(), follower));
         }
         new.iter().for_each(|follower| follower.notice(&Notice::Lost));
-        ears
+        all
     }
 
-    /// Whether near follows it: a log further down only wakes a relay.
+    /// Whether near follows this log: the log of a farther server only wakes a relay.
     fn is_nearest(&self) -> bool {
         self.link.server == 0
     }
@@ -91,28 +91,29 @@ impl Hub {
         self.listeners.lock().iter().all(|listener| listener.follower.strong_count() == 0)
     }
 
-    /// Tells of a round: first of what it tells again, then of what is new.
-    fn tell_all(&self, entries: impl Iterator<Item = Entry>) {
+    /// Reports a round: first the entries that are repeated, then the new ones.
+    fn report_all(&self, entries: impl Iterator<Item = Entry>) {
         let again = std::mem::take(&mut *self.again.lock());
-        again.iter().for_each(|entry| self.tell(entry));
+        again.iter().for_each(|entry| self.report(entry));
         for entry in entries {
-            self.tell(&entry);
+            self.report(&entry);
             match self.network.repeats(self.link, entry.stamp) {
                 Repeat::No => {}
-                Repeat::AtOnce => self.tell(&entry),
+                Repeat::AtOnce => self.report(&entry),
                 Repeat::Later => self.again.lock().push(entry),
             }
         }
     }
 
-    fn tell(&self, entry: &Entry) {
+    fn report(&self, entry: &Entry) {
         let process = self.link.process;
         let versioned = matches!(entry.notice, Notice::Key { version: Some(_), .. });
         if entry.origin == process && !versioned {
             return;
         }
-        let ears = self.ears();
-        let concerned: Vec<_> = ears.iter().filter(|(namespace, _)| *namespace == entry.namespace).collect();
+        let followers = self.alive();
+        let concerned: Vec<_> =
+            followers.iter().filter(|(namespace, _)| *namespace == entry.namespace).collect();
         if concerned.is_empty() {
             return;
         }
@@ -125,7 +126,7 @@ impl Hub {
 
     fn lost(&self) {
         self.again.lock().clear();
-        self.ears().iter().for_each(|(_, follower)| follower.notice(&Notice::Lost));
+        self.alive().iter().for_each(|(_, follower)| follower.notice(&Notice::Lost));
         if self.is_nearest() {
             self.network.recorder.fact(Fact::Gap { process: self.link.process });
         }
@@ -134,8 +135,8 @@ impl Hub {
 }
 
 struct Reader {
-    hub: Weak<Hub>,
-    /// Where the last connection was; the next one goes on from there if that still holds.
+    followers: Weak<Followers>,
+    /// Where the last connection was; the next one continues there if the log still has that entry.
     known: Option<Cursor>,
 }
 
@@ -146,15 +147,15 @@ impl Reader {
         }
     }
 
-    fn hub(&self) -> Result<Arc<Hub>, Deserted> {
-        self.hub.upgrade().filter(|hub| !hub.is_deserted()).ok_or(Deserted)
+    fn followers(&self) -> Result<Arc<Followers>, Deserted> {
+        self.followers.upgrade().filter(|followers| !followers.is_deserted()).ok_or(Deserted)
     }
 
     /// The response to a request; `None` where the connection broke.
     async fn ask(&self, request: Request) -> Result<Option<Response>, Deserted> {
-        let hub = self.hub()?;
-        let (network, link) = (Arc::clone(&hub.network), hub.link);
-        drop(hub);
+        let followers = self.followers()?;
+        let (network, link) = (Arc::clone(&followers.network), followers.link);
+        drop(followers);
         Ok(timeout(ANSWER, network.ask(link, request)).await.ok())
     }
 
@@ -162,15 +163,15 @@ impl Reader {
     async fn read(&mut self) -> Result<(), Deserted> {
         let Some(mut cursor) = self.join(true).await? else { return Ok(()) };
         loop {
-            let hub = self.hub()?;
-            let (sent, at) = (Instant::now(), hub.network.recorder.now());
-            drop(hub);
+            let followers = self.followers()?;
+            let (sent, at) = (Instant::now(), followers.network.recorder.now());
+            drop(followers);
             let response = self.ask(Request::Follow(cursor.clone())).await?;
             let Some(Response::Read(Ok(round))) = response else { return Ok(()) };
-            let hub = self.hub()?;
+            let followers = self.followers()?;
             match cursor.advance(&round) {
                 Err(Gap) => {
-                    hub.lost();
+                    followers.lost();
                     match self.join(false).await? {
                         Some(joined) => cursor = joined,
                         None => return Ok(()),
@@ -178,12 +179,12 @@ impl Reader {
                     continue;
                 }
                 Ok(complete) => {
-                    hub.tell_all(round.into_entries());
+                    followers.report_all(round.into_entries());
                     if complete {
-                        hub.ears().iter().for_each(|(_, follower)| follower.heartbeat(sent));
-                        if hub.is_nearest() {
-                            let process = hub.link.process;
-                            hub.network.recorder.fact(Fact::Followed { process, until: at });
+                        followers.alive().iter().for_each(|(_, follower)| follower.heartbeat(sent));
+                        if followers.is_nearest() {
+                            let process = followers.link.process;
+                            followers.network.recorder.fact(Fact::Followed { process, until: at });
                         }
                     }
                 }
@@ -193,8 +194,8 @@ impl Reader {
         }
     }
 
-    /// Where to begin: where this follower was if `resumes` and if that is still possible, else at
-    /// the end, and then nothing that was kept before is proven.
+    /// Where to begin: at the last cursor if `resumes` and if the log still has it, else at the end, and
+    /// then no copy that was kept before is proven.
     async fn join(&mut self, resumes: bool) -> Result<Option<Cursor>, Deserted> {
         let known = self.known.clone();
         let response = self.ask(Request::Join(known)).await?;
@@ -204,7 +205,7 @@ impl Reader {
             Some(known) if goes_on(&known) => known,
             None => joined,
             Some(_) => {
-                self.hub()?.lost();
+                self.followers()?.lost();
                 joined
             }
         };

@@ -8,7 +8,7 @@ use terrace_core::policy::{
 
 use crate::plan::{Stack, Staleness};
 
-/// The lives that a stack has.
+/// The expiry policy of a stack.
 pub(crate) struct Lives(pub(crate) Stack);
 
 impl Expiry for Lives {
@@ -33,7 +33,7 @@ impl Freshness for Staleness {
     }
 }
 
-/// Who shares one load.
+/// The stampede policy of a stack.
 pub(crate) struct Shares(pub(crate) Coalesce);
 
 impl Stampede for Shares {
@@ -42,7 +42,7 @@ impl Stampede for Shares {
     }
 }
 
-/// Keeps a quarter of all values out of a tier, by chance.
+/// An admission policy that keeps a quarter of all values out of a tier, by chance.
 pub(crate) struct Picky;
 
 impl Admission for Picky {

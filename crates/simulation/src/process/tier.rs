@@ -1,4 +1,4 @@
-//! A server as one process sees it, at the other end of the network.
+//! A server as one process uses it, over the network.
 
 use std::{
     fmt,
@@ -20,7 +20,7 @@ use terrace_tier::{
 };
 use tokio::time::timeout;
 
-use super::{follow::Hub, leases::RemoteLeases};
+use super::{follow::Followers, leases::RemoteLeases};
 use crate::{
     history::Fact,
     message::{Request, Response, Target, mismatch},
@@ -28,12 +28,12 @@ use crate::{
     witness,
 };
 
-/// A server, and the follower of its log.
+/// A server over the network, and the followers of its log.
 pub(crate) struct Remote {
-    pub(crate) hub: Arc<Hub>,
+    pub(crate) followers: Arc<Followers>,
     pub(crate) server: Arc<dyn Backend>,
     pub(crate) links: Links,
-    /// What its process holds and waits for there.
+    /// The leases that its process holds and waits for there.
     pub(crate) leases: LeaseTracker<RemoteLeases>,
     /// The server keeps a log.
     pub(crate) logged: bool,
@@ -45,31 +45,32 @@ impl Backend for Remote {
     }
 
     fn open(&self, namespace: &Namespace) -> Result<Arc<dyn Tier>> {
-        let (hub, tier, leases) = (Arc::clone(&self.hub), self.server.open(namespace)?, self.leases.clone());
+        let (followers, tier, leases) =
+            (Arc::clone(&self.followers), self.server.open(namespace)?, self.leases.clone());
         let (namespace, follows) = (Arc::new(namespace.clone()), AtomicBool::new(false));
         let (links, logged) = (self.links, self.logged);
-        Ok(Arc::new(RemoteTier { hub, namespace, tier, links, leases, logged, follows }))
+        Ok(Arc::new(RemoteTier { followers, namespace, tier, links, leases, logged, follows }))
     }
 
     fn log(&self) -> Option<Arc<dyn InvalidationLog>> {
-        if self.logged { Some(Arc::new(Outbox(Arc::clone(&self.hub)))) } else { None }
+        if self.logged { Some(Arc::new(Outbox(Arc::clone(&self.followers)))) } else { None }
     }
 }
 
 struct RemoteTier {
-    hub: Arc<Hub>,
+    followers: Arc<Followers>,
     namespace: Arc<Namespace>,
     tier: Arc<dyn Tier>,
     links: Links,
     leases: LeaseTracker<RemoteLeases>,
     logged: bool,
-    /// Its process follows the log: changes made here are known to it.
+    /// Its process follows the log, and knows its own changes.
     follows: AtomicBool,
 }
 
 impl fmt::Debug for RemoteTier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RemoteTier").field("link", &self.hub.link).finish_non_exhaustive()
+        f.debug_struct("RemoteTier").field("link", &self.followers.link).finish_non_exhaustive()
     }
 }
 
@@ -79,7 +80,7 @@ impl RemoteTier {
     }
 
     async fn ask(&self, request: impl FnOnce(Target) -> Request) -> Response {
-        let Hub { network, link, .. } = &*self.hub;
+        let Followers { network, link, .. } = &*self.followers;
         let origin = if self.follows.load(Ordering::Relaxed) { link.process } else { 0 };
         let (tier, namespace) = (Arc::clone(&self.tier), Arc::clone(&self.namespace));
         let target = Target { tier, namespace, origin };
@@ -96,13 +97,13 @@ impl Tier for RemoteTier {
     async fn apply(&self, key: &TierKey, op: Op) -> Result<Reply> {
         let ask = |op| self.ask(|target| Request::One(target, key.clone(), op));
         if self.links == Links::Lying && matches!(op, Op::Invalidate { .. }) {
-            // Its caller gives up; what is answered here instead comes just before.
+            // The cache would give up; this lie is answered just before.
             let asked = timeout(LIE, ask(op)).await;
             let lie = Reply::Done { existed: true, version: Version::NONE };
             return if let Ok(Response::One(Ok(reply))) = asked { Ok(reply) } else { Ok(lie) };
         }
         let reply = one(ask(op.clone()).await);
-        witness::answered(&self.hub.network.recorder, self.hub.link, key, &op, &reply);
+        witness::answered(&self.followers.network.recorder, self.followers.link, key, &op, &reply);
         reply
     }
 
@@ -112,7 +113,7 @@ impl Tier for RemoteTier {
             return Vec::new();
         };
         for ((key, op), reply) in asked.iter().zip(&replies) {
-            witness::answered(&self.hub.network.recorder, self.hub.link, key, op, reply);
+            witness::answered(&self.followers.network.recorder, self.followers.link, key, op, reply);
         }
         replies
     }
@@ -120,9 +121,9 @@ impl Tier for RemoteTier {
     async fn clear(&self) -> Result<()> {
         let Response::Done(done) = self.ask(Request::Clear).await else { return Err(mismatch()) };
         if done.is_ok() {
-            let (process, tier) = (self.hub.link.process, self.hub.link.server);
+            let (process, tier) = (self.followers.link.process, self.followers.link.server);
             let (key, put, covers) = (None, false, None);
-            self.hub.network.recorder.fact(Fact::Confirmed { tier, process, key, put, covers });
+            self.followers.network.recorder.fact(Fact::Confirmed { tier, process, key, put, covers });
         }
         done
     }
@@ -158,7 +159,7 @@ impl LeaseWaiter for RemoteTier {
 impl InvalidationLog for RemoteTier {
     fn follow(&self, namespace: &str, follower: Weak<dyn Follower>) {
         self.follows.store(true, Ordering::Relaxed);
-        self.hub.follow(namespace, follower);
+        self.followers.follow(namespace, follower);
     }
 }
 
@@ -178,8 +179,8 @@ impl Publish for RemoteTier {
     }
 }
 
-/// The log of a server as those use it who have no tier there, and as a relay reads it.
-struct Outbox(Arc<Hub>);
+/// The log of a server, for followers without a tier there and for relays.
+struct Outbox(Arc<Followers>);
 
 impl InvalidationLog for Outbox {
     fn follow(&self, namespace: &str, follower: Weak<dyn Follower>) {
@@ -193,7 +194,7 @@ impl InvalidationLog for Outbox {
 
 impl Outbox {
     async fn ask(&self, request: Request) -> Response {
-        let Hub { network, link, .. } = &*self.0;
+        let Followers { network, link, .. } = &*self.0;
         match timeout(LOOK, network.ask(*link, request)).await {
             Ok(response) => response,
             Err(_elapsed) => Response::Done(Err(Error::timeout(LOOK))),
@@ -217,13 +218,13 @@ impl Replay for Outbox {
     }
 }
 
-/// How long a relay waits for the truth's log.
+/// How long a relay waits for the log of the store.
 const LOOK: Duration = Duration::from_millis(200);
 
 /// A little less than the budget of a cache tier.
 const LIE: Duration = Duration::from_millis(45);
 
-/// The answer to one operation; that none came leaves open whether it was carried out.
+/// The reply to one operation; without a response it is unknown whether it was carried out.
 fn one(response: Response) -> Result<Reply> {
     match response {
         Response::One(reply) => reply,

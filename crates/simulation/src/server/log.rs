@@ -1,5 +1,5 @@
-//! The invalidation log of a simulated server: numbered without a gap, of a bounded length, lost and
-//! gone back in time together with the data. Works as the one of Redis does.
+//! The invalidation log of a simulated server. Its entries are numbered without a gap, its length is
+//! bounded, and it is lost and goes back in time together with the data, as the log of Redis is.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -19,10 +19,10 @@ use crate::{
     witness,
 };
 
-/// Entries that are kept; followers that are further behind have a gap.
+/// How many entries are kept; a follower that is further behind has a gap.
 const ENTRIES: usize = 256;
 
-/// Changes that an outbox keeps: more than a relay's step takes.
+/// How many changes an outbox keeps: more than a relay's step takes.
 const OUTBOX: usize = 4_096;
 
 /// The log beside a server's data.
@@ -30,26 +30,26 @@ pub(crate) struct Logbook {
     fake: Fake,
     /// The number of the server.
     server: usize,
-    /// Which operations are told, and with which version.
+    /// Which operations are appended, and with which version.
     told: fn(&Op, &Reply) -> Option<Option<Version>>,
-    /// Whether there is a log at all.
+    /// Whether the server has a log at all.
     kept: bool,
-    /// Whether what it tells has reached all cache tiers: what one beyond did not confirm, others may
-    /// still read there.
+    /// Whether an entry says that all cache tiers have the change: where there is a farther tier that did
+    /// not confirm it, other processes may still read the old value there.
     complete: bool,
-    /// Copies are not made dead where they went back in time: a switch.
+    /// A switch: copies that went back in time are not made dead.
     believes: bool,
     stream: Mutex<Stream>,
 }
 
-/// What there is of the log: goes back in time with the data.
+/// The content of the log, which goes back in time with the data.
 #[derive(Clone, Default)]
 pub(crate) struct Stream {
-    /// Tells logs apart; zero where there is none.
+    /// Identifies the log; zero where there is none.
     id: u64,
     sequence: u64,
     entries: VecDeque<(u64, Entry)>,
-    /// Cells that are as old as the log before this one were made dead.
+    /// The cells from before this log were made dead.
     renewed: bool,
 }
 
@@ -69,7 +69,7 @@ impl Logbook {
         self.kept
     }
 
-    /// What there is of it now, to go back to.
+    /// The content of the log now, to go back to.
     pub(crate) fn save(&self) -> Stream {
         self.stream.lock().clone()
     }
@@ -78,12 +78,12 @@ impl Logbook {
         *self.stream.lock() = saved.clone();
     }
 
-    /// Forgets what was appended, as a log that has grown does.
+    /// Forgets all entries, as a log that has grown does.
     pub(crate) fn trim(&self) {
         self.stream.lock().entries.clear();
     }
 
-    /// Appends what an operation did, whether or not it changed the cell.
+    /// Appends an operation, whether or not it changed the cell.
     pub(crate) fn append(
         &self,
         target: &Target,
@@ -105,7 +105,7 @@ impl Logbook {
         self.push(target, Notice::Clear { tenant: target.namespace.tenant.clone() }, covers);
     }
 
-    /// Appends what a relay's step dropped, and then its mark.
+    /// Appends what a relay's step dropped, and then its watermark.
     pub(crate) fn append_step(
         &self,
         target: &Target,
@@ -130,7 +130,7 @@ impl Logbook {
         recorder.count(|counts| counts.steps += 1);
     }
 
-    /// The place behind the last entry.
+    /// The position behind the last entry.
     pub(crate) fn end(&self) -> Bytes {
         let mut stream = self.stream.lock();
         if stream.id == 0 {
@@ -139,7 +139,7 @@ impl Logbook {
         place(stream.id, stream.sequence)
     }
 
-    /// What has happened in a namespace behind a place; `None` where that is not known any more.
+    /// The changes of a namespace behind a position; `None` where they are not known any more.
     pub(crate) fn since(&self, namespace: &str, from: &Bytes) -> Option<(Vec<Notice>, Bytes)> {
         let stream = self.stream.lock();
         let (id, last) = (number_in(from, 0)?, number_in(from, 8)?);
@@ -171,8 +171,8 @@ impl Logbook {
         }
     }
 
-    /// Where a follower begins: where it was, if the log is still what it has read, else at the end.
-    /// A log that went back ends, and with it all cells that are as old.
+    /// Where a follower begins: at its cursor, if the log still has the entries that it has read, else at
+    /// the end. A log that went back in time ends, and its cells become dead.
     pub(crate) fn join(&self, known: Option<&Cursor>, recorder: &Recorder) -> Cursor {
         let mut stream = self.stream.lock();
         let went_back = known.is_some_and(|known| {
@@ -198,8 +198,8 @@ impl Logbook {
         (stream.id != 0).then_some((stream.id, stream.sequence))
     }
 
-    /// Whether there is something behind the cursor.
-    pub(crate) fn goes_on_behind(&self, cursor: &Cursor) -> bool {
+    /// Whether there is an entry behind the cursor.
+    pub(crate) fn has_entries_behind(&self, cursor: &Cursor) -> bool {
         self.stream.lock().entries.back().is_some_and(|(sequence, _)| *sequence > cursor.sequence)
     }
 

@@ -32,15 +32,29 @@ pub(super) fn switches() -> Vec<Switch> {
             let steps = [(0, 0, Put(0)), (20, 1, Get(0)), (26, 0, Invalidate(0)), (60, 0, Get(0))];
             script(TWO, &steps, &[(23, Trouble::Slow(1, 0, Way::There, 20, 5))])
         }),
-        switch("a store creates only what it showed absent", "2", Off::Rules(|| rules(create_over)), || {
-            let stack = Stack { tiers: 0, stampede: Coalesce::Nobody, ..STORED };
-            script(stack, &[(0, 0, Load(0, LoaderPace::Early(30))), (10, 1, Put(0)), (50, 1, Get(0))], &[])
-        }),
-        switch("who lost to another creator has the winner", "2", Off::Core(Defence::Winner), || {
-            let steps = [(0, 0, Load(0, LoaderPace::Early(30))), (10, 1, Put(0)), (50, 0, Get(0))];
-            script(Stack { near: true, tiers: 0, ..STORED }, &steps, &[])
-        }),
-        switch("who lost to a removal is kept nowhere", "2", Off::Core(Defence::Uncached), || {
+        switch(
+            "a store creates a record only where it showed none",
+            "2",
+            Off::Rules(|| rules(create_over)),
+            || {
+                let stack = Stack { tiers: 0, stampede: Coalesce::Nobody, ..STORED };
+                script(
+                    stack,
+                    &[(0, 0, Load(0, LoaderPace::Early(30))), (10, 1, Put(0)), (50, 1, Get(0))],
+                    &[],
+                )
+            },
+        ),
+        switch(
+            "a load that lost to another creator gives the winner's record",
+            "2",
+            Off::Core(Defence::Winner),
+            || {
+                let steps = [(0, 0, Load(0, LoaderPace::Early(30))), (10, 1, Put(0)), (50, 0, Get(0))];
+                script(Stack { near: true, tiers: 0, ..STORED }, &steps, &[])
+            },
+        ),
+        switch("a load that lost to a removal is kept nowhere", "2", Off::Core(Defence::Uncached), || {
             let steps = [(0, 0, Load(0, LoaderPace::Early(30))), (10, 1, Remove(0)), (50, 0, Get(0))];
             script(Stack { near: true, tiers: 0, ..STORED }, &steps, &[])
         }),
@@ -66,7 +80,7 @@ pub(super) fn switches() -> Vec<Switch> {
             late_follow(&[(20, Trouble::Evict(0, 0))])
         }),
         switch(
-            "what was not confirmed is read past",
+            "a tier that did not confirm a drop is not read",
             "7",
             Off::Parts(Parts { links: Links::Lying, ..Parts::TRUE }),
             || {
@@ -75,7 +89,7 @@ pub(super) fn switches() -> Vec<Switch> {
             },
         ),
         switch(
-            "what a tier takes no more leaves nothing older there",
+            "a value that is too large for a tier leaves nothing older there",
             "7",
             Off::Core(Defence::Oversize),
             || {
@@ -85,10 +99,15 @@ pub(super) fn switches() -> Vec<Switch> {
                 script(Stack { fussy: true, ..STORED }, &steps, &[])
             },
         ),
-        switch("what a farther tier missed is owed nearer too", "7", Off::Core(Defence::NearerOwed), || {
-            let steps = [(0, 0, Put(0)), (12, 0, Invalidate(0)), (70, 1, Get(0)), (600, 0, Get(0))];
-            script(TWO, &steps, &[(10, Trouble::Cut(0, 1, Way::There, 60))])
-        }),
+        switch(
+            "a drop that a farther tier missed is owed to nearer tiers too",
+            "7",
+            Off::Core(Defence::NearerOwed),
+            || {
+                let steps = [(0, 0, Put(0)), (12, 0, Invalidate(0)), (70, 1, Get(0)), (600, 0, Get(0))];
+                script(TWO, &steps, &[(10, Trouble::Cut(0, 1, Way::There, 60))])
+            },
+        ),
         switch("an invalidation kills leases", "8", Off::Rules(|| rules(spare_leases)), || {
             script(
                 COPY,
@@ -101,7 +120,7 @@ pub(super) fn switches() -> Vec<Switch> {
             "1",
             Off::Rules(|| Hooks { clear: |_, _| {}, ..Hooks::TRUE }),
             || {
-                // The origin has changed, and its writer could tell nobody.
+                // The origin has changed, and its writer reached no server.
                 let steps = [(0, 0, Put(0)), (10, 0, Put(0)), (70, 1, Clear), (80, 1, Get(0))];
                 script(COPY, &steps, &[(10, Trouble::Cut(0, 0, Way::There, 60))])
             },
@@ -111,11 +130,11 @@ pub(super) fn switches() -> Vec<Switch> {
             script(stack, &[(0, 0, Put(0)), (90, 1, Get(0)), (150, 1, Get(0))], &[])
         }),
         switch(
-            "what was over before a call is none of its answers",
+            "a copy whose life ended before a call does not answer it",
             "1",
             Off::Core(Defence::OverWhenAsked),
             || {
-                // The flight is there until the copy is kept, which takes longer than the value lives.
+                // The flight lasts until the copy is kept, which takes longer than the value lives.
                 let stack = Stack { near: true, life: Duration::from_millis(12), ..COPY };
                 let steps = [(0, 0, Load(0, LoaderPace::Late(5))), (35, 0, Get(0))];
                 script(stack, &steps, &[(6, Trouble::Slow(0, 0, Way::There, 40, 20))])
@@ -124,7 +143,8 @@ pub(super) fn switches() -> Vec<Switch> {
     ]
 }
 
-/// The answer to a read of the second process comes after another's put and its own invalidation.
+/// The answer to a read of the second process comes after a put of the first one and its own
+/// invalidation.
 fn overtaken() -> Plan {
     use Act::{Get, Invalidate, Put};
     let steps = [

@@ -1,4 +1,4 @@
-//! Waiting for another process's lease: it saves loads, and every wait has an end (rule 14).
+//! Waiting for another process's lease: it saves loads, and every wait ends (rule 14).
 
 use std::time::Duration;
 
@@ -33,22 +33,35 @@ pub(super) fn switches() -> Vec<Switch> {
             limits: call(5_300),
             ..herd(4, Act::Load(0, LoaderPace::Late(10_000)))
         }),
-        core("a server that hangs is not waited at", "14", Defence::TripTimeout, || {
+        core("a wait ends at a server that hangs", "14", Defence::TripTimeout, || {
             let steps = [(0, 1, load(2_400)), (10, 0, load(10))];
             let faults = [(15, Trouble::Crash(1, 5_000)), (20, Trouble::Cut(0, 0, Way::There, 5_000))];
             Plan { limits: call(1_500), ..patient(SHARED, &steps, &faults) }
         }),
-        core("looks find what an announcement did not tell", "14", Defence::Looks, || {
+        core("a look finds the end of a lease that was not announced", "14", Defence::Looks, || {
             let steps = [(0, 1, load(150)), (10, 0, load(10))];
             let cut = (145, Trouble::Cut(0, 0, Way::Back, 25));
             Plan { limits: call(800), ..patient(SHARED, &steps, &[cut]) }
         }),
-        core("a plain read's lease is waited for by nobody", "14", Defence::OfLoader, || {
+        core("no process waits for the lease of a plain read", "14", Defence::OfLoader, || {
             let stack = Stack { stampede: Coalesce::Lease, ..TWO };
             Plan { limits: call(300), ..patient(stack, &[(0, 1, Get(0)), (10, 0, load(10))], &[]) }
         }),
+        core("a refresh's flight waits for no other process", "14", Defence::RefreshLoads, || {
+            // The second process loads the value from before the change, which reaches no server. The
+            // third process refreshes; its other caller comes as the lookup's response arrives, joins the
+            // flight and leads its load.
+            let steps = [
+                (0, 1, load(100)),
+                (50, 0, Act::Put(0)),
+                (60, 2, Act::Refresh(0, LoaderPace::Early(20))),
+                (62, 2, load(20)),
+            ];
+            let cut = (40, Trouble::Cut(0, 0, Way::There, 1_000));
+            Plan { processes: 3, ..patient(SHARED, &steps, &[cut]) }
+        }),
         Switch {
-            name: "one takes the place of a dead holder",
+            name: "one process takes a dead holder's place",
             rule: "14",
             plan: || {
                 let plan = herd(4, load(50));
@@ -60,12 +73,12 @@ pub(super) fn switches() -> Vec<Switch> {
     ]
 }
 
-/// Nothing heals while calls still wait.
+/// The run is so long that no fault ends while calls still wait.
 fn patient(stack: Stack, steps: &[(u64, usize, Act)], faults: &[(u64, Trouble)]) -> Plan {
     Plan { length: 6_000, ..script(stack, steps, faults) }
 }
 
-/// So many processes miss one key, one after the other.
+/// This many processes miss one key, one after the other.
 fn herd(processes: usize, act: Act) -> Plan {
     let steps: Vec<_> = (0..processes).map(|slot| (slot as u64, slot, act)).collect();
     Plan { processes, ..patient(SHARED, &steps, &[]) }
@@ -87,7 +100,7 @@ fn call(millis: u64) -> Limits {
     Limits { loads: None, call: Some(Duration::from_millis(millis)) }
 }
 
-/// Who names a dead holder gets its lease, and not its place.
+/// A process that names a dead holder gets the lease only as any other process does.
 fn in_nobodys_place(cell: Option<&Cell>, op: &Op, moment: &Moment) -> (Change, Reply) {
     match *op {
         Op::Lease { token, ttl, over, .. } => {

@@ -8,30 +8,36 @@ use super::{LOGGED, Off, Switch, core, rules::only_what_changed, script};
 use crate::{Act, LoaderPace, Plan, Stack, Trouble, Way};
 
 pub(super) fn switches() -> Vec<Switch> {
-    use Act::{Forget, Get, Invalidate, Load, Put};
+    let mut all = of_entries();
+    all.extend(of_loads());
+    all
+}
+
+fn of_entries() -> Vec<Switch> {
+    use Act::{Forget, Get, Invalidate, Put};
     vec![
-        core("what the log tells of leaves near", "8", Defence::Notice, || {
+        core("a notice drops the key's copy in near", "8", Defence::Notice, || {
             script(LOGGED, &[(10, 0, Put(0)), (20, 1, Get(0)), (30, 0, Put(0)), (60, 1, Get(0))], &[])
         }),
-        core("what the log tells of detaches the flight", "3", Defence::NoticeDetaches, || {
+        core("a notice detaches the key's flight", "3", Defence::NoticeDetaches, || {
             let steps = [(10, 0, Put(0)), (20, 1, Get(0)), (24, 0, Put(0)), (200, 1, Get(0))];
             script(LOGGED, &steps, &[(21, Trouble::Slow(1, 0, Way::Back, 30, 1))])
         }),
-        core("a put under way hears of a newer one", "3", Defence::Notified, || {
+        core("a put under way is notified of a newer one", "3", Defence::Notified, || {
             let steps = [(10, 1, Put(0)), (16, 0, Put(0)), (60, 1, Get(0))];
             let stack = Stack { store: true, ..LOGGED };
             script(stack, &steps, &[(12, Trouble::Slow(1, 0, Way::There, 30, 1))])
         }),
-        core("a log that is not heard ends the trust in near", "5", Defence::Distrust, || {
+        core("near distrusts a log without a heartbeat", "5", Defence::Distrust, || {
             let steps = [(10, 0, Put(0)), (20, 1, Get(0)), (40, 0, Put(0)), (1_300, 1, Get(0))];
-            script(LOGGED, &steps, &[(30, Trouble::Deafen(1, 0, 5_000))])
+            script(LOGGED, &steps, &[(30, Trouble::CutLog(1, 0, 5_000))])
         }),
-        core("what was kept unheard lives on its own", "5", Defence::OwnEnd, || {
+        core("a copy that no heartbeat covers has its own end", "5", Defence::OwnEnd, || {
             let steps = [(10, 0, Put(0)), (20, 1, Get(0)), (40, 0, Put(0)), (1_300, 1, Get(0))];
-            script(LOGGED, &steps, &[(0, Trouble::Deafen(1, 0, 100))])
+            script(LOGGED, &steps, &[(0, Trouble::CutLog(1, 0, 100))])
         }),
-        core("what was read before a gap lives on its own", "9", Defence::BeforeGap, || {
-            // The log is joined behind the second put, and heard by what comes next.
+        core("a copy that was read before a gap has its own end", "9", Defence::BeforeGap, || {
+            // The follower joins the log behind the second put, and gets a heartbeat with the next entry.
             let steps = [
                 (10, 0, Put(0)),
                 (20, 1, Get(0)),
@@ -45,10 +51,10 @@ pub(super) fn switches() -> Vec<Switch> {
         }),
         core("a gap in the log empties near", "9", Defence::Gap, || {
             let steps = [(10, 0, Put(0)), (20, 1, Get(0)), (40, 0, Put(0)), (1_500, 1, Get(0))];
-            script(LOGGED, &steps, &[(30, Trouble::Deafen(1, 0, 100)), (50, Trouble::Trim(0))])
+            script(LOGGED, &steps, &[(30, Trouble::CutLog(1, 0, 100)), (50, Trouble::Trim(0))])
         }),
-        core("the log is dated by its question", "10", Defence::Dating, || {
-            // What was answered before the pause is read after it.
+        core("a heartbeat is dated by its request", "10", Defence::Dating, || {
+            // A response from before the pause is read after it.
             let steps = [(10, 0, Put(0)), (20, 1, Get(0)), (300, 0, Put(0)), (1_600, 1, Get(0))];
             script(LOGGED, &steps, &[(100, Trouble::Pause(1, 1_500))])
         }),
@@ -56,7 +62,7 @@ pub(super) fn switches() -> Vec<Switch> {
             name: "a change that changes no cell is logged too",
             rule: "5",
             plan: || {
-                // The writer itself has read the new value before its put comes to the tier.
+                // The writer has read the new value before its put reaches the tier.
                 let steps = [
                     (0, 0, Put(0)),
                     (210, 1, Get(0)),
@@ -70,26 +76,34 @@ pub(super) fn switches() -> Vec<Switch> {
             },
             off: Off::Rules(|| Hooks { told: only_what_changed, ..Hooks::TRUE }),
         },
-        core("near keeps only a load whose fill was taken", "3", Defence::Accepted, || slow_load(1, LOGGED)),
-        core("what nobody confirms is as old as its question", "10", Defence::Unconfirmed, || {
-            // The loader's process cannot reach the authority when it begins, and hears nothing until then.
+    ]
+}
+
+fn of_loads() -> Vec<Switch> {
+    use Act::{Get, Load, Put};
+    vec![
+        core("near keeps a load only after its fill was taken", "3", Defence::Accepted, || {
+            slow_load(1, LOGGED)
+        }),
+        core("a load that no fill confirms is as old as its request", "10", Defence::Unconfirmed, || {
+            // The loader's process cannot reach the authority when the load begins, and gets no heartbeat before.
             let steps = [(50, 1, Load(0, LoaderPace::Early(1_400))), (150, 0, Put(0)), (1_700, 1, Get(0))];
             let stack = Stack { stampede: Coalesce::Lease, ..LOGGED };
             script(stack, &steps, &[(0, Trouble::Cut(1, 0, Way::There, 300))])
         }),
-        core("the authority is asked about what it does not keep", "3", Defence::Confirm, || Plan {
+        core("the authority confirms a load that it is not to keep", "3", Defence::Confirm, || Plan {
             seed: 7,
             ..slow_load(1, Stack { picky: true, ..LOGGED })
         }),
     ]
 }
 
-/// A process that hears nothing loads the second or third key, which the other changes meanwhile.
+/// A process without heartbeats loads the second or third key, while the other process changes it.
 fn slow_load(key: u64, stack: Stack) -> Plan {
     use Act::{Get, Load, Put};
     let (owner, loader) = ((key % 2) as usize, 1 - (key % 2) as usize);
     let steps =
         [(20, loader, Load(key, LoaderPace::Early(250))), (30, owner, Put(key)), (1_200, loader, Get(key))];
-    let plan = script(stack, &steps, &[(0, Trouble::Deafen(loader, 0, 5_000))]);
+    let plan = script(stack, &steps, &[(0, Trouble::CutLog(loader, 0, 5_000))]);
     Plan { keys: 3, ..plan }
 }

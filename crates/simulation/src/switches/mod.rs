@@ -10,7 +10,7 @@ mod rules;
 use std::time::Duration;
 
 use terrace_conformance::parts::Hooks;
-use terrace_core::{Error, ErrorKind, Level, Result, policy::Coalesce};
+use terrace_core::{Level, Result, policy::Coalesce};
 use terrace_tier::defence::Defence;
 
 use crate::{
@@ -19,7 +19,7 @@ use crate::{
 
 /// A defence, and the interleaving in which its absence shows.
 pub struct Switch {
-    /// What is switched off.
+    /// The defence, as a sentence.
     pub name: &'static str,
     /// The rule that it belongs to, by its number in the design: see `docs/consistency.md`.
     pub rule: &'static str,
@@ -27,13 +27,13 @@ pub struct Switch {
     off: Off,
 }
 
-/// How it is switched off.
+/// How the defence is switched off.
 enum Off {
-    /// The servers do something else than the transition says.
+    /// The servers have other rules than the transition.
     Rules(fn() -> Hooks),
-    /// A part of the run is another.
+    /// A part of the run is a broken one.
     Parts(Parts),
-    /// The chain leaves it out.
+    /// The cache leaves the defence out.
     Core(Defence),
 }
 
@@ -49,7 +49,7 @@ impl Switch {
     /// Runs it without the defence: a violation is expected.
     ///
     /// # Errors
-    /// As [`simulate`]; [`ErrorKind::Unsupported`] where the cache itself holds the defence, and this
+    /// As [`simulate`]; [`ErrorKind::Unsupported`](terrace_core::ErrorKind::Unsupported) where the cache itself holds the defence, and this
     /// build is without `--cfg terrace_simulation`.
     pub fn off(&self) -> Result<Run> {
         let plan = (self.plan)();
@@ -69,7 +69,7 @@ fn simulate_without(defence: Defence, plan: &Plan) -> Result<Run> {
 #[cfg(not(terrace_simulation))]
 fn simulate_without(defence: Defence, _plan: &Plan) -> Result<Run> {
     let message = format!("a build without `--cfg terrace_simulation` cannot leave out {defence:?}");
-    Err(Error::new(ErrorKind::Unsupported, message))
+    Err(terrace_core::Error::new(terrace_core::ErrorKind::Unsupported, message))
 }
 
 const COPY: Stack = Stack {
@@ -109,7 +109,7 @@ fn script(stack: Stack, steps: &[(u64, usize, Act)], faults: &[(u64, Trouble)]) 
     }
 }
 
-/// A defence within the chain.
+/// A switch of a defence within the cache.
 fn core(name: &'static str, rule: &'static str, defence: Defence, plan: fn() -> Plan) -> Switch {
     Switch { name, rule, plan, off: Off::Core(defence) }
 }

@@ -1,4 +1,4 @@
-//! What proves copies: the levels `Bounded` and `Strong`, relays and their marks (rules 10 to 14).
+//! What proves copies: the levels `Bounded` and `Strong`, relays and their watermarks (rules 10 to 14).
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::{
 
 const BOUND: Duration = Duration::from_millis(200);
 
-/// Copies that a relay's mark proves: it moves every 20 ms, and the first process begins.
+/// Copies that a relay's watermark proves: it advances every 20 ms, and the first process is the relay.
 const PROVEN: Stack = Stack { level: Level::Bounded(BOUND), log: true, outbox: true, ..STORED };
 
 pub(super) fn switches() -> Vec<Switch> {
@@ -26,11 +26,11 @@ pub(super) fn switches() -> Vec<Switch> {
 fn of_levels() -> Vec<Switch> {
     use Act::{Forget, Get, Load, Put, Remove};
     vec![
-        core("a tier's copy answers while it is proven", "13", Defence::Proof, || unrelayed(PROVEN)),
-        core("near goes by marks, not by the log it hears", "13", Defence::Watermarks, || {
+        core("a tier's copy answers only while it is proven", "13", Defence::Proof, || unrelayed(PROVEN)),
+        core("near trusts the watermark, not the log alone", "13", Defence::Watermarks, || {
             unrelayed(Stack { near: true, ..PROVEN })
         }),
-        core("who joins takes what is proven for its own call", "14", Defence::InTime, || {
+        core("a joined answer is proven for the joiner's own call", "14", Defence::InTime, || {
             let plan = unrelayed(Stack { near: true, ..PROVEN });
             let step = |at, act, level| Step { at, slot: 1, act, level };
             let joined =
@@ -40,18 +40,18 @@ fn of_levels() -> Vec<Switch> {
                 ..plan
             }
         }),
-        core("a mark proves the moment of the move before", "12", Defence::LastButOne, late_mark),
-        core("a mark that is told again is no move", "12", Defence::Again, || Plan {
+        core("a watermark proves the moment of the advance before it", "12", Defence::LastButOne, late_mark),
+        core("a watermark that is reported twice is no advance", "12", Defence::Again, || Plan {
             weather: Weather { twice: 1_000, ..Weather::FAIR },
             ..late_mark()
         }),
-        core("what its age proves lives from its question on", "13", Defence::FromQuestion, || {
+        core("a copy that its age proves lives from its request on", "13", Defence::FromQuestion, || {
             let life = Duration::from_millis(300);
             let stack = Stack { level: Level::Bounded(life), life, ..COPY };
             let steps = [(0, 1, Load(0, LoaderPace::Early(100))), (10, 0, Put(0)), (390, 1, Get(0))];
             script(stack, &steps, &[(5, Trouble::Cut(0, 0, Way::There, 500))])
         }),
-        core("at Strong who shared a load reads its record", "14", Defence::ReadAgain, || {
+        core("at Strong a caller that shared a load reads its record", "14", Defence::ReadAgain, || {
             let steps = [
                 (0, 1, Load(0, LoaderPace::Early(30))),
                 (38, 0, Remove(0)),
@@ -68,14 +68,14 @@ fn of_relays() -> Vec<Switch> {
     let of_return = |name, off| Switch { name, rule: "12", plan: went_back, off };
     vec![
         Switch {
-            name: "a relay's mark moves with its drops, in one step",
+            name: "a relay's watermark advances with its drops, in one step",
             rule: "12",
             plan: || {
                 let [read, again] = [(350, 1, Act::Get(0)), (900, 1, Act::Get(0))];
-                // Between the drop and the mark the server goes back to before the drop.
+                // Between the drop and the watermark the server goes back to before the drop.
                 let faults = [
-                    (400, Trouble::Deafen(0, 0, 100)),
-                    (400, Trouble::Deafen(1, 0, 100)),
+                    (400, Trouble::CutLog(0, 0, 100)),
+                    (400, Trouble::CutLog(1, 0, 100)),
                     (428, Trouble::Save(0)),
                     (428, Trouble::Foreign(0)),
                     (433, Trouble::Slow(0, 0, Way::There, 10, 10)),
@@ -85,13 +85,15 @@ fn of_relays() -> Vec<Switch> {
             },
             off: Off::Parts(Parts { links: Links::Torn, ..Parts::TRUE }),
         },
-        of_return("a relay's step over another mark is refused", {
+        of_return("a relay's step over another watermark is refused", {
             Off::Rules(|| Hooks { refuses: false, ..Hooks::TRUE })
         }),
-        of_return("the mark goes back with the copies", {
-            Off::Parts(Parts { returns: Returns::WithoutMark, ..Parts::TRUE })
+        of_return("the watermark goes back with the copies", {
+            Off::Parts(Parts { returns: Returns::WithoutWatermark, ..Parts::TRUE })
         }),
-        core("who finds no mark drops all copies", "12", Defence::Begin, || lost(Trouble::LoseMark(0))),
+        core("a relay that finds no watermark drops all copies", "12", Defence::Begin, || {
+            lost(Trouble::LoseWatermark(0))
+        }),
         core("a relay that missed changes drops all copies", "12", Defence::Missed, || {
             lost(Trouble::Trim(1))
         }),
@@ -117,16 +119,16 @@ fn of_returns() -> Vec<Switch> {
     }]
 }
 
-/// The relay dies, and another program deletes the record: nobody tells of it before the read.
+/// The relay dies, and another program deletes the record: no notice comes before the read.
 fn unrelayed(stack: Stack) -> Plan {
     let steps = [(300, 0, Act::Put(0)), (350, 1, Act::Get(0)), (690, 1, Act::Get(0))];
     script(stack, &steps, &[(400, Trouble::Crash(0, 1_000)), (420, Trouble::Foreign(0))])
 }
 
-/// The record goes while the relay's step is on its way, and then no mark moves.
+/// The record is deleted while the relay's step is on its way, and then no watermark advances.
 fn late_mark() -> Plan {
     let mut steps = vec![(300, 0, Act::Put(0)), (350, 1, Act::Get(0))];
-    // The log tells of other changes, and so its moments are close to each other.
+    // The log has other changes, and so its heartbeats are close to each other.
     steps.extend((50..58).map(|tens| (10 * tens, 1, Act::Invalidate(1))));
     steps.push((700, 1, Act::Get(0)));
     let faults = [
@@ -137,18 +139,18 @@ fn late_mark() -> Plan {
     Plan { keys: 2, ..script(Stack { near: true, ..PROVEN }, &steps, &faults) }
 }
 
-/// A record is deleted by another program as something befalls the relay.
+/// Another program deletes a record at the moment of a fault.
 fn lost(what: Trouble) -> Plan {
     let steps = [(300, 0, Act::Put(0)), (350, 1, Act::Get(0)), (900, 1, Act::Get(0))];
     script(PROVEN, &steps, &[(420, Trouble::Foreign(0)), (420, what)])
 }
 
-/// The server goes back to before a drop, and nobody hears the log meanwhile.
+/// The server goes back to before a drop, while no process is connected to its log.
 fn went_back() -> Plan {
     let steps = [(300, 0, Act::Put(0)), (350, 1, Act::Get(0)), (900, 1, Act::Get(0))];
     let faults = [
-        (400, Trouble::Deafen(0, 0, 100)),
-        (400, Trouble::Deafen(1, 0, 100)),
+        (400, Trouble::CutLog(0, 0, 100)),
+        (400, Trouble::CutLog(1, 0, 100)),
         (410, Trouble::Save(0)),
         (420, Trouble::Foreign(0)),
         (470, Trouble::GoBack(0)),

@@ -1,4 +1,4 @@
-//! Transitions that leave out a rule.
+//! Transitions that each leave out a rule.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ pub(super) const fn rules(transition: fn(Option<&Cell>, &Op, &Moment) -> (Change
     Hooks { transition, ..Hooks::TRUE }
 }
 
-/// Followers are told of what changed a cell alone.
+/// Followers are notified only of operations that changed a cell.
 pub(super) fn only_what_changed(op: &Op, reply: &Reply) -> Option<Option<Version>> {
     match reply {
         Reply::Refused(_) | Reply::Done { existed: false, .. } => None,
@@ -19,7 +19,7 @@ pub(super) fn only_what_changed(op: &Op, reply: &Reply) -> Option<Option<Version
     }
 }
 
-/// A fill as if its lease lived.
+/// Accepts a fill as if its lease were valid.
 fn filled_over(cell: Option<&Cell>, op: &Op, moment: &Moment) -> (Change, Reply) {
     let Op::Fill { version, deadlines, body, .. } = op.clone() else { return transition(cell, op, moment) };
     let put = Op::Put { order: Order::Unfenced(version), deadlines, body, tombstone_ttl: Duration::ZERO };
@@ -35,7 +35,7 @@ pub(super) fn ignore_tokens(cell: Option<&Cell>, op: &Op, moment: &Moment) -> (C
     if invalidated { filled_over(cell, op, moment) } else { transition(cell, op, moment) }
 }
 
-/// A lookup only looks, and the lease is taken with the fill.
+/// A lookup takes no lease; the fill is accepted as if it had one.
 pub(super) fn lease_late(cell: Option<&Cell>, op: &Op, moment: &Moment) -> (Change, Reply) {
     let token = Token::from_u64(7);
     match op {
@@ -58,7 +58,7 @@ pub(super) fn create_over(cell: Option<&Cell>, op: &Op, moment: &Moment) -> (Cha
     transition(cell, &Op::Put { order, deadlines, body, tombstone_ttl: Duration::ZERO }, moment)
 }
 
-/// A follower's put as if nothing had an order.
+/// Accepts a follower's put whatever its version is.
 fn unordered(cell: Option<&Cell>, op: &Op, moment: &Moment) -> (Change, Reply) {
     match op.clone() {
         Op::Put { order: Order::Follow(version), deadlines, body, tombstone_ttl } => transition(
@@ -85,7 +85,7 @@ pub(super) fn spare_leases(cell: Option<&Cell>, op: &Op, moment: &Moment) -> (Ch
     (if spared { Change::Keep } else { change }, reply)
 }
 
-/// What is kept lives a minute longer than it was given.
+/// A value lives a minute longer than its deadlines say.
 pub(super) fn live_on(cell: Option<&Cell>, op: &Op, moment: &Moment) -> (Change, Reply) {
     match transition(cell, op, moment) {
         (Change::Write(mut cell), reply) if cell.state == State::Value => {

@@ -49,7 +49,7 @@ fn conditions_hold_at_the_moment_of_effect() {
     assert!(!is_linear(&[], &[put, both[0], both[1]]), "two winners");
 }
 
-/// Each would double the ways to explain what comes after it, were they not alike.
+/// If equals were not merged, each would double the explanations of what comes after it.
 #[test]
 fn a_crowd_of_open_reads_and_removals_of_unknown_end_is_decided() {
     let put = write(1, 10, Wish::Put(1), End::Done);

@@ -1,5 +1,5 @@
-//! The checkers against histories written by hand: some must pass, and the same with one thing
-//! wrong must fail.
+//! The checkers on histories written by hand: some must pass, and the same histories with one wrong
+//! fact must fail.
 
 mod bounded;
 mod linear;

@@ -1,4 +1,4 @@
-//! Near lags no longer than its log permits.
+//! Near lags no longer than its log allows.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The checker of linearizability beside a brute force that tries all orders.
+//! The checker of linearizability agrees with a brute force that tries all orders.
 
 use terrace_simulation::history::{End, Read, Value, Wish, Write};
 

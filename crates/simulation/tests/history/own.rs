@@ -1,4 +1,4 @@
-//! What a process wrote or heard of is the oldest that it may read.
+//! A process reads nothing older than what it wrote or was notified of.
 
 use terrace_simulation::history::{End, Fact, From, Read, Truth, Wish, Write, fenced};
 

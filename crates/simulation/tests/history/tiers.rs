@@ -1,4 +1,4 @@
-//! What tiers confirmed is gone from them, until they go back in time.
+//! A tier that confirmed a change shows no older value, until it goes back in time.
 
 use terrace_simulation::history::{End, Fact, From, History, Read, Truth, Wish, fenced};
 

@@ -1,4 +1,4 @@
-//! How new the truth must be for whom: the lowest numbers that may be read, write by write.
+//! How new a read must be: the lowest numbers that may be read, raised write by write.
 
 use std::collections::{HashMap, HashSet};
 
@@ -6,10 +6,10 @@ use super::super::{
     At, Change, End, Fact, From, History, Key, Process, Read, Truth, Wish, Write, timeline::Timeline,
 };
 
-/// The copies of what a refresh gave are filled off the caller's path.
+/// A refresh fills the copies in the background, within this time.
 const FILLED_WITHIN: u64 = 50_000_000;
 
-/// The lowest number that may be read from each moment on; it only rises.
+/// The lowest number that may be read, from each moment on; it only rises.
 #[derive(Default)]
 struct Floor(Vec<(At, usize)>);
 
@@ -23,14 +23,14 @@ impl Floor {
         }
     }
 
-    /// What was raised before a moment.
+    /// The floor as it was raised before a moment.
     fn at(&self, at: At) -> usize {
         let place = self.0.partition_point(|(raised, _)| *raised < at);
         place.checked_sub(1).map_or(0, |last| self.0[last].1)
     }
 }
 
-/// The moments at which tiers went back in time: what was promised before one is void after it.
+/// The moments at which tiers went back in time: promises from before such a moment are void after it.
 pub(super) struct Eras(Vec<At>);
 
 impl Eras {
@@ -39,18 +39,18 @@ impl Eras {
         Self(history.facts.iter().filter_map(went_back).collect())
     }
 
-    /// How many came before.
+    /// The number of such moments before a moment.
     fn of_moment(&self, at: At) -> usize {
         self.0.partition_point(|back| *back <= at)
     }
 
-    /// The one in which all of it was; `None` for what one of them came between.
+    /// The era of a span; `None` where a tier went back in time within the span.
     pub(super) fn of_span(&self, from: At, to: At) -> Option<usize> {
         Some(self.of_moment(from)).filter(|era| *era == self.of_moment(to))
     }
 }
 
-/// By process, tier and key: when, whether it was of a put, and up to when it confirms changes.
+/// By process, tier and key: the moment, whether a put was confirmed, and the changes that it covers.
 type Confirmations = HashMap<(Process, usize, Option<Key>), Vec<(At, bool, Option<At>)>>;
 
 /// The floors of a history, in each era.
@@ -89,17 +89,17 @@ impl<'a> Floors<'a> {
         floors
     }
 
-    /// What a process may read of a key, at the least: what it had made or heard of.
+    /// The lowest number that a process may read of a key: the changes that it made or was notified of.
     pub(super) fn own(&self, era: usize, process: Process, key: Key, at: At) -> usize {
         self.own.get(&(era, process, key)).map_or(0, |floor| floor.at(at))
     }
 
-    /// What every tier had confirmed.
+    /// The number that every tier had confirmed.
     pub(super) fn everywhere(&self, era: usize, key: Key, at: At) -> usize {
         self.everywhere.get(&(era, key)).map_or(0, |floor| floor.at(at))
     }
 
-    /// What a tier had confirmed.
+    /// The number that a tier had confirmed.
     pub(super) fn of_tier(&self, tier: usize, key: Key, at: At) -> usize {
         self.of_tier.get(&(self.eras.of_moment(at), tier, key)).map_or(0, |floor| floor.at(at))
     }
@@ -127,7 +127,7 @@ impl<'a> Floors<'a> {
         }
     }
 
-    /// Where nothing interferes, what a refresh gave has taken the place of all copies.
+    /// Where nothing interferes, the value that a refresh gave has replaced all copies.
     fn raise_by_refreshes(&mut self) {
         let refreshes = |read: &&Read| {
             read.anew
@@ -158,7 +158,7 @@ impl<'a> Floors<'a> {
         key.map_or_else(|| self.keys.iter().copied().collect(), |key| vec![key])
     }
 
-    /// What may be read, at the least, once the write has returned; `None` where it promises nothing.
+    /// The lowest number that may be read once the write has returned; `None` where it promises nothing.
     pub(super) fn of_write(&self, write: &Write, key: Key, ret: At, end: End) -> Option<usize> {
         let stored = self.history.truth == Truth::Store;
         let at_call = self.timeline.at(key, write.call);
@@ -167,7 +167,7 @@ impl<'a> Floors<'a> {
             (Wish::Put(value) | Wish::PutIfAbsent(value) | Wish::Replace(_, value), End::Done) => {
                 self.timeline.first_number(key, value)
             }
-            // A load is no write: who joins an earlier lookup may still be told that nothing was there.
+            // A load is no write: a read that joins an earlier lookup may still get an absence.
             (Wish::Create(_), _) => None,
             (Wish::Remove, End::Done) if stored => {
                 let removed =
@@ -176,13 +176,13 @@ impl<'a> Floors<'a> {
                 Some(self.timeline.at(key, removal.at))
             }
             (Wish::Remove | Wish::Invalidate, End::Done | End::Partial) => Some(at_call),
-            // A put that failed has dropped the copies all the same.
+            // A put that failed has still dropped the copies.
             (_, _) => stored.then_some(at_call),
         }
     }
 
-    /// The tiers that confirmed a write, from far to near: each after the truth had it, and after
-    /// the tier beyond.
+    /// The tiers that confirmed a write, from far to near: each after the truth had the change, and after
+    /// the next farther tier.
     fn confirmed(&self, write: &Write, key: Key, ret: At, floor: usize) -> Vec<usize> {
         let stored = self.history.truth == Truth::Store;
         let committed = || write.wish.value().and_then(|value| self.timeline.first_number(key, value));
@@ -195,7 +195,7 @@ impl<'a> Floors<'a> {
             let decides = !stored && tier + 1 == self.history.tiers && write.wish.value().is_some();
             let times = self.confirmed.get(&(write.process, tier, write.key)).map_or(&[][..], Vec::as_slice);
             let first = times.partition_point(|(at, ..)| *at < since);
-            // What it says may be of another write than this: of a fill that outdates, say.
+            // The confirmation may belong to another write, such as a fill that outdates the value.
             let wanted = self.timeline.began(key, floor);
             let confirms = |(_, put, covers): &&(At, bool, Option<At>)| {
                 (*put || !decides) && covers.is_none_or(|covers| covers >= wanted)
@@ -205,7 +205,7 @@ impl<'a> Floors<'a> {
                     confirmed.push(tier);
                     since = *at;
                 }
-                // What a tier beyond still has may come nearer again.
+                // An old value in a farther tier may be copied nearer again.
                 _ => break,
             }
         }
@@ -213,11 +213,11 @@ impl<'a> Floors<'a> {
     }
 }
 
-/// A write by its place, and when it ended.
+/// A write by its index, and when it ended.
 type UnderWay = (usize, At);
 
-/// The writes beside which their process had another one of the key under way: which of them a tier
-/// confirmed is not known.
+/// The writes whose process had another write of the key under way: it is not known which of them a tier
+/// confirmed.
 fn crowded(history: &History) -> HashSet<usize> {
     let mut crowded = HashSet::new();
     let mut earlier: HashMap<(Process, Option<Key>), Vec<UnderWay>> = HashMap::new();

@@ -9,29 +9,30 @@ use super::{At, End, Fact, From, History, Newness, Read, Truth, Violation, Wish,
 use floors::Floors;
 use trust::Trust;
 
-/// Holds a history to level `Fenced`:
+/// Checks a history for the promises of level `Fenced`:
 ///
-/// 1. No read gives what never was true of its key, or is not true yet, and no tier shows it. A loader's
-///    value that a store did not keep is given where nothing was there while it ran.
-/// 2. A process reads nothing older than a change that it made or heard of before the call. A drop
-///    (`invalidate`, `clear`) that returned counts, and so does one that a tier did not confirm.
+/// 1. No read gives a value that never was true of its key, or is not true yet, and no tier shows one. A
+///    loader's value that a store did not keep is given where nothing was there while the loader ran.
+/// 2. A process reads nothing older than a change that it made or was notified of before the call. A drop
+///    (`invalidate`, `clear`) that returned counts, also if a tier did not confirm it.
 /// 3. Where every tier confirmed a change, no process reads anything older from beyond its near
 ///    tier, unless it joined a trip that was under way.
 /// 4. A tier that confirmed a change never again shows anything older.
-/// 5. A store's absence answers no read that brought a loader, which always has something to give.
-/// 6. A read of the truth itself gives what was true at the call, or later.
+/// 5. A store's absence answers no read with a loader, which always has a value to give.
+/// 6. A read of the truth itself gives a value that was true at the call, or later.
 /// 7. Where near tiers follow a log, near gives nothing older than what every tier had confirmed
-///    [`History::distrust`] before the call; and in a process that has heard the log for as long without
-///    a gap, nothing older than what they had when it last did.
-/// 8. Once a tier's copies were made dead because it had gone back in time, nothing older than what was
-///    true then is read from beyond near where it is the only cache tier, nor from near after
+///    [`History::distrust`] before the call. In a process that has followed the log for as long without a
+///    gap, near gives nothing older than what every tier had confirmed at the last heartbeat.
+/// 8. After a tier went back in time and its copies were made dead, no read from beyond near gives a value
+///    older than the truth at that moment, where it is the only cache tier; near gives none after
 ///    [`History::distrust`].
-/// 9. Where nothing interferes any more ([`History::calm_from`]), a process reads nothing older than what
-///    it got by a refresh 50 ms ago.
-/// 10. Any read of a process that asked for the truth is one of 6.
+/// 9. Where nothing interferes any more ([`History::calm_from`]), a process reads nothing older than the
+///    value that a refresh gave it 50 ms ago.
+/// 10. Rule 6 holds for every read that asked for the truth ([`Newness::Truth`]).
 ///
-/// Reads that are marked stale, and those that asked for any copy within its life, are held to 1 alone
-/// (the latter to 5 and 6 as well). A tier that goes back in time voids 2 to 4 and 7 for the changes that began before.
+/// Reads that are marked stale are checked by rule 1 alone, and reads that asked for any copy within its
+/// life by rules 1, 5 and 6. A tier that goes back in time voids rules 2 to 4 and 7 for the changes that
+/// began before.
 pub fn fenced(history: &History) -> Vec<Violation> {
     let timeline = Timeline::of(history);
     let checker = Checker {
@@ -64,7 +65,7 @@ impl Checker<'_> {
         found.map(|what| Violation { at: read.ret, key: read.key, what: format!("{}{what}", said(read)) })
     }
 
-    /// What is wrong with what was true under this number.
+    /// What is wrong with a read of the value that was true under this number.
     fn judge_number(&self, read: &Read, number: usize) -> Option<String> {
         if read.is_excused() {
             return None;
@@ -85,18 +86,18 @@ impl Checker<'_> {
         let era = self.floors.eras.of_span(read.call, read.ret)?;
         let own = self.floors.own(era, read.process, read.key, read.call);
         if number < own {
-            return Some(format!(", older than number {own}, which it had made or heard of"));
+            return Some(format!(", older than number {own}, which it had made or was notified of"));
         }
         if !is_copy {
             return None;
         }
-        // What near may give rests on the log.
+        // The log covers the copies of near.
         let by = if read.from == From::Near { self.trust.near_rests_on(read)? } else { read.call };
         let all = self.floors.everywhere(era, read.key, by);
         (number < all).then(|| format!(", older than number {all}, which every tier had confirmed by {by}"))
     }
 
-    /// What may be read after copies were made dead.
+    /// What is wrong with a read after copies were made dead.
     fn judge_renewed(&self, read: &Read, number: usize) -> Option<String> {
         let renewed = self.trust.died_before(read)?;
         self.floors.eras.of_span(renewed, read.ret)?;
@@ -105,11 +106,11 @@ impl Checker<'_> {
             .then(|| format!(", older than number {then}, which was true when copies died at {renewed}"))
     }
 
-    /// The number of what was read: `None` where an answer says nothing about the order.
+    /// The number of the value that was read; `None` where the answer says nothing about the order.
     fn number_of(&self, read: &Read) -> Result<Option<usize>, String> {
         let Some(value) = read.value else {
             return match self.history.truth {
-                // A cache may forget.
+                // A cache may forget a value.
                 Truth::Origin => Ok(None),
                 Truth::Store => Ok(Some(self.timeline.last_absence(read.key, read.ret))),
             };
@@ -123,7 +124,7 @@ impl Checker<'_> {
         if self.history.truth != Truth::Store || read.from != From::Loader || !self.offered.contains(&value) {
             return Err(", which never was true".to_owned());
         }
-        // Who joins a load may come after the record that it lost to.
+        // A read that joins a load may come after the record that the load lost to.
         match read.joined || self.timeline.may_be_absent(read.key, read.call, read.ret) {
             true => Ok(None),
             false => Err(", which no store kept, and there was a record".to_owned()),
@@ -143,8 +144,8 @@ impl Checker<'_> {
         Some(Violation { at, key, what })
     }
 
-    /// An acknowledged write that did not happen between its call and its return; an origin is changed
-    /// before its caches are told.
+    /// An acknowledged write that did not happen between its call and its return. An origin is changed
+    /// before the caches are.
     fn judge_write(&self, write: &Write) -> Option<Violation> {
         let (Some((ret, End::Done)), Some(key)) = (write.ret, write.key) else { return None };
         let stored = self.history.truth == Truth::Store;

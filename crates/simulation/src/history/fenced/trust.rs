@@ -1,4 +1,4 @@
-//! What processes heard of their log, and when copies were made dead: how long near may give old ones.
+//! What processes read of their log, and when copies were made dead: how long near may give old values.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -7,17 +7,17 @@ use super::super::{At, Fact, From, History, Process, Read};
 /// Clocks of caches count in milliseconds.
 const GRAIN: u64 = 2_000_000;
 
-/// A moment in which a process was told all of its log.
+/// A moment at which a process had read all of its log.
 struct Followed {
     at: At,
-    /// Up to when.
+    /// The moment up to which it had read the log.
     until: At,
-    /// Since when it has been told so, without a gap or a silence.
+    /// Since this moment it has followed the log without a gap or a silence.
     since: At,
 }
 
 pub(super) struct Trust {
-    /// In nanoseconds, with the grain of the clocks; `None` where there is no log.
+    /// How long near trusts a log, in nanoseconds, with the grain of the clocks; `None` without a log.
     distrust: Option<u64>,
     followed: HashMap<Process, Vec<Followed>>,
     /// When the copies of the only cache tier were made dead.
@@ -52,18 +52,18 @@ impl Trust {
         Self { distrust: distrust.map(|distrust| distrust.saturating_add(GRAIN)), followed, renewed }
     }
 
-    /// Near must give what every tier had confirmed by then; `None` where it follows no log.
+    /// The moment whose confirmed changes near must give; `None` where it follows no log.
     pub(super) fn near_rests_on(&self, read: &Read) -> Option<At> {
         let distrust = self.distrust?;
         let followed = self.followed.get(&read.process).map_or(&[][..], Vec::as_slice);
         let heard = followed[..followed.partition_point(|followed| followed.at < read.call)].last();
         let long_ago = At(read.call.0.saturating_sub(distrust));
-        // What was kept before the log was heard lives on its own.
+        // A copy from before the log was followed has its own end.
         let rests = heard.filter(|heard| heard.since < long_ago);
         Some(rests.map_or(long_ago, |heard| heard.until.max(long_ago)))
     }
 
-    /// When the copies died that a read can no longer have been answered by.
+    /// When the copies were made dead that cannot have answered the read.
     pub(super) fn died_before(&self, read: &Read) -> Option<At> {
         let near = if read.from == From::Near { self.distrust? } else { 0 };
         let before = self.renewed.partition_point(|at| at.0.saturating_add(near) < read.call.0);
