@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use terrace_tier::{
-    Deadlines, Stored, TierKey, Timestamp, Version,
+    Deadlines, Stored, Timestamp, Version,
     defence::{Defence, enabled},
 };
 
@@ -23,7 +23,6 @@ use crate::{
 /// What a loader gave for one key.
 pub(super) struct LoadedItem<K: Key, V> {
     pub(super) load: PendingLoad<K, V>,
-    pub(super) key: TierKey,
     pub(super) item: Item<V>,
     /// The deadlines of its copies.
     pub(super) deadlines: Deadlines,
@@ -59,12 +58,11 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
         self: &Arc<Self>,
         chain: &Arc<Chain>,
         loads: Vec<PendingLoad<K, V>>,
-        keys: Vec<TierKey>,
         items: Vec<Result<Option<Item<V>>>>,
     ) {
         let (mut fills, mut creations) = (Vec::new(), Vec::new());
         let items = items.into_iter().chain(std::iter::repeat_with(|| Ok(None)));
-        for ((load, key), item) in loads.into_iter().zip(keys).zip(items) {
+        for (load, item) in loads.into_iter().zip(items) {
             let item = match item {
                 Ok(item) => item.unwrap_or_else(Item::absent),
                 Err(error) => {
@@ -72,7 +70,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
                     continue;
                 }
             };
-            let loaded = self.loaded_item(chain, load, key, item);
+            let loaded = self.loaded_item(chain, load, item);
             match is_created(chain, &loaded.item) {
                 true => creations.push(loaded),
                 false => fills.extend(self.answer(self.entry_of(chain, loaded))),
@@ -83,13 +81,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
         self.finish_fills(chain, fills).await;
     }
 
-    fn loaded_item(
-        &self,
-        chain: &Chain,
-        load: PendingLoad<K, V>,
-        key: TierKey,
-        item: Item<V>,
-    ) -> LoadedItem<K, V> {
+    fn loaded_item(&self, chain: &Chain, load: PendingLoad<K, V>, item: Item<V>) -> LoadedItem<K, V> {
         // A created record is the truth from the moment on at which the store takes it, which is later.
         let proven_at = match is_created(chain, &item) {
             true => self.clock.now(),
@@ -101,15 +93,15 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
         let deadlines = self.deadlines_from(written, item.value.is_none(), item.ttl);
         let deadlines = deadlines.unwrap_or_else(|| self.no_life());
         let sealed = match (&self.codec, &item.value) {
-            (Some(codec), Some(value)) => codec.seal(value, key.digest),
+            (Some(codec), Some(value)) => codec.seal(value, load.miss.key.digest),
             _ => Ok(Bytes::new()),
         };
-        LoadedItem { load, key, item, deadlines, sealed, proven_at }
+        LoadedItem { load, item, deadlines, sealed, proven_at }
     }
 
     /// The entry and copy of an item that no store keeps: the origin's value, or an absence.
     fn entry_of(&self, chain: &Chain, loaded: LoadedItem<K, V>) -> LoadedEntry<K, V> {
-        let LoadedItem { load, key, item, deadlines, sealed, proven_at } = loaded;
+        let LoadedItem { load, item, deadlines, sealed, proven_at } = loaded;
         let version = self.loaded_version(chain, &load.miss);
         let local = chain.is_local() || !self.fencing.has_leases();
         let keep_at_once = local || chain.store.is_some() || !enabled(Defence::Accepted);
@@ -121,10 +113,10 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
         if load.miss.refreshes {
             // Without a version there is no copy, and no tier's copy can be replaced.
             let fences = version.map(|_| load.miss.fences.clone()).unwrap_or_default();
-            fences.owe_others(chain, &key);
+            fences.owe_others(chain, &load.miss.key);
         }
         let copy = version.map(|version| TierCopy {
-            key,
+            key: load.miss.key.clone(),
             fences: load.miss.fences.clone(),
             renews: load.miss.renews,
             lease: None,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use terrace_tier::{
-    Deadlines, Op, Reply, Stored, TierKey, Version,
+    Deadlines, Op, Reply, Stored, Version,
     defence::{Defence, enabled},
     unexpected,
 };
@@ -32,7 +32,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
         for item in loaded {
             match self.creation(&item) {
                 Ok(fill) => {
-                    batch.push((item.key.clone(), fill));
+                    batch.push((item.load.miss.key.clone(), fill));
                     sent.push(item);
                 }
                 Err(error) => self.fail_load(item.load, error),
@@ -59,7 +59,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
         reply: Result<Reply>,
     ) -> Option<LoadedEntry<K, V>> {
         let tier = store.shared.name;
-        let LoadedItem { load, key, item, deadlines, sealed, proven_at } = loaded;
+        let LoadedItem { load, item, deadlines, sealed, proven_at } = loaded;
         let ended = |load, entry, source, copy| {
             Some(LoadedEntry { load, entry, source, copy, keep_at_once: true, proven_at })
         };
@@ -68,15 +68,15 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
                 store.shared.tell(&Event::Filled { tier });
                 let entry = Entry::new(item.value, version, self.near_deadlines(deadlines, None));
                 let stored = Stored::new(version, deadlines, sealed.ok());
-                let copy = copy_of_created(chain, &load, key, stored);
+                let copy = copy_of_created(chain, &load, stored);
                 return ended(load, Arc::new(entry.with_proof(proven_at)), Source::Loader, Some(copy));
             }
             Ok(Reply::Refused(Some(winner))) => {
                 store.shared.tell(&Event::FillRefused { tier });
                 let winner = self.copy_of(winner);
-                match self.record(store, &key, &winner, proven_at) {
+                match self.record(store, &load.miss.key, &winner, proven_at) {
                     LookupOutcome::Found(entry, source) => {
-                        let copy = copy_of_created(chain, &load, key, winner);
+                        let copy = copy_of_created(chain, &load, winner);
                         return ended(load, entry, source, Some(copy));
                     }
                     LookupOutcome::Failed(error, _) => error,
@@ -94,7 +94,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
             Err(error) => {
                 if error.kind() == ErrorKind::Unknown {
                     // The record may be there: no tier's negative entry may hide it.
-                    chain.tiers.iter().for_each(|slot| slot.owe(&key));
+                    chain.tiers.iter().for_each(|slot| slot.owe(&load.miss.key));
                 }
                 error
             }
@@ -114,13 +114,8 @@ fn as_if_kept(reply: Result<Reply>) -> Result<Reply> {
 
 /// The copy of a record that was just created, by this process or another. A tier that gave no fence may
 /// still hold a negative entry: it gets a debt for the key.
-fn copy_of_created<K: Key, V>(
-    chain: &Chain,
-    load: &PendingLoad<K, V>,
-    key: TierKey,
-    stored: Stored,
-) -> TierCopy {
-    let fences = load.miss.fences.clone();
+fn copy_of_created<K: Key, V>(chain: &Chain, load: &PendingLoad<K, V>, stored: Stored) -> TierCopy {
+    let (key, fences) = (load.miss.key.clone(), load.miss.fences.clone());
     fences.owe_others(chain, &key);
     TierCopy { key, fences, renews: true, lease: None, stored, unfenced: None }
 }

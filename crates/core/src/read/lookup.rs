@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use terrace_tier::{Fence, Op, Reply, Stored, TierKey, Timestamp, Token, Version};
+use terrace_tier::{Fence, Op, Reply, Stored, Timestamp, Token, Version};
 use tokio::time::Instant;
 
 use super::{CacheTicket, Fences, LookupOutcome, Miss, SharedLookup, fill::TierCopy, reply::HitVerdict};
@@ -37,7 +37,6 @@ pub(super) struct LookupPass<'a, K, V, N> {
 pub(super) struct KeyLookup<'f, K, V> {
     /// `None` for a lookup without a flight.
     flight: Option<&'f FlightKey<K>>,
-    pub(super) key: TierKey,
     pub(super) miss: Miss<V>,
     pub(super) found: Option<LookupOutcome<V>>,
     /// The value for the tiers that missed before it was found.
@@ -100,13 +99,13 @@ impl<'a, K: Key, V: Value, N: Near<K, V>> LookupPass<'a, K, V, N> {
     async fn ask_tiers(&self, key: &TenantKey<K>, flight: Option<&FlightKey<K>>) -> LookupOutcome<V> {
         let mut lookup = self.begin(key, flight);
         for (index, slot) in self.chain.tiers.iter().enumerate() {
-            if lookup.found.is_none() && slot.permits_read(&lookup.key) {
+            if lookup.found.is_none() && slot.permits_read(&lookup.miss.key) {
                 self.ask_tier(index, slot, &mut lookup).await;
             }
         }
         if let (Some(store), None) = (&self.chain.store, &lookup.found) {
             let op = self.read_op(&lookup, true, None);
-            let reply = store.call(FULL_BUDGET, &lookup.key, op).await;
+            let reply = store.call(FULL_BUDGET, &lookup.miss.key, op).await;
             self.take_record(store, &mut lookup, reply);
         }
         let (outcome, copy) = self.end(lookup);
@@ -117,7 +116,7 @@ impl<'a, K: Key, V: Value, N: Near<K, V>> LookupPass<'a, K, V, N> {
     async fn ask_tier(&self, index: usize, slot: &TierSlot, lookup: &mut KeyLookup<'_, K, V>) {
         let began = Instant::now();
         let op = self.read_op(lookup, self.takes_lease(index), None);
-        let reply = slot.call(FULL_BUDGET, &lookup.key, op).await;
+        let reply = slot.call(FULL_BUDGET, &lookup.miss.key, op).await;
         let replaced = self.take_reply(index, slot, lookup, reply);
         if lookup.found.is_some() {
             return;
@@ -126,7 +125,7 @@ impl<'a, K: Key, V: Value, N: Near<K, V>> LookupPass<'a, K, V, N> {
         if let Some(replaced) = replaced {
             let lease = self.read_op(lookup, true, Some(replaced));
             // Boxed, so that lookups which replace nothing do not pay for its stack size.
-            let reply = Box::pin(slot.call(lookup.miss.spent, &lookup.key, lease)).await;
+            let reply = Box::pin(slot.call(lookup.miss.spent, &lookup.miss.key, lease)).await;
             lookup.take_lease(index, reply);
         }
     }
@@ -136,7 +135,12 @@ impl<'a, K: Key, V: Value, N: Near<K, V>> LookupPass<'a, K, V, N> {
         key: &TenantKey<K>,
         flight: Option<&'f FlightKey<K>>,
     ) -> KeyLookup<'f, K, V> {
+        let (key, found) = match self.inner.tier_key(self.chain, key) {
+            Ok(key) => (key, None),
+            Err(error) => (UNUSED_KEY, Some(LookupOutcome::Failed(error, None))),
+        };
         let miss = Miss {
+            key,
             fences: Fences::default(),
             token: self.inner.new_token(self.intent.loads()),
             unleased: false,
@@ -148,11 +152,7 @@ impl<'a, K: Key, V: Value, N: Near<K, V>> LookupPass<'a, K, V, N> {
             store: None,
             stale: None,
         };
-        let (key, found) = match self.inner.tier_key(self.chain, key) {
-            Ok(key) => (key, None),
-            Err(error) => (UNUSED_KEY, Some(LookupOutcome::Failed(error, None))),
-        };
-        KeyLookup { flight, key, miss, found, copy: None }
+        KeyLookup { flight, miss, found, copy: None }
     }
 
     /// Whether a miss in the tier of this index may be followed by a fill of it.
@@ -252,7 +252,7 @@ impl<'a, K: Key, V: Value, N: Near<K, V>> LookupPass<'a, K, V, N> {
     fn copy_for_nearer(&self, lookup: &mut KeyLookup<'_, K, V>) -> Option<TierCopy> {
         let is_found = matches!(lookup.found, Some(LookupOutcome::Found(..)));
         if self.intent == Intent::Refresh && is_found {
-            lookup.miss.fences.owe_others(self.chain, &lookup.key);
+            lookup.miss.fences.owe_others(self.chain, &lookup.miss.key);
         }
         let stored = match &lookup.found {
             Some(_) if is_found && lookup.miss.fences.any() => lookup.copy.take()?,
@@ -260,7 +260,7 @@ impl<'a, K: Key, V: Value, N: Near<K, V>> LookupPass<'a, K, V, N> {
             None if matches!(self.intent, Intent::Read | Intent::Revalidate) => self.no_record(lookup)?,
             _ => return None,
         };
-        let (key, fences) = (lookup.key.clone(), lookup.miss.fences.clone());
+        let (key, fences) = (lookup.miss.key.clone(), lookup.miss.fences.clone());
         let renews = lookup.miss.renews;
         let mut copy = TierCopy { key, fences, renews, lease: None, stored, unfenced: None };
         let may_begin = |flight: &FlightKey<K>| self.inner.begin_fill(&flight.key, flight.id, &mut copy);

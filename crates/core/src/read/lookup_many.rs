@@ -62,9 +62,9 @@ impl<K: Key, V: Value, N: Near<K, V>> LookupPass<'_, K, V, N> {
 
     async fn ask_tier_many(&self, index: usize, slot: &TierSlot, lookups: &mut [KeyLookup<'_, K, V>]) {
         let leases = self.takes_lease(index);
-        let is_wanted = |&at: &usize| lookups[at].found.is_none() && slot.permits_read(&lookups[at].key);
+        let is_wanted = |&at: &usize| lookups[at].found.is_none() && slot.permits_read(&lookups[at].miss.key);
         let asked: Vec<usize> = (0..lookups.len()).filter(is_wanted).collect();
-        let read = |&at: &usize| (lookups[at].key.clone(), self.read_op(&lookups[at], leases, None));
+        let read = |&at: &usize| (lookups[at].miss.key.clone(), self.read_op(&lookups[at], leases, None));
         let batch = asked.iter().map(read).collect();
         let mut replaced = Vec::new();
         let began = Instant::now();
@@ -76,7 +76,7 @@ impl<K: Key, V: Value, N: Near<K, V>> LookupPass<'_, K, V, N> {
             replaced.extend(version.map(|version| (at, version)));
         }
         let lease = |&(at, version): &(usize, _)| {
-            (lookups[at].key.clone(), self.read_op(&lookups[at], true, Some(version)))
+            (lookups[at].miss.key.clone(), self.read_op(&lookups[at], true, Some(version)))
         };
         let batch = replaced.iter().map(lease).collect();
         for ((at, _), reply) in replaced.into_iter().zip(slot.call_many(spent, batch).await) {
@@ -86,7 +86,7 @@ impl<K: Key, V: Value, N: Near<K, V>> LookupPass<'_, K, V, N> {
 
     pub(super) async fn ask_store_many(&self, store: &TierSlot, lookups: &mut [KeyLookup<'_, K, V>]) {
         let asked: Vec<usize> = (0..lookups.len()).filter(|&at| lookups[at].found.is_none()).collect();
-        let read = |&at: &usize| (lookups[at].key.clone(), self.read_op(&lookups[at], true, None));
+        let read = |&at: &usize| (lookups[at].miss.key.clone(), self.read_op(&lookups[at], true, None));
         let batch = asked.iter().map(read).collect();
         for (at, reply) in asked.into_iter().zip(store.call_many(FULL_BUDGET, batch).await) {
             self.take_record(store, &mut lookups[at], reply);

@@ -79,6 +79,8 @@ pub(crate) enum LookupOutcome<V> {
 /// What a lookup that found nothing hands to the load stage.
 #[derive(Debug)]
 pub(crate) struct Miss<V> {
+    /// The key, as the tiers know it.
+    pub(crate) key: TierKey,
     /// The fences that the cache tiers gave.
     pub(crate) fences: Fences,
     /// The token that the lookup proposed; a fence with another token belongs to another load.
@@ -156,6 +158,6 @@ impl<V> Clone for LookupOutcome<V> {
 
 impl<V> Clone for Miss<V> {
     fn clone(&self) -> Self {
-        Self { fences: self.fences.clone(), stale: self.stale.clone(), ..*self }
+        Self { key: self.key.clone(), fences: self.fences.clone(), stale: self.stale.clone(), ..*self }
     }
 }

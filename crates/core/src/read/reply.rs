@@ -48,7 +48,7 @@ impl<K: Key, V: Value, N: Near<K, V>> LookupPass<'_, K, V, N> {
                 return HitVerdict::Replace(stored.version);
             }
             None => None,
-            Some(body) => match inner.decode(slot, &lookup.key, body) {
+            Some(body) => match inner.decode(slot, &lookup.miss.key, body) {
                 Ok(value) => Some(value),
                 Err(reason) if reason.is_unknown_here() => return HitVerdict::Miss,
                 Err(_) => return HitVerdict::Replace(stored.version),
@@ -98,7 +98,7 @@ impl<K: Key, V: Value, N: Near<K, V>> LookupPass<'_, K, V, N> {
             Ok(Reply::Hit(record)) => {
                 store.shared.tell(&Event::Hit { tier });
                 let copy = self.inner.copy_of(record);
-                let found = self.inner.record(store, &lookup.key, &copy, lookup.miss.began);
+                let found = self.inner.record(store, &lookup.miss.key, &copy, lookup.miss.began);
                 lookup.copy = matches!(found, LookupOutcome::Found(..)).then_some(copy);
                 lookup.found = Some(found);
                 return;

@@ -8,7 +8,7 @@ use tracing::Instrument;
 use super::PendingLoad;
 use crate::{
     Error, Event, Item, Key, Result, Value,
-    cache::{Inner, Load, UNUSED_KEY},
+    cache::{Inner, Load},
     chain::Chain,
     flight::FlightId,
     near::Near,
@@ -49,16 +49,16 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
         load: Load<V>,
         loading: Arc<[FlightId]>,
     ) {
-        let keys = self.take_missing_leases(chain, &mut loads).await;
+        self.take_missing_leases(chain, &mut loads).await;
         if self.policies.coalesce.waits() {
             // Boxed, so that loads which wait for nobody do not pay for its stack size.
-            loads = Box::pin(self.await_others(chain, loads, &keys)).await;
+            loads = Box::pin(self.await_others(chain, loads)).await;
             if loads.is_empty() {
                 return;
             }
         }
         match self.run_loader(load, loading).await {
-            Ok(Ok(items)) => self.accept_all(chain, loads, keys, items).await,
+            Ok(Ok(items)) => self.accept_all(chain, loads, items).await,
             Ok(Err(error)) => loads.into_iter().for_each(|load| self.fail_load(load, error.clone())),
             // The guards report the panic when they are dropped; a follower with a loader takes over.
             Err(_panic) => loads.iter_mut().for_each(|load| load.leader.panicked()),
@@ -73,15 +73,17 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
     }
 
     /// Takes the leases of the farthest cache tier that plain reads did not take, within what their
-    /// lookups left of its budget. Gives the keys of all loads, as the tiers know them.
-    async fn take_missing_leases(&self, chain: &Chain, loads: &mut [PendingLoad<K, V>]) -> Vec<TierKey> {
-        let key = |load: &PendingLoad<K, V>| self.tier_key(chain, load.ticket.key());
-        let keys: Vec<TierKey> = loads.iter().map(|load| key(load).unwrap_or(UNUSED_KEY)).collect();
-        let Some((last, slot)) = chain.tiers.iter().enumerate().next_back() else { return keys };
+    /// lookups left of its budget.
+    async fn take_missing_leases(&self, chain: &Chain, loads: &mut [PendingLoad<K, V>]) {
+        let Some((last, slot)) = chain.tiers.iter().enumerate().next_back() else { return };
         let wanted: Vec<usize> = (0..loads.len()).filter(|&at| loads[at].miss.unleased).collect();
+        if wanted.is_empty() {
+            return;
+        }
         let spent = wanted.iter().map(|&at| loads[at].miss.spent).max().unwrap_or_default();
         let began = tokio::time::Instant::now();
-        let tokens: Vec<Token> = keys.iter().map(|_| self.new_token(true)).collect();
+        let keys: Vec<TierKey> = loads.iter().map(|load| load.miss.key.clone()).collect();
+        let tokens: Vec<Token> = loads.iter().map(|_| self.new_token(true)).collect();
         let (ttl, replaces) = (self.periods.lease, Token::NONE);
         let lease =
             |at: usize, over| (keys[at].clone(), Op::Lease { token: tokens[at], ttl, over, replaces });
@@ -106,7 +108,6 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
                 loads[at].miss.fences.set(last, Some(given));
             }
         }
-        keys
     }
 
     /// Whether a load replaces this entry: a negative one, and one that has become stale.

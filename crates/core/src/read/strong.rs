@@ -44,7 +44,7 @@ async fn ask_store<K: Key, V: Value, N: Near<K, V>>(
     let ask = async {
         let mut lookup = pass.begin(key, None);
         if lookup.found.is_none() {
-            let reply = store.call(FULL_BUDGET, &lookup.key, pass.read_op(&lookup, true, None)).await;
+            let reply = store.call(FULL_BUDGET, &lookup.miss.key, pass.read_op(&lookup, true, None)).await;
             pass.take_record(store, &mut lookup, reply);
         }
         lookup.found.unwrap_or(LookupOutcome::Missed(lookup.miss))

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use terrace_tier::{
-    Fence, LeaseWaiter, TierKey, Token,
+    Fence, LeaseWaiter, Token,
     defence::{Defence, enabled},
     lease::LeaseEnd,
 };
@@ -40,10 +40,9 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
         self: &Arc<Self>,
         chain: &Arc<Chain>,
         mut loads: Vec<PendingLoad<K, V>>,
-        keys: &[TierKey],
     ) -> Vec<PendingLoad<K, V>> {
         if !loads.iter().any(|load| is_first(chain, load)) {
-            let waits = loads.iter_mut().zip(keys).map(|(load, key)| self.await_other(chain, load, key));
+            let waits = loads.iter_mut().map(|load| self.await_other(chain, load));
             let awaited = futures_util::future::join_all(waits).await;
             if let Some(awaited) = awaited.into_iter().collect::<Option<Vec<_>>>() {
                 for (load, loaded) in loads.into_iter().zip(awaited) {
@@ -53,20 +52,16 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
                 return Vec::new();
             }
         }
-        for (load, key) in loads.iter_mut().zip(keys) {
+        for load in &mut loads {
             let lease = lease_of(chain, &load.miss).filter(|lease| lease.is_of(&load.miss));
-            load.lease = lease.map(|lease| TierLease::new(lease.index, lease.waiter.hold(key, lease.token)));
+            load.lease = lease
+                .map(|lease| TierLease::new(lease.index, lease.waiter.hold(&load.miss.key, lease.token)));
         }
         loads
     }
 
     /// Waits for the load of the lease's holder, and for that of a process that takes its place.
-    async fn await_other(
-        self: &Arc<Self>,
-        chain: &Arc<Chain>,
-        load: &mut PendingLoad<K, V>,
-        key: &TierKey,
-    ) -> Awaited<V> {
+    async fn await_other(self: &Arc<Self>, chain: &Arc<Chain>, load: &mut PendingLoad<K, V>) -> Awaited<V> {
         let until = Instant::now() + self.periods.load;
         let waits = if enabled(Defence::Turns) { MAX_WAITS } else { usize::MAX };
         for _ in 0..waits {
@@ -78,7 +73,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
                 }
                 let began = Instant::now();
                 let until = if enabled(Defence::WaitEnds) { until } else { until + self.periods.load * 9 };
-                let end = timeout_at(until, lease.waiter.wait(key, token)).await;
+                let end = timeout_at(until, lease.waiter.wait(&load.miss.key, token)).await;
                 self.tell(&Event::Waited { tier, elapsed: began.elapsed() });
                 end.ok()?.ok()?
             } else {
