@@ -9,7 +9,7 @@ use terrace_tier::{
 };
 
 use super::{
-    LookupOutcome, PendingLoad,
+    PendingLoad,
     accept::{LoadedEntry, LoadedItem},
     fill::TierCopy,
 };
@@ -75,12 +75,11 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
                 store.shared.tell(&Event::FillRefused { tier });
                 let winner = self.copy_of(winner);
                 match self.record(store, &load.miss.key, &winner, proven_at) {
-                    LookupOutcome::Found(entry, source) => {
+                    Ok((entry, source)) => {
                         let copy = copy_of_created(chain, &load, winner);
                         return ended(load, entry, source, Some(copy));
                     }
-                    LookupOutcome::Failed(error, _) => error,
-                    LookupOutcome::Missed(_) => Error::new(ErrorKind::Backend, "the store named no winner"),
+                    Err(error) => error,
                 }
             }
             Ok(Reply::Refused(None)) => {

@@ -6,7 +6,9 @@ use bytes::Bytes;
 use terrace_tier::{Fence, Op, Reply, Stored, Timestamp, Token, Version};
 use tokio::time::Instant;
 
-use super::{CacheTicket, Fences, LookupOutcome, Miss, SharedLookup, fill::TierCopy, reply::HitVerdict};
+use super::{
+    CacheTicket, Fences, LoadResult, LookupOutcome, Miss, SharedLookup, fill::TierCopy, reply::HitVerdict,
+};
 use crate::{
     Error, ErrorKind, Event, Key, Result, Source, Value,
     cache::{Inner, NEAR, UNUSED_KEY},
@@ -38,7 +40,8 @@ pub(super) struct KeyLookup<'f, K, V> {
     /// `None` for a lookup without a flight.
     flight: Option<&'f FlightKey<K>>,
     pub(super) miss: Miss<V>,
-    pub(super) found: Option<LookupOutcome<V>>,
+    /// An entry, or why the store could not be asked or its record not be read.
+    pub(super) found: Option<LoadResult<V>>,
     /// The value for the tiers that missed before it was found.
     pub(super) copy: Option<Stored>,
 }
@@ -137,7 +140,7 @@ impl<'a, K: Key, V: Value, N: Near<K, V>> LookupPass<'a, K, V, N> {
     ) -> KeyLookup<'f, K, V> {
         let (key, found) = match self.inner.tier_key(self.chain, key) {
             Ok(key) => (key, None),
-            Err(error) => (UNUSED_KEY, Some(LookupOutcome::Failed(error, None))),
+            Err(error) => (UNUSED_KEY, Some(Err(error))),
         };
         let miss = Miss {
             key,
@@ -207,7 +210,7 @@ impl<'a, K: Key, V: Value, N: Near<K, V>> LookupPass<'a, K, V, N> {
         };
         if let HitVerdict::Answer(entry) = verdict {
             slot.shared.tell(&Event::Hit { tier });
-            lookup.found = Some(LookupOutcome::Found(entry, Source::Tier(tier)));
+            lookup.found = Some(Ok((entry, Source::Tier(tier))));
             return None;
         }
         slot.shared.tell(&Event::Miss { tier });
@@ -228,8 +231,8 @@ impl<'a, K: Key, V: Value, N: Near<K, V>> LookupPass<'a, K, V, N> {
     pub(super) fn end(&self, mut lookup: KeyLookup<'_, K, V>) -> (LookupOutcome<V>, Option<TierCopy>) {
         let size = lookup.copy.as_ref().and_then(|copy| copy.body.as_ref()).map(Bytes::len);
         let copy = self.copy_for_nearer(&mut lookup);
-        let KeyLookup { flight, found, miss, .. } = lookup;
-        let outcome = found.unwrap_or_else(|| LookupOutcome::Missed(miss));
+        let flight = lookup.flight;
+        let outcome = lookup.outcome();
         let Some(flight) = flight else { return (outcome, copy) };
         let inner = self.inner;
         let admitted = inner.near.is_enabled() && inner.admits(NEAR, size);
@@ -250,7 +253,7 @@ impl<'a, K: Key, V: Value, N: Near<K, V>> LookupPass<'a, K, V, N> {
 
     /// The copy for the tiers that missed: the value that a farther tier had, or that there is no record.
     fn copy_for_nearer(&self, lookup: &mut KeyLookup<'_, K, V>) -> Option<TierCopy> {
-        let is_found = matches!(lookup.found, Some(LookupOutcome::Found(..)));
+        let is_found = matches!(lookup.found, Some(Ok(_)));
         if self.intent == Intent::Refresh && is_found {
             lookup.miss.fences.owe_others(self.chain, &lookup.miss.key);
         }
@@ -278,6 +281,14 @@ impl<'a, K: Key, V: Value, N: Near<K, V>> LookupPass<'a, K, V, N> {
 }
 
 impl<K, V> KeyLookup<'_, K, V> {
+    pub(super) fn outcome(self) -> LookupOutcome<V> {
+        match self.found {
+            Some(Ok((entry, source))) => LookupOutcome::Found(entry, source),
+            Some(Err(error)) => LookupOutcome::Failed(error, self.miss.stale),
+            None => LookupOutcome::Missed(self.miss),
+        }
+    }
+
     /// Takes the lease over an entry that answered nothing, if the tier gave it.
     pub(super) fn take_lease(&mut self, index: usize, reply: Result<Reply>) {
         if let Ok(Reply::Miss(fence)) = reply {

@@ -10,7 +10,7 @@ use terrace_tier::{
 };
 
 use super::{
-    LookupOutcome,
+    LoadResult,
     lookup::{KeyLookup, LookupPass},
 };
 use crate::{
@@ -99,7 +99,11 @@ impl<K: Key, V: Value, N: Near<K, V>> LookupPass<'_, K, V, N> {
                 store.shared.tell(&Event::Hit { tier });
                 let copy = self.inner.copy_of(record);
                 let found = self.inner.record(store, &lookup.miss.key, &copy, lookup.miss.began);
-                lookup.copy = matches!(found, LookupOutcome::Found(..)).then_some(copy);
+                match &found {
+                    Ok(_) => lookup.copy = Some(copy),
+                    // The record is newer than a copy that a tier had: the copy must not stand in for it.
+                    Err(_) => lookup.miss.stale = None,
+                }
                 lookup.found = Some(found);
                 return;
             }
@@ -111,7 +115,7 @@ impl<K: Key, V: Value, N: Near<K, V>> LookupPass<'_, K, V, N> {
             Ok(reply) => unexpected(&reply),
             Err(error) => error,
         };
-        lookup.found = Some(LookupOutcome::Failed(error, lookup.miss.stale.take()));
+        lookup.found = Some(Err(error));
     }
 }
 
@@ -133,7 +137,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
         key: &TierKey,
         copy: &Stored,
         proven_at: Timestamp,
-    ) -> LookupOutcome<V> {
+    ) -> LoadResult<V> {
         let value = match &copy.body {
             Some(body) => self.decode(store, key, body).map(Some),
             None => Ok(None),
@@ -142,12 +146,9 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
             Ok(value) => {
                 let deadlines = self.near_deadlines(copy.deadlines, None);
                 let entry = Arc::new(Entry::new(value, copy.version, deadlines).with_proof(proven_at));
-                LookupOutcome::Found(entry, Source::Store(store.shared.name))
+                Ok((entry, Source::Store(store.shared.name)))
             }
-            Err(reason) => {
-                let error = Error::from(reason).at_tier(store.shared.name).during("get");
-                LookupOutcome::Failed(error, None)
-            }
+            Err(reason) => Err(Error::from(reason).at_tier(store.shared.name).during("get")),
         }
     }
 

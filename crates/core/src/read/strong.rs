@@ -14,7 +14,7 @@ use super::{
     Answer, CacheTicket, LookupOutcome, Miss,
     join::SHARED_ROUNDS,
     load::MissedKey,
-    lookup::{LOOKUP_PANICKED, LookupPass, lookup_of},
+    lookup::{KeyLookup, LOOKUP_PANICKED, LookupPass, lookup_of},
     many::{BatchAnswers, repeated_keys},
     one::reentrant_error,
     run::is_reentrant,
@@ -47,7 +47,7 @@ async fn ask_store<K: Key, V: Value, N: Near<K, V>>(
             let reply = store.call(FULL_BUDGET, &lookup.miss.key, pass.read_op(&lookup, true, None)).await;
             pass.take_record(store, &mut lookup, reply);
         }
-        lookup.found.unwrap_or(LookupOutcome::Missed(lookup.miss))
+        lookup.outcome()
     };
     let outcome = guarded(LOOKUP_PANICKED, ask).await;
     outcome.unwrap_or_else(|error| LookupOutcome::Failed(error, None))
@@ -65,7 +65,7 @@ async fn ask_store_many<K: Key, V: Value, N: Near<K, V>>(
     let ask = async {
         let mut lookups: Vec<_> = keys.iter().map(|key| pass.begin(key, None)).collect();
         pass.ask_store_many(store, &mut lookups).await;
-        lookups.into_iter().map(|one| one.found.unwrap_or(LookupOutcome::Missed(one.miss))).collect()
+        lookups.into_iter().map(KeyLookup::outcome).collect()
     };
     guarded(LOOKUP_PANICKED, ask).await.unwrap_or_else(failed)
 }
