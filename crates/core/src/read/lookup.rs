@@ -6,15 +6,13 @@ use bytes::Bytes;
 use terrace_tier::{Fence, Op, Reply, Stored, Timestamp, Token, Version};
 use tokio::time::Instant;
 
-use super::{
-    CacheTicket, Fences, LoadResult, LookupOutcome, Miss, SharedLookup, fill::TierCopy, reply::HitVerdict,
-};
+use super::{CacheTicket, Fences, LoadResult, LookupOutcome, Miss, SharedLookup, fill::TierCopy};
 use crate::{
     Error, ErrorKind, Event, Key, Result, Source, Value,
     cache::{Inner, NEAR, UNUSED_KEY},
     chain::{Chain, FULL_BUDGET, TierSlot},
     flight::{FlightId, Intent},
-    near::{Near, TenantKey},
+    near::{Entry, Near, TenantKey},
     panics::guarded,
 };
 
@@ -44,6 +42,17 @@ pub(super) struct KeyLookup<'f, K, V> {
     pub(super) found: Option<LoadResult<V>>,
     /// The value for the tiers that missed before it was found.
     pub(super) copy: Option<Stored>,
+}
+
+/// What a tier's hit is worth to a lookup.
+pub(super) enum HitVerdict<V> {
+    /// It answers.
+    Answer(Arc<Entry<V>>),
+    /// It does not answer; a load that replaces it takes its lease over this version.
+    Replace(Version),
+    /// It is as good as a miss. Nothing of this process may replace it, if there is anything: a newer
+    /// version of the program wrote it.
+    Miss,
 }
 
 /// The outcome of a flight's lookup.

@@ -4,14 +4,14 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use terrace_tier::{
-    Deadlines, Reply, Stored, TierKey, Timestamp, Version,
+    Deadlines, Reply, Stored, TierKey, Timestamp,
     defence::{Defence, enabled},
     unexpected,
 };
 
 use super::{
     LoadResult,
-    lookup::{KeyLookup, LookupPass},
+    lookup::{HitVerdict, KeyLookup, LookupPass},
 };
 use crate::{
     Error, Event, Key, OnStale, Result, Source, Value,
@@ -22,17 +22,6 @@ use crate::{
     freshness::STORE_ONLY,
     near::{Entry, Near},
 };
-
-/// What a tier's hit is worth to a lookup.
-pub(super) enum HitVerdict<V> {
-    /// It answers.
-    Answer(Arc<Entry<V>>),
-    /// It does not answer; a load that replaces it takes its lease over this version.
-    Replace(Version),
-    /// It is as good as a miss. Nothing of this process may replace it, if there is anything: a newer
-    /// version of the program wrote it.
-    Miss,
-}
 
 impl<K: Key, V: Value, N: Near<K, V>> LookupPass<'_, K, V, N> {
     pub(super) fn judge_hit(

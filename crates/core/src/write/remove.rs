@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use terrace_tier::{Op, Reply, Role, TierKey, Version, unexpected};
 
-use super::guard::{DebtGuard, WriteGuard};
+use super::{
+    Removal,
+    guard::{DebtGuard, WriteGuard},
+};
 use crate::{
     Cache, Error, ErrorKind, Event, Key, Result, Value,
     cache::{Distinct, Inner, Occurrence},
@@ -12,15 +15,6 @@ use crate::{
     near::{Near, TenantKey, TenantKeyRef},
     panics::joined,
 };
-
-/// Which entries a removal takes away.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Removal {
-    /// The copies in the cache tiers.
-    Copies,
-    /// The record in the store, too.
-    Everywhere,
-}
 
 /// One key on its way through the tiers.
 struct PendingRemoval {
