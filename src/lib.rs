@@ -57,9 +57,9 @@
 pub mod config;
 
 pub use terrace_core::{
-    Backend, BorrowedKey, BoxError, Builder, Cached, Clock, Codec, Compression, DecodeError, Digest, Error,
-    ErrorKind, Event, Item, Level, LoadContext, ManualClock, Many, MissingKeys, NoNear, Observer, Result,
-    Served, Source, Stats, Tenants, TierConfig, TierSettings, TierStats, Version,
+    Backend, BoxError, Builder, Cached, Clock, Codec, Compression, DecodeError, Digest, Error, ErrorKind,
+    Event, Item, Key, Level, LoadContext, ManualClock, Many, MissingKeys, NoNear, Observer, Result, Served,
+    Source, Stats, Tenants, TierConfig, TierSettings, TierStats, Value, Version,
 };
 pub use terrace_policies::{
     AdmitAll, CacheAside, Forever, Lease, LeaseOrStale, NoCoalescing, SingleFlight, SizeLimit, StaleIfError,
@@ -91,7 +91,7 @@ pub mod near {
 
 /// For programs that read or write the keys of a cache themselves: the format of keys.
 pub mod key {
-    pub use terrace_core::key::{EncodedKey, MAX_KEY_BYTES, decode_key, encode_key};
+    pub use terrace_core::key::{BorrowedKey, EncodedKey, MAX_KEY_BYTES, decode_key, encode_key};
 }
 
 /// For authors of shared tiers: the contract of the crate `terrace-tier`.
