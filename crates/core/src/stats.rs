@@ -1,4 +1,4 @@
-//! Counters of a cache. Counting costs a near hit a few nanoseconds.
+//! Counters of a cache. Counting adds a few nanoseconds to a near hit.
 
 use std::{
     cell::Cell,
@@ -11,20 +11,21 @@ use std::{
 pub struct TierStats {
     /// The tier's name.
     pub name: String,
-    /// Reads that it answered.
+    /// Reads that the tier answered.
     pub hits: u64,
-    /// Reads that it could not answer.
+    /// Reads that the tier could not answer.
     pub misses: u64,
-    /// Values that it took as copies.
+    /// Values that the tier took as copies.
     pub fills: u64,
-    /// Fills that it refused because something newer had happened.
+    /// Fills that the tier refused, because the key had changed since the lookup.
     pub fills_refused: u64,
-    /// Operations that failed.
+    /// Operations of the tier that failed.
     pub errors: u64,
-    /// Copies within their life that reads passed over, because nothing proved them as new as the
-    /// level asks.
+    /// Copies within their life that reads passed over, because nothing proved the copies as new as the
+    /// level
+    /// demands.
     pub unproven: u64,
-    /// Stored bytes that could not be read.
+    /// Stored values whose bytes could not be read.
     pub undecodable: u64,
     /// Whether the tier is lost at the moment.
     pub lost: bool,
@@ -34,9 +35,9 @@ pub struct TierStats {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// The near tier, then the remote tiers from near to far, the store last.
+    /// The counters of the near tier, then of the remote tiers from near to far, then of the store.
     pub tiers: Vec<TierStats>,
-    /// Loaders run.
+    /// Loaders that were run.
     pub loads: u64,
     /// Loaders that failed or panicked.
     pub load_errors: u64,
@@ -44,17 +45,17 @@ pub struct Stats {
     pub coalesced: u64,
     /// Loads that waited for a load of another process.
     pub waits: u64,
-    /// Stale entries served.
+    /// Stale entries that were served.
     pub stale_served: u64,
-    /// Values put.
+    /// Values that were put.
     pub puts: u64,
-    /// Keys invalidated or removed, and namespaces cleared.
+    /// Keys that were invalidated or removed, and namespaces that were cleared.
     pub drops: u64,
-    /// Fills skipped, because too many fills were under way.
+    /// Fills that were skipped, because too many fills were under way.
     pub fills_skipped: u64,
     /// The approximate number of entries in the near tier.
     pub near_entries: u64,
-    /// Their weight in the unit of the engine: entries, or bytes.
+    /// The weight of the near tier's entries in the engine's unit: a count of entries, or bytes.
     pub near_weight: u64,
     /// Keys with a lookup or a load under way.
     pub flights: usize,
@@ -66,7 +67,7 @@ impl Stats {
         self.tiers.iter().find(|tier| tier.name == name)
     }
 
-    /// The share of reads that any tier answered, from 0 to 1. It is 0 before the first read.
+    /// The share of reads that any tier answered, from 0 to 1. The ratio is 0 before the first read.
     pub fn hit_ratio(&self) -> f64 {
         let hits: u64 = self.tiers.iter().map(|tier| tier.hits).sum();
         let misses = self.tiers.last().map_or(0, |farthest| farthest.misses);
@@ -74,11 +75,11 @@ impl Stats {
     }
 }
 
-/// How many threads have a stripe of their own; all later threads share one more stripe.
+/// The number of threads with a stripe of their own. All later threads share one more stripe.
 const OWN_STRIPES: usize = 16;
 
-/// A counter in stripes. A thread with a stripe of its own adds without a locked instruction, which
-/// would cost as much as a fifth of a hit of the quickest engine.
+/// A counter in stripes. A thread with a stripe of its own adds without a locked instruction. A locked
+/// instruction would take as long as a fifth of a hit in the quickest engine.
 #[derive(Debug, Default)]
 pub(crate) struct Counter {
     own: [Stripe; OWN_STRIPES],

@@ -1,5 +1,6 @@
-//! How a cache turns its keys and values into bytes. The functions are bound when a remote tier is added, so
-//! that a cache without one demands nothing of its types.
+//! How a cache turns its keys and values into bytes. These functions are bound when a remote tier is
+//! added, so
+//! a cache without remote tiers needs no serde traits of its types.
 
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
@@ -56,7 +57,7 @@ impl<K, V> TypedCodec<K, V> {
         }
     }
 
-    /// A key as the remote tiers see it; `scope` is that of their namespace and tenant.
+    /// The key as the remote tiers see it. `scope` stands for their namespace and tenant.
     pub(crate) fn tier_key(&self, key: &K, scope: &Scope) -> Result<TierKey> {
         let bytes = (self.key)(key)?;
         let digest = scope.digest(&bytes);
