@@ -1,4 +1,5 @@
-//! Records that a load creates in the store: the first to commit wins, and all callers get the winner.
+//! Records that a load creates in the store. The first creator to commit wins, and all callers get its
+//! record.
 
 use std::sync::Arc;
 
@@ -21,7 +22,8 @@ use crate::{
 };
 
 impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
-    /// Creates the records that were absent, in one trip. The callers of those that fail get the error.
+    /// Creates the absent records, in one round trip. The callers of a load whose creation fails get the
+    /// error.
     pub(super) async fn create(
         &self,
         chain: &Chain,
@@ -84,7 +86,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
                 }
             }
             Ok(Reply::Refused(None)) => {
-                // The record was removed since the lookup: the callers get the value, and nobody keeps it.
+                // The record was removed since the lookup. The callers get the loaded value, and no tier
+                // keeps it.
                 store.shared.tell(&Event::FillRefused { tier });
                 let deadlines = if enabled(Defence::Uncached) { self.no_life() } else { deadlines };
                 let entry = Entry::new(item.value, Version::NONE, deadlines).with_proof(proven_at);
@@ -93,7 +96,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
             Ok(reply) => unexpected(&reply),
             Err(error) => {
                 if error.kind() == ErrorKind::Unknown {
-                    // The record may be there: no tier's negative entry may hide it.
+                    // The record may have been created, so no tier's negative entry may hide it.
                     chain.tiers.iter().for_each(|slot| slot.owe(&key));
                 }
                 error
@@ -104,7 +107,9 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
     }
 }
 
-/// A left-out defence: this load takes itself for the creator, whoever created the record.
+/// The behaviour without the defence `Winner`: the load counts as the creator, even if another process
+/// created the
+/// record.
 fn as_if_kept(reply: Result<Reply>) -> Result<Reply> {
     match reply {
         Ok(Reply::Refused(Some(winner))) => Ok(Reply::Kept(winner.version)),
@@ -112,8 +117,9 @@ fn as_if_kept(reply: Result<Reply>) -> Result<Reply> {
     }
 }
 
-/// The copy of a record that was just created, by this process or another. A tier that gave no fence may
-/// still hold a negative entry: it gets a debt for the key.
+/// The copy of a record that this process or another has just created. A tier that gave no fence may
+/// still
+/// hold a negative entry, so it gets a debt for the key.
 fn copy_of_created<K: Key, V>(
     chain: &Chain,
     load: &PendingLoad<K, V>,
