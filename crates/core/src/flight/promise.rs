@@ -9,8 +9,9 @@ use std::{
 
 use super::sync::Mutex;
 
-/// It is kept once. Then every waiter gets a clone of the value, a later waiter too. A waiter that is dropped
-/// leaves nothing behind.
+/// A promise. The promise is kept once: then every waiter gets a clone of the value, and so does a later
+/// waiter.
+/// A waiter that is dropped leaves no waker behind.
 pub(crate) struct Promise<T>(Arc<Mutex<State<T>>>);
 
 enum State<T> {
@@ -18,7 +19,7 @@ enum State<T> {
     Kept(T),
 }
 
-/// The wakers of the tasks that wait. A free place is used again.
+/// The wakers of the tasks that wait. The index of a waiter that left is used again.
 #[derive(Default)]
 struct Wakers {
     places: Vec<Option<Waker>>,
@@ -26,8 +27,9 @@ struct Wakers {
 }
 
 impl Wakers {
-    /// Keeps a waker, in its place if it has one. Returns the waker that it replaces; the caller drops it
-    /// after the lock.
+    /// Keeps a waiter's waker, at the waiter's index if it has one. Returns the waker that this one
+    /// replaces. The caller
+    /// drops the returned waker after the lock.
     fn keep(&mut self, place: &mut Option<usize>, waker: &Waker) -> Option<Waker> {
         let at = *place.get_or_insert_with(|| {
             self.free.pop().unwrap_or_else(|| {
@@ -67,7 +69,7 @@ impl<T: Clone> Promise<T> {
         woken.places.into_iter().flatten().for_each(Waker::wake);
     }
 
-    /// The value, if it is there.
+    /// The value, if the promise has been kept.
     pub(crate) fn peek(&self) -> Option<T> {
         match &*self.0.lock() {
             State::Kept(value) => Some(value.clone()),

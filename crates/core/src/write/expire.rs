@@ -1,4 +1,4 @@
-//! Another life for a value that is already there.
+//! Gives another life to a value that a tier or the store already has.
 
 use std::{sync::Arc, time::Duration};
 
@@ -65,7 +65,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
                 (Ok(Reply::Done { existed: here, .. }), _) => existed = existed.or(Some(here)),
                 (Ok(reply), _) => return Err(unexpected(&reply)),
                 (Err(error), None) => {
-                    // The authority may have changed the life all the same: no copy may outlive the record.
+                    // The authority may nevertheless have changed the life, and no copy may outlive the
+                    // record.
                     existed = Some(false);
                     unconfirmed = Some(error);
                 }
@@ -87,7 +88,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
     }
 
     /// Only the authority's entry gets the new life. A copy is dropped together with its lease, since a
-    /// fill on its way there has the old life. The next read makes a new copy.
+    /// fill that is
+    /// under way has the old life. The next read makes a new copy.
     fn expire_op(&self, chain: &Chain, slot: &TierSlot, deadlines: Deadlines) -> Op {
         match chain.is_authority(slot) {
             true => Op::Expire { deadlines: self.copy_deadlines(deadlines, slot.shared.ttl) },

@@ -1,4 +1,5 @@
-//! Writes: the authority first, then the copies from far to near, the near tier last.
+//! Writes: a write changes the authority first, then the copies from far to near, and the near tier
+//! last.
 
 mod expire;
 mod guard;

@@ -1,4 +1,4 @@
-//! Invalidations and removals: from far to near through every tier, whatever fails on the way.
+//! Invalidations and removals. They change every tier from far to near, even if some of the tiers fail.
 
 use std::sync::Arc;
 
@@ -18,17 +18,17 @@ use crate::{
 pub(crate) enum Removal {
     /// The copies in the cache tiers.
     Copies,
-    /// The record in the store, too.
+    /// The copies in the cache tiers and the record in the store.
     Everywhere,
 }
 
-/// One key on its way through the tiers.
+/// The state of one key's removal while it is sent to the tiers.
 struct PendingRemoval {
     key: Option<TierKey>,
-    /// The version of the removal, once the store has issued it.
+    /// The version of the removal, after the store has issued it.
     version: Option<Version>,
     existed: bool,
-    /// The store's error: its record may still be there.
+    /// The error of the store, whose record may still exist.
     store_error: Option<Error>,
     errors: Vec<Error>,
 }
@@ -38,7 +38,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         self.remove_all(vec![key], removal).await.pop().unwrap_or(Ok(false))
     }
 
-    /// Removes keys; for each, in order, whether a value was there.
+    /// Removes keys. Returns for each key, in order, whether it had a value.
     pub(crate) async fn remove_all(&self, keys: Vec<K>, removal: Removal) -> Vec<Result<bool>> {
         if let Err(error) = self.inner.check_open() {
             return keys.iter().map(|_| Err(error.clone())).collect();
@@ -58,7 +58,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         let (inner, chain) = (Arc::clone(&self.inner), Arc::clone(&self.chain));
         let task = async move { inner.remove_through(&chain, firsts, removal).await };
         match joined(self.inner.tasks.spawn(task)).await {
-            // The first removal of a repeated key finds the value, if any does.
+            // Only the first removal of a repeated key can find a value.
             Ok(results) => occurrences
                 .iter()
                 .map(|occurrence| match occurrence {
@@ -80,7 +80,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
         })
     }
 
-    /// Every tier is tried, and what failed is reported.
+    /// Asks every tier, and reports the tiers that failed.
     async fn remove_through(
         self: &Arc<Self>,
         chain: &Arc<Chain>,
@@ -126,8 +126,9 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
             match reply {
                 Ok(Reply::Done { existed, version }) => {
                     one.existed |= existed;
-                    // Without a store no tier's version is above those of all copies: they are dropped
-                    // whatever their version is (rule 8).
+                    // Without a store no tier's version is above those of all copies, so all copies are
+                    // dropped, of any version
+                    // (rule 8).
                     if deletes && is_store {
                         one.version = Some(version);
                     }
