@@ -1,6 +1,5 @@
 //! Values as the near tier keeps them ([`Entry`]), as readers get them ([`Cached`]), and as callers give
-//! them
-//! ([`Item`]).
+//! them ([`Item`]).
 
 use std::{
     fmt,
@@ -20,9 +19,8 @@ use crate::{Deadlines, Timestamp, Version};
 ///
 /// The deadlines are milliseconds since the Unix epoch.
 // The order of the fields is fixed. A hit has already fetched the cache line with the reference counts
-// of
-// the `Arc`, so the value stands as close to the counts as possible: only the value delays a reader. The
-// results of the comparisons do not, since the processor predicts them.
+// of the `Arc`, so the value stands as close to the counts as possible: only the value delays a reader.
+// The results of the comparisons do not, since the processor predicts them.
 #[derive(Debug)]
 #[repr(C)]
 pub struct Entry<V> {
@@ -100,8 +98,7 @@ impl<V> Entry<V> {
     }
 
     /// Sets when the entry was as new as the truth, and until when that proof lasts. The proof lasts for
-    /// ever if
-    /// the log covers the entry.
+    /// ever if the log covers the entry.
     pub(crate) fn set_proof(&self, proven_at: Timestamp, valid_until: Timestamp, covered_by_log: bool) {
         self.proven_at.store(proven_at.as_millis(), Ordering::Relaxed);
         self.covered_by_log.store(covered_by_log, Ordering::Relaxed);
@@ -118,8 +115,8 @@ impl<V> Entry<V> {
     }
 
     /// Whether the entry is fresh at `now` and its own proof, if the log does not cover it, still lasts.
-    /// The check
-    /// is one comparison. If the clock has gone back behind the write, the entry counts as stale.
+    /// The check is one comparison. If the clock has gone back behind the write, the entry counts as
+    /// stale.
     #[inline]
     pub(crate) fn is_valid(&self, now: Timestamp) -> bool {
         self.is_before(now, &self.valid_until)
@@ -160,12 +157,10 @@ pub struct Served {
     /// The tier that answered.
     pub from: Source,
     /// The time from the write of the value to the read. For a near hit this time ends at the entry's
-    /// latest near
-    /// hit, which may be another reader's hit.
+    /// latest near hit, which may be another reader's hit.
     pub age: Duration,
     /// Whether the value was past its fresh time, or not proven as its level demands, and was served
-    /// because the
-    /// freshness policy allows it.
+    /// because the freshness policy allows it.
     pub stale: bool,
     /// The version of the value, which [`Cache::replace`](crate::Cache::replace) takes.
     pub version: Version,
@@ -318,8 +313,7 @@ impl<V: Serialize> Serialize for Cached<V> {
 /// What a caller or a loader gives to a cache: a value or its absence, and optionally its life.
 ///
 /// `V` and `Option<V>` convert to an `Item`, so most calls never name the type. In a cache with a store,
-/// the
-/// life of an item is the life of the record.
+/// the life of an item is the life of the record.
 ///
 /// ```
 /// use std::time::Duration;
@@ -342,8 +336,7 @@ impl<V> Item<V> {
     }
 
     /// An item without a value. The cache keeps a negative entry for it if the expiry policy gives
-    /// negative
-    /// entries a life.
+    /// negative entries a life.
     pub fn absent() -> Self {
         Self { value: None, ttl: None }
     }

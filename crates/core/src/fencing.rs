@@ -1,7 +1,6 @@
 //! Fencing: the order between fills and writes of a key. With leases the tiers refuse a late fill. At
-//! level
-//! `Ttl` only this process orders its own fills and writes. The level decides which one holds when the
-//! cache is built.
+//! level `Ttl` only this process orders its own fills and writes. The level decides which one holds when
+//! the cache is built.
 
 use std::sync::Arc;
 
@@ -37,8 +36,7 @@ impl Fencing {
     }
 
     /// Whether a lookup asks a tier for a lease. `fills` says that a fill may follow the lookup, and
-    /// `waits` that
-    /// the caller may have to wait for another process's load.
+    /// `waits` that the caller may have to wait for another process's load.
     pub(crate) fn takes_lease(&self, fills: bool, waits: bool) -> bool {
         match self {
             Self::Leases => fills,
@@ -67,7 +65,7 @@ impl Fencing {
     }
 
     /// Whether a fill that failed with this kind of error may still replace the value of a later write.
-    pub(crate) fn may_land_late(&self, failure: ErrorKind) -> bool {
+    pub(crate) fn may_arrive_late(&self, failure: ErrorKind) -> bool {
         !self.has_leases() && failure == ErrorKind::Unknown
     }
 }

@@ -89,15 +89,13 @@ pub trait Expiry: Send + Sync + 'static {
     fn lifetime(&self, context: &WriteContext) -> Lifetime;
 
     /// The longest life of an entry in a tier that was built with the life `tier_ttl`. By default this
-    /// is
-    /// `tier_ttl` itself. The second argument is a random number from 0 to below 1.
+    /// is `tier_ttl` itself. The second argument is a random number from 0 to below 1.
     fn cap(&self, tier_ttl: Duration, _chance: f64) -> Duration {
         tier_ttl
     }
 
     /// The freshness policy of a cache whose builder names no freshness policy. A freshness policy
-    /// decides about
-    /// entries past their fresh time. By default such an entry is a miss.
+    /// decides about entries past their fresh time. By default such an entry is a miss.
     fn freshness(&self) -> Option<Arc<dyn Freshness>> {
         None
     }
@@ -135,8 +133,7 @@ pub enum OnStale {
 }
 
 /// Decides what is done with a hit past its fresh time and within its stale time. A cache whose expiry
-/// policy
-/// gives no stale time never asks the freshness policy.
+/// policy gives no stale time never asks the freshness policy.
 pub trait Freshness: Send + Sync + 'static {
     /// Whether to serve the stale hit, and whether to renew its entry.
     fn on_stale(&self, hit: &StaleHit) -> OnStale;
@@ -185,8 +182,7 @@ pub enum Copies {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WritePlan {
     /// Whether the value goes to the store. The flag must be `true` in a cache with a store, and `false`
-    /// in a cache
-    /// without a store. Otherwise the cache does not build.
+    /// in a cache without a store. Otherwise the cache does not build.
     pub store: bool,
     /// What a put does to the copies in cache tiers.
     pub copies: Copies,
@@ -207,12 +203,10 @@ pub enum Coalesce {
     /// The callers of one process share one load of a key.
     Local,
     /// All processes that share a tier with a [`lease_waiter`](crate::Tier::lease_waiter) share one load
-    /// of a key:
-    /// the other processes wait for the loading process's fill.
+    /// of a key: the other processes wait for the loading process's fill.
     Lease,
     /// Processes share loads as with `Lease`, but a caller that would wait gets the stale value instead,
-    /// if there
-    /// is a value within its stale time.
+    /// if there is a value within its stale time.
     LeaseOrStale,
 }
 

@@ -22,8 +22,7 @@ pub struct TierStats {
     /// Operations of the tier that failed.
     pub errors: u64,
     /// Copies within their life that reads passed over, because nothing proved the copies as new as the
-    /// level
-    /// demands.
+    /// level demands.
     pub unproven: u64,
     /// Stored values whose bytes could not be read.
     pub undecodable: u64,

@@ -1,6 +1,5 @@
 //! How a cache turns its keys and values into bytes. These functions are bound when a remote tier is
-//! added, so
-//! a cache without remote tiers needs no serde traits of its types.
+//! added, so a cache without remote tiers needs no serde traits of its types.
 
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};

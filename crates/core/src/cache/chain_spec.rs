@@ -46,8 +46,8 @@ impl<B: Backend> From<B> for TierConfig {
 /// let builder = Builder::<u64, String, NoNear>::new("users".to_owned(), NoNear).tier(settings);
 /// ```
 pub trait TierSettings: Into<TierConfig> + Sized {
-    /// How long one request may take there, queues and trips included: 50 ms for a cache tier and
-    /// 5 s for a store, unless set.
+    /// How long one request may take there, queues and trips included: 50 ms for a cache tier and 5 s
+    /// for a store, unless set.
     fn budget(self, budget: Duration) -> TierConfig {
         TierConfig { budget: Some(budget), ..self.into() }
     }

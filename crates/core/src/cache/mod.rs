@@ -86,8 +86,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         }
     }
 
-    /// The value of a key; on a miss `load` makes it, once for all concurrent callers of all
-    /// methods in this process.
+    /// The value of a key; on a miss `load` makes it, once for all concurrent callers of all methods in
+    /// this process.
     ///
     /// `load` may borrow, and runs in the caller on a miss only; its future owns what it needs and
     /// is spawned, so that no caller's cancellation stops it. With a store, what it gives becomes

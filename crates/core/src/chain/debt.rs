@@ -1,12 +1,9 @@
 //! Debts: changes of a key that a cache tier did not confirm (rule 7).
 //!
 //! While a tier has a debt for a key, reads of this process go past the tier, since it may hold an old
-//! value. A
-//! background task repays the debt: it repeats the invalidation until the tier confirms it. Another
-//! process may
-//! copy the old value into a nearer tier, so nearer tiers get the debt as well. The debt of a nearer
-//! tier is
-//! repaid after the farther tier's debt.
+//! value. A background task repays the debt: it repeats the invalidation until the tier confirms it.
+//! Another process may copy the old value into a nearer tier, so nearer tiers get the debt as well. The
+//! debt of a nearer tier is repaid after the farther tier's debt.
 
 use std::{
     collections::BTreeMap,
@@ -168,8 +165,7 @@ impl Debts {
 
 impl Creditor {
     /// Gives the outcome of `call` within the tier's budget. A tier that never answers or that panics
-    /// must not end
-    /// the repayments.
+    /// must not end the repayments.
     async fn within_budget<T>(&self, call: impl Future<Output = Result<T>>) -> Result<T> {
         let budget = self.namespace.budget_for(100);
         match tokio::time::timeout(budget, guarded("the tier panicked", call)).await {
@@ -180,8 +176,7 @@ impl Creditor {
 }
 
 /// How long the tombstone of a repaid debt lives. The tier also refuses a later fill, since the fill's
-/// lease has
-/// ended.
+/// lease has ended.
 const TOMBSTONE_TTL: Duration = Duration::from_secs(60);
 
 impl State {

@@ -36,8 +36,7 @@ impl Health {
     }
 
     /// Whether a read may use the tier. A tier that is not lost may be used always, and a lost tier by
-    /// one read each
-    /// 100 ms.
+    /// one read each 100 ms.
     pub(crate) fn permits_read(&self) -> bool {
         if !self.is_lost() {
             return true;

@@ -57,8 +57,7 @@ impl Chain {
     }
 
     /// The log that a near tier in front of this chain follows. It is the log of the nearest tier that
-    /// has one, since
-    /// a write changes this tier last.
+    /// has one, since a write changes this tier last.
     pub(crate) fn log(&self) -> Option<&dyn InvalidationLog> {
         let log = self.tiers.iter().chain(&self.store).find_map(|slot| slot.log());
         log.or(self.origin_log.as_deref())

@@ -72,8 +72,7 @@ impl TierShared {
     }
 
     /// Reports the results of one round trip for `keys` keys. The round trip counts once for the tier's
-    /// health,
-    /// since its keys fail together.
+    /// health, since its keys fail together.
     fn judge_trip(
         &self,
         results: Vec<Result<Reply>>,
@@ -130,8 +129,7 @@ impl TierSlot {
     }
 
     /// Whether reads of the key may use this tier now. The tier must not be lost, unless it is due for a
-    /// probe, and
-    /// must have no debt for the key.
+    /// probe, and must have no debt for the key.
     pub(crate) fn permits_read(&self, key: &TierKey) -> bool {
         !self.owes(key) && self.shared.health.permits_read()
     }
@@ -160,8 +158,7 @@ impl TierSlot {
     }
 
     /// Runs operations of one kind on many keys, within the rest of a batch's budget. A key that comes
-    /// twice waits
-    /// for the next batch, because a tier must get distinct keys.
+    /// twice waits for the next batch, because a tier must get distinct keys.
     pub(crate) async fn call_many(
         &self,
         spent: Duration,
@@ -191,8 +188,7 @@ impl TierSlot {
     }
 
     /// Gives the output of a call, or `None` after the budget is spent. A tier that keeps its budget
-    /// itself needs no
-    /// timer, but does not know how much time earlier calls of the request took.
+    /// itself needs no timer, but does not know how much time earlier calls of the request took.
     async fn timed<T>(&self, call: impl Future<Output = T>, budget: Duration, spent: Duration) -> Option<T> {
         if spent.is_zero() && self.tier.keeps_budget() {
             return Some(call.await);
@@ -206,8 +202,7 @@ impl TierSlot {
     }
 
     /// Notes a debt of this tier, which did not confirm a write of the key. Nearer tiers get the debt,
-    /// too, since the
-    /// old value may be copied into them.
+    /// too, since the old value may be copied into them.
     pub(crate) fn owe(&self, key: &TierKey) {
         let nearer = self.nearer.iter().filter(|_| enabled(Defence::NearerOwed));
         for slot in nearer.chain([self]) {

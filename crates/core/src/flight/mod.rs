@@ -1,12 +1,10 @@
 //! Single flight: at most one lookup and one load of a key run at a time, for all methods. The table of
-//! flights also
-//! fences reads against writes of the same process.
+//! flights also fences reads against writes of the same process.
 //!
 //! A key has a slot in the table while it is written, or read from beyond the near tier. A read joins
-//! the slot's
-//! flight. A write detaches the flight: later reads begin a new flight, and near does not keep the value
-//! of the
-//! detached flight. The near tier is changed only under the lock of the key's slot.
+//! the slot's flight. A write detaches the flight: later reads begin a new flight, and near does not
+//! keep the value of the detached flight. The near tier is changed only under the lock of the key's
+//! slot.
 
 mod intent;
 #[cfg(all(test, shuttle))]
@@ -50,8 +48,7 @@ impl<K: Eq + Hash, L, T: Clone> Flights<K, L, T> {
     }
 
     /// Joins the key's flight. If there is no flight that `mode` permits to join, begins a flight with
-    /// the lookup that
-    /// `lookup` makes.
+    /// the lookup that `lookup` makes.
     pub(crate) fn join(
         &self,
         key: &Arc<K>,
@@ -87,9 +84,8 @@ impl<K: Eq + Hash, L, T: Clone> Flights<K, L, T> {
     }
 
     /// Ends the lookup stage of a flight. Runs `keep` if no write has detached the flight. Detaches a
-    /// flight that found
-    /// its value, and a flight without a caller that has a loader, so that the next reader looks up
-    /// again.
+    /// flight that found its value, and a flight without a caller that has a loader, so that the next
+    /// reader looks up again.
     pub(crate) fn end_lookup<R>(
         &self,
         key: &K,
@@ -156,10 +152,8 @@ impl<K: Eq + Hash, L, T: Clone> Flights<K, L, T> {
     }
 
     /// Handles a report of the log that another process wrote this version. From then on a write under
-    /// way in this process
-    /// keeps its value in near only if that value is as new as the reported version. Where near is
-    /// `outdated`, detaches
-    /// the key's flight and runs `change`, under one lock.
+    /// way in this process keeps its value in near only if that value is as new as the reported version.
+    /// Where near is `outdated`, detaches the key's flight and runs `change`, under one lock.
     pub(crate) fn notice(
         &self,
         key: &K,

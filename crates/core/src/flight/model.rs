@@ -1,9 +1,8 @@
 //! The flight table under shuttle, whose random scheduler tries interleavings of the table's locks.
 //!
 //! `cargo xtask model` runs these tests. The near tier and the origin are two numbers. In each
-//! interleaving of
-//! lookups, loads, panics, cancellations and writes, near must never end up older than a write that has
-//! returned, and the table must be empty afterwards.
+//! interleaving of lookups, loads, panics, cancellations and writes, near must never end up older than a
+//! write that has returned, and the table must be empty afterwards.
 
 use std::sync::Arc;
 

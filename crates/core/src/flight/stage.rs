@@ -29,8 +29,7 @@ pub(crate) enum LoadRole<T: Clone> {
     /// The caller runs the load and keeps the promise.
     Leader(LeaderGuard<T>),
     /// Another caller's load is under way or done, and the caller waits for the promise. The number is
-    /// the number of
-    /// that load.
+    /// the number of that load.
     Follower(Promise<LoadOutcome<T>>, u8),
     /// Two loads have panicked, and no third one is tried.
     GaveUp,
@@ -72,8 +71,7 @@ impl<T: Clone> LoadStage<T> {
 }
 
 /// The guard that the leader of a load holds until the promise is kept. A guard that is dropped without
-/// a result
-/// reports a panic or a shutdown, so that no follower waits for ever.
+/// a result reports a panic or a shutdown, so that no follower waits for ever.
 pub(crate) struct LeaderGuard<T: Clone> {
     promise: Promise<LoadOutcome<T>>,
     kept: bool,

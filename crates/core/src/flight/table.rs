@@ -12,9 +12,8 @@ use super::sync::{Mutex, MutexGuard};
 use terrace_tier::defence::{Defence, enabled};
 
 /// A shard of the table, with the slots of some of the keys. A ticket counts references to its shard,
-/// whose cache line
-/// the caller has just locked. One reference count for the whole table would move between the cores of
-/// all callers.
+/// whose cache line the caller has just locked. One reference count for the whole table would move
+/// between the cores of all callers.
 #[repr(align(128))]
 pub(crate) struct Shard<K, L, T>(Mutex<Table<K, L, T>>);
 
@@ -88,10 +87,8 @@ impl<K: Eq + Hash, L, T> Table<K, L, T> {
     }
 
     /// Takes the key's flight out of the table if it is `wanted`, and removes a slot without a flight
-    /// and writers. The
-    /// caller drops the returned flight after the lock, because the flight's lookup may own values whose
-    /// destructors
-    /// run user code.
+    /// and writers. The caller drops the returned flight after the lock, because the flight's lookup may
+    /// own values whose destructors run user code.
     pub(super) fn detach_if(
         &mut self,
         hash: u64,

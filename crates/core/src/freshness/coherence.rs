@@ -1,10 +1,8 @@
 //! Coherence: whether copies in the near tier are still valid, as far as the log of a shared tier shows.
 //!
 //! The log covers a copy if this process followed the log when it kept the copy, and if the log's last
-//! heartbeat
-//! is recent. A copy that the log does not cover is valid for the same time after its own proof. So a
-//! near
-//! tier without a working log keeps its copies only for that time.
+//! heartbeat is recent. A copy that the log does not cover is valid for the same time after its own
+//! proof. So a near tier without a working log keeps its copies only for that time.
 
 use std::{
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
@@ -17,13 +15,11 @@ use super::proof::{MaxStaleness, UNCONFIRMED_TTL};
 use crate::{Clock, Level, Timestamp, chain::Chain, near::Entry};
 
 /// What this process knows of the log. All times are those of the cache's own clock, which also runs on
-/// while
-/// the process is stopped.
+/// while the process is stopped.
 #[derive(Debug, Default)]
 pub(crate) struct Coherence {
     /// The log's last heartbeat, in milliseconds, or zero without one. The log had reported everything
-    /// that
-    /// happened before this moment.
+    /// that happened before this moment.
     last_heartbeat: AtomicU64,
     /// The time of the log's last gap. The log does not cover copies that were read before this time.
     last_gap: AtomicU64,
@@ -48,8 +44,7 @@ impl Coherence {
     }
 
     /// Notes that an entry was as new as the truth at `proven_at`. The caller holds the lock of the
-    /// key's slot in
-    /// the flight table, and keeps the entry afterwards.
+    /// key's slot in the flight table, and keeps the entry afterwards.
     pub(crate) fn admit<V>(&self, entry: &Entry<V>, proven_at: Timestamp, now: Timestamp, max: MaxStaleness) {
         let last_heartbeat = self.last_heartbeat.load(Ordering::Acquire);
         let last_gap = self.last_gap.load(Ordering::Relaxed);

@@ -36,8 +36,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
     }
 
     /// Handles another process's change of the key. Drops an older near copy, and detaches the key's
-    /// flight, so that
-    /// near does not keep the flight's value.
+    /// flight, so that near does not keep the flight's value.
     fn key_changed(&self, key: &TenantKey<K>, version: Option<Version>) {
         let key_ref = TenantKeyRef { tenant: key.tenant, key: &key.key };
         // A copy of this version came in after the change, and so did the value of the key's flight.

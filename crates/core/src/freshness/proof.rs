@@ -1,9 +1,8 @@
 //! Proofs: until when a copy is known to have been as new as the truth, and how old that proof may be.
 //!
 //! The *truth* is the store, or in a cache without a store the origin behind the loader. A copy's proof
-//! is a
-//! moment at which the copy was as new as the truth. A read compares the proof of a copy with the oldest
-//! proof that the read accepts.
+//! is a moment at which the copy was as new as the truth. A read compares the proof of a copy with the
+//! oldest proof that the read accepts.
 
 use std::{sync::Arc, time::Duration};
 
@@ -108,8 +107,7 @@ impl ProofSource {
     }
 
     /// The proof of a value that a load has just returned. The load began at `began`. At level `Bounded`
-    /// the
-    /// proof is `began`, because the origin's answer may be as old as the question.
+    /// the proof is `began`, because the origin's answer may be as old as the question.
     pub(crate) fn of_load(&self, began: Timestamp, clock: &Clock) -> Timestamp {
         match self {
             Self::None => clock.now(),

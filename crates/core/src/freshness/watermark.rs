@@ -1,13 +1,11 @@
 //! The watermark of a relay: how the copies of a shared tier, and the copies in near, are proven.
 //!
 //! A relay drops the copies that have changed in the truth and advances its watermark, in one step, at
-//! least every tenth of the bound. The watermark names the version that it had before the relay read
-//! the truth's log: every change that the truth had committed when the watermark advanced to *that*
-//! version has been dropped. This process knows the moment of an advance from the log alone: the advance
-//! is
+//! least every tenth of the bound. The watermark names the version that it had before the relay read the
+//! truth's log: every change that the truth had committed when the watermark advanced to *that* version
+//! has been dropped. This process knows the moment of an advance from the log alone: the advance is
 //! later than the last heartbeat that came before the log reported the advance. No server's clock takes
-//! part,
-//! and a server that goes back in time loses its watermark together with the copies.
+//! part, and a server that goes back in time loses its watermark together with the copies.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -40,8 +38,7 @@ struct Advances {
     /// The last heartbeat of the log, or `None` since the log's last gap.
     heartbeat: Option<Timestamp>,
     /// Each known version, with a moment before which the watermark had not advanced to the version. The
-    /// oldest
-    /// version comes first.
+    /// oldest version comes first.
     known: VecDeque<(Version, Timestamp)>,
     /// The highest version that the log has reported.
     newest: Version,
@@ -78,10 +75,8 @@ impl WatermarkTracker {
     }
 
     /// A moment before which the watermark had not advanced to `version`. Where a server that went back
-    /// in time has
-    /// issued the version twice, this is the moment of the first advance. The result is `None` where the
-    /// moment
-    /// is not known, and where the clock has gone back behind it.
+    /// in time has issued the version twice, this is the moment of the first advance. The result is
+    /// `None` where the moment is not known, and where the clock has gone back behind it.
     pub(crate) fn advanced_at(&self, version: Version, now: Timestamp) -> Option<Timestamp> {
         self.advances.lock().first_to(version).filter(|at| *at <= now)
     }
@@ -118,8 +113,7 @@ impl Advances {
     }
 
     /// Records an advance that the log has reported. A change that no relay made has the version `None`.
-    /// A
-    /// repeated report is no advance.
+    /// A repeated report is no advance.
     fn advance(&mut self, version: Option<Version>) {
         if version.is_some_and(|version| version <= self.newest) && enabled(Defence::Again) {
             return;

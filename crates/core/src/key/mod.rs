@@ -22,8 +22,8 @@
 //! | float, map | refused: no canonical form | |
 //!
 //! `e` stands for the element in the form that its own row gives. A user `(tenant int4, name text)` is
-//! `int4send(8) || int8send(tenant) || int4send(octet_length(name)) || convert_to(name, 'UTF8')`
-//! (in a database whose encoding is UTF-8).
+//! `int4send(8) || int8send(tenant) || int4send(octet_length(name)) || convert_to(name, 'UTF8')` (in a
+//! database whose encoding is UTF-8).
 //!
 //! A `u8` is one byte in a sequence of `u8`, and in a tuple or array that holds nothing else. Everywhere
 //! else it is an integer of 8 bytes. The fields of a struct stand in the order of their declaration, and

@@ -143,8 +143,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
     }
 
     /// The version of a value that no store keeps. The authority issued the version with the lease,
-    /// before the load
-    /// began. The result is `None` where the authority did not answer.
+    /// before the load began. The result is `None` where the authority did not answer.
     fn loaded_version(&self, chain: &Chain, miss: &Miss<V>) -> Option<Version> {
         if let Some(observed) = miss.store {
             return Some(observed.version);
@@ -156,8 +155,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
     }
 
     /// Answers the callers of a load, and returns the fill that is still to be made. The flight of such
-    /// a fill stays
-    /// in the table, so that readers get the value from the flight meanwhile.
+    /// a fill stays in the table, so that readers get the value from the flight meanwhile.
     fn answer(&self, loaded: LoadedEntry<K, V>) -> Option<PendingFill<K, V>> {
         let LoadedEntry { load, entry, source, copy, keep_at_once, proven_at } = loaded;
         let PendingLoad { ticket, leader, lease, .. } = load;
@@ -181,8 +179,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
     }
 
     /// Puts a loaded entry into near, if no write has detached its flight. If near must not keep the
-    /// entry, the older
-    /// entry in near is dropped.
+    /// entry, the older entry in near is dropped.
     fn keep_if_attached(
         &self,
         ticket: &CacheTicket<K, V>,

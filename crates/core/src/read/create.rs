@@ -108,8 +108,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
 }
 
 /// The behaviour without the defence `Winner`: the load counts as the creator, even if another process
-/// created the
-/// record.
+/// created the record.
 fn as_if_kept(reply: Result<Reply>) -> Result<Reply> {
     match reply {
         Ok(Reply::Refused(Some(winner))) => Ok(Reply::Kept(winner.version)),
@@ -118,8 +117,7 @@ fn as_if_kept(reply: Result<Reply>) -> Result<Reply> {
 }
 
 /// The copy of a record that this process or another has just created. A tier that gave no fence may
-/// still
-/// hold a negative entry, so it gets a debt for the key.
+/// still hold a negative entry, so it gets a debt for the key.
 fn copy_of_created<K: Key, V>(
     chain: &Chain,
     load: &PendingLoad<K, V>,

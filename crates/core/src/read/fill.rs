@@ -115,7 +115,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
                         if error.kind() == ErrorKind::TooLarge {
                             unkept.push(at);
                         }
-                        if copies[at].renews || self.fencing.may_land_late(error.kind()) {
+                        if copies[at].renews || self.fencing.may_arrive_late(error.kind()) {
                             slot.owe(&copies[at].key);
                         }
                     }
@@ -136,9 +136,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
     }
 
     /// Replaces entries that are older than a refused fill. A tier also refuses a fill when another
-    /// reader has
-    /// filled the key first, with a value that the authority may since have replaced by the value of
-    /// this fill.
+    /// reader has filled the key first, with a value that the authority may since have replaced by the
+    /// value of this fill.
     async fn replace_older(
         &self,
         slot: &TierSlot,
@@ -165,10 +164,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
     }
 
     /// Asks the authority about the copies that it will not keep, with a fill that expires at once. This
-    /// fill
-    /// uses up the lease, and the authority refuses it if the key has changed. Without the question,
-    /// near could keep a
-    /// value that another process has invalidated.
+    /// fill uses up the lease, and the authority refuses it if the key has changed. Without the
+    /// question, near could keep a value that another process has invalidated.
     async fn confirm(
         &self,
         slot: &TierSlot,

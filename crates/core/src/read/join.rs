@@ -20,8 +20,7 @@ use crate::{
 };
 
 /// How often a caller joins a shared flight that turns out to be too old for its call. After these
-/// rounds the
-/// caller looks up the key by itself.
+/// rounds the caller looks up the key by itself.
 pub(super) const SHARED_ROUNDS: usize = 2;
 
 /// How one caller joins flights in its successive rounds.

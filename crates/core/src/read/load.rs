@@ -48,8 +48,7 @@ struct Wait<K: Key, V> {
 
 impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     /// Runs the load stage for one key. Returns the key's answer, or the value of another caller's load
-    /// that is too
-    /// old for this call.
+    /// that is too old for this call.
     pub(super) async fn load_one(
         &self,
         miss: MissedKey<K, V>,
@@ -69,11 +68,9 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     ///
     /// - One load runs for the keys that no other caller is loading, and for the keys in `renewals`.
     /// - For the other keys this caller follows the load of another caller. If that load panics, this
-    ///   caller's loader
-    /// takes over, if it has not run yet.
+    ///   caller's loader takes over, if it has not run yet.
     /// - `answer` gets each key's answer. The returned keys have no answer: another caller's value for
-    ///   them is too
-    /// old for this call.
+    ///   them is too old for this call.
     pub(super) async fn load(
         &self,
         mut misses: Vec<MissedKey<K, V>>,
@@ -144,8 +141,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     }
 
     /// Renews stale entries in the background, for the keys that have no flight under way. Without a
-    /// loader only a
-    /// store can give newer entries. `stale` is the value that the loader of one key may see.
+    /// loader only a store can give newer entries. `stale` is the value that the loader of one key may
+    /// see.
     pub(super) fn revalidate(
         &self,
         keys: Vec<(usize, Arc<TenantKey<K>>)>,

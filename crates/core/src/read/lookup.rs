@@ -81,8 +81,7 @@ impl<'a, K: Key, V: Value, N: Near<K, V>> LookupPass<'a, K, V, N> {
     }
 
     /// Looks up one key, keeps the value in the nearer tiers, and ends the lookup stage of the key's
-    /// flight. A
-    /// panic becomes an outcome, too, so that the flight's callers do not wait for ever.
+    /// flight. A panic becomes an outcome, too, so that the flight's callers do not wait for ever.
     pub(super) async fn look_up(
         &self,
         key: &TenantKey<K>,
@@ -171,8 +170,7 @@ impl<'a, K: Key, V: Value, N: Near<K, V>> LookupPass<'a, K, V, N> {
     }
 
     /// The request to a tier, for a value or for a lease where the tier has none. `replaced` is the
-    /// version of an
-    /// entry whose key may get a lease nevertheless.
+    /// version of an entry whose key may get a lease nevertheless.
     pub(super) fn read_op(
         &self,
         lookup: &KeyLookup<'_, K, V>,
@@ -187,8 +185,7 @@ impl<'a, K: Key, V: Value, N: Near<K, V>> LookupPass<'a, K, V, N> {
     }
 
     /// Takes the reply of a cache tier. Returns the version of an entry that does not answer, if the
-    /// lookup may take
-    /// a lease of the key in spite of that entry.
+    /// lookup may take a lease of the key in spite of that entry.
     pub(super) fn take_reply(
         &self,
         index: usize,
@@ -230,8 +227,7 @@ impl<'a, K: Key, V: Value, N: Near<K, V>> LookupPass<'a, K, V, N> {
     }
 
     /// Keeps the found value in near, and ends the lookup stage of the key's flight. Also returns the
-    /// copy for
-    /// the tiers that missed.
+    /// copy for the tiers that missed.
     pub(super) fn end(&self, mut lookup: KeyLookup<'_, K, V>) -> (LookupOutcome<V>, Option<TierCopy>) {
         let size = lookup.copy.as_ref().and_then(|copy| copy.body.as_ref()).map(Bytes::len);
         let copy = self.copy_for_nearer(&mut lookup);

@@ -80,8 +80,7 @@ pub(super) fn repeated_keys<K: Key>(keys: &[K]) -> (Vec<usize>, Vec<RepeatedKey>
 
 impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     /// Reads many keys, and gives one answer for each key, in order. A loader that is bound to the cache
-    /// loads 32
-    /// keys at a time.
+    /// loads 32 keys at a time.
     pub(crate) async fn read_many(&self, keys: &[K], loader: Option<LoaderStart<'_, K, V>>) -> Many<V> {
         let loader = loader.or_else(|| self.bound_loader_of_many());
         let bound = match self.begin_read() {
@@ -112,8 +111,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     }
 
     /// Joins a flight for each key that is to be renewed and that has no flight under way. Without a
-    /// loader only a
-    /// store can give a newer entry.
+    /// loader only a store can give a newer entry.
     pub(super) fn join_renewals(
         &self,
         keys: Vec<(usize, Arc<TenantKey<K>>)>,
@@ -180,8 +178,7 @@ impl<'a, K: Key, V: Value, N: Near<K, V>> Batch<'a, K, V, N> {
     }
 
     /// Looks up the open keys, and looks up a key again if its flight turns out to be too old. Returns
-    /// the keys that
-    /// must be loaded.
+    /// the keys that must be loaded.
     async fn look_up(&mut self, mut open: Vec<OpenKey<V>>) -> Vec<MissedKey<K, V>> {
         let first = self.cache.join_mode();
         let again = if self.intent.loads() { JoinMode::JoinLoad } else { first };
@@ -223,8 +220,7 @@ impl<'a, K: Key, V: Value, N: Near<K, V>> Batch<'a, K, V, N> {
     }
 
     /// Loads the missed keys and renews the stale ones in one load. Without missed keys this load runs
-    /// in the
-    /// background.
+    /// in the background.
     async fn load(&mut self, misses: Vec<MissedKey<K, V>>) {
         let cache = self.cache;
         let refreshed = std::mem::take(&mut self.answers.refreshed);
@@ -242,9 +238,8 @@ impl<'a, K: Key, V: Value, N: Near<K, V>> Batch<'a, K, V, N> {
     }
 
     /// Answers the keys whose loads, led by other callers, are too old for this call. By now the values
-    /// of those loads
-    /// are in the tiers or the store. This call loads the keys without a value there, if its loader has
-    /// not run yet.
+    /// of those loads are in the tiers or the store. This call loads the keys without a value there, if
+    /// its loader has not run yet.
     async fn load_late(&mut self, late: Vec<LateKey<V>>) {
         let cache = self.cache;
         let mut open = Vec::with_capacity(late.len());

@@ -6,17 +6,15 @@
 //! 2. [`lookup`]: the flight's lookup asks each tier, near to far. [`reply`] judges the replies of the
 //!    tiers.
 //! 3. [`outcome`]: one function decides what the lookup's outcome means for a caller: an answer, another
-//! lookup, or a load.
+//!    lookup, or a load.
 //! 4. [`load`]: one caller leads the load, and the others follow the load. [`run`] runs the load in a
-//!    task of its own.
-//! Before the loader starts, [`wait`] waits for a load of another process.
+//!    task of its own. Before the loader starts, [`wait`] waits for a load of another process.
 //! 5. [`accept`]: the loaded value becomes an entry, or in a cache with a store a record ([`create`]).
 //! 6. [`fill`]: copies go into the tiers that missed, far to near.
 //!
 //! [`many`] and [`lookup_many`] take the same steps for batches, with one round trip to each tier.
-//! [`strong`]
-//! reads at level `Strong`, past all copies. This file holds the types that the steps pass to each
-//! other.
+//! [`strong`] reads at level `Strong`, past all copies. This file holds the types that the steps pass to
+//! each other.
 
 mod accept;
 mod create;
@@ -77,8 +75,7 @@ pub(crate) enum LookupOutcome<V> {
     /// No tier has a fresh entry.
     Missed(Miss<V>),
     /// The store did not answer, or its record could not be read. The second field is a stale entry, if
-    /// the lookup
-    /// met one.
+    /// the lookup met one.
     Failed(Error, Option<Arc<Entry<V>>>),
 }
 
@@ -114,8 +111,7 @@ pub(crate) struct Miss<V> {
 pub(crate) struct PendingLoad<K: Key, V> {
     pub(crate) index: usize,
     /// The lease that other processes wait for. The field stands before the leader's guard, so a drop
-    /// gives the
-    /// lease back before the guard reports a panic to the followers.
+    /// gives the lease back before the guard reports a panic to the followers.
     pub(crate) lease: Option<TierLease>,
     pub(crate) ticket: CacheTicket<K, V>,
     pub(crate) leader: LeaderGuard<LoadResult<V>>,
@@ -125,8 +121,7 @@ pub(crate) struct PendingLoad<K: Key, V> {
 }
 
 /// The fences that the cache tiers gave to one lookup, by the index of the tier in the chain. The first
-/// fence
-/// allocates the memory, so a lookup that hits the first tier allocates nothing.
+/// fence allocates the memory, so a lookup that hits the first tier allocates nothing.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Fences(Vec<Option<Fence>>);
 

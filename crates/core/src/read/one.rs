@@ -43,8 +43,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     ///
     /// # Errors
     /// [`ErrorKind::Closed`] after the end of the cache, and [`ErrorKind::Unsupported`] where the cache
-    /// cannot answer
-    /// the level.
+    /// cannot answer the level.
     pub(crate) fn begin_read(&self) -> Result<ReadBound> {
         self.inner.check_open()?;
         if self.mode == ReadMode::Refused {
@@ -136,8 +135,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     }
 
     /// A plain read of a cache without a near tier. The read needs no flight: this process keeps no copy
-    /// that a
-    /// write could overtake, and the tiers' batchers let concurrent reads share round trips.
+    /// that a write could overtake, and the tiers' batchers let concurrent reads share round trips.
     async fn read_past_flights(&self, key: K) -> Answer<V> {
         let bound = self.begin_read()?;
         let key = TenantKey { tenant: self.chain.tenant, key };

@@ -43,8 +43,7 @@ pub(super) enum Verdict<V> {
     /// The flight is too old for the call, so the caller looks up the key again.
     Again,
     /// The lookup was made for a plain read and found no record, which this caller's loader may create.
-    /// The caller
-    /// looks up the key again, in a flight that is made for a load.
+    /// The caller looks up the key again, in a flight that is made for a load.
     AgainForLoad,
     /// No tier has a fresh entry, so the caller goes on to the load stage.
     Load(Miss<V>),
@@ -102,11 +101,9 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     ///
     /// - The entry that the lookup found was not proven as late as the call requires.
     /// - In a plain read of a cache with a store, the lookup found no record, but before the oldest
-    ///   proof that the call
-    /// accepts.
+    ///   proof that the call accepts.
     /// - In a plain read of a cache with a store, a load of this flight has since created the record,
-    ///   and the value of
-    /// that load is too old.
+    ///   and the value of that load is too old.
     ///
     /// A caller that goes on to a load learns from the load whether there is a record.
     fn is_too_old(&self, caller: &Caller<'_, K, V>, outcome: &LookupOutcome<V>) -> bool {
@@ -141,8 +138,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     }
 
     /// The value that another caller of the flight has loaded since the lookup, or a stale entry that
-    /// this load is
-    /// about to replace. The error of another caller's loader does not answer this caller.
+    /// this load is about to replace. The error of another caller's loader does not answer this caller.
     fn loaded_meanwhile(&self, caller: &Caller<'_, K, V>, miss: &Miss<V>) -> Option<Cached<V>> {
         match caller.ticket?.flight().load.result() {
             Some(Ok((entry, source))) if self.suffices(&entry, caller.bound) => {
@@ -222,8 +218,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
 }
 
 /// Whether an entry's life had ended before the call. A flight stays until its value is kept, and its
-/// process may
-/// pause meanwhile. A value that was written after the call answers the call, even if its life is short.
+/// process may pause meanwhile. A value that was written after the call answers the call, even if its
+/// life is short.
 fn was_over(deadlines: &Deadlines, bound: ReadBound) -> bool {
     let ended = deadlines.fresh_until <= bound.called_at && deadlines.written < bound.called_at;
     ended && enabled(Defence::OverWhenAsked)

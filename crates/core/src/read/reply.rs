@@ -75,8 +75,7 @@ impl<K: Key, V: Value, N: Near<K, V>> LookupPass<'_, K, V, N> {
         }
         let renewable = intent.loads() || self.chain.store.is_some() || inner.loader.is_some();
         // A stale value is marked as stale. An absence cannot be marked, and a read of the store alone
-        // accepts neither
-        // stale values nor absences.
+        // accepts neither stale values nor absences.
         let is_servable = entry.value().is_some() && self.oldest_proof != STORE_ONLY;
         match inner.on_stale(&stored.deadlines, renewable) {
             OnStale::Serve | OnStale::ServeAndRefresh if is_servable && !intent.renews() => {
@@ -129,8 +128,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
     }
 
     /// The entry of a record, for readers. The store had the record at `proven_at`. Bytes that cannot be
-    /// read are a
-    /// typed error, because a record has no other copy.
+    /// read are a typed error, because a record has no other copy.
     pub(super) fn record(
         &self,
         store: &TierSlot,
@@ -156,8 +154,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
     }
 
     /// The copy of a record, for the cache tiers. A copy lives as the expiry policy says, and never
-    /// longer than its
-    /// record.
+    /// longer than its record.
     pub(super) fn copy_of(&self, mut record: Stored) -> Stored {
         record.deadlines = match self.deadlines(false, None) {
             Some(copy) => Deadlines {

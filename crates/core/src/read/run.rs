@@ -75,8 +75,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
     }
 
     /// Takes the leases of the farthest cache tier that plain reads did not take. The calls have the
-    /// rest of the
-    /// budget that the lookups left. Returns the keys of all loads in the form that the tiers know.
+    /// rest of the budget that the lookups left. Returns the keys of all loads in the form that the
+    /// tiers know.
     async fn take_missing_leases(&self, chain: &Chain, loads: &mut [PendingLoad<K, V>]) -> Vec<TierKey> {
         let key = |load: &PendingLoad<K, V>| self.tier_key(chain, load.ticket.key());
         let keys: Vec<TierKey> = loads.iter().map(|load| key(load).unwrap_or(UNUSED_KEY)).collect();
@@ -118,8 +118,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
     }
 
     /// Runs the loader within its deadline. Returns the loader's items, or the error of the whole load.
-    /// The outer
-    /// error is a panic.
+    /// The outer error is a panic.
     async fn run_loader(
         &self,
         load: Load<V>,

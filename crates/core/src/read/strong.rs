@@ -1,8 +1,7 @@
 //! Reads at level `Strong`: the store alone answers, in a request sent after the call.
 //!
 //! A flight that began before the call proves nothing to the call. A caller that shared a load therefore
-//! reads
-//! the store again.
+//! reads the store again.
 
 use std::sync::Arc;
 
@@ -31,8 +30,7 @@ use crate::{
 };
 
 /// The most rounds of reading and loading. From the third round on, a caller shares no flight. A further
-/// round
-/// is needed only where a created record is removed before the caller could read it.
+/// round is needed only where a created record is removed before the caller could read it.
 const ROUNDS: usize = 8;
 
 /// Reads a key from the store. No tier keeps the record, so the request needs no fence.
@@ -125,8 +123,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     }
 
     /// The miss that the load stage needs, or the flight's answer to this caller. `Err(None)` means that
-    /// the flight is of
-    /// no use, since another caller began it before this call.
+    /// the flight is of no use, since another caller began it before this call.
     async fn strong_miss(&self, ticket: &CacheTicket<K, V>) -> Result<Miss<V>, Option<Answer<V>>> {
         if ticket.joined() && is_reentrant(ticket.flight().id) {
             return Err(Some(Err(reentrant_error())));
@@ -181,8 +178,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     }
 
     /// Runs one load for the keys that no other caller is loading. A key whose load another caller leads
-    /// stays open
-    /// after that load has ended.
+    /// stays open after that load has ended.
     async fn load_absent(
         &self,
         keys: &[K],

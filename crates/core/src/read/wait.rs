@@ -24,8 +24,8 @@ use crate::{
 };
 
 /// How many leases of other loads, one after another, a load waits for before it runs without a lease.
-/// Each holder
-/// may die, fail or find nothing to keep, and the waiting processes must not load one after the other.
+/// Each holder may die, fail or find nothing to keep, and the waiting processes must not load one after
+/// the other.
 const MAX_WAITS: usize = 3;
 
 /// The entry that another process has loaded. `None` means that this process must load.
@@ -33,12 +33,10 @@ type Awaited<V> = Option<(Arc<Entry<V>>, Source)>;
 
 impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
     /// Waits for the loads of other processes. Returns the loads that this process must run, with the
-    /// leases that it
-    /// holds now. The callers of the other loads have their answers.
+    /// leases that it holds now. The callers of the other loads have their answers.
     ///
     /// The keys of a batch have one load. A batch waits only if other processes load all of its keys, so
-    /// that no
-    /// two batches wait for each other.
+    /// that no two batches wait for each other.
     pub(super) async fn await_others(
         self: &Arc<Self>,
         chain: &Arc<Chain>,
@@ -132,8 +130,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
 /// - The load's own lease is the one that other processes wait for.
 /// - No tier has leases that a process can wait for.
 /// - A `refresh` began the flight. A copy that another process fills does not answer the callers of a
-///   refresh,
-/// whichever of them leads the load.
+///   refresh, whichever of them leads the load.
 fn is_first<K: Key, V>(chain: &Chain, load: &PendingLoad<K, V>) -> bool {
     let lease = lease_of(chain, &load.miss);
     let refreshes = match enabled(Defence::RefreshLoads) {

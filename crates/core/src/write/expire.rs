@@ -88,8 +88,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
     }
 
     /// Only the authority's entry gets the new life. A copy is dropped together with its lease, since a
-    /// fill that is
-    /// under way has the old life. The next read makes a new copy.
+    /// fill that is under way has the old life. The next read makes a new copy.
     fn expire_op(&self, chain: &Chain, slot: &TierSlot, deadlines: Deadlines) -> Op {
         match chain.is_authority(slot) {
             true => Op::Expire { deadlines: self.copy_deadlines(deadlines, slot.shared.ttl) },

@@ -14,8 +14,7 @@ use crate::{
 };
 
 /// The last step of a write in this process, which detaches the key's flight and changes the near tier.
-/// A write
-/// that fails or panics drops the key from near.
+/// A write that fails or panics drops the key from near.
 pub(super) struct WriteGuard<K: Key, V: Value, N: Near<K, V>> {
     inner: Arc<Inner<K, V, N>>,
     pub(super) key: Arc<TenantKey<K>>,
@@ -46,8 +45,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Drop for WriteGuard<K, V, N> {
 }
 
 /// The copies that a write is about to change. If the write ends before it knows that they were changed
-/// (a
-/// policy or observer panicked, the runtime shut down), each copy becomes a debt of its tier.
+/// (a policy or observer panicked, the runtime shut down), each copy becomes a debt of its tier.
 pub(super) struct DebtGuard<'a> {
     slots: Vec<&'a TierSlot>,
     keys: Vec<TierKey>,

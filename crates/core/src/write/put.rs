@@ -65,10 +65,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     }
 
     /// Writes each item if its condition holds, and gives one outcome for each item, in order. Of a key
-    /// that is given
-    /// twice the last item is written. In a cache with other tiers than near, a spawned task writes, so
-    /// that a
-    /// caller that goes away leaves no write half done.
+    /// that is given twice the last item is written. In a cache with other tiers than near, a spawned
+    /// task writes, so that a caller that goes away leaves no write half done.
     pub(crate) async fn put_all(
         &self,
         items: Vec<(K, Item<V>)>,
@@ -227,8 +225,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
     }
 
     /// The copy for a tier that orders the put itself. A copy that this tier does not admit has no life,
-    /// and replaces
-    /// the older copy.
+    /// and replaces the older copy.
     fn copy_for(&self, slot: &TierSlot, put: &PendingPut<K, V, N>) -> (Deadlines, Option<Bytes>) {
         match self.admits(slot.shared.name, put.body.as_ref().map(Bytes::len)) {
             true => (self.copy_deadlines(put.copies, slot.shared.ttl), put.body.clone()),
@@ -237,8 +234,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
     }
 
     /// Changes the copies in a tier that is not the authority. A key whose change the tier does not
-    /// confirm becomes a
-    /// debt. A failed put changes the copies, too, because the authority may have taken the put.
+    /// confirm becomes a debt. A failed put changes the copies, too, because the authority may have
+    /// taken the put.
     async fn put_follower(&self, slot: &TierSlot, pending: &[PendingPut<K, V, N>]) {
         let ops = pending.iter().filter_map(|put| Some((put, self.follower_op(slot, put)?)));
         let (puts, drops): (Vec<_>, Vec<_>) = ops.partition(|(_, op)| matches!(op, Op::Put { .. }));

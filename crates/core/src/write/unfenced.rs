@@ -7,10 +7,8 @@ use terrace_tier::{KeyDigest, TierKey};
 use tokio::sync::Notify;
 
 /// The fills of level `Ttl` that are under way in this process. A tier keeps the value that arrives
-/// last, so a
-/// write waits until the fills of its key have ended, and no fill begins while a write is under way. The
-/// wait
-/// lasts at most as long as the tiers' budgets.
+/// last, so a write waits until the fills of its key have ended, and no fill begins while a write is
+/// under way. The wait lasts at most as long as the tiers' budgets.
 #[derive(Default)]
 pub(crate) struct UnfencedFills {
     state: Mutex<State>,

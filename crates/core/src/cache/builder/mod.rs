@@ -73,8 +73,7 @@ impl Expiry for DefaultExpiry {
 }
 
 impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
-    /// Begins a cache named `namespace`; its near tier is off until
-    /// [`Builder::near`] gives one.
+    /// Begins a cache named `namespace`; its near tier is off until [`Builder::near`] gives one.
     pub fn builder(namespace: impl Into<String>) -> Builder<K, V, N> {
         Builder::new(namespace.into(), N::off())
     }
@@ -223,9 +222,9 @@ impl<K: Key, V: Value, N: Near<K, V>> Builder<K, V, N> {
     /// is [`Cache::with`].
     ///
     /// What [`build`](Builder::build) refuses: `Ttl` with a store; `Strong` without one; `Bounded` where
-    /// nothing proves a copy, which is without a store, without [`watch_origin`](Builder::watch_origin) and with
-    /// lives longer than the bound, with a cache tier whose copies no relay certifies, with two cache
-    /// tiers, and below 100 ms.
+    /// nothing proves a copy, which is without a store, without [`watch_origin`](Builder::watch_origin)
+    /// and with lives longer than the bound, with a cache tier whose copies no relay certifies, with two
+    /// cache tiers, and below 100 ms.
     #[must_use]
     pub fn level(mut self, level: Level) -> Self {
         self.level = level;
