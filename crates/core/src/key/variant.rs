@@ -2,7 +2,7 @@
 
 use serde::de::{DeserializeSeed, EnumAccess, VariantAccess, value::BorrowedStrDeserializer};
 
-/// The variant `name`, whose content `content` deserializes.
+/// The variant `name`. `content` deserializes the content of the variant.
 pub(crate) struct NamedVariant<'n, C> {
     pub(crate) name: &'n str,
     pub(crate) content: C,

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::de;
 
-/// Ends a probe, because it has seen what it was to see.
+/// The error with which a probe ends after it has seen its part.
 #[derive(Debug)]
 pub(super) struct Stop;
 
