@@ -31,7 +31,7 @@ pub(crate) async fn joined<T>(task: JoinHandle<T>) -> Result<T> {
 }
 
 pub(crate) fn loader_panicked_error() -> Error {
-    Error::new(ErrorKind::Panicked, "the loader panicked, and so did the one that took over, if any")
+    Error::new(ErrorKind::Panicked, "the loader panicked, and so did any loader that took over")
 }
 
 pub(crate) fn shut_down_error() -> Error {

@@ -28,7 +28,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     /// follows: then no other process knows the cache.
     pub fn name_of<Q: BorrowedKey<K> + ?Sized>(&self, key: &Q) -> Result<KeyName> {
         let Some(codec) = &self.inner.key_codec else {
-            return Err(Error::config("nobody but this process knows this cache"));
+            return Err(Error::config("no other process knows this cache"));
         };
         Ok(KeyName {
             namespace: self.namespace().to_owned(),

@@ -46,7 +46,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
     }
 
     fn creation(&self, loaded: &LoadedItem<K, V>) -> Result<Op> {
-        let not_asked = || Error::new(ErrorKind::Unavailable, "the store was not asked before the load");
+        let not_asked = || Error::new(ErrorKind::Unavailable, "the store gave no answer before the load");
         let fence = loaded.load.miss.store.ok_or_else(not_asked)?;
         let now = self.clock.now();
         let deadlines = loaded.item.ttl.map_or(Deadlines::forever(now), |ttl| Deadlines::ttl(now, ttl));
@@ -82,7 +82,10 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
                         return ended(load, entry, source, Some(copy));
                     }
                     LookupOutcome::Failed(error, _) => error,
-                    LookupOutcome::Missed(_) => Error::new(ErrorKind::Backend, "the store named no winner"),
+                    LookupOutcome::Missed(_) => Error::new(
+                        ErrorKind::Backend,
+                        "the store refused the record and returned no other record",
+                    ),
                 }
             }
             Ok(Reply::Refused(None)) => {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use terrace_tier::{Fence, Op, Reply, Stored, TierKey, Timestamp, Token, Version};
 use tokio::time::Instant;
 
-use super::{CacheTicket, Fences, LookupOutcome, Miss, SharedLookup, fill::TierCopy, reply::HitVerdict};
+use super::{CacheTicket, Fences, HitVerdict, LookupOutcome, Miss, SharedLookup, fill::TierCopy};
 use crate::{
     Error, ErrorKind, Event, Key, Result, Source, Value,
     cache::{Inner, NEAR, UNUSED_KEY},

@@ -269,6 +269,6 @@ impl<'a, K: Key, V: Value, N: Near<K, V>> Batch<'a, K, V, N> {
 }
 
 fn unproven_error() -> Error {
-    let message = "another caller's load began too long before this call, and nothing proves what it gave";
+    let message = "another caller's load began too long before this call, and nothing proves its value";
     Error::new(ErrorKind::Unavailable, message)
 }

@@ -34,7 +34,7 @@ mod wait;
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::{BoxFuture, Shared};
-use terrace_tier::{Fence, TierKey, Timestamp, Token};
+use terrace_tier::{Fence, TierKey, Timestamp, Token, Version};
 
 use fill::TierLease;
 
@@ -105,6 +105,18 @@ pub(crate) struct Miss<V> {
     pub(crate) store: Option<Fence>,
     /// A stale entry that the lookup met.
     pub(crate) stale: Option<Arc<Entry<V>>>,
+}
+
+/// What a tier's hit means for a lookup.
+pub(crate) enum HitVerdict<V> {
+    /// The hit answers the lookup.
+    Answer(Arc<Entry<V>>),
+    /// The hit does not answer the lookup. A load that replaces the entry takes a lease over this
+    /// version.
+    Replace(Version),
+    /// The hit counts as a miss. If a newer version of the program wrote the entry, this process must
+    /// not replace it.
+    Miss,
 }
 
 /// One key of a load that this caller leads.

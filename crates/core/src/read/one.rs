@@ -47,7 +47,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     pub(crate) fn begin_read(&self) -> Result<ReadBound> {
         self.inner.check_open()?;
         if self.mode == ReadMode::Refused {
-            let message = "this level asks the truth, and the cache has no store to ask";
+            let message = "this level reads the store, and the cache has no store";
             return Err(Error::new(ErrorKind::Unsupported, message));
         }
         Ok(ReadBound { called_at: self.inner.clock.now(), oldest_proof: self.oldest_proof() })
@@ -176,6 +176,6 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
 }
 
 pub(super) fn reentrant_error() -> Error {
-    let message = "a loader asked for the key that it is loading; it would wait for itself";
+    let message = "a loader read the key that it is loading, and would wait for itself";
     Error::new(ErrorKind::Reentrant, message)
 }

@@ -4,13 +4,13 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use terrace_tier::{
-    Deadlines, Reply, Stored, TierKey, Timestamp, Version,
+    Deadlines, Reply, Stored, TierKey, Timestamp,
     defence::{Defence, enabled},
     unexpected,
 };
 
 use super::{
-    LookupOutcome,
+    HitVerdict, LookupOutcome,
     lookup::{KeyLookup, LookupPass},
 };
 use crate::{
@@ -22,18 +22,6 @@ use crate::{
     freshness::STORE_ONLY,
     near::{Entry, Near},
 };
-
-/// What a tier's hit means for a lookup.
-pub(super) enum HitVerdict<V> {
-    /// The hit answers the lookup.
-    Answer(Arc<Entry<V>>),
-    /// The hit does not answer the lookup. A load that replaces the entry takes a lease over this
-    /// version.
-    Replace(Version),
-    /// The hit counts as a miss. If a newer version of the program wrote the entry, this process must
-    /// not replace it.
-    Miss,
-}
 
 impl<K: Key, V: Value, N: Near<K, V>> LookupPass<'_, K, V, N> {
     pub(super) fn judge_hit(

@@ -204,10 +204,11 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
 }
 
 fn no_store_error() -> Error {
-    Error::new(ErrorKind::Unsupported, "the cache has no store to ask")
+    Error::new(ErrorKind::Unsupported, "the cache has no store")
 }
 
 fn unsettled_error() -> Error {
-    let message = "others created the record and removed it again during the read; it may be tried again";
+    let message =
+        "other callers created the record and removed it during the read; the read may be tried again";
     Error::new(ErrorKind::Busy, message)
 }

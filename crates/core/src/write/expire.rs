@@ -18,7 +18,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     pub(crate) async fn expire_one(&self, key: K, ttl: Duration) -> Result<bool> {
         self.inner.check_open()?;
         if matches!(self.inner.proof_source, ProofSource::Age) {
-            let message = "at level Bounded without a truth to ask, a longer life is a new put";
+            let message =
+                "at level Bounded without a store or a watched origin, only a put gives a value another life";
             return Err(Error::new(ErrorKind::Unsupported, message));
         }
         let deadlines = Deadlines::ttl(self.inner.clock.now(), ttl);
@@ -81,7 +82,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
             return Err(error);
         }
         if let Some(error) = failed {
-            let message = "the authority took the new life, and a copy did not; reads go past it";
+            let message =
+                "the authority took the new life, and a tier did not drop its copy; reads go past that tier";
             return Err(Error::new(ErrorKind::Partial, message).with_source(error));
         }
         Ok(existed.unwrap_or_default())

@@ -7,6 +7,36 @@ mod put;
 mod remove;
 mod unfenced;
 
-pub(crate) use put::PutOutcome;
-pub(crate) use remove::Removal;
 pub(crate) use unfenced::{UnfencedFill, UnfencedFills};
+
+use terrace_tier::Version;
+
+use crate::{Error, ErrorKind, Result};
+
+/// How a put ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PutOutcome {
+    /// The authority took the put, and gave it this version.
+    Kept(Version),
+    /// The put's condition did not hold.
+    Refused,
+}
+
+impl PutOutcome {
+    /// The version of a put without a condition.
+    pub(crate) fn version(self) -> Result<Version> {
+        match self {
+            Self::Kept(version) => Ok(version),
+            Self::Refused => Err(Error::new(ErrorKind::Backend, "an unconditional put was refused")),
+        }
+    }
+}
+
+/// Which entries a removal takes away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Removal {
+    /// The copies in the cache tiers.
+    Copies,
+    /// The copies in the cache tiers and the record in the store.
+    Everywhere,
+}

@@ -9,7 +9,10 @@ use terrace_tier::{
     unexpected,
 };
 
-use super::guard::{DebtGuard, WriteGuard};
+use super::{
+    PutOutcome,
+    guard::{DebtGuard, WriteGuard},
+};
 use crate::{
     Cache, Copies, Error, ErrorKind, Event, Item, Key, Result, Value,
     cache::{Distinct, Inner, NEAR, Occurrence},
@@ -17,25 +20,6 @@ use crate::{
     near::{Entry, Near, TenantKey, TenantKeyRef},
     panics::joined,
 };
-
-/// How a put ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum PutOutcome {
-    /// The authority took the put, and gave it this version.
-    Kept(Version),
-    /// The put's condition did not hold.
-    Refused,
-}
-
-impl PutOutcome {
-    /// The version of a put without a condition.
-    pub(crate) fn version(self) -> Result<Version> {
-        match self {
-            Self::Kept(version) => Ok(version),
-            Self::Refused => Err(Error::new(ErrorKind::Backend, "an unconditional put was refused")),
-        }
-    }
-}
 
 /// A put, as the caller asked for it.
 struct Put<K, V> {

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use terrace_tier::{Op, Reply, Role, TierKey, Version, unexpected};
 
-use super::guard::{DebtGuard, WriteGuard};
+use super::{
+    Removal,
+    guard::{DebtGuard, WriteGuard},
+};
 use crate::{
     Cache, Error, ErrorKind, Event, Key, Result, Value,
     cache::{Distinct, Inner, Occurrence},
@@ -12,15 +15,6 @@ use crate::{
     near::{Near, TenantKey, TenantKeyRef},
     panics::joined,
 };
-
-/// Which entries a removal takes away.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Removal {
-    /// The copies in the cache tiers.
-    Copies,
-    /// The copies in the cache tiers and the record in the store.
-    Everywhere,
-}
 
 /// The state of one key's removal while it is sent to the tiers.
 struct PendingRemoval {
