@@ -2,7 +2,7 @@
 
 use std::hash::Hash;
 
-/// The key type of a cache. Every type with these properties implements the trait.
+/// The key type of a cache. Every type with the bounds of this trait implements it.
 ///
 /// Remote tiers also need serde's traits, as [`Builder::tier`](crate::Builder::tier) and
 /// [`Builder::store`](crate::Builder::store) state.
@@ -10,7 +10,7 @@ pub trait Key: Clone + Eq + Hash + Send + Sync + 'static {}
 
 impl<K: Clone + Eq + Hash + Send + Sync + 'static> Key for K {}
 
-/// The value type of a cache. Every type with these properties implements the trait.
+/// The value type of a cache. Every type with the bounds of this trait implements it.
 pub trait Value: Send + Sync + 'static {}
 
 impl<V: Send + Sync + 'static> Value for V {}

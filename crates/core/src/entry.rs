@@ -20,12 +20,12 @@ use crate::{Deadlines, Timestamp, Version};
 /// The deadlines are milliseconds since the Unix epoch.
 // The order of the fields is fixed. A hit has already fetched the cache line with the reference counts
 // of the `Arc`, so the value stands as close to the counts as possible: only the value delays a reader.
-// The results of the comparisons do not, since the processor predicts them.
+// The comparisons of a hit do not delay a reader, since the processor predicts their results.
 #[derive(Debug)]
 #[repr(C)]
 pub struct Entry<V> {
-    /// The time of the latest near hit. The hit writes it to the cache line of the counts, which its
-    /// core owns.
+    /// The time of the latest near hit. A near hit writes its time to the cache line of the reference
+    /// counts, which its CPU core owns.
     read_at: AtomicU64,
     value: Option<V>,
     written: Timestamp,
@@ -115,8 +115,8 @@ impl<V> Entry<V> {
     }
 
     /// Whether the entry is fresh at `now` and its own proof, if the log does not cover it, still lasts.
-    /// The check is one comparison. If the clock has gone back behind the write, the entry counts as
-    /// stale.
+    /// The check of an entry's validity is one comparison. If the clock has gone back behind the write,
+    /// the entry counts as stale.
     #[inline]
     pub(crate) fn is_valid(&self, now: Timestamp) -> bool {
         self.is_before(now, &self.valid_until)
@@ -168,11 +168,12 @@ pub struct Served {
     pub coalesced: bool,
 }
 
-/// A value that was read from a cache. The handle dereferences to `V`, and never clones the value.
+/// A value that was read from a cache. A `Cached` handle dereferences to `V`, and never clones the
+/// value.
 ///
 /// # Cost
-/// A clone adds to one reference count. A near hit allocates nothing; any other read allocates once.
-/// The handle takes two words, also inside an `Option` and a `Result`.
+/// A clone of the handle adds to one reference count. A near hit allocates nothing; any other read
+/// allocates once. A `Cached` handle takes two words, also inside an `Option` and a `Result`.
 pub struct Cached<V>(Handle<V>);
 
 enum Handle<V> {
@@ -234,7 +235,7 @@ impl<V> Cached<V> {
     /// not.
     ///
     /// # Cost
-    /// The call makes no allocation.
+    /// The method allocates nothing.
     pub fn served(&self) -> Served {
         let (entry, read_at, from, coalesced, stale) = match &self.0 {
             Handle::Near(entry) => {
@@ -335,8 +336,8 @@ impl<V> Item<V> {
         Self { value: Some(value), ttl: None }
     }
 
-    /// An item without a value. The cache keeps a negative entry for it if the expiry policy gives
-    /// negative entries a life.
+    /// An item without a value. For an absent value the cache keeps a negative entry, if the expiry
+    /// policy gives negative entries a life.
     pub fn absent() -> Self {
         Self { value: None, ttl: None }
     }

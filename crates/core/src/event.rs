@@ -47,12 +47,13 @@ pub enum Event<'a> {
         /// The name of the tier.
         tier: &'a str,
     },
-    /// A tier refused a fill, because the key had changed since the lookup.
+    /// A tier refused a fill, because another write or fill of the key came first.
     FillRefused {
         /// The name of the tier.
         tier: &'a str,
     },
-    /// Stored bytes could not be read as a value of this cache. The read counts as a miss.
+    /// Stored bytes could not be read as a value of this cache. A read of undecodable bytes counts as a
+    /// miss.
     Undecodable {
         /// The name of the tier.
         tier: &'a str,
@@ -66,14 +67,15 @@ pub enum Event<'a> {
         /// The error of the operation.
         error: &'a Error,
     },
-    /// A tier is lost: reads pass over the tier until it answers again. Each loss is reported once.
+    /// A tier is lost: reads pass over the tier until it answers again. Each loss of a tier is reported
+    /// once.
     Lost {
         /// The name of the tier.
         tier: &'a str,
         /// The error that showed the loss.
         error: &'a Error,
     },
-    /// A lost tier answers again. Each return is reported once.
+    /// A lost tier answers again. Each return of a tier is reported once.
     Back {
         /// The name of the tier.
         tier: &'a str,

@@ -1,6 +1,6 @@
-//! Fencing: the order between fills and writes of a key. With leases the tiers refuse a late fill. At
-//! level `Ttl` only this process orders its own fills and writes. The level decides which one holds when
-//! the cache is built.
+//! Fencing: the order between fills and writes of a key. With leases the tiers refuse a fill that
+//! arrives after a change of the key. At level `Ttl` only this process orders its own fills and writes.
+//! The level of a cache decides between leases and this order when the cache is built.
 
 use std::sync::Arc;
 
@@ -11,8 +11,8 @@ pub(crate) enum Fencing {
     /// A fill carries the lease that its lookup took. The tier refuses the fill after any change of the
     /// key.
     Leases,
-    /// At level `Ttl` a tier keeps the value that arrives last. Writes of this process wait for its own
-    /// fills.
+    /// At level `Ttl` a tier keeps the value that arrives last. A write at level `Ttl` waits for this
+    /// process's own fills of the key.
     Unfenced(Arc<UnfencedFills>),
 }
 

@@ -47,9 +47,9 @@ impl TenantId {
 /// A key with its tenant, by which near tiers index entries.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TenantKey<K> {
-    /// The tenant.
+    /// The tenant of the key.
     pub tenant: TenantId,
-    /// The key.
+    /// The key within its tenant.
     pub key: K,
 }
 
@@ -57,7 +57,7 @@ pub struct TenantKey<K> {
 /// same tenant and key.
 #[derive(Debug)]
 pub struct TenantKeyRef<'a, Q: ?Sized> {
-    /// The tenant.
+    /// The tenant of the key.
     pub tenant: TenantId,
     /// The borrowed key.
     pub key: &'a Q,
@@ -101,8 +101,8 @@ pub struct NearSize {
 ///
 /// The cache changes the near tier under a lock of its own, which keeps reads and writes of a key apart.
 /// Under this lock the engine may run code of the application: a weigher, the `Drop` of an evicted
-/// value, `Hash` and `Eq` of keys. Such code must not call the cache, because the call would wait for
-/// its own lock.
+/// value, `Hash` and `Eq` of keys. Code that the engine runs must not call the cache, because the call
+/// would wait for its own lock.
 ///
 /// # Cost
 /// A hit must not allocate and must not wait.

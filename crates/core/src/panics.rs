@@ -22,7 +22,8 @@ pub(crate) fn guarded<F: Future>(
     AssertUnwindSafe(future).catch_unwind().map(move |outcome| outcome.map_err(error))
 }
 
-/// Gives the result of a spawned write. A panic, or the end of the runtime, becomes a typed error.
+/// Gives the result of a spawned write. A panic of the write, or the end of the runtime, becomes a typed
+/// error.
 pub(crate) async fn joined<T>(task: JoinHandle<T>) -> Result<T> {
     task.await.map_err(|error| match error.is_panic() {
         true => Error::new(ErrorKind::Panicked, "a codec, policy or observer panicked during the write"),

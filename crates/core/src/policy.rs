@@ -13,12 +13,13 @@ pub struct WriteContext {
     pub negative: bool,
     /// The life that the caller or the loader gave to this entry.
     pub ttl: Option<Duration>,
-    /// A random number from 0 to below 1. A policy may use it for jitter; each write draws a new number.
+    /// A random number from 0 to below 1. A policy may use the random number for jitter, and each write
+    /// draws a new one.
     pub chance: f64,
 }
 
 impl WriteContext {
-    /// The context of a plain value. Tests of a policy use this constructor.
+    /// The context of a plain value. This constructor is for tests of a policy.
     pub fn value() -> Self {
         Self { negative: false, ttl: None, chance: 0.5 }
     }
@@ -67,7 +68,7 @@ impl Lifetime {
     }
 }
 
-/// How long entries live. The cache asks the policy once for each value that is loaded or put.
+/// How long entries live. The cache asks the expiry policy once for each value that is loaded or put.
 ///
 /// ```
 /// use std::time::Duration;
@@ -85,17 +86,17 @@ impl Lifetime {
 /// assert_eq!(Minute.lifetime(&WriteContext::absent()).fresh, Duration::from_secs(1));
 /// ```
 pub trait Expiry: Send + Sync + 'static {
-    /// The life of an entry.
+    /// The life of an entry with this context.
     fn lifetime(&self, context: &WriteContext) -> Lifetime;
 
-    /// The longest life of an entry in a tier that was built with the life `tier_ttl`. By default this
-    /// is `tier_ttl` itself. The second argument is a random number from 0 to below 1.
+    /// The longest life of an entry in a tier that was built with the life `tier_ttl`. By default the
+    /// longest life is `tier_ttl` itself. The second argument is a random number from 0 to below 1.
     fn cap(&self, tier_ttl: Duration, _chance: f64) -> Duration {
         tier_ttl
     }
 
     /// The freshness policy of a cache whose builder names no freshness policy. A freshness policy
-    /// decides about entries past their fresh time. By default such an entry is a miss.
+    /// decides about entries past their fresh time. By default an entry past its fresh time is a miss.
     fn freshness(&self) -> Option<Arc<dyn Freshness>> {
         None
     }
@@ -115,7 +116,7 @@ pub struct StaleHit {
 }
 
 impl StaleHit {
-    /// Makes a stale hit. Tests of a policy use this constructor.
+    /// Makes a stale hit. This constructor is for tests of a policy.
     pub fn new(stale_for: Duration, remaining: Duration, renewable: bool) -> Self {
         Self { stale_for, remaining, renewable }
     }
@@ -138,7 +139,8 @@ pub trait Freshness: Send + Sync + 'static {
     /// Whether to serve the stale hit, and whether to renew its entry.
     fn on_stale(&self, hit: &StaleHit) -> OnStale;
 
-    /// Whether to serve the stale hit after its renewal has failed. By default the hit is not served.
+    /// Whether to serve the stale hit after its renewal has failed. By default a stale hit is not
+    /// served.
     fn on_error(&self, _hit: &StaleHit) -> bool {
         false
     }
@@ -157,7 +159,7 @@ pub struct AdmitContext<'a> {
 }
 
 impl<'a> AdmitContext<'a> {
-    /// The context of an envelope of `size_bytes` for `tier`. Tests of a policy use this constructor.
+    /// The context of an envelope of `size_bytes` for `tier`. This constructor is for tests of a policy.
     pub fn new(namespace: &'a str, tier: &'a str, size_bytes: Option<usize>) -> Self {
         Self { namespace, tier, size_bytes }
     }
@@ -181,8 +183,8 @@ pub enum Copies {
 /// The steps of a put.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WritePlan {
-    /// Whether the value goes to the store. The flag must be `true` in a cache with a store, and `false`
-    /// in a cache without a store. Otherwise the cache does not build.
+    /// Whether the value goes to the store. This flag must be `true` in a cache with a store, and
+    /// `false` in a cache without a store. A cache whose write policy breaks this rule does not build.
     pub store: bool,
     /// What a put does to the copies in cache tiers.
     pub copies: Copies,

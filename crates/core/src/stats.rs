@@ -17,7 +17,7 @@ pub struct TierStats {
     pub misses: u64,
     /// Values that the tier took as copies.
     pub fills: u64,
-    /// Fills that the tier refused, because the key had changed since the lookup.
+    /// Fills that the tier refused, because another write or fill of the key came first.
     pub fills_refused: u64,
     /// Operations of the tier that failed.
     pub errors: u64,
@@ -66,7 +66,7 @@ impl Stats {
         self.tiers.iter().find(|tier| tier.name == name)
     }
 
-    /// The share of reads that any tier answered, from 0 to 1. The ratio is 0 before the first read.
+    /// The share of reads that any tier answered, from 0 to 1. The hit ratio is 0 before the first read.
     pub fn hit_ratio(&self) -> f64 {
         let hits: u64 = self.tiers.iter().map(|tier| tier.hits).sum();
         let misses = self.tiers.last().map_or(0, |farthest| farthest.misses);
@@ -74,7 +74,8 @@ impl Stats {
     }
 }
 
-/// The number of threads with a stripe of their own. All later threads share one more stripe.
+/// The number of threads with a stripe of their own. All later threads share one more stripe of the
+/// counter.
 const OWN_STRIPES: usize = 16;
 
 /// A counter in stripes. A thread with a stripe of its own adds without a locked instruction. A locked

@@ -16,9 +16,9 @@ use crate::{
     relay::{Relay, RelayHandle},
 };
 
-/// The budget of one request in a cache tier, unless the configuration sets another.
+/// The budget of one request in a cache tier, unless the configuration sets another budget.
 pub(super) const TIER_BUDGET: Duration = Duration::from_millis(50);
-/// The budget of one request in a store, unless the configuration sets another.
+/// The budget of one request in a store, unless the configuration sets another budget.
 const STORE_BUDGET: Duration = Duration::from_secs(5);
 
 /// A backend with its settings in one cache.
@@ -34,7 +34,7 @@ impl<B: Backend> From<B> for TierConfig {
     }
 }
 
-/// The settings of a backend in one cache. Every [`Backend`] has these methods.
+/// The settings of a backend in one cache. Every [`Backend`] has the methods of this trait.
 ///
 /// ```
 /// use std::time::Duration;
@@ -46,8 +46,8 @@ impl<B: Backend> From<B> for TierConfig {
 /// let builder = Builder::<u64, String, NoNear>::new("users".to_owned(), NoNear).tier(settings);
 /// ```
 pub trait TierSettings: Into<TierConfig> + Sized {
-    /// Sets how long one request to the backend may take, queues and round trips included. Without this
-    /// setting a request may take 50 ms in a cache tier and 5 s in a store.
+    /// Sets how long one request to the backend may take, queues and round trips included. Without a
+    /// budget setting a request may take 50 ms in a cache tier and 5 s in a store.
     fn budget(self, budget: Duration) -> TierConfig {
         TierConfig { budget: Some(budget), ..self.into() }
     }

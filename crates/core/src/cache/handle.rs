@@ -40,12 +40,12 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     /// | `Strong` | any copy within its life | a copy that the log covered within a second | the store | as built |
     ///
     /// # Errors
-    /// The call itself never fails. Reads fail with
+    /// The method itself never fails. Reads fail with
     /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) where the table says `error`, and where
-    /// it says `the store` and the cache has none.
+    /// the table says `the store` and the cache has no store.
     ///
     /// # Cost
-    /// The call counts two references and makes no round trip. A near hit costs a few comparisons more
+    /// The method counts two references and makes no round trip. A near hit costs a few comparisons more
     /// than at the level that the cache was built at.
     ///
     /// ```

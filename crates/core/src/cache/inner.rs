@@ -76,8 +76,8 @@ pub(crate) struct Inner<K, V, N> {
     pub(crate) periods: Periods,
     pub(crate) level: Level,
     pub(crate) loader: Option<BoundLoader<K, V>>,
-    /// The handle of the relay, which carries the truth's log into the cache tiers. The relay ends with
-    /// this field.
+    /// The handle of the relay, which carries the truth's log into the cache tiers. The relay ends when
+    /// this handle is dropped.
     pub(crate) relay: Option<Arc<RelayHandle>>,
     pub(crate) closed: AtomicBool,
     pub(crate) versions: AtomicU64,
@@ -115,8 +115,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
         Version::from_u64(last).next(micros)
     }
 
-    /// Makes a token to propose for a lease. Where processes wait for each other, the token says whether
-    /// they must wait for this process.
+    /// Makes a token to propose for a lease. Where processes wait for each other's loads, the token says
+    /// whether other processes must wait for this process.
     pub(crate) fn new_token(&self, loads: bool) -> Token {
         match loads && self.policies.coalesce.waits() {
             true => Token::of_loader(),
@@ -153,8 +153,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
         }
     }
 
-    /// The deadlines of a copy in the near tier. They are never later than those of the entry, and are
-    /// earlier by the lag of the clock that judges near hits.
+    /// The deadlines of a copy in the near tier. The deadlines of a near copy are never later than the
+    /// entry's own, less the lag of the clock that judges near hits.
     pub(crate) fn near_deadlines(&self, entry: Deadlines, cap: Option<Duration>) -> Deadlines {
         let ttl = match (self.periods.near_ttl, cap) {
             (Some(ttl), Some(cap)) => Some(ttl.min(cap)),
@@ -213,11 +213,11 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
     }
 
     /// Puts an entry into the near tier in place of the older one, which is dropped even if near must
-    /// not keep the new entry. Returns whether near keeps the entry. The entry was as new as the truth
-    /// at `proven_at`.
+    /// not keep the new entry. The result says whether near keeps the entry. The entry was as new as the
+    /// truth at `proven_at`.
     ///
-    /// The caller holds the lock of the key's slot in the flight table. Therefore this method reports no
-    /// event, because an observer may call the cache.
+    /// The caller holds the lock of the key's slot in the flight table. Under this lock the method
+    /// reports no event, because an observer may call the cache.
     pub(crate) fn keep_near(
         &self,
         key: &TenantKey<K>,

@@ -17,8 +17,8 @@ pub struct LoadContext<V> {
 /// A loader that is bound to the cache.
 pub(crate) type BoundLoader<K, V> = Arc<dyn Fn(K) -> BoxFuture<'static, Result<Item<V>>> + Send + Sync>;
 
-/// A running loader. Its future gives an item or an error for each key of the request, in order. `None`
-/// stands for an absence.
+/// A running loader. The future of a loader gives an item or an error for each key of the request, in
+/// order. An item `None` stands for an absence.
 pub(crate) type Load<V> = BoxFuture<'static, Vec<Result<Option<Item<V>>>>>;
 
 /// The keys that a loader must give values for.
@@ -29,7 +29,7 @@ pub(crate) struct LoadRequest<'r, K, V> {
     pub(crate) stale: Option<Cached<V>>,
 }
 
-/// Starts the caller's loader. The loader runs at most once, and on a miss only.
+/// Starts the caller's loader. The caller's loader runs at most once, and on a miss only.
 pub(crate) type LoaderStart<'a, K, V> = Box<dyn FnOnce(LoadRequest<'_, K, V>) -> Load<V> + Send + 'a>;
 
 /// Adapts a loader of one key. The loader's item and error types are converted.

@@ -48,7 +48,7 @@ pub struct MissingKeys<K> {
 }
 
 impl<K> MissingKeys<K> {
-    /// The keys without a value.
+    /// The missing keys.
     pub fn keys(&self) -> &[K] {
         &self.keys
     }
@@ -58,7 +58,8 @@ impl<K> MissingKeys<K> {
         &self.indices
     }
 
-    /// Pairs the keys with `values`, which are in the order of the keys. The loader returns these pairs.
+    /// Pairs the missing keys with `values`, which are in the order of the keys. A grouped loader
+    /// returns such pairs.
     pub fn zip<V>(self, values: impl IntoIterator<Item = V>) -> Vec<(K, V)> {
         self.keys.into_iter().zip(values).collect()
     }

@@ -40,10 +40,10 @@ use loader::{load_group, load_one};
 /// begins a new cache.
 ///
 /// # Cost
-/// A near hit compares one deadline and counts one reference. It boxes nothing, and allocates nothing
-/// beyond the engine's own allocations. A miss joins the flight of its key, which asks one tier after
-/// another until one answers (Redis needs a second round trip to give a lease). A plain `get` of a cache
-/// without a near tier asks the tiers without a flight.
+/// A near hit compares one deadline and counts one reference. A near hit boxes nothing, and allocates
+/// nothing beyond the engine's own allocations. A miss joins the flight of its key, which asks one tier
+/// after another until one answers (Redis needs a second round trip to give a lease). A plain `get` of a
+/// cache without a near tier asks the tiers without a flight.
 ///
 /// ```
 /// use terrace_core::Cache;
@@ -70,7 +70,7 @@ pub struct Cache<K, V, N> {
     /// The chain's tenant, which is copied into the handle for near hits.
     tenant: TenantId,
     pub(crate) mode: ReadMode,
-    /// How long near copies are valid for a hit. The value is [`MaxStaleness::ZERO`] in a handle of
+    /// How long near copies are valid for a hit. The duration is [`MaxStaleness::ZERO`] in a handle of
     /// another level than the cache's own: there [`ReadMode::accepts_near`] decides about near hits.
     max_staleness: MaxStaleness,
 }
@@ -160,7 +160,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     }
 
     /// Reads the values of many keys, and gives one answer for each key, in order. A key may occur more
-    /// than once. The loader that is bound to the cache, if there is one, runs for 32 keys at a time.
+    /// than once. The loader that is bound to the cache, if there is one, loads 32 missing keys at a
+    /// time.
     ///
     /// # Errors
     /// Each key has its own error, as in [`get`](Cache::get). The other keys keep their answers.
@@ -172,16 +173,16 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         self.read_many(keys, None).await
     }
 
-    /// Reads the values of many keys. `load` makes the values that no tier has, in one grouped load. It
-    /// gives pairs of a key and a value, and a key that it leaves out is absent.
+    /// Reads the values of many keys. `load` makes the values that no tier has, in one grouped load. The
+    /// future of `load` gives pairs of a key and a value, and a key without a pair is absent.
     ///
     /// `load` gets no key that another caller is already loading: the call waits for that caller's load.
-    /// Keys that are served stale, and are to be renewed, are in the same load. If no other key is
-    /// missing, this load runs in the background.
+    /// Keys that are served stale, and are to be renewed, are in the same load. If only stale keys need
+    /// a load, the load runs in the background.
     ///
     /// # Errors
-    /// Each key has its own error, as in [`get_or_load`](Cache::get_or_load). A loader that fails, fails
-    /// all keys that it was called for.
+    /// Each key has its own error, as in [`get_or_load`](Cache::get_or_load). If a grouped loader fails,
+    /// all keys of its call get the error.
     ///
     /// ```
     /// use terrace_core::{Cache, MissingKeys};
@@ -230,7 +231,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     }
 
     /// Writes a value to the store and then to its copies, or in a cache without a store to the cache
-    /// tiers. Returns the version of the value. After the call has returned, this process reads this
+    /// tiers. Returns the version of the value. After the put has returned, this process reads the put
     /// value or a newer one.
     ///
     /// # Errors
@@ -249,7 +250,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         self.put_one(key.to_key(), item.into(), Condition::Always).await?.version()
     }
 
-    /// Writes a value if the key has none. Returns whether the value was written.
+    /// Writes a value if the key has none. The result says whether the value was written.
     ///
     /// # Errors
     /// The errors are those of [`put`](Cache::put), and [`ErrorKind::Unsupported`] at level `Ttl`, which
@@ -263,8 +264,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         Ok(matches!(outcome, PutOutcome::Kept(_)))
     }
 
-    /// Replaces a value if it still has the version that the caller saw
-    /// ([`Served::version`](crate::Served)). Returns whether the value was written.
+    /// Replaces a value if the value still has the version that the caller saw
+    /// ([`Served::version`](crate::Served)). The result says whether the value was written.
     ///
     /// # Errors
     /// The errors are those of [`put_if_absent`](Cache::put_if_absent).
@@ -296,13 +297,13 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         outcomes.into_iter().map(|outcome| outcome.and_then(PutOutcome::version)).collect()
     }
 
-    /// Drops the copies of a key in every cache tier. A store keeps its record. Returns whether the key
-    /// had a copy. The value of a load that is under way is not kept in any tier.
+    /// Drops the copies of a key in every cache tier. A store keeps its record. The result says whether
+    /// the key had a copy. The value of a load that is under way is not kept in any tier.
     ///
     /// # Errors
     /// The call fails with [`ErrorKind::Partial`] if a tier did not confirm the invalidation. This
-    /// process reads past that tier for the key until the tier confirms. The other tiers were changed
-    /// nevertheless.
+    /// process reads past an unconfirmed tier for the key until the tier confirms. The tiers that did
+    /// confirm have dropped the copy.
     ///
     /// # Cost
     /// The call makes one round trip to each cache tier, far to near, in a spawned task.
@@ -321,7 +322,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         self.remove_all(keys.to_vec(), Removal::Copies).await
     }
 
-    /// Deletes a key in all tiers and in the store. Returns whether the key had a value.
+    /// Deletes a key in all tiers and in the store. The result says whether the key had a value.
     ///
     /// # Errors
     /// The errors are those of [`invalidate`](Cache::invalidate), and those of the store. If the store
@@ -342,8 +343,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         self.remove_all(keys.to_vec(), Removal::Everywhere).await
     }
 
-    /// Whether a key has a value. The call is a read like [`get`](Cache::get), at the same cost: it runs
-    /// a bound loader, and the engine counts it as a use.
+    /// Whether a key has a value. The call is a read like [`get`](Cache::get), at the same cost: the
+    /// call runs a bound loader, and the engine counts the read as a use.
     ///
     /// # Errors
     /// The errors are those of [`get`](Cache::get).
@@ -351,9 +352,9 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         Ok(self.get(key).await?.is_some())
     }
 
-    /// The near tier's answer, which is `Ok(None)` for a negative entry. The error is the entry of near
-    /// that does not answer, if there is one. At the level that the cache was built at, a hit costs one
-    /// comparison and one reference count.
+    /// The near tier's answer, which is `Ok(None)` for a negative entry. The error holds the entry of
+    /// near that does not answer, if there is one. At the level that the cache was built at, a hit costs
+    /// one comparison and one reference count.
     ///
     /// Each read asks the engine once. The engine counts a miss as a use of the key, and two uses for
     /// one read cost more than a point of the hit ratio (measured).

@@ -25,7 +25,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     /// # Errors
     /// The call fails with [`ErrorKind::Key`] for a key that no server can take, and with
     /// [`ErrorKind::Config`] if the cache has neither a remote tier nor a store nor a log that it
-    /// follows: then no other process knows the cache.
+    /// follows. No other process knows such a cache.
     pub fn name_of<Q: BorrowedKey<K> + ?Sized>(&self, key: &Q) -> Result<KeyName> {
         let Some(codec) = &self.inner.key_codec else {
             return Err(Error::config("no other process knows this cache"));
@@ -85,23 +85,24 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         (remaining > Duration::ZERO).then_some(remaining)
     }
 
-    /// Gives a value another life, counted from now. In a cache with a store the record gets this life,
-    /// otherwise its copies get it. Returns whether the key had a value.
+    /// Gives a value another life, counted from now. In a cache with a store the record gets the new
+    /// life, and in a cache without a store the copies get it. The result says whether the key had a
+    /// value.
     ///
     /// # Errors
     /// The call fails with the error of the authority, with [`ErrorKind::Partial`] if a copy could not
     /// be changed, and with [`ErrorKind::Unsupported`] at level `Bounded` without a store or a watched
-    /// origin: there only the life of a copy bounds its age.
+    /// origin: in such a cache only the life of a copy bounds its age.
     pub async fn expire<Q: BorrowedKey<K> + ?Sized>(&self, key: &Q, ttl: Duration) -> Result<bool> {
         self.expire_one(key.to_key(), ttl).await
     }
 
-    /// Drops all cached copies of the namespace, or in a tenant's cache all copies of the tenant.
-    /// Records stay. The values of loads under way are not kept.
+    /// Drops all cached copies of the namespace, or in a tenant's cache all copies of the tenant. The
+    /// records of a store stay. The values of loads under way are not kept.
     ///
     /// # Errors
     /// The call fails with [`ErrorKind::Partial`] if a tier did not confirm the clear. This process
-    /// reads past that tier until the tier confirms.
+    /// reads past an unconfirmed tier until the tier confirms.
     pub async fn clear(&self) -> Result<()> {
         self.inner.check_open()?;
         self.inner.tell(&Event::Dropped);
@@ -143,9 +144,9 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
 
     /// Waits until every remote tier, and the backend given to
     /// [`watch_origin`](super::Builder::watch_origin), answers, has its tables, and agrees with the
-    /// other processes on the options of the namespace. A cache works without this call. A tier that
-    /// does not answer is a lost tier, and the call waits until it answers: where that may never happen,
-    /// bound the wait by [`timeout`](tokio::time::timeout).
+    /// other processes on the options of the namespace. A cache works without a call of `ready`. A tier
+    /// that does not answer is a lost tier, and the call waits until it answers: where that may never
+    /// happen, bound the wait by [`timeout`](tokio::time::timeout).
     ///
     /// # Errors
     /// The call fails with [`ErrorKind::NamespaceInUse`] and with other errors that waiting does not
@@ -203,12 +204,12 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         }
     }
 
-    /// Waits until no load, fill or write is under way. The method is for tests.
+    /// Waits until no load, fill or write is under way. `settled` is for tests.
     pub async fn settled(&self) {
         self.inner.tasks.settled().await;
     }
 
-    /// Ends the cache for all its handles. The call waits for writes and fills under way, for at most
+    /// Ends the cache for all its handles. The method waits for writes and fills under way, for at most
     /// five seconds. Any later use of the cache fails with [`ErrorKind::Closed`].
     pub async fn close(&self) {
         self.inner.closed.store(true, Ordering::Release);

@@ -38,8 +38,8 @@ impl<K, V, N> Clone for Tenants<K, V, N> {
 const MAX_TENANT_BYTES: usize = 256;
 
 impl<K: Key, V: Value, N: Near<K, V>> Tenants<K, V, N> {
-    /// The cache of one tenant. No other tenant's cache sees this cache's entries, in any tier. Its
-    /// `clear` drops only its own entries.
+    /// The cache of one tenant. No other tenant's cache sees the entries of this cache, in any tier. The
+    /// `clear` of a tenant's cache drops only the tenant's entries.
     ///
     /// # Errors
     /// The call fails with [`ErrorKind::Key`] for a name longer than 256 bytes.

@@ -21,11 +21,12 @@ use terrace_tier::{Namespace, Op, Reply, Tier, TierKey};
 
 use crate::{Error, Result, panics::guarded};
 
-/// The most keys with a debt in one tier. With more keys, the debt is a clear of the whole tier.
+/// The most keys with a debt in one tier. With more such keys, the debt of the tier is a clear of the
+/// whole tier.
 const MOST_KEYS: usize = 10_000;
 
-/// The most tenants whose debt is a clear. With more tenants, reads go past the tier until the process
-/// ends.
+/// The most tenants whose debt is a clear. With more such tenants, reads go past the tier until the
+/// process ends.
 const MOST_CLEARS: usize = MOST_KEYS;
 
 const BATCH: usize = 500;
@@ -42,7 +43,8 @@ pub(crate) struct Debts {
 #[derive(Default)]
 struct State {
     keys: BTreeMap<[u8; 16], Debt>,
-    /// The last key that was tried. The next round begins after this key, even if the tier refused it.
+    /// The last key that was tried. The next round of repayments begins after the last tried key, even
+    /// if the tier refused that key.
     tried: [u8; 16],
     /// The clears that are owed, by tenant: several handles of one tenant have one debt.
     clears: BTreeMap<Option<String>, OwedClear>,
@@ -90,7 +92,7 @@ impl Debts {
         state.all || state.keys.contains_key(&key.digest)
     }
 
-    /// Adds a debt for a key. Returns true if the caller must start [`repay`].
+    /// Adds a debt for a key. The result is true if the caller must start [`repay`].
     pub(crate) fn add(&self, to: &Creditor, key: &TierKey) -> bool {
         let mut state = self.state.lock();
         state.sequence += 1;
@@ -105,7 +107,7 @@ impl Debts {
         self.started(&mut state)
     }
 
-    /// Adds a clear as debt. Returns true if the caller must start [`repay`].
+    /// Adds a clear as debt. The result is true if the caller must start [`repay`].
     pub(crate) fn add_clear(&self, to: &Creditor) -> bool {
         let mut state = self.state.lock();
         state.sequence += 1;
@@ -118,7 +120,8 @@ impl Debts {
         !std::mem::replace(&mut state.repaying, true)
     }
 
-    /// Tries to repay every debt. Returns true when no debt is left and no task is needed any more.
+    /// Tries to repay every debt. The result is true when no debt is left, so that the repaying task can
+    /// end.
     async fn pay(&self) -> bool {
         let (clears, keys) = {
             let mut state = self.state.lock();
@@ -184,7 +187,7 @@ impl State {
         self.keys.len() + self.clears.len() + usize::from(self.all)
     }
 
-    /// The keys of the next round.
+    /// The debts of the keys that the next round of repayments tries.
     fn next_keys(&mut self) -> Vec<Debt> {
         let after = self.keys.range((Bound::Excluded(self.tried), Bound::Unbounded));
         let turn = after.chain(self.keys.range(..=self.tried)).map(|(_, debt)| debt.clone());

@@ -20,8 +20,8 @@ const PROBE_EVERY: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(crate) struct Health {
     lost: AtomicBool,
-    /// The failures since the last answer. A lost tier has at least one. The count changes only under
-    /// the lock.
+    /// The failures since the last answer. A lost tier has at least one failure. The count of failures
+    /// changes only under the lock.
     failures: AtomicU32,
     next_probe: Mutex<Option<Instant>>,
 }
@@ -50,7 +50,7 @@ impl Health {
         due
     }
 
-    /// Notes an answer of the tier. Returns true if the tier was lost until now.
+    /// Notes an answer of the tier. The result is true if the tier was lost until now.
     pub(crate) fn answered(&self) -> bool {
         if self.failures.load(Ordering::Acquire) == 0 {
             return false;
@@ -61,7 +61,7 @@ impl Health {
         self.lost.swap(false, Ordering::AcqRel)
     }
 
-    /// Notes a failed operation. Returns true if the tier is lost from now on.
+    /// Notes a failed operation. The result is true if the failure makes the tier lost.
     pub(crate) fn failed(&self, error: &Error) -> bool {
         let weight = match error.kind() {
             ErrorKind::Unavailable | ErrorKind::Denied => TIMEOUTS,

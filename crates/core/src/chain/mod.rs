@@ -56,8 +56,8 @@ impl Chain {
         self.store.iter().chain(in_order(&self.tiers))
     }
 
-    /// The log that a near tier in front of this chain follows. It is the log of the nearest tier that
-    /// has one, since a write changes this tier last.
+    /// The log that a near tier in front of this chain follows. The nearest tier with a log provides
+    /// this log, since a write changes that tier last.
     pub(crate) fn log(&self) -> Option<&dyn InvalidationLog> {
         let log = self.tiers.iter().chain(&self.store).find_map(|slot| slot.log());
         log.or(self.origin_log.as_deref())

@@ -72,7 +72,7 @@ impl TierShared {
     }
 
     /// Reports the results of one round trip for `keys` keys. The round trip counts once for the tier's
-    /// health, since its keys fail together.
+    /// health, since the keys of a batch fail together.
     fn judge_trip(
         &self,
         results: Vec<Result<Reply>>,
@@ -128,8 +128,8 @@ impl TierSlot {
         Self { shared, tier, namespace, nearer: nearer.into() }
     }
 
-    /// Whether reads of the key may use this tier now. The tier must not be lost, unless it is due for a
-    /// probe, and must have no debt for the key.
+    /// Whether reads of the key may use this tier now. A tier that serves a read must not be lost,
+    /// unless it is due for a probe, and must have no debt for the key.
     pub(crate) fn permits_read(&self, key: &TierKey) -> bool {
         !self.owes(key) && self.shared.health.permits_read()
     }
@@ -146,8 +146,8 @@ impl TierSlot {
         key: &'a TierKey,
         op: Op,
     ) -> impl Future<Output = Result<Reply>> + 'a {
-        // The tier's future owns the operation. If this block owned it, the future of each lookup would
-        // be larger.
+        // The tier's future owns the operation. If the async block here owned the operation, the future
+        // of each lookup would be larger.
         let (operation, budget) = (op.name(), self.namespace.budget);
         let call = self.tier.apply(key, op);
         async move {
@@ -246,7 +246,7 @@ impl TierSlot {
         self.within_budget(self.tier.ping(), "ping").await
     }
 
-    /// Waits until the tier is ready. No budget limits this call, because its caller wants to wait.
+    /// Waits until the tier is ready. No budget limits `ready`, because its caller wants to wait.
     pub(crate) async fn ready(&self) -> Result<()> {
         self.shared.judge(self.tier.ready().await, "ready")
     }

@@ -27,12 +27,12 @@ pub enum DecodeError {
     },
     /// The codec is unknown, or the codec's feature is switched off.
     Codec {
-        /// The id in the envelope.
+        /// The id that the envelope names.
         found: u8,
     },
     /// The compression is unknown.
     Compression {
-        /// The id in the envelope.
+        /// The id that the envelope names.
         found: u8,
     },
     /// The value belongs to another key.
@@ -57,7 +57,7 @@ pub enum DecodeError {
 
 impl DecodeError {
     /// Whether the bytes are intact, but their writer used a codec, compression, flag or format that
-    /// this program does not know. A cache should not overwrite such bytes.
+    /// this program does not know. A cache should not overwrite the bytes of a newer program.
     pub fn is_unknown_here(self) -> bool {
         matches!(
             self,

@@ -1,8 +1,8 @@
 //! Values as bytes: a codec, a compression, and an envelope that says what the bytes are and to which
 //! key they belong.
 //!
-//! [`seal`] makes an envelope, and [`open()`] takes it apart. Bytes that are not a value of this key and
-//! this type give a [`DecodeError`], and never a panic or another value.
+//! [`seal`] makes an envelope, and [`open()`] decodes the value in an envelope. Bytes that are not a
+//! value of this key and this type give a [`DecodeError`], and never a panic or another value.
 //!
 //! # The envelope
 //!
@@ -29,10 +29,10 @@
 //! Each envelope names its codec and compression, and a reader decodes it by these names. Writers with
 //! different settings may therefore share a cache, and the settings may change while a cache is in use.
 //!
-//! - [`Codec::Postcard`], the default, is small and fast. It cannot carry types whose serde form is
-//!   known only from a value (`flatten`, `untagged`, internally tagged enums, `serde_json::Value`), nor
-//!   types that leave fields out (`skip_serializing_if`): [`seal`] refuses both.
-//! - [`Codec::Json`] is larger and readable, and carries all types of serde. It refuses a value that
+//! - [`Codec::Postcard`], the default, is small and fast. Postcard cannot carry types whose serde form
+//!   is known only from a value (`flatten`, `untagged`, internally tagged enums, `serde_json::Value`),
+//!   nor types that leave fields out (`skip_serializing_if`), and [`seal`] refuses such values.
+//! - [`Codec::Json`] is larger and readable, and carries all types of serde. JSON refuses a value that
 //!   would read back as another value: a float that is not finite, `Some(None)`, `Some(())`.
 //! - `Codec::Bincode`, behind the feature `bincode`, is bincode 2, which is no longer maintained
 //!   (RUSTSEC-2025-0141). Bincode carries the same types as postcard.
@@ -41,8 +41,8 @@
 //!
 //! # Limits
 //!
-//! The limits on a value are checked before anything is allocated. Encoding checks them too, so that
-//! every encoded value can be decoded:
+//! The limits on a value are checked before anything is allocated. Encoding checks the limits too, so
+//! that every encoded value can be decoded. These are the limits:
 //!
 //! - encoded bytes: [`Settings::max_bytes`], by default 64 MiB and 64 KiB;
 //! - levels of nesting: 127, where each struct, sequence, `Option`, newtype and variant is a level;
@@ -77,14 +77,15 @@ pub enum Codec {
     Postcard,
     /// JSON, which describes itself, is readable, and is larger.
     Json,
-    /// bincode 2, which is no longer maintained (RUSTSEC-2025-0141). The format is small and fast, and
-    /// does not describe itself.
+    /// bincode 2, which is no longer maintained (RUSTSEC-2025-0141). bincode is small and fast, and does
+    /// not describe itself.
     #[cfg(feature = "bincode")]
     Bincode,
 }
 
 impl Codec {
-    /// Whether the bytes describe their own structure, so that any type of serde can be read from them.
+    /// Whether the encoded bytes describe their own structure, so that any type of serde can be read
+    /// from them.
     pub const fn is_self_describing(self) -> bool {
         matches!(self, Self::Json)
     }
@@ -115,7 +116,7 @@ impl Codec {
 pub enum Compression {
     /// The encoded bytes are not compressed.
     None,
-    /// The encoded bytes are compressed with LZ4, if that makes them fewer.
+    /// The encoded bytes are compressed with LZ4, if the compressed bytes are fewer.
     Lz4 {
         /// The smallest number of encoded bytes that is compressed.
         from_bytes: usize,
@@ -167,8 +168,8 @@ impl Settings {
         }
     }
 
-    /// Checks that the codec can carry the type at all. [`seal`] makes this check, and a builder may
-    /// make it earlier.
+    /// Checks that the codec can carry the type at all. [`seal`] makes this check of the codec, and a
+    /// builder may make it earlier.
     ///
     /// # Errors
     /// The call fails with [`ErrorKind::Unencodable`] for a binary codec and a type that only a
@@ -192,7 +193,7 @@ impl Settings {
 /// Makes the envelope of `value` for the key whose digest is `key`.
 ///
 /// # Errors
-/// - The call fails with [`ErrorKind::TooLarge`] above [`Settings::max_bytes`]. Encoding stops at that
+/// - The call fails with [`ErrorKind::TooLarge`] above [`Settings::max_bytes`]. Encoding stops at this
 ///   size.
 /// - The call fails with [`ErrorKind::Unencodable`] for a value that would not read back as the same
 ///   value.

@@ -47,16 +47,16 @@ impl Intent {
     }
 }
 
-/// Which flight a caller gets if its key has one under way.
+/// Which flight a caller gets if its key already has a flight under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum JoinMode {
     /// The caller joins the flight under way.
     Join,
-    /// The caller joins the flight under way if its lookup was made for a load. Otherwise a new flight
-    /// replaces it.
+    /// The caller joins the flight under way if its lookup was made for a load. If the lookup was made
+    /// for plain reads, a new flight replaces the flight under way.
     JoinLoad,
-    /// The caller gets a new flight that is not in the table. Near does not keep the value of such a
-    /// flight.
+    /// The caller gets a new flight that is not in the table. Near does not keep the value of a flight
+    /// outside the table.
     Separate,
     /// A new flight replaces the flight under way. Near does not keep the value of the old flight.
     Replace,

@@ -83,9 +83,9 @@ impl<K: Eq + Hash, L, T: Clone> Flights<K, L, T> {
         ticket(flight, false)
     }
 
-    /// Ends the lookup stage of a flight. Runs `keep` if no write has detached the flight. Detaches a
-    /// flight that found its value, and a flight without a caller that has a loader, so that the next
-    /// reader looks up again.
+    /// Ends the lookup stage of a flight. Runs `keep` if no write has detached the flight. Detaches the
+    /// flight if it found its value, or if none of its callers has a loader, so that the next reader
+    /// looks up again.
     pub(crate) fn end_lookup<R>(
         &self,
         key: &K,
@@ -151,9 +151,9 @@ impl<K: Eq + Hash, L, T: Clone> Flights<K, L, T> {
         result
     }
 
-    /// Handles a report of the log that another process wrote this version. From then on a write under
-    /// way in this process keeps its value in near only if that value is as new as the reported version.
-    /// Where near is `outdated`, detaches the key's flight and runs `change`, under one lock.
+    /// Handles a report of the log that another process wrote this version. After such a report, a write
+    /// under way in this process keeps its value in near only if that value is as new as the reported
+    /// version. Where near is `outdated`, detaches the key's flight and runs `change`, under one lock.
     pub(crate) fn notice(
         &self,
         key: &K,

@@ -9,8 +9,8 @@ use std::{
 
 use super::sync::Mutex;
 
-/// A promise. The promise is kept once: then every waiter gets a clone of the value, and so does a later
-/// waiter. A waiter that is dropped leaves no waker behind.
+/// A promise of a value, which is kept once. After that every waiter gets a clone of the value, and so
+/// does a later waiter. A waiter that is dropped leaves no waker behind.
 pub(crate) struct Promise<T>(Arc<Mutex<State<T>>>);
 
 enum State<T> {
@@ -26,8 +26,8 @@ struct Wakers {
 }
 
 impl Wakers {
-    /// Keeps a waiter's waker, at the waiter's index if it has one. Returns the waker that this one
-    /// replaces. The caller drops the returned waker after the lock.
+    /// Keeps a waiter's waker, at the waiter's index if it has one. Returns the older waker of the same
+    /// waiter, which the caller drops after the lock.
     fn keep(&mut self, index: &mut Option<usize>, waker: &Waker) -> Option<Waker> {
         let at = *index.get_or_insert_with(|| {
             self.free.pop().unwrap_or_else(|| {
@@ -52,7 +52,7 @@ impl<T: Clone> Promise<T> {
         Self(Arc::new(Mutex::new(State::Open(Wakers::default()))))
     }
 
-    /// Gives the value to all waiters. A second value is ignored.
+    /// Gives the value to all waiters. A second value of the promise is ignored.
     pub(crate) fn keep(&self, value: T) {
         let woken = {
             let mut state = self.0.lock();

@@ -9,7 +9,7 @@ use super::sync::Mutex;
 pub(crate) enum LoadOutcome<T> {
     /// The load ended with a result that all callers get.
     Done(T),
-    /// The load ended with a panic. The loader of another caller may take over.
+    /// The load ended with a panic. After a panic, the loader of another caller may take over.
     Panicked,
     /// The load ended because the cache's runtime shut down.
     Abandoned,
@@ -28,8 +28,8 @@ struct Running<T> {
 pub(crate) enum LoadRole<T: Clone> {
     /// The caller runs the load and keeps the promise.
     Leader(LeaderGuard<T>),
-    /// Another caller's load is under way or done, and the caller waits for the promise. The number is
-    /// the number of that load.
+    /// Another caller's load is under way or done, and the caller waits for the promise. The second
+    /// field is the number of that load.
     Follower(Promise<LoadOutcome<T>>, u8),
     /// Two loads have panicked, and no third one is tried.
     GaveUp,

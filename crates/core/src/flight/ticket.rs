@@ -11,8 +11,9 @@ use super::{
 };
 use terrace_tier::defence::{Defence, enabled};
 
-/// A caller's part in a flight. The last ticket that is dropped takes the flight out of the table. So
-/// does the last ticket with a loader, because later readers must look up again if no caller can load.
+/// A caller's part in a flight. The last ticket that is dropped takes the flight out of the table. The
+/// last ticket with a loader does the same, because later readers must look up again if no caller can
+/// load.
 pub(crate) struct Ticket<K: Eq + Hash, L, T: Clone> {
     pub(super) shard: Arc<Shard<K, L, T>>,
     pub(super) key: Arc<K>,
@@ -80,9 +81,9 @@ pub(crate) struct WriteTicket<K: Eq + Hash, L, T: Clone> {
 impl<K: Eq + Hash, L, T: Clone> WriteTicket<K, L, T> {
     /// Ends a write of this version: detaches the key's flight and runs `change`, under one lock.
     ///
-    /// The argument of `change` says whether near may keep the value. Near may keep it if no other write
-    /// of the key has ended since this one began, and the log has reported no newer version. Otherwise
-    /// this process does not know which write is the last.
+    /// The argument of `change` says whether near may keep the value. Near may keep the value if no
+    /// other write of the key has ended since this write began, and the log has reported no newer
+    /// version. In all other cases this process does not know which write is the last.
     pub(crate) fn finish<R>(self, version: u64, change: impl FnOnce(bool) -> R) -> R {
         let mut table = self.shard.lock();
         let mut alone = true;

@@ -1,8 +1,9 @@
 //! Coherence: whether copies in the near tier are still valid, as far as the log of a shared tier shows.
 //!
 //! The log covers a copy if this process followed the log when it kept the copy, and if the log's last
-//! heartbeat is recent. A copy that the log does not cover is valid for the same time after its own
-//! proof. So a near tier without a working log keeps its copies only for that time.
+//! heartbeat is recent. A copy that the log does not cover is valid after its own proof for as long as a
+//! covered copy after a heartbeat. So a near tier without a working log uses its copies only for this
+//! maximum staleness.
 
 use std::{
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
@@ -14,7 +15,7 @@ use terrace_tier::defence::{Defence, enabled};
 use super::proof::{MaxStaleness, UNCONFIRMED_TTL};
 use crate::{Clock, Level, Timestamp, chain::Chain, near::Entry};
 
-/// What this process knows of the log. All times are those of the cache's own clock, which also runs on
+/// What this process knows of the log. All times are those of the cache's own clock, which also advances
 /// while the process is stopped.
 #[derive(Debug, Default)]
 pub(crate) struct Coherence {
@@ -83,7 +84,7 @@ pub(crate) fn max_staleness(
             MaxStaleness::of(if enabled(Defence::Distrust) { UNCONFIRMED_TTL } else { day }, clock)
         }
         Level::Ttl | Level::Fenced | Level::Strong => MaxStaleness::UNLIMITED,
-        // This arm is for levels that a later version of the contract adds.
+        // The last arm is for levels that a later version of the contract adds.
         _ => MaxStaleness::ZERO,
     }
 }

@@ -39,7 +39,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
     /// flight, so that near does not keep the flight's value.
     fn key_changed(&self, key: &TenantKey<K>, version: Option<Version>) {
         let key_ref = TenantKeyRef { tenant: key.tenant, key: &key.key };
-        // A copy of this version came in after the change, and so did the value of the key's flight.
+        // A near copy of at least this version came in after the change, and so did the value of the
+        // key's flight.
         let is_as_new = |version| self.near.get(&key_ref).is_some_and(|entry| entry.version() >= version);
         match version {
             Some(version) => {

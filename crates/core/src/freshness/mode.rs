@@ -12,13 +12,13 @@ use crate::{Clock, Level, Timestamp, near::Entry};
 pub(crate) enum ReadMode {
     /// Any copy within its life answers.
     AnyCopy,
-    /// A near copy answers where the log covers it, and so does any copy of a tier.
+    /// A near copy answers if the log covers it, and any copy of a cache tier answers.
     LogCovered(MaxStaleness),
     /// A copy answers if its proof is at most this old.
     Proven(MaxStaleness),
     /// The store alone answers, in a request that is sent after the call.
     StoreOnly,
-    /// Reads are refused: the level needs the truth, and the cache has no store to ask.
+    /// Reads are refused: the level needs the store, and the cache has none.
     Refused,
 }
 
@@ -41,7 +41,7 @@ impl ReadMode {
             (Level::Bounded(_), Level::Bounded(bound)) => Self::Proven(MaxStaleness::of(bound, clock)),
             // The cache keeps no proofs that a bound could be compared with.
             (_, Level::Bounded(_) | Level::Strong) if stored => Self::StoreOnly,
-            // This arm is also for levels that a later version of the contract adds.
+            // The last arm is also for levels that a later version of the contract adds.
             _ => Self::Refused,
         }
     }

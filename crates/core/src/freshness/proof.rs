@@ -18,7 +18,7 @@ pub(crate) const STORE_ONLY: Timestamp = Timestamp::NEVER;
 /// How long a near tier keeps a value that no authority could confirm.
 pub(crate) const UNCONFIRMED_TTL: Duration = Duration::from_secs(1);
 
-/// The smallest bound of level `Bounded`. The steps that prove a copy take about this long.
+/// The smallest bound of level `Bounded`. The steps that prove a copy take about 100 ms.
 pub(crate) const LEAST_BOUND: Duration = Duration::from_millis(100);
 
 /// What proves to a cache of level `Bounded` that a copy was as new as the truth.
@@ -39,14 +39,14 @@ pub(crate) enum ProofSource {
 /// What a read requires of an answer that another caller's lookup or load produced.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ReadBound {
-    /// The time of the call. A value whose life had ended by then does not answer the call.
+    /// The time of the call. A value whose life had ended before the call does not answer the call.
     pub(crate) called_at: Timestamp,
     /// The oldest proof that the call accepts.
     pub(crate) oldest_proof: Timestamp,
 }
 
-/// How long a proof is valid, in milliseconds. The lag of the clock that judges near hits is already
-/// subtracted.
+/// How long a proof is valid, in milliseconds. The duration is already reduced by the lag of the clock
+/// that judges near hits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct MaxStaleness(u64);
 
@@ -91,7 +91,8 @@ impl MaxStaleness {
 }
 
 impl ProofSource {
-    /// The proof of a copy that a cache tier gave to a lookup. The lookup began at `began`.
+    /// The proof of a copy that a cache tier gave to a lookup. `began` is the time at which the lookup
+    /// began.
     pub(crate) fn of_copy(&self, stored: &Stored, began: Timestamp, clock: &Clock) -> Timestamp {
         let now = clock.now();
         match self {
@@ -106,8 +107,9 @@ impl ProofSource {
         }
     }
 
-    /// The proof of a value that a load has just returned. The load began at `began`. At level `Bounded`
-    /// the proof is `began`, because the origin's answer may be as old as the question.
+    /// The proof of a value that a load has just returned. `began` is the time at which the load began.
+    /// At level `Bounded` the proof is `began`, because the origin's answer may be as old as the
+    /// question.
     pub(crate) fn of_load(&self, began: Timestamp, clock: &Clock) -> Timestamp {
         match self {
             Self::None => clock.now(),

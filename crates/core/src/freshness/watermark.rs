@@ -18,8 +18,8 @@ use tokio::time::Instant;
 
 use crate::{Backend, Clock, Error, Result};
 
-/// The number of advances that are remembered. A bound has ten advances, so they reach back several
-/// bounds.
+/// The number of advances that are remembered. A bound has ten advances, so the remembered advances
+/// reach back several bounds.
 const MAX_ADVANCES: usize = 64;
 
 /// What this process knows of the advances of one cache's watermark.
@@ -38,7 +38,7 @@ struct Advances {
     /// The last heartbeat of the log, or `None` since the log's last gap.
     heartbeat: Option<Timestamp>,
     /// Each known version, with a moment before which the watermark had not advanced to the version. The
-    /// oldest version comes first.
+    /// oldest known version comes first.
     known: VecDeque<(Version, Timestamp)>,
     /// The highest version that the log has reported.
     newest: Version,
@@ -75,8 +75,8 @@ impl WatermarkTracker {
     }
 
     /// A moment before which the watermark had not advanced to `version`. Where a server that went back
-    /// in time has issued the version twice, this is the moment of the first advance. The result is
-    /// `None` where the moment is not known, and where the clock has gone back behind it.
+    /// in time has issued the version twice, the moment of the first advance counts. The result is
+    /// `None` where the moment is not known, and where the clock has gone back behind the moment.
     pub(crate) fn advanced_at(&self, version: Version, now: Timestamp) -> Option<Timestamp> {
         self.advances.lock().first_to(version).filter(|at| *at <= now)
     }
@@ -112,15 +112,15 @@ impl Advances {
         self.known.iter().find(|(known, _)| *known == version).map(|(_, at)| *at)
     }
 
-    /// Records an advance that the log has reported. A change that no relay made has the version `None`.
-    /// A repeated report is no advance.
+    /// Records an advance that the log has reported. A change of the watermark that no relay made has
+    /// the version `None`. A repeated report of a version is no advance.
     fn advance(&mut self, version: Option<Version>) {
         if version.is_some_and(|version| version <= self.newest) && enabled(Defence::Again) {
             return;
         }
         self.newest = version.map_or(self.newest, |version| version.max(self.newest));
         // The relay read the log after the advance before this one, and dropped the changed copies
-        // before it advanced.
+        // before it advanced the watermark.
         let advance = version.zip(self.heartbeat);
         let at = advance.map(|(_, at)| at);
         let before = if enabled(Defence::LastButOne) { self.latest } else { at };

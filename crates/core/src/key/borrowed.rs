@@ -5,12 +5,12 @@ use std::{hash::Hash, sync::Arc};
 /// A type that can stand for a key `K` in a lookup, so that a hit needs no owned key.
 ///
 /// Every near tier relies on two properties of a borrowed key: it hashes as the key does, and `matches`
-/// exactly the keys that are equal to `to_key`. These types can stand for keys:
+/// exactly the keys that are equal to `to_key`. The following types can stand for keys:
 ///
-/// - every `K: Clone + Eq + Hash` for itself;
-/// - `str` for `String`, `Box<str>` and `Arc<str>`;
-/// - `[T]` for `Vec<T>`, `Box<[T]>` and `Arc<[T]>`;
-/// - in tuples of two or three, `&str` for `String`.
+/// - Every `K: Clone + Eq + Hash` stands for itself.
+/// - `str` stands for `String`, `Box<str>` and `Arc<str>`.
+/// - `[T]` stands for `Vec<T>`, `Box<[T]>` and `Arc<[T]>`.
+/// - In tuples of two or three elements, `&str` stands for `String`.
 ///
 /// ```
 /// use terrace_core::key::BorrowedKey;
@@ -24,7 +24,7 @@ pub trait BorrowedKey<K: ?Sized>: Hash {
     /// Whether this borrowed key stands for `key`.
     fn matches(&self, key: &K) -> bool;
 
-    /// Makes the owned key. Only a miss calls this method.
+    /// Makes the owned key. Only a miss makes an owned key of a borrowed one.
     fn to_key(&self) -> K
     where
         K: Sized;

@@ -31,7 +31,8 @@ impl Digest {
     /// 128 levels.
     ///
     /// # Cost
-    /// The call makes one pass of SHA-256. It allocates only for maps (64 bytes for each entry).
+    /// The call makes one pass of SHA-256. The digest of a map allocates 64 bytes for each entry, and no
+    /// other value allocates.
     ///
     /// ```
     /// use terrace_core::key::Digest;

@@ -37,8 +37,8 @@ impl<'a> Encoder<'a> {
     /// Writes a value whose bytes are known.
     fn put(self, bytes: &[u8]) -> Result {
         if self.framing != Framing::None {
-            // A key has at most `MAX_KEY_BYTES` bytes, so a length that this cast cuts off is never
-            // kept.
+            // A key has at most `MAX_KEY_BYTES` bytes, so a longer length, which the cast to `u32` could
+            // truncate, is never kept.
             push(self.out, &(bytes.len() as u32).to_be_bytes())?;
         }
         push(self.out, bytes)

@@ -29,8 +29,9 @@
 //! Everywhere else a `u8` is an integer of 8 bytes. The fields of a struct stand in the order of their
 //! declaration, and the names of fields do not count.
 //!
-//! No two keys of one type have the same bytes. [`encode_key`] decodes each key that it has encoded and
-//! compares the two, so that a field which serde skips is an error, instead of making one key of two.
+//! No two keys of one type have the same bytes. [`encode_key`] decodes each encoded key and compares the
+//! result with the key, so that a field which serde skips gives an error, and never makes one key of
+//! two.
 
 mod borrowed;
 mod canonical;
@@ -58,8 +59,8 @@ pub const MAX_KEY_BYTES: usize = 4096;
 /// How deep a key may nest.
 const MAX_DEPTH: u8 = 64;
 
-/// The bytes of a key in the format of this module, which are at most [`MAX_KEY_BYTES`]. A clone is
-/// cheap.
+/// The bytes of a key in the format of this module, which are at most [`MAX_KEY_BYTES`]. A clone of an
+/// `EncodedKey` is cheap.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EncodedKey(Bytes);
 

@@ -1,5 +1,5 @@
-//! The serde serializer that the format of keys and the canonical form of digests share. It reduces the
-//! thirty methods of serde to the few that differ between the two formats.
+//! The serde serializer that the format of keys and the canonical form of digests share. This serializer
+//! reduces the thirty methods of serde to the few that differ between the two formats.
 
 use serde::{Serialize, ser};
 
@@ -69,7 +69,7 @@ pub(super) struct Serializer<S>(pub(super) S);
 /// The serde serializer of parts over [`Parts`].
 pub(super) struct Compound<P>(P);
 
-/// Each line defines one serde method by its arguments and the call of the sink.
+/// Each line of the macro defines one serde method by its arguments and the call of the sink.
 macro_rules! values {
     ($($method:ident($($argument:ident: $type:ty),*) => $sink:ident($($value:expr),*);)*) => {$(
         fn $method(self, $($argument: $type),*) -> Result<(), S::Error> {
@@ -162,7 +162,7 @@ impl<S: Sink> ser::Serializer for Serializer<S> {
     }
 }
 
-/// Each line implements one serde trait of parts by its method and the call of the parts.
+/// Each line of the macro implements one serde trait of parts by its method and the call of the parts.
 macro_rules! compounds {
     ($($trait:ident $method:ident($($name:ident: $type:ty)?) => $parts:ident($($field:expr)?);)*) => {$(
         impl<P: Parts> ser::$trait for Compound<P> {

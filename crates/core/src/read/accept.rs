@@ -90,8 +90,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
         key: TierKey,
         item: Item<V>,
     ) -> LoadedItem<K, V> {
-        // A created record is the truth from the moment at which the store takes it, which is later than
-        // now.
+        // A created record is the truth from the moment at which the store takes the record, which is
+        // later than now.
         let proven_at = match is_created(chain, &item) {
             true => self.clock.now(),
             false => self.proof_source.of_load(load.began, &self.clock),
@@ -154,8 +154,9 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
         }
     }
 
-    /// Answers the callers of a load, and returns the fill that is still to be made. The flight of such
-    /// a fill stays in the table, so that readers get the value from the flight meanwhile.
+    /// Answers the callers of a load, and returns the fill that is still to be made. The flight of a
+    /// fill that is still to be made stays in the table, so that readers get the value from the flight
+    /// meanwhile.
     fn answer(&self, loaded: LoadedEntry<K, V>) -> Option<PendingFill<K, V>> {
         let LoadedEntry { load, entry, source, copy, keep_at_once, proven_at } = loaded;
         let PendingLoad { ticket, leader, lease, .. } = load;

@@ -89,8 +89,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
                 }
             }
             Ok(Reply::Refused(None)) => {
-                // The record was removed since the lookup. The callers get the loaded value, and no tier
-                // keeps it.
+                // Another caller has removed the record since the lookup. The callers get the loaded
+                // value, which no tier keeps.
                 store.shared.tell(&Event::FillRefused { tier });
                 let deadlines = if enabled(Defence::Uncached) { self.no_life() } else { deadlines };
                 let entry = Entry::new(item.value, Version::NONE, deadlines).with_proof(proven_at);
@@ -99,7 +99,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
             Ok(reply) => unexpected(&reply),
             Err(error) => {
                 if error.kind() == ErrorKind::Unknown {
-                    // The record may have been created, so no tier's negative entry may hide it.
+                    // The store may have created the record, so no tier's negative entry may hide it.
                     chain.tiers.iter().for_each(|slot| slot.owe(&key));
                 }
                 error

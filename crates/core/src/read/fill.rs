@@ -28,7 +28,8 @@ pub(crate) struct TierCopy {
     /// The lease that other processes wait for. The lease is given back if no tier answers the fill.
     pub(crate) lease: Option<TierLease>,
     pub(crate) stored: Stored,
-    /// The record of the fill at level `Ttl`. It delays writes of the key until the copy is dropped.
+    /// The record of the fill at level `Ttl`. This record delays writes of the key until the copy is
+    /// dropped.
     pub(crate) unfenced: Option<UnfencedFill>,
 }
 
@@ -73,8 +74,8 @@ pub(super) enum FillOutcome {
 const MAX_TASKS: usize = 10_000;
 
 impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
-    /// Whether the copy of a flight's value may be sent to the tiers. With leases the tiers decide that
-    /// themselves.
+    /// Whether the copy of a flight's value may be sent to the tiers. With leases the tiers themselves
+    /// refuse a copy that is too old.
     pub(super) fn begin_fill(&self, key: &TenantKey<K>, flight: FlightId, copy: &mut TierCopy) -> bool {
         let Some(fills) = self.fencing.unfenced() else { return true };
         copy.unfenced = fills.begin(&copy.key);
@@ -163,9 +164,9 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
         }
     }
 
-    /// Asks the authority about the copies that it will not keep, with a fill that expires at once. This
-    /// fill uses up the lease, and the authority refuses it if the key has changed. Without the
-    /// question, near could keep a value that another process has invalidated.
+    /// Asks the authority about the copies that it will not keep, with a fill that expires at once. The
+    /// expired fill uses up the lease, and the authority refuses the fill if the key has changed.
+    /// Without this confirmation, near could keep a value that another process has invalidated.
     async fn confirm(
         &self,
         slot: &TierSlot,

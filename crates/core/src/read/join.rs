@@ -19,7 +19,7 @@ use crate::{
     near::{Near, TenantKey},
 };
 
-/// How often a caller joins a shared flight that turns out to be too old for its call. After these
+/// How often a caller joins a shared flight that turns out to be too old for its call. After that many
 /// rounds the caller looks up the key by itself.
 pub(super) const SHARED_ROUNDS: usize = 2;
 
@@ -79,7 +79,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         self.inner.flights.join(key, intent, mode, lookup)
     }
 
-    /// Joins a flight for each of these keys. The flights that begin here share one lookup.
+    /// Joins a flight for each of these keys. The flights that this call begins share one lookup.
     pub(super) fn join_many(
         &self,
         keys: Vec<Arc<TenantKey<K>>>,

@@ -42,7 +42,8 @@ struct Wait<K: Key, V> {
     index: usize,
     promise: Promise<LoadOutcome<LoadResult<V>>>,
     stale: Option<Arc<Entry<V>>>,
-    /// The key, where another caller leads the load. This caller loads the key if that load panics.
+    /// The key, where another caller leads the load. This caller loads the key if the other caller's
+    /// load panics.
     followed: Option<MissedKey<K, V>>,
 }
 
@@ -64,13 +65,13 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         }
     }
 
-    /// Runs the load stage for several keys. The parts of the load stage are these:
+    /// Runs the load stage for several keys. The load stage works as follows:
     ///
     /// - One load runs for the keys that no other caller is loading, and for the keys in `renewals`.
-    /// - For the other keys this caller follows the load of another caller. If that load panics, this
-    ///   caller's loader takes over, if it has not run yet.
-    /// - `answer` gets each key's answer. The returned keys have no answer: another caller's value for
-    ///   them is too old for this call.
+    /// - For the other keys this caller follows the load of another caller. If the followed load panics,
+    ///   this caller's loader takes over, unless it has already run.
+    /// - `answer` gets each key's answer. A returned key has no answer, because another caller's value
+    ///   for the key is too old for this call.
     pub(super) async fn load(
         &self,
         mut misses: Vec<MissedKey<K, V>>,

@@ -58,7 +58,7 @@ pub(super) async fn lookup_of<K: Key, V: Value>(ticket: &CacheTicket<K, V>) -> L
     }
 }
 
-/// Looks up a flight's key. All callers of the flight share this lookup.
+/// Looks up a flight's key. All callers of a flight share its lookup.
 pub(super) async fn look_up<K: Key, V: Value, N: Near<K, V>>(
     inner: Arc<Inner<K, V, N>>,
     chain: Arc<Chain>,
@@ -81,7 +81,8 @@ impl<'a, K: Key, V: Value, N: Near<K, V>> LookupPass<'a, K, V, N> {
     }
 
     /// Looks up one key, keeps the value in the nearer tiers, and ends the lookup stage of the key's
-    /// flight. A panic becomes an outcome, too, so that the flight's callers do not wait for ever.
+    /// flight. A panic of the lookup becomes an outcome, too, so that the flight's callers do not wait
+    /// for ever.
     pub(super) async fn look_up(
         &self,
         key: &TenantKey<K>,
@@ -127,7 +128,7 @@ impl<'a, K: Key, V: Value, N: Near<K, V>> LookupPass<'a, K, V, N> {
         lookup.miss.spent = began.elapsed();
         if let Some(replaced) = replaced {
             let lease = self.read_op(lookup, true, Some(replaced));
-            // Boxed, so that lookups which replace nothing do not pay for its stack size.
+            // This call is boxed, so that lookups which replace nothing do not pay for its stack size.
             let reply = Box::pin(slot.call(lookup.miss.spent, &lookup.key, lease)).await;
             lookup.take_lease(index, reply);
         }
@@ -226,8 +227,8 @@ impl<'a, K: Key, V: Value, N: Near<K, V>> LookupPass<'a, K, V, N> {
         None
     }
 
-    /// Keeps the found value in near, and ends the lookup stage of the key's flight. Also returns the
-    /// copy for the tiers that missed.
+    /// Keeps the found value in near, and ends the lookup stage of the key's flight. The result also has
+    /// the copy for the tiers that missed.
     pub(super) fn end(&self, mut lookup: KeyLookup<'_, K, V>) -> (LookupOutcome<V>, Option<TierCopy>) {
         let size = lookup.copy.as_ref().and_then(|copy| copy.body.as_ref()).map(Bytes::len);
         let copy = self.copy_for_nearer(&mut lookup);

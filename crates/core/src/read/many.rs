@@ -219,8 +219,8 @@ impl<'a, K: Key, V: Value, N: Near<K, V>> Batch<'a, K, V, N> {
         again
     }
 
-    /// Loads the missed keys and renews the stale ones in one load. Without missed keys this load runs
-    /// in the background.
+    /// Loads the missed keys and renews the stale ones in one load. If only stale keys are to be loaded,
+    /// the load runs in the background.
     async fn load(&mut self, misses: Vec<MissedKey<K, V>>) {
         let cache = self.cache;
         let refreshed = std::mem::take(&mut self.answers.refreshed);
@@ -238,8 +238,8 @@ impl<'a, K: Key, V: Value, N: Near<K, V>> Batch<'a, K, V, N> {
     }
 
     /// Answers the keys whose loads, led by other callers, are too old for this call. By now the values
-    /// of those loads are in the tiers or the store. This call loads the keys without a value there, if
-    /// its loader has not run yet.
+    /// of the late loads are in the tiers or the store. This call loads the keys that the tiers and the
+    /// store do not have, unless its loader has already run.
     async fn load_late(&mut self, late: Vec<LateKey<V>>) {
         let cache = self.cache;
         let mut open = Vec::with_capacity(late.len());

@@ -1,14 +1,16 @@
-//! Reads that the near tier could not answer. A reader of the code starts here.
+//! Reads that the near tier could not answer. This file is the place to start reading the code of the
+//! read route.
 //!
-//! A read of one key goes through these files in this order:
+//! A read of one key goes through the files of this folder in this order:
 //!
 //! 1. [`one`]: the read joins the flight of its key ([`join`]), or begins a flight.
 //! 2. [`lookup`]: the flight's lookup asks each tier, near to far. [`reply`] judges the replies of the
 //!    tiers.
 //! 3. [`outcome`]: one function decides what the lookup's outcome means for a caller: an answer, another
 //!    lookup, or a load.
-//! 4. [`load`]: one caller leads the load, and the others follow the load. [`run`] runs the load in a
-//!    task of its own. Before the loader starts, [`wait`] waits for a load of another process.
+//! 4. [`load`]: one caller leads the load, and the other callers of the flight follow it. [`run`] runs
+//!    the load in a task of its own. Before the loader starts, [`wait`] waits for a load of another
+//!    process.
 //! 5. [`accept`]: the loaded value becomes an entry, or in a cache with a store a record ([`create`]).
 //! 6. [`fill`]: copies go into the tiers that missed, far to near.
 //!
@@ -75,7 +77,7 @@ pub(crate) enum LookupOutcome<V> {
     /// No tier has a fresh entry.
     Missed(Miss<V>),
     /// The store did not answer, or its record could not be read. The second field is a stale entry, if
-    /// the lookup met one.
+    /// the lookup found one.
     Failed(Error, Option<Arc<Entry<V>>>),
 }
 
@@ -111,8 +113,8 @@ pub(crate) struct Miss<V> {
 pub(crate) enum HitVerdict<V> {
     /// The hit answers the lookup.
     Answer(Arc<Entry<V>>),
-    /// The hit does not answer the lookup. A load that replaces the entry takes a lease over this
-    /// version.
+    /// The hit does not answer the lookup. A load that replaces the entry takes a lease in spite of the
+    /// entry of this version.
     Replace(Version),
     /// The hit counts as a miss. If a newer version of the program wrote the entry, this process must
     /// not replace it.

@@ -42,8 +42,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     /// The bound of a read that begins now. Each read calls this function once.
     ///
     /// # Errors
-    /// [`ErrorKind::Closed`] after the end of the cache, and [`ErrorKind::Unsupported`] where the cache
-    /// cannot answer the level.
+    /// The call fails with [`ErrorKind::Closed`] after the end of the cache, and with
+    /// [`ErrorKind::Unsupported`] where the cache cannot answer the level.
     pub(crate) fn begin_read(&self) -> Result<ReadBound> {
         self.inner.check_open()?;
         if self.mode == ReadMode::Refused {
@@ -101,7 +101,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
                 }
                 Verdict::Load(miss) => {
                     let miss = MissedKey { index: 0, ticket, miss, panicked: 0 };
-                    // Boxed, so that a hit does not pay for the load's stack size.
+                    // The load stage is boxed, so that a hit does not pay for its stack size.
                     if let Ok(answer) = Box::pin(self.load_one(miss, &mut loader, bound)).await {
                         return answer;
                     }
@@ -115,7 +115,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         }
     }
 
-    /// The answer that a caller with a loader has before any lookup, if it has one. There are two cases:
+    /// The answer that a caller with a loader has before any lookup, if it has one. The two cases are
+    /// these:
     ///
     /// - The caller runs inside the load of the same flight: the answer is an error.
     /// - The cache has no other tier than near, and a load has left a value in near since the caller

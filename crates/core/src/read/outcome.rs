@@ -1,4 +1,5 @@
-//! What a lookup's outcome means for one caller. Only this file decides it for ordinary reads.
+//! What a lookup's outcome means for one caller. Only this file decides what an outcome means for
+//! ordinary reads.
 //!
 //! This file also decides which stale entry a caller may get where no tier has a fresh one.
 
@@ -40,7 +41,7 @@ impl<K: Key, V> Caller<'_, K, V> {
 pub(super) enum Verdict<V> {
     /// The caller gets this answer. `refresh` says that the answer is stale and is to be refreshed.
     Answer { answer: Answer<V>, refresh: bool },
-    /// The flight is too old for the call, so the caller looks up the key again.
+    /// The flight is too old for the call, and the caller looks up the key again.
     Again,
     /// The lookup was made for a plain read and found no record, which this caller's loader may create.
     /// The caller looks up the key again, in a flight that is made for a load.
@@ -97,7 +98,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         Verdict::Answer { answer, refresh: false }
     }
 
-    /// Whether the lookup that this caller joined is too old for its call. Three cases:
+    /// Whether the lookup that this caller joined is too old for its call. It is too old in three cases:
     ///
     /// - The entry that the lookup found was not proven as late as the call requires.
     /// - In a plain read of a cache with a store, the lookup found no record, but before the oldest
@@ -151,8 +152,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     /// The stale entry of a flight that another caller began in order to replace it.
     fn stale_meanwhile(&self, caller: &Caller<'_, K, V>, stale: Option<Arc<Entry<V>>>) -> Option<Cached<V>> {
         let entry = stale.filter(|entry| caller.joined() && self.suffices(entry, caller.bound))?;
-        // A `refresh` passes over fresh copies, too. Fresh copies may answer the callers that joined its
-        // flight.
+        // A `refresh` passes over fresh copies, too. Fresh copies may answer the callers that joined the
+        // flight of a refresh.
         if entry.is_fresh(self.inner.clock.now()) {
             return self.handle(entry, Source::Near, true);
         }
@@ -217,9 +218,9 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     }
 }
 
-/// Whether an entry's life had ended before the call. A flight stays until its value is kept, and its
-/// process may pause meanwhile. A value that was written after the call answers the call, even if its
-/// life is short.
+/// Whether an entry's life had ended before the call. A flight stays in the table until its value is
+/// kept, and the process may pause meanwhile. A value that was written after the call answers the call,
+/// even if its life is short.
 fn was_over(deadlines: &Deadlines, bound: ReadBound) -> bool {
     let ended = deadlines.fresh_until <= bound.called_at && deadlines.written < bound.called_at;
     ended && enabled(Defence::OverWhenAsked)

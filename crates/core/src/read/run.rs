@@ -51,7 +51,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
     ) {
         let keys = self.take_missing_leases(chain, &mut loads).await;
         if self.policies.coalesce.waits() {
-            // Boxed, so that loads which wait for nobody do not pay for its stack size.
+            // The wait is boxed, so that loads which wait for no other process do not pay for its stack
+            // size.
             loads = Box::pin(self.await_others(chain, loads, &keys)).await;
             if loads.is_empty() {
                 return;
@@ -60,8 +61,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
         match self.run_loader(load, loading).await {
             Ok(Ok(items)) => self.accept_all(chain, loads, keys, items).await,
             Ok(Err(error)) => loads.into_iter().for_each(|load| self.fail_load(load, error.clone())),
-            // The leaders' guards report the panic when they are dropped. Then a follower with a loader
-            // takes over.
+            // The leaders' guards report the panic when they are dropped. After this report a follower
+            // with a loader takes over.
             Err(_panic) => loads.iter_mut().for_each(|load| load.leader.panicked()),
         }
     }
@@ -74,9 +75,9 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
         load.leader.done(Err(error));
     }
 
-    /// Takes the leases of the farthest cache tier that plain reads did not take. The calls have the
-    /// rest of the budget that the lookups left. Returns the keys of all loads in the form that the
-    /// tiers know.
+    /// Takes the leases of the farthest cache tier that plain reads did not take. The requests for these
+    /// leases have the rest of the budget that the lookups left. Returns the keys of all loads in the
+    /// form that the tiers know.
     async fn take_missing_leases(&self, chain: &Chain, loads: &mut [PendingLoad<K, V>]) -> Vec<TierKey> {
         let key = |load: &PendingLoad<K, V>| self.tier_key(chain, load.ticket.key());
         let keys: Vec<TierKey> = loads.iter().map(|load| key(load).unwrap_or(UNUSED_KEY)).collect();

@@ -28,12 +28,12 @@ use crate::{
 /// the other.
 const MAX_WAITS: usize = 3;
 
-/// The entry that another process has loaded. `None` means that this process must load.
+/// The entry that another process has loaded. The value `None` means that this process must load.
 type Awaited<V> = Option<(Arc<Entry<V>>, Source)>;
 
 impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
     /// Waits for the loads of other processes. Returns the loads that this process must run, with the
-    /// leases that it holds now. The callers of the other loads have their answers.
+    /// leases that it holds now. The callers of all other loads have got their answers.
     ///
     /// The keys of a batch have one load. A batch waits only if other processes load all of its keys, so
     /// that no two batches wait for each other.
@@ -125,7 +125,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
     }
 }
 
-/// Whether a load waits for no other process. There are three cases:
+/// Whether a load waits for no other process. A load waits for no other process in three cases:
 ///
 /// - The load's own lease is the one that other processes wait for.
 /// - No tier has leases that a process can wait for.
@@ -150,7 +150,7 @@ struct Lease<'a> {
 }
 
 impl Lease<'_> {
-    /// Whether the lease is this load's own, and other processes wait for it.
+    /// Whether the lease is this load's own, and other processes wait for this lease.
     fn is_of<V>(&self, miss: &Miss<V>) -> bool {
         self.token == miss.token && self.token.is_of_loader()
     }

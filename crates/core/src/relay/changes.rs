@@ -10,7 +10,7 @@ use crate::{
     key,
 };
 
-/// The most bytes of keys in one step. A server reads all of them before it does anything else.
+/// The most bytes of keys in one step. A server reads all keys of a step before it does anything else.
 const MAX_STEP_BYTES: usize = 2 << 20;
 
 /// The changes of a namespace since the last step, by tenant. The map is sorted, so that the same
@@ -21,8 +21,8 @@ pub(super) struct PendingChanges<'a>(BTreeMap<Option<&'a str>, TenantChanges<'a>
 /// The changes of one tenant.
 #[derive(Debug, Default)]
 pub(super) struct TenantChanges<'a> {
-    /// Whether all copies of the tenant are to be dropped. Without a tenant, the copies of all tenants
-    /// are meant.
+    /// Whether all copies of the tenant are to be dropped. For the tenant `None`, all copies of all
+    /// tenants are to be dropped.
     pub(super) all: bool,
     /// The changed keys. The version of a key is the first one whose copies may stay.
     keys: BTreeMap<&'a Bytes, Option<Version>>,
@@ -40,8 +40,8 @@ impl<'a> PendingChanges<'a> {
             match notice {
                 Notice::Key { tenant, key, version } => {
                     let keys = &mut tenants.entry(tenant.as_deref()).or_default().keys;
-                    // The newest version wins. `None` lets no copy stay, so it counts as newer than any
-                    // version.
+                    // The newest version of a key wins. The version `None` lets no copy stay, so it
+                    // counts as newer than any version.
                     keys.entry(key)
                         .and_modify(|known| *known = known.zip(*version).map(|(known, new)| known.max(new)))
                         .or_insert(*version);
@@ -57,8 +57,7 @@ impl<'a> PendingChanges<'a> {
         self.0.iter().map(|(tenant, changed)| (*tenant, changed))
     }
 
-    /// The clears and the drops of one step. If the step has too many keys, it clears all copies
-    /// instead.
+    /// The clears and the drops of one step. A step with too many keys clears all copies instead.
     pub(super) fn clears_and_drops(&self, namespace: &str) -> (Vec<Option<String>>, Vec<Invalidation>) {
         let all = self.0.get(&None).is_some_and(|changed| changed.all);
         let keys = || self.0.values().filter(|changed| !changed.all).flat_map(|changed| changed.keys.keys());

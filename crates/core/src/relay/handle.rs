@@ -36,7 +36,8 @@ impl Follower for RelayHandle {
 }
 
 impl RelayHandle {
-    /// Waits a short time until a relay runs, in this process or another. Returns whether a relay runs.
+    /// Waits a short time until a relay runs, in this process or another. The result says whether a
+    /// relay runs.
     ///
     /// # Errors
     /// The call fails with the error of the last step of this process's relay, if waiting does not heal

@@ -1,17 +1,17 @@
 //! The relay carries the changes in the truth's log into the shared cache tiers, for all processes.
 //!
-//! A writer changes the copies itself after its write has committed. A writer that dies between these
-//! two steps does not change them, and other programs never do. So one process, the leader, reads the
+//! A writer changes the copies itself after its write has committed. A writer that dies after its commit
+//! does not change the copies, and other programs never do. So one process, the leader, reads the
 //! truth's own log and drops the older copies. The log of the tiers then notifies all near tiers.
 //!
-//! The watermark says how far the leader has come. It is a cell of the nearest tier, so the watermark is
+//! The watermark says how far the leader has come. The watermark is a cell of the nearest tier, so it is
 //! lost or goes back in time together with the copies. Each process takes and advances the watermark by
-//! compare-and-set. If two processes both act as the leader, one of them fails, and the copies that it
-//! dropped needlessly are read again. In a tier that drops copies and advances the watermark in one
-//! step, the watermark proves copies: see [`Publication`](crate::Publication).
+//! compare-and-set. If two processes both act as the leader, the compare-and-set of one fails, and the
+//! copies that this process dropped needlessly are read again. In a tier that drops copies and advances
+//! the watermark in one step, the watermark proves copies: see [`Publication`](crate::Publication).
 //!
-//! This file decides when the relay makes a step. `step` makes the step, and `changes` says which copies
-//! it drops.
+//! This file decides when the relay makes a step. `step` makes a step, and `changes` says which copies a
+//! step drops.
 
 mod changes;
 mod handle;
@@ -30,8 +30,8 @@ use tokio::time::{Instant, timeout, timeout_at};
 pub(crate) use self::handle::RelayHandle;
 use crate::{Backend, Error, ErrorKind, Level, Namespace, Replay, Result, Version};
 
-/// The longest time between two steps. In a step the leader advances the watermark, and a follower reads
-/// it.
+/// The longest time between two steps. In each step the leader advances the watermark, and a follower
+/// reads it.
 const MAX_TICK: Duration = Duration::from_millis(500);
 /// The shortest time between two steps.
 const MIN_TICK: Duration = Duration::from_millis(20);
@@ -64,7 +64,7 @@ pub(crate) struct Relay {
 /// What this relay knows of the watermark.
 enum RelayState {
     Unknown,
-    /// Another relay leads. Its watermark has this version and has not advanced since that time.
+    /// Another relay leads. The other relay's watermark has had this version since this time.
     Follower {
         version: Version,
         since: Instant,

@@ -26,7 +26,7 @@ impl Relay {
         }
     }
 
-    /// Reads whether the watermark has advanced, and takes the watermark over if no relay advances it.
+    /// Checks whether the watermark has advanced, and takes the watermark over if no relay advances it.
     async fn watch_leader(&mut self) -> Result<()> {
         let (tier, key) = self.watermark_cell()?;
         let (version, body) = match tier.apply(&key, Op::Get).await? {
@@ -110,8 +110,8 @@ impl Relay {
         Watermark { relay: self.id, version, position }
     }
 
-    /// Advances the watermark of a tier that cannot drop copies in the same step. Such a watermark
-    /// proves nothing.
+    /// Advances the watermark of a tier that cannot drop copies in the same step. The watermark of such
+    /// a tier proves nothing.
     async fn put_watermark(&self, expected: Condition, body: Bytes) -> Result<Reply> {
         let (tier, key) = self.watermark_cell()?;
         let put = Op::Put {

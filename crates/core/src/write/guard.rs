@@ -27,8 +27,8 @@ impl<K: Key, V: Value, N: Near<K, V>> WriteGuard<K, V, N> {
         Self { inner: Arc::clone(inner), key: Arc::clone(key), ticket: Some(ticket) }
     }
 
-    /// Runs `change`. Its argument says whether near may keep the written value: this process knows of
-    /// no newer one.
+    /// Runs `change`. The argument of `change` says whether near may keep the written value, because
+    /// this process knows of no newer value.
     pub(super) fn finish(mut self, version: Version, change: impl FnOnce(bool)) {
         if let Some(ticket) = self.ticket.take() {
             ticket.finish(version.as_u64(), change);
@@ -44,8 +44,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Drop for WriteGuard<K, V, N> {
     }
 }
 
-/// The copies that a write is about to change. If the write ends before it knows that they were changed
-/// (a policy or observer panicked, the runtime shut down), each copy becomes a debt of its tier.
+/// The copies that a write is about to change. If the write ends before it knows that the copies were
+/// changed (a policy or observer panicked, the runtime shut down), each copy becomes a debt of its tier.
 pub(super) struct DebtGuard<'a> {
     slots: Vec<&'a TierSlot>,
     keys: Vec<TierKey>,
@@ -59,8 +59,8 @@ impl<'a> DebtGuard<'a> {
         Self { slots: slots.collect(), keys: keys.collect() }
     }
 
-    /// Drops no debts any more: every tier was asked, and each change that a tier did not confirm is a
-    /// debt already.
+    /// Disarms the guard after every tier was asked: each change that a tier did not confirm is already
+    /// a debt.
     pub(super) fn settle(mut self) {
         self.slots.clear();
     }

@@ -208,7 +208,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
         }
     }
 
-    /// The copy for a tier that orders the put itself. A copy that this tier does not admit has no life,
+    /// The copy for a tier that orders the put itself. A copy that the tier does not admit has no life,
     /// and replaces the older copy.
     fn copy_for(&self, slot: &TierSlot, put: &PendingPut<K, V, N>) -> (Deadlines, Option<Bytes>) {
         match self.admits(slot.shared.name, put.body.as_ref().map(Bytes::len)) {

@@ -1,4 +1,4 @@
-//! Invalidations and removals. They change every tier from far to near, even if some of the tiers fail.
+//! Invalidations and removals, which change every tier from far to near, even if some of the tiers fail.
 
 use std::sync::Arc;
 
@@ -32,7 +32,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         self.remove_all(vec![key], removal).await.pop().unwrap_or(Ok(false))
     }
 
-    /// Removes keys. Returns for each key, in order, whether it had a value.
+    /// Removes keys. The results say for each key, in order, whether it had a value.
     pub(crate) async fn remove_all(&self, keys: Vec<K>, removal: Removal) -> Vec<Result<bool>> {
         if let Err(error) = self.inner.check_open() {
             return keys.iter().map(|_| Err(error.clone())).collect();

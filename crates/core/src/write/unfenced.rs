@@ -1,4 +1,5 @@
-//! Fills at level `Ttl`, which no lease fences. A write waits for them instead.
+//! Fills at level `Ttl`, which no lease fences. A write waits until the unfenced fills of its key have
+//! ended.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -8,7 +9,7 @@ use tokio::sync::Notify;
 
 /// The fills of level `Ttl` that are under way in this process. A tier keeps the value that arrives
 /// last, so a write waits until the fills of its key have ended, and no fill begins while a write is
-/// under way. The wait lasts at most as long as the tiers' budgets.
+/// under way. Such a wait lasts at most as long as the tiers' budgets.
 #[derive(Default)]
 pub(crate) struct UnfencedFills {
     state: Mutex<State>,
@@ -32,7 +33,8 @@ pub(crate) struct UnfencedFill {
 pub(crate) struct ClearGuard<'a>(&'a UnfencedFills);
 
 impl UnfencedFills {
-    /// Begins a fill, if no clear is under way. The caller checks afterwards that no write is under way.
+    /// Begins a fill, if no clear is under way. After this call the caller checks that no write is under
+    /// way.
     pub(crate) fn begin(self: &Arc<Self>, key: &TierKey) -> Option<UnfencedFill> {
         let mut state = self.state.lock();
         if state.clears > 0 {
@@ -47,7 +49,7 @@ impl UnfencedFills {
         self.until(|state| !keys.clone().any(|key| state.fills.contains_key(&key.digest))).await;
     }
 
-    /// Begins a clear after all fills under way have ended. No fill begins until the clear ends.
+    /// Begins a clear after all fills under way have ended. No other fill begins until the clear ends.
     pub(crate) async fn clear(&self) -> ClearGuard<'_> {
         self.state.lock().clears += 1;
         let guard = ClearGuard(self);

@@ -36,12 +36,13 @@ const MAX_NAMESPACE_BYTES: usize = 128;
 const REMOVED_FOR: Duration = Duration::from_secs(7 * 24 * 3600);
 
 impl<K: Key, V: Value, N: Near<K, V>> Builder<K, V, N> {
-    /// Builds the cache. The call makes no round trip. A server that does not answer is a lost tier.
+    /// Builds the cache. Building a cache makes no round trip. A server that does not answer is a lost
+    /// tier.
     ///
     /// # Errors
     /// The call fails with [`ErrorKind::Config`] outside of a tokio runtime, for a namespace that is
-    /// empty or too long, and for parts that do not fit together. It also fails with the backends' own
-    /// errors, such as [`ErrorKind::NamespaceInUse`].
+    /// empty or too long, and for parts that do not fit together. The call also fails with the backends'
+    /// own errors, such as [`ErrorKind::NamespaceInUse`].
     ///
     /// [`ErrorKind::Config`]: crate::ErrorKind::Config
     /// [`ErrorKind::NamespaceInUse`]: crate::ErrorKind::NamespaceInUse
@@ -101,8 +102,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Builder<K, V, N> {
         Ok(Tenants { inner, chains: Arc::new(chains) })
     }
 
-    /// The namespace with the options that its caches must agree on. The call also sets how values are
-    /// encoded.
+    /// The namespace with the options that its caches must agree on. This method also sets how values
+    /// are encoded.
     fn namespace_options(&mut self) -> Result<Namespace> {
         let mut shape = 0;
         if let Some(codec) = &mut self.codec {
@@ -138,7 +139,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Builder<K, V, N> {
         lives.into_iter().all(|writing| self.expiry.lifetime(&writing).fresh <= bound)
     }
 
-    /// Refuses parts that do not fit together. Returns what a put does with copies.
+    /// Refuses parts that do not fit together. The result says what a put does with copies.
     fn check(&self) -> Result<Copies> {
         if self.namespace.is_empty() || self.namespace.len() > MAX_NAMESPACE_BYTES {
             return Err(Error::config("a namespace has 1 to 128 bytes"));

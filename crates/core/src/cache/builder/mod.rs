@@ -73,7 +73,8 @@ impl Expiry for DefaultExpiry {
 }
 
 impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
-    /// Begins a cache named `namespace`. Its near tier is off until [`Builder::near`] sets one.
+    /// Begins a cache named `namespace`. The near tier of the new cache is off until [`Builder::near`]
+    /// sets one.
     pub fn builder(namespace: impl Into<String>) -> Builder<K, V, N> {
         Builder::new(namespace.into(), N::off())
     }
@@ -106,7 +107,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Builder<K, V, N> {
         }
     }
 
-    /// Sets the near tier. Without this setting the near tier is off.
+    /// Sets the near tier. A cache whose builder sets no near tier has none.
     #[must_use]
     pub fn near(mut self, near: N) -> Self {
         self.near = near;
@@ -149,10 +150,10 @@ impl<K: Key, V: Value, N: Near<K, V>> Builder<K, V, N> {
         self
     }
 
-    /// Follows the log of a backend in which the cache has no tier. This log reports changes of the data
-    /// that the cache's loader reads: a change that it reports for this namespace makes the copies old.
-    /// The setting is for caches without a store, because a cache with a store follows the store's log
-    /// anyway.
+    /// Follows the log of a backend in which the cache has no tier. The followed log reports changes of
+    /// the data that the cache's loader reads. A change that the log reports for this namespace makes
+    /// the copies old. `watch_origin` is for caches without a store, because a cache with a store
+    /// follows the store's log anyway.
     ///
     /// With Postgres the log reports the keys that [`terrace.watch`] or [`terrace.invalidate`] name.
     ///
@@ -168,7 +169,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Builder<K, V, N> {
         self
     }
 
-    /// Binds a loader to the cache. Every read of a missing key runs the loader (read-through). A call
+    /// Binds a loader to the cache. Every read of a missing key runs the loader (read-through). A read
     /// with a loader of its own runs that loader instead.
     #[must_use]
     pub fn loader<L, F, T, E>(mut self, load: L) -> Self
@@ -184,87 +185,87 @@ impl<K: Key, V: Value, N: Near<K, V>> Builder<K, V, N> {
         self
     }
 
-    /// Sets how long entries live. Without this setting entries live for five minutes, and absences are
-    /// not kept.
+    /// Sets how long entries live. Without an expiry policy entries live for five minutes, and absences
+    /// are not kept.
     #[must_use]
     pub fn expire(mut self, expiry: impl Expiry) -> Self {
         self.expiry = Arc::new(expiry);
         self
     }
 
-    /// Sets what is done with entries past their fresh time. Without this setting the expiry policy
-    /// decides it.
+    /// Sets what is done with entries past their fresh time. Without a freshness policy the expiry
+    /// policy decides about such entries.
     #[must_use]
     pub fn freshness(mut self, freshness: impl Freshness) -> Self {
         self.freshness = Some(Arc::new(freshness));
         self
     }
 
-    /// Sets which values a tier keeps. Without this setting every tier keeps every value.
+    /// Sets which values a tier keeps. Without an admission policy every tier keeps every value.
     #[must_use]
     pub fn admit(mut self, admission: impl Admission) -> Self {
         self.admission = Some(Arc::new(admission));
         self
     }
 
-    /// Sets the steps of a put. Without this setting a put is write-through in a cache with a store, and
-    /// cache-aside in a cache without a store.
+    /// Sets the steps of a put. Without a write policy a put is write-through in a cache with a store,
+    /// and cache-aside in a cache without a store.
     #[must_use]
     pub fn write(mut self, write: impl WritePolicy) -> Self {
         self.write = Some(write.plan());
         self
     }
 
-    /// Sets how loads are shared. Without this setting one load of a key runs at a time in this process.
+    /// Sets how loads are shared. Without a stampede policy one load of a key runs at a time in this
+    /// process.
     #[must_use]
     pub fn stampede(mut self, stampede: impl Stampede) -> Self {
         self.coalesce = stampede.coalesce();
         self
     }
 
-    /// Sets how consistent the cache is. Without this setting the level is [`Level::Fenced`].
+    /// Sets how consistent the cache is. A cache whose builder sets no level has [`Level::Fenced`].
     /// [`Cache::with`] makes a handle for reads of another level.
     ///
-    /// [`build`](Builder::build) refuses these levels:
+    /// [`build`](Builder::build) refuses some levels:
     ///
-    /// - `Ttl` with a store;
-    /// - `Strong` without a store;
-    /// - `Bounded` below 100 ms, with two cache tiers, and with a cache tier whose copies no relay
-    ///   proves;
-    /// - `Bounded` without a store, without [`watch_origin`](Builder::watch_origin) and with lives
-    ///   longer than the bound, because nothing proves a copy.
+    /// - `build` refuses `Ttl` with a store.
+    /// - `build` refuses `Strong` without a store.
+    /// - `build` refuses `Bounded` below 100 ms, with two cache tiers, and with a cache tier whose
+    ///   copies no relay proves.
+    /// - `build` refuses `Bounded` without a store, without [`watch_origin`](Builder::watch_origin) and
+    ///   with lives longer than the bound, because nothing proves a copy.
     #[must_use]
     pub fn level(mut self, level: Level) -> Self {
         self.level = level;
         self
     }
 
-    /// Sets how long a loader may take. Without this setting a loader may take 30 s. The callers of a
-    /// loader that takes longer get [`ErrorKind::Timeout`](crate::ErrorKind::Timeout). Leases live a
-    /// second longer than this deadline.
+    /// Sets how long a loader may take. Without a deadline setting a loader may take 30 s. The callers
+    /// of a loader that takes longer get [`ErrorKind::Timeout`](crate::ErrorKind::Timeout). Leases live
+    /// a second longer than the load deadline.
     #[must_use]
     pub fn load_deadline(mut self, deadline: Duration) -> Self {
         self.load_deadline = deadline;
         self
     }
 
-    /// Sets how values are encoded for remote tiers. Without this setting the codec is postcard. Every
-    /// reader can decode every codec.
+    /// Sets how values are encoded for remote tiers. The default codec is postcard. Every reader can
+    /// decode every codec.
     #[must_use]
     pub fn codec(mut self, codec: Codec) -> Self {
         self.settings.codec = Some(codec);
         self
     }
 
-    /// Sets how envelopes are compressed. Without this setting values above 1 KiB are compressed with
-    /// LZ4.
+    /// Sets how envelopes are compressed. By default values above 1 KiB are compressed with LZ4.
     #[must_use]
     pub fn compression(mut self, compression: Compression) -> Self {
         self.settings.compression = Some(compression);
         self
     }
 
-    /// Sets the schema number of the value type, which is 0 without this setting. The number is for a
+    /// Sets the schema number of the value type, which is 0 by default. The schema number is for a
     /// meaning that changes while the type stays the same. Bytes of another schema number are not read,
     /// nor are bytes of a changed type.
     #[must_use]
@@ -273,7 +274,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Builder<K, V, N> {
         self
     }
 
-    /// Sets the clock. Without this setting the cache uses the host's clock.
+    /// Sets the clock. The default clock is the host's clock.
     #[must_use]
     pub fn clock(mut self, clock: impl Into<Clock>) -> Self {
         self.clock = clock.into();

@@ -41,8 +41,8 @@ impl<'g, T> Limited<'g, T> {
         Ok(self.wrap(seed))
     }
 
-    /// Counts the claimed number of elements before anything is allocated for them. Without a claim,
-    /// each element is counted when it is read.
+    /// Counts the claimed number of elements before anything is allocated for them. If the bytes claim
+    /// no number, each element is counted when it is read.
     fn claim<A, E: Error>(&self, access: A, claim: Option<usize>) -> Result<Limited<'g, A>, E> {
         let counted = match claim {
             Some(claim) if self.counted => {
@@ -124,7 +124,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Limited<'_, D> {
     }
 }
 
-/// The methods that postcard and bincode call for the types that are wrapped above.
+/// Only the visitor methods that postcard and bincode call for the wrapped types are implemented.
 impl<'de, V: Visitor<'de>> Visitor<'de> for Limited<'_, V> {
     type Value = V::Value;
 

@@ -16,7 +16,8 @@ pub(super) use ser::Guarded;
 /// How deep a value may nest with any codec. serde_json has the same limit.
 pub(super) const MAX_DEPTH: u32 = 127;
 
-/// How many elements a value may have beyond one for each byte, since units are elements without bytes.
+/// How many elements a value may have beyond one for each byte, because units are elements without
+/// bytes.
 const FREE_ELEMENTS: usize = 1 << 16;
 
 /// The most elements of a value with this many encoded bytes. Every element but a unit has at least one
@@ -54,7 +55,8 @@ impl Breach {
     }
 }
 
-/// Counts the levels and elements of one value. All wrappers of one encoding or decoding share it.
+/// Counts the levels and elements of one value. All wrappers of one encoding or decoding share one
+/// guard.
 pub(super) struct Guard {
     depth: Cell<u32>,
     elements: Cell<usize>,

@@ -20,7 +20,7 @@ const MAX_DEPTH: usize = 64;
 /// The most elements of a tuple or an array that are probed.
 const MAX_ELEMENTS: usize = 32;
 
-/// A fingerprint of what serde sees of a type when it deserialises it.
+/// A fingerprint of what serde sees of a type when it deserialises the type.
 ///
 /// The fingerprint changes when a field or variant is added, removed, renamed or moved anywhere in the
 /// type, or when a part becomes another kind of value: another width of integer, optional or not, a
@@ -35,15 +35,15 @@ const MAX_ELEMENTS: usize = 32;
 /// changes that leave the type the same: another meaning (metres to feet), a range check, a default
 /// value.
 ///
-/// A fingerprint does not cover these parts of a type:
+/// Some parts of a type are not covered:
 ///
-/// - parts whose form serde knows only from a value (`flatten`, `untagged`, internally tagged enums,
-///   `serde_json::Value`),
-/// - parts beyond the 32nd element of a tuple, 64 levels or 4096 parts,
-/// - parts behind a hand-written `Deserialize` that refuses every sample.
+/// - The fingerprint does not cover parts whose form serde knows only from a value (`flatten`,
+///   `untagged`, internally tagged enums, `serde_json::Value`).
+/// - The fingerprint does not cover parts beyond the 32nd element of a tuple, 64 levels or 4096 parts.
+/// - The fingerprint does not cover parts behind a hand-written `Deserialize` that refuses every sample.
 ///
-/// [`is_whole`](Shape::is_whole) says whether the fingerprint covers the whole type. If it does not, the
-/// schema number must change with the type.
+/// [`is_whole`](Shape::is_whole) says whether the fingerprint covers the whole type. If the fingerprint
+/// does not cover the whole type, the schema number must change with the type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Shape {
     fingerprint: u64,
@@ -57,8 +57,8 @@ impl Shape {
     /// # Cost
     /// The call makes one short deserialisation of samples (zeros, empty texts) for each part of the
     /// type, which takes microseconds for a record of some fields. A program should compute a shape
-    /// once. A hand-written `Deserialize` gets the samples too, and if it panics on a sample, this call
-    /// panics.
+    /// once. A hand-written `Deserialize` gets the samples too, and if it panics on a sample,
+    /// `Shape::of` panics.
     ///
     /// ```
     /// use terrace_core::codec::Shape;
