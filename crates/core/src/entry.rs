@@ -33,12 +33,12 @@ pub struct Entry<V> {
     /// deadline.
     valid_until: AtomicU64,
     version: Version,
-    // These deadlines are atomic only for `Cache::expire`, which changes the life of a shared entry in
-    // place.
+    // The deadlines below are atomic only for `Cache::expire`, which changes the life of a shared entry
+    // in place.
     fresh_until: AtomicU64,
     stale_until: AtomicU64,
     expires_at: AtomicU64,
-    /// The latest time at which the entry is known to have been as new as the truth.
+    /// The latest time at which the entry is known to have been as new as the source of truth.
     proven_at: AtomicU64,
     /// Whether the log proves the entry while the entry is in the near tier.
     covered_by_log: AtomicBool,
@@ -92,13 +92,13 @@ impl<V> Entry<V> {
         self.expires_at.store(deadlines.expires_at.as_millis(), Ordering::Relaxed);
     }
 
-    /// Sets the time at which the entry was as new as the truth.
+    /// Sets the time at which the entry was as new as the source of truth.
     pub(crate) fn with_proof(self, proven_at: Timestamp) -> Self {
         Self { proven_at: AtomicU64::new(proven_at.as_millis()), ..self }
     }
 
-    /// Sets when the entry was as new as the truth, and until when that proof lasts. The proof lasts for
-    /// ever if the log covers the entry.
+    /// Sets when the entry was as new as the source of truth, and until when that proof lasts. The proof
+    /// lasts for ever if the log covers the entry.
     pub(crate) fn set_proof(&self, proven_at: Timestamp, valid_until: Timestamp, covered_by_log: bool) {
         self.proven_at.store(proven_at.as_millis(), Ordering::Relaxed);
         self.covered_by_log.store(covered_by_log, Ordering::Relaxed);

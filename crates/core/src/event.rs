@@ -42,7 +42,7 @@ pub enum Event<'a> {
         /// How long the load waited.
         elapsed: Duration,
     },
-    /// A tier took a fill.
+    /// A tier took the copy that a fill sent to it.
     Filled {
         /// The name of the tier.
         tier: &'a str,

@@ -100,9 +100,9 @@ pub struct NearSize {
 /// A near tier knows no deadlines: the cache compares an entry's deadlines on each hit.
 ///
 /// The cache changes the near tier under a lock of its own, which keeps reads and writes of a key apart.
-/// Under this lock the engine may run code of the application: a weigher, the `Drop` of an evicted
-/// value, `Hash` and `Eq` of keys. Code that the engine runs must not call the cache, because the call
-/// would wait for its own lock.
+/// Under the lock of the cache the engine may run code of the application: a weigher, the `Drop` of an
+/// evicted value, `Hash` and `Eq` of keys. Code that the engine runs must not call the cache, because
+/// the call would wait for its own lock.
 ///
 /// # Cost
 /// A hit must not allocate and must not wait.

@@ -11,20 +11,20 @@ use std::{
 pub struct TierStats {
     /// The tier's name.
     pub name: String,
-    /// Reads that the tier answered.
+    /// The number of reads that the tier answered.
     pub hits: u64,
-    /// Reads that the tier could not answer.
+    /// The number of reads that the tier could not answer.
     pub misses: u64,
-    /// Values that the tier took as copies.
+    /// The number of values that the tier took as copies.
     pub fills: u64,
-    /// Fills that the tier refused, because another write or fill of the key came first.
+    /// The number of fills that the tier refused, because another write or fill of the key came first.
     pub fills_refused: u64,
-    /// Operations of the tier that failed.
+    /// The number of operations of the tier that failed.
     pub errors: u64,
-    /// Copies within their life that reads passed over, because nothing proved the copies as new as the
-    /// level demands.
+    /// The number of copies within their life that reads passed over, because nothing proved the copies
+    /// as new as the level demands.
     pub unproven: u64,
-    /// Stored values whose bytes could not be read.
+    /// The number of stored values whose bytes could not be read.
     pub undecodable: u64,
     /// Whether the tier is lost at the moment.
     pub lost: bool,
@@ -36,27 +36,27 @@ pub struct TierStats {
 pub struct Stats {
     /// The counters of the near tier, then of the remote tiers from near to far, then of the store.
     pub tiers: Vec<TierStats>,
-    /// Loaders that were run.
+    /// The number of loaders that were run.
     pub loads: u64,
-    /// Loaders that failed or panicked.
+    /// The number of loaders that failed or panicked.
     pub load_errors: u64,
-    /// Callers that shared another caller's lookup or load.
+    /// The number of callers that shared another caller's lookup or load.
     pub coalesced: u64,
-    /// Loads that waited for a load of another process.
+    /// The number of loads that waited for a load of another process.
     pub waits: u64,
-    /// Stale entries that were served.
+    /// The number of stale entries that were served.
     pub stale_served: u64,
-    /// Values that were put.
+    /// The number of values that were put.
     pub puts: u64,
-    /// Keys that were invalidated or removed, and namespaces that were cleared.
+    /// The number of keys that were invalidated or removed, and namespaces that were cleared.
     pub drops: u64,
-    /// Fills that were skipped, because too many fills were under way.
+    /// The number of fills that were skipped, because too many fills were under way.
     pub fills_skipped: u64,
     /// The approximate number of entries in the near tier.
     pub near_entries: u64,
     /// The weight of the near tier's entries in the engine's unit: a count of entries, or bytes.
     pub near_weight: u64,
-    /// Keys with a lookup or a load under way.
+    /// The number of keys with a lookup or a load under way.
     pub flights: usize,
 }
 

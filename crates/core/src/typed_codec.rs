@@ -17,7 +17,7 @@ pub(crate) struct KeyCodec<K> {
     decode: fn(&[u8]) -> Result<K>,
 }
 
-/// The codec of a cache's keys and values. It turns keys into bytes, and values into bytes and back.
+/// The codec of a cache's keys and values, which turns keys into bytes, and values into bytes and back.
 pub(crate) struct TypedCodec<K, V> {
     key: fn(&K) -> Result<Bytes>,
     seal: fn(&V, &Settings, KeyDigest) -> Result<Bytes>,

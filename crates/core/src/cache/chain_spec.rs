@@ -107,7 +107,8 @@ impl ChainSpec {
         Self { namespace, tiers: specs, origin_log }
     }
 
-    /// The log that reports changes of the truth: the store's log, or without a store the origin's log.
+    /// The log that reports changes of the source of truth: the store's log, or without a store the
+    /// origin's log.
     fn truth_log(&self) -> Option<Arc<dyn InvalidationLog>> {
         let store = self.tiers.iter().find(|tier| tier.shared.role == Role::Store);
         store.map_or_else(|| self.origin_log.clone(), |tier| tier.backend.log())
@@ -143,8 +144,8 @@ impl ChainSpec {
         }
     }
 
-    /// Starts to relay the truth's log into the cache tiers, if the cache has such a log and cache
-    /// tiers. The relay ends when the returned handle is dropped.
+    /// Starts to relay the log of the source of truth into the cache tiers, if the cache has such a log
+    /// and cache tiers. The relay ends when the returned handle is dropped.
     pub(super) fn relay(&self, tombstone_ttl: Duration, runtime: &Handle) -> Option<Arc<RelayHandle>> {
         let log = self.truth_log()?;
         let tiers = self.tiers.iter().filter(|tier| tier.shared.role == Role::Cache);

@@ -39,7 +39,7 @@ pub(crate) struct Policies {
     pub(crate) coalesce: Coalesce,
 }
 
-/// The periods of a cache.
+/// The durations that a cache uses for lives, loads, leases and tombstones.
 pub(crate) struct Periods {
     /// The longest life of an entry in the near tier.
     pub(crate) near_ttl: Option<Duration>,
@@ -76,8 +76,8 @@ pub(crate) struct Inner<K, V, N> {
     pub(crate) periods: Periods,
     pub(crate) level: Level,
     pub(crate) loader: Option<BoundLoader<K, V>>,
-    /// The handle of the relay, which carries the truth's log into the cache tiers. The relay ends when
-    /// this handle is dropped.
+    /// The handle of the relay, which carries the log of the source of truth into the cache tiers. The
+    /// relay ends when this handle is dropped.
     pub(crate) relay: Option<Arc<RelayHandle>>,
     pub(crate) closed: AtomicBool,
     pub(crate) versions: AtomicU64,
@@ -212,12 +212,12 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
         Deadlines::ttl(self.clock.now(), Duration::ZERO)
     }
 
-    /// Puts an entry into the near tier in place of the older one, which is dropped even if near must
-    /// not keep the new entry. The result says whether near keeps the entry. The entry was as new as the
-    /// truth at `proven_at`.
+    /// Puts an entry into the near tier in place of the older one, which is dropped even if the near
+    /// tier must not keep the new entry. The result says whether the near tier keeps the entry. The
+    /// entry was as new as the source of truth at `proven_at`.
     ///
-    /// The caller holds the lock of the key's slot in the flight table. Under this lock the method
-    /// reports no event, because an observer may call the cache.
+    /// The caller holds the lock of the key's slot in the flight table. `keep_near` reports no event
+    /// under this lock, because an observer may call the cache.
     pub(crate) fn keep_near(
         &self,
         key: &TenantKey<K>,

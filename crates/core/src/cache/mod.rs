@@ -167,8 +167,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     /// Each key has its own error, as in [`get`](Cache::get). The other keys keep their answers.
     ///
     /// # Cost
-    /// All keys that near cannot answer share one round trip to each tier, and a second one to Redis for
-    /// the leases.
+    /// All keys that the near tier cannot answer share one round trip to each tier, and a second one to
+    /// Redis for the leases.
     pub async fn get_many(&self, keys: &[K]) -> Many<V> {
         self.read_many(keys, None).await
     }
@@ -214,8 +214,9 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         self.read_many(keys, Some(load_group(load))).await
     }
 
-    /// Reads the truth again, past all copies, and replaces the copies. The truth is the store's record,
-    /// or without a store the value that `load` gives. A failure leaves the copies unchanged.
+    /// Reads the source of truth again, past all copies, and replaces the copies. The source of truth is
+    /// the store's record, or without a store the value that `load` gives. A failure leaves the copies
+    /// unchanged.
     ///
     /// # Errors
     /// The errors are those of [`get_or_load`](Cache::get_or_load).
@@ -279,8 +280,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         Ok(matches!(outcome, PutOutcome::Kept(_)))
     }
 
-    /// Writes many values, and gives one result for each item, in order. Of a key that is given twice
-    /// the last value is written.
+    /// Writes many values, and gives one result for each item, in order. If a key is given twice, its
+    /// last value is written.
     ///
     /// # Errors
     /// Each item has its own error, as in [`put`](Cache::put).
@@ -353,8 +354,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     }
 
     /// The near tier's answer, which is `Ok(None)` for a negative entry. The error holds the entry of
-    /// near that does not answer, if there is one. At the level that the cache was built at, a hit costs
-    /// one comparison and one reference count.
+    /// the near tier that does not answer, if there is one. At the level that the cache was built at, a
+    /// hit costs one comparison and one reference count.
     ///
     /// Each read asks the engine once. The engine counts a miss as a use of the key, and two uses for
     /// one read cost more than a point of the hit ratio (measured).

@@ -22,7 +22,7 @@ use crate::near::TenantId;
 /// The remote tiers as one tenant of a cache sees them.
 pub(crate) struct Chain {
     pub(crate) tenant: TenantId,
-    /// Makes the digests of keys.
+    /// The scope, which makes the digests of the tenant's keys.
     pub(crate) scope: Scope,
     /// The cache tiers from near to far.
     pub(crate) tiers: Vec<TierSlot>,

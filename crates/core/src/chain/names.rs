@@ -5,8 +5,8 @@ use std::collections::HashSet;
 use parking_lot::Mutex;
 
 /// Returns the name with a static lifetime. Every read's handle carries the name of a tier, and a
-/// reference count would move between the cores of all readers. A process has few kinds of tiers and as
-/// many names, so the leak is bounded.
+/// reference count would move between the cores of all readers. A process has one name for each kind of
+/// tier, so the leak is bounded.
 pub(super) fn interned(name: &str) -> &'static str {
     static NAMES: Mutex<Option<HashSet<&'static str>>> = Mutex::new(None);
     let mut names = NAMES.lock();

@@ -42,11 +42,13 @@
 //! # Limits
 //!
 //! The limits on a value are checked before anything is allocated. Encoding checks the limits too, so
-//! that every encoded value can be decoded. These are the limits:
+//! that every encoded value can be decoded. The limits of a value are:
 //!
-//! - encoded bytes: [`Settings::max_bytes`], by default 64 MiB and 64 KiB;
-//! - levels of nesting: 127, where each struct, sequence, `Option`, newtype and variant is a level;
-//! - elements of sequences and maps: one for each byte, and 65,536 more for elements without bytes.
+//! - The encoded bytes are at most [`Settings::max_bytes`], by default 64 MiB and 64 KiB.
+//! - A value nests at most 127 levels deep, where each struct, sequence, `Option`, newtype and variant
+//!   is a level.
+//! - Sequences and maps have at most one element for each byte, and 65,536 more for elements without
+//!   bytes.
 //!
 //! Like serde, the decoder allocates a sequence at most 1 MiB ahead of the elements that have arrived.
 //! In memory a value may be larger than its bytes, by the factor by which its type enlarges one byte (an

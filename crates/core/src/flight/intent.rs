@@ -55,10 +55,11 @@ pub(crate) enum JoinMode {
     /// The caller joins the flight under way if its lookup was made for a load. If the lookup was made
     /// for plain reads, a new flight replaces the flight under way.
     JoinLoad,
-    /// The caller gets a new flight that is not in the table. Near does not keep the value of a flight
-    /// outside the table.
+    /// The caller gets a new flight that is not in the table. The near tier does not keep the value of a
+    /// flight outside the table.
     Separate,
-    /// A new flight replaces the flight under way. Near does not keep the value of the old flight.
+    /// A new flight replaces the flight under way. The near tier does not keep the value of the old
+    /// flight.
     Replace,
 }
 

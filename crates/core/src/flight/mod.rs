@@ -2,9 +2,9 @@
 //! flights also fences reads against writes of the same process.
 //!
 //! A key has a slot in the table while it is written, or read from beyond the near tier. A read joins
-//! the slot's flight. A write detaches the flight: later reads begin a new flight, and near does not
-//! keep the value of the detached flight. The near tier is changed only under the lock of the key's
-//! slot.
+//! the slot's flight. A write detaches the flight: later reads begin a new flight, and the near tier
+//! does not keep the value of the detached flight. The near tier is changed only under the lock of the
+//! key's slot.
 
 mod intent;
 #[cfg(all(test, shuttle))]
@@ -152,8 +152,9 @@ impl<K: Eq + Hash, L, T: Clone> Flights<K, L, T> {
     }
 
     /// Handles a report of the log that another process wrote this version. After such a report, a write
-    /// under way in this process keeps its value in near only if that value is as new as the reported
-    /// version. Where near is `outdated`, detaches the key's flight and runs `change`, under one lock.
+    /// under way in this process keeps its value in the near tier only if that value is as new as the
+    /// reported version. Where the near tier is `outdated`, detaches the key's flight and runs `change`,
+    /// under one lock.
     pub(crate) fn notice(
         &self,
         key: &K,
@@ -176,7 +177,7 @@ impl<K: Eq + Hash, L, T: Clone> Flights<K, L, T> {
     }
 
     /// Detaches the flights of all keys that `of` picks. Writes of these keys that are under way leave
-    /// no value in near.
+    /// no value in the near tier.
     pub(crate) fn detach_all(&self, of: impl Fn(&K) -> bool) {
         for shard in &self.shards {
             let detached = shard.lock().detach_all(&of);

@@ -1,8 +1,8 @@
 //! The flight table under shuttle, whose random scheduler tries interleavings of the table's locks.
 //!
 //! `cargo xtask model` runs these tests. The near tier and the origin are two numbers. In each
-//! interleaving of lookups, loads, panics, cancellations and writes, near must never end up older than a
-//! write that has returned, and the table must be empty afterwards.
+//! interleaving of lookups, loads, panics, cancellations and writes, the near tier must never end up
+//! older than a write that has returned, and the table must be empty afterwards.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ type Table = Flights<u8, (), Option<u64>>;
 struct World {
     flights: Arc<Table>,
     key: Arc<u8>,
-    /// The value in near, or 0 for no value.
+    /// The value in the near tier, or 0 for no value.
     near: AtomicU64,
     /// The origin's value, which only grows.
     origin: AtomicU64,
@@ -39,7 +39,8 @@ impl World {
         })
     }
 
-    /// Reads the key from near, or by the flight's lookup (which finds nothing) and the flight's load.
+    /// Reads the key from the near tier, or by the flight's lookup (which finds nothing) and the
+    /// flight's load.
     async fn read(self: &Arc<Self>, panics: bool) -> Option<u64> {
         let near = self.near.load(Ordering::SeqCst);
         if near != 0 {
@@ -102,7 +103,7 @@ impl World {
         self.flights.write_now(&self.key, || self.near.store(0, Ordering::SeqCst));
     }
 
-    /// Checks that near has no value or the origin's value, and that the table is empty.
+    /// Checks that the near tier has no value or the origin's value, and that the table is empty.
     fn check(&self) {
         let (near, origin) = (self.near.load(Ordering::SeqCst), self.origin.load(Ordering::SeqCst));
         assert!(near == 0 || near == origin, "near kept {near} while the origin has {origin}");

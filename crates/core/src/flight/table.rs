@@ -1,4 +1,4 @@
-//! The table of flights: slots of the keys that are written, or read from beyond near.
+//! The table of flights: slots of the keys that are written, or read from beyond the near tier.
 
 use std::{
     hash::Hash,

@@ -81,9 +81,10 @@ pub(crate) struct WriteTicket<K: Eq + Hash, L, T: Clone> {
 impl<K: Eq + Hash, L, T: Clone> WriteTicket<K, L, T> {
     /// Ends a write of this version: detaches the key's flight and runs `change`, under one lock.
     ///
-    /// The argument of `change` says whether near may keep the value. Near may keep the value if no
-    /// other write of the key has ended since this write began, and the log has reported no newer
-    /// version. In all other cases this process does not know which write is the last.
+    /// The argument of `change` says whether the near tier may keep the value. The near tier may keep
+    /// the value if no other write of the key has ended since this write began, and the log has reported
+    /// no newer version. If the near tier may not keep the value, this process does not know which write
+    /// of the key is the last.
     pub(crate) fn finish<R>(self, version: u64, change: impl FnOnce(bool) -> R) -> R {
         let mut table = self.shard.lock();
         let mut alone = true;

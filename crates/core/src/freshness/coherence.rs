@@ -2,8 +2,8 @@
 //!
 //! The log covers a copy if this process followed the log when it kept the copy, and if the log's last
 //! heartbeat is recent. A copy that the log does not cover is valid after its own proof for as long as a
-//! covered copy after a heartbeat. So a near tier without a working log uses its copies only for this
-//! maximum staleness.
+//! covered copy after a heartbeat. Without a working log, a near tier uses each copy only for a maximum
+//! staleness after the copy's proof.
 
 use std::{
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
@@ -44,8 +44,8 @@ impl Coherence {
         max.reaches(entry.proven_at().as_millis(), now) || (entry.covered_by_log() && is_followed())
     }
 
-    /// Notes that an entry was as new as the truth at `proven_at`. The caller holds the lock of the
-    /// key's slot in the flight table, and keeps the entry afterwards.
+    /// Notes that an entry was as new as the source of truth at `proven_at`. The caller holds the lock
+    /// of the key's slot in the flight table, and keeps the entry afterwards.
     pub(crate) fn admit<V>(&self, entry: &Entry<V>, proven_at: Timestamp, now: Timestamp, max: MaxStaleness) {
         let last_heartbeat = self.last_heartbeat.load(Ordering::Acquire);
         let last_gap = self.last_gap.load(Ordering::Relaxed);

@@ -36,7 +36,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
     }
 
     /// Handles another process's change of the key. Drops an older near copy, and detaches the key's
-    /// flight, so that near does not keep the flight's value.
+    /// flight, so that the near tier does not keep the flight's value.
     fn key_changed(&self, key: &TenantKey<K>, version: Option<Version>) {
         let key_ref = TenantKeyRef { tenant: key.tenant, key: &key.key };
         // A near copy of at least this version came in after the change, and so did the value of the
@@ -51,8 +51,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
         }
     }
 
-    /// Removes the copies of one tenant, or of all tenants, from near, and detaches the flights of those
-    /// keys.
+    /// Removes the copies of one tenant, or of all tenants, from the near tier, and detaches the flights
+    /// of those keys.
     pub(crate) fn drop_copies(&self, tenant: Option<TenantId>) {
         self.flights.detach_all(|key| tenant.is_none_or(|tenant| key.tenant == tenant));
         self.near.clear(tenant);
@@ -63,7 +63,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Follower for Inner<K, V, N> {
     fn notice(&self, notice: &Notice) {
         match notice {
             Notice::Key { tenant, key, version } => {
-                // Bytes that do not decode to a key of this cache name no entry of near.
+                // Bytes that do not decode to a key of this cache name no entry of the near tier.
                 let key = self.key_codec.as_ref().and_then(|codec| codec.decode(key).ok());
                 if let Some(key) = key.filter(|_| enabled(Defence::Notice)) {
                     let tenant = self.tenant_of(tenant.as_deref());
@@ -86,8 +86,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Follower for Inner<K, V, N> {
     fn heartbeat(&self, at: Instant) {
         let at = if enabled(Defence::Dating) { at } else { Instant::now() };
         match &self.proof_source {
-            // The tier's log reports changes of the truth only as far as a relay has carried them into
-            // the tier.
+            // The tier's log reports changes of the source of truth only as far as a relay has carried
+            // them into the tier.
             ProofSource::Watermarks(tracker) if enabled(Defence::Watermarks) => {
                 let proven_until = tracker.proven_until();
                 if proven_until > ANY_AGE {

@@ -55,7 +55,8 @@ impl ReadMode {
         }
     }
 
-    /// Whether near may answer with this entry through a handle of another level than the cache's own.
+    /// Whether the near tier may answer with this entry through a handle of another level than the
+    /// cache's own.
     #[cold]
     pub(crate) fn accepts_near<V>(self, entry: &Entry<V>, now: Timestamp, coherence: &Coherence) -> bool {
         entry.is_fresh(now)

@@ -1,8 +1,9 @@
-//! Proofs: until when a copy is known to have been as new as the truth, and how old that proof may be.
+//! Proofs: until when a copy is known to have been as new as the source of truth, and how old that proof
+//! may be.
 //!
-//! The *truth* is the store, or in a cache without a store the origin behind the loader. A copy's proof
-//! is a moment at which the copy was as new as the truth. A read compares the proof of a copy with the
-//! oldest proof that the read accepts.
+//! The *source of truth* is the store, or in a cache without a store the origin behind the loader. A
+//! copy's proof is a moment at which the copy was as new as the source of truth. A read compares the
+//! proof of a copy with the oldest proof that the read accepts.
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,13 +22,15 @@ pub(crate) const UNCONFIRMED_TTL: Duration = Duration::from_secs(1);
 /// The smallest bound of level `Bounded`. The steps that prove a copy take about 100 ms.
 pub(crate) const LEAST_BOUND: Duration = Duration::from_millis(100);
 
-/// What proves to a cache of level `Bounded` that a copy was as new as the truth.
+/// What proves to a cache of level `Bounded` that a copy was as new as the source of truth.
 pub(crate) enum ProofSource {
     /// The cache has another level than `Bounded`, so nothing is to be proven.
     None,
-    /// Only the moment of the read from the store proves a copy: no log reports changes of the truth.
+    /// Only the moment of the read from the store proves a copy: no log reports changes of the source of
+    /// truth.
     ReadTime,
-    /// The truth's own log proves copies, and near follows this log. The cache has no shared copies.
+    /// The log of the source of truth proves copies, and the near tier follows this log. The cache has
+    /// no shared copies.
     Log,
     /// The watermark of a relay proves copies.
     Watermarks(Arc<WatermarkTracker>),

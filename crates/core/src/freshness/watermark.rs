@@ -1,11 +1,13 @@
-//! The watermark of a relay: how the copies of a shared tier, and the copies in near, are proven.
+//! The watermark of a relay: how the copies of a shared tier, and the copies in the near tier, are
+//! proven.
 //!
-//! A relay drops the copies that have changed in the truth and advances its watermark, in one step, at
-//! least every tenth of the bound. The watermark names the version that it had before the relay read the
-//! truth's log: every change that the truth had committed when the watermark advanced to *that* version
-//! has been dropped. This process knows the moment of an advance from the log alone: the advance is
-//! later than the last heartbeat that came before the log reported the advance. No server's clock takes
-//! part, and a server that goes back in time loses its watermark together with the copies.
+//! A relay drops the copies that have changed in the source of truth and advances its watermark, in one
+//! step, at least every tenth of the bound. The watermark names the version that it had before the relay
+//! read the log of the source of truth: every change that the source of truth had committed when the
+//! watermark advanced to *that* version has been dropped. This process knows the moment of an advance
+//! from the log alone: the advance is later than the last heartbeat that came before the log reported
+//! the advance. No server's clock takes part, and a server that goes back in time loses its watermark
+//! together with the copies.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -45,7 +47,7 @@ struct Advances {
     /// The moment of the latest advance, or `None` where the moment is not known, or where a gap
     /// followed.
     latest: Option<Timestamp>,
-    /// The log has reported every change that the truth had committed before this moment.
+    /// The log has reported every change that the source of truth had committed before this moment.
     proven_until: Timestamp,
 }
 
@@ -54,8 +56,8 @@ impl WatermarkTracker {
     /// tier.
     ///
     /// # Errors
-    /// The error of the backend, or [`ErrorKind::Config`](crate::ErrorKind::Config) where the backend
-    /// has no log.
+    /// The call fails with the error of the backend, or with
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) where the backend has no log.
     pub(crate) fn new(backend: &dyn Backend, namespace: &Namespace, clock: Clock) -> Result<Arc<Self>> {
         let watermarks = Watermark::namespace(namespace);
         let tier = backend.open(&watermarks)?;
@@ -81,7 +83,7 @@ impl WatermarkTracker {
         self.advances.lock().first_to(version).filter(|at| *at <= now)
     }
 
-    /// The log has reported every change that the truth had committed before this moment.
+    /// The log has reported every change that the source of truth had committed before this moment.
     pub(crate) fn proven_until(&self) -> Timestamp {
         self.advances.lock().proven_until
     }

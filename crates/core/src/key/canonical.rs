@@ -17,7 +17,7 @@ type Result<T = (), E = NoDigest> = std::result::Result<T, E>;
 /// How deep a value may nest.
 const MAX_DEPTH: u8 = 128;
 
-/// SHA-256 over the canonical form of `value`.
+/// Computes SHA-256 over the canonical form of `value`.
 pub(super) fn sha256<T: Serialize + ?Sized>(value: &T) -> Result<[u8; 32]> {
     digest(value, 0)
 }

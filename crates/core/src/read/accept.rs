@@ -1,4 +1,4 @@
-//! Loaded items become entries for the callers and near, and copies for the tiers.
+//! Loaded items become entries for the callers and the near tier, and copies for the tiers.
 
 use std::sync::Arc;
 
@@ -39,7 +39,7 @@ pub(super) struct LoadedEntry<K: Key, V> {
     pub(super) source: Source,
     /// The copy for the cache tiers, if any of them gave a fence.
     pub(super) copy: Option<TierCopy>,
-    /// Whether near may keep the entry before any fill is confirmed.
+    /// Whether the near tier may keep the entry before any fill is confirmed.
     pub(super) keep_at_once: bool,
     pub(super) proven_at: Timestamp,
 }
@@ -49,7 +49,7 @@ struct PendingFill<K: Key, V> {
     ticket: CacheTicket<K, V>,
     entry: Arc<Entry<V>>,
     copy: TierCopy,
-    /// Whether near keeps the entry once the tiers have taken the fills.
+    /// Whether the near tier keeps the entry after the tiers have taken the fills.
     near: bool,
 }
 
@@ -90,8 +90,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
         key: TierKey,
         item: Item<V>,
     ) -> LoadedItem<K, V> {
-        // A created record is the truth from the moment at which the store takes the record, which is
-        // later than now.
+        // A created record is the source of truth from the moment at which the store takes the record,
+        // which is later than now.
         let proven_at = match is_created(chain, &item) {
             true => self.clock.now(),
             false => self.proof_source.of_load(load.began, &self.clock),
@@ -179,8 +179,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
         }
     }
 
-    /// Puts a loaded entry into near, if no write has detached its flight. If near must not keep the
-    /// entry, the older entry in near is dropped.
+    /// Puts a loaded entry into the near tier, if no write has detached its flight. If the near tier
+    /// must not keep the entry, the older entry in the near tier is dropped.
     fn keep_if_attached(
         &self,
         ticket: &CacheTicket<K, V>,
@@ -223,7 +223,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
     }
 }
 
-/// Whether a loaded item becomes a record of the store, and is therefore the truth.
+/// Whether a loaded item becomes a record of the store, and is therefore the source of truth.
 fn is_created<V>(chain: &Chain, item: &Item<V>) -> bool {
     chain.store.is_some() && item.value.is_some()
 }

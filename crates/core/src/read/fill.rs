@@ -166,7 +166,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
 
     /// Asks the authority about the copies that it will not keep, with a fill that expires at once. The
     /// expired fill uses up the lease, and the authority refuses the fill if the key has changed.
-    /// Without this confirmation, near could keep a value that another process has invalidated.
+    /// Without this confirmation, the near tier could keep a value that another process has invalidated.
     async fn confirm(
         &self,
         slot: &TierSlot,
@@ -193,7 +193,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
         }
     }
 
-    /// Drops the older entries of copies that the tier will not keep or did not take (rule 7).
+    /// Drops the older entries of copies that the tier will not keep or did not take.
     async fn drop_replaced(&self, slot: &TierSlot, copies: &[TierCopy], unkept: &[usize]) {
         let replaced: Vec<&TierCopy> =
             unkept.iter().map(|&at| &copies[at]).filter(|copy| copy.renews).collect();

@@ -227,8 +227,8 @@ impl<'a, K: Key, V: Value, N: Near<K, V>> LookupPass<'a, K, V, N> {
         None
     }
 
-    /// Keeps the found value in near, and ends the lookup stage of the key's flight. The result also has
-    /// the copy for the tiers that missed.
+    /// Keeps the found value in the near tier, and ends the lookup stage of the key's flight. The result
+    /// also has the copy for the tiers that missed.
     pub(super) fn end(&self, mut lookup: KeyLookup<'_, K, V>) -> (LookupOutcome<V>, Option<TierCopy>) {
         let size = lookup.copy.as_ref().and_then(|copy| copy.body.as_ref()).map(Bytes::len);
         let copy = self.copy_for_nearer(&mut lookup);
@@ -242,7 +242,7 @@ impl<'a, K: Key, V: Value, N: Near<K, V>> LookupPass<'a, K, V, N> {
             if let LookupOutcome::Found(entry, _) = &outcome {
                 return inner.keep_near(&flight.key, entry, admitted, entry.proven_at());
             }
-            // The store has no record of the key any more, so near must not keep its copy.
+            // The store has no record of the key any more, so the near tier must not keep its copy.
             if !is_answer && self.chain.store.is_some() {
                 inner.drop_near(&flight.key);
             }

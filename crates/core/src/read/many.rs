@@ -1,4 +1,4 @@
-//! Reads of many keys, with one round trip to each tier for the keys that near cannot answer.
+//! Reads of many keys, with one round trip to each tier for the keys that the near tier cannot answer.
 
 use std::{panic::AssertUnwindSafe, sync::Arc};
 
@@ -23,10 +23,10 @@ use crate::{
 /// How many runs of a bound loader one batch has at a time.
 const LOADS_AT_ONCE: usize = 32;
 
-/// A key of a batch that near cannot answer.
+/// A key of a batch that the near tier cannot answer.
 struct OpenKey<V> {
     index: usize,
-    /// The stale entry that near holds.
+    /// The stale entry that the near tier holds.
     stale: NearMiss<V>,
 }
 
@@ -148,7 +148,8 @@ impl<'a, K: Key, V: Value, N: Near<K, V>> Batch<'a, K, V, N> {
         Self { cache, keys, loader, intent, bound, answers: BatchAnswers::new(keys.len()) }
     }
 
-    /// Answers the keys that near can answer. Returns the distinct other keys, and their repetitions.
+    /// Answers the keys that the near tier can answer. Returns the distinct other keys, and their
+    /// repetitions.
     fn ask_near(&mut self) -> (Vec<OpenKey<V>>, Vec<RepeatedKey>) {
         let (mut firsts, mut distinct) = (Vec::new(), Distinct::new());
         let (mut open, mut repeated) = (Vec::new(), Vec::new());

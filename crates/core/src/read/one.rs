@@ -20,8 +20,8 @@ use crate::{
 use futures_util::{FutureExt, future::BoxFuture};
 
 impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
-    /// Reads a key that near could not answer. `near` is the entry of near that does not answer, if
-    /// there is one.
+    /// Reads a key that the near tier could not answer. `near` is the entry of the near tier that does
+    /// not answer, if there is one.
     #[cold]
     pub(crate) fn read_one<'a>(
         &'a self,
@@ -108,7 +108,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
                 }
             }
             rounds.next();
-            // Meanwhile the log may have proven a near copy, or a load may have left a copy in near.
+            // Meanwhile the log may have proven a near copy, or a load may have left a copy in the near
+            // tier.
             if let Ok(hit) = self.near_hit(&key.key, intent.loads()) {
                 return Ok(hit);
             }
@@ -119,7 +120,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     /// these:
     ///
     /// - The caller runs inside the load of the same flight: the answer is an error.
-    /// - The cache has no other tier than near, and a load has left a value in near since the caller
+    /// - The cache has only the near tier, and a load has left a value in the near tier since the caller
     ///   looked there.
     pub(super) fn answer_before_lookup(&self, ticket: &CacheTicket<K, V>) -> Option<Answer<V>> {
         if !ticket.intent().loads() {
@@ -154,7 +155,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         }
     }
 
-    /// Reads the truth past all copies, and replaces the copies.
+    /// Reads the source of truth past all copies, and replaces the copies.
     pub(crate) async fn read_anew(&self, key: K, loader: LoaderStart<'_, K, V>) -> Answer<V> {
         let bound = self.begin_read()?;
         let key = self.tenant_key(key);

@@ -98,7 +98,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         Verdict::Answer { answer, refresh: false }
     }
 
-    /// Whether the lookup that this caller joined is too old for its call. It is too old in three cases:
+    /// Whether the lookup that this caller joined is too old for its call. The lookup is too old in
+    /// three cases:
     ///
     /// - The entry that the lookup found was not proven as late as the call requires.
     /// - In a plain read of a cache with a store, the lookup found no record, but before the oldest
@@ -206,8 +207,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         stale && self.inner.on_stale(&entry.deadlines(), true) == OnStale::ServeAndRefresh
     }
 
-    /// Whether an entry says that the store has no record. Such an entry answers plain reads, but no
-    /// caller with a loader.
+    /// Whether an entry says that the store has no record. An entry for an absent record answers plain
+    /// reads, but no caller with a loader.
     fn is_no_record(&self, entry: &Entry<V>) -> bool {
         entry.value().is_none() && self.chain.store.is_some() && enabled(Defence::NoRow)
     }

@@ -33,7 +33,7 @@ type Awaited<V> = Option<(Arc<Entry<V>>, Source)>;
 
 impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
     /// Waits for the loads of other processes. Returns the loads that this process must run, with the
-    /// leases that it holds now. The callers of all other loads have got their answers.
+    /// leases that this process holds now. The callers of all other loads have got their answers.
     ///
     /// The keys of a batch have one load. A batch waits only if other processes load all of its keys, so
     /// that no two batches wait for each other.

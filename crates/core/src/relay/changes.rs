@@ -1,4 +1,4 @@
-//! The copies that a relay must drop, as the notices of the truth's log name them.
+//! The copies that a relay must drop, as notices in the log of the source of truth name them.
 
 use std::collections::BTreeMap;
 
@@ -24,7 +24,7 @@ pub(super) struct TenantChanges<'a> {
     /// Whether all copies of the tenant are to be dropped. For the tenant `None`, all copies of all
     /// tenants are to be dropped.
     pub(super) all: bool,
-    /// The changed keys. The version of a key is the first one whose copies may stay.
+    /// The changed keys. The version of a changed key is the first version whose copies may stay.
     keys: BTreeMap<&'a Bytes, Option<Version>>,
 }
 
@@ -76,7 +76,7 @@ impl<'a> PendingChanges<'a> {
 }
 
 impl TenantChanges<'_> {
-    /// The changed keys. The version of a key is the first one whose copies may stay.
+    /// The changed keys. The version of a changed key is the first version whose copies may stay.
     pub(super) fn drops(
         &self,
         namespace: &str,

@@ -1,8 +1,9 @@
-//! The relay carries the changes in the truth's log into the shared cache tiers, for all processes.
+//! The relay carries the changes in the log of the source of truth into the shared cache tiers, for all
+//! processes.
 //!
 //! A writer changes the copies itself after its write has committed. A writer that dies after its commit
-//! does not change the copies, and other programs never do. So one process, the leader, reads the
-//! truth's own log and drops the older copies. The log of the tiers then notifies all near tiers.
+//! does not change the copies, and other programs never do. So one process, the leader, reads the log of
+//! the source of truth and drops the older copies. The log of the tiers then notifies all near tiers.
 //!
 //! The watermark says how far the leader has come. The watermark is a cell of the nearest tier, so it is
 //! lost or goes back in time together with the copies. Each process takes and advances the watermark by

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// The last step of a write in this process, which detaches the key's flight and changes the near tier.
-/// A write that fails or panics drops the key from near.
+/// A write that fails or panics drops the key from the near tier.
 pub(super) struct WriteGuard<K: Key, V: Value, N: Near<K, V>> {
     inner: Arc<Inner<K, V, N>>,
     pub(super) key: Arc<TenantKey<K>>,
@@ -27,8 +27,8 @@ impl<K: Key, V: Value, N: Near<K, V>> WriteGuard<K, V, N> {
         Self { inner: Arc::clone(inner), key: Arc::clone(key), ticket: Some(ticket) }
     }
 
-    /// Runs `change`. The argument of `change` says whether near may keep the written value, because
-    /// this process knows of no newer value.
+    /// Runs `change`. The argument of `change` says whether the near tier may keep the written value,
+    /// because this process knows of no newer value.
     pub(super) fn finish(mut self, version: Version, change: impl FnOnce(bool)) {
         if let Some(ticket) = self.ticket.take() {
             ticket.finish(version.as_u64(), change);

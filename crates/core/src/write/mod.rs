@@ -32,7 +32,7 @@ impl PutOutcome {
     }
 }
 
-/// Which entries a removal takes away.
+/// Which entries a removal drops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Removal {
     /// The copies in the cache tiers.

@@ -21,7 +21,7 @@ use crate::{
     panics::joined,
 };
 
-/// A put, as the caller asked for it.
+/// A put as the caller requested it.
 struct Put<K, V> {
     key: Arc<TenantKey<K>>,
     item: Item<V>,
@@ -48,9 +48,9 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         results.into_iter().next().unwrap_or_else(|| Err(Error::new(ErrorKind::Backend, "no outcome")))
     }
 
-    /// Writes each item if its condition holds, and gives one outcome for each item, in order. Of a key
-    /// that is given twice the last item is written. In a cache with other tiers than near, a spawned
-    /// task writes, so that a caller that goes away leaves no write half done.
+    /// Writes each item if its condition holds, and gives one outcome for each item, in order. If a key
+    /// is given twice, its last item is written. In a cache with other tiers than the near tier, a
+    /// spawned task writes, so that a caller that goes away leaves no write half done.
     pub(crate) async fn put_all(
         &self,
         items: Vec<(K, Item<V>)>,

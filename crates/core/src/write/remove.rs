@@ -121,7 +121,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
                 Ok(Reply::Done { existed, version }) => {
                     one.existed |= existed;
                     // Without a store no tier's version is above those of all copies, so all copies are
-                    // dropped, of any version (rule 8).
+                    // dropped, of any version.
                     if deletes && is_store {
                         one.version = Some(version);
                     }

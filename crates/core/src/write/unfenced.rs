@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 
 /// The fills of level `Ttl` that are under way in this process. A tier keeps the value that arrives
 /// last, so a write waits until the fills of its key have ended, and no fill begins while a write is
-/// under way. Such a wait lasts at most as long as the tiers' budgets.
+/// under way. The wait of a write for these fills lasts at most as long as the tiers' budgets.
 #[derive(Default)]
 pub(crate) struct UnfencedFills {
     state: Mutex<State>,

@@ -117,7 +117,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Builder<K, V, N> {
     /// Sets the longest life of an entry in the near tier. A near copy never lives longer than its
     /// entry. Where other processes change the same keys in tiers without an invalidation log, this life
     /// bounds how long this process may miss a change. The clock's [granularity](Clock::granularity),
-    /// some 16 ms on Linux, is subtracted: with a shorter life near keeps nothing.
+    /// some 16 ms on Linux, is subtracted: with a shorter life the near tier keeps nothing.
     #[must_use]
     pub fn near_ttl(mut self, ttl: Duration) -> Self {
         self.near_ttl = Some(ttl);

@@ -180,14 +180,14 @@ impl<'g, S: Serializer> Serializer for Limited<'g, S> {
     }
 }
 
-/// How the parts of a value count.
+/// How the parts of a value count towards the limits.
 #[derive(Clone, Copy)]
 struct Count {
     /// The levels of the value, as the decoding side counts them.
     levels: u32,
     /// The number of elements that is known at the start. Fields are not elements.
     elements: usize,
-    /// Whether each element is counted when it comes.
+    /// Whether each element is counted when it is written.
     one_by_one: bool,
 }
 

@@ -55,11 +55,12 @@ impl Found {
     }
 }
 
-/// The part of `V` at `path`.
+/// Probes the part of `V` at `path`.
 pub(super) fn at<V: DeserializeOwned>(path: &[usize]) -> Found {
     for sample in 0..SAMPLES {
         let notes = Notes::default();
-        // The result is ignored, because a probe ends with an error, unless the type ignores the error.
+        // The result of the deserialisation is ignored, because a probe ends with an error, unless the
+        // type ignores the error.
         let _ = V::deserialize(Probe { path, sample, notes: &notes });
         if let Some(found) = notes.found.into_inner() {
             return found;
