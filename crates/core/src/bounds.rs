@@ -1,4 +1,4 @@
-//! One name for the bounds of key types, and one for the bounds of value types.
+//! The traits [`Key`] and [`Value`] name the bounds of key types and of value types.
 
 use std::hash::Hash;
 

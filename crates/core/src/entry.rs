@@ -1,5 +1,5 @@
-//! Values as the near tier keeps them ([`Entry`]), as readers get them ([`Cached`]), and as callers give
-//! them ([`Item`]).
+//! The near tier keeps values as [`Entry`], readers get them as [`Cached`], and callers give them as
+//! [`Item`].
 
 use std::{
     fmt,
@@ -140,13 +140,13 @@ impl<V> Entry<V> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Source {
-    /// The near tier.
+    /// The near tier answered.
     Near,
-    /// A remote cache tier, with its name.
+    /// A remote cache tier answered, whose name this is.
     Tier(&'static str),
-    /// The store, with its name.
+    /// The store answered, whose name this is.
     Store(&'static str),
-    /// The loader.
+    /// The loader gave the value.
     Loader,
 }
 
@@ -154,7 +154,7 @@ pub enum Source {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Served {
-    /// The tier that answered.
+    /// The part of the cache that answered the read.
     pub from: Source,
     /// The time from the write of the value to the read. For a near hit this time ends at the entry's
     /// latest near hit, which may be another reader's hit.

@@ -1,4 +1,4 @@
-//! The events that a cache reports to its observers.
+//! A cache reports these events to its observers.
 
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
-//! Fencing: the order between fills and writes of a key. With leases the tiers refuse a fill that
-//! arrives after a change of the key. At level `Ttl` only this process orders its own fills and writes.
-//! The level of a cache decides between leases and this order when the cache is built.
+//! Fencing orders the fills and the writes of a key. With leases the tiers refuse a fill that arrives
+//! after a change of the key. At level `Ttl` only this process orders its own fills and writes. The
+//! level of a cache decides between leases and this order when the cache is built.
 
 use std::sync::Arc;
 

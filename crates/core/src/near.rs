@@ -1,4 +1,4 @@
-//! The contract of near tiers, which are typed, in process, synchronous and infallible.
+//! Near tiers implement this contract: they are typed, in process, synchronous and infallible.
 
 use std::{
     hash::{Hash, Hasher},

@@ -1,5 +1,5 @@
-//! The traits of policies. The cache asks a policy through its trait, and `terrace-policies` implements
-//! the traits.
+//! Each kind of policy is a trait. The cache asks a policy through its trait, and `terrace-policies`
+//! implements the traits.
 
 use std::{sync::Arc, time::Duration};
 

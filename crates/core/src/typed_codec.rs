@@ -1,5 +1,5 @@
-//! How a cache turns its keys and values into bytes. The functions of a codec are bound when a remote
-//! tier is added, so a cache without remote tiers needs no serde traits of its types.
+//! The typed codecs turn the keys and values of a cache into bytes. The functions of a codec are bound
+//! when a remote tier is added, so a cache without remote tiers needs no serde traits of its types.
 
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};

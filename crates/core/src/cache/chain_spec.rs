@@ -1,4 +1,4 @@
-//! The remote tiers of a cache, as the builder was given them, and the chains that are made of them.
+//! The builder's settings of remote tiers become the chains of a cache here, one chain for each tenant.
 
 use std::{
     sync::{Arc, Weak},

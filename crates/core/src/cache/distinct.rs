@@ -1,4 +1,4 @@
-//! The distinct keys of a batch. Tiers and loaders get each key once.
+//! `Distinct` finds the distinct keys of a batch, so that tiers and loaders get each key once.
 
 use std::{
     collections::{HashMap, hash_map},

@@ -1,4 +1,5 @@
-//! The handle of a cache. A handle is cheap to clone, and every clone uses the same cache.
+//! Applications hold a cache by its handle. A handle is cheap to clone, and every clone uses the same
+//! cache.
 
 use std::{fmt, sync::Arc};
 
@@ -40,7 +41,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     /// | `Strong` | any copy within its life | a copy that the log covered within a second | the store | as built |
     ///
     /// # Errors
-    /// The method itself never fails. Reads fail with
+    /// The method `with` itself never fails. Reads fail with
     /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) where the table says `error`, and where
     /// the table says `the store` and the cache has no store.
     ///

@@ -1,4 +1,4 @@
-//! The state that all handles of a cache share.
+//! All handles of a cache share the state in `Inner`.
 
 use std::{
     sync::{

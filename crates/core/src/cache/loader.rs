@@ -1,4 +1,4 @@
-//! Loaders, in the form that callers give and in the form that the read route runs.
+//! The loaders of callers are converted here to the form that the read route runs.
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
-//! The answers of a batch, and the keys that a grouped load must give values for.
+//! `Many` holds the answers of a batch, and `MissingKeys` the keys that a grouped load must give values
+//! for.
 
 use crate::{Cached, Result};
 

@@ -1,4 +1,4 @@
-//! The cache, whose methods applications call.
+//! Applications call the methods of `Cache`, which this folder defines.
 
 mod builder;
 mod chain_spec;
@@ -134,6 +134,9 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     /// # Errors
     /// The errors are those of [`get_or_load`](Cache::get_or_load).
     ///
+    /// # Cost
+    /// The costs are those of [`get_or_load`](Cache::get_or_load).
+    ///
     /// ```
     /// # use terrace_core::{Cache, Item, LoadContext, NoNear};
     /// # async fn example(counts: &Cache<u8, u64, NoNear>) -> terrace_core::Result<()> {
@@ -184,6 +187,9 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     /// Each key has its own error, as in [`get_or_load`](Cache::get_or_load). If a grouped loader fails,
     /// all keys of its call get the error.
     ///
+    /// # Cost
+    /// The reads cost as much as in [`get_many`](Cache::get_many), and the load runs in one spawned task.
+    ///
     /// ```
     /// use terrace_core::{Cache, MissingKeys};
     /// # use terrace_tier_memory::Memory;
@@ -220,6 +226,9 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     ///
     /// # Errors
     /// The errors are those of [`get_or_load`](Cache::get_or_load).
+    ///
+    /// # Cost
+    /// The call costs as much as a miss in [`get_or_load`](Cache::get_or_load).
     pub async fn refresh<Q, L, F, T, E>(&self, key: &Q, load: L) -> Result<Option<Cached<V>>>
     where
         Q: BorrowedKey<K> + ?Sized,
@@ -256,6 +265,9 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     /// # Errors
     /// The errors are those of [`put`](Cache::put), and [`ErrorKind::Unsupported`] at level `Ttl`, which
     /// has no order of writes.
+    ///
+    /// # Cost
+    /// The costs are those of [`put`](Cache::put).
     pub async fn put_if_absent<Q: BorrowedKey<K> + ?Sized>(
         &self,
         key: &Q,
@@ -270,6 +282,9 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     ///
     /// # Errors
     /// The errors are those of [`put_if_absent`](Cache::put_if_absent).
+    ///
+    /// # Cost
+    /// The costs are those of [`put`](Cache::put).
     pub async fn replace<Q: BorrowedKey<K> + ?Sized>(
         &self,
         key: &Q,

@@ -1,4 +1,4 @@
-//! Methods that operate a cache: lives of values, readiness, statistics, and the end of the cache.
+//! These methods operate a cache: its values' lives, its readiness, its statistics and its end.
 
 use std::{sync::atomic::Ordering, time::Duration};
 
@@ -46,6 +46,9 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     ///
     /// # Errors
     /// The call fails with the error of the last tier, if no tier answers.
+    ///
+    /// # Cost
+    /// The call makes one round trip to a tier, and one more for each tier that fails.
     pub async fn ttl<Q: BorrowedKey<K> + ?Sized>(&self, key: &Q) -> Result<Option<Duration>> {
         let oldest_proof = self.begin_read()?.oldest_proof;
         if self.chain.is_local() {
@@ -93,6 +96,9 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     /// The call fails with the error of the authority, with [`ErrorKind::Partial`] if a copy could not
     /// be changed, and with [`ErrorKind::Unsupported`] at level `Bounded` without a store or a watched
     /// origin: in such a cache only the life of a copy bounds its age.
+    ///
+    /// # Cost
+    /// The call makes one round trip to each tier, far to near, in a spawned task.
     pub async fn expire<Q: BorrowedKey<K> + ?Sized>(&self, key: &Q, ttl: Duration) -> Result<bool> {
         self.expire_one(key.to_key(), ttl).await
     }
@@ -103,6 +109,9 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     /// # Errors
     /// The call fails with [`ErrorKind::Partial`] if a tier did not confirm the clear. This process
     /// reads past an unconfirmed tier until the tier confirms.
+    ///
+    /// # Cost
+    /// The call makes one round trip to each cache tier, far to near, in a spawned task.
     pub async fn clear(&self) -> Result<()> {
         self.inner.check_open()?;
         self.inner.tell(&Event::Dropped);
@@ -178,6 +187,9 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     }
 
     /// The counters of what the cache has done since it was built.
+    ///
+    /// # Cost
+    /// The call makes no round trip. It locks each shard of the flight table in turn.
     pub fn stats(&self) -> Stats {
         let inner = &self.inner;
         let near = inner.near.size();

@@ -1,4 +1,4 @@
-//! Tasks in the background, which are counted.
+//! `Tasks` spawns the background tasks of a cache, and counts the running ones.
 
 use std::sync::{
     Arc,

@@ -1,4 +1,4 @@
-//! A cache for each tenant, from one definition.
+//! `Tenants` makes a cache for each tenant from one definition.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use super::{Cache, chain_spec::ChainSpec, inner::Inner};
 use crate::{Error, ErrorKind, Key, Result, Value, near::Near};
 
 /// A family of caches, one for each tenant, that share one near tier, one set of remote tiers, and all
-/// settings and limits. Only [`tenant`](Tenants::tenant) gives a cache, so a call that forgets the
+/// settings and limits. Only [`tenant`](Tenants::tenant) returns a cache, so a call that forgets the
 /// tenant does not compile.
 ///
 /// ```

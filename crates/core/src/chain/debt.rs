@@ -1,4 +1,4 @@
-//! Debts: changes of a key that a cache tier did not confirm.
+//! A debt is a change of a key that a cache tier did not confirm.
 //!
 //! While a tier has a debt for a key, reads of this process go past the tier, since it may hold an old
 //! value. A background task repays the debt: it repeats the invalidation until the tier confirms it.

@@ -1,4 +1,5 @@
-//! Health: whether a tier is lost. Single reads probe a lost tier, so that its return is noticed.
+//! The health of a tier says whether the tier is lost. Single reads probe a lost tier, so that its
+//! return is noticed.
 
 use std::{
     sync::atomic::{AtomicBool, AtomicU32, Ordering},

@@ -1,5 +1,5 @@
-//! The chain: the remote tiers of a cache in order. Budgets, health and debts apply to each call of a
-//! tier.
+//! The chain holds the remote tiers of a cache in order. Budgets, health and debts apply to each call of
+//! a tier.
 
 mod debt;
 mod health;

@@ -1,4 +1,4 @@
-//! Names of tiers with a static lifetime.
+//! Names of tiers get a static lifetime here.
 
 use std::collections::HashSet;
 

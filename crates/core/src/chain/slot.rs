@@ -1,5 +1,5 @@
-//! A remote tier in its slot of a chain. The budget, health and debts of the tier apply to each of its
-//! calls.
+//! A slot of a chain holds one remote tier. The budget, health and debts of the tier apply to each of
+//! its calls.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 

@@ -1,4 +1,4 @@
-//! LZ4 compression of the payload in a frame.
+//! The payload in a frame is compressed and decompressed here with LZ4.
 
 use super::{DecodeError, envelope};
 

@@ -1,4 +1,5 @@
-//! The envelope around the bytes of a value. The docs of [`codec`](super) have the table of its fields.
+//! An envelope surrounds the bytes of a value. The docs of [`codec`](super) have the table of its
+//! fields.
 
 use super::DecodeError;
 use crate::key::KeyDigest;

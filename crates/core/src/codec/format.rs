@@ -1,4 +1,4 @@
-//! Encoding of values into bytes, and decoding, by each of the codecs.
+//! Each codec encodes values into bytes here, and decodes them.
 
 use std::io;
 

@@ -1,5 +1,5 @@
-//! Values as bytes: a codec, a compression, and an envelope that says what the bytes are and to which
-//! key they belong.
+//! A value becomes bytes by a codec, a compression, and an envelope that says what the bytes are and to
+//! which key they belong.
 //!
 //! [`seal`] makes an envelope, and [`open()`] decodes the value in an envelope. Bytes that are not a
 //! value of this key and this type give a [`DecodeError`], and never a panic or another value.

@@ -1,4 +1,4 @@
-//! A flight, and the intent with which a caller joins it.
+//! A caller joins a flight with an intent.
 
 use std::sync::atomic::AtomicBool;
 

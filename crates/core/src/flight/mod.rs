@@ -1,5 +1,5 @@
-//! Single flight: at most one lookup and one load of a key run at a time, for all methods. The table of
-//! flights also fences reads against writes of the same process.
+//! Single flight means that at most one lookup and one load of a key run at a time, for all methods. The
+//! table of flights also fences reads against writes of the same process.
 //!
 //! A key has a slot in the table while it is written, or read from beyond the near tier. A read joins
 //! the slot's flight. A write detaches the flight: later reads begin a new flight, and the near tier

@@ -1,4 +1,5 @@
-//! The flight table under shuttle, whose random scheduler tries interleavings of the table's locks.
+//! These tests run the flight table under shuttle, whose random scheduler tries interleavings of the
+//! table's locks.
 //!
 //! `cargo xtask model` runs these tests. The near tier and the origin are two numbers. In each
 //! interleaving of lookups, loads, panics, cancellations and writes, the near tier must never end up

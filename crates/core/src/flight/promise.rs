@@ -1,4 +1,4 @@
-//! A promise: a value that many tasks wait for.
+//! A promise holds a value that many tasks wait for.
 
 use std::{
     future::Future,
@@ -9,8 +9,8 @@ use std::{
 
 use super::sync::Mutex;
 
-/// A promise of a value, which is kept once. After that every waiter gets a clone of the value, and so
-/// does a later waiter. A waiter that is dropped leaves no waker behind.
+/// A promise is kept once with a value. After that every waiter gets a clone of the value, and so does a
+/// later waiter. A waiter that is dropped leaves no waker behind.
 pub(crate) struct Promise<T>(Arc<Mutex<State<T>>>);
 
 enum State<T> {

@@ -1,5 +1,5 @@
-//! The load stage of a flight, which runs one load at a time. If the load panics, another caller takes
-//! over once.
+//! The load stage of a flight runs one load at a time. If the load panics, another caller takes over
+//! once.
 
 use super::promise::Promise;
 use super::sync::Mutex;
@@ -15,7 +15,7 @@ pub(crate) enum LoadOutcome<T> {
     Abandoned,
 }
 
-/// The load stage.
+/// The load stage of one flight.
 pub(crate) struct LoadStage<T>(Mutex<Running<T>>);
 
 struct Running<T> {

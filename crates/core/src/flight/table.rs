@@ -1,4 +1,4 @@
-//! The table of flights: slots of the keys that are written, or read from beyond the near tier.
+//! The table of flights has a slot for each key that is written, or read from beyond the near tier.
 
 use std::{
     hash::Hash,

@@ -1,4 +1,4 @@
-//! Tickets, which readers and writers hold while they take part in a flight or a write.
+//! Readers and writers hold tickets while they take part in a flight or a write.
 
 use std::{
     hash::Hash,
@@ -70,7 +70,7 @@ impl<K: Eq + Hash, L, T: Clone> Drop for Ticket<K, L, T> {
     }
 }
 
-/// A write under way.
+/// The ticket of a write under way.
 pub(crate) struct WriteTicket<K: Eq + Hash, L, T: Clone> {
     pub(super) shard: Arc<Shard<K, L, T>>,
     pub(super) key: Arc<K>,

@@ -1,4 +1,4 @@
-//! Coherence: whether copies in the near tier are still valid, as far as the log of a shared tier shows.
+//! Coherence decides from the log of a shared tier whether copies in the near tier are still valid.
 //!
 //! The log covers a copy if this process followed the log when it kept the copy, and if the log's last
 //! heartbeat is recent. A copy that the log does not cover is valid after its own proof for as long as a

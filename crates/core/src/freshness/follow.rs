@@ -1,4 +1,4 @@
-//! Following the log: what this process does with its near copies when another process changes a key.
+//! This process follows the log: when another process changes a key, it drops its older near copy.
 
 use std::sync::{Arc, Weak};
 

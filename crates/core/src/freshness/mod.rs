@@ -1,4 +1,4 @@
-//! Freshness: what proves that a copy is fresh, and which proof a level of consistency accepts.
+//! This folder decides what proves that a copy is fresh, and which proof a level of consistency accepts.
 
 mod coherence;
 mod follow;

@@ -1,5 +1,5 @@
-//! Read modes: how the reads of a handle are answered. A mode follows from the handle's level and from
-//! the level that the cache was built at.
+//! A read mode says how the reads of a handle are answered. A mode follows from the handle's level and
+//! from the level that the cache was built at.
 
 use super::{
     coherence::Coherence,

@@ -1,5 +1,4 @@
-//! Proofs: until when a copy is known to have been as new as the source of truth, and how old that proof
-//! may be.
+//! A proof says until when a copy is known to have been as new as the source of truth.
 //!
 //! The *source of truth* is the store, or in a cache without a store the origin behind the loader. A
 //! copy's proof is a moment at which the copy was as new as the source of truth. A read compares the

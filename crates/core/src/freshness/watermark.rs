@@ -1,5 +1,4 @@
-//! The watermark of a relay: how the copies of a shared tier, and the copies in the near tier, are
-//! proven.
+//! The watermark of a relay proves the copies of a shared tier, and the copies in the near tier.
 //!
 //! A relay drops the copies that have changed in the source of truth and advances its watermark, in one
 //! step, at least every tenth of the bound. The watermark names the version that it had before the relay

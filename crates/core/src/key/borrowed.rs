@@ -1,4 +1,4 @@
-//! Keys that are borrowed for a lookup.
+//! Keys can be borrowed for a lookup.
 
 use std::{hash::Hash, sync::Arc};
 

@@ -1,5 +1,5 @@
-//! The canonical form of a value, which a [`Digest`](super::Digest) hashes. A letter that names the kind
-//! of a part precedes each part, so that two different values never give the same bytes.
+//! A [`Digest`](super::Digest) hashes the canonical form of a value. A letter that names the kind of a
+//! part precedes each part, so that two different values never give the same bytes.
 //!
 //! The bytes of postcard would not be enough, since they hold no names: `{a: 1}` and `{b: 1}` of a type
 //! that skips absent fields are the same bytes, and so are the text `x` and the list `[120]` of an

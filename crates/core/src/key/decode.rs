@@ -1,5 +1,5 @@
-//! Decoding of keys. The decoder works on a slice, never panics, and reads each value only within the
-//! value's own bytes.
+//! The decoder of keys works on a slice, never panics, and reads each value only within the value's own
+//! bytes.
 
 use serde::Deserialize;
 use serde::de::{self, DeserializeSeed, Visitor};

@@ -1,4 +1,4 @@
-//! Digests as keys, for values that are too long to be keys.
+//! Digests are keys for values that are too long to be keys.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! Encoding of keys.
+//! The encoder writes keys in the format of [`key`](super).
 
 use serde::{Serialize, ser::Impossible};
 

@@ -1,5 +1,5 @@
-//! Keys: a serde format for keys that can be decoded and that SQL can produce, keys borrowed for a
-//! lookup, and digests of namespace, tenant and key that do not collide.
+//! This module has a serde format for keys that can be decoded and that SQL can produce, keys borrowed
+//! for a lookup, and digests of namespace, tenant and key that do not collide.
 //!
 //! # The format
 //!

@@ -1,4 +1,4 @@
-//! The serde serializer that the format of keys and the canonical form of digests share. This serializer
+//! The format of keys and the canonical form of digests share one serde serializer. This serializer
 //! reduces the thirty methods of serde to the few that differ between the two formats.
 
 use serde::{Serialize, ser};

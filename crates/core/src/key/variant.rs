@@ -1,4 +1,4 @@
-//! A variant of an enum that a deserializer knows by its name.
+//! A deserializer knows a `NamedVariant` of an enum by its name.
 
 use serde::de::{DeserializeSeed, EnumAccess, VariantAccess, value::BorrowedStrDeserializer};
 

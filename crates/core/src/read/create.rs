@@ -1,4 +1,4 @@
-//! Records that a load creates in the store. The first creator to commit wins, and all callers get its
+//! A load creates absent records in the store. The first creator to commit wins, and all callers get its
 //! record.
 
 use std::sync::Arc;

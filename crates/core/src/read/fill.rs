@@ -1,4 +1,4 @@
-//! Fills: copies that are sent to the cache tiers, far to near, each with the fence of its tier.
+//! Fills send copies to the cache tiers, far to near, each with the fence of its tier.
 
 use std::sync::Arc;
 

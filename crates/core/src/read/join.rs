@@ -1,5 +1,5 @@
-//! Joining a key's flight, and joining another flight if the first one turns out to be too old for the
-//! call.
+//! A read joins its key's flight, and joins another flight if the first one turns out to be too old for
+//! the call.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! The load stage: one caller leads the load of a key, and the other callers follow it.
+//! In the load stage one caller leads the load of a key, and the other callers follow it.
 
 use std::{collections::HashSet, sync::Arc};
 

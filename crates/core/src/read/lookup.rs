@@ -1,4 +1,4 @@
-//! A lookup: it asks the remote tiers from near to far, and keeps the value that it found in the nearer
+//! A lookup asks the remote tiers from near to far, and keeps the value that it found in the nearer
 //! tiers.
 
 use std::{sync::Arc, time::Duration};

@@ -1,5 +1,4 @@
-//! The lookup of many keys at once. Each tier gets one round trip for the keys that no nearer tier
-//! answered.
+//! A lookup of many keys makes one round trip to each tier, for the keys that no nearer tier answered.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Reads of many keys, with one round trip to each tier for the keys that the near tier cannot answer.
+//! A read of many keys makes one round trip to each tier for the keys that the near tier cannot answer.
 
 use std::{panic::AssertUnwindSafe, sync::Arc};
 

@@ -1,5 +1,5 @@
-//! Reads that the near tier could not answer. This file is the place to start reading the code of the
-//! read route.
+//! The read route serves reads that the near tier could not answer. This file is the place to start
+//! reading its code.
 //!
 //! A read of one key goes through the files of this folder in this order:
 //!

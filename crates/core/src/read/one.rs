@@ -1,4 +1,4 @@
-//! The read of one key beyond the near tier.
+//! The read of one key goes on here if the near tier could not answer it.
 
 use std::sync::Arc;
 
@@ -116,8 +116,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         }
     }
 
-    /// The answer that a caller with a loader has before any lookup, if it has one. The two cases are
-    /// these:
+    /// The answer that a caller with a loader has before any lookup, if it has one. Such a caller has an
+    /// answer in two cases:
     ///
     /// - The caller runs inside the load of the same flight: the answer is an error.
     /// - The cache has only the near tier, and a load has left a value in the near tier since the caller

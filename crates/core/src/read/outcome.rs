@@ -1,5 +1,4 @@
-//! What a lookup's outcome means for one caller. Only this file decides what an outcome means for
-//! ordinary reads.
+//! Only this file decides what a lookup's outcome means for the caller of an ordinary read.
 //!
 //! This file also decides which stale entry a caller may get where no tier has a fresh one.
 

@@ -1,4 +1,4 @@
-//! Judges the replies of tiers for a lookup: a reply may answer the lookup, or not.
+//! A lookup judges the replies of tiers here: a reply may answer the lookup, or not.
 
 use std::{sync::Arc, time::Duration};
 

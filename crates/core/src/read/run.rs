@@ -1,4 +1,4 @@
-//! The run of a load in a task of its own, which no caller's cancellation stops.
+//! A load runs in a task of its own, which no caller's cancellation stops.
 
 use std::{sync::Arc, time::Instant};
 

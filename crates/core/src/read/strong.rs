@@ -1,4 +1,4 @@
-//! Reads at level `Strong`: the store alone answers, in a request sent after the call.
+//! At level `Strong` the store alone answers a read, in a request that is sent after the call.
 //!
 //! A flight that began before the call proves nothing to the call. A caller that shared a load therefore
 //! reads the store again.

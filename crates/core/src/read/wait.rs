@@ -1,4 +1,4 @@
-//! Waiting for the load of another process, before this process runs a load of its own.
+//! A load waits for the load of another process, before this process runs a loader of its own.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! The copies that a relay must drop, as notices in the log of the source of truth name them.
+//! Notices in the log of the source of truth name the copies that a relay must drop.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! The handle by which a cache wakes its relay, and learns whether a relay is running.
+//! By its handle a cache wakes its relay, and learns whether a relay is running.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},

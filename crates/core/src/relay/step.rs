@@ -1,4 +1,4 @@
-//! One step of a relay, which reads the log, drops the older copies, and advances the watermark.
+//! One step of a relay reads the log, drops the older copies, and advances the watermark.
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,4 +1,4 @@
-//! Gives another life to a value that a tier or the store already has.
+//! `expire` gives another life to a value that a tier or the store already has.
 
 use std::{sync::Arc, time::Duration};
 

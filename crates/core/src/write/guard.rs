@@ -1,4 +1,4 @@
-//! Guards for what a write must not leave undone, even if it fails or panics.
+//! Guards do what a write must not leave undone, even if the write fails or panics.
 
 use std::sync::Arc;
 

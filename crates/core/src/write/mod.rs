@@ -1,5 +1,4 @@
-//! Writes: a write changes the authority first, then the copies from far to near, and the near tier
-//! last.
+//! A write changes the authority first, then the copies from far to near, and the near tier last.
 
 mod expire;
 mod guard;

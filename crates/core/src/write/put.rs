@@ -1,4 +1,4 @@
-//! Puts of one item or of many.
+//! Puts write one item or many.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Invalidations and removals, which change every tier from far to near, even if some of the tiers fail.
+//! Invalidations and removals change every tier from far to near, even if some of the tiers fail.
 
 use std::sync::Arc;
 

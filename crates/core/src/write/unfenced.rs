@@ -1,5 +1,4 @@
-//! Fills at level `Ttl`, which no lease fences. A write waits until the unfenced fills of its key have
-//! ended.
+//! At level `Ttl` no lease fences a fill. A write waits until the unfenced fills of its key have ended.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -23,13 +22,13 @@ struct State {
     clears: usize,
 }
 
-/// One fill under way.
+/// The record of one unfenced fill under way.
 pub(crate) struct UnfencedFill {
     fills: Arc<UnfencedFills>,
     key: KeyDigest,
 }
 
-/// A clear under way.
+/// The guard of a clear under way.
 pub(crate) struct ClearGuard<'a>(&'a UnfencedFills);
 
 impl UnfencedFills {

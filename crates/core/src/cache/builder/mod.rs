@@ -1,4 +1,4 @@
-//! The builder, which collects the parts of a cache.
+//! The builder collects the parts of a cache.
 
 mod assemble;
 

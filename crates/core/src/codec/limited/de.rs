@@ -1,4 +1,4 @@
-//! The decoding side of the limits: a deserializer of postcard or bincode that counts depth and
+//! The decoding side of the limits wraps the deserializer of postcard or bincode, and counts depth and
 //! elements.
 //!
 //! Only values that may nest are wrapped. All other values go straight to the format's deserializer.

@@ -1,5 +1,5 @@
-//! Limits on the depth and the elements of a value, between the value's type and the serializer of any
-//! format.
+//! These wrappers limit the depth and the elements of a value. They stand between the value's type and
+//! the serializer of any format.
 //!
 //! postcard and bincode do not limit depth or elements: a million nested values overflow the stack, and
 //! a sequence of units may claim 2^60 elements in a few bytes. Encoding keeps the same limits as

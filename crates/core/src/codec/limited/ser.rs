@@ -1,4 +1,4 @@
-//! The encoding side of the limits, which refuses to write a value that could not be read back.
+//! The encoding side of the limits refuses to write a value that could not be read back.
 
 use std::fmt::Display;
 

@@ -1,5 +1,5 @@
-//! Samples: a deserializer that gives a plain value for every part of a type, so that a probe can go
-//! past the part.
+//! The deserializer of samples gives a plain value for every part of a type, so that a probe can go past
+//! the part.
 
 use serde::de::{self, DeserializeSeed, Deserializer, Visitor};
 

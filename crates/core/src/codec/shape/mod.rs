@@ -1,4 +1,4 @@
-//! The shape of a type, which is a number that changes when the type changes.
+//! The shape of a type is a number that changes when the type changes.
 //!
 //! postcard and bincode write no names. After two fields of the same type have changed places, old bytes
 //! would decode to a wrong value without an error. JSON reads a renamed `Option` field as `None`. The

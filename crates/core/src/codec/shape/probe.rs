@@ -1,5 +1,5 @@
-//! A probe of one part of a type: a deserializer that follows a path of children to the part, notes what
-//! serde asks for there, and stops.
+//! A probe of one part of a type is a deserializer that follows a path of children to the part, notes
+//! what serde asks for there, and stops.
 //!
 //! The probe gives a struct only the field on the path, so that a field which refuses all samples hides
 //! no other field.

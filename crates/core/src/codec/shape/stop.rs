@@ -1,4 +1,4 @@
-//! The error that ends a probe.
+//! A probe ends with the error `Stop`.
 
 use std::fmt;
 
