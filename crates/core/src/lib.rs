@@ -1,4 +1,4 @@
-//! The engine of terrace has the cache with its routes, flights, entries, keys and codecs.
+//! This crate is the engine of terrace: the cache with its routes, flights, entries, keys and codecs.
 
 mod bounds;
 mod cache;

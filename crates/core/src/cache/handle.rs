@@ -1,5 +1,5 @@
-//! Applications hold a cache by its handle. A handle is cheap to clone, and every clone uses the same
-//! cache.
+//! Applications use a cache through its handle. A handle is cheap to clone, and every clone uses the
+//! same cache.
 
 use std::{fmt, sync::Arc};
 
@@ -46,8 +46,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     /// the table says `the store` and the cache has no store.
     ///
     /// # Cost
-    /// The method counts two references and makes no round trip. A near hit costs a few comparisons more
-    /// than at the level that the cache was built at.
+    /// A call of `with` adds to two reference counts and makes no round trip. A near hit costs a few
+    /// comparisons more than at the level that the cache was built at.
     ///
     /// ```
     /// # use terrace_core::{Cache, Level, NoNear, Result};

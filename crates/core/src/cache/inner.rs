@@ -217,7 +217,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
     /// entry was as new as the source of truth at `proven_at`.
     ///
     /// The caller holds the lock of the key's slot in the flight table. `keep_near` reports no event
-    /// under this lock, because an observer may call the cache.
+    /// under the slot's lock, because an observer may call the cache.
     pub(crate) fn keep_near(
         &self,
         key: &TenantKey<K>,

@@ -45,8 +45,8 @@ const MIN_TAKEOVER: Duration = Duration::from_millis(400);
 /// The pause after a failed step. The pause doubles with each further failure, up to a follower's pause,
 /// because changes wait until a step succeeds.
 const RETRY: Duration = Duration::from_millis(20);
-/// The longest time of a step. A step that takes longer is tried again, because a tier need not keep a
-/// budget by itself.
+/// The longest time of a step. A step that takes longer than this time is tried again, because a tier
+/// need not keep a budget by itself.
 const STEP_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The relay of one cache in one process.
