@@ -142,9 +142,9 @@ impl<V> Entry<V> {
 pub enum Source {
     /// The near tier answered.
     Near,
-    /// A remote cache tier answered, whose name this is.
+    /// The remote cache tier with this name answered.
     Tier(&'static str),
-    /// The store answered, whose name this is.
+    /// The store with this name answered.
     Store(&'static str),
     /// The loader gave the value.
     Loader,

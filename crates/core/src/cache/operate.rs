@@ -25,7 +25,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     /// # Errors
     /// The call fails with [`ErrorKind::Key`] for a key that no server can take, and with
     /// [`ErrorKind::Config`] if the cache has neither a remote tier nor a store nor a log that it
-    /// follows. No other process knows such a cache.
+    /// follows. No other process knows a cache without these parts.
     pub fn name_of<Q: BorrowedKey<K> + ?Sized>(&self, key: &Q) -> Result<KeyName> {
         let Some(codec) = &self.inner.key_codec else {
             return Err(Error::config("no other process knows this cache"));
@@ -159,7 +159,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     ///
     /// # Errors
     /// The call fails with [`ErrorKind::NamespaceInUse`] and with other errors that waiting does not
-    /// heal.
+    /// resolve.
     pub async fn ready(&self) -> Result<()> {
         for slot in self.chain.far_to_near() {
             self.until_it_answers(|| slot.ready()).await?;

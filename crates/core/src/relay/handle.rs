@@ -23,7 +23,7 @@ pub(crate) struct RelayHandle {
     changed: Notify,
     started: AtomicBool,
     on_start: Notify,
-    /// The error of the last step, if waiting does not heal it.
+    /// The error of the last step, if waiting does not resolve it.
     failure: Mutex<Option<Error>>,
 }
 
@@ -40,8 +40,8 @@ impl RelayHandle {
     /// relay runs.
     ///
     /// # Errors
-    /// The call fails with the error of the last step of this process's relay, if waiting does not heal
-    /// it.
+    /// The call fails with the error of the last step of this process's relay, if waiting does not
+    /// resolve it.
     pub(crate) async fn started(&self) -> Result<bool> {
         let started = self.on_start.notified();
         if self.started.load(Ordering::Acquire) || timeout(START_TIMEOUT, started).await.is_ok() {
@@ -55,7 +55,7 @@ impl RelayHandle {
         self.changed.notified().await;
     }
 
-    /// Keeps the error of a step if waiting does not heal it, and logs the first such error in a row.
+    /// Keeps the error of a step if waiting does not resolve it, and logs the first such error in a row.
     pub(super) fn record(&self, step: &Result<()>, namespace: &str) {
         let lasting = step.as_ref().err().filter(|error| !error.is_transient());
         let mut failure = self.failure.lock();
