@@ -1,4 +1,5 @@
-//! Values as the near tier keeps them, as readers get them, and as callers give them.
+//! The near tier keeps values as [`Entry`], readers get them as [`Cached`], and callers give them as
+//! [`Item`].
 
 use std::{
     fmt,
@@ -16,32 +17,35 @@ use crate::{Deadlines, Timestamp, Version};
 
 /// A value with its version and deadlines, as near tiers keep it behind one `Arc`.
 ///
-/// Deadlines are milliseconds since the Unix epoch.
-// The order of the fields is fixed: a reader waits for the value alone, so the value is as close as
-// possible to the counts of the `Arc`, whose cache line a hit has fetched already. The processor
-// predicts the result of the comparisons meanwhile.
+/// The deadlines are milliseconds since the Unix epoch.
+// The order of the fields is fixed. A hit has already fetched the cache line with the reference counts
+// of the `Arc`, so the value stands as close to the counts as possible: only the value delays a reader.
+// The comparisons of a hit do not delay a reader, since the processor predicts their results.
 #[derive(Debug)]
 #[repr(C)]
 pub struct Entry<V> {
-    /// When the latest near hit was. The hit writes it to the cache line of the counts, which it owns.
+    /// The time of the latest near hit. A near hit writes its time to the cache line of the reference
+    /// counts, which its CPU core owns.
     read_at: AtomicU64,
     value: Option<V>,
     written: Timestamp,
-    /// The end of the fresh time, or of the proof if that is sooner. A near hit compares nothing else.
+    /// The end of the fresh time, or of the proof if the proof ends sooner. A near hit compares no other
+    /// deadline.
     valid_until: AtomicU64,
     version: Version,
-    // These are atomic only for `Cache::expire`: the entry is shared, so its life is changed in place.
+    // The deadlines below are atomic only for `Cache::expire`, which changes the life of a shared entry
+    // in place.
     fresh_until: AtomicU64,
     stale_until: AtomicU64,
     expires_at: AtomicU64,
-    /// The latest time at which the entry is known to have been as new as the truth.
+    /// The latest time at which the entry is known to have been as new as the source of truth.
     proven_at: AtomicU64,
-    /// Whether the log proves the entry while it is in the near tier.
+    /// Whether the log proves the entry while the entry is in the near tier.
     covered_by_log: AtomicBool,
 }
 
 impl<V> Entry<V> {
-    /// An entry; `None` makes a negative one.
+    /// Makes an entry. The value `None` makes a negative entry.
     pub fn new(value: Option<V>, version: Version, deadlines: Deadlines) -> Self {
         Self {
             value,
@@ -57,7 +61,7 @@ impl<V> Entry<V> {
         }
     }
 
-    /// The value; `None` in a negative entry.
+    /// The value, which is `None` in a negative entry.
     pub fn value(&self) -> Option<&V> {
         self.value.as_ref()
     }
@@ -67,7 +71,7 @@ impl<V> Entry<V> {
         self.version
     }
 
-    /// When the entry was written, and until when it lives.
+    /// The time at which the entry was written, and the ends of its life.
     pub fn deadlines(&self) -> Deadlines {
         let load = |millis: &AtomicU64| Timestamp::from_millis(millis.load(Ordering::Relaxed));
         Deadlines {
@@ -78,7 +82,8 @@ impl<V> Entry<V> {
         }
     }
 
-    /// Gives the entry another life. It is valid until `valid_until` at most: a longer life proves nothing.
+    /// Gives the entry another life. The entry is valid until `valid_until` at most: a longer life
+    /// proves nothing.
     pub(crate) fn set_deadlines(&self, deadlines: Deadlines, valid_until: Timestamp) {
         let valid_until = valid_until.min(deadlines.fresh_until);
         self.valid_until.store(valid_until.as_millis(), Ordering::Relaxed);
@@ -87,13 +92,13 @@ impl<V> Entry<V> {
         self.expires_at.store(deadlines.expires_at.as_millis(), Ordering::Relaxed);
     }
 
-    /// With the time at which the entry was as new as the truth.
+    /// Sets the time at which the entry was as new as the source of truth.
     pub(crate) fn with_proof(self, proven_at: Timestamp) -> Self {
         Self { proven_at: AtomicU64::new(proven_at.as_millis()), ..self }
     }
 
-    /// Sets when the entry was as new as the truth, and until when that proof lasts: for ever, if the
-    /// entry is covered by the log.
+    /// Sets when the entry was as new as the source of truth, and until when that proof lasts. The proof
+    /// lasts for ever if the log covers the entry.
     pub(crate) fn set_proof(&self, proven_at: Timestamp, valid_until: Timestamp, covered_by_log: bool) {
         self.proven_at.store(proven_at.as_millis(), Ordering::Relaxed);
         self.covered_by_log.store(covered_by_log, Ordering::Relaxed);
@@ -110,7 +115,8 @@ impl<V> Entry<V> {
     }
 
     /// Whether the entry is fresh at `now` and its own proof, if the log does not cover it, still lasts.
-    /// This is one comparison. A clock that went back behind the write makes the entry stale.
+    /// The check of an entry's validity is one comparison. If the clock has gone back behind the write,
+    /// the entry counts as stale.
     #[inline]
     pub(crate) fn is_valid(&self, now: Timestamp) -> bool {
         self.is_before(now, &self.valid_until)
@@ -134,13 +140,13 @@ impl<V> Entry<V> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Source {
-    /// The near tier.
+    /// The near tier answered.
     Near,
-    /// A remote cache tier, by name.
+    /// The remote cache tier with this name answered.
     Tier(&'static str),
-    /// The store, by name.
+    /// The store with this name answered.
     Store(&'static str),
-    /// The loader.
+    /// The loader gave the value.
     Loader,
 }
 
@@ -148,31 +154,32 @@ pub enum Source {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Served {
-    /// The tier that answered.
+    /// The part of the cache that answered the read.
     pub from: Source,
-    /// The time from the write of the value to the read. For a near hit it ends at the entry's latest
-    /// near hit, which may be another reader's.
+    /// The time from the write of the value to the read. For a near hit this time ends at the entry's
+    /// latest near hit, which may be another reader's hit.
     pub age: Duration,
-    /// Whether the value was past its fresh time, or not proven as its level asks, and was served
+    /// Whether the value was past its fresh time, or not proven as its level demands, and was served
     /// because the freshness policy allows it.
     pub stale: bool,
-    /// The version of the value: what [`Cache::replace`](crate::Cache::replace) takes.
+    /// The version of the value, which [`Cache::replace`](crate::Cache::replace) takes.
     pub version: Version,
-    /// Whether the read shared another caller's trip or load.
+    /// Whether the read shared another caller's lookup or load.
     pub coalesced: bool,
 }
 
-/// A value read from a cache. It dereferences to `V`, and never clones the value.
+/// A value that was read from a cache. A `Cached` handle dereferences to `V`, and never clones the
+/// value.
 ///
 /// # Cost
-/// A clone adds to one reference count. A near hit allocates nothing; any other read allocates once.
-/// The handle takes two words, also inside an `Option` and a `Result`.
+/// A clone of the handle adds to one reference count. A near hit allocates nothing; any other read
+/// allocates once. A `Cached` handle takes two words, also inside an `Option` and a `Result`.
 pub struct Cached<V>(Handle<V>);
 
 enum Handle<V> {
-    /// A hit of the near tier.
+    /// The handle of a near hit.
     Near(Arc<Entry<V>>),
-    /// Any other read.
+    /// The handle of any other read.
     Far(Arc<FarRead<V>>),
 }
 
@@ -182,20 +189,21 @@ struct FarRead<V> {
     read_at: Timestamp,
     from: Source,
     coalesced: bool,
-    /// Whether the entry was served, past its life or not, because no better answer was to be had.
+    /// Whether the entry was served, past its life or not, because no tier gave a better answer.
     stale: bool,
 }
 
 impl<V> Cached<V> {
-    /// The handle of a near hit; `None` for a negative entry.
+    /// Makes the handle of a near hit, or `None` for a negative entry.
     #[inline]
     pub(crate) fn near(entry: Arc<Entry<V>>, read_at: Timestamp) -> Option<Self> {
-        // The reference count has just made this cache line the core's own.
+        // The reference count has just moved this cache line to the present CPU core, so the store is
+        // cheap.
         entry.read_at.store(read_at.as_millis(), Ordering::Relaxed);
         entry.value.is_some().then_some(Self(Handle::Near(entry)))
     }
 
-    /// The handle of another read; `None` for a negative entry.
+    /// Makes the handle of a read that is no near hit, or `None` for a negative entry.
     pub(crate) fn far(
         entry: Arc<Entry<V>>,
         read_at: Timestamp,
@@ -205,7 +213,7 @@ impl<V> Cached<V> {
         Self::of(FarRead { entry, read_at, from, coalesced, stale: false })
     }
 
-    /// The handle of a read that a stale entry answers because no better answer was to be had.
+    /// Makes the handle of a read that a stale entry answers because no tier gave a better answer.
     pub(crate) fn stale(entry: Arc<Entry<V>>, read_at: Timestamp, coalesced: bool) -> Option<Self> {
         Self::of(FarRead { entry, read_at, from: Source::Near, coalesced, stale: true })
     }
@@ -223,10 +231,11 @@ impl<V> Cached<V> {
         }
     }
 
-    /// How this read was served: by which tier, how old, fresh or stale, coalesced or not.
+    /// How this read was served: by which tier, with a value of which age, fresh or stale, coalesced or
+    /// not.
     ///
     /// # Cost
-    /// No allocation.
+    /// The method allocates nothing.
     pub fn served(&self) -> Served {
         let (entry, read_at, from, coalesced, stale) = match &self.0 {
             Handle::Near(entry) => {
@@ -304,8 +313,8 @@ impl<V: Serialize> Serialize for Cached<V> {
 
 /// What a caller or a loader gives to a cache: a value or its absence, and optionally its life.
 ///
-/// `V` and `Option<V>` convert to it, so most calls never name it. In a cache with a store, the life
-/// given here is the life of the record.
+/// `V` and `Option<V>` convert to an `Item`, so most calls never name the type. In a cache with a store,
+/// the life of an item is the life of the record.
 ///
 /// ```
 /// use std::time::Duration;
@@ -322,12 +331,13 @@ pub struct Item<V> {
 }
 
 impl<V> Item<V> {
-    /// A value.
+    /// An item with a value.
     pub fn new(value: V) -> Self {
         Self { value: Some(value), ttl: None }
     }
 
-    /// There is no value. It is kept as a negative entry if the expiry policy gives that a life.
+    /// An item without a value. For an absent value the cache keeps a negative entry, if the expiry
+    /// policy gives negative entries a life.
     pub fn absent() -> Self {
         Self { value: None, ttl: None }
     }

@@ -1,26 +1,27 @@
-//! The events that a cache reports to its observers.
+//! A cache reports these events to its observers.
 
 use std::time::Duration;
 
 use crate::Error;
 
-/// Something that happened in a cache. It never contains keys or values.
+/// An event in a cache. Events never contain keys or values.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event<'a> {
-    /// A tier answered a read; `near` is the near tier's name.
+    /// A tier answered a read. The near tier has the name `near`.
     Hit {
-        /// The tier.
+        /// The name of the tier.
         tier: &'a str,
     },
-    /// A tier had nothing fresh for a read.
+    /// A tier had no fresh entry for a read.
     Miss {
-        /// The tier.
+        /// The name of the tier.
         tier: &'a str,
     },
-    /// A read passed over a copy within its life, because nothing proved it as new as the level asks.
+    /// A read passed over a copy within its life, because nothing proved the copy as new as the level
+    /// demands.
     Unproven {
-        /// The tier.
+        /// The name of the tier.
         tier: &'a str,
     },
     /// A stale entry was served.
@@ -29,66 +30,69 @@ pub enum Event<'a> {
     Coalesced,
     /// A loader ended.
     Loaded {
-        /// How long it took.
+        /// How long the loader ran.
         elapsed: Duration,
-        /// Whether it gave a value or an absence, and no error or panic.
+        /// Whether the loader gave a value or an absence, and neither an error nor a panic.
         ok: bool,
     },
     /// A load waited for a load that another process ran, or seemed to run.
     Waited {
-        /// The tier whose lease it waited for.
+        /// The name of the tier whose lease the load waited for.
         tier: &'a str,
-        /// How long it waited.
+        /// How long the load waited.
         elapsed: Duration,
     },
-    /// A tier took a fill.
+    /// A tier took the copy that a fill sent to it.
     Filled {
-        /// The tier.
+        /// The name of the tier.
         tier: &'a str,
     },
-    /// A tier refused a fill, because something newer had happened to the key.
+    /// A tier refused a fill, because another write or fill of the key came first.
     FillRefused {
-        /// The tier.
+        /// The name of the tier.
         tier: &'a str,
     },
-    /// Stored bytes could not be read as this cache's value: a miss.
+    /// Stored bytes could not be read as a value of this cache. A read of undecodable bytes counts as a
+    /// miss.
     Undecodable {
-        /// The tier.
+        /// The name of the tier.
         tier: &'a str,
-        /// Why.
+        /// Why the bytes could not be read.
         error: &'a Error,
     },
     /// A tier failed an operation.
     Failed {
-        /// The tier.
+        /// The name of the tier.
         tier: &'a str,
-        /// The error.
+        /// The error of the operation.
         error: &'a Error,
     },
-    /// A tier is lost: reads pass over it until it is back. Reported once.
+    /// A tier is lost: reads pass over the tier until it answers again. Each loss of a tier is reported
+    /// once.
     Lost {
-        /// The tier.
+        /// The name of the tier.
         tier: &'a str,
-        /// The error that showed it.
+        /// The error that showed the loss.
         error: &'a Error,
     },
-    /// A lost tier answers again. Reported once.
+    /// A lost tier answers again. Each return of a tier is reported once.
     Back {
-        /// The tier.
+        /// The name of the tier.
         tier: &'a str,
     },
     /// A value was put, with or without a condition.
     Put,
-    /// A key was invalidated or removed, or a namespace cleared.
+    /// A key was invalidated or removed, or a namespace was cleared.
     Dropped,
     /// A fill was skipped, because too many fills were under way.
     FillSkipped,
 }
 
-/// Receives the events of a cache: for an application's own metrics and logs.
+/// Receives the events of a cache, for the metrics and logs of an application.
 ///
 /// # Cost
-/// The cache calls it inline, on near hits too, so it must be quick and must not block.
+/// The cache calls the observer inline, on near hits too, so an observer must be quick and must not
+/// block.
 ///
 /// ```
 /// use std::sync::atomic::{AtomicU64, Ordering};
@@ -106,6 +110,6 @@ pub enum Event<'a> {
 /// }
 /// ```
 pub trait Observer: Send + Sync + 'static {
-    /// Something happened in the cache of `namespace`.
+    /// Receives one event of the cache of `namespace`.
     fn observe(&self, namespace: &str, event: &Event<'_>);
 }

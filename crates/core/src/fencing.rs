@@ -1,15 +1,18 @@
-//! What keeps a late fill from replacing something newer: the tiers' leases, or nothing but the order
-//! within this process (level `Ttl`). The level decides it once, when the cache is built.
+//! Fencing orders the fills and the writes of a key. With leases the tiers refuse a fill that arrives
+//! after a change of the key. At level `Ttl` only this process orders its own fills and writes. The
+//! level of a cache decides between leases and this order when the cache is built.
 
 use std::sync::Arc;
 
 use crate::{Deadlines, ErrorKind, Fence, Level, Op, Order, Stored, Token, write::UnfencedFills};
 
-/// How the cache tiers of one cache order fills and writes of a key.
+/// How the cache tiers of one cache order the fills and writes of a key.
 pub(crate) enum Fencing {
-    /// A fill shows the lease that its lookup took; the tier refuses it after any change.
+    /// A fill carries the lease that its lookup took. The tier refuses the fill after any change of the
+    /// key.
     Leases,
-    /// Level `Ttl`: a tier takes whatever arrives last. Writes of this process wait for its own fills.
+    /// At level `Ttl` a tier keeps the value that arrives last. A write at level `Ttl` waits for this
+    /// process's own fills of the key.
     Unfenced(Arc<UnfencedFills>),
 }
 
@@ -32,8 +35,8 @@ impl Fencing {
         }
     }
 
-    /// Whether a lookup asks a tier for a lease. `fills` says that a fill may follow, `waits` that this
-    /// caller may have to wait for another process's load.
+    /// Whether a lookup asks a tier for a lease. `fills` says that a fill may follow the lookup, and
+    /// `waits` that the caller may have to wait for another process's load.
     pub(crate) fn takes_lease(&self, fills: bool, waits: bool) -> bool {
         match self {
             Self::Leases => fills,
@@ -41,7 +44,7 @@ impl Fencing {
         }
     }
 
-    /// The fence that permits a fill after a miss; `None` where the tier would refuse every fill.
+    /// The fence that permits a fill after a miss, or `None` where the tier would refuse every fill.
     pub(crate) fn permit(&self, given: Fence) -> Option<Fence> {
         (given.token != Token::NONE || !self.has_leases()).then_some(given)
     }
@@ -61,8 +64,8 @@ impl Fencing {
         }
     }
 
-    /// Whether a fill that failed in this way may still land on top of a later write.
-    pub(crate) fn may_land_late(&self, failure: ErrorKind) -> bool {
+    /// Whether a fill that failed with this kind of error may still replace the value of a later write.
+    pub(crate) fn may_arrive_late(&self, failure: ErrorKind) -> bool {
         !self.has_leases() && failure == ErrorKind::Unknown
     }
 }

@@ -1,4 +1,4 @@
-//! The contracts and the chain of terrace: cache, routes, flights, entries, keys, codecs, clock.
+//! This crate is the engine of terrace: the cache with its routes, flights, entries, keys and codecs.
 
 mod bounds;
 mod cache;
@@ -27,7 +27,7 @@ pub use event::{Event, Observer};
 pub use key::{BorrowedKey, Digest};
 pub use near::NoNear;
 pub use stats::{Stats, TierStats};
-// The part of the tier contract that applications use, too.
+// Applications use these parts of the tier contract, too.
 pub use terrace_tier::{Backend, BoxError, Clock, Error, ErrorKind, Level, ManualClock, Result, Version};
 
 use policy::{

@@ -1,4 +1,4 @@
-//! The contract of near tiers: typed, in process, synchronous and infallible.
+//! Near tiers implement this contract: they are typed, in process, synchronous and infallible.
 
 use std::{
     hash::{Hash, Hasher},
@@ -14,11 +14,11 @@ use crate::key::{self, BorrowedKey};
 /// A tenant of a cache, in a near tier that many tenants share. Caches without tenants use
 /// [`TenantId::NONE`].
 ///
-/// It is a digest of 16 bytes of the tenant's name, so no table of tenants is kept.
+/// A tenant's id is a digest of 16 bytes of the tenant's name, so no table of tenants is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TenantId([u64; 2]);
 
-/// Without tenants only the key is hashed, which saves a few nanoseconds of each hit.
+/// Without tenants only the key is hashed, which saves a few nanoseconds in each hit.
 #[allow(
     clippy::derived_hash_with_manual_eq,
     reason = "equal ids hash the same: both hash nothing, or both hash all"
@@ -47,16 +47,17 @@ impl TenantId {
 /// A key with its tenant, by which near tiers index entries.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TenantKey<K> {
-    /// The tenant.
+    /// The tenant of the key.
     pub tenant: TenantId,
-    /// The key.
+    /// The key within its tenant.
     pub key: K,
 }
 
-/// A borrowed key with its tenant. It hashes and compares like the [`TenantKey`] it stands for.
+/// A borrowed key with its tenant. A `TenantKeyRef` hashes and compares like the [`TenantKey`] of the
+/// same tenant and key.
 #[derive(Debug)]
 pub struct TenantKeyRef<'a, Q: ?Sized> {
-    /// The tenant.
+    /// The tenant of the key.
     pub tenant: TenantId,
     /// The borrowed key.
     pub key: &'a Q,
@@ -90,33 +91,36 @@ impl<K, Q: BorrowedKey<K> + ?Sized> Equivalent<TenantKey<K>> for TenantKeyRef<'_
 pub struct NearSize {
     /// The approximate number of entries.
     pub entries: u64,
-    /// Their weight in the unit of the engine: entries, or bytes.
+    /// The weight of the entries in the engine's unit: a count of entries, or bytes.
     pub weight: u64,
 }
 
 /// A near tier: a bounded in-process map over an eviction engine.
 ///
-/// It knows no deadlines: the cache compares them on each hit.
+/// A near tier knows no deadlines: the cache compares an entry's deadlines on each hit.
 ///
-/// The cache changes the tier under a lock of its own, which keeps reads and writes of a key apart.
-/// Code of the application that the engine runs then (a weigher, the `Drop` of an evicted value, `Hash`
-/// and `Eq` of keys) must not call the cache: it would wait for itself.
+/// The cache changes the near tier under a lock of its own, which keeps reads and writes of a key apart.
+/// Under the lock of the cache the engine may run code of the application: a weigher, the `Drop` of an
+/// evicted value, `Hash` and `Eq` of keys. Code that the engine runs must not call the cache, because
+/// the call would wait for its own lock.
 ///
 /// # Cost
 /// A hit must not allocate and must not wait.
 pub trait Near<K, V>: Send + Sync + 'static {
-    /// A disabled tier: it keeps nothing.
+    /// Makes a disabled tier, which keeps nothing.
     fn off() -> Self
     where
         Self: Sized;
 
-    /// The entry of a key. The engine counts this as a use of the entry.
+    /// Returns the entry of a key. The engine counts the call as a use of the entry.
     fn get<Q: BorrowedKey<K> + ?Sized>(&self, key: &TenantKeyRef<'_, Q>) -> Option<Arc<Entry<V>>>;
 
-    /// Whether the tier has an entry of the key. The engine does not count this as a use.
+    /// Whether the tier has an entry of the key. The engine does not count this call as a use of the
+    /// entry.
     fn holds<Q: BorrowedKey<K> + ?Sized>(&self, key: &TenantKeyRef<'_, Q>) -> bool;
 
-    /// Keeps an entry in place of the key's older one. The engine may refuse it, or evict others.
+    /// Keeps an entry in place of the key's older entry. The engine may refuse the new entry, or evict
+    /// others.
     fn insert(&self, key: TenantKey<K>, entry: Arc<Entry<V>>);
 
     /// Drops the entry of a key.
@@ -125,14 +129,14 @@ pub trait Near<K, V>: Send + Sync + 'static {
     /// Drops the entries of one tenant, or of all tenants for `None`.
     fn clear(&self, tenant: Option<TenantId>);
 
-    /// How much the tier holds.
+    /// The number and the weight of the tier's entries.
     fn size(&self) -> NearSize;
 
     /// Whether the tier keeps entries at all; `false` for a disabled tier.
     fn is_enabled(&self) -> bool;
 }
 
-/// The near tier of a cache without one: it keeps nothing.
+/// The near tier of a cache that needs none: it keeps nothing.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoNear;
 

@@ -1,4 +1,4 @@
-//! Panics of user code (loaders, codecs, policies, observers, tiers) as typed errors.
+//! Panics of user code (loaders, codecs, policies, observers, tiers) become typed errors here.
 
 use std::panic::AssertUnwindSafe;
 
@@ -7,11 +7,13 @@ use tokio::task::JoinHandle;
 
 use crate::{Error, ErrorKind, Result};
 
-/// The output of `future`; a panic in it is [`ErrorKind::Panicked`] and names `what` panicked.
+/// Gives the output of `future`, or [`ErrorKind::Panicked`] with the message `what` if the future
+/// panics.
 ///
-/// A shared future that panicked would wake none of its waiters, so each of them runs behind this guard.
+/// A shared future that panicked would wake none of its waiters, so each shared future runs behind this
+/// guard.
 ///
-/// A combinator and no async function, which would hold the future twice.
+/// This function is a combinator, because an async function would hold the future twice.
 pub(crate) fn guarded<F: Future>(
     what: &'static str,
     future: F,
@@ -20,7 +22,8 @@ pub(crate) fn guarded<F: Future>(
     AssertUnwindSafe(future).catch_unwind().map(move |outcome| outcome.map_err(error))
 }
 
-/// The result of a spawned write; a panic or the end of the runtime is a typed error.
+/// Gives the result of a spawned write. A panic of the write, or the end of the runtime, becomes a typed
+/// error.
 pub(crate) async fn joined<T>(task: JoinHandle<T>) -> Result<T> {
     task.await.map_err(|error| match error.is_panic() {
         true => Error::new(ErrorKind::Panicked, "a codec, policy or observer panicked during the write"),
@@ -29,7 +32,7 @@ pub(crate) async fn joined<T>(task: JoinHandle<T>) -> Result<T> {
 }
 
 pub(crate) fn loader_panicked_error() -> Error {
-    Error::new(ErrorKind::Panicked, "the loader panicked, and so did the one that took over, if any")
+    Error::new(ErrorKind::Panicked, "the loader panicked, and so did any loader that took over")
 }
 
 pub(crate) fn shut_down_error() -> Error {

@@ -1,4 +1,5 @@
-//! The traits of policies: the questions that a cache asks them. `terrace-policies` implements them.
+//! Each kind of policy is a trait. The cache asks a policy through its trait, and `terrace-policies`
+//! implements the traits.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,16 +9,17 @@ use crate::Deadlines;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct WriteContext {
-    /// Whether the value is an absence, to be kept as a negative entry.
+    /// Whether the value is an absence, which would be kept as a negative entry.
     pub negative: bool,
-    /// The life that the caller or the loader gave this entry.
+    /// The life that the caller or the loader gave to this entry.
     pub ttl: Option<Duration>,
-    /// A random number from 0 to below 1, drawn for this write: for jitter.
+    /// A random number from 0 to below 1. A policy may use the random number for jitter, and each write
+    /// draws a new one.
     pub chance: f64,
 }
 
 impl WriteContext {
-    /// The context of a plain value: for tests of a policy.
+    /// The context of a plain value. This constructor is for tests of a policy.
     pub fn value() -> Self {
         Self { negative: false, ttl: None, chance: 0.5 }
     }
@@ -27,13 +29,13 @@ impl WriteContext {
         Self { negative: true, ..Self::value() }
     }
 
-    /// With the life that the caller or the loader gave.
+    /// Sets the life that the caller or the loader gave.
     #[must_use]
     pub fn with_ttl(self, ttl: Option<Duration>) -> Self {
         Self { ttl, ..self }
     }
 
-    /// With this random number.
+    /// Sets the random number.
     #[must_use]
     pub fn with_chance(self, chance: f64) -> Self {
         Self { chance, ..self }
@@ -43,17 +45,17 @@ impl WriteContext {
 /// How long an entry may be used, counted from its write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lifetime {
-    /// How long the entry is fresh. With zero it is not kept.
+    /// How long the entry is fresh. An entry with a fresh time of zero is not kept.
     pub fresh: Duration,
-    /// How much longer it may be served where the freshness policy allows it.
+    /// How much longer than its fresh time the entry may be served where the freshness policy allows it.
     pub stale: Duration,
 }
 
 impl Lifetime {
-    /// Fresh for ever.
+    /// A lifetime that never ends.
     pub const FOREVER: Self = Self { fresh: Duration::MAX, stale: Duration::ZERO };
 
-    /// Fresh for `ttl`, then gone.
+    /// A lifetime that is fresh for `ttl` and has no stale time.
     pub const fn fresh(ttl: Duration) -> Self {
         Self { fresh: ttl, stale: Duration::ZERO }
     }
@@ -66,7 +68,7 @@ impl Lifetime {
     }
 }
 
-/// How long entries live. The cache asks once for each value that is loaded or put.
+/// How long entries live. The cache asks the expiry policy once for each value that is loaded or put.
 ///
 /// ```
 /// use std::time::Duration;
@@ -84,17 +86,17 @@ impl Lifetime {
 /// assert_eq!(Minute.lifetime(&WriteContext::absent()).fresh, Duration::from_secs(1));
 /// ```
 pub trait Expiry: Send + Sync + 'static {
-    /// The life of an entry.
+    /// The life of an entry with this context.
     fn lifetime(&self, context: &WriteContext) -> Lifetime;
 
-    /// The longest life of an entry in a tier that was built with the life `tier_ttl`, which is the
-    /// default. The second argument is a random number from 0 to below 1.
+    /// The longest life of an entry in a tier that was built with the life `tier_ttl`. By default the
+    /// longest life is `tier_ttl` itself. The second argument is a random number from 0 to below 1.
     fn cap(&self, tier_ttl: Duration, _chance: f64) -> Duration {
         tier_ttl
     }
 
-    /// The freshness policy of a cache that was given none: what it does with an entry past its fresh
-    /// time. By default such an entry is a miss.
+    /// The freshness policy of a cache whose builder names no freshness policy. A freshness policy
+    /// decides about entries past their fresh time. By default an entry past its fresh time is a miss.
     fn freshness(&self) -> Option<Arc<dyn Freshness>> {
         None
     }
@@ -104,16 +106,17 @@ pub trait Expiry: Send + Sync + 'static {
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct StaleHit {
-    /// The time since its fresh time ended.
+    /// The time since the entry's fresh time ended.
     pub stale_for: Duration,
-    /// The rest of its stale time.
+    /// The rest of the entry's stale time.
     pub remaining: Duration,
-    /// Whether the read can renew it: the call gave a loader, or the cache has a loader or a store.
+    /// Whether the read can renew the entry: the call gave a loader, or the cache has a loader or a
+    /// store.
     pub renewable: bool,
 }
 
 impl StaleHit {
-    /// A stale hit: for tests of a policy.
+    /// Makes a stale hit. This constructor is for tests of a policy.
     pub fn new(stale_for: Duration, remaining: Duration, renewable: bool) -> Self {
         Self { stale_for, remaining, renewable }
     }
@@ -122,21 +125,22 @@ impl StaleHit {
 /// What to do with a stale hit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnStale {
-    /// Treat it as a miss.
+    /// Treat the stale entry as a miss.
     Miss,
-    /// Serve it.
+    /// Serve the stale entry.
     Serve,
-    /// Serve it, and renew it in the background.
+    /// Serve the stale entry, and renew it in the background.
     ServeAndRefresh,
 }
 
-/// What is done with a hit past its fresh time and within its stale time. A cache whose expiry policy
-/// gives no stale time never asks.
+/// Decides what is done with a hit past its fresh time and within its stale time. A cache whose expiry
+/// policy gives no stale time never asks the freshness policy.
 pub trait Freshness: Send + Sync + 'static {
-    /// Whether to serve the hit, and whether to renew it.
+    /// Whether to serve the stale hit, and whether to renew its entry.
     fn on_stale(&self, hit: &StaleHit) -> OnStale;
 
-    /// Whether to serve the hit after all, once its renewal has failed. By default it is not served.
+    /// Whether to serve the stale hit after its renewal has failed. By default a stale hit is not
+    /// served.
     fn on_error(&self, _hit: &StaleHit) -> bool {
         false
     }
@@ -155,56 +159,56 @@ pub struct AdmitContext<'a> {
 }
 
 impl<'a> AdmitContext<'a> {
-    /// An envelope of `size_bytes` for `tier`: for tests of a policy.
+    /// The context of an envelope of `size_bytes` for `tier`. This constructor is for tests of a policy.
     pub fn new(namespace: &'a str, tier: &'a str, size_bytes: Option<usize>) -> Self {
         Self { namespace, tier, size_bytes }
     }
 }
 
-/// Which values a tier keeps. A write that is not admitted leaves a tombstone in that tier.
+/// Decides which values a tier keeps. A write that is not admitted leaves a tombstone in that tier.
 pub trait Admission: Send + Sync + 'static {
     /// Whether the tier keeps the value.
     fn admits(&self, context: &AdmitContext<'_>) -> bool;
 }
 
-/// What a put does to the copies in cache tiers, once the authority has confirmed it.
+/// What a put does to the copies in cache tiers, after the authority has confirmed the put.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Copies {
-    /// Replace older copies.
+    /// Replace the older copies with the new value.
     Replace,
-    /// Drop them.
+    /// Drop the copies.
     Invalidate,
 }
 
 /// The steps of a put.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WritePlan {
-    /// Whether the value goes to the store. It must be `true` in a cache with a store, and `false` in one
-    /// without: else the cache does not build.
+    /// Whether the value goes to the store. This flag must be `true` in a cache with a store, and
+    /// `false` in a cache without a store. A cache whose write policy breaks this rule does not build.
     pub store: bool,
-    /// What happens to the copies.
+    /// What a put does to the copies in cache tiers.
     pub copies: Copies,
 }
 
-/// How values are put. The cache asks once, when it is built.
+/// Decides how values are put. The cache asks the policy once, when the cache is built.
 pub trait WritePolicy: Send + Sync + 'static {
     /// The steps of each put.
     fn plan(&self) -> WritePlan;
 }
 
-/// How the loads of one key are shared.
+/// How callers share the loads of one key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Coalesce {
-    /// Each caller loads for itself.
+    /// Each caller runs its own load.
     Nobody,
     /// The callers of one process share one load of a key.
     Local,
-    /// All processes that share a tier with a
-    /// [`lease_waiter`](crate::Tier::lease_waiter) share one load of a key: the others wait for its fill.
+    /// All processes that share a tier with a [`lease_waiter`](crate::Tier::lease_waiter) share one load
+    /// of a key: the other processes wait for the loading process's fill.
     Lease,
-    /// As `Lease`, but a caller that would wait gets the stale value instead, if there is one within
-    /// its stale time.
+    /// Processes share loads as with `Lease`, but a caller that would wait gets the stale value instead,
+    /// if there is a value within its stale time.
     LeaseOrStale,
 }
 
@@ -215,7 +219,7 @@ impl Coalesce {
     }
 }
 
-/// How loads are shared. The cache asks once, when it is built.
+/// Decides how loads are shared. The cache asks the policy once, when the cache is built.
 pub trait Stampede: Send + Sync + 'static {
     /// Which callers share one load.
     fn coalesce(&self) -> Coalesce;

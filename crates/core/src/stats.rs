@@ -1,4 +1,4 @@
-//! Counters of a cache. Counting costs a near hit a few nanoseconds.
+//! A cache counts what it does. Counting adds a few nanoseconds to a near hit.
 
 use std::{
     cell::Cell,
@@ -11,20 +11,20 @@ use std::{
 pub struct TierStats {
     /// The tier's name.
     pub name: String,
-    /// Reads that it answered.
+    /// The number of reads that the tier answered.
     pub hits: u64,
-    /// Reads that it could not answer.
+    /// The number of reads that the tier could not answer.
     pub misses: u64,
-    /// Values that it took as copies.
+    /// The number of values that the tier took as copies.
     pub fills: u64,
-    /// Fills that it refused because something newer had happened.
+    /// The number of fills that the tier refused, because another write or fill of the key came first.
     pub fills_refused: u64,
-    /// Operations that failed.
+    /// The number of operations of the tier that failed.
     pub errors: u64,
-    /// Copies within their life that reads passed over, because nothing proved them as new as the
-    /// level asks.
+    /// The number of copies within their life that reads passed over, because nothing proved the copies
+    /// as new as the level demands.
     pub unproven: u64,
-    /// Stored bytes that could not be read.
+    /// The number of stored values whose bytes could not be read.
     pub undecodable: u64,
     /// Whether the tier is lost at the moment.
     pub lost: bool,
@@ -34,29 +34,29 @@ pub struct TierStats {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// The near tier, then the remote tiers from near to far, the store last.
+    /// The counters of the near tier, then of the remote tiers from near to far, then of the store.
     pub tiers: Vec<TierStats>,
-    /// Loaders run.
+    /// The number of loaders that were run.
     pub loads: u64,
-    /// Loaders that failed or panicked.
+    /// The number of loaders that failed or panicked.
     pub load_errors: u64,
-    /// Callers that shared another caller's lookup or load.
+    /// The number of callers that shared another caller's lookup or load.
     pub coalesced: u64,
-    /// Loads that waited for a load of another process.
+    /// The number of loads that waited for a load of another process.
     pub waits: u64,
-    /// Stale entries served.
+    /// The number of stale entries that were served.
     pub stale_served: u64,
-    /// Values put.
+    /// The number of values that were put.
     pub puts: u64,
-    /// Keys invalidated or removed, and namespaces cleared.
+    /// The number of keys that were invalidated or removed, and namespaces that were cleared.
     pub drops: u64,
-    /// Fills skipped, because too many fills were under way.
+    /// The number of fills that were skipped, because too many fills were under way.
     pub fills_skipped: u64,
     /// The approximate number of entries in the near tier.
     pub near_entries: u64,
-    /// Their weight in the unit of the engine: entries, or bytes.
+    /// The weight of the near tier's entries in the engine's unit: a count of entries, or bytes.
     pub near_weight: u64,
-    /// Keys with a lookup or a load under way.
+    /// The number of keys with a lookup or a load under way.
     pub flights: usize,
 }
 
@@ -66,7 +66,7 @@ impl Stats {
         self.tiers.iter().find(|tier| tier.name == name)
     }
 
-    /// The share of reads that any tier answered, from 0 to 1. It is 0 before the first read.
+    /// The share of reads that any tier answered, from 0 to 1. The hit ratio is 0 before the first read.
     pub fn hit_ratio(&self) -> f64 {
         let hits: u64 = self.tiers.iter().map(|tier| tier.hits).sum();
         let misses = self.tiers.last().map_or(0, |farthest| farthest.misses);
@@ -74,11 +74,12 @@ impl Stats {
     }
 }
 
-/// How many threads have a stripe of their own; all later threads share one more stripe.
+/// The number of threads with a stripe of their own. All later threads share one more stripe of the
+/// counter.
 const OWN_STRIPES: usize = 16;
 
-/// A counter in stripes. A thread with a stripe of its own adds without a locked instruction, which
-/// would cost as much as a fifth of a hit of the quickest engine.
+/// A counter in stripes. A thread with a stripe of its own adds without a locked instruction. A locked
+/// instruction would take as long as a fifth of a hit in the quickest engine.
 #[derive(Debug, Default)]
 pub(crate) struct Counter {
     own: [Stripe; OWN_STRIPES],

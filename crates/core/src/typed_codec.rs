@@ -1,5 +1,5 @@
-//! How a cache turns its keys and values into bytes. The functions are bound when a remote tier is added, so
-//! that a cache without one demands nothing of its types.
+//! The typed codecs turn the keys and values of a cache into bytes. The functions of a codec are bound
+//! when a remote tier is added, so a cache without remote tiers needs no serde traits of its types.
 
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
@@ -11,13 +11,13 @@ use crate::{
     key,
 };
 
-/// Turns keys into bytes and back.
+/// The codec of a cache's keys, which turns keys into bytes and back.
 pub(crate) struct KeyCodec<K> {
     key: fn(&K) -> Result<Bytes>,
     decode: fn(&[u8]) -> Result<K>,
 }
 
-/// Turns keys into bytes, and values into bytes and back.
+/// The codec of a cache's keys and values, which turns keys into bytes, and values into bytes and back.
 pub(crate) struct TypedCodec<K, V> {
     key: fn(&K) -> Result<Bytes>,
     seal: fn(&V, &Settings, KeyDigest) -> Result<Bytes>,
@@ -56,7 +56,7 @@ impl<K, V> TypedCodec<K, V> {
         }
     }
 
-    /// A key as the remote tiers see it; `scope` is that of their namespace and tenant.
+    /// The key as the remote tiers see it. `scope` stands for the namespace and the tenant of the key.
     pub(crate) fn tier_key(&self, key: &K, scope: &Scope) -> Result<TierKey> {
         let bytes = (self.key)(key)?;
         let digest = scope.digest(&bytes);

@@ -1,4 +1,4 @@
-//! The remote tiers of a cache: what the builder was given, and the chains that are made of it.
+//! The builder's settings of remote tiers become the chains of a cache here, one chain for each tenant.
 
 use std::{
     sync::{Arc, Weak},
@@ -16,12 +16,12 @@ use crate::{
     relay::{Relay, RelayHandle},
 };
 
-/// What one request may take in a cache tier, unless set.
+/// The budget of one request in a cache tier, unless the configuration sets another budget.
 pub(super) const TIER_BUDGET: Duration = Duration::from_millis(50);
-/// And in a store.
+/// The budget of one request in a store, unless the configuration sets another budget.
 const STORE_BUDGET: Duration = Duration::from_secs(5);
 
-/// A backend with the settings of its place in one cache.
+/// A backend with its settings in one cache.
 pub struct TierConfig {
     backend: Arc<dyn Backend>,
     budget: Option<Duration>,
@@ -34,7 +34,7 @@ impl<B: Backend> From<B> for TierConfig {
     }
 }
 
-/// Settings of a backend's place in one cache; every [`Backend`] has them.
+/// The settings of a backend in one cache. Every [`Backend`] has the methods of this trait.
 ///
 /// ```
 /// use std::time::Duration;
@@ -46,13 +46,13 @@ impl<B: Backend> From<B> for TierConfig {
 /// let builder = Builder::<u64, String, NoNear>::new("users".to_owned(), NoNear).tier(settings);
 /// ```
 pub trait TierSettings: Into<TierConfig> + Sized {
-    /// How long one request may take there, queues and trips included: 50 ms for a cache tier and
-    /// 5 s for a store, unless set.
+    /// Sets how long one request to the backend may take, queues and round trips included. Without a
+    /// budget setting a request may take 50 ms in a cache tier and 5 s in a store.
     fn budget(self, budget: Duration) -> TierConfig {
         TierConfig { budget: Some(budget), ..self.into() }
     }
 
-    /// The longest life of a copy there; never longer than the entry's own.
+    /// Sets the longest life of a copy in the backend. A copy never lives longer than its entry.
     fn ttl(self, ttl: Duration) -> TierConfig {
         TierConfig { ttl: Some(ttl), ..self.into() }
     }
@@ -65,7 +65,7 @@ const NO_TRUTH: &str = "Level::Bounded needs a store, or `watch_origin`, or an e
 const NO_WATERMARKS: &str = "Level::Bounded with a cache tier needs a truth whose log can be relayed (Postgres) and a tier \
     that keeps the relay's watermark (Redis): nothing else proves its copies";
 
-/// What the chain of each tenant is made of.
+/// The specification from which each tenant's chain is made.
 pub(super) struct ChainSpec {
     /// The cache's namespace, without a tenant.
     namespace: Namespace,
@@ -74,7 +74,7 @@ pub(super) struct ChainSpec {
     origin_log: Option<Arc<dyn InvalidationLog>>,
 }
 
-/// What the slots of one tier are made of.
+/// The specification from which the slots of one tier are made.
 struct TierSpec {
     backend: Arc<dyn Backend>,
     shared: Arc<TierShared>,
@@ -107,17 +107,18 @@ impl ChainSpec {
         Self { namespace, tiers: specs, origin_log }
     }
 
-    /// The log that reports changes of the truth: the store's, else the origin's.
+    /// The log that reports changes of the source of truth: the store's log, or without a store the
+    /// origin's log.
     fn truth_log(&self) -> Option<Arc<dyn InvalidationLog>> {
         let store = self.tiers.iter().find(|tier| tier.shared.role == Role::Store);
         store.map_or_else(|| self.origin_log.clone(), |tier| tier.backend.log())
     }
 
-    /// What proves copies at level `Bounded`. `ages` says that the expiry policy lets no copy live longer
-    /// than the bound.
+    /// The source that proves copies at level `Bounded`. `ages` says that the expiry policy lets no copy
+    /// live longer than the bound.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) where nothing does.
+    /// The call fails with [`ErrorKind::Config`](crate::ErrorKind::Config) where nothing proves copies.
     pub(super) fn proof_source(&self, chain: &Chain, ages: bool, clock: &Clock) -> Result<ProofSource> {
         let Level::Bounded(bound) = self.namespace.level else { return Ok(ProofSource::None) };
         if bound < LEAST_BOUND {
@@ -143,8 +144,8 @@ impl ChainSpec {
         }
     }
 
-    /// Starts to relay the truth's log into the cache tiers, if there are both. The relay ends when the
-    /// returned handle is dropped.
+    /// Starts to relay the log of the source of truth into the cache tiers, if the cache has such a log
+    /// and cache tiers. The relay ends when the returned handle is dropped.
     pub(super) fn relay(&self, tombstone_ttl: Duration, runtime: &Handle) -> Option<Arc<RelayHandle>> {
         let log = self.truth_log()?;
         let tiers = self.tiers.iter().filter(|tier| tier.shared.role == Role::Cache);

@@ -1,4 +1,4 @@
-//! The distinct keys of a batch: tiers and loaders are given each key once.
+//! `Distinct` finds the distinct keys of a batch, so that tiers and loaders get each key once.
 
 use std::{
     collections::{HashMap, hash_map},
@@ -10,9 +10,9 @@ pub(crate) struct Distinct<Q> {
     numbers: HashMap<Q, usize>,
 }
 
-/// What a key of a batch is.
+/// Whether a key of a batch appears for the first time or again.
 pub(crate) enum Occurrence {
-    /// Its first appearance, with the key's new number.
+    /// The first appearance of a key, with the key's new number.
     First(usize),
     /// A repetition of the key with this number.
     Repeated(usize),

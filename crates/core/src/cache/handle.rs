@@ -1,4 +1,5 @@
-//! The handle of a cache: cheap to clone, and every clone is the same cache.
+//! Applications use a cache through its handle. A handle is cheap to clone, and every clone uses the
+//! same cache.
 
 use std::{fmt, sync::Arc};
 
@@ -13,7 +14,7 @@ use crate::{
 };
 
 impl<K, V, N> Cache<K, V, N> {
-    /// The cache at the level that it was built at.
+    /// Makes the handle of the level that the cache was built at.
     pub(super) fn new(inner: Arc<Inner<K, V, N>>, chain: Arc<Chain>) -> Self {
         let level = inner.level;
         Self::at_level(inner, chain, level)
@@ -29,8 +30,8 @@ impl<K, V, N> Cache<K, V, N> {
 }
 
 impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
-    /// This cache with another level for the reads that are made through the handle: stricter, or less
-    /// strict. Writes are the same at all levels.
+    /// A handle of this cache with another level for its reads, which may be stricter or less strict.
+    /// Writes are the same at all levels.
     ///
     /// | built at | `Ttl` | `Fenced` | `Bounded(d)` | `Strong` |
     /// |---|---|---|---|---|
@@ -40,12 +41,13 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     /// | `Strong` | any copy within its life | a copy that the log covered within a second | the store | as built |
     ///
     /// # Errors
-    /// None here. Where the table says error, and where it says the store and the cache has none, reads
-    /// are [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported): there is no truth to ask.
+    /// The method `with` itself never fails. Reads fail with
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) where the table says `error`, and where
+    /// the table says `the store` and the cache has no store.
     ///
     /// # Cost
-    /// Two reference counts, no trip. A near hit costs a few comparisons more than at the level that the
-    /// cache was built at.
+    /// A call of `with` adds to two reference counts and makes no round trip. A near hit costs a few
+    /// comparisons more than at the level that the cache was built at.
     ///
     /// ```
     /// # use terrace_core::{Cache, Level, NoNear, Result};

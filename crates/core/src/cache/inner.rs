@@ -1,4 +1,4 @@
-//! What all handles of a cache share.
+//! All handles of a cache share the state in `Inner`.
 
 use std::{
     sync::{
@@ -39,25 +39,25 @@ pub(crate) struct Policies {
     pub(crate) coalesce: Coalesce,
 }
 
-/// The periods of a cache.
+/// The durations that a cache uses for lives, loads, leases and tombstones.
 pub(crate) struct Periods {
     /// The longest life of an entry in the near tier.
     pub(crate) near_ttl: Option<Duration>,
     /// How long a loader may take.
     pub(crate) load: Duration,
-    /// How long a lease lives: longer than any load.
+    /// How long a lease lives, which is longer than any load.
     pub(crate) lease: Duration,
-    /// How long a cache tier's tombstone lives: longer than any lease.
+    /// How long a cache tier's tombstone lives, which is longer than any lease.
     pub(crate) tombstone: Duration,
     /// How long a store keeps the tombstone of a removed record.
     pub(crate) removed: Duration,
 }
 
-/// What all handles of a cache share.
+/// The state that all handles of a cache share.
 pub(crate) struct Inner<K, V, N> {
     pub(crate) near: N,
     pub(crate) near_counters: TierCounters,
-    /// Whether there is an observer to be told of hits.
+    /// Whether an observer receives the events of near hits.
     pub(crate) observed: bool,
     pub(crate) clock: Clock,
     pub(crate) coherence: Coherence,
@@ -66,9 +66,9 @@ pub(crate) struct Inner<K, V, N> {
     pub(crate) proof_source: ProofSource,
     pub(crate) monitor: Arc<Monitor>,
     pub(crate) flights: Arc<CacheFlights<K, V>>,
-    /// Where there are remote tiers.
+    /// The codec of keys and values, in a cache with remote tiers.
     pub(crate) codec: Option<TypedCodec<K, V>>,
-    /// For keys that a log names: where there are remote tiers, or a log of the origin.
+    /// The codec of keys that a log names, in a cache with remote tiers or a log of the origin.
     pub(crate) key_codec: Option<KeyCodec<K>>,
     pub(crate) tasks: Tasks,
     pub(crate) fencing: Fencing,
@@ -76,7 +76,8 @@ pub(crate) struct Inner<K, V, N> {
     pub(crate) periods: Periods,
     pub(crate) level: Level,
     pub(crate) loader: Option<BoundLoader<K, V>>,
-    /// What relays the truth's log into the cache tiers, where it has one: lives as long as this.
+    /// The handle of the relay, which carries the log of the source of truth into the cache tiers. The
+    /// relay ends when this handle is dropped.
     pub(crate) relay: Option<Arc<RelayHandle>>,
     pub(crate) closed: AtomicBool,
     pub(crate) versions: AtomicU64,
@@ -90,7 +91,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
         Ok(())
     }
 
-    /// A key as the remote tiers of the chain see it.
+    /// The key as the remote tiers of the chain see it.
     pub(crate) fn tier_key(&self, chain: &Chain, key: &TenantKey<K>) -> Result<TierKey> {
         match &self.codec {
             Some(codec) => codec.tier_key(&key.key, &chain.scope),
@@ -106,7 +107,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
         self.monitor.tell_tier(&self.near_counters, event);
     }
 
-    /// The next version where this process is the authority.
+    /// The next version, in a cache where this process is the authority.
     pub(crate) fn next_version(&self) -> Version {
         let micros = self.clock.micros();
         let next = |last: u64| Some(Version::from_u64(last).next(micros).as_u64());
@@ -114,8 +115,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
         Version::from_u64(last).next(micros)
     }
 
-    /// A token to propose for a lease: where processes wait for each other, it says whether they are
-    /// to wait for this one.
+    /// Makes a token to propose for a lease. Where processes wait for each other's loads, the token says
+    /// whether other processes must wait for this process.
     pub(crate) fn new_token(&self, loads: bool) -> Token {
         match loads && self.policies.coalesce.waits() {
             true => Token::of_loader(),
@@ -123,12 +124,13 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
         }
     }
 
-    /// The deadlines of an item written now; `None` if it is not to be kept at all.
+    /// The deadlines of an item that is written now, or `None` if the item must not be kept at all.
     pub(crate) fn deadlines(&self, negative: bool, ttl: Option<Duration>) -> Option<Deadlines> {
         self.deadlines_from(self.clock.now(), negative, ttl)
     }
 
-    /// The deadlines of an item written at `written`.
+    /// The deadlines of an item that was written at `written`, or `None` if the item must not be kept at
+    /// all.
     pub(crate) fn deadlines_from(
         &self,
         written: Timestamp,
@@ -140,7 +142,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
         (life.fresh > Duration::ZERO).then(|| life.deadlines(written))
     }
 
-    /// The deadlines of a copy in a tier with a longest life of its own.
+    /// The deadlines of a copy in a tier, which may have a longest life of its own.
     pub(crate) fn copy_deadlines(&self, entry: Deadlines, tier_ttl: Option<Duration>) -> Deadlines {
         match tier_ttl {
             None => entry,
@@ -151,8 +153,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
         }
     }
 
-    /// The deadlines of a copy in the near tier: never later than the entry's own, less the lag of
-    /// the clock that hits are judged by.
+    /// The deadlines of a copy in the near tier. The deadlines of a near copy are never later than the
+    /// entry's own, less the lag of the clock that judges near hits.
     pub(crate) fn near_deadlines(&self, entry: Deadlines, cap: Option<Duration>) -> Deadlines {
         let ttl = match (self.periods.near_ttl, cap) {
             (Some(ttl), Some(cap)) => Some(ttl.min(cap)),
@@ -180,7 +182,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
         })
     }
 
-    /// What to do with an entry past its fresh time.
+    /// What the freshness policy does with an entry past its fresh time.
     pub(crate) fn on_stale(&self, deadlines: &Deadlines, renewable: bool) -> OnStale {
         match (&self.policies.freshness, self.stale_hit(deadlines, renewable)) {
             (Some(freshness), Some(hit)) => freshness.on_stale(&hit),
@@ -188,7 +190,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
         }
     }
 
-    /// Whether a stale entry may be served after renewing it has failed.
+    /// Whether a stale entry may be served after its renewal has failed.
     pub(crate) fn serves_on_error(&self, deadlines: &Deadlines) -> bool {
         match (&self.policies.freshness, self.stale_hit(deadlines, true)) {
             (Some(freshness), Some(hit)) => freshness.on_error(&hit),
@@ -205,16 +207,17 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
         })
     }
 
-    /// The deadlines of an entry that is not to be kept.
+    /// The deadlines of an entry that must not be kept.
     pub(crate) fn no_life(&self) -> Deadlines {
         Deadlines::ttl(self.clock.now(), Duration::ZERO)
     }
 
-    /// Puts an entry into the near tier in place of the older one; an entry that is not to be kept drops
-    /// the older one all the same. Whether it was kept. At `proven_at` the entry was as new as the truth.
+    /// Puts an entry into the near tier in place of the older one, which is dropped even if the near
+    /// tier must not keep the new entry. The result says whether the near tier keeps the entry. The
+    /// entry was as new as the source of truth at `proven_at`.
     ///
-    /// Called under the lock of the key's slot in the flight table. So it reports no event: an observer may
-    /// call the cache.
+    /// The caller holds the lock of the key's slot in the flight table. `keep_near` reports no event
+    /// under the slot's lock, because an observer may call the cache.
     pub(crate) fn keep_near(
         &self,
         key: &TenantKey<K>,
@@ -233,7 +236,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
         keeps
     }
 
-    /// Reports what [`keep_near`](Self::keep_near) did, once the slot's lock is free.
+    /// Reports a fill by [`keep_near`](Self::keep_near), after the slot's lock was released.
     pub(crate) fn tell_kept(&self, kept: bool) {
         if kept {
             self.tell_near(&Event::Filled { tier: NEAR });

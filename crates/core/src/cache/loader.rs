@@ -1,4 +1,4 @@
-//! Loaders, as the caller gives them and as the routes run them.
+//! The loaders of callers are converted here to the form that the read route runs.
 
 use std::sync::Arc;
 
@@ -7,31 +7,32 @@ use futures_util::{FutureExt, future::BoxFuture};
 use super::many::MissingKeys;
 use crate::{BoxError, Cached, Error, Item, Result};
 
-/// What a loader may look at while it loads.
+/// What a loader may use while it loads.
 #[non_exhaustive]
 pub struct LoadContext<V> {
-    /// The stale value that the load is to replace, where one is known.
+    /// The stale value that the load is to replace, if one is known.
     pub stale: Option<Cached<V>>,
 }
 
-/// A loader bound to the cache.
+/// A loader that is bound to the cache.
 pub(crate) type BoundLoader<K, V> = Arc<dyn Fn(K) -> BoxFuture<'static, Result<Item<V>>> + Send + Sync>;
 
-/// A running loader: for each key of its request, in order, an item or an error; `None` is an absence.
+/// A running loader. The future of a loader gives an item or an error for each key of the request, in
+/// order. An item `None` stands for an absence.
 pub(crate) type Load<V> = BoxFuture<'static, Vec<Result<Option<Item<V>>>>>;
 
-/// The keys that a loader is asked for.
+/// The keys that a loader must give values for.
 pub(crate) struct LoadRequest<'r, K, V> {
     /// Each key, and its index in the caller's batch.
     pub(crate) keys: &'r mut (dyn Iterator<Item = (usize, K)> + Send),
-    /// The stale value of the first key, where one is known.
+    /// The stale value of the first key, if one is known.
     pub(crate) stale: Option<Cached<V>>,
 }
 
-/// Starts the caller's loader. It runs at most once, and on a miss only.
+/// Starts the caller's loader. The caller's loader runs at most once, and on a miss only.
 pub(crate) type LoaderStart<'a, K, V> = Box<dyn FnOnce(LoadRequest<'_, K, V>) -> Load<V> + Send + 'a>;
 
-/// A loader of one key, whatever it gives and however it fails.
+/// Adapts a loader of one key. The loader's item and error types are converted.
 pub(super) fn load_one<'a, K, V, L, F, T, E>(load: L) -> LoaderStart<'a, K, V>
 where
     V: Send + 'static,
@@ -46,7 +47,8 @@ where
     })
 }
 
-/// A grouped loader, which gives pairs; a key that it leaves out is absent.
+/// Adapts a grouped loader, which gives pairs of a key and an item. A key that the loader leaves out is
+/// absent.
 pub(super) fn load_group<'a, K, V, L, F, I, T, E>(load: L) -> LoaderStart<'a, K, V>
 where
     K: crate::Key,
@@ -59,16 +61,16 @@ where
 {
     Box::new(|request| {
         let (indices, keys): (Vec<usize>, Vec<K>) = request.keys.unzip();
-        let asked = keys.clone();
+        let requested = keys.clone();
         let in_order = move |pairs: Result<I, E>| match pairs {
             Ok(pairs) => {
                 let items = pairs.into_iter().map(|(key, item)| (key, item.into()));
                 let mut items: std::collections::HashMap<K, Item<V>> = items.collect();
-                asked.iter().map(|key| Ok(items.remove(key))).collect()
+                requested.iter().map(|key| Ok(items.remove(key))).collect()
             }
             Err(error) => {
                 let error = Error::load(error);
-                asked.iter().map(|_| Err(error.clone())).collect()
+                requested.iter().map(|_| Err(error.clone())).collect()
             }
         };
         load(MissingKeys { keys, indices }).map(in_order).boxed()

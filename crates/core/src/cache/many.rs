@@ -1,31 +1,32 @@
-//! What batches give and ask for.
+//! `Many` holds the answers of a batch, and `MissingKeys` the keys that a grouped load must give values
+//! for.
 
 use crate::{Cached, Result};
 
-/// The answers of a batch, one a key, in the order of the keys asked for.
+/// The answers of a batch, one for each key, in the order of the keys in the call.
 #[derive(Debug)]
 pub struct Many<V>(pub(crate) Vec<Result<Option<Cached<V>>>>);
 
 impl<V> Many<V> {
-    /// The answers in order.
+    /// The answers, in the order of the keys.
     pub fn iter(&self) -> impl Iterator<Item = &Result<Option<Cached<V>>>> {
         self.0.iter()
     }
 
-    /// The number of keys asked for.
+    /// The number of keys in the call.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether no key was asked for.
+    /// Whether the call had no key.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The values in order, or the first error.
+    /// The values in the order of the keys, or the first error.
     ///
     /// # Errors
-    /// The first key's that failed.
+    /// The call fails with the error of the first key that failed.
     pub fn into_values(self) -> Result<Vec<Option<Cached<V>>>> {
         self.0.into_iter().collect()
     }
@@ -40,7 +41,7 @@ impl<V> IntoIterator for Many<V> {
     }
 }
 
-/// The keys that a grouped load is to give values for.
+/// The keys that a grouped load must give values for.
 #[derive(Clone, Debug)]
 pub struct MissingKeys<K> {
     pub(super) keys: Vec<K>,
@@ -48,17 +49,18 @@ pub struct MissingKeys<K> {
 }
 
 impl<K> MissingKeys<K> {
-    /// The keys.
+    /// The missing keys.
     pub fn keys(&self) -> &[K] {
         &self.keys
     }
 
-    /// Where each of them stood in the keys that the caller asked for.
+    /// The index of each missing key in the keys of the caller.
     pub fn indices(&self) -> &[usize] {
         &self.indices
     }
 
-    /// The keys with values that came in their order, as pairs to answer with.
+    /// Pairs the missing keys with `values`, which are in the order of the keys. A grouped loader
+    /// returns such pairs.
     pub fn zip<V>(self, values: impl IntoIterator<Item = V>) -> Vec<(K, V)> {
         self.keys.into_iter().zip(values).collect()
     }

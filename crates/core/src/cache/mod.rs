@@ -1,4 +1,4 @@
-//! The cache: what applications call.
+//! Applications call the methods of `Cache`, which this folder defines.
 
 mod builder;
 mod chain_spec;
@@ -36,12 +36,14 @@ use loader::{load_group, load_one};
 
 /// A cache of values `V` by keys `K`: a near tier `N`, and remote tiers behind it.
 ///
-/// A handle: cheap to clone, and every clone is the same cache. Built by [`Cache::builder`].
+/// A `Cache` is a handle: it is cheap to clone, and every clone uses the same cache. [`Cache::builder`]
+/// begins a new cache.
 ///
 /// # Cost
-/// A near hit compares one deadline and counts one reference: no boxing, no allocation beyond the
-/// engine's own. A miss boards the key's flight, which asks each tier once until one answers (Redis
-/// takes a second trip to give a lease); a plain `get` without a near tier asks by itself.
+/// A near hit compares one deadline and counts one reference. A near hit boxes nothing, and allocates
+/// nothing beyond the engine's own allocations. A miss joins the flight of its key, which asks one tier
+/// after another until one answers (Redis needs a second round trip to give a lease). A plain `get` of a
+/// cache without a near tier asks the tiers without a flight.
 ///
 /// ```
 /// use terrace_core::Cache;
@@ -65,20 +67,21 @@ use loader::{load_group, load_one};
 pub struct Cache<K, V, N> {
     pub(crate) inner: Arc<Inner<K, V, N>>,
     pub(crate) chain: Arc<Chain>,
-    /// The chain's tenant, copied here for near hits.
+    /// The chain's tenant, which is copied into the handle for near hits.
     tenant: TenantId,
     pub(crate) mode: ReadMode,
-    /// How long near copies are valid for a hit: [`MaxStaleness::ZERO`] at another level than the cache's
-    /// own, whose hits [`ReadMode::accepts_near`] decides.
+    /// How long near copies are valid for a hit. The duration is [`MaxStaleness::ZERO`] in a handle of
+    /// another level than the cache's own: there [`ReadMode::accepts_near`] decides about near hits.
     max_staleness: MaxStaleness,
 }
 
 impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
-    /// The value of a key, or `None`. Runs the loader that is bound to the cache, if one is.
+    /// Reads the value of a key, or `None` if there is no value. On a miss the read runs the loader that
+    /// is bound to the cache, if there is one.
     ///
     /// # Errors
-    /// The store's, or the bound loader's; a failing cache tier is a miss. [`ErrorKind::Key`] for a
-    /// key that no remote tier can take.
+    /// The read fails with the store's error or the bound loader's error, and with [`ErrorKind::Key`]
+    /// for a key that no remote tier can take. A cache tier that fails counts as a miss.
     pub async fn get<Q: BorrowedKey<K> + ?Sized>(&self, key: &Q) -> Result<Option<Cached<V>>> {
         match self.near_hit(key, false) {
             Ok(hit) => Ok(hit),
@@ -86,22 +89,23 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         }
     }
 
-    /// The value of a key; on a miss `load` makes it, once for all concurrent callers of all
-    /// methods in this process.
+    /// Reads the value of a key. On a miss `load` makes the value, once for all concurrent callers of
+    /// all methods in this process.
     ///
-    /// `load` may borrow, and runs in the caller on a miss only; its future owns what it needs and
-    /// is spawned, so that no caller's cancellation stops it. With a store, what it gives becomes
-    /// the record, unless another process created one first: then all get that one.
+    /// `load` may borrow, and is called in the caller's task on a miss only. The future that `load`
+    /// returns owns what it needs, and runs in a spawned task that no caller's cancellation stops. In a
+    /// cache with a store, the loaded value becomes the record, unless another process has created a
+    /// record first: then all callers get that record.
     ///
     /// # Errors
-    /// [`ErrorKind::Load`] with the loader's error, [`ErrorKind::Panicked`] once a second caller's
-    /// loader panicked too, [`ErrorKind::Timeout`] after the load's deadline,
-    /// [`ErrorKind::Reentrant`] from within a loader of the same key, and the store's errors. All
-    /// callers of one load get the same error.
+    /// The error of the loader is [`ErrorKind::Load`]. The load fails with [`ErrorKind::Panicked`] after
+    /// a second caller's loader has panicked too, with [`ErrorKind::Timeout`] after the load's deadline,
+    /// with [`ErrorKind::Reentrant`] from within a loader of the same key, and with the store's errors.
+    /// All callers of one load get the same error.
     ///
     /// # Cost
-    /// On a near hit as [`get`](Cache::get): `load` is not called. On a miss the load is one spawned
-    /// task; fills of nearer tiers are off the caller's path.
+    /// A near hit costs the same as in [`get`](Cache::get), and does not call `load`. On a miss the load
+    /// runs in one spawned task, and the fills of nearer tiers run in the background.
     pub async fn get_or_load<Q, L, F, E>(&self, key: &Q, load: L) -> Result<Cached<V>>
     where
         Q: BorrowedKey<K> + ?Sized,
@@ -123,11 +127,15 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         }
     }
 
-    /// The value of a key, or its absence: like [`get_or_load`](Cache::get_or_load), for loaders
-    /// that give an `Option`, an [`Item`] with a life of its own, or that want the stale value.
+    /// Reads the value of a key, or its absence. The method is like [`get_or_load`](Cache::get_or_load),
+    /// but for loaders that give an `Option` or an [`Item`] with a life of its own, or that use the
+    /// stale value.
     ///
     /// # Errors
-    /// As [`get_or_load`](Cache::get_or_load).
+    /// The errors are those of [`get_or_load`](Cache::get_or_load).
+    ///
+    /// # Cost
+    /// The costs are those of [`get_or_load`](Cache::get_or_load).
     ///
     /// ```
     /// # use terrace_core::{Cache, Item, LoadContext, NoNear};
@@ -154,28 +162,33 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         }
     }
 
-    /// The values of many keys, one answer a key, in order. A key may stand more than once. Runs the
-    /// loader that is bound to the cache, if one is, for 32 keys at a time.
+    /// Reads the values of many keys, and gives one answer for each key, in order. A key may occur more
+    /// than once. The loader that is bound to the cache, if there is one, loads 32 missing keys at a
+    /// time.
     ///
     /// # Errors
-    /// Each key has its own, as [`get`](Cache::get) has it; the others keep their answers.
+    /// Each key has its own error, as in [`get`](Cache::get). The other keys keep their answers.
     ///
     /// # Cost
-    /// One trip a tier for all keys that near has not (in Redis a second one for the leases).
+    /// All keys that the near tier cannot answer share one round trip to each tier, and a second one to
+    /// Redis for the leases.
     pub async fn get_many(&self, keys: &[K]) -> Many<V> {
         self.read_many(keys, None).await
     }
 
-    /// The values of many keys; `load` makes those that no tier has, in one grouped load. It gives
-    /// pairs; a key that it leaves out is absent.
+    /// Reads the values of many keys. `load` makes the values that no tier has, in one grouped load. The
+    /// future of `load` gives pairs of a key and a value, and a key without a pair is absent.
     ///
-    /// Keys that another caller is loading already are not asked for again: their load is waited for.
-    /// Keys that are served stale, and are to be renewed, are in the same load; where nothing else is
-    /// missing, it runs off the caller's path.
+    /// `load` gets no key that another caller is already loading: the call waits for that caller's load.
+    /// Keys that are served stale, and are to be renewed, are in the same load. If only stale keys need
+    /// a load, the load runs in the background.
     ///
     /// # Errors
-    /// Each key has its own, as [`get_or_load`](Cache::get_or_load) has it; a loader that fails does
-    /// so for all keys that it was asked for.
+    /// Each key has its own error, as in [`get_or_load`](Cache::get_or_load). If a grouped loader fails,
+    /// all keys of its call get the error.
+    ///
+    /// # Cost
+    /// The reads cost as much as in [`get_many`](Cache::get_many), and the load runs in one spawned task.
     ///
     /// ```
     /// use terrace_core::{Cache, MissingKeys};
@@ -207,11 +220,15 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         self.read_many(keys, Some(load_group(load))).await
     }
 
-    /// Reads the truth anew, whatever the caches have, and replaces their copies: the store's
-    /// record, else what `load` gives. A failure leaves the copies as they are.
+    /// Reads the source of truth again, past all copies, and replaces the copies. The source of truth is
+    /// the store's record, or without a store the value that `load` gives. A failure leaves the copies
+    /// unchanged.
     ///
     /// # Errors
-    /// As [`get_or_load`](Cache::get_or_load).
+    /// The errors are those of [`get_or_load`](Cache::get_or_load).
+    ///
+    /// # Cost
+    /// The call costs as much as a miss in [`get_or_load`](Cache::get_or_load).
     pub async fn refresh<Q, L, F, T, E>(&self, key: &Q, load: L) -> Result<Option<Cached<V>>>
     where
         Q: BorrowedKey<K> + ?Sized,
@@ -223,15 +240,18 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         self.read_anew(key.to_key(), load_one(load)).await
     }
 
-    /// Writes a value: to the store and then its copies, or to the caches where there is no store.
-    /// Returns its version. Once it returns, this process reads this value or a newer one.
+    /// Writes a value to the store and then to its copies, or in a cache without a store to the cache
+    /// tiers. Returns the version of the value. After the put has returned, this process reads the put
+    /// value or a newer one.
     ///
     /// # Errors
-    /// The authority's (the store's, else the farthest tier's); of those, [`ErrorKind::Unknown`] means
-    /// that it may have happened. A nearer tier that fails is no error: this process reads past it.
+    /// The call fails with the error of the authority, which is the store, or without a store the
+    /// farthest tier. After [`ErrorKind::Unknown`] the write may have happened. A nearer tier that fails
+    /// is no error, because this process reads past that tier.
     ///
     /// # Cost
-    /// One trip to each tier, far to near, in a spawned task that no cancellation of the caller stops.
+    /// The write makes one round trip to each tier, far to near, in a spawned task that no cancellation
+    /// of the caller stops.
     pub async fn put<Q: BorrowedKey<K> + ?Sized>(
         &self,
         key: &Q,
@@ -240,10 +260,14 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         self.put_one(key.to_key(), item.into(), Condition::Always).await?.version()
     }
 
-    /// Writes a value where there is none; whether it did.
+    /// Writes a value if the key has none. The result says whether the value was written.
     ///
     /// # Errors
-    /// As [`put`](Cache::put); [`ErrorKind::Unsupported`] at level `Ttl`, which has no order.
+    /// The errors are those of [`put`](Cache::put), and [`ErrorKind::Unsupported`] at level `Ttl`, which
+    /// has no order of writes.
+    ///
+    /// # Cost
+    /// The costs are those of [`put`](Cache::put).
     pub async fn put_if_absent<Q: BorrowedKey<K> + ?Sized>(
         &self,
         key: &Q,
@@ -253,11 +277,14 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         Ok(matches!(outcome, PutOutcome::Kept(_)))
     }
 
-    /// Writes a value over the version that the caller saw ([`Served::version`](crate::Served)); whether
-    /// it did.
+    /// Replaces a value if the value still has the version that the caller saw
+    /// ([`Served::version`](crate::Served)). The result says whether the value was written.
     ///
     /// # Errors
-    /// As [`put_if_absent`](Cache::put_if_absent).
+    /// The errors are those of [`put_if_absent`](Cache::put_if_absent).
+    ///
+    /// # Cost
+    /// The costs are those of [`put`](Cache::put).
     pub async fn replace<Q: BorrowedKey<K> + ?Sized>(
         &self,
         key: &Q,
@@ -268,14 +295,15 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         Ok(matches!(outcome, PutOutcome::Kept(_)))
     }
 
-    /// Writes many values; one result an item, in order. Of a key that is given twice the last value is
-    /// written.
+    /// Writes many values, and gives one result for each item, in order. If a key is given twice, its
+    /// last value is written.
     ///
     /// # Errors
-    /// Each item has its own, as [`put`](Cache::put) has it.
+    /// Each item has its own error, as in [`put`](Cache::put).
     ///
     /// # Cost
-    /// One trip a tier, and one more to a tier that takes some of the values and not others.
+    /// The call makes one round trip to each tier, and one more to a tier that takes only some of the
+    /// values.
     pub async fn put_many<T: Into<Item<V>>>(
         &self,
         items: impl IntoIterator<Item = (K, T)>,
@@ -285,64 +313,67 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         outcomes.into_iter().map(|outcome| outcome.and_then(PutOutcome::version)).collect()
     }
 
-    /// Drops the copies of a key in every cache tier; a store keeps its record. Whether a copy was
-    /// there. A load of the key that is under way is kept nowhere.
+    /// Drops the copies of a key in every cache tier. A store keeps its record. The result says whether
+    /// the key had a copy. The value of a load that is under way is not kept in any tier.
     ///
     /// # Errors
-    /// [`ErrorKind::Partial`] where a tier did not confirm: this process reads past it for the key
-    /// until it has. The other tiers were changed all the same.
+    /// The call fails with [`ErrorKind::Partial`] if a tier did not confirm the invalidation. This
+    /// process reads past an unconfirmed tier for the key until the tier confirms. The tiers that did
+    /// confirm have dropped the copy.
     ///
     /// # Cost
-    /// One trip to each cache tier, far to near, in a spawned task.
+    /// The call makes one round trip to each cache tier, far to near, in a spawned task.
     pub async fn invalidate<Q: BorrowedKey<K> + ?Sized>(&self, key: &Q) -> Result<bool> {
         self.remove_one(key.to_key(), Removal::Copies).await
     }
 
-    /// Drops the copies of many keys; one result a key, in order.
+    /// Drops the copies of many keys, and gives one result for each key, in order.
     ///
     /// # Errors
-    /// Each key has its own, as [`invalidate`](Cache::invalidate) has it.
+    /// Each key has its own error, as in [`invalidate`](Cache::invalidate).
     ///
     /// # Cost
-    /// One trip a tier.
+    /// The call makes one round trip to each tier.
     pub async fn invalidate_many(&self, keys: &[K]) -> Vec<Result<bool>> {
         self.remove_all(keys.to_vec(), Removal::Copies).await
     }
 
-    /// Deletes a key everywhere, in the store too. Whether a value was there.
+    /// Deletes a key in all tiers and in the store. The result says whether the key had a value.
     ///
     /// # Errors
-    /// As [`invalidate`](Cache::invalidate), and the store's: then its record is still there, or with
-    /// [`ErrorKind::Unknown`] may be. The copies were dropped all the same.
+    /// The errors are those of [`invalidate`](Cache::invalidate), and those of the store. If the store
+    /// fails, its record still exists, or may exist after [`ErrorKind::Unknown`]. The copies were
+    /// dropped nevertheless.
     pub async fn remove<Q: BorrowedKey<K> + ?Sized>(&self, key: &Q) -> Result<bool> {
         self.remove_one(key.to_key(), Removal::Everywhere).await
     }
 
-    /// Deletes many keys everywhere; one result a key, in order.
+    /// Deletes many keys in all tiers and in the store, and gives one result for each key, in order.
     ///
     /// # Errors
-    /// Each key has its own, as [`remove`](Cache::remove) has it.
+    /// Each key has its own error, as in [`remove`](Cache::remove).
     ///
     /// # Cost
-    /// One trip a tier.
+    /// The call makes one round trip to each tier.
     pub async fn remove_many(&self, keys: &[K]) -> Vec<Result<bool>> {
         self.remove_all(keys.to_vec(), Removal::Everywhere).await
     }
 
-    /// Whether a key has a value. A read like [`get`](Cache::get), at the same cost: it runs a bound
-    /// loader and counts as a use.
+    /// Whether a key has a value. The call is a read like [`get`](Cache::get), at the same cost: the
+    /// call runs a bound loader, and the engine counts the read as a use.
     ///
     /// # Errors
-    /// As [`get`](Cache::get).
+    /// The errors are those of [`get`](Cache::get).
     pub async fn contains<Q: BorrowedKey<K> + ?Sized>(&self, key: &Q) -> Result<bool> {
         Ok(self.get(key).await?.is_some())
     }
 
-    /// The near tier's answer, `Ok(None)` for a negative entry, or what near holds that is no answer. One
-    /// comparison and one reference count, at the level that the cache was built at.
+    /// The near tier's answer, which is `Ok(None)` for a negative entry. The error holds the entry of
+    /// the near tier that does not answer, if there is one. At the level that the cache was built at, a
+    /// hit costs one comparison and one reference count.
     ///
-    /// The engine is asked once: a miss counts as a use of the key in its eviction, and two uses for one
-    /// read cost more than a point of the hit ratio (measured).
+    /// Each read asks the engine once. The engine counts a miss as a use of the key, and two uses for
+    /// one read cost more than a point of the hit ratio (measured).
     #[inline]
     pub(crate) fn near_hit<Q: BorrowedKey<K> + ?Sized>(
         &self,

@@ -1,4 +1,4 @@
-//! What operates a cache: lives, readiness, numbers, the end.
+//! These methods operate a cache: its values' lives, its readiness, its statistics and its end.
 
 use std::{sync::atomic::Ordering, time::Duration};
 
@@ -19,15 +19,16 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         &self.inner.monitor.namespace
     }
 
-    /// The name under which other processes and servers know a key: for what invalidates it from
-    /// there, such as a transaction of the origin.
+    /// The name under which other processes and servers know a key. Code outside this process, such as a
+    /// transaction of the origin, invalidates the key by this name.
     ///
     /// # Errors
-    /// [`ErrorKind::Key`] for a key that no server can take; [`ErrorKind::Config`] where the cache has
-    /// neither a remote tier nor a store nor a log that it follows: nobody else knows it.
+    /// The call fails with [`ErrorKind::Key`] for a key that no server can take, and with
+    /// [`ErrorKind::Config`] if the cache has neither a remote tier nor a store nor a log that it
+    /// follows. No other process knows a cache without these parts.
     pub fn name_of<Q: BorrowedKey<K> + ?Sized>(&self, key: &Q) -> Result<KeyName> {
         let Some(codec) = &self.inner.key_codec else {
-            return Err(Error::config("nobody but this process knows this cache"));
+            return Err(Error::config("no other process knows this cache"));
         };
         Ok(KeyName {
             namespace: self.namespace().to_owned(),
@@ -36,13 +37,18 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         })
     }
 
-    /// What remains of a key's life where it is kept longest: in the store, else in the farthest
-    /// tier that answers. `None` if there is no value; [`Duration::MAX`] if it lives for ever.
+    /// The rest of a key's life in the tier that keeps the key longest: in the store, or without a store
+    /// in the farthest tier that answers. The result is `None` if there is no value, and
+    /// [`Duration::MAX`] if the value lives for ever.
     ///
-    /// At level `Bounded` a copy that is not proven has none, and at `Strong` the store alone is asked.
+    /// At level `Bounded` the result is `None` for a copy that is not proven. At level `Strong` the call
+    /// asks only the store.
     ///
     /// # Errors
-    /// The last tier's, where none answers.
+    /// The call fails with the error of the last tier, if no tier answers.
+    ///
+    /// # Cost
+    /// The call makes one round trip to a tier, and one more for each tier that fails.
     pub async fn ttl<Q: BorrowedKey<K> + ?Sized>(&self, key: &Q) -> Result<Option<Duration>> {
         let oldest_proof = self.begin_read()?.oldest_proof;
         if self.chain.is_local() {
@@ -82,22 +88,30 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         (remaining > Duration::ZERO).then_some(remaining)
     }
 
-    /// Gives a value another life, counted from now: a record's own in a store, else its copies'.
-    /// Whether a value was there.
+    /// Gives a value another life, counted from now. In a cache with a store the record gets the new
+    /// life, and in a cache without a store the copies get it. The result says whether the key had a
+    /// value.
     ///
     /// # Errors
-    /// The authority's; [`ErrorKind::Partial`] where a copy could not be changed;
-    /// [`ErrorKind::Unsupported`] at level `Bounded` without a truth to ask: nothing but the life of a
-    /// copy says there how old it may be.
+    /// The call fails with the error of the authority, with [`ErrorKind::Partial`] if a copy could not
+    /// be changed, and with [`ErrorKind::Unsupported`] at level `Bounded` without a store or a watched
+    /// origin: in such a cache only the life of a copy bounds its age.
+    ///
+    /// # Cost
+    /// The call makes one round trip to each tier, far to near, in a spawned task.
     pub async fn expire<Q: BorrowedKey<K> + ?Sized>(&self, key: &Q, ttl: Duration) -> Result<bool> {
         self.expire_one(key.to_key(), ttl).await
     }
 
-    /// Drops all cached copies of the namespace (of a tenant's: the tenant's); records stay. Loads
-    /// under way are kept nowhere.
+    /// Drops all cached copies of the namespace, or in a tenant's cache all copies of the tenant. The
+    /// records of a store stay. The values of loads under way are not kept.
     ///
     /// # Errors
-    /// [`ErrorKind::Partial`] where a tier did not confirm: this process reads past it until it has.
+    /// The call fails with [`ErrorKind::Partial`] if a tier did not confirm the clear. This process
+    /// reads past an unconfirmed tier until the tier confirms.
+    ///
+    /// # Cost
+    /// The call makes one round trip to each cache tier, far to near, in a spawned task.
     pub async fn clear(&self) -> Result<()> {
         self.inner.check_open()?;
         self.inner.tell(&Event::Dropped);
@@ -125,10 +139,10 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         joined(self.inner.tasks.spawn(task)).await?
     }
 
-    /// One trip to every remote tier.
+    /// Makes one round trip to every remote tier.
     ///
     /// # Errors
-    /// The first tier's that does not answer.
+    /// The call fails with the error of the first tier that does not answer.
     pub async fn ping(&self) -> Result<()> {
         self.inner.check_open()?;
         for slot in self.chain.far_to_near() {
@@ -137,13 +151,15 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         Ok(())
     }
 
-    /// Waits until every remote tier, and what [`changes`](super::Builder::watch_origin) named, answers, has
-    /// its tables, and agrees on the namespace's terms with the other processes. A cache works without;
-    /// tiers that are away are lost tiers, and waited for until they come: bound the wait by
-    /// [`timeout`](tokio::time::timeout) where that may be never.
+    /// Waits until every remote tier, and the backend given to
+    /// [`watch_origin`](super::Builder::watch_origin), answers, has its tables, and agrees with the
+    /// other processes on the options of the namespace. A cache works without a call of `ready`. A tier
+    /// that does not answer is a lost tier, and the call waits until it answers: where that may never
+    /// happen, bound the wait by [`timeout`](tokio::time::timeout).
     ///
     /// # Errors
-    /// [`ErrorKind::NamespaceInUse`] and other errors that waiting does not heal.
+    /// The call fails with [`ErrorKind::NamespaceInUse`] and with other errors that waiting does not
+    /// resolve.
     pub async fn ready(&self) -> Result<()> {
         for slot in self.chain.far_to_near() {
             self.until_it_answers(|| slot.ready()).await?;
@@ -170,7 +186,10 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         }
     }
 
-    /// What the cache has done since it was built.
+    /// The counters of what the cache has done since it was built.
+    ///
+    /// # Cost
+    /// The call makes no round trip. It locks each shard of the flight table in turn.
     pub fn stats(&self) -> Stats {
         let inner = &self.inner;
         let near = inner.near.size();
@@ -197,16 +216,16 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         }
     }
 
-    /// Waits until no load, fill or write is under way: for tests.
+    /// Waits until no load, fill or write is under way. `settled` is for tests.
     pub async fn settled(&self) {
         self.inner.tasks.settled().await;
     }
 
-    /// Ends the cache, for all its handles: waits for writes and fills under way, at most five
-    /// seconds. Any later use is [`ErrorKind::Closed`].
+    /// Ends the cache for all its handles. The method waits for writes and fills under way, for at most
+    /// five seconds. Any later use of the cache fails with [`ErrorKind::Closed`].
     pub async fn close(&self) {
         self.inner.closed.store(true, Ordering::Release);
-        // What still runs after that is bounded by its own budgets.
+        // A task that still runs after this wait is bounded by the budgets of its calls.
         let _ = tokio::time::timeout(Duration::from_secs(5), self.inner.tasks.settled()).await;
         self.inner.flights.detach_all(|_| true);
         self.inner.near.clear(None);

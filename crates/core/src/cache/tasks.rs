@@ -1,4 +1,4 @@
-//! Work off the callers' path, counted.
+//! `Tasks` spawns the background tasks of a cache, and counts the running ones.
 
 use std::sync::{
     Arc,
@@ -40,7 +40,7 @@ impl Tasks {
         self.count.running.load(Ordering::Acquire)
     }
 
-    /// Waits until nothing runs.
+    /// Waits until no task runs.
     pub(crate) async fn settled(&self) {
         loop {
             let settled = self.count.settled.notified();
@@ -59,7 +59,7 @@ impl Count {
     }
 }
 
-/// One running task; counted until it ends, panics or is dropped with its runtime.
+/// The count of one running task, until the task ends, panics or is dropped with its runtime.
 struct Running(Arc<Count>);
 
 impl Drop for Running {

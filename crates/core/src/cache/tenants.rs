@@ -1,12 +1,13 @@
-//! One cache a tenant, from one definition.
+//! `Tenants` makes a cache for each tenant from one definition.
 
 use std::sync::Arc;
 
 use super::{Cache, chain_spec::ChainSpec, inner::Inner};
 use crate::{Error, ErrorKind, Key, Result, Value, near::Near};
 
-/// Caches per tenant that share one near tier, one set of remote tiers and one bound. The only way
-/// in is [`tenant`](Tenants::tenant), so a call that forgets the tenant does not compile.
+/// A family of caches, one for each tenant, that share one near tier, one set of remote tiers, and all
+/// settings and limits. Only [`tenant`](Tenants::tenant) returns a cache, so a call that forgets the
+/// tenant does not compile.
 ///
 /// ```
 /// use terrace_core::Cache;
@@ -37,14 +38,15 @@ impl<K, V, N> Clone for Tenants<K, V, N> {
 const MAX_TENANT_BYTES: usize = 256;
 
 impl<K: Key, V: Value, N: Near<K, V>> Tenants<K, V, N> {
-    /// The cache of one tenant. Its entries are never seen by another's, in no tier; its `clear`
-    /// drops its own.
+    /// The cache of one tenant. No other tenant's cache sees the entries of this cache, in any tier. The
+    /// `clear` of a tenant's cache drops only the tenant's entries.
     ///
     /// # Errors
-    /// [`ErrorKind::Key`] for a name longer than 256 bytes.
+    /// The call fails with [`ErrorKind::Key`] for a name longer than 256 bytes.
     ///
     /// # Cost
-    /// A few allocations, no trip; keep the handle where a tenant makes many calls.
+    /// The call makes a few allocations and no round trip. A caller that makes many calls for one tenant
+    /// should keep the handle.
     pub fn tenant(&self, id: &str) -> Result<Cache<K, V, N>> {
         if id.len() > MAX_TENANT_BYTES {
             return Err(Error::new(ErrorKind::Key, "a tenant's name has at most 256 bytes"));

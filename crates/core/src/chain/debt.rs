@@ -1,9 +1,9 @@
-//! Debts: changes of a key that a cache tier did not confirm (rule 7).
+//! A debt is a change of a key that a cache tier did not confirm.
 //!
-//! While a tier has a debt for a key, reads of this process go past the tier, since it may hold an old value.
-//! A background task repays the debt: it repeats the invalidation until the tier confirms it. Another
-//! process may copy the old value into a nearer tier, so nearer tiers get the debt as well, and theirs is
-//! repaid after the farther tier's.
+//! While a tier has a debt for a key, reads of this process go past the tier, since it may hold an old
+//! value. A background task repays the debt: it repeats the invalidation until the tier confirms it.
+//! Another process may copy the old value into a nearer tier, so nearer tiers get the debt as well. The
+//! debt of a nearer tier is repaid after the farther tier's debt.
 
 use std::{
     collections::BTreeMap,
@@ -21,10 +21,12 @@ use terrace_tier::{Namespace, Op, Reply, Tier, TierKey};
 
 use crate::{Error, Result, panics::guarded};
 
-/// Keys with a debt in one tier. With more, the debt is a clear of the whole tier.
+/// The most keys with a debt in one tier. With more such keys, the debt of the tier is a clear of the
+/// whole tier.
 const MOST_KEYS: usize = 10_000;
 
-/// Tenants with a clear as debt. With more, reads go past the tier until the process ends.
+/// The most tenants whose debt is a clear. With more such tenants, reads go past the tier until the
+/// process ends.
 const MOST_CLEARS: usize = MOST_KEYS;
 
 const BATCH: usize = 500;
@@ -41,11 +43,12 @@ pub(crate) struct Debts {
 #[derive(Default)]
 struct State {
     keys: BTreeMap<[u8; 16], Debt>,
-    /// The last key that was tried. The next round begins behind it, whatever the tier answered.
+    /// The last key that was tried. The next round of repayments begins after the last tried key, even
+    /// if the tier refused that key.
     tried: [u8; 16],
-    /// By tenant: several handles of one tenant have one debt.
+    /// The clears that are owed, by tenant: several handles of one tenant have one debt.
     clears: BTreeMap<Option<String>, OwedClear>,
-    /// The bound on keys was passed: the debt is the whole tier.
+    /// Whether the number of keys was above its bound, so that the debt is a clear of the whole tier.
     all: bool,
     beyond_repair: bool,
     repaying: bool,
@@ -69,12 +72,12 @@ struct OwedClear {
 struct Debt {
     key: TierKey,
     to: Creditor,
-    /// Distinguishes a debt from a later one for the same key.
+    /// A number that distinguishes a debt from a later one for the same key.
     sequence: u64,
 }
 
 impl Debts {
-    /// No debts yet, of the tier in front of those with the debts `beyond`.
+    /// Makes the empty debts of a tier. The farther tiers have the debts `beyond`.
     pub(crate) fn before(beyond: Vec<Arc<Debts>>) -> Self {
         Self { beyond, ..Self::default() }
     }
@@ -89,7 +92,7 @@ impl Debts {
         state.all || state.keys.contains_key(&key.digest)
     }
 
-    /// Adds a debt for a key; true if the caller must start [`repay`].
+    /// Adds a debt for a key. The result is true if the caller must start [`repay`].
     pub(crate) fn add(&self, to: &Creditor, key: &TierKey) -> bool {
         let mut state = self.state.lock();
         state.sequence += 1;
@@ -104,7 +107,7 @@ impl Debts {
         self.started(&mut state)
     }
 
-    /// Adds a clear as debt; true if the caller must start [`repay`].
+    /// Adds a clear as debt. The result is true if the caller must start [`repay`].
     pub(crate) fn add_clear(&self, to: &Creditor) -> bool {
         let mut state = self.state.lock();
         state.sequence += 1;
@@ -117,7 +120,8 @@ impl Debts {
         !std::mem::replace(&mut state.repaying, true)
     }
 
-    /// Tries to repay every debt; true when none is left and no task is needed any more.
+    /// Tries to repay every debt. The result is true when no debt is left, so that the repaying task can
+    /// end.
     async fn pay(&self) -> bool {
         let (clears, keys) = {
             let mut state = self.state.lock();
@@ -134,7 +138,7 @@ impl Debts {
                 continue;
             }
             let mut state = self.state.lock();
-            // Another clear that failed meanwhile is still a debt.
+            // A clear of the same tenant that failed meanwhile is still a debt.
             if state.clears.get(&tenant).is_some_and(|owed| owed.sequence == clear.sequence) {
                 state.clears.remove(&tenant);
             }
@@ -144,7 +148,7 @@ impl Debts {
             match debt.to.within_budget(debt.to.tier.apply(&debt.key, purge)).await {
                 Ok(Reply::Done { .. }) => {}
                 Err(error) if error.is_transient() => break,
-                // A key that the tier refuses for good must not hold up the others.
+                // A key that the tier refuses permanently must not delay the other keys.
                 Ok(_) | Err(_) => continue,
             }
             let mut state = self.state.lock();
@@ -163,7 +167,8 @@ impl Debts {
 }
 
 impl Creditor {
-    /// The outcome of `call`. A tier that never answers or that panics must not end the repayments.
+    /// Gives the outcome of `call` within the tier's budget. A tier that never answers or that panics
+    /// must not end the repayments.
     async fn within_budget<T>(&self, call: impl Future<Output = Result<T>>) -> Result<T> {
         let budget = self.namespace.budget_for(100);
         match tokio::time::timeout(budget, guarded("the tier panicked", call)).await {
@@ -173,8 +178,8 @@ impl Creditor {
     }
 }
 
-/// How long the tombstone of a repaid debt lives. A later fill is refused all the same, since its lease has
-/// ended.
+/// How long the tombstone of a repaid debt lives. The tier also refuses a later fill, since the fill's
+/// lease has ended.
 const TOMBSTONE_TTL: Duration = Duration::from_secs(60);
 
 impl State {
@@ -182,7 +187,7 @@ impl State {
         self.keys.len() + self.clears.len() + usize::from(self.all)
     }
 
-    /// The keys of the next round.
+    /// The debts of the keys that the next round of repayments tries.
     fn next_keys(&mut self) -> Vec<Debt> {
         let after = self.keys.range((Bound::Excluded(self.tried), Bound::Unbounded));
         let turn = after.chain(self.keys.range(..=self.tried)).map(|(_, debt)| debt.clone());
@@ -208,7 +213,7 @@ impl State {
     }
 }
 
-/// Repays until no debt is left, or until the cache is dropped.
+/// Repays debts until none is left, or until the cache is dropped.
 pub(crate) async fn repay(debts: Weak<Debts>) {
     let mut pause = Duration::from_millis(50);
     loop {

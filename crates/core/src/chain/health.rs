@@ -1,4 +1,5 @@
-//! Health: whether a tier is lost. A lost tier is probed now and then.
+//! The health of a tier says whether the tier is lost. Single reads probe a lost tier, so that its
+//! return is noticed.
 
 use std::{
     sync::atomic::{AtomicBool, AtomicU32, Ordering},
@@ -10,7 +11,8 @@ use tokio::time::Instant;
 
 use crate::{Error, ErrorKind};
 
-/// So many timeouts in a row make a tier lost. A server that cannot be reached is lost at once.
+/// The number of timeouts in a row that make a tier lost. A server that cannot be reached is lost at
+/// once.
 const TIMEOUTS: u32 = 3;
 
 /// How often a lost tier is probed.
@@ -19,7 +21,8 @@ const PROBE_EVERY: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(crate) struct Health {
     lost: AtomicBool,
-    /// Failures since the last answer; a lost tier has some. It changes only under the lock.
+    /// The failures since the last answer. A lost tier has at least one failure. The count of failures
+    /// changes only under the lock.
     failures: AtomicU32,
     next_probe: Mutex<Option<Instant>>,
 }
@@ -33,7 +36,8 @@ impl Health {
         self.lost.load(Ordering::Acquire)
     }
 
-    /// Whether a read may use the tier: always while it is not lost, else one read each 100 ms.
+    /// Whether a read may use the tier. A tier that is not lost may be used always, and a lost tier by
+    /// one read each 100 ms.
     pub(crate) fn permits_read(&self) -> bool {
         if !self.is_lost() {
             return true;
@@ -47,7 +51,7 @@ impl Health {
         due
     }
 
-    /// The tier has answered; true if it was lost until now.
+    /// Notes an answer of the tier. The result is true if the tier was lost until now.
     pub(crate) fn answered(&self) -> bool {
         if self.failures.load(Ordering::Acquire) == 0 {
             return false;
@@ -58,7 +62,7 @@ impl Health {
         self.lost.swap(false, Ordering::AcqRel)
     }
 
-    /// An operation has failed; true if that makes the tier lost.
+    /// Notes a failed operation. The result is true if the failure makes the tier lost.
     pub(crate) fn failed(&self, error: &Error) -> bool {
         let weight = match error.kind() {
             ErrorKind::Unavailable | ErrorKind::Denied => TIMEOUTS,
@@ -93,8 +97,8 @@ mod tests {
     #[test]
     fn a_tier_is_lost_once_and_back_once() {
         let (health, late) = (Health::new(), Error::timeout(Duration::ZERO));
-        let told = (0..5).filter(|_| health.failed(&late)).count();
-        assert!(health.is_lost() && told == 1);
+        let reported = (0..5).filter(|_| health.failed(&late)).count();
+        assert!(health.is_lost() && reported == 1);
         assert!(health.answered() && !health.answered());
         assert!(health.failed(&Error::new(ErrorKind::Unavailable, "refused")), "lost at once");
     }

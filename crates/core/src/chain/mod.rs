@@ -1,4 +1,5 @@
-//! The chain: the remote tiers of a cache in order, with budget, health and debts around their calls.
+//! The chain holds the remote tiers of a cache in order. Budgets, health and debts apply to each call of
+//! a tier.
 
 mod debt;
 mod health;
@@ -21,24 +22,25 @@ use crate::near::TenantId;
 /// The remote tiers as one tenant of a cache sees them.
 pub(crate) struct Chain {
     pub(crate) tenant: TenantId,
-    /// Makes the digests of keys.
+    /// The scope, which makes the digests of the tenant's keys.
     pub(crate) scope: Scope,
-    /// From near to far.
+    /// The cache tiers from near to far.
     pub(crate) tiers: Vec<TierSlot>,
     pub(crate) store: Option<TierSlot>,
-    /// The log of the origin, where the cache was given one.
+    /// The log of the origin, if the cache was given one.
     pub(crate) origin_log: Option<Arc<dyn InvalidationLog>>,
-    /// The tenant's name, where the cache is built per tenant.
+    /// The tenant's name, if the cache was built per tenant.
     pub(crate) tenant_name: Option<String>,
 }
 
 impl Chain {
-    /// The tier that issues versions: the store, else the farthest tier.
+    /// The authority, which is the tier that issues versions: the store, or without a store the farthest
+    /// tier.
     pub(crate) fn authority(&self) -> Option<&TierSlot> {
         self.store.as_ref().or(self.tiers.last())
     }
 
-    /// Whether this tier is the authority.
+    /// Whether the tier in this slot is the authority.
     pub(crate) fn is_authority(&self, slot: &TierSlot) -> bool {
         self.authority().is_some_and(|authority| Arc::ptr_eq(&authority.shared, &slot.shared))
     }
@@ -54,8 +56,8 @@ impl Chain {
         self.store.iter().chain(in_order(&self.tiers))
     }
 
-    /// The log that a near tier in front of this chain follows: the nearest one, since a write reaches it
-    /// last.
+    /// The log that a near tier in front of this chain follows. The nearest tier with a log provides
+    /// this log, since a write changes that tier last.
     pub(crate) fn log(&self) -> Option<&dyn InvalidationLog> {
         let log = self.tiers.iter().chain(&self.store).find_map(|slot| slot.log());
         log.or(self.origin_log.as_deref())

@@ -1,4 +1,4 @@
-//! Reports each event once: to the counters, the program's log and the user's observer.
+//! The monitor reports each event once to the counters, the program's log and the user's observer.
 
 use std::sync::Arc;
 

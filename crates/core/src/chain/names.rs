@@ -1,11 +1,12 @@
-//! Names of tiers.
+//! Names of tiers get a static lifetime here.
 
 use std::collections::HashSet;
 
 use parking_lot::Mutex;
 
-/// The name with a static lifetime. Every read's handle carries one, and a reference count would move between
-/// the cores of all readers. A process has as many names as kinds of tiers, so the leak is bounded.
+/// Returns the name with a static lifetime. Every read's handle carries the name of a tier, and a
+/// reference count would move between the cores of all readers. A process has one name for each kind of
+/// tier, so the leak is bounded.
 pub(super) fn interned(name: &str) -> &'static str {
     static NAMES: Mutex<Option<HashSet<&'static str>>> = Mutex::new(None);
     let mut names = NAMES.lock();

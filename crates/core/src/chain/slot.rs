@@ -1,4 +1,5 @@
-//! A remote tier in its slot of a chain: the budget, health and debts around its calls.
+//! A slot of a chain holds one remote tier. The budget, health and debts of the tier apply to each of
+//! its calls.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -17,14 +18,14 @@ use super::{
 };
 use crate::{Error, ErrorKind, Event, Result};
 
-/// What a request has spent of a tier's budget before its first trip.
+/// The time that a request has spent of a tier's budget before its first round trip.
 pub(crate) const FULL_BUDGET: Duration = Duration::ZERO;
 
-/// What all tenants of a cache share of one tier.
+/// The part of a tier that all tenants of a cache share.
 pub(crate) struct TierShared {
     pub(crate) name: &'static str,
     pub(crate) role: Role,
-    /// The longest life of a copy here, where the tier was given one.
+    /// The longest life of a copy in this tier, if the tier was given one.
     pub(crate) ttl: Option<Duration>,
     pub(crate) counters: TierCounters,
     pub(crate) health: Health,
@@ -70,8 +71,8 @@ impl TierShared {
         self.monitor.tell_tier(&self.counters, event);
     }
 
-    /// The results of one trip for `keys` keys. The trip counts once for the tier's health, since its keys
-    /// fail together.
+    /// Reports the results of one round trip for `keys` keys. The round trip counts once for the tier's
+    /// health, since the keys of a batch fail together.
     fn judge_trip(
         &self,
         results: Vec<Result<Reply>>,
@@ -127,25 +128,26 @@ impl TierSlot {
         Self { shared, tier, namespace, nearer: nearer.into() }
     }
 
-    /// Whether reads of the key may use this tier now: it is not lost, or due for a probe, and has no debt
-    /// for the key.
+    /// Whether reads of the key may use this tier now. A tier that serves a read must not be lost,
+    /// unless it is due for a probe, and must have no debt for the key.
     pub(crate) fn permits_read(&self, key: &TierKey) -> bool {
         !self.owes(key) && self.shared.health.permits_read()
     }
 
-    /// Whether the tier may hold an old value of the key, which must not be read.
+    /// Whether the tier may hold an old value of the key, which a read must not use.
     pub(crate) fn owes(&self, key: &TierKey) -> bool {
         self.shared.debts.owes(key)
     }
 
-    /// One operation on one key, within what the request has left of its budget.
+    /// Runs one operation on one key, within the rest of the request's budget.
     pub(crate) fn call<'a>(
         &'a self,
         spent: Duration,
         key: &'a TierKey,
         op: Op,
     ) -> impl Future<Output = Result<Reply>> + 'a {
-        // The tier's future owns the operation; owned here, it would enlarge the future of each lookup.
+        // The tier's future owns the operation. If the async block here owned the operation, the future
+        // of each lookup would be larger.
         let (operation, budget) = (op.name(), self.namespace.budget);
         let call = self.tier.apply(key, op);
         async move {
@@ -155,8 +157,8 @@ impl TierSlot {
         }
     }
 
-    /// Operations of one kind on many keys, within what the request has left of a batch's budget. A key
-    /// that comes twice waits for the next batch: tiers are promised distinct keys.
+    /// Runs operations of one kind on many keys, within the rest of a batch's budget. A key that comes
+    /// twice waits for the next batch, because a tier must get distinct keys.
     pub(crate) async fn call_many(
         &self,
         spent: Duration,
@@ -185,8 +187,8 @@ impl TierSlot {
         self.shared.judge_trip(replies.collect(), keys, operation)
     }
 
-    /// The output of a call, or `None` once the budget is spent. A tier that keeps its budget itself needs
-    /// no timer, but knows nothing of earlier trips of the request.
+    /// Gives the output of a call, or `None` after the budget is spent. A tier that keeps its budget
+    /// itself needs no timer, but does not know how much time earlier calls of the request took.
     async fn timed<T>(&self, call: impl Future<Output = T>, budget: Duration, spent: Duration) -> Option<T> {
         if spent.is_zero() && self.tier.keeps_budget() {
             return Some(call.await);
@@ -194,13 +196,13 @@ impl TierSlot {
         timeout(budget.saturating_sub(spent), call).await.ok()
     }
 
-    /// Waiting for the leases of other processes, where the tier can.
+    /// The waiter for the leases of other processes, if the tier has one.
     pub(crate) fn lease_waiter(&self) -> Option<&dyn LeaseWaiter> {
         self.tier.lease_waiter()
     }
 
-    /// Notes a debt: a write of the key was not confirmed here. Nearer tiers get the debt, too, since the
-    /// old value may be copied into them.
+    /// Notes a debt of this tier, which did not confirm a write of the key. Nearer tiers get the debt,
+    /// too, since the old value may be copied into them.
     pub(crate) fn owe(&self, key: &TierKey) {
         let nearer = self.nearer.iter().filter(|_| enabled(Defence::NearerOwed));
         for slot in nearer.chain([self]) {
@@ -218,7 +220,7 @@ impl TierSlot {
         Creditor { tier: Arc::clone(&self.tier), namespace: Arc::clone(&self.namespace) }
     }
 
-    /// Makes the copies of the namespace dead. A clear that is not confirmed becomes a debt.
+    /// Clears the copies of the namespace. A clear that the tier does not confirm becomes a debt.
     pub(crate) async fn clear(&self) -> Result<()> {
         let result = self.within_budget(self.tier.clear(), "clear").await;
         if result.is_err() && self.shared.role == Role::Cache {
@@ -244,7 +246,7 @@ impl TierSlot {
         self.within_budget(self.tier.ping(), "ping").await
     }
 
-    /// Takes as long as the server does: the caller wants to wait for it.
+    /// Waits until the tier is ready. No budget limits `ready`, because its caller wants to wait.
     pub(crate) async fn ready(&self) -> Result<()> {
         self.shared.judge(self.tier.ready().await, "ready")
     }
@@ -260,7 +262,7 @@ impl TierSlot {
     }
 }
 
-/// A late read has failed; a late write may still happen.
+/// The error of a late call. A late read has failed, but a late write may still happen.
 fn late(operation: &str, budget: Duration) -> Error {
     match operation {
         "get" | "lease" | "ping" => Error::timeout(budget),
@@ -271,7 +273,7 @@ fn late(operation: &str, budget: Duration) -> Error {
     }
 }
 
-/// The reply, if it fits its operation; another one confirms nothing.
+/// Returns the reply if it fits its operation. A reply of another kind confirms nothing.
 fn fitting(reply: Reply, operation: &str) -> Result<Reply> {
     let fits = match operation {
         "get" | "lease" => matches!(reply, Reply::Hit(_) | Reply::Miss(_)),

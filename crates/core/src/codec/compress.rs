@@ -1,11 +1,11 @@
-//! LZ4 compression of the payload in a frame.
+//! The payload in a frame is compressed and decompressed here with LZ4.
 
 use super::{DecodeError, envelope};
 
 /// The most bytes that one byte of an LZ4 block can stand for.
 const MAX_RATIO: usize = 255;
 
-/// The frame with its payload compressed, or `None` if that is not smaller.
+/// Compresses the payload of the frame. The result is `None` if the compressed payload is not smaller.
 pub(super) fn shrink(frame: &[u8]) -> Option<Vec<u8>> {
     let raw = &frame[envelope::LEN..];
     let mut out = vec![0; envelope::LEN + lz4_flex::block::get_maximum_output_size(raw.len())];
@@ -17,9 +17,10 @@ pub(super) fn shrink(frame: &[u8]) -> Option<Vec<u8>> {
     Some(out)
 }
 
-/// The `raw_len` bytes that `payload` stands for. The caller has checked `raw_len` against its limit.
+/// Decompresses `payload` to `raw_len` bytes. The caller has checked `raw_len` against the limit of the
+/// settings.
 pub(super) fn grow(payload: &[u8], raw_len: usize) -> Result<Vec<u8>, DecodeError> {
-    // Checked before the allocation, so that a few bytes cannot claim much memory.
+    // The length is checked before the allocation, so that a few bytes cannot claim much memory.
     if raw_len > payload.len().saturating_mul(MAX_RATIO) {
         return Err(DecodeError::TooLarge);
     }

@@ -1,52 +1,53 @@
-//! Why stored bytes gave no value.
+//! The reasons why stored bytes gave no value.
 
 use std::fmt;
 
 use crate::{Error, ErrorKind};
 
-/// Why stored bytes gave no value. In a cache this is a counted miss, in a store a typed error.
+/// The reasons why stored bytes gave no value. A cache tier's undecodable bytes are a counted miss, and
+/// a store's are a typed error.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DecodeError {
-    /// The bytes do not begin with the magic number: this library did not write them.
+    /// The bytes do not begin with the magic number, so this library did not write them.
     Foreign,
     /// The format of the envelope has another version.
     Format {
-        /// The version found.
+        /// The version of the format in the envelope.
         found: u8,
     },
-    /// The bytes are shorter or longer than they say.
+    /// The bytes are shorter or longer than their header says.
     Truncated,
-    /// The checksum does not match: some bits have changed.
+    /// The checksum does not match, so some bits have changed.
     Checksum,
-    /// A flag is set that this version does not know and may not ignore.
+    /// The envelope has a flag that this version does not know and must not ignore.
     Flags {
-        /// The flags found.
+        /// The flags in the envelope.
         found: u8,
     },
-    /// The codec is unknown, or its feature is switched off.
+    /// The codec is unknown, or the codec's feature is switched off.
     Codec {
-        /// The id found.
+        /// The id that the envelope names.
         found: u8,
     },
     /// The compression is unknown.
     Compression {
-        /// The id found.
+        /// The id that the envelope names.
         found: u8,
     },
     /// The value belongs to another key.
     WrongKey,
     /// The value was written with another schema number.
     Schema {
-        /// The number found.
+        /// The schema number in the envelope.
         found: u32,
     },
     /// The value's type had another shape when it was written.
     Shape {
-        /// The fingerprint found.
+        /// The fingerprint in the envelope.
         found: u64,
     },
-    /// The value is larger than the limit, or claims to be.
+    /// The value is larger than the limit, or its header says so.
     TooLarge,
     /// The value nests too deep or has too many elements.
     Limit,
@@ -55,8 +56,8 @@ pub enum DecodeError {
 }
 
 impl DecodeError {
-    /// Whether the bytes are intact, but their writer knows a codec, compression, flag or format that this
-    /// program does not know. It is better not to overwrite such bytes.
+    /// Whether the bytes are intact, but their writer used a codec, compression, flag or format that
+    /// this program does not know. A cache should not overwrite the bytes of a newer program.
     pub fn is_unknown_here(self) -> bool {
         matches!(
             self,

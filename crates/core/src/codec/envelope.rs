@@ -1,4 +1,5 @@
-//! The envelope around the bytes of a value. The docs of [`codec`](super) have its table.
+//! An envelope surrounds the bytes of a value. The docs of [`codec`](super) have the table of its
+//! fields.
 
 use super::DecodeError;
 use crate::key::KeyDigest;
@@ -7,11 +8,11 @@ use crate::key::KeyDigest;
 const MAGIC: [u8; 4] = *b"\xd9TRC";
 /// The version of the envelope's format.
 const FORMAT: u8 = 1;
-/// The length of the header that this version writes.
+/// The length of the header that this version of the format writes.
 pub(super) const LEN: usize = 50;
-/// The offset of the checksum, which covers everything but itself.
+/// The offset of the checksum, which covers all bytes but its own.
 const CHECKSUM_AT: usize = 46;
-/// The flags that a reader must know. It may ignore the others. No flag is defined yet.
+/// The flags that a reader must know. A reader may ignore the other flags. No flag is defined yet.
 const REQUIRED_FLAGS: u8 = 0x0f;
 
 /// The fields that precede the payload.
@@ -27,7 +28,8 @@ pub(super) struct Header {
 }
 
 impl Header {
-    /// Fills the first [`LEN`] bytes of `frame`. The rest of it is the payload, of `payload_len` bytes.
+    /// Writes the header into the first [`LEN`] bytes of `frame`. The other `payload_len` bytes of the
+    /// frame are the payload.
     pub(super) fn write(&self, frame: &mut [u8], payload_len: u32) {
         let fields: [&[u8]; 8] = [
             &MAGIC,
@@ -48,7 +50,7 @@ impl Header {
         frame[CHECKSUM_AT..LEN].copy_from_slice(&checksum.to_be_bytes());
     }
 
-    /// The header and the payload, if the magic number, format, lengths and checksum are right.
+    /// Reads the header and the payload, if the magic number, format, lengths and checksum are right.
     pub(super) fn read(frame: &[u8]) -> Result<(Self, &[u8]), DecodeError> {
         if !frame.starts_with(&MAGIC) {
             return Err(DecodeError::Foreign);
@@ -80,14 +82,14 @@ impl Header {
     }
 }
 
-/// The field of `N` bytes at offset `at`. All fields are within the header.
+/// The field of `N` bytes at offset `at`. All fields are inside the header.
 fn field<const N: usize>(head: &[u8; LEN], at: usize) -> [u8; N] {
     let mut bytes = [0; N];
     bytes.copy_from_slice(&head[at..at + N]);
     bytes
 }
 
-/// CRC32C over all bytes but the checksum itself.
+/// Computes CRC32C over all bytes but the checksum itself.
 fn checksum(frame: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(&frame[..CHECKSUM_AT]), &frame[LEN..])
 }

@@ -1,4 +1,4 @@
-//! Values to bytes and back, by each of the codecs.
+//! Each codec encodes values into bytes here, and decodes them.
 
 use std::io;
 
@@ -8,7 +8,7 @@ use super::limited::{Guard, Guarded, Limited, max_elements};
 use super::{Codec, DecodeError};
 use crate::{Error, ErrorKind, Result};
 
-/// Appends `value` to `out`, as at most `max_bytes` bytes.
+/// Appends the encoded `value` to `out`, with at most `max_bytes` bytes.
 pub(super) fn encode<V: Serialize + ?Sized>(
     codec: Codec,
     value: &V,
@@ -49,7 +49,7 @@ fn write<V: Serialize>(codec: Codec, value: &V, sink: &mut Sink<'_>) -> Result<(
     }
 }
 
-/// The value that all of `bytes` stand for.
+/// Decodes the value whose encoded form is `bytes`, to the last byte.
 pub(super) fn decode<V: DeserializeOwned>(codec: Codec, bytes: &[u8]) -> Result<V, DecodeError> {
     let guard = Guard::new(max_elements(bytes.len()), codec.is_self_describing());
     read(codec, bytes, &guard).ok_or(if guard.breach().is_some() {
@@ -66,7 +66,8 @@ fn read<V: DeserializeOwned>(codec: Codec, bytes: &[u8], guard: &Guard) -> Optio
             let value = V::deserialize(Limited::new(&mut decoder, guard)).ok()?;
             decoder.finalize().is_ok_and(<[u8]>::is_empty).then_some(value)
         }
-        // serde_json has the same limit on depth, and each element has at least one byte of JSON.
+        // serde_json has the same limit on depth, and each element of a JSON value has at least one
+        // byte.
         Codec::Json => serde_json::from_slice(bytes).ok(),
         #[cfg(feature = "bincode")]
         Codec::Bincode => {
@@ -78,7 +79,7 @@ fn read<V: DeserializeOwned>(codec: Codec, bytes: &[u8], guard: &Guard) -> Optio
     }
 }
 
-/// A buffer with a limit, to which every codec can write.
+/// A buffer with a size limit, into which every codec can write.
 struct Sink<'a> {
     out: &'a mut Vec<u8>,
     limit: usize,
@@ -102,7 +103,7 @@ impl postcard::ser_flavors::Flavor for &mut Sink<'_> {
 
     #[inline]
     fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
-        // Much of postcard comes byte by byte, and a push takes a third of the time of an extend.
+        // postcard writes many values byte by byte, and a push takes a third of the time of an extend.
         if self.out.len() >= self.limit {
             self.full = true;
             return Err(postcard::Error::SerializeBufferFull);

@@ -1,12 +1,12 @@
-//! Values as bytes: a codec, a compression, and an envelope that says what the bytes are and to which key
-//! they belong.
+//! A value becomes bytes by a codec, a compression, and an envelope that says what the bytes are and to
+//! which key they belong.
 //!
-//! [`seal`] makes an envelope, and [`open()`] takes it apart. Bytes that are not a value of this key and
-//! this type give a [`DecodeError`]: never a panic, and never another value.
+//! [`seal`] makes an envelope, and [`open()`] decodes the value in an envelope. Bytes that are not a
+//! value of this key and this type give a [`DecodeError`], and never a panic or another value.
 //!
 //! # The envelope
 //!
-//! Numbers are big-endian.
+//! The numbers in an envelope are big-endian.
 //!
 //! | offset | bytes | field |
 //! |---:|---:|---|
@@ -26,31 +26,33 @@
 //!
 //! # Codecs
 //!
-//! Each envelope names its codec and compression, and is read by those names. Writers with different
-//! settings may therefore share a cache, and the settings may change while it runs.
+//! Each envelope names its codec and compression, and a reader decodes it by these names. Writers with
+//! different settings may therefore share a cache, and the settings may change while a cache is in use.
 //!
-//! - [`Codec::Postcard`], the default, is small and fast. It cannot carry types whose serde form is known
-//!   only from a value (`flatten`, `untagged`, internally tagged enums, `serde_json::Value`), nor types
-//!   that leave fields out (`skip_serializing_if`): [`seal`] refuses them.
-//! - [`Codec::Json`] is larger and readable, and carries all of those types. It refuses what would read back
-//!   as another value: a float that is not finite, `Some(None)`, `Some(())`.
+//! - [`Codec::Postcard`], the default, is small and fast. Postcard cannot carry types whose serde form
+//!   is known only from a value (`flatten`, `untagged`, internally tagged enums, `serde_json::Value`),
+//!   nor types that leave fields out (`skip_serializing_if`), and [`seal`] refuses such values.
+//! - [`Codec::Json`] is larger and readable, and carries all types of serde. JSON refuses a value that
+//!   would read back as another value: a float that is not finite, `Some(None)`, `Some(())`.
 //! - `Codec::Bincode`, behind the feature `bincode`, is bincode 2, which is no longer maintained
-//!   (RUSTSEC-2025-0141). It carries the same types as postcard.
+//!   (RUSTSEC-2025-0141). Bincode carries the same types as postcard.
 //!
 //! A type whose `Serialize` and `Deserialize` differ (with `skip_serializing` alone, for example) needs JSON.
 //!
 //! # Limits
 //!
-//! The limits are checked before anything is allocated. They are checked when encoding too, so that
-//! everything that was written can be read:
+//! The limits on a value are checked before anything is allocated. Encoding checks the limits too, so
+//! that every encoded value can be decoded. The limits of a value are:
 //!
-//! - encoded bytes: [`Settings::max_bytes`], by default 64 MiB and 64 KiB;
-//! - levels of nesting: 127, where each struct, sequence, `Option`, newtype and variant is a level;
-//! - elements of sequences and maps: one for each byte, and 65,536 more for elements without bytes.
+//! - The encoded bytes are at most [`Settings::max_bytes`], by default 64 MiB and 64 KiB.
+//! - A value nests at most 127 levels deep, where each struct, sequence, `Option`, newtype and variant
+//!   is a level.
+//! - Sequences and maps have at most one element for each byte, and 65,536 more for elements without
+//!   bytes.
 //!
-//! As serde does it, a sequence is allocated up to 1 MiB ahead of the elements that have arrived. In memory
-//! a value may be larger than its bytes, by the factor by which its type enlarges one byte (an empty `Vec`
-//! has 24 bytes).
+//! Like serde, the decoder allocates a sequence at most 1 MiB ahead of the elements that have arrived.
+//! In memory a value may be larger than its bytes, by the factor by which its type enlarges one byte (an
+//! empty `Vec` has 24 bytes).
 
 mod compress;
 mod decode_error;
@@ -72,19 +74,20 @@ pub use shape::Shape;
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Codec {
-    /// postcard: small, fast, not self-describing.
+    /// The postcard format, which is small and fast, and does not describe itself.
     #[default]
     Postcard,
-    /// JSON: self-describing, readable, larger.
+    /// JSON, which describes itself, is readable, and is larger.
     Json,
-    /// bincode 2, which is no longer maintained (RUSTSEC-2025-0141): small, fast, not
-    /// self-describing.
+    /// bincode 2, which is no longer maintained (RUSTSEC-2025-0141). bincode is small and fast, and does
+    /// not describe itself.
     #[cfg(feature = "bincode")]
     Bincode,
 }
 
 impl Codec {
-    /// Whether the bytes describe their own structure, so that any type of serde can be read from them.
+    /// Whether the encoded bytes describe their own structure, so that any type of serde can be read
+    /// from them.
     pub const fn is_self_describing(self) -> bool {
         matches!(self, Self::Json)
     }
@@ -113,16 +116,16 @@ impl Codec {
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Compression {
-    /// The bytes stay as they are.
+    /// The encoded bytes are not compressed.
     None,
-    /// LZ4. The compressed bytes are kept only if they are fewer.
+    /// The encoded bytes are compressed with LZ4, if the compressed bytes are fewer.
     Lz4 {
-        /// The fewest encoded bytes that are compressed.
+        /// The smallest number of encoded bytes that is compressed.
         from_bytes: usize,
     },
 }
 
-/// LZ4 from 1 KiB on.
+/// The default is LZ4 for values of at least 1 KiB.
 impl Default for Compression {
     fn default() -> Self {
         Self::Lz4 { from_bytes: 1024 }
@@ -134,27 +137,29 @@ const LZ4: u8 = 1;
 
 /// How the values of one cache are sealed, and which values are accepted when they are opened.
 ///
-/// It is made once for each cache: finding the shape of a type takes microseconds to milliseconds.
+/// A cache makes its settings once, because finding the shape of a type takes microseconds to
+/// milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// How new values are encoded. Old values are read by the codec that they name.
+    /// How new values are encoded. A reader decodes a stored value by the codec that its envelope names.
     pub codec: Codec,
-    /// How new values are compressed. Old values are read by the compression that they name.
+    /// How new values are compressed. A reader decompresses a stored value by the compression that its
+    /// envelope names.
     pub compression: Compression,
-    /// The user's schema number. Values with another number are not read.
+    /// The user's schema number. Values with another schema number are not read.
     pub schema: u32,
     /// The shape of the value type. Values with another shape are not read.
     pub shape: Shape,
-    /// The most encoded bytes of a value, before compression. More than `u32::MAX` is the same as
-    /// `u32::MAX`.
+    /// The most encoded bytes of a value, before compression. A limit above `u32::MAX` means `u32::MAX`.
     pub max_bytes: usize,
 }
 
 impl Settings {
-    /// 64 MiB, and another 64 KiB for what a codec adds to a value of 64 MiB.
+    /// The default limit: 64 MiB, and another 64 KiB for the bytes that a codec adds to a value of 64
+    /// MiB.
     pub const DEFAULT_MAX_BYTES: usize = (64 << 20) + (64 << 10);
 
-    /// The defaults for values of type `V`: postcard, LZ4 from 1 KiB on, and schema 0.
+    /// The default settings for values of type `V`: postcard, LZ4 from 1 KiB on, and schema 0.
     pub fn of<V: DeserializeOwned>() -> Self {
         Self {
             codec: Codec::default(),
@@ -165,11 +170,12 @@ impl Settings {
         }
     }
 
-    /// Checks that the codec can carry the type at all. [`seal`] calls it, and a builder may call it earlier.
+    /// Checks that the codec can carry the type at all. [`seal`] makes this check of the codec, and a
+    /// builder may make it earlier.
     ///
     /// # Errors
-    /// [`ErrorKind::Unencodable`] for a binary codec and a type that only a self-describing one can
-    /// read.
+    /// The call fails with [`ErrorKind::Unencodable`] for a binary codec and a type that only a
+    /// self-describing codec can read.
     pub fn check(&self) -> Result<()> {
         if self.shape.needs_self_describing() && !self.codec.is_self_describing() {
             return Err(Error::new(
@@ -186,14 +192,17 @@ impl Settings {
     }
 }
 
-/// The envelope of `value` for the key whose digest is `key`.
+/// Makes the envelope of `value` for the key whose digest is `key`.
 ///
 /// # Errors
-/// - [`ErrorKind::TooLarge`] above [`Settings::max_bytes`]. Encoding stops there.
-/// - [`ErrorKind::Unencodable`] for a value that the codec cannot write so that it reads back the same.
+/// - The call fails with [`ErrorKind::TooLarge`] above [`Settings::max_bytes`]. Encoding stops at this
+///   size.
+/// - The call fails with [`ErrorKind::Unencodable`] for a value that would not read back as the same
+///   value.
 ///
 /// # Cost
-/// One buffer, which grows as the value needs, and two more for a value that is compressed.
+/// Encoding uses one buffer, which grows as the value needs, and two more for a value that is
+/// compressed.
 ///
 /// ```
 /// use terrace_core::{codec::{Settings, open, seal}, key::key_digest};
@@ -231,14 +240,16 @@ pub fn seal<V: Serialize + ?Sized>(value: &V, settings: &Settings, key: KeyDiges
     Ok(Bytes::from(frame.into_boxed_slice()))
 }
 
-/// The value in an envelope, if the envelope is intact, belongs to the key whose digest is `key`, and has
-/// the schema number and shape of `settings`.
+/// Decodes the value in an envelope, if the envelope is intact, belongs to the key whose digest is
+/// `key`, and has the schema number and shape of `settings`.
 ///
 /// # Errors
-/// The reason as a [`DecodeError`], which converts to an [`Error`] of [`ErrorKind::Undecodable`].
+/// The error is the reason as a [`DecodeError`], which converts to an [`Error`] of
+/// [`ErrorKind::Undecodable`].
 ///
 /// # Cost
-/// One pass for the checksum and one for the value, and one buffer if the value is compressed.
+/// Decoding makes one pass for the checksum and one for the value, and uses one buffer if the value is
+/// compressed.
 pub fn open<V: DeserializeOwned>(
     bytes: &[u8],
     settings: &Settings,

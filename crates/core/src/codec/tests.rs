@@ -138,7 +138,7 @@ proptest! {
         mut payload in proptest::collection::vec(any::<u8>(), 0..200), value in records(),
         settings in any_settings(), claim in 0..100_000_usize, compressed: bool,
     ) {
-        // The first bytes of a real value, then random bytes, under a right checksum.
+        // The payload is the first bytes of a real value, then random bytes, under a right checksum.
         let sealed = seal(&value, &settings, KEY).expect("sealed");
         let real = &sealed[envelope::LEN..];
         let cut = payload.len().min(real.len()) / 2;

@@ -1,10 +1,10 @@
-//! A flight, and the intent with which a caller joins it.
+//! A caller joins a flight with an intent.
 
 use std::sync::atomic::AtomicBool;
 
 use super::stage::LoadStage;
 
-/// Identifies one flight in its process; the hash finds its key in the table.
+/// Identifies one flight in its process. The hash finds the flight's key in the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FlightId {
     pub(super) number: u64,
@@ -17,20 +17,21 @@ pub(crate) struct Flight<L, T> {
     pub(crate) id: FlightId,
     pub(crate) lookup: L,
     pub(crate) load: LoadStage<T>,
-    /// The flight has left the table and does not come back: a ticket for it changes nothing there.
+    /// Whether the flight has left the table. A detached flight does not come back, so its tickets
+    /// change nothing in the table.
     pub(super) detached: AtomicBool,
 }
 
 /// Why a caller joins a flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Intent {
-    /// To read what the tiers have.
+    /// The caller reads what the tiers have.
     Read,
-    /// To load a value that the tiers do not have.
+    /// The caller loads a value that the tiers do not have.
     Load,
-    /// To replace a stale value, in the background.
+    /// The caller replaces a stale value, in the background.
     Revalidate,
-    /// To replace whatever the tiers have.
+    /// The caller replaces the values of all tiers.
     Refresh,
 }
 
@@ -46,16 +47,19 @@ impl Intent {
     }
 }
 
-/// Which flight a caller gets where its key has one under way.
+/// Which flight a caller gets if its key already has a flight under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum JoinMode {
-    /// The one under way.
+    /// The caller joins the flight under way.
     Join,
-    /// The one under way if its lookup was made for a load, else a new one in its place.
+    /// The caller joins the flight under way if its lookup was made for a load. If the lookup was made
+    /// for plain reads, a new flight replaces the flight under way.
     JoinLoad,
-    /// A new one that is not in the table. Near keeps nothing that it brings.
+    /// The caller gets a new flight that is not in the table. The near tier does not keep the value of a
+    /// flight outside the table.
     Separate,
-    /// A new one in its place. Near keeps nothing that the old one brings.
+    /// A new flight replaces the flight under way. The near tier does not keep the value of the old
+    /// flight.
     Replace,
 }
 

@@ -1,9 +1,10 @@
-//! Single flight: at most one lookup and one load of a key at a time, for all methods. It is also the
-//! fence between reads and writes of one process.
+//! Single flight means that at most one lookup and one load of a key run at a time, for all methods. The
+//! table of flights also fences reads against writes of the same process.
 //!
-//! A key has a slot in the table while it is read from beyond the near tier, or written. A read joins the
-//! slot's flight. A write detaches the flight: later reads begin a new one, and near keeps nothing that the
-//! detached flight brings. The near tier is changed only under the lock of the key's slot.
+//! A key has a slot in the table while it is written, or read from beyond the near tier. A read joins
+//! the slot's flight. A write detaches the flight: later reads begin a new flight, and the near tier
+//! does not keep the value of the detached flight. The near tier is changed only under the lock of the
+//! key's slot.
 
 mod intent;
 #[cfg(all(test, shuttle))]
@@ -31,7 +32,8 @@ use hashbrown::DefaultHashBuilder;
 
 use terrace_tier::defence::{Defence, enabled};
 
-/// All flights and writes under way. They are in shards, so that threads seldom wait for a lock.
+/// All flights and writes under way. The table is split into shards, so that threads seldom wait for a
+/// lock.
 pub(crate) struct Flights<K, L, T> {
     shards: Box<[Arc<Shard<K, L, T>>]>,
     hasher: DefaultHashBuilder,
@@ -45,8 +47,8 @@ impl<K: Eq + Hash, L, T: Clone> Flights<K, L, T> {
         Self { shards, hasher: DefaultHashBuilder::default() }
     }
 
-    /// Joins the key's flight. Where there is none that `mode` permits to join, begins one with the lookup
-    /// that `lookup` makes.
+    /// Joins the key's flight. If there is no flight that `mode` permits to join, begins a flight with
+    /// the lookup that `lookup` makes.
     pub(crate) fn join(
         &self,
         key: &Arc<K>,
@@ -81,8 +83,9 @@ impl<K: Eq + Hash, L, T: Clone> Flights<K, L, T> {
         ticket(flight, false)
     }
 
-    /// Ends the lookup stage. Runs `keep` if no write has detached the flight. Detaches a flight that found
-    /// its value, or none of whose callers has a loader, so that the next reader looks up again.
+    /// Ends the lookup stage of a flight. Runs `keep` if no write has detached the flight. Detaches the
+    /// flight if it found its value, or if none of its callers has a loader, so that the next reader
+    /// looks up again.
     pub(crate) fn end_lookup<R>(
         &self,
         key: &K,
@@ -99,7 +102,7 @@ impl<K: Eq + Hash, L, T: Clone> Flights<K, L, T> {
         kept
     }
 
-    /// Detaches the flight: its load has ended.
+    /// Detaches a flight whose load has ended.
     pub(crate) fn complete(&self, key: &K, id: FlightId) {
         let mut table = self.at(id.hash).lock();
         let detached = table.detach_if(id.hash, key, |active| active.flight.id == id);
@@ -134,7 +137,7 @@ impl<K: Eq + Hash, L, T: Clone> Flights<K, L, T> {
         WriteTicket { shard: Arc::clone(shard), key: Arc::clone(key), hash, changes: slot.changes }
     }
 
-    /// A write of the near tier alone: detaches the key's flight and runs `change` under one lock.
+    /// Writes to the near tier alone: detaches the key's flight and runs `change` under one lock.
     pub(crate) fn write_now<R>(&self, key: &K, change: impl FnOnce() -> R) -> R {
         let (hash, shard) = self.shard(key);
         let mut table = shard.lock();
@@ -148,9 +151,10 @@ impl<K: Eq + Hash, L, T: Clone> Flights<K, L, T> {
         result
     }
 
-    /// The log has reported that another process wrote this version. From then on a write under way here
-    /// keeps its value in near only if that is as new. Where near is `outdated`, detaches the key's flight
-    /// and runs `change`, under one lock.
+    /// Handles a report of the log that another process wrote this version. After such a report, a write
+    /// under way in this process keeps its value in the near tier only if that value is as new as the
+    /// reported version. Where the near tier is `outdated`, detaches the key's flight and runs `change`,
+    /// under one lock.
     pub(crate) fn notice(
         &self,
         key: &K,
@@ -172,7 +176,8 @@ impl<K: Eq + Hash, L, T: Clone> Flights<K, L, T> {
         drop(detached);
     }
 
-    /// Detaches the flights of all keys that `of` picks. Their writes under way will leave nothing in near.
+    /// Detaches the flights of all keys that `of` picks. Writes of these keys that are under way leave
+    /// no value in the near tier.
     pub(crate) fn detach_all(&self, of: impl Fn(&K) -> bool) {
         for shard in &self.shards {
             let detached = shard.lock().detach_all(&of);
@@ -180,7 +185,7 @@ impl<K: Eq + Hash, L, T: Clone> Flights<K, L, T> {
         }
     }
 
-    /// Keys with a flight or a write under way.
+    /// The number of keys with a flight or a write under way.
     pub(crate) fn len(&self) -> usize {
         self.shards.iter().map(|shard| shard.lock().len()).sum()
     }

@@ -1,8 +1,9 @@
-//! The flight table under shuttle: every interleaving of its locks that a random scheduler finds.
+//! These tests run the flight table under shuttle, whose random scheduler tries interleavings of the
+//! table's locks.
 //!
-//! Run by `cargo xtask model`. The near tier and the origin are two numbers; what must hold is that
-//! near never ends up older than a write that has returned, whoever looked up, loaded, panicked,
-//! was cancelled or wrote meanwhile, and that the table is empty afterwards.
+//! `cargo xtask model` runs these tests. The near tier and the origin are two numbers. In each
+//! interleaving of lookups, loads, panics, cancellations and writes, the near tier must never end up
+//! older than a write that has returned, and the table must be empty afterwards.
 
 use std::sync::Arc;
 
@@ -19,9 +20,9 @@ type Table = Flights<u8, (), Option<u64>>;
 struct World {
     flights: Arc<Table>,
     key: Arc<u8>,
-    /// What near holds; 0 for nothing.
+    /// The value in the near tier, or 0 for no value.
     near: AtomicU64,
-    /// The origin's value; it only grows.
+    /// The origin's value, which only grows.
     origin: AtomicU64,
     loads: AtomicUsize,
 }
@@ -39,7 +40,8 @@ impl World {
         })
     }
 
-    /// A read: near, else the flight's lookup (which finds nothing), else its load.
+    /// Reads the key from the near tier, or by the flight's lookup (which finds nothing) and the
+    /// flight's load.
     async fn read(self: &Arc<Self>, panics: bool) -> Option<u64> {
         let near = self.near.load(Ordering::SeqCst);
         if near != 0 {
@@ -86,7 +88,7 @@ impl World {
         }
     }
 
-    /// A write: the origin first, the near tier last.
+    /// Writes to the origin first, and to the near tier last.
     fn write(&self) -> u64 {
         let ticket = self.flights.begin_write(&self.key);
         let written = self.origin.fetch_add(1, Ordering::SeqCst) + 1;
@@ -102,7 +104,7 @@ impl World {
         self.flights.write_now(&self.key, || self.near.store(0, Ordering::SeqCst));
     }
 
-    /// Near holds nothing, or what the origin has; nobody is left on the table.
+    /// Checks that the near tier has no value or the origin's value, and that the table is empty.
     fn check(&self) {
         let (near, origin) = (self.near.load(Ordering::SeqCst), self.origin.load(Ordering::SeqCst));
         assert!(near == 0 || near == origin, "near kept {near} while the origin has {origin}");
@@ -120,7 +122,7 @@ fn run(tasks: Vec<future::JoinHandle<()>>, world: Arc<World>) {
             let _ = task.await;
         }
     });
-    // Loads that everyone left have ended too, once no other task can run.
+    // A load that all its callers left has ended, too, when no other task can run.
     while world.flights.len() > 0 {
         shuttle::thread::yield_now();
     }

@@ -1,4 +1,4 @@
-//! A promise: a value that many tasks wait for.
+//! A promise holds a value that many tasks wait for.
 
 use std::{
     future::Future,
@@ -9,8 +9,8 @@ use std::{
 
 use super::sync::Mutex;
 
-/// It is kept once. Then every waiter gets a clone of the value, a later waiter too. A waiter that is dropped
-/// leaves nothing behind.
+/// A promise is kept once with a value. After that every waiter gets a clone of the value, and so does a
+/// later waiter. A waiter that is dropped leaves no waker behind.
 pub(crate) struct Promise<T>(Arc<Mutex<State<T>>>);
 
 enum State<T> {
@@ -18,24 +18,24 @@ enum State<T> {
     Kept(T),
 }
 
-/// The wakers of the tasks that wait. A free place is used again.
+/// The wakers of the tasks that wait. The index of a waiter that left is used again.
 #[derive(Default)]
 struct Wakers {
-    places: Vec<Option<Waker>>,
+    entries: Vec<Option<Waker>>,
     free: Vec<usize>,
 }
 
 impl Wakers {
-    /// Keeps a waker, in its place if it has one. Returns the waker that it replaces; the caller drops it
-    /// after the lock.
-    fn keep(&mut self, place: &mut Option<usize>, waker: &Waker) -> Option<Waker> {
-        let at = *place.get_or_insert_with(|| {
+    /// Keeps a waiter's waker, at the waiter's index if it has one. Returns the older waker of the same
+    /// waiter, which the caller drops after the lock.
+    fn keep(&mut self, index: &mut Option<usize>, waker: &Waker) -> Option<Waker> {
+        let at = *index.get_or_insert_with(|| {
             self.free.pop().unwrap_or_else(|| {
-                self.places.push(None);
-                self.places.len() - 1
+                self.entries.push(None);
+                self.entries.len() - 1
             })
         });
-        match &mut self.places[at] {
+        match &mut self.entries[at] {
             Some(known) if known.will_wake(waker) => None,
             kept => kept.replace(waker.clone()),
         }
@@ -43,7 +43,7 @@ impl Wakers {
 
     fn leave(&mut self, at: usize) -> Option<Waker> {
         self.free.push(at);
-        self.places[at].take()
+        self.entries[at].take()
     }
 }
 
@@ -52,7 +52,7 @@ impl<T: Clone> Promise<T> {
         Self(Arc::new(Mutex::new(State::Open(Wakers::default()))))
     }
 
-    /// Gives the value to all waiters. A second value is ignored.
+    /// Gives the value to all waiters. A second value of the promise is ignored.
     pub(crate) fn keep(&self, value: T) {
         let woken = {
             let mut state = self.0.lock();
@@ -64,10 +64,10 @@ impl<T: Clone> Promise<T> {
                 }
             }
         };
-        woken.places.into_iter().flatten().for_each(Waker::wake);
+        woken.entries.into_iter().flatten().for_each(Waker::wake);
     }
 
-    /// The value, if it is there.
+    /// The value, if the promise has been kept.
     pub(crate) fn peek(&self) -> Option<T> {
         match &*self.0.lock() {
             State::Kept(value) => Some(value.clone()),
@@ -77,7 +77,7 @@ impl<T: Clone> Promise<T> {
 
     /// Waits for the value.
     pub(crate) fn wait(&self) -> Wait<T> {
-        Wait { promise: self.clone(), place: None }
+        Wait { promise: self.clone(), index: None }
     }
 }
 
@@ -90,18 +90,18 @@ impl<T> Clone for Promise<T> {
 /// The future of [`Promise::wait`].
 pub(crate) struct Wait<T> {
     promise: Promise<T>,
-    place: Option<usize>,
+    index: Option<usize>,
 }
 
 impl<T: Clone> Future for Wait<T> {
     type Output = T;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
-        let Self { promise, place } = &mut *self;
+        let Self { promise, index } = &mut *self;
         let mut state = promise.0.lock();
         let replaced = match &mut *state {
             State::Kept(value) => return Poll::Ready(value.clone()),
-            State::Open(wakers) => wakers.keep(place, cx.waker()),
+            State::Open(wakers) => wakers.keep(index, cx.waker()),
         };
         drop(state);
         drop(replaced);
@@ -111,7 +111,7 @@ impl<T: Clone> Future for Wait<T> {
 
 impl<T> Drop for Wait<T> {
     fn drop(&mut self) {
-        let Some(at) = self.place else { return };
+        let Some(at) = self.index else { return };
         let mut state = self.promise.0.lock();
         let left = match &mut *state {
             State::Open(wakers) => wakers.leave(at),
@@ -130,7 +130,7 @@ mod tests {
 
     fn wakers<T>(promise: &Promise<T>) -> usize {
         match &*promise.0.lock() {
-            State::Open(wakers) => wakers.places.iter().flatten().count(),
+            State::Open(wakers) => wakers.entries.iter().flatten().count(),
             State::Kept(_) => 0,
         }
     }
@@ -146,7 +146,7 @@ mod tests {
             assert_eq!(wakers(&promise), 2);
         }
         assert_eq!(wakers(&promise), 1);
-        assert!(matches!(&*promise.0.lock(), State::Open(wakers) if wakers.places.len() == 2));
+        assert!(matches!(&*promise.0.lock(), State::Open(wakers) if wakers.entries.len() == 2));
         promise.keep(7);
         assert_eq!(stays.await, 7);
     }

@@ -1,4 +1,5 @@
-//! The load stage of a flight: one load at a time. Where it panics, another caller takes over once.
+//! The load stage of a flight runs one load at a time. If the load panics, another caller takes over
+//! once.
 
 use super::promise::Promise;
 use super::sync::Mutex;
@@ -6,34 +7,35 @@ use super::sync::Mutex;
 /// How a load ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum LoadOutcome<T> {
-    /// With a result that all callers get.
+    /// The load ended with a result that all callers get.
     Done(T),
-    /// With a panic: the loader of another caller may take over.
+    /// The load ended with a panic. After a panic, the loader of another caller may take over.
     Panicked,
-    /// With the shutdown of the cache's runtime.
+    /// The load ended because the cache's runtime shut down.
     Abandoned,
 }
 
-/// The load stage.
+/// The load stage of one flight.
 pub(crate) struct LoadStage<T>(Mutex<Running<T>>);
 
 struct Running<T> {
-    /// Loads that have begun; the second one has taken over from the first.
+    /// The number of loads that have begun. The second load has taken over from the first.
     attempt: u8,
     promise: Option<Promise<LoadOutcome<T>>>,
 }
 
 /// What a caller finds when it enters the load stage.
 pub(crate) enum LoadRole<T: Clone> {
-    /// It runs the load and keeps the promise.
+    /// The caller runs the load and keeps the promise.
     Leader(LeaderGuard<T>),
-    /// Another caller's load is under way or done: wait for the promise. The number is that of the load.
+    /// Another caller's load is under way or done, and the caller waits for the promise. The second
+    /// field is the number of that load.
     Follower(Promise<LoadOutcome<T>>, u8),
-    /// Two loads have panicked: there is no third.
+    /// Two loads have panicked, and no third one is tried.
     GaveUp,
 }
 
-/// Loads that may be tried in one flight.
+/// The most loads that may be tried in one flight.
 const ATTEMPTS: u8 = 2;
 
 impl<T: Clone> LoadStage<T> {
@@ -41,7 +43,8 @@ impl<T: Clone> LoadStage<T> {
         Self(Mutex::new(Running { attempt: 0, promise: None }))
     }
 
-    /// Enters with a loader. `panicked` is the number of the load that this caller saw panic, else 0.
+    /// Enters the load stage with a loader. `panicked` is the number of the load that this caller saw
+    /// panic, or 0.
     pub(crate) fn enter(&self, panicked: u8) -> LoadRole<T> {
         let mut running = self.0.lock();
         match &running.promise {
@@ -67,8 +70,8 @@ impl<T: Clone> LoadStage<T> {
     }
 }
 
-/// Held by the leader of a load until its promise is kept. Dropped without a result it reports a panic or
-/// a shutdown, so that no follower waits for ever.
+/// The guard that the leader of a load holds until the promise is kept. A guard that is dropped without
+/// a result reports a panic or a shutdown, so that no follower waits for ever.
 pub(crate) struct LeaderGuard<T: Clone> {
     promise: Promise<LoadOutcome<T>>,
     kept: bool,
@@ -80,7 +83,7 @@ impl<T: Clone> LeaderGuard<T> {
         self.promise.clone()
     }
 
-    /// Notes a panic that was caught: it is reported when the guard is dropped.
+    /// Notes a panic that was caught. The drop of the guard reports the panic.
     pub(crate) fn panicked(&mut self) {
         self.panicked = true;
     }

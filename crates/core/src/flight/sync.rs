@@ -1,4 +1,4 @@
-//! The lock of the flight table: parking_lot's, or shuttle's while it is model-checked.
+//! The lock of the flight table. The lock is parking_lot's mutex, or shuttle's mutex in the model check.
 
 #[cfg(not(shuttle))]
 pub(crate) use parking_lot::{Mutex, MutexGuard};
@@ -8,7 +8,8 @@ pub(crate) use self::model::{Mutex, MutexGuard};
 
 #[cfg(shuttle)]
 mod model {
-    /// shuttle's mutex with parking_lot's signature: each lock is a scheduling point.
+    /// shuttle's mutex with parking_lot's signature. Each lock of this mutex is a scheduling point of
+    /// shuttle.
     #[derive(Debug, Default)]
     pub(crate) struct Mutex<T>(shuttle::sync::Mutex<T>);
 

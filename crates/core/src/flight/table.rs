@@ -1,4 +1,4 @@
-//! The slots of the keys that are read from beyond near, or written.
+//! The table of flights has a slot for each key that is written, or read from beyond the near tier.
 
 use std::{
     hash::Hash,
@@ -11,14 +11,15 @@ use super::intent::{Flight, FlightId, Intent};
 use super::sync::{Mutex, MutexGuard};
 use terrace_tier::defence::{Defence, enabled};
 
-/// Some of the keys. A ticket counts references to its shard, whose cache line the caller has just locked.
-/// One reference count for the whole table would move between the cores of all callers.
+/// A shard of the table, with the slots of some of the keys. A ticket counts references to its shard,
+/// whose cache line the caller has just locked. One reference count for the whole table would move
+/// between the cores of all callers.
 #[repr(align(128))]
 pub(crate) struct Shard<K, L, T>(Mutex<Table<K, L, T>>);
 
 pub(super) struct Table<K, L, T> {
     slots: HashTable<Slot<K, L, T>>,
-    /// The number of flights and writes that have begun here.
+    /// The number of flights and writes that have begun in this shard.
     begun: u64,
 }
 
@@ -26,24 +27,24 @@ pub(super) struct Slot<K, L, T> {
     key: Arc<K>,
     hash: u64,
     pub(super) flight: Option<ActiveFlight<L, T>>,
-    /// Writes under way.
+    /// The number of writes of the key under way.
     pub(super) writers: usize,
-    /// Writes that have reached the near tier since the slot was made.
+    /// The number of writes that have reached the near tier since the slot was made.
     pub(super) changes: u64,
-    /// The newest version that the log has reported since then.
+    /// The newest version that the log has reported since the slot was made.
     pub(super) noticed: u64,
 }
 
 pub(super) struct ActiveFlight<L, T> {
     pub(super) flight: Arc<Flight<L, T>>,
-    /// The intent of its first caller, for which its lookup was made.
+    /// The intent of the flight's first caller, for which the lookup was made.
     pub(super) leader: Intent,
     pub(super) callers: usize,
     pub(super) loaders: usize,
 }
 
 impl<K, L, T> Slot<K, L, T> {
-    /// Takes the flight off the table and marks it as detached, under the shard's lock.
+    /// Takes the slot's flight out of the table and sets its `detached` flag, under the shard's lock.
     pub(super) fn take_flight(&mut self) -> Option<ActiveFlight<L, T>> {
         self.flight.take().inspect(|active| active.flight.detached.store(true, Ordering::Release))
     }
@@ -60,7 +61,8 @@ impl<K: Eq + Hash, L, T> Shard<K, L, T> {
 }
 
 impl<K: Eq + Hash, L, T> Table<K, L, T> {
-    /// The key's slot, which is made where there is none, and the number of the flight or write that begins.
+    /// Returns the key's slot, which is made if there is none, and the number of the flight or write
+    /// that begins.
     pub(super) fn begin(&mut self, hash: u64, key: &Arc<K>) -> (u64, &mut Slot<K, L, T>) {
         self.begun += 1;
         let slot = self.slots.entry(hash, |slot| slot.key == *key, |slot| slot.hash).or_insert_with(|| {
@@ -77,15 +79,16 @@ impl<K: Eq + Hash, L, T> Table<K, L, T> {
         self.slots.find_mut(hash, |slot| *slot.key == *key)
     }
 
-    /// Whether the key's flight is still this one.
+    /// Whether the key's slot still has the flight with this id.
     pub(super) fn has(&self, key: &K, id: FlightId) -> bool {
         let slot = self.find(id.hash, key);
         let has = slot.and_then(|slot| slot.flight.as_ref()).is_some_and(|active| active.flight.id == id);
         has || !enabled(Defence::Generation)
     }
 
-    /// Takes the flight out if it is `wanted`, and removes a slot without flight and writers. The caller drops
-    /// the returned flight after the lock: its lookup may own values whose destructors run user code.
+    /// Takes the key's flight out of the table if it is `wanted`, and removes a slot without a flight
+    /// and writers. The caller drops the returned flight after the lock, because the flight's lookup may
+    /// own values whose destructors run user code.
     pub(super) fn detach_if(
         &mut self,
         hash: u64,
@@ -101,7 +104,8 @@ impl<K: Eq + Hash, L, T> Table<K, L, T> {
         detached
     }
 
-    /// Takes out the flights of all keys that `of` picks, and counts a change for their writes.
+    /// Takes the flights of all keys that `of` picks out of the table, and counts a change of each of
+    /// these keys.
     pub(super) fn detach_all(&mut self, of: impl Fn(&K) -> bool) -> Vec<ActiveFlight<L, T>> {
         let mut detached = Vec::new();
         self.slots.retain(|slot| {

@@ -1,4 +1,4 @@
-//! Tickets: what readers and writers hold while they take part in a flight or a write.
+//! Readers and writers hold tickets while they take part in a flight or a write.
 
 use std::{
     hash::Hash,
@@ -11,8 +11,9 @@ use super::{
 };
 use terrace_tier::defence::{Defence, enabled};
 
-/// A caller's part in a flight. The last ticket that is dropped takes the flight off the table; so does the
-/// last ticket with a loader, since without one later readers must look up again.
+/// A caller's part in a flight. The last ticket that is dropped takes the flight out of the table. The
+/// last ticket with a loader does the same, because later readers must look up again if no caller can
+/// load.
 pub(crate) struct Ticket<K: Eq + Hash, L, T: Clone> {
     pub(super) shard: Arc<Shard<K, L, T>>,
     pub(super) key: Arc<K>,
@@ -30,7 +31,7 @@ impl<K: Eq + Hash, L, T: Clone> Ticket<K, L, T> {
         &self.key
     }
 
-    /// Why the caller joined.
+    /// The intent with which the caller joined the flight.
     pub(crate) fn intent(&self) -> Intent {
         self.intent
     }
@@ -69,7 +70,7 @@ impl<K: Eq + Hash, L, T: Clone> Drop for Ticket<K, L, T> {
     }
 }
 
-/// A write under way.
+/// The ticket of a write under way.
 pub(crate) struct WriteTicket<K: Eq + Hash, L, T: Clone> {
     pub(super) shard: Arc<Shard<K, L, T>>,
     pub(super) key: Arc<K>,
@@ -78,11 +79,12 @@ pub(crate) struct WriteTicket<K: Eq + Hash, L, T: Clone> {
 }
 
 impl<K: Eq + Hash, L, T: Clone> WriteTicket<K, L, T> {
-    /// The last step of a write of this version: detaches the key's flight and runs `change`, under one lock.
+    /// Ends a write of this version: detaches the key's flight and runs `change`, under one lock.
     ///
-    /// `change` is told whether near may keep the value: no other write of the key has ended since this one
-    /// began, and the log has reported no newer version. Otherwise this process does not know which write
-    /// is the last.
+    /// The argument of `change` says whether the near tier may keep the value. The near tier may keep
+    /// the value if no other write of the key has ended since this write began, and the log has reported
+    /// no newer version. If the near tier may not keep the value, this process does not know which write
+    /// of the key is the last.
     pub(crate) fn finish<R>(self, version: u64, change: impl FnOnce(bool) -> R) -> R {
         let mut table = self.shard.lock();
         let mut alone = true;

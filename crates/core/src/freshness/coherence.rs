@@ -1,8 +1,9 @@
-//! Coherence: whether copies in the near tier are still valid, by what the log of a shared tier reports.
+//! Coherence decides from the log of a shared tier whether copies in the near tier are still valid.
 //!
-//! The log covers a copy if it was followed when the copy was kept and its last heartbeat is recent. A
-//! copy that the log does not cover is valid for as long after its own proof. So a near tier without a
-//! working log keeps its copies only for that time.
+//! The log covers a copy if this process followed the log when it kept the copy, and if the log's last
+//! heartbeat is recent. A copy that the log does not cover is valid after its own proof for as long as a
+//! covered copy after a heartbeat. Without a working log, a near tier uses each copy only for a maximum
+//! staleness after the copy's proof.
 
 use std::{
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
@@ -14,33 +15,37 @@ use terrace_tier::defence::{Defence, enabled};
 use super::proof::{MaxStaleness, UNCONFIRMED_TTL};
 use crate::{Clock, Level, Timestamp, chain::Chain, near::Entry};
 
-/// What is known of the log, on the cache's own clock, which goes on while a process is stopped.
+/// What this process knows of the log. All times are those of the cache's own clock, which also advances
+/// while the process is stopped.
 #[derive(Debug, Default)]
 pub(crate) struct Coherence {
-    /// The log had reported everything that happened before; in milliseconds, zero for never.
+    /// The log's last heartbeat, in milliseconds, or zero without one. The log had reported everything
+    /// that happened before this moment.
     last_heartbeat: AtomicU64,
-    /// When the log last had a gap: it does not cover copies that were read before.
+    /// The time of the log's last gap. The log does not cover copies that were read before this time.
     last_gap: AtomicU64,
-    /// Whether the log covers any copy since then.
+    /// Whether the log has covered any copy since its last gap.
     covers_copies: AtomicBool,
 }
 
 impl Coherence {
-    /// Whether a copy is valid at `now`: one load and one comparison where the log's heartbeat is recent.
+    /// Whether a copy is valid at `now`. Where the log's heartbeat is recent, the check is one load and
+    /// one comparison.
     #[inline]
     pub(crate) fn covers<V>(&self, entry: &Entry<V>, now: Timestamp, max: MaxStaleness) -> bool {
         max.reaches(self.last_heartbeat.load(Ordering::Relaxed), now)
             || max.reaches(entry.proven_at().as_millis(), now)
     }
 
-    /// Whether a copy is valid at `now` by another maximum than the one that it was admitted for.
+    /// Whether a copy is valid at `now` under another maximum staleness than the one for which it was
+    /// admitted.
     pub(crate) fn proves<V>(&self, entry: &Entry<V>, now: Timestamp, max: MaxStaleness) -> bool {
         let is_followed = || max.reaches(self.last_heartbeat.load(Ordering::Relaxed), now);
         max.reaches(entry.proven_at().as_millis(), now) || (entry.covered_by_log() && is_followed())
     }
 
-    /// Notes that an entry was as new as the truth at `proven_at`. Called under the key's slot in the
-    /// flight table, before the entry is kept.
+    /// Notes that an entry was as new as the source of truth at `proven_at`. The caller holds the lock
+    /// of the key's slot in the flight table, and keeps the entry afterwards.
     pub(crate) fn admit<V>(&self, entry: &Entry<V>, proven_at: Timestamp, now: Timestamp, max: MaxStaleness) {
         let last_heartbeat = self.last_heartbeat.load(Ordering::Acquire);
         let last_gap = self.last_gap.load(Ordering::Relaxed);
@@ -49,14 +54,14 @@ impl Coherence {
         entry.set_proof(proven_at, max.end(proven_at, covered), covered);
     }
 
-    /// The log has reported everything that happened before `at`.
+    /// Records a heartbeat: the log has reported everything that happened before `at`.
     pub(super) fn heartbeat(&self, at: Timestamp) {
         self.covers_copies.store(true, Ordering::Relaxed);
         // A reader that sees this heartbeat also sees the last gap.
         self.last_heartbeat.store(at.as_millis(), Ordering::Release);
     }
 
-    /// The log has a gap; whether it had covered any copy.
+    /// Records a gap of the log. Returns whether the log had covered any copy before the gap.
     pub(super) fn lose(&self, now: Timestamp) -> bool {
         self.last_heartbeat.store(0, Ordering::Relaxed);
         self.last_gap.store(now.as_millis(), Ordering::Relaxed);
@@ -64,7 +69,7 @@ impl Coherence {
     }
 }
 
-/// How long near copies of a cache are valid after the log's last heartbeat;
+/// How long near copies of a cache are valid after the log's last heartbeat. The result is
 /// [`MaxStaleness::UNLIMITED`] where there is no log to follow, and nothing to prove.
 pub(crate) fn max_staleness(
     chain: &Chain,
@@ -79,7 +84,7 @@ pub(crate) fn max_staleness(
             MaxStaleness::of(if enabled(Defence::Distrust) { UNCONFIRMED_TTL } else { day }, clock)
         }
         Level::Ttl | Level::Fenced | Level::Strong => MaxStaleness::UNLIMITED,
-        // A level that a later version of the contract adds.
+        // The last arm is for levels that a later version of the contract adds.
         _ => MaxStaleness::ZERO,
     }
 }

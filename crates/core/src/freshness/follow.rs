@@ -1,4 +1,4 @@
-//! Following the log: what a process does with its near copies when another process changes a key.
+//! This process follows the log: when another process changes a key, it drops its older near copy.
 
 use std::sync::{Arc, Weak};
 
@@ -20,7 +20,8 @@ use crate::{
 };
 
 impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
-    /// Follows the log of the tiers of `chain`, if there is a near tier whose copies it can outdate.
+    /// Follows the log of the tiers of `chain`, if the cache has a near tier whose copies another
+    /// process can outdate.
     pub(crate) fn follow_log(self: &Arc<Self>, chain: &Chain) {
         let follows = self.near.is_enabled() && self.fencing.has_leases();
         if let Some(log) = chain.log().filter(|_| follows) {
@@ -34,11 +35,12 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
         tenant.map_or(TenantId::NONE, |tenant| TenantId::named(namespace, tenant))
     }
 
-    /// Another process changed the key: drops an older near copy, and detaches the key's flight, so that
-    /// near does not keep what the flight brings.
+    /// Handles another process's change of the key. Drops an older near copy, and detaches the key's
+    /// flight, so that the near tier does not keep the flight's value.
     fn key_changed(&self, key: &TenantKey<K>, version: Option<Version>) {
         let key_ref = TenantKeyRef { tenant: key.tenant, key: &key.key };
-        // A copy of this version came in after the change, and so did the value that the flight brings.
+        // A near copy of at least this version came in after the change, and so did the value of the
+        // key's flight.
         let is_as_new = |version| self.near.get(&key_ref).is_some_and(|entry| entry.version() >= version);
         match version {
             Some(version) => {
@@ -49,7 +51,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
         }
     }
 
-    /// Empties near of one tenant's copies, or of all, and detaches the flights of those keys.
+    /// Removes the copies of one tenant, or of all tenants, from the near tier, and detaches the flights
+    /// of those keys.
     pub(crate) fn drop_copies(&self, tenant: Option<TenantId>) {
         self.flights.detach_all(|key| tenant.is_none_or(|tenant| key.tenant == tenant));
         self.near.clear(tenant);
@@ -60,7 +63,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Follower for Inner<K, V, N> {
     fn notice(&self, notice: &Notice) {
         match notice {
             Notice::Key { tenant, key, version } => {
-                // Bytes that are no key of this cache name nothing that near holds.
+                // Bytes that do not decode to a key of this cache name no entry of the near tier.
                 let key = self.key_codec.as_ref().and_then(|codec| codec.decode(key).ok());
                 if let Some(key) = key.filter(|_| enabled(Defence::Notice)) {
                     let tenant = self.tenant_of(tenant.as_deref());
@@ -83,7 +86,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Follower for Inner<K, V, N> {
     fn heartbeat(&self, at: Instant) {
         let at = if enabled(Defence::Dating) { at } else { Instant::now() };
         match &self.proof_source {
-            // This log reports changes of the truth as far as a relay has carried them.
+            // The tier's log reports changes of the source of truth only as far as a relay has carried
+            // them into the tier.
             ProofSource::Watermarks(tracker) if enabled(Defence::Watermarks) => {
                 let proven_until = tracker.proven_until();
                 if proven_until > ANY_AGE {

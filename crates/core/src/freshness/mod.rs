@@ -1,4 +1,4 @@
-//! How fresh an answer is: what proves a copy, and what a level accepts.
+//! This folder decides what proves that a copy is fresh, and which proof a level of consistency accepts.
 
 mod coherence;
 mod follow;

@@ -1,4 +1,5 @@
-//! How a handle has its reads answered: its level, applied to the level that the cache was built at.
+//! A read mode says how the reads of a handle are answered. A mode follows from the handle's level and
+//! from the level that the cache was built at.
 
 use super::{
     coherence::Coherence,
@@ -9,28 +10,28 @@ use crate::{Clock, Level, Timestamp, near::Entry};
 /// How the reads of one handle are answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ReadMode {
-    /// By any copy within its life.
+    /// Any copy within its life answers.
     AnyCopy,
-    /// By near where the log covers the copy, and by any copy of a tier.
+    /// A near copy answers if the log covers it, and any copy of a cache tier answers.
     LogCovered(MaxStaleness),
-    /// By a copy whose proof is at most this old.
+    /// A copy answers if its proof is at most this old.
     Proven(MaxStaleness),
-    /// By the store alone, in a request sent after the call.
+    /// The store alone answers, in a request that is sent after the call.
     StoreOnly,
-    /// Not at all: the level asks the truth, and there is none to ask.
+    /// Reads are refused: the level needs the store, and the cache has none.
     Refused,
 }
 
 impl ReadMode {
-    /// How handles of level `asked` read in a cache that was built at level `built`.
+    /// The read mode of a handle of level `requested` in a cache that was built at level `built`.
     pub(crate) fn of(
         built: Level,
-        asked: Level,
+        requested: Level,
         max_staleness: MaxStaleness,
         stored: bool,
         clock: &Clock,
     ) -> Self {
-        match (built, asked) {
+        match (built, requested) {
             (Level::Ttl, Level::Ttl) | (Level::Fenced | Level::Strong, Level::Fenced) => {
                 Self::LogCovered(max_staleness)
             }
@@ -40,7 +41,7 @@ impl ReadMode {
             (Level::Bounded(_), Level::Bounded(bound)) => Self::Proven(MaxStaleness::of(bound, clock)),
             // The cache keeps no proofs that a bound could be compared with.
             (_, Level::Bounded(_) | Level::Strong) if stored => Self::StoreOnly,
-            // Also a level that a later version of the contract adds.
+            // The last arm is also for levels that a later version of the contract adds.
             _ => Self::Refused,
         }
     }
@@ -54,7 +55,8 @@ impl ReadMode {
         }
     }
 
-    /// Whether near may answer with this entry through a handle of another level than the cache's own.
+    /// Whether the near tier may answer with this entry through a handle of another level than the
+    /// cache's own.
     #[cold]
     pub(crate) fn accepts_near<V>(self, entry: &Entry<V>, now: Timestamp, coherence: &Coherence) -> bool {
         entry.is_fresh(now)

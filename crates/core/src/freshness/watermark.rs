@@ -1,11 +1,12 @@
-//! The watermark of a relay: since when copies of a shared tier, and the copies in near, are proven.
+//! The watermark of a relay proves the copies of a shared tier, and the copies in the near tier.
 //!
-//! A relay drops the copies that have changed in the truth and advances its watermark, in one step, at
-//! least every tenth of the bound. The watermark names the version that it had before the relay read
-//! the truth's log: every change that the truth had committed when the watermark advanced to *that*
-//! version has been dropped. This process knows the moment of an advance from the log alone: it is later
-//! than the last heartbeat that came before the log reported the advance. No server's clock takes part,
-//! and a server that goes back in time loses its watermark together with the copies.
+//! A relay drops the copies that have changed in the source of truth and advances its watermark, in one
+//! step, at least every tenth of the bound. The watermark names the version that it had before the relay
+//! read the log of the source of truth: every change that the source of truth had committed when the
+//! watermark advanced to *that* version has been dropped. This process knows the moment of an advance
+//! from the log alone: the advance is later than the last heartbeat that came before the log reported
+//! the advance. No server's clock takes part, and a server that goes back in time loses its watermark
+//! together with the copies.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -18,39 +19,44 @@ use tokio::time::Instant;
 
 use crate::{Backend, Clock, Error, Result};
 
-/// Advances that are remembered: with ten in a bound, those of several bounds.
+/// The number of advances that are remembered. A bound has ten advances, so the remembered advances
+/// reach back several bounds.
 const MAX_ADVANCES: usize = 64;
 
-/// What is known of the advances of one cache's watermark.
+/// What this process knows of the advances of one cache's watermark.
 pub(crate) struct WatermarkTracker {
     namespace: String,
     /// The namespace that holds the watermarks of all caches.
     watermarks: String,
     clock: Clock,
     advances: Mutex<Advances>,
-    /// The tier that holds the watermark; its log reports advances as long as this lives.
+    /// The tier that holds the watermark. The tier's log reports advances as long as this field lives.
     tier: Arc<dyn Tier>,
 }
 
 #[derive(Default)]
 struct Advances {
-    /// The last heartbeat of the log; `None` since its last gap.
+    /// The last heartbeat of the log, or `None` since the log's last gap.
     heartbeat: Option<Timestamp>,
-    /// Each version with a moment before which the watermark had not advanced to it; oldest first.
+    /// Each known version, with a moment before which the watermark had not advanced to the version. The
+    /// oldest known version comes first.
     known: VecDeque<(Version, Timestamp)>,
     /// The highest version that the log has reported.
     newest: Version,
-    /// The moment of the latest advance; `None` where it is not known, or a gap came between.
+    /// The moment of the latest advance, or `None` where the moment is not known, or where a gap
+    /// followed.
     latest: Option<Timestamp>,
-    /// The log has reported every change that the truth had committed before this moment.
+    /// The log has reported every change that the source of truth had committed before this moment.
     proven_until: Timestamp,
 }
 
 impl WatermarkTracker {
-    /// The watermark of the cache of `namespace`, in the backend of its nearest tier.
+    /// Makes the tracker for the cache of `namespace`, whose watermark is in the backend of its nearest
+    /// tier.
     ///
     /// # Errors
-    /// The backend's; [`ErrorKind::Config`](crate::ErrorKind::Config) where it has no log.
+    /// The call fails with the error of the backend, or with
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) where the backend has no log.
     pub(crate) fn new(backend: &dyn Backend, namespace: &Namespace, clock: Clock) -> Result<Arc<Self>> {
         let watermarks = Watermark::namespace(namespace);
         let tier = backend.open(&watermarks)?;
@@ -61,7 +67,7 @@ impl WatermarkTracker {
         Ok(Arc::new(Self { namespace, watermarks, clock, advances: Mutex::default(), tier }))
     }
 
-    /// Begins to follow the advances.
+    /// Begins to follow the advances of the watermark.
     pub(crate) fn follow(self: &Arc<Self>) {
         if let Some(log) = self.tier.log() {
             let follower = Arc::downgrade(self);
@@ -69,14 +75,14 @@ impl WatermarkTracker {
         }
     }
 
-    /// A moment before which the watermark had not advanced to `version`: the first such moment, where a
-    /// server that went back in time has issued the version twice. `None` where the moment is not known,
-    /// and where the clock has gone back behind it.
+    /// A moment before which the watermark had not advanced to `version`. Where a server that went back
+    /// in time has issued the version twice, the moment of the first advance counts. The result is
+    /// `None` where the moment is not known, and where the clock has gone back behind the moment.
     pub(crate) fn advanced_at(&self, version: Version, now: Timestamp) -> Option<Timestamp> {
         self.advances.lock().first_to(version).filter(|at| *at <= now)
     }
 
-    /// The log has reported every change that the truth had committed before this moment.
+    /// The log has reported every change that the source of truth had committed before this moment.
     pub(crate) fn proven_until(&self) -> Timestamp {
         self.advances.lock().proven_until
     }
@@ -102,20 +108,20 @@ impl Follower for WatermarkTracker {
 }
 
 impl Advances {
-    /// When the watermark first advanced to `version`.
+    /// The moment of the first known advance to `version`.
     fn first_to(&self, version: Version) -> Option<Timestamp> {
         self.known.iter().find(|(known, _)| *known == version).map(|(_, at)| *at)
     }
 
-    /// The log has reported an advance; `None` is a change that no relay made. A repeated report is no
-    /// advance.
+    /// Records an advance that the log has reported. A change of the watermark that no relay made has
+    /// the version `None`. A repeated report of a version is no advance.
     fn advance(&mut self, version: Option<Version>) {
         if version.is_some_and(|version| version <= self.newest) && enabled(Defence::Again) {
             return;
         }
         self.newest = version.map_or(self.newest, |version| version.max(self.newest));
-        // The relay read the log after the advance before this one, and dropped what it found there before
-        // it advanced.
+        // The relay read the log after the advance before this one, and dropped the changed copies
+        // before it advanced the watermark.
         let advance = version.zip(self.heartbeat);
         let at = advance.map(|(_, at)| at);
         let before = if enabled(Defence::LastButOne) { self.latest } else { at };
@@ -131,7 +137,7 @@ impl Advances {
     }
 }
 
-/// The moment `at` on a cache's own clock, rounded to the past.
+/// Converts the moment `at` to a cache's own clock, rounded down.
 pub(super) fn dated(clock: &Clock, at: Instant) -> Timestamp {
     let age = Instant::now().saturating_duration_since(at).as_micros().div_ceil(1000);
     let age = u64::try_from(age).unwrap_or(u64::MAX);

@@ -1,13 +1,16 @@
-//! Keys that are borrowed for a lookup.
+//! Keys can be borrowed for a lookup.
 
 use std::{hash::Hash, sync::Arc};
 
 /// A type that can stand for a key `K` in a lookup, so that a hit needs no owned key.
 ///
-/// Every near tier relies on this: it hashes as the key does, and `matches` exactly the keys that are equal
-/// to `to_key`. Every `K: Clone + Eq + Hash` stands for itself; `str` for `String`, `Box<str>` and
-/// `Arc<str>`; `[T]` for `Vec<T>`, `Box<[T]>` and `Arc<[T]>`; and, in tuples of two or three, `&str` for
-/// `String`.
+/// Every near tier relies on two properties of a borrowed key: it hashes as the key does, and `matches`
+/// exactly the keys that are equal to `to_key`. The following types can stand for keys:
+///
+/// - Every `K: Clone + Eq + Hash` stands for itself.
+/// - `str` stands for `String`, `Box<str>` and `Arc<str>`.
+/// - `[T]` stands for `Vec<T>`, `Box<[T]>` and `Arc<[T]>`.
+/// - In tuples of two or three elements, `&str` stands for `String`.
 ///
 /// ```
 /// use terrace_core::key::BorrowedKey;
@@ -18,10 +21,10 @@ use std::{hash::Hash, sync::Arc};
 /// assert!(is_key(&("ann", 7_u64), &("ann".to_owned(), 7)));
 /// ```
 pub trait BorrowedKey<K: ?Sized>: Hash {
-    /// Whether this stands for `key`.
+    /// Whether this borrowed key stands for `key`.
     fn matches(&self, key: &K) -> bool;
 
-    /// The owned key. Only a miss asks for it.
+    /// Makes the owned key. Only a miss makes an owned key of a borrowed one.
     fn to_key(&self) -> K
     where
         K: Sized;
@@ -60,8 +63,8 @@ slices! {
     [T: Clone + Eq + Hash] [T] => Arc<[T]>;
 }
 
-/// One impl for each combination of elements that are `&str`. A blanket impl over the elements' own
-/// `BorrowedKey` would overlap with the impl of a key for itself.
+/// Writes one impl for each combination of elements that are `&str`. A blanket impl over the elements'
+/// own `BorrowedKey` would overlap with the impl of a key for itself.
 macro_rules! tuples {
     ($([$($param:ident)*] ($($borrowed:ty),*) => ($($owned:ty),*), [$($at:tt)*];)*) => {$(
         impl<$($param: Clone + Eq + Hash),*> BorrowedKey<($($owned),*)> for ($($borrowed),*) {

@@ -1,8 +1,9 @@
-//! The canonical form under a [`Digest`](super::Digest). A letter that names its kind precedes each part,
-//! so that two different values never give the same bytes.
+//! A [`Digest`](super::Digest) hashes the canonical form of a value. A letter that names the kind of a
+//! part precedes each part, so that two different values never give the same bytes.
 //!
-//! The bytes of postcard would not do, since they hold no names: `{a: 1}` and `{b: 1}` of a type that skips
-//! absent fields are the same bytes, and so are the text `x` and the list `[120]` of an untagged enum.
+//! The bytes of postcard would not be enough, since they hold no names: `{a: 1}` and `{b: 1}` of a type
+//! that skips absent fields are the same bytes, and so are the text `x` and the list `[120]` of an
+//! untagged enum.
 
 use std::fmt;
 
@@ -16,7 +17,7 @@ type Result<T = (), E = NoDigest> = std::result::Result<T, E>;
 /// How deep a value may nest.
 const MAX_DEPTH: u8 = 128;
 
-/// SHA-256 over the canonical form of `value`.
+/// Computes SHA-256 over the canonical form of `value`.
 pub(super) fn sha256<T: Serialize + ?Sized>(value: &T) -> Result<[u8; 32]> {
     digest(value, 0)
 }
@@ -45,21 +46,21 @@ impl ser::Error for NoDigest {
     }
 }
 
-/// Hashes one value, or the parts of a value up to an end mark that no part begins with.
+/// Hashes one value, or the parts of a value up to an end letter that no part begins with.
 struct Canonical<'a> {
     hasher: &'a mut Sha256,
     depth: u8,
 }
 
 impl Canonical<'_> {
-    /// Hashes bytes whose number follows from their kind.
+    /// Hashes bytes whose number follows from the kind of the value.
     fn fixed(self, kind: u8, bytes: &[u8]) -> Result {
         self.hasher.update([kind]);
         self.hasher.update(bytes);
         Ok(())
     }
 
-    /// Hashes bytes after their number.
+    /// Hashes the number of bytes and then the bytes.
     fn sized(&mut self, kind: u8, bytes: &[u8]) {
         self.hasher.update([kind]);
         self.hasher.update((bytes.len() as u64).to_be_bytes());
@@ -203,7 +204,7 @@ impl Parts for Canonical<'_> {
     }
 }
 
-/// The entries of a map. Each of them is a digest of its own, so that they can be sorted.
+/// The entries of a map. Each entry is a digest of its own, so that the entries can be sorted.
 struct Entries<'a> {
     hasher: &'a mut Sha256,
     depth: u8,

@@ -1,4 +1,5 @@
-//! Decoding of keys. It works on a slice, never panics, and reads each value within its own bytes only.
+//! The decoder of keys works on a slice, never panics, and reads each value only within the value's own
+//! bytes.
 
 use serde::Deserialize;
 use serde::de::{self, DeserializeSeed, Visitor};
@@ -7,12 +8,12 @@ use super::{KeyError, MAX_DEPTH, NamedVariant};
 
 type Result<T, E = KeyError> = std::result::Result<T, E>;
 
-/// The key that `bytes` stand for.
+/// Decodes the key whose encoded form is `bytes`.
 pub(super) fn from_slice<'de, K: Deserialize<'de>>(bytes: &'de [u8]) -> Result<K> {
     K::deserialize(Decoder { bytes, depth: 0 })
 }
 
-/// A value that owns all of `bytes`.
+/// The decoder of a value that has all of `bytes`.
 struct Decoder<'de> {
     bytes: &'de [u8],
     depth: u8,
@@ -52,7 +53,7 @@ impl<'de> Decoder<'de> {
 enum Run {
     /// A length precedes each element.
     Never,
-    /// A `u8` is one byte, and a length precedes everything else.
+    /// A `u8` is one byte, and a length precedes every other element.
     OfBytes,
     /// Each element is one byte.
     Only,
@@ -81,7 +82,7 @@ impl<'de> Elements<'de> {
     }
 }
 
-/// The value after the length at the start of `bytes`, and what follows the value.
+/// Splits `bytes` into the value after the leading length, and the bytes after the value.
 fn split_prefixed(bytes: &[u8]) -> Result<(&[u8], &[u8])> {
     let (length, rest) = bytes.split_first_chunk::<4>().ok_or(KeyError::Malformed)?;
     let length = usize::try_from(u32::from_be_bytes(*length)).map_err(|_| KeyError::Malformed)?;

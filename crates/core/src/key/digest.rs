@@ -1,4 +1,4 @@
-//! Digests as keys, for values that are too long to be keys.
+//! Digests are keys for values that are too long to be keys.
 
 use std::fmt;
 
@@ -7,27 +7,32 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use super::canonical;
 use crate::{Error, ErrorKind, Result};
 
-/// 32 bytes that stand for a value which is too long or too deep to be a key: a prompt, a query, a document.
+/// A digest of 32 bytes that stands for a value which is too long or too deep to be a key: a prompt, a
+/// query, a document.
 ///
-/// A digest is a key itself, whose bytes are the 32 bytes as SQL's `sha256` gives them. It is small and
-/// `Copy`. The value cannot be computed from it.
+/// A digest is a key itself, whose bytes are the 32 bytes that SQL's `sha256` gives. A digest is small
+/// and `Copy`. The value cannot be computed from its digest.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest([u8; 32]);
 
 impl Digest {
-    /// SHA-256 over a canonical form of `value`, which names the kind of every part. Values that differ in
-    /// a field, the name of a field, a variant, a length or a kind have different digests.
+    /// Computes SHA-256 over a canonical form of `value`, which names the kind of every part. Values
+    /// that differ in a field, the name of a field, a variant, a length or a kind have different
+    /// digests.
     ///
-    /// Equal values of one type have equal digests if serde serialises them alike. The order of a map does
-    /// not matter, so a `HashMap` is fine. The order of a sequence does, so equal `HashSet`s may have
-    /// different digests: that is a miss, and never another key's value. An integer counts by its value,
-    /// whatever its width. Names of types do not count, so two types with the same fields agree.
+    /// Equal values of one type have equal digests if serde serialises them alike. The order of a map
+    /// does not matter, so a `HashMap` is fine. The order of a sequence does matter, so equal `HashSet`s
+    /// may have different digests: a read with such a digest may miss, but never gets another key's
+    /// value. An integer counts by its value, not by its width. Names of types do not count, so two
+    /// types with the same fields have the same digests.
     ///
     /// # Errors
-    /// [`ErrorKind::Key`] if `value` refuses to be serialised or nests deeper than 128 levels.
+    /// The call fails with [`ErrorKind::Key`] if `value` refuses to be serialised or nests deeper than
+    /// 128 levels.
     ///
     /// # Cost
-    /// One pass of SHA-256. It allocates only for maps (64 bytes for each entry).
+    /// The call makes one pass of SHA-256. The digest of a map allocates 64 bytes for each entry, and no
+    /// other value allocates.
     ///
     /// ```
     /// use terrace_core::key::Digest;
@@ -40,7 +45,7 @@ impl Digest {
         canonical::sha256(value).map(Self).map_err(|cause| Error::new(ErrorKind::Key, cause.to_string()))
     }
 
-    /// The digest of these bytes.
+    /// Makes a digest of its 32 bytes.
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
@@ -51,7 +56,7 @@ impl Digest {
     }
 }
 
-/// Shows lower-case hex.
+/// Shows the digest in lower-case hex.
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
@@ -64,7 +69,7 @@ impl fmt::Debug for Digest {
     }
 }
 
-/// Writes 32 bytes, or hex in human-readable formats.
+/// Writes the digest as 32 bytes, or as hex in human-readable formats.
 impl Serialize for Digest {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         if serializer.is_human_readable() {

@@ -1,4 +1,4 @@
-//! Encoding of keys.
+//! The encoder writes keys in the format of [`key`](super).
 
 use serde::{Serialize, ser::Impossible};
 
@@ -14,14 +14,15 @@ pub(super) fn write<K: Serialize + ?Sized>(key: &K, out: &mut Vec<u8>) -> Result
     key.serialize(Serializer(Encoder { out, framing: Framing::None, depth: 0 }))
 }
 
-/// Whether the length of a value precedes it.
+/// How a value is framed: whether the length of the value precedes the value.
 #[derive(Clone, Copy, PartialEq)]
 enum Framing {
-    /// It does not: the value has all the bytes that remain.
+    /// No length precedes the value, which has all the bytes that remain.
     None,
-    /// It does.
+    /// A length precedes the value.
     Length,
-    /// The value may belong to a run of bytes: a `u8` is one byte, and anything else is as with `Length`.
+    /// The value may belong to a run of bytes: a `u8` is one byte, and a length precedes any other
+    /// value.
     Run,
 }
 
@@ -36,13 +37,14 @@ impl<'a> Encoder<'a> {
     /// Writes a value whose bytes are known.
     fn put(self, bytes: &[u8]) -> Result {
         if self.framing != Framing::None {
-            // At most `MAX_KEY_BYTES` fit, so a length that is cut off here is never kept.
+            // A key has at most `MAX_KEY_BYTES` bytes, so a longer length, which the cast to `u32` could
+            // truncate, is never kept.
             push(self.out, &(bytes.len() as u32).to_be_bytes())?;
         }
         push(self.out, bytes)
     }
 
-    /// Begins a value whose length is known at its end.
+    /// Begins a value whose length is known only at the end of the value.
     fn begin(self) -> Result<Open<'a>> {
         if self.depth >= MAX_DEPTH {
             return Err(KeyError::TooDeep);
@@ -55,7 +57,7 @@ impl<'a> Encoder<'a> {
         Ok(Open { out: self.out, start, prefixed, depth: self.depth + 1, run: None })
     }
 
-    /// Begins the content of a variant.
+    /// Begins the content of an enum's variant.
     fn begin_variant(self, name: &'static str) -> Result<Open<'a>> {
         let open = self.begin()?;
         push(open.out, &(name.len() as u32).to_be_bytes())?;
@@ -166,7 +168,8 @@ struct Open<'a> {
     start: usize,
     prefixed: bool,
     depth: u8,
-    /// For a tuple whose elements so far were all `u8`: their number. `None` for everything else.
+    /// The number of elements of a tuple whose elements so far were all `u8`, and `None` for any other
+    /// value.
     run: Option<usize>,
 }
 
@@ -183,7 +186,7 @@ impl Parts for Open<'_> {
         self.write(value, Framing::Run)
     }
 
-    /// Writes a `u8` as one byte while all elements before it were `u8` too.
+    /// Writes a `u8` of a tuple as one byte while all elements before it were `u8` too.
     fn tuple_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result {
         let Some(count) = self.run else { return self.write(value, Framing::Length) };
         let before = self.out.len();
@@ -192,7 +195,7 @@ impl Parts for Open<'_> {
             self.run = Some(count + 1);
             return Ok(());
         }
-        // The tuple is not a run of bytes: the bytes so far become integers.
+        // The tuple is not a run of bytes, so the bytes so far become integers.
         self.run = None;
         let integers: Vec<u8> = self.out[self.start..before]
             .iter()

@@ -1,10 +1,10 @@
-//! Keys: a serde format that can be decoded and that SQL can produce, keys borrowed for a lookup, and
-//! digests of namespace, tenant and key that do not collide.
+//! This module has a serde format for keys that can be decoded and that SQL can produce, keys borrowed
+//! for a lookup, and digests of namespace, tenant and key that do not collide.
 //!
 //! # The format
 //!
 //! Any `K: Serialize + DeserializeOwned + Eq` is a key, and needs no derive of this crate. A key has at
-//! most [`MAX_KEY_BYTES`] bytes and nests at most 64 levels deep. To serde the format is not
+//! most [`MAX_KEY_BYTES`] bytes and nests at most 64 levels deep. To serde the format of keys is not
 //! human-readable (a UUID is its 16 bytes).
 //!
 //! | Rust | bytes | SQL (Postgres) |
@@ -21,16 +21,17 @@
 //! | unit | nothing | `''::bytea` |
 //! | float, map | refused: no canonical form | |
 //!
-//! `e` stands for the element in the form that its own row gives. A user `(tenant int4, name text)` is
-//! `int4send(8) || int8send(tenant) || int4send(octet_length(name)) || convert_to(name, 'UTF8')`
-//! (in a database whose encoding is UTF-8).
+//! In the table, `e` stands for an element in the form of the element's own row. For example, a user
+//! `(tenant int4, name text)` is `int4send(8) || int8send(tenant) || int4send(octet_length(name)) ||
+//! convert_to(name, 'UTF8')` (in a database whose encoding is UTF-8).
 //!
-//! A `u8` is one byte in a sequence of `u8`, and in a tuple or array that holds nothing else. Everywhere
-//! else it is an integer of 8 bytes. The fields of a struct stand in the order of their declaration, and
-//! their names do not count.
+//! A `u8` is one byte in a sequence of `u8`, and in a tuple or array that has only `u8` elements.
+//! Everywhere else a `u8` is an integer of 8 bytes. The fields of a struct stand in the order of their
+//! declaration, and the names of fields do not count.
 //!
-//! No two keys of one type have the same bytes. [`encode_key`] decodes what it wrote and compares, so that
-//! a field which serde skips is an error, instead of making one key of two.
+//! No two keys of one type have the same bytes. [`encode_key`] decodes each encoded key and compares the
+//! result with the key, so that a field which serde skips gives an error, and never makes one key of
+//! two.
 
 mod borrowed;
 mod canonical;
@@ -58,24 +59,24 @@ pub const MAX_KEY_BYTES: usize = 4096;
 /// How deep a key may nest.
 const MAX_DEPTH: u8 = 64;
 
-/// The bytes of a key in the format of this module: at most [`MAX_KEY_BYTES`] of them. It is cheap to
-/// clone.
+/// The bytes of a key in the format of this module, which are at most [`MAX_KEY_BYTES`]. A clone of an
+/// `EncodedKey` is cheap.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EncodedKey(Bytes);
 
 impl EncodedKey {
-    /// Encodes `key` and checks that it decodes to itself.
+    /// Encodes `key` and checks that the bytes decode to an equal key.
     ///
     /// # Errors
-    /// As [`encode_key`].
+    /// The errors are those of [`encode_key`].
     pub fn of<K: Serialize + DeserializeOwned + Eq + 'static>(key: &K) -> Result<Self> {
         encode_key(key).map(Self)
     }
 
-    /// The key of bytes that came from elsewhere, such as a log.
+    /// Makes an encoded key of bytes from another source, such as a log.
     ///
     /// # Errors
-    /// [`ErrorKind::Key`] for more than [`MAX_KEY_BYTES`].
+    /// The call fails with [`ErrorKind::Key`] for more than [`MAX_KEY_BYTES`] bytes.
     pub fn from_bytes(bytes: impl Into<Bytes>) -> Result<Self> {
         let bytes = bytes.into();
         if bytes.len() > MAX_KEY_BYTES {
@@ -84,20 +85,20 @@ impl EncodedKey {
         Ok(Self(bytes))
     }
 
-    /// The key that these bytes stand for.
+    /// Decodes the key.
     ///
     /// # Errors
-    /// As [`decode_key`].
+    /// The errors are those of [`decode_key`].
     pub fn decode<K: DeserializeOwned>(&self) -> Result<K> {
         decode_key(&self.0)
     }
 
-    /// The bytes.
+    /// The encoded bytes.
     pub fn as_bytes(&self) -> &Bytes {
         &self.0
     }
 
-    /// The bytes, owned.
+    /// The encoded bytes, owned.
     pub fn into_bytes(self) -> Bytes {
         self.0
     }
@@ -111,7 +112,7 @@ impl Deref for EncodedKey {
     }
 }
 
-/// Shows the length alone, since keys may be personal data.
+/// Shows only the length of the key, since keys may be personal data.
 impl fmt::Debug for EncodedKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "EncodedKey({} bytes)", self.0.len())
@@ -121,12 +122,13 @@ impl fmt::Debug for EncodedKey {
 /// Encodes `key` in the format of this module.
 ///
 /// # Errors
-/// [`ErrorKind::Key`] if the key is longer than [`MAX_KEY_BYTES`], nests deeper than 64 levels, holds a
-/// float or a map, or does not decode to itself (because serde skips a field).
+/// The call fails with [`ErrorKind::Key`] if the key is longer than [`MAX_KEY_BYTES`], nests deeper than
+/// 64 levels, holds a float or a map, or does not decode to itself (because serde skips a field).
 ///
 /// # Cost
-/// One allocation of the exact length, and one decoding for the check. Text, integers, `bool`, `char` and
-/// [`Digest`] are not decoded, since serde or this crate reads and writes them.
+/// Encoding makes one allocation of the exact length, and decodes the key once for the check. Text,
+/// integers, `bool`, `char` and [`Digest`] are not decoded, since only serde or this crate reads and
+/// writes them.
 ///
 /// ```
 /// let bytes = terrace_core::key::encode_key(&(7_u32, "ann".to_string()))?;
@@ -134,7 +136,7 @@ impl fmt::Debug for EncodedKey {
 /// # Ok::<(), terrace_core::Error>(())
 /// ```
 pub fn encode_key<K: Serialize + DeserializeOwned + Eq + 'static>(key: &K) -> Result<Bytes> {
-    // Taken and not borrowed, since the key's own code may encode another key.
+    // The buffer is taken and not borrowed, since the key's own code may encode another key.
     let mut scratch = SCRATCH.take();
     scratch.clear();
     encode::write(key, &mut scratch)?;
@@ -150,7 +152,7 @@ pub fn encode_key<K: Serialize + DeserializeOwned + Eq + 'static>(key: &K) -> Re
 }
 
 thread_local! {
-    /// The buffer in which a key is encoded before its length is known.
+    /// The buffer in which a key is encoded until its length is known.
     static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
@@ -166,10 +168,11 @@ fn is_known_to_decode<K: 'static>() -> bool {
     .contains(&Id::of::<K>())
 }
 
-/// The key that `bytes` stand for.
+/// Decodes the key whose encoded form is `bytes`.
 ///
 /// # Errors
-/// [`ErrorKind::Key`] for bytes that no key of this type encodes to. It never panics.
+/// The call fails with [`ErrorKind::Key`] for bytes that no key of this type encodes to. Decoding never
+/// panics.
 pub fn decode_key<K: DeserializeOwned>(bytes: &[u8]) -> Result<K> {
     if bytes.len() > MAX_KEY_BYTES {
         return Err(KeyError::TooLong.into());
@@ -185,7 +188,7 @@ fn not_reversible() -> Error {
     )
 }
 
-/// What the format refuses.
+/// The reasons why the format refuses a key or bytes.
 #[derive(Debug)]
 enum KeyError {
     TooLong,

@@ -1,5 +1,5 @@
-//! The serde serializer that the format of keys and the canonical form of digests share: it reduces the
-//! thirty methods of serde to what the two have to decide.
+//! The format of keys and the canonical form of digests share one serde serializer. This serializer
+//! reduces the thirty methods of serde to the few that differ between the two formats.
 
 use serde::{Serialize, ser};
 
@@ -32,12 +32,12 @@ pub(super) trait Sink: Sized {
         value: &T,
     ) -> Result<(), Self::Error>;
 
-    /// Begins a value that has parts, as the content of `variant` if it is given.
+    /// Begins a value that has parts, as the content of `variant` if there is one.
     fn open(self, kind: Kind, variant: Option<&'static str>) -> Result<Self::Parts, Self::Error>;
     fn open_map(self) -> Result<Self::Entries, Self::Error>;
 }
 
-/// What has parts.
+/// The kinds of values that have parts.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Kind {
     Sequence,
@@ -54,7 +54,7 @@ pub(super) trait Parts {
 
     fn element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Self::Error>;
     fn tuple_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Self::Error>;
-    /// A field of a struct, which has a name, or of a tuple struct, which has none.
+    /// Writes a field of a struct, which has a name, or of a tuple struct, which has none.
     fn field<T: Serialize + ?Sized>(
         &mut self,
         name: Option<&'static str>,
@@ -69,7 +69,7 @@ pub(super) struct Serializer<S>(pub(super) S);
 /// The serde serializer of parts over [`Parts`].
 pub(super) struct Compound<P>(P);
 
-/// One line for each serde method: its arguments, and the call of the sink.
+/// Each line of the macro defines one serde method by its arguments and the call of the sink.
 macro_rules! values {
     ($($method:ident($($argument:ident: $type:ty),*) => $sink:ident($($value:expr),*);)*) => {$(
         fn $method(self, $($argument: $type),*) -> Result<(), S::Error> {
@@ -162,7 +162,7 @@ impl<S: Sink> ser::Serializer for Serializer<S> {
     }
 }
 
-/// One line for each serde trait of parts: its method, and the call of the parts.
+/// Each line of the macro implements one serde trait of parts by its method and the call of the parts.
 macro_rules! compounds {
     ($($trait:ident $method:ident($($name:ident: $type:ty)?) => $parts:ident($($field:expr)?);)*) => {$(
         impl<P: Parts> ser::$trait for Compound<P> {

@@ -1,8 +1,8 @@
-//! A variant of an enum that a deserializer knows by its name.
+//! A deserializer knows a `NamedVariant` of an enum by its name.
 
 use serde::de::{DeserializeSeed, EnumAccess, VariantAccess, value::BorrowedStrDeserializer};
 
-/// The variant `name`, whose content `content` deserializes.
+/// The variant `name`. `content` deserializes the content of the variant.
 pub(crate) struct NamedVariant<'n, C> {
     pub(crate) name: &'n str,
     pub(crate) content: C,

@@ -1,4 +1,4 @@
-//! What becomes of loaded items: entries for the callers and near, copies for the tiers.
+//! Loaded items become entries for the callers and the near tier, and copies for the tiers.
 
 use std::sync::Arc;
 
@@ -20,25 +20,25 @@ use crate::{
     near::{Entry, Near},
 };
 
-/// What a loader gave for one key.
+/// The item that a loader gave for one key.
 pub(super) struct LoadedItem<K: Key, V> {
     pub(super) load: PendingLoad<K, V>,
     pub(super) item: Item<V>,
-    /// The deadlines of its copies.
+    /// The deadlines of the item's copies.
     pub(super) deadlines: Deadlines,
-    /// The value's envelope; empty where no tier needs one.
+    /// The value's envelope, or no bytes where no tier needs an envelope.
     pub(super) sealed: Result<Bytes>,
     pub(super) proven_at: Timestamp,
 }
 
-/// A loaded entry, ready to answer the callers and to be kept.
+/// A loaded entry, which can answer the callers and can be kept.
 pub(super) struct LoadedEntry<K: Key, V> {
     pub(super) load: PendingLoad<K, V>,
     pub(super) entry: Arc<Entry<V>>,
     pub(super) source: Source,
     /// The copy for the cache tiers, if any of them gave a fence.
     pub(super) copy: Option<TierCopy>,
-    /// Whether near may keep it before any fill is confirmed.
+    /// Whether the near tier may keep the entry before any fill is confirmed.
     pub(super) keep_at_once: bool,
     pub(super) proven_at: Timestamp,
 }
@@ -48,12 +48,12 @@ struct PendingFill<K: Key, V> {
     ticket: CacheTicket<K, V>,
     entry: Arc<Entry<V>>,
     copy: TierCopy,
-    /// Whether near keeps the entry once the tiers have taken the fills.
+    /// Whether the near tier keeps the entry after the tiers have taken the fills.
     near: bool,
 }
 
 impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
-    /// Answers the callers of a load with what the loader gave, and keeps it.
+    /// Answers the callers of a load with the loader's items, and keeps the items.
     pub(super) async fn accept_all(
         self: &Arc<Self>,
         chain: &Arc<Chain>,
@@ -82,12 +82,13 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
     }
 
     fn loaded_item(&self, chain: &Chain, load: PendingLoad<K, V>, item: Item<V>) -> LoadedItem<K, V> {
-        // A created record is the truth from the moment on at which the store takes it, which is later.
+        // A created record is the source of truth from the moment at which the store takes the record,
+        // which is later than now.
         let proven_at = match is_created(chain, &item) {
             true => self.clock.now(),
             false => self.proof_source.of_load(load.began, &self.clock),
         };
-        // A copy that its age alone proves lives from the loader's start on.
+        // A copy whose age alone proves it lives from the start of its loader.
         let aged = matches!(self.proof_source, ProofSource::Age) && enabled(Defence::FromQuestion);
         let written = if aged { load.began } else { self.clock.now() };
         let deadlines = self.deadlines_from(written, item.value.is_none(), item.ttl);
@@ -99,7 +100,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
         LoadedItem { load, item, deadlines, sealed, proven_at }
     }
 
-    /// The entry and copy of an item that no store keeps: the origin's value, or an absence.
+    /// The entry and the copy of an item that no store keeps: a value of the origin, or an absence.
     fn entry_of(&self, chain: &Chain, loaded: LoadedItem<K, V>) -> LoadedEntry<K, V> {
         let LoadedItem { load, item, deadlines, sealed, proven_at } = loaded;
         let version = self.loaded_version(chain, &load.miss);
@@ -111,7 +112,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
             Err(_) => (None, self.no_life()),
         };
         if load.miss.refreshes {
-            // Without a version there is no copy, and no tier's copy can be replaced.
+            // Without a version there is no copy, so no fill can replace a tier's copy.
             let fences = version.map(|_| load.miss.fences.clone()).unwrap_or_default();
             fences.owe_others(chain, &load.miss.key);
         }
@@ -123,7 +124,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
             stored: Stored::new(version, kept_until, body),
             unfenced: None,
         });
-        // Without a version no fill will show that nothing has changed since the loader was asked.
+        // Without a version no fill can confirm that the key has not changed since the loader began.
         let unconfirmed = !local && version.is_none();
         let cap = unconfirmed.then_some(UNCONFIRMED_TTL);
         let proven_at = if unconfirmed && enabled(Defence::Unconfirmed) { load.began } else { proven_at };
@@ -133,8 +134,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
         LoadedEntry { load, entry, source: Source::Loader, copy, keep_at_once, proven_at }
     }
 
-    /// The version of a value that no store keeps: the authority issued it with the lease, before the
-    /// load began. `None` where the authority was away.
+    /// The version of a value that no store keeps. The authority issued the version with the lease,
+    /// before the load began. The result is `None` where the authority did not answer.
     fn loaded_version(&self, chain: &Chain, miss: &Miss<V>) -> Option<Version> {
         if let Some(observed) = miss.store {
             return Some(observed.version);
@@ -145,8 +146,9 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
         }
     }
 
-    /// Answers the callers. A fill that is to be made is returned; its flight stays in the table, so that
-    /// readers get the value from it meanwhile.
+    /// Answers the callers of a load, and returns the fill that is still to be made. The flight of a
+    /// fill that is still to be made stays in the table, so that readers get the value from the flight
+    /// meanwhile.
     fn answer(&self, loaded: LoadedEntry<K, V>) -> Option<PendingFill<K, V>> {
         let LoadedEntry { load, entry, source, copy, keep_at_once, proven_at } = loaded;
         let PendingLoad { ticket, leader, lease, .. } = load;
@@ -169,8 +171,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
         }
     }
 
-    /// Puts a loaded entry into near, if no write has detached its flight. An entry that near is not to
-    /// keep drops the older one there.
+    /// Puts a loaded entry into the near tier, if no write has detached its flight. If the near tier
+    /// must not keep the entry, the older entry in the near tier is dropped.
     fn keep_if_attached(
         &self,
         ticket: &CacheTicket<K, V>,
@@ -184,7 +186,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
         self.tell_kept(kept.unwrap_or_default());
     }
 
-    /// Makes the fills, but for those whose flights a write has detached.
+    /// Makes the fills whose flights no write has detached.
     async fn finish_fills(&self, chain: &Chain, fills: Vec<PendingFill<K, V>>) {
         let may_begin = |fill: &mut PendingFill<K, V>| {
             let (key, flight) = (fill.ticket.key(), fill.ticket.flight().id);
@@ -196,7 +198,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
             .filter_map(|mut fill| may_begin(&mut fill).then_some(fill))
             .map(|PendingFill { ticket, entry, copy, near }| ((ticket, entry, near), copy))
             .unzip();
-        // A tier that takes a fill has learned of no change of the key since it gave the lease.
+        // A tier that takes a fill knows of no change of the key since it gave the lease.
         let asked_at = self.clock.now();
         let proof = |entry: &Entry<V>| match self.proof_source {
             ProofSource::None => asked_at,
@@ -213,7 +215,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
     }
 }
 
-/// Whether a loaded item becomes a record of the store, and so the truth.
+/// Whether a loaded item becomes a record of the store, and is therefore the source of truth.
 fn is_created<V>(chain: &Chain, item: &Item<V>) -> bool {
     chain.store.is_some() && item.value.is_some()
 }

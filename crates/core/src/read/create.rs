@@ -1,4 +1,5 @@
-//! Records that a load creates in the store: the first to commit wins, and all callers get the winner.
+//! A load creates absent records in the store. The first creator to commit wins, and all callers get its
+//! record.
 
 use std::sync::Arc;
 
@@ -21,7 +22,8 @@ use crate::{
 };
 
 impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
-    /// Creates the records that were absent, in one trip. The callers of those that fail get the error.
+    /// Creates the absent records, in one round trip. The callers of a load whose creation fails get the
+    /// error.
     pub(super) async fn create(
         &self,
         chain: &Chain,
@@ -44,7 +46,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
     }
 
     fn creation(&self, loaded: &LoadedItem<K, V>) -> Result<Op> {
-        let not_asked = || Error::new(ErrorKind::Unavailable, "the store was not asked before the load");
+        let not_asked = || Error::new(ErrorKind::Unavailable, "the store gave no answer before the load");
         let fence = loaded.load.miss.store.ok_or_else(not_asked)?;
         let now = self.clock.now();
         let deadlines = loaded.item.ttl.map_or(Deadlines::forever(now), |ttl| Deadlines::ttl(now, ttl));
@@ -83,7 +85,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
                 }
             }
             Ok(Reply::Refused(None)) => {
-                // The record was removed since the lookup: the callers get the value, and nobody keeps it.
+                // Another caller has removed the record since the lookup. The callers get the loaded
+                // value, which no tier keeps.
                 store.shared.tell(&Event::FillRefused { tier });
                 let deadlines = if enabled(Defence::Uncached) { self.no_life() } else { deadlines };
                 let entry = Entry::new(item.value, Version::NONE, deadlines).with_proof(proven_at);
@@ -92,7 +95,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
             Ok(reply) => unexpected(&reply),
             Err(error) => {
                 if error.kind() == ErrorKind::Unknown {
-                    // The record may be there: no tier's negative entry may hide it.
+                    // The store may have created the record, so no tier's negative entry may hide it.
                     chain.tiers.iter().for_each(|slot| slot.owe(&load.miss.key));
                 }
                 error
@@ -103,7 +106,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
     }
 }
 
-/// A left-out defence: this load takes itself for the creator, whoever created the record.
+/// The behaviour without the defence `Winner`: the load counts as the creator, even if another process
+/// created the record.
 fn as_if_kept(reply: Result<Reply>) -> Result<Reply> {
     match reply {
         Ok(Reply::Refused(Some(winner))) => Ok(Reply::Kept(winner.version)),
@@ -111,8 +115,8 @@ fn as_if_kept(reply: Result<Reply>) -> Result<Reply> {
     }
 }
 
-/// The copy of a record that was just created, by this process or another. A tier that gave no fence may
-/// still hold a negative entry: it gets a debt for the key.
+/// The copy of a record that this process or another has just created. A tier that gave no fence may
+/// still hold a negative entry, so it gets a debt for the key.
 fn copy_of_created<K: Key, V>(chain: &Chain, load: &PendingLoad<K, V>, stored: Stored) -> TierCopy {
     let (key, fences) = (load.miss.key.clone(), load.miss.fences.clone());
     fences.owe_others(chain, &key);

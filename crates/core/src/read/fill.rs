@@ -1,4 +1,4 @@
-//! Fills: copies on their way into the cache tiers, far to near, each over its own fence.
+//! Fills send copies to the cache tiers, far to near, each with the fence of its tier.
 
 use std::sync::Arc;
 
@@ -19,20 +19,21 @@ use crate::{
     write::UnfencedFill,
 };
 
-/// A copy for the tiers that gave a fence for it.
+/// A copy for the tiers that gave a fence for its key.
 pub(crate) struct TierCopy {
     pub(crate) key: TierKey,
     pub(crate) fences: Fences,
-    /// A tier has an older entry: it must not stay where this copy is not kept.
+    /// Whether a tier has an older entry, which must not stay in a tier that does not keep this copy.
     pub(crate) renews: bool,
-    /// The lease that other processes wait for. It is given back if no tier answers the fill.
+    /// The lease that other processes wait for. The lease is given back if no tier answers the fill.
     pub(crate) lease: Option<TierLease>,
     pub(crate) stored: Stored,
-    /// At level `Ttl`, delays writes of the key until the copy is dropped.
+    /// The record of the fill at level `Ttl`. This record delays writes of the key until the copy is
+    /// dropped.
     pub(crate) unfenced: Option<UnfencedFill>,
 }
 
-/// The lease that a load of this process works on, in the tier where other processes wait for it.
+/// The lease that a load of this process holds, in the tier where other processes wait for the load.
 pub(crate) struct TierLease {
     /// The tier's index in the chain.
     index: usize,
@@ -46,7 +47,7 @@ impl TierLease {
 }
 
 impl TierCopy {
-    /// The tier of this index has answered the fill: its lease has ended.
+    /// Ends the lease of the tier at this index, since the tier has answered the fill.
     fn settle(&self, index: usize) {
         if let Some(lease) = self.lease.as_ref().filter(|lease| lease.index == index) {
             lease.guard.settle();
@@ -61,33 +62,34 @@ impl TierCopy {
 /// How a fill ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FillOutcome {
-    /// No tier has refused it.
+    /// No tier has refused the fill.
     Kept,
-    /// A tier refused it: the key has changed since the lookup.
+    /// A tier refused the fill, because the key has changed since the lookup.
     Refused,
-    /// The authority did not answer.
+    /// The authority did not answer the fill.
     Unconfirmed,
 }
 
-/// Tasks of one cache that fill in the background; beyond this number, fills are left out.
+/// The number of tasks of one cache beyond which fills in the background are skipped.
 const MAX_TASKS: usize = 10_000;
 
 impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
-    /// Whether a copy that a flight brought may be sent. With leases the tiers decide that themselves.
+    /// Whether the copy of a flight's value may be sent to the tiers. With leases the tiers themselves
+    /// refuse a copy that is too old.
     pub(super) fn begin_fill(&self, key: &TenantKey<K>, flight: FlightId, copy: &mut TierCopy) -> bool {
         let Some(fills) = self.fencing.unfenced() else { return true };
         copy.unfenced = fills.begin(&copy.key);
         copy.unfenced.is_some() && self.flights.is_undisturbed(key, flight)
     }
 
-    /// Fills off the callers' path.
+    /// Fills the tiers in the background.
     pub(super) fn fill_later(self: &Arc<Self>, chain: &Arc<Chain>, copies: Vec<TierCopy>) {
         if copies.is_empty() {
             return;
         }
         if self.tasks.running() >= MAX_TASKS {
             self.tell(&Event::FillSkipped);
-            // The older entries that these copies would replace are not to be read, either.
+            // The older entries that these copies would replace must not be read, either.
             for copy in copies.iter().filter(|copy| copy.renews) {
                 let slots = chain.tiers.iter().enumerate().filter(|&(at, _)| copy.fences.get(at).is_some());
                 slots.for_each(|(_, slot)| slot.owe(&copy.key));
@@ -98,7 +100,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
         self.tasks.spawn(async move { inner.fill(&chain, &copies).await });
     }
 
-    /// Fills from far to near. A copy that a tier refuses goes no nearer.
+    /// Fills the tiers from far to near. A copy that a tier refuses is not sent to the nearer tiers.
     pub(super) async fn fill(&self, chain: &Chain, copies: &[TierCopy]) -> Vec<FillOutcome> {
         let mut outcomes = vec![FillOutcome::Kept; copies.len()];
         for (index, slot) in chain.tiers.iter().enumerate().rev() {
@@ -114,7 +116,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
                         if error.kind() == ErrorKind::TooLarge {
                             unkept.push(at);
                         }
-                        if copies[at].renews || self.fencing.may_land_late(error.kind()) {
+                        if copies[at].renews || self.fencing.may_arrive_late(error.kind()) {
                             slot.owe(&copies[at].key);
                         }
                     }
@@ -134,8 +136,9 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
         outcomes
     }
 
-    /// Replaces what is older than a refused fill. A tier refuses a fill also because another reader was
-    /// first, with a value that the authority may have replaced since by the one of this fill.
+    /// Replaces entries that are older than a refused fill. A tier also refuses a fill when another
+    /// reader has filled the key first, with a value that the authority may since have replaced by the
+    /// value of this fill.
     async fn replace_older(
         &self,
         slot: &TierSlot,
@@ -161,9 +164,9 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
         }
     }
 
-    /// Asks the authority about the copies that it is not to keep, with a fill that expires at once. It
-    /// uses up the lease, and is refused if the key has changed; near would otherwise keep a value that
-    /// another process has invalidated.
+    /// Asks the authority about the copies that it will not keep, with a fill that expires at once. The
+    /// expired fill uses up the lease, and the authority refuses the fill if the key has changed.
+    /// Without this confirmation, the near tier could keep a value that another process has invalidated.
     async fn confirm(
         &self,
         slot: &TierSlot,
@@ -190,7 +193,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
         }
     }
 
-    /// Drops the older entries of copies that the tier is not to keep, or does not take (rule 7).
+    /// Drops the older entries of copies that the tier will not keep or did not take.
     async fn drop_replaced(&self, slot: &TierSlot, copies: &[TierCopy], unkept: &[usize]) {
         let replaced: Vec<&TierCopy> =
             unkept.iter().map(|&at| &copies[at]).filter(|copy| copy.renews).collect();

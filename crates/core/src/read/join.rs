@@ -1,4 +1,5 @@
-//! Joining a key's flight, and joining another one where the first turns out to be too old for the call.
+//! A read joins its key's flight, and joins another flight if the first one turns out to be too old for
+//! the call.
 
 use std::sync::Arc;
 
@@ -18,11 +19,11 @@ use crate::{
     near::{Near, TenantKey},
 };
 
-/// How often a caller joins a shared flight that turns out to be too old for its call. After that it
-/// looks up by itself.
+/// How often a caller joins a shared flight that turns out to be too old for its call. After that many
+/// rounds the caller looks up the key by itself.
 pub(super) const SHARED_ROUNDS: usize = 2;
 
-/// How a caller joins flights, round after round.
+/// How one caller joins flights in its successive rounds.
 pub(super) struct Rounds {
     mode: JoinMode,
     shared: usize,
@@ -37,12 +38,12 @@ impl Rounds {
         if self.shared < SHARED_ROUNDS { self.mode } else { JoinMode::Separate }
     }
 
-    /// The last flight was of no use to this caller.
+    /// Counts a round whose flight was of no use to this caller.
     pub(super) fn next(&mut self) {
         self.shared += 1;
     }
 
-    /// From now on the caller joins those flights alone whose lookups were made for a load.
+    /// From now on the caller joins only flights whose lookups were made for a load.
     pub(super) fn for_loads(&mut self) {
         self.mode = JoinMode::JoinLoad;
     }
@@ -53,7 +54,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         Arc::new(TenantKey { tenant: self.chain.tenant, key })
     }
 
-    /// How the stampede policy has callers share a flight.
+    /// The join mode that the stampede policy asks for.
     pub(super) fn join_mode(&self) -> JoinMode {
         match self.inner.policies.coalesce {
             Coalesce::Nobody => JoinMode::Separate,
@@ -78,7 +79,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         self.inner.flights.join(key, intent, mode, lookup)
     }
 
-    /// Joins a flight for each of these keys; the new flights share one lookup.
+    /// Joins a flight for each of these keys. The flights that this call begins share one lookup.
     pub(super) fn join_many(
         &self,
         keys: Vec<Arc<TenantKey<K>>>,
@@ -91,7 +92,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         }
         let (send, receive) = oneshot::channel::<Vec<FlightKey<K>>>();
         let (inner, chain) = (Arc::clone(&self.inner), Arc::clone(&self.chain));
-        // Other callers may join a key of this group, and poll its lookup, before all keys have flights.
+        // Other callers may join a flight of this group, and poll its lookup, before all keys have
+        // flights.
         let lookup = async move {
             let flights = receive.await.unwrap_or_default();
             look_up_many(inner, chain, flights, intent, oldest_proof).await

@@ -1,4 +1,4 @@
-//! The load stage: one caller leads the load of a key, the others follow it.
+//! In the load stage one caller leads the load of a key, and the other callers follow it.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -17,13 +17,13 @@ use crate::{
     panics::{loader_panicked_error, shut_down_error},
 };
 
-/// A key that no tier has, on its way into the load stage.
+/// A key that no tier has, and that enters the load stage.
 pub(super) struct MissedKey<K: Key, V> {
-    /// Its index in the caller's batch.
+    /// The key's index in the caller's batch.
     pub(super) index: usize,
     pub(super) ticket: CacheTicket<K, V>,
     pub(super) miss: Miss<V>,
-    /// The number of the load that this caller saw panic, else 0.
+    /// The number of the load that this caller saw panic, or 0.
     pub(super) panicked: u8,
 }
 
@@ -32,7 +32,7 @@ pub(super) struct LateKey<V> {
     pub(super) index: usize,
     /// The stale entry that the lookup met.
     pub(super) stale: Option<Arc<Entry<V>>>,
-    /// What the load gave.
+    /// The entry that the other caller's load gave.
     pub(super) entry: Arc<Entry<V>>,
     pub(super) source: Source,
 }
@@ -42,12 +42,14 @@ struct Wait<K: Key, V> {
     index: usize,
     promise: Promise<LoadOutcome<LoadResult<V>>>,
     stale: Option<Arc<Entry<V>>>,
-    /// Where another caller leads the load: the key, to be loaded by this caller if that load panics.
+    /// The key, where another caller leads the load. This caller loads the key if the other caller's
+    /// load panics.
     followed: Option<MissedKey<K, V>>,
 }
 
 impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
-    /// The load stage for one key: its answer, or what another caller's load gave that is too old.
+    /// Runs the load stage for one key. Returns the key's answer, or the value of another caller's load
+    /// that is too old for this call.
     pub(super) async fn load_one(
         &self,
         miss: MissedKey<K, V>,
@@ -63,10 +65,13 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         }
     }
 
-    /// The load stage. One load runs for the keys that nobody is loading, and for those in `renewals`;
-    /// for the other keys this caller follows the load of another. Where that one panics, this caller's
-    /// loader takes over, if it has not run yet. `answer` is given each key's answer, but for the keys
-    /// that are returned: what another caller loaded for them is too old for this call.
+    /// Runs the load stage for several keys. The load stage works as follows:
+    ///
+    /// - One load runs for the keys that no other caller is loading, and for the keys in `renewals`.
+    /// - For the other keys this caller follows the load of another caller. If the followed load panics,
+    ///   this caller's loader takes over, unless it has already run.
+    /// - `answer` gets each key's answer. A returned key has no answer, because another caller's value
+    ///   for the key is too old for this call.
     pub(super) async fn load(
         &self,
         mut misses: Vec<MissedKey<K, V>>,
@@ -87,7 +92,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
                     None => answer(index, Err(loader_panicked_error())),
                 }
             }
-            // No caller waits for the renewals.
+            // No caller waits for the loads of renewed keys.
             renewals.drain(..).for_each(|key| _ = enter(key, &mut loads, began));
             if let Some(loader) = loader.take_if(|_| !loads.is_empty()) {
                 let stale = loads.first().and_then(|first| first.miss.stale.clone());
@@ -136,8 +141,9 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         }
     }
 
-    /// Renews stale entries off the callers' path: those keys that have no flight under way. Without a
-    /// loader only a store can give newer ones. `stale` is the value that the loader of one key may see.
+    /// Renews stale entries in the background, for the keys that have no flight under way. Without a
+    /// loader only a store can give newer entries. `stale` is the value that the loader of one key may
+    /// see.
     pub(super) fn revalidate(
         &self,
         keys: Vec<(usize, Arc<TenantKey<K>>)>,
@@ -163,7 +169,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
             if loads.is_empty() {
                 return;
             }
-            // Another process may have renewed some of the keys that the loader was asked for.
+            // Another process may have renewed some of the keys that the loader gave items for.
             let wanted: HashSet<usize> = loads.iter().map(|load| load.index).collect();
             let load = load.map(move |items| {
                 let items = items.into_iter().zip(indices);
@@ -174,7 +180,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     }
 }
 
-/// The keys that no tier has, among those whose lookups these tickets hold.
+/// Waits for the lookups of these tickets, and returns the keys that no tier has.
 async fn missed_of<K: Key, V: Value>(tickets: Vec<(usize, CacheTicket<K, V>)>) -> Vec<MissedKey<K, V>> {
     let mut misses = Vec::with_capacity(tickets.len());
     for (index, ticket) in tickets {
@@ -185,7 +191,7 @@ async fn missed_of<K: Key, V: Value>(tickets: Vec<(usize, CacheTicket<K, V>)>) -
     misses
 }
 
-/// Enters the load stage of one key; `None` where two loads of its flight have panicked.
+/// Enters the load stage of one key. Returns `None` where two loads of the key's flight have panicked.
 fn enter<K: Key, V: Value>(
     key: MissedKey<K, V>,
     loads: &mut Vec<PendingLoad<K, V>>,
@@ -197,7 +203,7 @@ fn enter<K: Key, V: Value>(
             let promise = leader.promise();
             let MissedKey { ticket, mut miss, panicked, .. } = key;
             if panicked > 0 {
-                // The lease belonged to the load that panicked: it may be another process's turn.
+                // The lease belonged to the load that panicked, so another process may hold a lease now.
                 miss.token = Token::NONE;
             }
             loads.push(PendingLoad { index, lease: None, ticket, leader, miss, began });

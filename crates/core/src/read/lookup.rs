@@ -1,4 +1,5 @@
-//! A lookup: near to far through the remote tiers, then back with what was found.
+//! A lookup asks the remote tiers from near to far, and keeps the value that it found in the nearer
+//! tiers.
 
 use std::{sync::Arc, time::Duration};
 
@@ -6,21 +7,22 @@ use bytes::Bytes;
 use terrace_tier::{Fence, Op, Reply, Stored, Timestamp, Token, Version};
 use tokio::time::Instant;
 
-use super::{CacheTicket, Fences, LoadResult, LookupOutcome, Miss, SharedLookup, fill::TierCopy};
+use super::{CacheTicket, Fences, HitVerdict, LoadResult, LookupOutcome, Miss, SharedLookup, fill::TierCopy};
 use crate::{
     Error, ErrorKind, Event, Key, Result, Source, Value,
     cache::{Inner, NEAR, UNUSED_KEY},
     chain::{Chain, FULL_BUDGET, TierSlot},
     flight::{FlightId, Intent},
-    near::{Entry, Near, TenantKey},
+    near::{Near, TenantKey},
     panics::guarded,
 };
 
-/// The key of a flight that looks up.
+/// The key and the id of a flight whose lookup runs.
 pub(super) struct FlightKey<K> {
     pub(super) key: Arc<TenantKey<K>>,
     pub(super) id: FlightId,
-    /// A lease whose holder is gone: this lookup takes its place. [`Token::NONE`] otherwise.
+    /// The token of a lease whose holder has gone, and that this lookup replaces. [`Token::NONE`]
+    /// replaces no lease.
     pub(super) replaces: Token,
 }
 
@@ -29,33 +31,22 @@ pub(super) struct LookupPass<'a, K, V, N> {
     pub(super) inner: &'a Arc<Inner<K, V, N>>,
     pub(super) chain: &'a Arc<Chain>,
     pub(super) intent: Intent,
-    /// A copy answers if its proof is at least this recent.
+    /// The oldest proof that the lookup accepts from a copy.
     pub(super) oldest_proof: Timestamp,
 }
 
-/// A key on its way through the tiers.
+/// The state of one key's lookup while it asks the tiers.
 pub(super) struct KeyLookup<'f, K, V> {
-    /// `None` for a lookup without a flight.
+    /// The flight of the lookup, or `None` for a lookup without a flight.
     flight: Option<&'f FlightKey<K>>,
     pub(super) miss: Miss<V>,
-    /// An entry, or why the store could not be asked or its record not be read.
+    /// The entry that a tier gave, or the error of the key's encoding or of the store.
     pub(super) found: Option<LoadResult<V>>,
-    /// The value for the tiers that missed before it was found.
+    /// The value for the nearer tiers, which missed.
     pub(super) copy: Option<Stored>,
 }
 
-/// What a tier's hit is worth to a lookup.
-pub(super) enum HitVerdict<V> {
-    /// It answers.
-    Answer(Arc<Entry<V>>),
-    /// It does not answer; a load that replaces it takes its lease over this version.
-    Replace(Version),
-    /// It is as good as a miss. Nothing of this process may replace it, if there is anything: a newer
-    /// version of the program wrote it.
-    Miss,
-}
-
-/// The outcome of a flight's lookup.
+/// Waits for the outcome of a flight's lookup.
 pub(super) async fn lookup_of<K: Key, V: Value>(ticket: &CacheTicket<K, V>) -> LookupOutcome<V> {
     let (group, index) = match &ticket.flight().lookup {
         SharedLookup::Single(lookup) => return lookup.clone().await,
@@ -67,7 +58,7 @@ pub(super) async fn lookup_of<K: Key, V: Value>(ticket: &CacheTicket<K, V>) -> L
     }
 }
 
-/// The lookup of a flight's key, which all callers of the flight share.
+/// Looks up a flight's key. All callers of a flight share its lookup.
 pub(super) async fn look_up<K: Key, V: Value, N: Near<K, V>>(
     inner: Arc<Inner<K, V, N>>,
     chain: Arc<Chain>,
@@ -89,8 +80,9 @@ impl<'a, K: Key, V: Value, N: Near<K, V>> LookupPass<'a, K, V, N> {
         Self { inner, chain, intent, oldest_proof }
     }
 
-    /// Looks one key up, keeps in nearer tiers what was found, and ends the lookup stage of its flight. A
-    /// panic on the way is an outcome, too: it must not leave the flight's callers waiting.
+    /// Looks up one key, keeps the value in the nearer tiers, and ends the lookup stage of the key's
+    /// flight. A panic of the lookup becomes an outcome, too, so that the flight's callers do not wait
+    /// for ever.
     pub(super) async fn look_up(
         &self,
         key: &TenantKey<K>,
@@ -107,7 +99,7 @@ impl<'a, K: Key, V: Value, N: Near<K, V>> LookupPass<'a, K, V, N> {
         }
     }
 
-    /// The steps of one key, which most lookups are. A hit allocates nothing here.
+    /// The steps of a lookup of one key. Most lookups have one key, and a hit allocates nothing here.
     async fn ask_tiers(&self, key: &TenantKey<K>, flight: Option<&FlightKey<K>>) -> LookupOutcome<V> {
         let mut lookup = self.begin(key, flight);
         for (index, slot) in self.chain.tiers.iter().enumerate() {
@@ -136,7 +128,7 @@ impl<'a, K: Key, V: Value, N: Near<K, V>> LookupPass<'a, K, V, N> {
         lookup.miss.spent = began.elapsed();
         if let Some(replaced) = replaced {
             let lease = self.read_op(lookup, true, Some(replaced));
-            // Boxed, so that lookups which replace nothing do not pay for its stack size.
+            // This call is boxed, so that lookups which replace nothing do not pay for its stack size.
             let reply = Box::pin(slot.call(lookup.miss.spent, &lookup.miss.key, lease)).await;
             lookup.take_lease(index, reply);
         }
@@ -167,19 +159,20 @@ impl<'a, K: Key, V: Value, N: Near<K, V>> LookupPass<'a, K, V, N> {
         KeyLookup { flight, miss, found, copy: None }
     }
 
-    /// Whether a miss in the tier of this index may be followed by a fill of it.
+    /// Whether a fill of this tier may follow a miss in the tier. `index` is the tier's index in the
+    /// chain.
     fn fills(&self, index: usize) -> bool {
         index + 1 < self.chain.tiers.len() || self.chain.store.is_some() || self.intent.loads()
     }
 
-    /// Whether the tier of this index is asked for a lease.
+    /// Whether a lookup asks the tier at this index for a lease.
     pub(super) fn takes_lease(&self, index: usize) -> bool {
         let waits = self.intent.loads() && self.inner.policies.coalesce.waits();
         self.inner.fencing.takes_lease(self.fills(index), waits)
     }
 
-    /// The request to a tier: a value, or a lease where there is none. `replaced` is the version of an
-    /// entry that the lease may be taken over.
+    /// The request to a tier, for a value or for a lease where the tier has none. `replaced` is the
+    /// version of an entry whose key may get a lease nevertheless.
     pub(super) fn read_op(
         &self,
         lookup: &KeyLookup<'_, K, V>,
@@ -193,8 +186,8 @@ impl<'a, K: Key, V: Value, N: Near<K, V>> LookupPass<'a, K, V, N> {
         Op::Lease { token: lookup.miss.token, ttl: self.inner.periods.lease, over: replaced, replaces }
     }
 
-    /// Takes the reply of a cache tier. Gives the version of an entry that answers nothing and that a
-    /// lease may be taken over.
+    /// Takes the reply of a cache tier. Returns the version of an entry that does not answer, if the
+    /// lookup may take a lease of the key in spite of that entry.
     pub(super) fn take_reply(
         &self,
         index: usize,
@@ -235,8 +228,8 @@ impl<'a, K: Key, V: Value, N: Near<K, V>> LookupPass<'a, K, V, N> {
         None
     }
 
-    /// Keeps in near what was found, and ends the lookup stage of the key's flight. Also gives the copy
-    /// for the tiers that missed.
+    /// Keeps the found value in the near tier, and ends the lookup stage of the key's flight. The result
+    /// also has the copy for the tiers that missed.
     pub(super) fn end(&self, mut lookup: KeyLookup<'_, K, V>) -> (LookupOutcome<V>, Option<TierCopy>) {
         let size = lookup.copy.as_ref().and_then(|copy| copy.body.as_ref()).map(Bytes::len);
         let copy = self.copy_for_nearer(&mut lookup);
@@ -250,7 +243,7 @@ impl<'a, K: Key, V: Value, N: Near<K, V>> LookupPass<'a, K, V, N> {
             if let LookupOutcome::Found(entry, _) = &outcome {
                 return inner.keep_near(&flight.key, entry, admitted, entry.proven_at());
             }
-            // The store has no such record any more: near must not keep its copy.
+            // The store has no record of the key any more, so the near tier must not keep its copy.
             if !is_answer && self.chain.store.is_some() {
                 inner.drop_near(&flight.key);
             }
@@ -260,7 +253,8 @@ impl<'a, K: Key, V: Value, N: Near<K, V>> LookupPass<'a, K, V, N> {
         (outcome, copy)
     }
 
-    /// The copy for the tiers that missed: the value that a farther tier had, or that there is no record.
+    /// The copy for the tiers that missed: the value of a farther tier, or a negative entry where the
+    /// store has no record.
     fn copy_for_nearer(&self, lookup: &mut KeyLookup<'_, K, V>) -> Option<TierCopy> {
         let is_found = matches!(lookup.found, Some(Ok(_)));
         if self.intent == Intent::Refresh && is_found {
@@ -268,7 +262,7 @@ impl<'a, K: Key, V: Value, N: Near<K, V>> LookupPass<'a, K, V, N> {
         }
         let stored = match &lookup.found {
             Some(_) if is_found && lookup.miss.fences.any() => lookup.copy.take()?,
-            // A load that follows needs the leases, and replaces the tiers' entries itself.
+            // A load that follows the lookup needs the leases, and replaces the tiers' entries itself.
             None if matches!(self.intent, Intent::Read | Intent::Revalidate) => self.no_record(lookup)?,
             _ => return None,
         };
@@ -279,7 +273,8 @@ impl<'a, K: Key, V: Value, N: Near<K, V>> LookupPass<'a, K, V, N> {
         lookup.flight.is_none_or(may_begin).then_some(copy)
     }
 
-    /// The negative entry of a plain read that found no record, where the expiry policy gives it a life.
+    /// The negative entry of a plain read that found no record, if the expiry policy gives the entry a
+    /// life.
     fn no_record(&self, lookup: &KeyLookup<'_, K, V>) -> Option<Stored> {
         self.chain.store.as_ref()?;
         let observed = lookup.miss.store?;
@@ -290,6 +285,7 @@ impl<'a, K: Key, V: Value, N: Near<K, V>> LookupPass<'a, K, V, N> {
 }
 
 impl<K, V> KeyLookup<'_, K, V> {
+    /// The outcome of the lookup, once no tier is left to ask.
     pub(super) fn outcome(self) -> LookupOutcome<V> {
         match self.found {
             Some(Ok((entry, source))) => LookupOutcome::Found(entry, source),
@@ -298,7 +294,7 @@ impl<K, V> KeyLookup<'_, K, V> {
         }
     }
 
-    /// Takes the lease over an entry that answered nothing, if the tier gave it.
+    /// Takes the lease of a key whose entry did not answer, if the tier gave the lease.
     pub(super) fn take_lease(&mut self, index: usize, reply: Result<Reply>) {
         if let Ok(Reply::Miss(fence)) = reply {
             self.miss.fences.set(index, Some(fence));

@@ -1,4 +1,4 @@
-//! The lookup of many keys at once: one trip to each tier, for the keys that no nearer tier answered.
+//! A lookup of many keys makes one round trip to each tier, for the keys that no nearer tier answered.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use crate::{
     panics::guarded,
 };
 
-/// [`look_up`](super::lookup::look_up) for many keys; the outcomes are in their order.
+/// Looks up the keys of many flights. The outcomes are in the order of the flights.
 pub(super) async fn look_up_many<K: Key, V: Value, N: Near<K, V>>(
     inner: Arc<Inner<K, V, N>>,
     chain: Arc<Chain>,

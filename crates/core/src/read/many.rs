@@ -1,4 +1,4 @@
-//! Reads of many keys: one trip to each tier for the keys that near cannot answer for.
+//! A read of many keys makes one round trip to each tier for the keys that the near tier cannot answer.
 
 use std::{panic::AssertUnwindSafe, sync::Arc};
 
@@ -20,26 +20,27 @@ use crate::{
     panics::loader_panicked_error,
 };
 
-/// Runs of a bound loader at a time, for one batch.
+/// How many runs of a bound loader one batch has at a time.
 const LOADS_AT_ONCE: usize = 32;
 
-/// A key of a batch that near cannot answer for.
+/// A key of a batch that the near tier cannot answer.
 struct OpenKey<V> {
     index: usize,
-    /// The stale entry that near holds.
+    /// The stale entry that the near tier holds.
     stale: NearMiss<V>,
 }
 
-/// A key of a batch that stands there again, and where it stands first.
+/// A key that stands in a batch more than once: the index of a repetition, and the index of its first
+/// appearance.
 pub(super) struct RepeatedKey {
     index: usize,
     first: usize,
 }
 
-/// The answers of a batch while they come in.
+/// The answers that a batch has so far.
 pub(super) struct BatchAnswers<V> {
     by_index: Vec<Option<Answer<V>>>,
-    /// Stale entries that were served, and are to be refreshed.
+    /// The indices of keys whose stale entries were served and are to be refreshed.
     refreshed: Vec<usize>,
 }
 
@@ -56,7 +57,7 @@ impl<V> BatchAnswers<V> {
         self.by_index[index].is_none()
     }
 
-    /// The caller's answers; a repeated key gets the answer of its first appearance.
+    /// The caller's answers. A repeated key gets the answer of its first appearance.
     pub(super) fn into_many(mut self, repeated: Vec<RepeatedKey>) -> Many<V> {
         for RepeatedKey { index, first } in repeated {
             self.by_index[index] = self.by_index[first].clone();
@@ -65,7 +66,7 @@ impl<V> BatchAnswers<V> {
     }
 }
 
-/// The indices of the distinct keys, and the repetitions.
+/// The indices of the distinct keys of a batch, and the repeated keys.
 pub(super) fn repeated_keys<K: Key>(keys: &[K]) -> (Vec<usize>, Vec<RepeatedKey>) {
     let (mut firsts, mut repeated, mut distinct) = (Vec::new(), Vec::new(), Distinct::new());
     for (index, key) in keys.iter().enumerate() {
@@ -78,8 +79,8 @@ pub(super) fn repeated_keys<K: Key>(keys: &[K]) -> (Vec<usize>, Vec<RepeatedKey>
 }
 
 impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
-    /// Reads many keys; one answer a key, in order. A loader that is bound to the cache loads 32 keys at
-    /// a time.
+    /// Reads many keys, and gives one answer for each key, in order. A loader that is bound to the cache
+    /// loads 32 keys at a time.
     pub(crate) async fn read_many(&self, keys: &[K], loader: Option<LoaderStart<'_, K, V>>) -> Many<V> {
         let loader = loader.or_else(|| self.bound_loader_of_many());
         let bound = match self.begin_read() {
@@ -101,7 +102,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         Some(Box::new(move |request| {
             let load = |(_, key): (usize, K)| {
                 let loader = Arc::clone(&loader);
-                // A panic fails its own key alone.
+                // The panic of a loader fails only the key that it loads.
                 let load = AssertUnwindSafe(async move { loader(key).await }).catch_unwind();
                 load.map(|loaded| loaded.unwrap_or_else(|_| Err(loader_panicked_error())).map(Some))
             };
@@ -109,8 +110,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         }))
     }
 
-    /// Joins a flight for each key that is to be renewed and that has none under way. Without a loader
-    /// only a store can give a newer entry.
+    /// Joins a flight for each key that is to be renewed and that has no flight under way. Without a
+    /// loader only a store can give a newer entry.
     pub(super) fn join_renewals(
         &self,
         keys: Vec<(usize, Arc<TenantKey<K>>)>,
@@ -126,7 +127,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     }
 }
 
-/// The read of a batch.
+/// The state of a read of many keys.
 struct Batch<'a, K, V, N> {
     cache: &'a Cache<K, V, N>,
     keys: &'a [K],
@@ -147,7 +148,8 @@ impl<'a, K: Key, V: Value, N: Near<K, V>> Batch<'a, K, V, N> {
         Self { cache, keys, loader, intent, bound, answers: BatchAnswers::new(keys.len()) }
     }
 
-    /// Answers what near can. Gives the distinct other keys, and their repetitions.
+    /// Answers the keys that the near tier can answer. Returns the distinct other keys, and their
+    /// repetitions.
     fn ask_near(&mut self) -> (Vec<OpenKey<V>>, Vec<RepeatedKey>) {
         let (mut firsts, mut distinct) = (Vec::new(), Distinct::new());
         let (mut open, mut repeated) = (Vec::new(), Vec::new());
@@ -176,8 +178,8 @@ impl<'a, K: Key, V: Value, N: Near<K, V>> Batch<'a, K, V, N> {
         (open, repeated)
     }
 
-    /// Looks up the open keys, and again those whose flights turn out to be too old. Gives the keys that
-    /// are to be loaded.
+    /// Looks up the open keys, and looks up a key again if its flight turns out to be too old. Returns
+    /// the keys that must be loaded.
     async fn look_up(&mut self, mut open: Vec<OpenKey<V>>) -> Vec<MissedKey<K, V>> {
         let first = self.cache.join_mode();
         let again = if self.intent.loads() { JoinMode::JoinLoad } else { first };
@@ -188,7 +190,7 @@ impl<'a, K: Key, V: Value, N: Near<K, V>> Batch<'a, K, V, N> {
         misses
     }
 
-    /// One round of lookups. Gives the keys whose flights are of no use to this call.
+    /// Makes one round of lookups. Returns the keys whose flights are of no use to this call.
     async fn look_up_once(
         &mut self,
         open: Vec<OpenKey<V>>,
@@ -218,8 +220,8 @@ impl<'a, K: Key, V: Value, N: Near<K, V>> Batch<'a, K, V, N> {
         again
     }
 
-    /// Loads the missed keys and renews the stale ones in one load; without missed keys it runs off the
-    /// caller's path.
+    /// Loads the missed keys and renews the stale ones in one load. If only stale keys are to be loaded,
+    /// the load runs in the background.
     async fn load(&mut self, misses: Vec<MissedKey<K, V>>) {
         let cache = self.cache;
         let refreshed = std::mem::take(&mut self.answers.refreshed);
@@ -236,8 +238,9 @@ impl<'a, K: Key, V: Value, N: Near<K, V>> Batch<'a, K, V, N> {
         self.load_late(late).await;
     }
 
-    /// The keys whose loads, led by other callers, are too old for this call. What those loads gave is in
-    /// the tiers or the store by now; this call loads what is not there, if its loader has not run yet.
+    /// Answers the keys whose loads, led by other callers, are too old for this call. By now the values
+    /// of the late loads are in the tiers or the store. This call loads the keys that the tiers and the
+    /// store do not have, unless its loader has already run.
     async fn load_late(&mut self, late: Vec<LateKey<V>>) {
         let cache = self.cache;
         let mut open = Vec::with_capacity(late.len());
@@ -267,6 +270,6 @@ impl<'a, K: Key, V: Value, N: Near<K, V>> Batch<'a, K, V, N> {
 }
 
 fn unproven_error() -> Error {
-    let message = "another caller's load began too long before this call, and nothing proves what it gave";
+    let message = "another caller's load began too long before this call, and nothing proves its value";
     Error::new(ErrorKind::Unavailable, message)
 }

@@ -1,18 +1,22 @@
-//! Reads that the near tier could not answer. Start here.
+//! The read route serves reads that the near tier could not answer. This file is the place to start
+//! reading its code.
 //!
-//! A read of one key goes through these files in this order:
+//! A read of one key goes through the files of this folder in this order:
 //!
-//! 1. [`one`]: the read joins the key's flight (`join`), or begins one.
-//! 2. [`lookup`]: the flight's lookup asks each tier, near to far; [`reply`] says what a reply is worth.
-//! 3. [`outcome`]: one function says what the lookup's outcome is to this caller: an answer, a reason to
-//!    look again, or a load.
-//! 4. [`load`]: one caller leads the load, the others follow it. [`run`] runs it in a task of its own;
-//!    before the loader starts, [`wait`] waits for a load of another process.
-//! 5. [`accept`]: the loaded value becomes an entry, or with a store a record ([`create`]).
+//! 1. [`one`]: the read joins the flight of its key ([`join`]), or begins a flight.
+//! 2. [`lookup`]: the flight's lookup asks each tier, near to far. [`reply`] judges the replies of the
+//!    tiers.
+//! 3. [`outcome`]: one function decides what the lookup's outcome means for a caller: an answer, another
+//!    lookup, or a load.
+//! 4. [`load`]: one caller leads the load, and the other callers of the flight follow it. [`run`] runs
+//!    the load in a task of its own. Before the loader starts, [`wait`] waits for a load of another
+//!    process.
+//! 5. [`accept`]: the loaded value becomes an entry, or in a cache with a store a record ([`create`]).
 //! 6. [`fill`]: copies go into the tiers that missed, far to near.
 //!
-//! [`many`] and [`lookup_many`] do the same for batches, with one trip to each tier. [`strong`] reads at
-//! level `Strong`, past all copies. This file holds the types that the steps hand on.
+//! [`many`] and [`lookup_many`] take the same steps for batches, with one round trip to each tier.
+//! [`strong`] reads at level `Strong`, past all copies. This file holds the types that the steps pass to
+//! each other.
 
 mod accept;
 mod create;
@@ -32,7 +36,7 @@ mod wait;
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::{BoxFuture, Shared};
-use terrace_tier::{Fence, TierKey, Timestamp, Token};
+use terrace_tier::{Fence, TierKey, Timestamp, Token, Version};
 
 use fill::TierLease;
 
@@ -46,7 +50,7 @@ use crate::{
 /// The flights of a cache.
 pub(crate) type CacheFlights<K, V> = Flights<TenantKey<K>, SharedLookup<V>, LoadResult<V>>;
 
-/// A caller's place on a flight of this cache.
+/// A caller's ticket for a flight of this cache.
 pub(crate) type CacheTicket<K, V> = Ticket<TenantKey<K>, SharedLookup<V>, LoadResult<V>>;
 
 /// A load's result, as every caller gets it.
@@ -55,7 +59,7 @@ pub(crate) type LoadResult<V> = Result<(Arc<Entry<V>>, Source)>;
 /// A caller's answer for one key.
 pub(crate) type Answer<V> = Result<Option<Cached<V>>>;
 
-/// What the near tier holds of a key that it cannot answer for.
+/// The entry of the near tier that cannot answer a read, if the tier holds one for the key.
 pub(crate) type NearMiss<V> = Option<Arc<Entry<V>>>;
 
 /// One key's lookup, which all readers of the key may await.
@@ -68,11 +72,12 @@ pub(crate) enum SharedLookup<V> {
 
 /// What a lookup found for one key.
 pub(crate) enum LookupOutcome<V> {
-    /// An entry; it may be negative.
+    /// The lookup found an entry, which may be negative.
     Found(Arc<Entry<V>>, Source),
     /// No tier has a fresh entry.
     Missed(Miss<V>),
-    /// The store could not be asked, or its record not be read. With it comes a stale entry, if any.
+    /// The store did not answer, or its record could not be read. The second field is a stale entry, if
+    /// the lookup found one.
     Failed(Error, Option<Arc<Entry<V>>>),
 }
 
@@ -83,46 +88,61 @@ pub(crate) struct Miss<V> {
     pub(crate) key: TierKey,
     /// The fences that the cache tiers gave.
     pub(crate) fences: Fences,
-    /// The token that the lookup proposed; a fence with another token belongs to another load.
+    /// The token that the lookup proposed. A fence with another token belongs to another load.
     pub(crate) token: Token,
-    /// The lookup took no lease in the farthest cache tier, since a plain read began it.
+    /// Whether the lookup took no lease in the farthest cache tier, since a plain read began the lookup.
     pub(crate) unleased: bool,
-    /// The oldest proof that the lookup accepted; in the load stage, that its leader accepts.
+    /// The oldest proof that the lookup accepted. In the load stage, the oldest proof that the leader
+    /// accepts.
     pub(crate) oldest_proof: Timestamp,
-    /// Before the first tier was asked: the proof that there is nothing is as old as this.
+    /// The time before the first request to a tier. The proof that no tier has a value dates from this
+    /// moment.
     pub(crate) began: Timestamp,
-    /// What the lookup spent of the farthest cache tier's budget.
+    /// The time that the lookup spent of the farthest cache tier's budget.
     pub(crate) spent: Duration,
-    /// A tier has an entry that the load is to replace.
+    /// Whether a tier has an entry that the load is to replace.
     pub(crate) renews: bool,
-    /// A `refresh` began the flight: the load asks the origin itself and replaces fresh copies, too.
+    /// Whether a `refresh` began the flight. The load of a refresh asks the origin itself and replaces
+    /// fresh copies, too.
     pub(crate) refreshes: bool,
-    /// What the store observed, where there is one.
+    /// The fence that the store gave, in a cache with a store.
     pub(crate) store: Option<Fence>,
     /// A stale entry that the lookup met.
     pub(crate) stale: Option<Arc<Entry<V>>>,
 }
 
+/// What a tier's hit means for a lookup.
+pub(crate) enum HitVerdict<V> {
+    /// The hit answers the lookup.
+    Answer(Arc<Entry<V>>),
+    /// The hit does not answer the lookup. A load that replaces the entry takes a lease in spite of the
+    /// entry of this version.
+    Replace(Version),
+    /// The hit counts as a miss. If a newer version of the program wrote the entry, this process must
+    /// not replace it.
+    Miss,
+}
+
 /// One key of a load that this caller leads.
 pub(crate) struct PendingLoad<K: Key, V> {
     pub(crate) index: usize,
-    /// The lease that other processes wait for. It is declared before the leader's guard, and so given
-    /// back before the guard tells the followers of a panic.
+    /// The lease that other processes wait for. The field stands before the leader's guard, so a drop
+    /// gives the lease back before the guard reports a panic to the followers.
     pub(crate) lease: Option<TierLease>,
     pub(crate) ticket: CacheTicket<K, V>,
     pub(crate) leader: LeaderGuard<LoadResult<V>>,
     pub(crate) miss: Miss<V>,
-    /// Before the loader was started.
+    /// The time before the loader was started.
     pub(crate) began: Timestamp,
 }
 
-/// The fences that the cache tiers gave to one lookup, by their places in the chain. It allocates with
-/// the first fence: a lookup that hits the first tier has none.
+/// The fences that the cache tiers gave to one lookup, by the index of the tier in the chain. The first
+/// fence allocates the memory, so a lookup that hits the first tier allocates nothing.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Fences(Vec<Option<Fence>>);
 
 impl Fences {
-    /// The fence of the tier at this index; `None` where it gave none.
+    /// The fence of the tier at this index, or `None` where the tier gave no fence.
     pub(crate) fn get(&self, index: usize) -> Option<Fence> {
         self.0.get(index).copied().flatten()
     }
@@ -139,7 +159,8 @@ impl Fences {
         self.0.iter().any(Option::is_some)
     }
 
-    /// Adds a debt for the key to each cache tier that gave no fence: its copy cannot be replaced.
+    /// Adds a debt for the key to each cache tier that gave no fence, because no fill can replace the
+    /// tier's copy.
     pub(crate) fn owe_others(&self, chain: &Chain, key: &TierKey) {
         let slots = chain.tiers.iter().enumerate().filter(|&(index, _)| self.get(index).is_none());
         slots.for_each(|(_, slot)| slot.owe(key));

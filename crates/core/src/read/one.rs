@@ -1,4 +1,4 @@
-//! The read of one key beyond the near tier.
+//! The read of one key goes on here if the near tier could not answer it.
 
 use std::sync::Arc;
 
@@ -20,7 +20,8 @@ use crate::{
 use futures_util::{FutureExt, future::BoxFuture};
 
 impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
-    /// Reads a key that near could not answer for; `near` is what near holds of it.
+    /// Reads a key that the near tier could not answer. `near` is the entry of the near tier that does
+    /// not answer, if there is one.
     #[cold]
     pub(crate) fn read_one<'a>(
         &'a self,
@@ -38,14 +39,15 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         Box::pin(self.read_in_flight(key, near, loader))
     }
 
-    /// What a read that begins now requires. Called once per read.
+    /// The bound of a read that begins now. Each read calls this function once.
     ///
     /// # Errors
-    /// [`ErrorKind::Closed`], and [`ErrorKind::Unsupported`] where the level cannot be answered.
+    /// The call fails with [`ErrorKind::Closed`] after the end of the cache, and with
+    /// [`ErrorKind::Unsupported`] where the cache cannot answer the level.
     pub(crate) fn begin_read(&self) -> Result<ReadBound> {
         self.inner.check_open()?;
         if self.mode == ReadMode::Refused {
-            let message = "this level asks the truth, and the cache has no store to ask";
+            let message = "this level reads the store, and the cache has no store";
             return Err(Error::new(ErrorKind::Unsupported, message));
         }
         Ok(ReadBound { called_at: self.inner.clock.now(), oldest_proof: self.oldest_proof() })
@@ -99,22 +101,27 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
                 }
                 Verdict::Load(miss) => {
                     let miss = MissedKey { index: 0, ticket, miss, panicked: 0 };
-                    // Boxed, so that a hit does not pay for the load's stack size.
+                    // The load stage is boxed, so that a hit does not pay for its stack size.
                     if let Ok(answer) = Box::pin(self.load_one(miss, &mut loader, bound)).await {
                         return answer;
                     }
                 }
             }
             rounds.next();
-            // The log may have proven a near copy meanwhile, or a load have left one.
+            // Meanwhile the log may have proven a near copy, or a load may have left a copy in the near
+            // tier.
             if let Ok(hit) = self.near_hit(&key.key, intent.loads()) {
                 return Ok(hit);
             }
         }
     }
 
-    /// What a caller with a loader knows before any lookup: that it runs inside the load of this very
-    /// flight, or, without other tiers, that a load has left a value in near since the caller looked there.
+    /// The answer that a caller with a loader has before any lookup, if it has one. Such a caller has an
+    /// answer in two cases:
+    ///
+    /// - The caller runs inside the load of the same flight: the answer is an error.
+    /// - The cache has only the near tier, and a load has left a value in the near tier since the caller
+    ///   looked there.
     pub(super) fn answer_before_lookup(&self, ticket: &CacheTicket<K, V>) -> Option<Answer<V>> {
         if !ticket.intent().loads() {
             return None;
@@ -122,15 +129,15 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         if ticket.joined() && is_reentrant(ticket.flight().id) {
             return Some(Err(reentrant_error()));
         }
-        // Where no other tier has the value, a second load would be the price.
+        // Where no other tier has the value, a lookup would miss, and a second load would run.
         let key = &ticket.key().key;
         let key_ref = TenantKeyRef { tenant: self.chain.tenant, key };
         let is_there = self.chain.is_local() && self.inner.near.holds(&key_ref);
         is_there.then(|| self.near_hit(key, true).ok().map(Ok)).flatten()
     }
 
-    /// A plain read of a cache without a near tier. It needs no flight: this process keeps nothing of it
-    /// that a write could overtake, and the tiers' batchers let concurrent reads share trips.
+    /// A plain read of a cache without a near tier. The read needs no flight: this process keeps no copy
+    /// that a write could overtake, and the tiers' batchers let concurrent reads share round trips.
     async fn read_past_flights(&self, key: K) -> Answer<V> {
         let bound = self.begin_read()?;
         let key = TenantKey { tenant: self.chain.tenant, key };
@@ -148,7 +155,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         }
     }
 
-    /// A read of the truth past all copies, which it replaces.
+    /// Reads the source of truth past all copies, and replaces the copies.
     pub(crate) async fn read_anew(&self, key: K, loader: LoaderStart<'_, K, V>) -> Answer<V> {
         let bound = self.begin_read()?;
         let key = self.tenant_key(key);
@@ -162,7 +169,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
             Verdict::Load(miss) => {
                 let miss = MissedKey { index: 0, ticket, miss, panicked: 0 };
                 let loaded = self.load_one(miss, &mut Some(loader), bound).await;
-                // Whoever led the load of this flight, its loader ran after this call.
+                // The flight began with this call, so any loader that ran in the flight ran after the
+                // call.
                 loaded.unwrap_or_else(|late| Ok(self.handle(late.entry, late.source, true)))
             }
         }
@@ -170,6 +178,6 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
 }
 
 pub(super) fn reentrant_error() -> Error {
-    let message = "a loader asked for the key that it is loading; it would wait for itself";
+    let message = "a loader read the key that it is loading, and would wait for itself";
     Error::new(ErrorKind::Reentrant, message)
 }

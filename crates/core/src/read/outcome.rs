@@ -1,6 +1,6 @@
-//! What a lookup's outcome is to one caller: the only place that decides it for ordinary reads.
+//! Only this file decides what a lookup's outcome means for the caller of an ordinary read.
 //!
-//! Also here: what a caller may be served when nothing fresh is at hand.
+//! This file also decides which stale entry a caller may get where no tier has a fresh one.
 
 use std::sync::Arc;
 
@@ -18,12 +18,13 @@ use crate::{
     near::{Entry, Near},
 };
 
-/// A caller whose lookup is judged.
+/// A caller for whom a lookup's outcome is judged.
 pub(super) struct Caller<'a, K: Key, V> {
-    /// Its place on the flight; `None` for a plain read that makes a lookup of its own, without a flight.
+    /// The caller's ticket for the flight, or `None` for a plain read with a lookup of its own, outside
+    /// any flight.
     pub(super) ticket: Option<&'a CacheTicket<K, V>>,
     pub(super) intent: Intent,
-    /// How it joined the flight.
+    /// How the caller joined the flight.
     pub(super) mode: JoinMode,
     pub(super) bound: ReadBound,
 }
@@ -35,16 +36,16 @@ impl<K: Key, V> Caller<'_, K, V> {
     }
 }
 
-/// What a lookup's outcome is to one caller.
+/// What a lookup's outcome means for one caller.
 pub(super) enum Verdict<V> {
-    /// The caller gets this answer; `refresh` says that it is stale and to be refreshed.
+    /// The caller gets this answer. `refresh` says that the answer is stale and is to be refreshed.
     Answer { answer: Answer<V>, refresh: bool },
-    /// The flight is too old for the call: look again.
+    /// The flight is too old for the call, and the caller looks up the key again.
     Again,
-    /// The lookup was made for a plain read and found no record, which this caller's loader may create:
-    /// look again, in a flight that is made for a load.
+    /// The lookup was made for a plain read and found no record, which this caller's loader may create.
+    /// The caller looks up the key again, in a flight that is made for a load.
     AgainForLoad,
-    /// No tier has it: load.
+    /// No tier has a fresh entry, so the caller goes on to the load stage.
     Load(Miss<V>),
 }
 
@@ -52,12 +53,13 @@ pub(super) enum Verdict<V> {
 pub(super) enum StaleEntry<V> {
     Serve(Cached<V>),
     ServeAndRefresh(Cached<V>),
-    /// Go on; the entry may be served if the load fails.
+    /// The read goes on, and may serve the entry if the load fails.
     Keep(Option<Arc<Entry<V>>>),
 }
 
 impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
-    /// Judges a lookup's outcome for one caller. `stale` is what the near tier held.
+    /// Judges a lookup's outcome for one caller. `stale` is the stale entry of the near tier, if there
+    /// is one.
     pub(super) fn judge(
         &self,
         caller: &Caller<'_, K, V>,
@@ -95,12 +97,14 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         Verdict::Answer { answer, refresh: false }
     }
 
-    /// Whether the lookup that this caller joined is too old for its call. Three cases:
+    /// Whether the lookup that this caller joined is too old for its call. The lookup is too old in
+    /// three cases:
     ///
-    /// - The entry that it found was not proven as late as the call requires.
-    /// - For a plain read of a cache with a store: it saw that there is no record, but before the oldest
+    /// - The entry that the lookup found was not proven as late as the call requires.
+    /// - In a plain read of a cache with a store, the lookup found no record, but before the oldest
     ///   proof that the call accepts.
-    /// - For the same: a load of this flight has created the record since, and its value is too old.
+    /// - In a plain read of a cache with a store, a load of this flight has since created the record,
+    ///   and the value of that load is too old.
     ///
     /// A caller that goes on to a load learns from the load whether there is a record.
     fn is_too_old(&self, caller: &Caller<'_, K, V>, outcome: &LookupOutcome<V>) -> bool {
@@ -134,8 +138,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
             || (is_stale() && is_served_stale())
     }
 
-    /// What another caller of the flight has loaded since the lookup, else a stale entry that it is about
-    /// to replace. The error of another caller's loader is not an answer to this caller.
+    /// The value that another caller of the flight has loaded since the lookup, or a stale entry that
+    /// this load is about to replace. The error of another caller's loader does not answer this caller.
     fn loaded_meanwhile(&self, caller: &Caller<'_, K, V>, miss: &Miss<V>) -> Option<Cached<V>> {
         match caller.ticket?.flight().load.result() {
             Some(Ok((entry, source))) if self.suffices(&entry, caller.bound) => {
@@ -148,7 +152,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     /// The stale entry of a flight that another caller began in order to replace it.
     fn stale_meanwhile(&self, caller: &Caller<'_, K, V>, stale: Option<Arc<Entry<V>>>) -> Option<Cached<V>> {
         let entry = stale.filter(|entry| caller.joined() && self.suffices(entry, caller.bound))?;
-        // A `refresh` passes over fresh copies, too: they may answer the callers that joined it.
+        // A `refresh` passes over fresh copies, too. Fresh copies may answer the callers that joined the
+        // flight of a refresh.
         if entry.is_fresh(self.inner.clock.now()) {
             return self.handle(entry, Source::Near, true);
         }
@@ -159,7 +164,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         self.handle(entry, Source::Near, true)
     }
 
-    /// The stale entry in place of an error, where the freshness policy permits it.
+    /// The stale entry that answers instead of an error, where the freshness policy permits it.
     pub(super) fn stale_or(&self, stale: Option<Arc<Entry<V>>>, error: Error) -> Answer<V> {
         let serves = |entry: &Entry<V>| self.inner.serves_on_error(&entry.deadlines());
         match stale {
@@ -171,14 +176,14 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         }
     }
 
-    /// What to do with what the near tier holds of a key, which is nothing fresh.
+    /// Decides what to do with an entry of the near tier that is not a valid answer.
     pub(super) fn judge_near(&self, near: NearMiss<V>, intent: Intent) -> StaleEntry<V> {
         let inner = &self.inner;
         if inner.near.is_enabled() {
             inner.tell_near(&Event::Miss { tier: NEAR });
         }
         let Some(entry) = near.filter(|entry| entry.value().is_some()) else { return StaleEntry::Keep(None) };
-        // A fresh entry that is not proven is served only where the farther tiers fail, if at all.
+        // A fresh entry without a proof is served only where the farther tiers fail, if at all.
         if entry.is_fresh(inner.clock.now()) {
             inner.tell_near(&Event::Unproven { tier: NEAR });
             return StaleEntry::Keep(Some(entry));
@@ -201,20 +206,21 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         stale && self.inner.on_stale(&entry.deadlines(), true) == OnStale::ServeAndRefresh
     }
 
-    /// Whether an entry says that the store has no record. It answers plain reads, but no caller with a
-    /// loader.
+    /// Whether an entry says that the store has no record. An entry for an absent record answers plain
+    /// reads, but no caller with a loader.
     fn is_no_record(&self, entry: &Entry<V>) -> bool {
         entry.value().is_none() && self.chain.store.is_some() && enabled(Defence::NoRow)
     }
 
-    /// The handle of an entry; `None` for a negative one.
+    /// The handle of an entry, or `None` for a negative entry.
     pub(super) fn handle(&self, entry: Arc<Entry<V>>, source: Source, coalesced: bool) -> Option<Cached<V>> {
         Cached::far(entry, self.inner.clock.now(), source, coalesced)
     }
 }
 
-/// Whether a life had ended before the call was made. A flight stays until its value is kept, and its
-/// process may stand still meanwhile. A value written after the call answers it, however short its life.
+/// Whether an entry's life had ended before the call. A flight stays in the table until its value is
+/// kept, and the process may pause meanwhile. A value that was written after the call answers the call,
+/// even if its life is short.
 fn was_over(deadlines: &Deadlines, bound: ReadBound) -> bool {
     let ended = deadlines.fresh_until <= bound.called_at && deadlines.written < bound.called_at;
     ended && enabled(Defence::OverWhenAsked)

@@ -1,4 +1,4 @@
-//! What the reply of a tier is worth to a lookup.
+//! A lookup judges the replies of tiers here: a reply may answer the lookup, or not.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,8 +10,8 @@ use terrace_tier::{
 };
 
 use super::{
-    LoadResult,
-    lookup::{HitVerdict, KeyLookup, LookupPass},
+    HitVerdict, LoadResult,
+    lookup::{KeyLookup, LookupPass},
 };
 use crate::{
     Error, Event, Key, OnStale, Result, Source, Value,
@@ -48,7 +48,8 @@ impl<K: Key, V: Value, N: Near<K, V>> LookupPass<'_, K, V, N> {
         let proven = proven_at >= self.oldest_proof || !enabled(Defence::Proof);
         let mut deadlines = inner.near_deadlines(stored.deadlines, None);
         if fresh && !proven {
-            // If it is served at all, for want of a better one, then not as a fresh one.
+            // If this entry is served at all, because no tier gives a better one, then it is served as
+            // stale.
             deadlines.fresh_until = deadlines.written;
         }
         let entry = Arc::new(Entry::new(value, stored.version, deadlines).with_proof(proven_at));
@@ -62,7 +63,7 @@ impl<K: Key, V: Value, N: Near<K, V>> LookupPass<'_, K, V, N> {
         }
         let renewable = intent.loads() || self.chain.store.is_some() || inner.loader.is_some();
         // A stale value is marked as stale. An absence cannot be marked, and a read of the store alone
-        // takes neither.
+        // accepts neither stale values nor absences.
         let is_servable = entry.value().is_some() && self.oldest_proof != STORE_ONLY;
         match inner.on_stale(&stored.deadlines, renewable) {
             OnStale::Serve | OnStale::ServeAndRefresh if is_servable && !intent.renews() => {
@@ -109,7 +110,7 @@ impl<K: Key, V: Value, N: Near<K, V>> LookupPass<'_, K, V, N> {
 }
 
 impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
-    /// Reads a tier's bytes. Bytes that cannot be read are counted, with the reason.
+    /// Decodes the bytes of a tier. Bytes that cannot be read are counted and reported with the reason.
     fn decode(&self, slot: &TierSlot, key: &TierKey, body: &Bytes) -> Result<V, DecodeError> {
         let Some(codec) = &self.codec else { unreachable!("a cache with remote tiers has a codec") };
         codec.open(body, key.digest).inspect_err(|reason| {
@@ -118,8 +119,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
         })
     }
 
-    /// A record as a reader gets it; at `proven_at` the store had it. Bytes that cannot be read are a
-    /// typed error: there is no other copy of a record.
+    /// The entry of a record, for readers. The store had the record at `proven_at`. Bytes that cannot be
+    /// read are a typed error, because a record has no other copy.
     pub(super) fn record(
         &self,
         store: &TierSlot,
@@ -141,8 +142,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
         }
     }
 
-    /// A record as the cache tiers keep it: its copies live as the expiry policy says, and never longer
-    /// than the record.
+    /// The copy of a record, for the cache tiers. A copy lives as the expiry policy says, and never
+    /// longer than its record.
     pub(super) fn copy_of(&self, mut record: Stored) -> Stored {
         record.deadlines = match self.deadlines(false, None) {
             Some(copy) => Deadlines {

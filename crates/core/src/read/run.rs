@@ -1,4 +1,4 @@
-//! The run of a load, in a task of its own: no caller's cancellation stops it.
+//! A load runs in a task of its own, which no caller's cancellation stops.
 
 use std::{sync::Arc, time::Instant};
 
@@ -16,17 +16,17 @@ use crate::{
 };
 
 tokio::task_local! {
-    /// The flights whose loaders run in this task: a loader that waits for one of them would wait for
-    /// itself.
+    /// The flights whose loaders run in this task. A loader that waits for one of these flights would
+    /// wait for itself.
     static LOADING: Arc<[FlightId]>;
 }
 
-/// Whether the caller is a loader of this very flight.
+/// Whether the caller is the loader of this flight.
 pub(super) fn is_reentrant(flight: FlightId) -> bool {
     LOADING.try_with(|loading| loading.contains(&flight)).unwrap_or(false)
 }
 
-/// Spawns a load.
+/// Spawns the task of a load.
 pub(super) fn spawn_load<K: Key, V: Value, N: Near<K, V>>(
     inner: &Arc<Inner<K, V, N>>,
     chain: &Arc<Chain>,
@@ -51,7 +51,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
     ) {
         self.take_missing_leases(chain, &mut loads).await;
         if self.policies.coalesce.waits() {
-            // Boxed, so that loads which wait for nobody do not pay for its stack size.
+            // The wait is boxed, so that loads which wait for no other process do not pay for its stack
+            // size.
             loads = Box::pin(self.await_others(chain, loads)).await;
             if loads.is_empty() {
                 return;
@@ -60,20 +61,22 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
         match self.run_loader(load, loading).await {
             Ok(Ok(items)) => self.accept_all(chain, loads, items).await,
             Ok(Err(error)) => loads.into_iter().for_each(|load| self.fail_load(load, error.clone())),
-            // The guards report the panic when they are dropped; a follower with a loader takes over.
+            // The leaders' guards report the panic when they are dropped. After this report a follower
+            // with a loader takes over.
             Err(_panic) => loads.iter_mut().for_each(|load| load.leader.panicked()),
         }
     }
 
     /// Ends a load with an error for all its callers.
     pub(super) fn fail_load(&self, load: PendingLoad<K, V>, error: Error) {
-        // The flight leaves the table first, so that a call made after the error begins a new one.
+        // The flight leaves the table before its callers get the error, so that a later call begins a
+        // new flight.
         self.flights.complete(load.ticket.key(), load.ticket.flight().id);
         load.leader.done(Err(error));
     }
 
-    /// Takes the leases of the farthest cache tier that plain reads did not take, within what their
-    /// lookups left of its budget.
+    /// Takes the leases of the farthest cache tier that plain reads did not take. The requests for these
+    /// leases have the rest of the budget that the lookups left.
     async fn take_missing_leases(&self, chain: &Chain, loads: &mut [PendingLoad<K, V>]) {
         let Some((last, slot)) = chain.tiers.iter().enumerate().next_back() else { return };
         let wanted: Vec<usize> = (0..loads.len()).filter(|&at| loads[at].miss.unleased).collect();
@@ -110,13 +113,13 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
         }
     }
 
-    /// Whether a load replaces this entry: a negative one, and one that has become stale.
+    /// Whether a load replaces this entry, because the entry is negative or has become stale.
     fn is_to_be_replaced(&self, hit: &Stored) -> bool {
         hit.body.is_none() || hit.deadlines.fresh_until <= self.clock.now()
     }
 
-    /// Runs the loader within its deadline: its items, or the error of the whole load. The outer error is
-    /// a panic.
+    /// Runs the loader within its deadline. Returns the loader's items, or the error of the whole load.
+    /// The outer error is a panic.
     async fn run_loader(
         &self,
         load: Load<V>,

@@ -1,7 +1,7 @@
-//! Reads at level `Strong`: the store alone answers, in a request sent after the call.
+//! At level `Strong` the store alone answers a read, in a request that is sent after the call.
 //!
-//! A flight that began before the call proves nothing to it. A caller that shared a load reads the store
-//! again.
+//! A flight that began before the call proves nothing to the call. A caller that shared a load therefore
+//! reads the store again.
 
 use std::sync::Arc;
 
@@ -29,11 +29,11 @@ use crate::{
     panics::guarded,
 };
 
-/// Rounds of reading and loading. From the third on a caller shares no flight; it needs a further one
-/// only where a created record is removed before the caller could read it.
+/// The most rounds of reading and loading. From the third round on, a caller shares no flight. A further
+/// round is needed only where a created record is removed before the caller could read it.
 const ROUNDS: usize = 8;
 
-/// What the store has of a key. Nobody keeps it, so the request needs no fence.
+/// Reads a key from the store. No tier keeps the record, so the request needs no fence.
 async fn ask_store<K: Key, V: Value, N: Near<K, V>>(
     inner: &Arc<Inner<K, V, N>>,
     chain: &Arc<Chain>,
@@ -53,7 +53,7 @@ async fn ask_store<K: Key, V: Value, N: Near<K, V>>(
     outcome.unwrap_or_else(|error| LookupOutcome::Failed(error, None))
 }
 
-/// [`ask_store`] for many keys, in order: one trip.
+/// Reads many keys from the store in one round trip. The outcomes are in the order of the keys.
 async fn ask_store_many<K: Key, V: Value, N: Near<K, V>>(
     inner: &Arc<Inner<K, V, N>>,
     chain: &Arc<Chain>,
@@ -98,7 +98,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
             }
             shared = true;
             if late.entry.value().is_none() {
-                // Another caller asked the origin meanwhile, which has no value: the store decides.
+                // Another caller has asked the origin, which has no value, so the store decides.
                 return self.read_record(&key, false).await;
             }
         }
@@ -113,7 +113,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         }
     }
 
-    /// A caller shares another caller's load, and not its lookup.
+    /// The join mode of a round at level `Strong`: a caller shares another caller's load, but never its
+    /// lookup.
     fn strong_join_mode(&self, round: usize) -> JoinMode {
         match self.join_mode() {
             JoinMode::Join if round < SHARED_ROUNDS => JoinMode::JoinLoad,
@@ -121,8 +122,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         }
     }
 
-    /// What the lookup of a flight hands to the load stage, else its answer to this caller. `Err(None)`
-    /// says that the flight is of no use, since another caller began it before this call.
+    /// The miss that the load stage needs, or the flight's answer to this caller. `Err(None)` means that
+    /// the flight is of no use, since another caller began it before this call.
     async fn strong_miss(&self, ticket: &CacheTicket<K, V>) -> Result<Miss<V>, Option<Answer<V>>> {
         if ticket.joined() && is_reentrant(ticket.flight().id) {
             return Err(Some(Err(reentrant_error())));
@@ -156,7 +157,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
                     }
                     LookupOutcome::Failed(error, _) => answers.set(index, Err(error)),
                     LookupOutcome::Missed(_) if !loads => answers.set(index, Ok(None)),
-                    // Others created the record and removed it, and the one load of this call has run.
+                    // Other callers created the record and removed it, and the one load of this call has
+                    // already run.
                     LookupOutcome::Missed(_) if loader.is_none() => {
                         answers.set(index, Err(unsettled_error()));
                     }
@@ -175,8 +177,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         answers.into_many(repeated)
     }
 
-    /// One load for the keys that nobody is loading. Keys that others load stay open, once those loads
-    /// have ended.
+    /// Runs one load for the keys that no other caller is loading. A key whose load another caller leads
+    /// stays open after that load has ended.
     async fn load_absent(
         &self,
         keys: &[K],
@@ -202,10 +204,11 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
 }
 
 fn no_store_error() -> Error {
-    Error::new(ErrorKind::Unsupported, "the cache has no store to ask")
+    Error::new(ErrorKind::Unsupported, "the cache has no store")
 }
 
 fn unsettled_error() -> Error {
-    let message = "others created the record and removed it again during the read; it may be tried again";
+    let message =
+        "other callers created the record and removed it during the read; the read may be tried again";
     Error::new(ErrorKind::Busy, message)
 }

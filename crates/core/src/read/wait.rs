@@ -1,4 +1,4 @@
-//! Before a load: waiting for the load of another process.
+//! A load waits for the load of another process, before this process runs a loader of its own.
 
 use std::sync::Arc;
 
@@ -24,18 +24,19 @@ use crate::{
 };
 
 /// How many leases of other loads, one after another, a load waits for before it runs without a lease.
-/// Where each holder dies, fails or finds nothing to keep, the remaining processes must not load in a row.
+/// Each holder may die, fail or find nothing to keep, and the waiting processes must not load one after
+/// the other.
 const MAX_WAITS: usize = 3;
 
-/// What another process has loaded; `None` says to load.
+/// The entry that another process has loaded. The value `None` means that this process must load.
 type Awaited<V> = Option<(Arc<Entry<V>>, Source)>;
 
 impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
-    /// Waits for the loads of other processes. The returned loads are to be run, under the leases that
-    /// this process holds now; the callers of the others were answered.
+    /// Waits for the loads of other processes. Returns the loads that this process must run, with the
+    /// leases that this process holds now. The callers of all other loads have got their answers.
     ///
-    /// The keys of a batch have one load. It waits only if other processes load all of them, so that no
-    /// two batches wait for each other.
+    /// The keys of a batch have one load. A batch waits only if other processes load all of its keys, so
+    /// that no two batches wait for each other.
     pub(super) async fn await_others(
         self: &Arc<Self>,
         chain: &Arc<Chain>,
@@ -60,7 +61,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
         loads
     }
 
-    /// Waits for the load of the lease's holder, and for that of a process that takes its place.
+    /// Waits for the load of the lease's holder, and for the load of a process that replaces the holder.
     async fn await_other(self: &Arc<Self>, chain: &Arc<Chain>, load: &mut PendingLoad<K, V>) -> Awaited<V> {
         let until = Instant::now() + self.periods.load;
         let waits = if enabled(Defence::Turns) { MAX_WAITS } else { usize::MAX };
@@ -77,7 +78,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
                 self.tell(&Event::Waited { tier, elapsed: began.elapsed() });
                 end.ok()?.ok()?
             } else {
-                // A plain read holds the lease, and does not load.
+                // A plain read holds the lease, and will not load.
                 LeaseEnd::Free
             };
             let replaces = if end == LeaseEnd::Free { token } else { Token::NONE };
@@ -93,18 +94,19 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
                     let stale = miss.stale.or(load.miss.stale.take());
                     load.miss = Miss { stale, ..miss };
                 }
-                // The load will meet the same trouble, and report it.
+                // The load will meet the same failure, and report the error.
                 _ => return None,
             }
         }
         None
     }
 
-    /// The stale value in place of a wait, where the policy permits it.
+    /// The stale value that a caller gets instead of a wait, where the policy permits it.
     fn stale_instead(&self, miss: &Miss<V>) -> Awaited<V> {
         let stale = miss.stale.as_ref().filter(|_| self.policies.coalesce == Coalesce::LeaseOrStale)?;
         let now = self.clock.now();
-        // A fresh entry that is not proven would not be marked, and so look like an answer.
+        // A fresh entry without a proof would not be marked as stale, so it would look like a valid
+        // answer.
         let marked = match miss.oldest_proof {
             ANY_AGE => true,
             STORE_ONLY => false,
@@ -118,9 +120,12 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
     }
 }
 
-/// Whether a load waits for nobody: its own lease is the one that other processes wait for, or no tier
-/// has leases that can be waited for, or a `refresh` began the flight. A copy that another process fills
-/// answers none of a refresh's followers, whichever of them leads the load.
+/// Whether a load waits for no other process. A load waits for no other process in three cases:
+///
+/// - The load's own lease is the one that other processes wait for.
+/// - No tier has leases that a process can wait for.
+/// - A `refresh` began the flight. A copy that another process fills does not answer the callers of a
+///   refresh, whichever of them leads the load.
 fn is_first<K: Key, V>(chain: &Chain, load: &PendingLoad<K, V>) -> bool {
     let lease = lease_of(chain, &load.miss);
     let refreshes = match enabled(Defence::RefreshLoads) {
@@ -130,7 +135,8 @@ fn is_first<K: Key, V>(chain: &Chain, load: &PendingLoad<K, V>) -> bool {
     refreshes || lease.is_none_or(|lease| lease.is_of(&load.miss))
 }
 
-/// The lease by which processes wait for each other, in the nearest tier that supports it.
+/// The lease by which processes wait for each other's loads, in the nearest tier that supports such
+/// waits.
 struct Lease<'a> {
     /// The tier's index in the chain.
     index: usize,
@@ -139,7 +145,7 @@ struct Lease<'a> {
 }
 
 impl Lease<'_> {
-    /// Whether it is this load's own, and other processes wait for it.
+    /// Whether the lease is this load's own, and other processes wait for this lease.
     fn is_of<V>(&self, miss: &Miss<V>) -> bool {
         self.token == miss.token && self.token.is_of_loader()
     }

@@ -1,4 +1,4 @@
-//! The copies that a relay must drop, by the notices of the truth's log.
+//! Notices in the log of the source of truth name the copies that a relay must drop.
 
 use std::collections::BTreeMap;
 
@@ -10,20 +10,21 @@ use crate::{
     key,
 };
 
-/// The most bytes of keys in one step: a server reads them all before it does anything else.
+/// The most bytes of keys in one step. A server reads all keys of a step before it does anything else.
 const MAX_STEP_BYTES: usize = 2 << 20;
 
-/// The changes of a namespace since the last step, by tenant. Sorted, so that the same changes always
-/// make the same step.
+/// The changes of a namespace since the last step, by tenant. The map is sorted, so that the same
+/// changes always make the same step.
 #[derive(Debug, Default)]
 pub(super) struct PendingChanges<'a>(BTreeMap<Option<&'a str>, TenantChanges<'a>>);
 
 /// The changes of one tenant.
 #[derive(Debug, Default)]
 pub(super) struct TenantChanges<'a> {
-    /// Whether all copies are to be dropped: the tenant's, or everyone's where there is no tenant.
+    /// Whether all copies of the tenant are to be dropped. For the tenant `None`, all copies of all
+    /// tenants are to be dropped.
     pub(super) all: bool,
-    /// The changed keys, each with the version from which on copies may stay.
+    /// The changed keys. The version of a changed key is the first version whose copies may stay.
     keys: BTreeMap<&'a Bytes, Option<Version>>,
 }
 
@@ -39,7 +40,8 @@ impl<'a> PendingChanges<'a> {
             match notice {
                 Notice::Key { tenant, key, version } => {
                     let keys = &mut tenants.entry(tenant.as_deref()).or_default().keys;
-                    // The newest version wins; `None` lets no copy stay, so it counts as newer than any.
+                    // The newest version of a key wins. The version `None` lets no copy stay, so it
+                    // counts as newer than any version.
                     keys.entry(key)
                         .and_modify(|known| *known = known.zip(*version).map(|(known, new)| known.max(new)))
                         .or_insert(*version);
@@ -55,7 +57,7 @@ impl<'a> PendingChanges<'a> {
         self.0.iter().map(|(tenant, changed)| (*tenant, changed))
     }
 
-    /// The clears and the drops of one step. More keys than a step may have become a clear of all copies.
+    /// The clears and the drops of one step. A step with too many keys clears all copies instead.
     pub(super) fn clears_and_drops(&self, namespace: &str) -> (Vec<Option<String>>, Vec<Invalidation>) {
         let all = self.0.get(&None).is_some_and(|changed| changed.all);
         let keys = || self.0.values().filter(|changed| !changed.all).flat_map(|changed| changed.keys.keys());
@@ -74,7 +76,7 @@ impl<'a> PendingChanges<'a> {
 }
 
 impl TenantChanges<'_> {
-    /// The changed keys, each with the version from which on copies may stay.
+    /// The changed keys. The version of a changed key is the first version whose copies may stay.
     pub(super) fn drops(
         &self,
         namespace: &str,

@@ -1,4 +1,4 @@
-//! The cache's end of its relay: it wakes the relay, and learns whether one is at work.
+//! By its handle a cache wakes its relay, and learns whether a relay is running.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -16,14 +16,14 @@ use crate::{Error, Follower, Notice, Result};
 /// How long one call of [`RelayHandle::started`] waits.
 const START_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Wakes the relay of a cache when its log reports a change. The cache owns it: the relay's task
-/// ends when the cache has gone.
+/// Wakes the relay of a cache when its log reports a change. The cache owns the handle, and the relay's
+/// task ends after the cache was dropped.
 #[derive(Default)]
 pub(crate) struct RelayHandle {
     changed: Notify,
     started: AtomicBool,
     on_start: Notify,
-    /// Why the last step failed, if waiting does not heal it.
+    /// The error of the last step, if waiting does not resolve it.
     failure: Mutex<Option<Error>>,
 }
 
@@ -36,11 +36,12 @@ impl Follower for RelayHandle {
 }
 
 impl RelayHandle {
-    /// Waits a short time for a relay to be at work, in this process or another, and says whether
-    /// one is.
+    /// Waits a short time until a relay runs, in this process or another. The result says whether a
+    /// relay runs.
     ///
     /// # Errors
-    /// Why the last step of this process's relay failed, if waiting does not heal it.
+    /// The call fails with the error of the last step of this process's relay, if waiting does not
+    /// resolve it.
     pub(crate) async fn started(&self) -> Result<bool> {
         let started = self.on_start.notified();
         if self.started.load(Ordering::Acquire) || timeout(START_TIMEOUT, started).await.is_ok() {
@@ -54,7 +55,7 @@ impl RelayHandle {
         self.changed.notified().await;
     }
 
-    /// Keeps the error of a step if waiting does not heal it, and logs the first one in a row.
+    /// Keeps the error of a step if waiting does not resolve it, and logs the first such error in a row.
     pub(super) fn record(&self, step: &Result<()>, namespace: &str) {
         let lasting = step.as_ref().err().filter(|error| !error.is_transient());
         let mut failure = self.failure.lock();

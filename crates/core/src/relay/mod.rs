@@ -1,16 +1,18 @@
-//! The relay: it carries the changes in the truth's log into the shared cache tiers, for all processes.
+//! The relay carries the changes in the log of the source of truth into the shared cache tiers, for all
+//! processes.
 //!
-//! A writer changes the copies itself once its write has committed. A writer that dies in between does
-//! not, and other programs never do. So one process, the leader, reads the truth's own log and drops
-//! the older copies; the log of the tiers then notifies all near tiers.
+//! A writer changes the copies itself after its write has committed. A writer that dies after its commit
+//! does not change the copies, and other programs never do. So one process, the leader, reads the log of
+//! the source of truth and drops the older copies. The log of the tiers then notifies all near tiers.
 //!
-//! The watermark says how far the leader has come. It is a cell of the nearest tier, so it is lost or
-//! goes back in time together with the copies. It is taken and advanced by compare-and-set: of two
-//! processes that both act as the leader, one fails, and the copies that it dropped needlessly are read
-//! again. A tier that drops copies and advances the watermark in one step lets the watermark prove
-//! copies: see [`Publication`](crate::Publication).
+//! The watermark says how far the leader has come. The watermark is a cell of the nearest tier, so it is
+//! lost or goes back in time together with the copies. Each process takes and advances the watermark by
+//! compare-and-set. If two processes both act as the leader, the compare-and-set of one fails, and the
+//! copies that this process dropped needlessly are read again. In a tier that drops copies and advances
+//! the watermark in one step, the watermark proves copies: see [`Publication`](crate::Publication).
 //!
-//! This file decides when the relay makes a step; `step` makes it, and `changes` says what it drops.
+//! This file decides when the relay makes a step. `step` makes a step, and `changes` says which copies a
+//! step drops.
 
 mod changes;
 mod handle;
@@ -29,20 +31,22 @@ use tokio::time::{Instant, timeout, timeout_at};
 pub(crate) use self::handle::RelayHandle;
 use crate::{Backend, Error, ErrorKind, Level, Namespace, Replay, Result, Version};
 
-/// The longest time between two steps: the leader advances the watermark, a follower looks at it.
+/// The longest time between two steps. In each step the leader advances the watermark, and a follower
+/// reads it.
 const MAX_TICK: Duration = Duration::from_millis(500);
-/// The shortest such time.
+/// The shortest time between two steps.
 const MIN_TICK: Duration = Duration::from_millis(20);
-/// How often the watermark advances within one bound: what it proves is older by two advances.
+/// How often the watermark advances within one bound. A proof by the watermark is older by two advances.
 const ADVANCES_PER_BOUND: u32 = 10;
-/// A watermark that has not advanced for this many ticks is taken over.
+/// The number of ticks after which another relay takes over a watermark that has not advanced.
 const TICKS_TO_TAKEOVER: u32 = 4;
-/// It is never taken over sooner than this.
+/// The shortest time after which another relay takes over a watermark.
 const MIN_TAKEOVER: Duration = Duration::from_millis(400);
-/// The pause after a failed step. It doubles with each further failure, up to a follower's pause:
-/// changes wait meanwhile, whatever the failure was.
+/// The pause after a failed step. The pause doubles with each further failure, up to a follower's pause,
+/// because changes wait until a step succeeds.
 const RETRY: Duration = Duration::from_millis(20);
-/// A step that takes longer is tried again: a tier need not keep a budget by itself.
+/// The longest time of a step. A step that takes longer than this time is tried again, because a tier
+/// need not keep a budget by itself.
 const STEP_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The relay of one cache in one process.
@@ -53,7 +57,7 @@ pub(crate) struct Relay {
     /// The cache tiers with their budgets, near to far.
     tiers: Vec<(Arc<dyn Backend>, Duration)>,
     tombstone_ttl: Duration,
-    /// A random number that tells this relay from others.
+    /// A random number that distinguishes this relay from others.
     id: u64,
     state: RelayState,
 }
@@ -61,12 +65,12 @@ pub(crate) struct Relay {
 /// What this relay knows of the watermark.
 enum RelayState {
     Unknown,
-    /// Another relay leads; its watermark has this version and has not advanced since.
+    /// Another relay leads. The other relay's watermark has had this version since this time.
     Follower {
         version: Version,
         since: Instant,
     },
-    /// This relay leads; it has dropped the changes before this position of the log.
+    /// This relay leads, and has dropped the copies that changed before this position of the log.
     Leader {
         version: Version,
         position: Bytes,
@@ -84,14 +88,15 @@ impl Relay {
         Self { log, namespace, tiers, tombstone_ttl, id, state }
     }
 
-    /// Makes one step after another until the cache has gone.
+    /// Makes one step after another until the cache is dropped.
     pub(crate) async fn run(mut self, handle: Weak<RelayHandle>) {
         let (mut due, mut failures) = (Instant::now(), 0);
         while let Some(waiting) = handle.upgrade() {
             let woken = timeout_at(due, waiting.changed()).await.is_ok();
             drop(waiting);
             let began = Instant::now();
-            // Only the leader acts on a change at once; a follower looks when its pause is over.
+            // Only the leader acts on a change at once. A follower reads the watermark when its pause is
+            // over.
             if woken && began < due && !matches!(self.state, RelayState::Leader { .. }) {
                 continue;
             }
@@ -133,7 +138,7 @@ impl Relay {
         (self.tick() * TICKS_TO_TAKEOVER).max(MIN_TAKEOVER)
     }
 
-    /// A step that always ends: a tier may hang or panic, and the relay goes on.
+    /// Makes a step that always ends. A tier may hang or panic, and the relay goes on.
     async fn guarded_step(&mut self) -> Result<()> {
         match timeout(STEP_TIMEOUT, AssertUnwindSafe(self.step()).catch_unwind()).await {
             Ok(Ok(step)) => step,

@@ -1,4 +1,4 @@
-//! One step of a relay: it reads the log, drops the older copies, and advances the watermark.
+//! One step of a relay reads the log, drops the older copies, and advances the watermark.
 
 use std::{sync::Arc, time::Duration};
 
@@ -26,7 +26,7 @@ impl Relay {
         }
     }
 
-    /// Looks whether the watermark advances, and takes it over if no relay advances it.
+    /// Checks whether the watermark has advanced, and takes the watermark over if no relay advances it.
     async fn watch_leader(&mut self) -> Result<()> {
         let (tier, key) = self.watermark_cell()?;
         let (version, body) = match tier.apply(&key, Op::Get).await? {
@@ -46,12 +46,12 @@ impl Relay {
         }
         match watermark {
             Some(watermark) => self.carry_on(version, &watermark.position).await,
-            // An older program left it in another layout, and no relay advances it any more.
+            // An older program wrote the watermark in another layout, and no relay advances it any more.
             None => self.start_over(Condition::Version(version)).await,
         }
     }
 
-    /// Drops all copies: nothing says up to which position of the log they were dropped.
+    /// Drops all copies, because nothing says up to which position of the log the copies were dropped.
     async fn start_over(&mut self, expected: Condition) -> Result<()> {
         let watermark = self.watermark(Version::NONE, self.log.end().await?);
         let begins = enabled(Defence::Begin);
@@ -59,8 +59,8 @@ impl Relay {
         self.advance(expected, &changes, watermark).await
     }
 
-    /// Drops the copies that changed after `position`, and advances the watermark. What the new
-    /// watermark proves is dated by `version`, which the old one had before the changes were read.
+    /// Drops the copies that changed after `position`, and advances the watermark. The new watermark's
+    /// proof dates from the advance to `version`, which the watermark had before the changes were read.
     async fn carry_on(&mut self, version: Version, position: &Bytes) -> Result<()> {
         let (notices, next) = match self.log.since(&self.namespace.name, position).await? {
             Some(read) => read,
@@ -71,8 +71,8 @@ impl Relay {
         self.advance(Condition::Version(version), &PendingChanges::of(&notices), watermark).await
     }
 
-    /// Drops the changed copies from every tier, far to near; each tier must confirm before the
-    /// watermark advances.
+    /// Drops the changed copies from every tier, far to near. Each tier must confirm the drops before
+    /// the watermark advances.
     async fn advance(
         &mut self,
         expected: Condition,
@@ -110,7 +110,8 @@ impl Relay {
         Watermark { relay: self.id, version, position }
     }
 
-    /// Advances the watermark of a tier that cannot do so in one step with the drops: it proves nothing.
+    /// Advances the watermark of a tier that cannot drop copies in the same step. The watermark of such
+    /// a tier proves nothing.
     async fn put_watermark(&self, expected: Condition, body: Bytes) -> Result<Reply> {
         let (tier, key) = self.watermark_cell()?;
         let put = Op::Put {

@@ -1,4 +1,4 @@
-//! Another life for a value that is already there.
+//! `expire` gives another life to a value that a tier or the store already has.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,7 +18,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     pub(crate) async fn expire_one(&self, key: K, ttl: Duration) -> Result<bool> {
         self.inner.check_open()?;
         if matches!(self.inner.proof_source, ProofSource::Age) {
-            let message = "at level Bounded without a truth to ask, a longer life is a new put";
+            let message =
+                "at level Bounded without a store or a watched origin, only a put gives a value another life";
             return Err(Error::new(ErrorKind::Unsupported, message));
         }
         let deadlines = Deadlines::ttl(self.inner.clock.now(), ttl);
@@ -65,7 +66,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
                 (Ok(Reply::Done { existed: here, .. }), _) => existed = existed.or(Some(here)),
                 (Ok(reply), _) => return Err(unexpected(&reply)),
                 (Err(error), None) => {
-                    // The authority may have changed the life all the same: no copy may outlive the record.
+                    // The authority may nevertheless have changed the life, and no copy may outlive the
+                    // record.
                     existed = Some(false);
                     unconfirmed = Some(error);
                 }
@@ -80,14 +82,15 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
             return Err(error);
         }
         if let Some(error) = failed {
-            let message = "the authority took the new life, and a copy did not; reads go past it";
+            let message =
+                "the authority took the new life, and a tier did not drop its copy; reads go past that tier";
             return Err(Error::new(ErrorKind::Partial, message).with_source(error));
         }
         Ok(existed.unwrap_or_default())
     }
 
     /// Only the authority's entry gets the new life. A copy is dropped together with its lease, since a
-    /// fill on its way there has the old life. The next read makes a new copy.
+    /// fill that is under way has the old life. The next read makes a new copy.
     fn expire_op(&self, chain: &Chain, slot: &TierSlot, deadlines: Deadlines) -> Op {
         match chain.is_authority(slot) {
             true => Op::Expire { deadlines: self.copy_deadlines(deadlines, slot.shared.ttl) },

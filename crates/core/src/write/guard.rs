@@ -1,4 +1,4 @@
-//! What a write must not leave undone, however it ends.
+//! Guards do what a write must not leave undone, even if the write fails or panics.
 
 use std::sync::Arc;
 
@@ -13,8 +13,8 @@ use crate::{
     read::{LoadResult, SharedLookup},
 };
 
-/// The last step of a write in this process: it detaches the key's flight and changes the near tier. A
-/// write that fails or panics drops the key from near.
+/// The last step of a write in this process, which detaches the key's flight and changes the near tier.
+/// A write that fails or panics drops the key from the near tier.
 pub(super) struct WriteGuard<K: Key, V: Value, N: Near<K, V>> {
     inner: Arc<Inner<K, V, N>>,
     pub(super) key: Arc<TenantKey<K>>,
@@ -27,7 +27,8 @@ impl<K: Key, V: Value, N: Near<K, V>> WriteGuard<K, V, N> {
         Self { inner: Arc::clone(inner), key: Arc::clone(key), ticket: Some(ticket) }
     }
 
-    /// Runs `change`, which is told whether near may keep what was written: nothing newer is known.
+    /// Runs `change`. The argument of `change` says whether the near tier may keep the written value,
+    /// because this process knows of no newer value.
     pub(super) fn finish(mut self, version: Version, change: impl FnOnce(bool)) {
         if let Some(ticket) = self.ticket.take() {
             ticket.finish(version.as_u64(), change);
@@ -43,8 +44,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Drop for WriteGuard<K, V, N> {
     }
 }
 
-/// The copies that a write is about to change. If it ends before it knows that they were changed (a
-/// policy or observer panicked, the runtime shut down), each becomes a debt of its tier.
+/// The copies that a write is about to change. If the write ends before it knows that the copies were
+/// changed (a policy or observer panicked, the runtime shut down), each copy becomes a debt of its tier.
 pub(super) struct DebtGuard<'a> {
     slots: Vec<&'a TierSlot>,
     keys: Vec<TierKey>,
@@ -58,7 +59,8 @@ impl<'a> DebtGuard<'a> {
         Self { slots: slots.collect(), keys: keys.collect() }
     }
 
-    /// Every tier was asked, and its unconfirmed changes are debts already.
+    /// Disarms the guard after every tier was asked: each change that a tier did not confirm is already
+    /// a debt.
     pub(super) fn settle(mut self) {
         self.slots.clear();
     }

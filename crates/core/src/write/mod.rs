@@ -1,4 +1,4 @@
-//! Writes: the authority first, then the copies from far to near, the near tier last.
+//! A write changes the authority first, then the copies from far to near, and the near tier last.
 
 mod expire;
 mod guard;
@@ -15,9 +15,9 @@ use crate::{Error, ErrorKind, Result};
 /// How a put ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PutOutcome {
-    /// The authority took it, with this version.
+    /// The authority took the put, and gave it this version.
     Kept(Version),
-    /// Its condition did not hold.
+    /// The put's condition did not hold.
     Refused,
 }
 
@@ -31,11 +31,11 @@ impl PutOutcome {
     }
 }
 
-/// Which entries a removal takes away.
+/// Which entries a removal drops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Removal {
     /// The copies in the cache tiers.
     Copies,
-    /// The record in the store, too.
+    /// The copies in the cache tiers and the record in the store.
     Everywhere,
 }

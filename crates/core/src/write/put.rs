@@ -1,4 +1,4 @@
-//! Puts.
+//! Puts write one item or many.
 
 use std::sync::Arc;
 
@@ -21,19 +21,19 @@ use crate::{
     panics::joined,
 };
 
-/// A put, as the caller asked for it.
+/// A put as the caller requested it.
 struct Put<K, V> {
     key: Arc<TenantKey<K>>,
     item: Item<V>,
     condition: Condition,
 }
 
-/// A put on its way through the tiers.
+/// The state of a put that is being sent to the tiers.
 struct PendingPut<K: Key, V: Value, N: Near<K, V>> {
     key: TierKey,
     item: Item<V>,
     body: Option<Bytes>,
-    /// The deadlines of its copies.
+    /// The deadlines of the item's copies.
     copies: Deadlines,
     condition: Condition,
     began: Timestamp,
@@ -48,9 +48,9 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         results.into_iter().next().unwrap_or_else(|| Err(Error::new(ErrorKind::Backend, "no outcome")))
     }
 
-    /// Writes items, each if its condition holds; one outcome an item, in order. Of a key that is given
-    /// twice the last item is written. With other tiers the write is spawned, so that a caller that goes
-    /// away leaves no write half done.
+    /// Writes each item if its condition holds, and gives one outcome for each item, in order. If a key
+    /// is given twice, its last item is written. In a cache with other tiers than the near tier, a
+    /// spawned task writes, so that a caller that goes away leaves no write half done.
     pub(crate) async fn put_all(
         &self,
         items: Vec<(K, Item<V>)>,
@@ -86,7 +86,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     }
 }
 
-/// The last put of each distinct key, and for each put its key's number.
+/// The last put of each distinct key, and for each given put the number of its key.
 fn last_of_each<K: Key, V>(puts: impl Iterator<Item = Put<K, V>>) -> (Vec<Put<K, V>>, Vec<usize>) {
     let (mut distinct, mut last) = (Distinct::new(), Vec::with_capacity(puts.size_hint().0));
     let number = |put: Put<K, V>| match distinct.add(Arc::clone(&put.key)) {
@@ -104,7 +104,7 @@ fn last_of_each<K: Key, V>(puts: impl Iterator<Item = Put<K, V>>) -> (Vec<Put<K,
 }
 
 impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
-    /// A put into the near tier, where there is no other tier.
+    /// Puts an item into the near tier of a cache that has no other tier.
     fn put_local(&self, put: Put<K, V>) -> PutOutcome {
         let Put { key, item, condition } = put;
         let (outcome, kept) = self.flights.write_now(&key, || {
@@ -208,8 +208,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
         }
     }
 
-    /// The copy for a tier that orders the put itself. A copy that is not admitted there has no life, and
-    /// takes the place of the older one.
+    /// The copy for a tier that orders the put itself. A copy that the tier does not admit has no life,
+    /// and replaces the older copy.
     fn copy_for(&self, slot: &TierSlot, put: &PendingPut<K, V, N>) -> (Deadlines, Option<Bytes>) {
         match self.admits(slot.shared.name, put.body.as_ref().map(Bytes::len)) {
             true => (self.copy_deadlines(put.copies, slot.shared.ttl), put.body.clone()),
@@ -218,7 +218,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
     }
 
     /// Changes the copies in a tier that is not the authority. A key whose change the tier does not
-    /// confirm becomes a debt. A failed put changes the copies, too: it may have happened.
+    /// confirm becomes a debt. A failed put changes the copies, too, because the authority may have
+    /// taken the put.
     async fn put_follower(&self, slot: &TierSlot, pending: &[PendingPut<K, V, N>]) {
         let ops = pending.iter().filter_map(|put| Some((put, self.follower_op(slot, put)?)));
         let (puts, drops): (Vec<_>, Vec<_>) = ops.partition(|(_, op)| matches!(op, Op::Put { .. }));
@@ -258,7 +259,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
         Op::Invalidate { version, tombstone_ttl: self.periods.tombstone }
     }
 
-    /// Puts of level `Ttl`: a put succeeds when any tier takes it, the near tier included.
+    /// Puts items at level `Ttl`. A put succeeds when any tier takes it, the near tier included.
     async fn put_unfenced(&self, chain: &Chain, pending: &mut [PendingPut<K, V, N>]) {
         let versions: Vec<Version> = pending.iter().map(|_| self.next_version()).collect();
         for (put, version) in pending.iter_mut().zip(&versions) {

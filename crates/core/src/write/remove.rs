@@ -1,4 +1,4 @@
-//! Invalidations and removals: from far to near through every tier, whatever fails on the way.
+//! Invalidations and removals change every tier from far to near, even if some of the tiers fail.
 
 use std::sync::Arc;
 
@@ -16,13 +16,13 @@ use crate::{
     panics::joined,
 };
 
-/// One key on its way through the tiers.
+/// The state of one key's removal while it is sent to the tiers.
 struct PendingRemoval {
     key: Option<TierKey>,
-    /// The version of the removal, once the store has issued it.
+    /// The version of the removal, after the store has issued it.
     version: Option<Version>,
     existed: bool,
-    /// The store's error: its record may still be there.
+    /// The error of the store, whose record may still exist.
     store_error: Option<Error>,
     errors: Vec<Error>,
 }
@@ -32,7 +32,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         self.remove_all(vec![key], removal).await.pop().unwrap_or(Ok(false))
     }
 
-    /// Removes keys; for each, in order, whether a value was there.
+    /// Removes keys. The results say for each key, in order, whether it had a value.
     pub(crate) async fn remove_all(&self, keys: Vec<K>, removal: Removal) -> Vec<Result<bool>> {
         if let Err(error) = self.inner.check_open() {
             return keys.iter().map(|_| Err(error.clone())).collect();
@@ -52,7 +52,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         let (inner, chain) = (Arc::clone(&self.inner), Arc::clone(&self.chain));
         let task = async move { inner.remove_through(&chain, firsts, removal).await };
         match joined(self.inner.tasks.spawn(task)).await {
-            // The first removal of a repeated key finds the value, if any does.
+            // Only the first removal of a repeated key can find a value.
             Ok(results) => occurrences
                 .iter()
                 .map(|occurrence| match occurrence {
@@ -74,7 +74,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
         })
     }
 
-    /// Every tier is tried, and what failed is reported.
+    /// Asks every tier, and reports the tiers that failed.
     async fn remove_through(
         self: &Arc<Self>,
         chain: &Arc<Chain>,
@@ -120,8 +120,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
             match reply {
                 Ok(Reply::Done { existed, version }) => {
                     one.existed |= existed;
-                    // Without a store no tier's version is above those of all copies: they are dropped
-                    // whatever their version is (rule 8).
+                    // Without a store no tier's version is above those of all copies, so all copies are
+                    // dropped, of any version.
                     if deletes && is_store {
                         one.version = Some(version);
                     }

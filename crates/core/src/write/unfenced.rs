@@ -1,4 +1,4 @@
-//! Fills at level `Ttl`, which no lease fences.
+//! At level `Ttl` no lease fences a fill. A write waits until the unfenced fills of its key have ended.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -6,9 +6,9 @@ use parking_lot::Mutex;
 use terrace_tier::{KeyDigest, TierKey};
 use tokio::sync::Notify;
 
-/// The fills of level `Ttl` under way in this process. A tier takes whatever arrives last, so a write
-/// waits until the fills of its key have ended, and no fill begins while a write is under way. The wait
-/// lasts at most as long as the tiers' budgets.
+/// The fills of level `Ttl` that are under way in this process. A tier keeps the value that arrives
+/// last, so a write waits until the fills of its key have ended, and no fill begins while a write is
+/// under way. The wait of a write for these fills lasts at most as long as the tiers' budgets.
 #[derive(Default)]
 pub(crate) struct UnfencedFills {
     state: Mutex<State>,
@@ -18,21 +18,22 @@ pub(crate) struct UnfencedFills {
 #[derive(Default)]
 struct State {
     fills: HashMap<KeyDigest, usize>,
-    /// Clears under way.
+    /// The number of clears under way.
     clears: usize,
 }
 
-/// One fill under way.
+/// The record of one unfenced fill under way.
 pub(crate) struct UnfencedFill {
     fills: Arc<UnfencedFills>,
     key: KeyDigest,
 }
 
-/// A clear under way.
+/// The guard of a clear under way.
 pub(crate) struct ClearGuard<'a>(&'a UnfencedFills);
 
 impl UnfencedFills {
-    /// Begins a fill, if no clear is under way. The caller asks afterwards whether a write is.
+    /// Begins a fill, if no clear is under way. After this call the caller checks that no write is under
+    /// way.
     pub(crate) fn begin(self: &Arc<Self>, key: &TierKey) -> Option<UnfencedFill> {
         let mut state = self.state.lock();
         if state.clears > 0 {
@@ -42,12 +43,12 @@ impl UnfencedFills {
         Some(UnfencedFill { fills: Arc::clone(self), key: key.digest })
     }
 
-    /// Waits until no fill of the keys is under way. The caller has begun its write.
+    /// Waits until no fill of the keys is under way. The caller has begun its write before this call.
     pub(crate) async fn ended(&self, keys: impl Iterator<Item = &TierKey> + Clone) {
         self.until(|state| !keys.clone().any(|key| state.fills.contains_key(&key.digest))).await;
     }
 
-    /// Begins a clear, once no fill is under way. No fill begins until the clear ends.
+    /// Begins a clear after all fills under way have ended. No other fill begins until the clear ends.
     pub(crate) async fn clear(&self) -> ClearGuard<'_> {
         self.state.lock().clears += 1;
         let guard = ClearGuard(self);

@@ -1,4 +1,4 @@
-//! What [`Builder::build`] makes of the parts, and refuses.
+//! [`Builder::build`] checks the parts of a cache and assembles them.
 
 use std::{
     sync::{
@@ -36,12 +36,13 @@ const MAX_NAMESPACE_BYTES: usize = 128;
 const REMOVED_FOR: Duration = Duration::from_secs(7 * 24 * 3600);
 
 impl<K: Key, V: Value, N: Near<K, V>> Builder<K, V, N> {
-    /// Builds the cache. No trip: servers that are away are lost tiers.
+    /// Builds the cache. Building a cache makes no round trip. A server that does not answer is a lost
+    /// tier.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] outside of a tokio runtime, for a namespace that is empty or too long,
-    /// and for parts that do not fit together; the backends' own, [`ErrorKind::NamespaceInUse`]
-    /// among them.
+    /// The call fails with [`ErrorKind::Config`] outside of a tokio runtime, for a namespace that is
+    /// empty or too long, and for parts that do not fit together. The call also fails with the backends'
+    /// own errors, such as [`ErrorKind::NamespaceInUse`].
     ///
     /// [`ErrorKind::Config`]: crate::ErrorKind::Config
     /// [`ErrorKind::NamespaceInUse`]: crate::ErrorKind::NamespaceInUse
@@ -49,10 +50,10 @@ impl<K: Key, V: Value, N: Near<K, V>> Builder<K, V, N> {
         self.build_per_tenant()?.open(None)
     }
 
-    /// Builds a family of caches, one a tenant. All settings and bounds are shared.
+    /// Builds a family of caches, one for each tenant. The caches share all settings and limits.
     ///
     /// # Errors
-    /// As [`build`](Builder::build).
+    /// The errors are those of [`build`](Builder::build).
     pub fn build_per_tenant(mut self) -> Result<Tenants<K, V, N>> {
         let copies = self.check()?;
         let runtime = Handle::try_current().map_err(|_| {
@@ -62,7 +63,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Builder<K, V, N> {
         let namespace = self.namespace_options()?;
         let (store, origin_log) = (self.store.as_ref(), self.origin_log.log());
         let chains = ChainSpec::new(namespace, &self.tiers, store, origin_log, &monitor, &runtime);
-        // This reports a namespace that is in use now, and not with the first tenant.
+        // This call reports a namespace that is in use now, and not only with the first tenant.
         let chain = chains.chain(None)?;
         let proof_source = chains.proof_source(&chain, self.ends_within_bound(), &self.clock)?;
         let periods = self.periods();
@@ -101,7 +102,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Builder<K, V, N> {
         Ok(Tenants { inner, chains: Arc::new(chains) })
     }
 
-    /// The namespace with the options that its caches must agree on. Settles how values are encoded.
+    /// The namespace with the options that its caches must agree on. This method also sets how values
+    /// are encoded.
     fn namespace_options(&mut self) -> Result<Namespace> {
         let mut shape = 0;
         if let Some(codec) = &mut self.codec {
@@ -115,7 +117,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Builder<K, V, N> {
         Ok(namespace.with_type(self.settings.schema, shape).with_budget(TIER_BUDGET))
     }
 
-    /// A lease outlives any load, and a tombstone any lease.
+    /// The periods of the cache. A lease lives longer than any load, and a tombstone longer than any
+    /// lease.
     fn periods(&self) -> Periods {
         let lease = self.load_deadline.saturating_add(Duration::from_secs(1));
         Periods {
@@ -136,7 +139,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Builder<K, V, N> {
         lives.into_iter().all(|writing| self.expiry.lifetime(&writing).fresh <= bound)
     }
 
-    /// Refuses parts that do not fit together; what a put does with copies.
+    /// Refuses parts that do not fit together. The result says what a put does with copies.
     fn check(&self) -> Result<Copies> {
         if self.namespace.is_empty() || self.namespace.len() > MAX_NAMESPACE_BYTES {
             return Err(Error::config("a namespace has 1 to 128 bytes"));
@@ -160,13 +163,13 @@ impl<K: Key, V: Value, N: Near<K, V>> Builder<K, V, N> {
         match &self.origin_log {
             OriginLog::None => Ok(plan.copies),
             OriginLog::NoLog => {
-                Err(Error::config("the backend given to `changes` keeps no log of an origin's changes"))
+                Err(Error::config("the backend given to `watch_origin` keeps no log of an origin's changes"))
             }
             OriginLog::Of(_) if stored => {
                 Err(Error::config("a cache with a store follows the store's own log, not another's"))
             }
             OriginLog::Of(_) if self.level == Level::Ttl => {
-                Err(Error::config("level Ttl follows no log; `changes` needs Level::Fenced"))
+                Err(Error::config("level Ttl follows no log; `watch_origin` needs Level::Fenced"))
             }
             OriginLog::Of(_) => Ok(plan.copies),
         }

@@ -1,4 +1,4 @@
-//! From parts to a cache.
+//! The builder collects the parts of a cache.
 
 mod assemble;
 
@@ -20,8 +20,8 @@ use crate::{
     typed_codec::{KeyCodec, TypedCodec},
 };
 
-/// What a cache is made of; from [`Cache::builder`]. What is not set has the default that its method
-/// names.
+/// The parts of a cache that is being built. [`Cache::builder`] begins a builder. A part that is not set
+/// has the default that its method names.
 pub struct Builder<K, V, N> {
     namespace: String,
     near: N,
@@ -49,7 +49,7 @@ pub struct Builder<K, V, N> {
 enum OriginLog {
     None,
     Of(Arc<dyn InvalidationLog>),
-    /// The backend that was given has no log.
+    /// The given backend has no log.
     NoLog,
 }
 
@@ -62,7 +62,7 @@ struct CodecSettings {
 
 const LOAD_DEADLINE: Duration = Duration::from_secs(30);
 
-/// Without an expiry policy: entries live for five minutes, and absences are not kept.
+/// The expiry policy of a builder without one: entries live for five minutes, and absences are not kept.
 struct DefaultExpiry;
 
 impl Expiry for DefaultExpiry {
@@ -73,8 +73,8 @@ impl Expiry for DefaultExpiry {
 }
 
 impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
-    /// Begins a cache named `namespace`; its near tier is off until
-    /// [`Builder::near`] gives one.
+    /// Begins a cache named `namespace`. The near tier of the new cache is off until [`Builder::near`]
+    /// sets one.
     pub fn builder(namespace: impl Into<String>) -> Builder<K, V, N> {
         Builder::new(namespace.into(), N::off())
     }
@@ -107,24 +107,24 @@ impl<K: Key, V: Value, N: Near<K, V>> Builder<K, V, N> {
         }
     }
 
-    /// The near tier; off, unless set.
+    /// Sets the near tier. A cache whose builder sets no near tier has none.
     #[must_use]
     pub fn near(mut self, near: N) -> Self {
         self.near = near;
         self
     }
 
-    /// The longest life of an entry in the near tier; never longer than the entry's own. Where other
-    /// processes change the same keys in tiers without an invalidation log, it bounds how long this one
-    /// may not notice. The clock's [granularity](Clock::granularity) is taken off, some 16 ms on Linux: a
-    /// shorter life is none.
+    /// Sets the longest life of an entry in the near tier. A near copy never lives longer than its
+    /// entry. Where other processes change the same keys in tiers without an invalidation log, this life
+    /// bounds how long this process may miss a change. The clock's [granularity](Clock::granularity),
+    /// some 16 ms on Linux, is subtracted: with a shorter life the near tier keeps nothing.
     #[must_use]
     pub fn near_ttl(mut self, ttl: Duration) -> Self {
         self.near_ttl = Some(ttl);
         self
     }
 
-    /// Adds a remote cache tier, farther than those added before.
+    /// Adds a remote cache tier, which is farther than the tiers that were added before.
     #[must_use]
     pub fn tier(mut self, tier: impl Into<TierConfig>) -> Self
     where
@@ -137,7 +137,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Builder<K, V, N> {
         self
     }
 
-    /// Names the store: the records live there, and everything nearer is a cache of it.
+    /// Sets the store. The records live in the store, and everything nearer is a cache of the store.
     #[must_use]
     pub fn store(mut self, store: impl Into<TierConfig>) -> Self
     where
@@ -150,11 +150,12 @@ impl<K: Key, V: Value, N: Near<K, V>> Builder<K, V, N> {
         self
     }
 
-    /// Follows the log of a backend in which the cache has no tier, for the changes of what its loader
-    /// reads: those that are told there for this namespace make copies old. For caches without a store,
-    /// whose log is followed anyway.
+    /// Follows the log of a backend in which the cache has no tier. The followed log reports changes of
+    /// the data that the cache's loader reads. A change that the log reports for this namespace makes
+    /// the copies old. `watch_origin` is for caches without a store, because a cache with a store
+    /// follows the store's log anyway.
     ///
-    /// With Postgres: keys that [`terrace.watch`] or [`terrace.invalidate`] name.
+    /// With Postgres the log reports the keys that [`terrace.watch`] or [`terrace.invalidate`] name.
     ///
     /// [`terrace.watch`]: https://docs.rs/terrace-tier-postgres
     /// [`terrace.invalidate`]: https://docs.rs/terrace-tier-postgres
@@ -168,8 +169,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Builder<K, V, N> {
         self
     }
 
-    /// Binds a loader: every read of a missing key runs it (read-through). A call that brings a loader
-    /// of its own runs that one instead.
+    /// Binds a loader to the cache. Every read of a missing key runs the loader (read-through). A read
+    /// with a loader of its own runs that loader instead.
     #[must_use]
     pub fn loader<L, F, T, E>(mut self, load: L) -> Self
     where
@@ -184,92 +185,103 @@ impl<K: Key, V: Value, N: Near<K, V>> Builder<K, V, N> {
         self
     }
 
-    /// How long entries live; five minutes, and absences not at all, unless set.
+    /// Sets how long entries live. Without an expiry policy entries live for five minutes, and absences
+    /// are not kept.
     #[must_use]
     pub fn expire(mut self, expiry: impl Expiry) -> Self {
         self.expiry = Arc::new(expiry);
         self
     }
 
-    /// What is done with entries past their fresh time; what the expiry policy says, unless set.
+    /// Sets what is done with entries past their fresh time. Without a freshness policy the expiry
+    /// policy decides about such entries.
     #[must_use]
     pub fn freshness(mut self, freshness: impl Freshness) -> Self {
         self.freshness = Some(Arc::new(freshness));
         self
     }
 
-    /// What is kept in which tier; everything, unless set.
+    /// Sets which values a tier keeps. Without an admission policy every tier keeps every value.
     #[must_use]
     pub fn admit(mut self, admission: impl Admission) -> Self {
         self.admission = Some(Arc::new(admission));
         self
     }
 
-    /// Which way puts take: write-through with a store and cache-aside without, unless set.
+    /// Sets the steps of a put. Without a write policy a put is write-through in a cache with a store,
+    /// and cache-aside in a cache without a store.
     #[must_use]
     pub fn write(mut self, write: impl WritePolicy) -> Self {
         self.write = Some(write.plan());
         self
     }
 
-    /// How loads are shared: one a key in this process, unless set.
+    /// Sets how loads are shared. Without a stampede policy one load of a key runs at a time in this
+    /// process.
     #[must_use]
     pub fn stampede(mut self, stampede: impl Stampede) -> Self {
         self.coalesce = stampede.coalesce();
         self
     }
 
-    /// How consistent the cache is: [`Level::Fenced`] unless set. A handle for reads of another level
-    /// is [`Cache::with`].
+    /// Sets how consistent the cache is. A cache whose builder sets no level has [`Level::Fenced`].
+    /// [`Cache::with`] makes a handle for reads of another level.
     ///
-    /// What [`build`](Builder::build) refuses: `Ttl` with a store; `Strong` without one; `Bounded` where
-    /// nothing proves a copy, which is without a store, without [`watch_origin`](Builder::watch_origin) and with
-    /// lives longer than the bound, with a cache tier whose copies no relay certifies, with two cache
-    /// tiers, and below 100 ms.
+    /// [`build`](Builder::build) refuses some levels:
+    ///
+    /// - `build` refuses `Ttl` with a store.
+    /// - `build` refuses `Strong` without a store.
+    /// - `build` refuses `Bounded` below 100 ms, with two cache tiers, and with a cache tier whose
+    ///   copies no relay proves.
+    /// - `build` refuses `Bounded` without a store, without [`watch_origin`](Builder::watch_origin) and
+    ///   with lives longer than the bound, because nothing proves a copy.
     #[must_use]
     pub fn level(mut self, level: Level) -> Self {
         self.level = level;
         self
     }
 
-    /// How long a loader may take: 30 s unless set. Then its callers get
-    /// [`ErrorKind::Timeout`](crate::ErrorKind::Timeout). Leases live a second longer.
+    /// Sets how long a loader may take. Without a deadline setting a loader may take 30 s. The callers
+    /// of a loader that takes longer get [`ErrorKind::Timeout`](crate::ErrorKind::Timeout). Leases live
+    /// a second longer than the load deadline.
     #[must_use]
     pub fn load_deadline(mut self, deadline: Duration) -> Self {
         self.load_deadline = deadline;
         self
     }
 
-    /// How values are encoded for remote tiers: postcard unless set. Readers read every codec.
+    /// Sets how values are encoded for remote tiers. The default codec is postcard. Every reader can
+    /// decode every codec.
     #[must_use]
     pub fn codec(mut self, codec: Codec) -> Self {
         self.settings.codec = Some(codec);
         self
     }
 
-    /// How envelopes are compressed: lz4 above 1 KiB unless set.
+    /// Sets how envelopes are compressed. By default values above 1 KiB are compressed with LZ4.
     #[must_use]
     pub fn compression(mut self, compression: Compression) -> Self {
         self.settings.compression = Some(compression);
         self
     }
 
-    /// The schema number of the value type, 0 unless set: for a meaning that changes without its type.
-    /// Bytes of another number are not read; those of a changed type are not read anyway.
+    /// Sets the schema number of the value type, which is 0 by default. The schema number is for a
+    /// meaning that changes while the type stays the same. Bytes of another schema number are not read,
+    /// nor are bytes of a changed type.
     #[must_use]
     pub fn schema(mut self, schema: u32) -> Self {
         self.settings.schema = schema;
         self
     }
 
-    /// The clock: the host's unless set.
+    /// Sets the clock. The default clock is the host's clock.
     #[must_use]
     pub fn clock(mut self, clock: impl Into<Clock>) -> Self {
         self.clock = clock.into();
         self
     }
 
-    /// Hears every event of the cache.
+    /// Sets the observer, which receives every event of the cache.
     #[must_use]
     pub fn observer(mut self, observer: impl Observer) -> Self {
         self.observer = Some(Arc::new(observer));

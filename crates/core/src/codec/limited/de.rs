@@ -1,6 +1,7 @@
-//! The decoding side: a deserializer of postcard or bincode within limits.
+//! The decoding side of the limits wraps the deserializer of postcard or bincode, and counts depth and
+//! elements.
 //!
-//! Only values that may nest are wrapped. Everything else goes straight to the format.
+//! Only values that may nest are wrapped. All other values go straight to the format's deserializer.
 
 use std::fmt;
 
@@ -14,7 +15,8 @@ use super::{Breach, Guard};
 pub(in crate::codec) struct Limited<'g, T> {
     inner: T,
     guard: &'g Guard,
-    /// For a visitor or access of elements: whether their number comes from the bytes, not from the type.
+    /// Whether the number of elements of a visitor or access comes from the bytes, and not from the
+    /// type.
     counted: bool,
 }
 
@@ -31,7 +33,7 @@ impl<'g, T> Limited<'g, T> {
         Self { inner, guard, counted: true }
     }
 
-    /// The seed of the next element, which is counted.
+    /// Counts the next element, and wraps its seed.
     fn element<U, E: Error>(&self, seed: U) -> Result<Limited<'g, U>, E> {
         if self.counted {
             self.guard.add_elements(1).map_err(failed)?;
@@ -39,8 +41,8 @@ impl<'g, T> Limited<'g, T> {
         Ok(self.wrap(seed))
     }
 
-    /// Counts the claimed number of elements before anything is allocated for them. Without a claim, each
-    /// element is counted when it comes.
+    /// Counts the claimed number of elements before anything is allocated for them. If the bytes claim
+    /// no number, each element is counted when it is read.
     fn claim<A, E: Error>(&self, access: A, claim: Option<usize>) -> Result<Limited<'g, A>, E> {
         let counted = match claim {
             Some(claim) if self.counted => {
@@ -95,7 +97,8 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Limited<'_, D> {
         deserialize_f64 => deserialize_f64;
         deserialize_char => deserialize_char;
         deserialize_str => deserialize_str;
-        // bincode allocates the owned forms at the claimed length before it has seen the bytes.
+        // bincode would allocate an owned string or buffer at its claimed length before it has seen the
+        // bytes.
         deserialize_string => deserialize_str;
         deserialize_bytes => deserialize_bytes;
         deserialize_byte_buf => deserialize_bytes;
@@ -121,7 +124,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Limited<'_, D> {
     }
 }
 
-/// The methods that postcard and bincode call for the types that are wrapped above.
+/// Only the visitor methods that postcard and bincode call for the wrapped types are implemented.
 impl<'de, V: Visitor<'de>> Visitor<'de> for Limited<'_, V> {
     type Value = V::Value;
 

@@ -1,8 +1,9 @@
-//! Limits on depth and elements, between a type and the serializer of any format.
+//! These wrappers limit the depth and the elements of a value. They stand between the value's type and
+//! the serializer of any format.
 //!
-//! postcard and bincode have no such limits: a million nested values overflow the stack, and a sequence of
-//! units may claim 2^60 elements in a few bytes. Encoding keeps the same limits, so that everything that
-//! was written can be read.
+//! postcard and bincode do not limit depth or elements: a million nested values overflow the stack, and
+//! a sequence of units may claim 2^60 elements in a few bytes. Encoding keeps the same limits as
+//! decoding, so that every encoded value can be decoded.
 
 mod de;
 mod ser;
@@ -12,10 +13,11 @@ use std::cell::Cell;
 pub(super) use de::Limited;
 pub(super) use ser::Guarded;
 
-/// How deep a value may nest with any codec. It is the limit of serde_json.
+/// How deep a value may nest with any codec. serde_json has the same limit.
 pub(super) const MAX_DEPTH: u32 = 127;
 
-/// How many elements a value may have beyond one for each byte. Units are elements without bytes.
+/// How many elements a value may have beyond one for each byte, because units are elements without
+/// bytes.
 const FREE_ELEMENTS: usize = 1 << 16;
 
 /// The most elements of a value with this many encoded bytes. Every element but a unit has at least one
@@ -31,7 +33,7 @@ pub(super) enum Breach {
     Elements,
     /// Serde skipped a field, which only a self-describing codec can express.
     Skipped,
-    /// JSON would write `null` and read another value.
+    /// JSON would write `null`, and a reader would get another value.
     Null,
 }
 
@@ -53,7 +55,8 @@ impl Breach {
     }
 }
 
-/// Counts the levels and elements of one value. All wrappers of one encoding or decoding share it.
+/// Counts the levels and elements of one value. All wrappers of one encoding or decoding share one
+/// guard.
 pub(super) struct Guard {
     depth: Cell<u32>,
     elements: Cell<usize>,
@@ -73,12 +76,12 @@ impl Guard {
         }
     }
 
-    /// The limit that the value has broken, if it has.
+    /// The rule that the value has broken, if there is one.
     pub(super) fn breach(&self) -> Option<Breach> {
         self.breach.get()
     }
 
-    /// The number of elements so far.
+    /// The number of elements that were counted so far.
     pub(super) fn elements(&self) -> usize {
         self.elements.get()
     }
@@ -116,7 +119,8 @@ impl Guard {
         done
     }
 
-    /// Counts elements. If their number is known, all elements of a sequence are counted at once.
+    /// Counts elements. If the number of a sequence's elements is known, all of them are counted at
+    /// once.
     #[inline]
     fn add_elements(&self, count: usize) -> Result<(), Breach> {
         match self.elements.get().checked_add(count) {

@@ -1,4 +1,4 @@
-//! The encoding side: it refuses to write a value that could not be read back.
+//! The encoding side of the limits refuses to write a value that could not be read back.
 
 use std::fmt::Display;
 
@@ -6,7 +6,7 @@ use serde::ser::{self, Error, Serialize, Serializer};
 
 use super::{Breach, Guard};
 
-/// A value to be serialised under a guard.
+/// A value that is serialised under a guard.
 pub(in crate::codec) struct Guarded<'g, T: ?Sized> {
     value: &'g T,
     guard: &'g Guard,
@@ -55,7 +55,8 @@ macro_rules! forward {
     )*};
 }
 
-/// What JSON writes as `null`, so that within a `Some` it would read back as `None`.
+/// Serialises values that JSON writes as `null`. Within a `Some`, such a value would read back as
+/// `None`.
 macro_rules! nothing {
     ($($method:ident($($name:ident: $type:ty),*);)*) => {$(
         #[inline]
@@ -179,14 +180,14 @@ impl<'g, S: Serializer> Serializer for Limited<'g, S> {
     }
 }
 
-/// How the parts of a value count.
+/// How the parts of a value count towards the limits.
 #[derive(Clone, Copy)]
 struct Count {
     /// The levels of the value, as the decoding side counts them.
     levels: u32,
     /// The number of elements that is known at the start. Fields are not elements.
     elements: usize,
-    /// Whether each element is counted when it comes.
+    /// Whether each element is counted when it is written.
     one_by_one: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Samples: a deserializer that gives a plain value for every part of a type, so that a probe can get past
+//! The deserializer of samples gives a plain value for every part of a type, so that a probe can go past
 //! the part.
 
 use serde::de::{self, DeserializeSeed, Deserializer, Visitor};
@@ -14,7 +14,8 @@ const MAX_DEPTH: usize = 32;
 
 const NUMBERS: [u8; SAMPLES] = [0, 1, 1, 1, 2, 0];
 const TEXTS: [&str; SAMPLES] = ["", "a", "1", "1970-01-01T00:00:00Z", "127.0.0.1", "a"];
-/// The lengths of UUIDs, digests and addresses, and no bytes.
+/// The byte strings of the samples have the lengths of UUIDs, digests and addresses, and one has no
+/// bytes.
 const BYTES: [&[u8]; SAMPLES] = [&[0; 16], &[0; 16], &[0; 32], &[0; 4], &[], &[0; 32]];
 
 /// A sample of one kind. The kinds differ in numbers, texts, lengths and variants, since a type may refuse
@@ -167,7 +168,7 @@ impl<'de> de::SeqAccess<'de> for Elements {
     }
 }
 
-/// A map without entries.
+/// A sample of a map, which has no entries.
 impl<'de> de::MapAccess<'de> for Elements {
     type Error = Stop;
 

@@ -1,4 +1,4 @@
-//! The shape of a type, as a number that changes when the type changes.
+//! The shape of a type is a number that changes when the type changes.
 //!
 //! postcard and bincode write no names. After two fields of the same type have changed places, old bytes
 //! would decode to a wrong value without an error. JSON reads a renamed `Option` field as `None`. The
@@ -20,28 +20,30 @@ const MAX_DEPTH: usize = 64;
 /// The most elements of a tuple or an array that are probed.
 const MAX_ELEMENTS: usize = 32;
 
-/// A fingerprint of what serde sees of a type when it deserialises it.
+/// A fingerprint of what serde sees of a type when it deserialises the type.
 ///
-/// It changes when a field or variant is added, removed, renamed or moved anywhere in the type, or when a
-/// part becomes another kind of value: another width of integer, optional or not, a sequence, a map, or a
-/// tuple of another length. It sees through `Option`, sequences, maps, tuples, newtypes, `Box` and the
-/// contents of variants, and into types that hold themselves.
+/// The fingerprint changes when a field or variant is added, removed, renamed or moved anywhere in the
+/// type, or when a part becomes another kind of value: another width of integer, optional or not, a
+/// sequence, a map, or a tuple of another length. The fingerprint covers the contents of `Option`,
+/// sequences, maps, tuples, newtypes, `Box` and variants, and types that contain themselves.
 ///
-/// Names are the names that serde reads, after `rename`. An `alias` is one more name.
+/// The names of fields and variants are those that serde reads, after `rename`. An `alias` is one more
+/// name.
 ///
-/// It does not change with the names of types, nor between types that serde reads alike (`Vec` and
-/// `HashSet`, `String` and `Box<str>`, `Uuid` and a byte string). The schema number is for changes without a
-/// change of type: another meaning (metres to feet), a range check, a default value.
+/// The fingerprint does not change with the names of types, nor between types that serde reads alike
+/// (`Vec` and `HashSet`, `String` and `Box<str>`, `Uuid` and a byte string). The schema number is for
+/// changes that leave the type the same: another meaning (metres to feet), a range check, a default
+/// value.
 ///
-/// It cannot see
+/// Some parts of a type are not covered:
 ///
-/// - what serde itself sees only in a value (`flatten`, `untagged`, internally tagged enums,
-///   `serde_json::Value`),
-/// - past the 32nd element of a tuple, 64 levels or 4096 parts,
-/// - behind a hand-written `Deserialize` that refuses every sample it is given.
+/// - The fingerprint does not cover parts whose form serde knows only from a value (`flatten`,
+///   `untagged`, internally tagged enums, `serde_json::Value`).
+/// - The fingerprint does not cover parts beyond the 32nd element of a tuple, 64 levels or 4096 parts.
+/// - The fingerprint does not cover parts behind a hand-written `Deserialize` that refuses every sample.
 ///
-/// [`is_whole`](Shape::is_whole) tells whether the type has any of these. If it has, the schema number must
-/// change with the type.
+/// [`is_whole`](Shape::is_whole) says whether the fingerprint covers the whole type. If the fingerprint
+/// does not cover the whole type, the schema number must change with the type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Shape {
     fingerprint: u64,
@@ -53,9 +55,10 @@ impl Shape {
     /// The shape of `V`.
     ///
     /// # Cost
-    /// One short deserialisation of samples (zeros, empty texts) for each part of the type. It takes
-    /// microseconds for a record of some fields. Compute it once. A hand-written `Deserialize` gets the
-    /// samples too, and if it panics on one, this panics.
+    /// The call makes one short deserialisation of samples (zeros, empty texts) for each part of the
+    /// type, which takes microseconds for a record of some fields. A program should compute a shape
+    /// once. A hand-written `Deserialize` gets the samples too, and if it panics on a sample,
+    /// `Shape::of` panics.
     ///
     /// ```
     /// use terrace_core::codec::Shape;
@@ -68,7 +71,8 @@ impl Shape {
         let mut shape = Self { fingerprint: 0, whole: true, any: false };
         let mut paths = vec![Vec::new()];
         let mut parts = 0;
-        // Depth first with the children in order, so that a type always gives the same sequence of parts.
+        // The search goes depth first with the children in order, so that a type always gives the same
+        // sequence of parts.
         while let Some(path) = paths.pop() {
             parts += 1;
             if parts > MAX_PARTS || path.len() > MAX_DEPTH {
@@ -89,12 +93,12 @@ impl Shape {
         shape
     }
 
-    /// The number that envelopes carry.
+    /// The fingerprint, which envelopes carry.
     pub const fn fingerprint(self) -> u64 {
         self.fingerprint
     }
 
-    /// Whether every part of the type was seen.
+    /// Whether the fingerprint covers every part of the type.
     pub const fn is_whole(self) -> bool {
         self.whole
     }

@@ -1,7 +1,8 @@
-//! A probe of one part of a type: a deserializer that follows a path of children to the part, notes what
-//! serde asks for there, and stops.
+//! A probe of one part of a type is a deserializer that follows a path of children to the part, notes
+//! what serde asks for there, and stops.
 //!
-//! A struct gets only the field on the path, so that a field which refuses all samples hides no other field.
+//! The probe gives a struct only the field on the path, so that a field which refuses all samples hides
+//! no other field.
 
 use std::{any::type_name, cell::RefCell};
 
@@ -17,12 +18,12 @@ use crate::key::NamedVariant;
 /// The part at the end of a path.
 #[derive(Debug, Default)]
 pub(super) struct Found {
-    /// Its kind, lengths and names, as bytes to hash.
+    /// The kind, lengths and names of the part, as bytes to hash.
     pub(super) description: Vec<u8>,
     pub(super) children: usize,
-    /// Whether its form depends on the value.
+    /// Whether the form of the part depends on the value.
     pub(super) is_any: bool,
-    /// Whether a part of it cannot be probed.
+    /// Whether the part contains a part that cannot be probed.
     pub(super) is_cut: bool,
 }
 
@@ -54,11 +55,12 @@ impl Found {
     }
 }
 
-/// The part of `V` at `path`.
+/// Probes the part of `V` at `path`.
 pub(super) fn at<V: DeserializeOwned>(path: &[usize]) -> Found {
     for sample in 0..SAMPLES {
         let notes = Notes::default();
-        // The result is of no use: the probe ends with an error, unless the type ignores the error.
+        // The result of the deserialisation is ignored, because a probe ends with an error, unless the
+        // type ignores the error.
         let _ = V::deserialize(Probe { path, sample, notes: &notes });
         if let Some(found) = notes.found.into_inner() {
             return found;
@@ -70,7 +72,7 @@ pub(super) fn at<V: DeserializeOwned>(path: &[usize]) -> Found {
 #[derive(Default)]
 struct Notes {
     found: RefCell<Option<Found>>,
-    /// The types of the visitors on the path, by which a type that holds itself is recognised.
+    /// The types of the visitors on the path, by which a type that contains itself is recognised.
     passed: RefCell<Vec<&'static str>>,
 }
 
@@ -82,7 +84,7 @@ struct Probe<'a> {
 }
 
 impl Probe<'_> {
-    /// The next child on the path. At the end of the path, notes the part and stops.
+    /// Returns the next child on the path. At the end of the path, notes the part and stops.
     fn child_of(self, found: impl FnOnce() -> Found) -> Result<(usize, Self), Stop> {
         let Some((child, path)) = self.path.split_first() else {
             self.notes.found.borrow_mut().get_or_insert_with(found);
@@ -91,7 +93,8 @@ impl Probe<'_> {
         Ok((*child, Self { path, ..self }))
     }
 
-    /// As `child_of`, for a part that may hold itself. `V` identifies its type.
+    /// Returns the next child like `child_of`, for a part that may contain itself. `V` identifies the
+    /// part's type.
     fn child_of_type<V>(self, found: impl FnOnce() -> Found) -> Result<(usize, Self), Stop> {
         let name = type_name::<V>();
         let again = self.notes.passed.borrow().iter().rev().position(|passed| *passed == name);
@@ -167,7 +170,7 @@ impl<'de> Deserializer<'de> for Probe<'_> {
         self.deserialize_unit(visitor)
     }
 
-    /// A newtype has the bytes of its content, so it is not a part of its own.
+    /// A newtype has the bytes of its content, so a newtype is not a part of its own.
     fn deserialize_newtype_struct<V: Visitor<'de>>(
         self,
         _: &'static str,
@@ -230,8 +233,8 @@ impl<'de> Deserializer<'de> for Probe<'_> {
     }
 }
 
-/// Samples before the probed element, which is the last one: a type that ignores the stop would otherwise ask
-/// for elements without end.
+/// The elements of a sequence: samples, and as the last one the probed element. Without a last element,
+/// a type that ignores the stop would ask for elements without end.
 struct Elements<'a> {
     before: usize,
     sample: Dummy,
@@ -256,7 +259,7 @@ impl<'de> de::SeqAccess<'de> for Elements<'_> {
     }
 }
 
-/// The probed field, as the only field.
+/// The fields of a struct: only the probed field.
 struct Field<'a> {
     name: Option<&'static str>,
     part: Option<Probe<'a>>,
@@ -275,7 +278,7 @@ impl<'de> de::MapAccess<'de> for Field<'_> {
     }
 }
 
-/// The entry whose key or value is probed, as the only entry of a map.
+/// The entries of a map: only the entry whose key or value is probed.
 struct Entry<'a> {
     /// The sample of the key, if the value is probed.
     key: Option<Dummy>,

@@ -1,10 +1,10 @@
-//! The error that ends a probe.
+//! A probe ends with the error `Stop`.
 
 use std::fmt;
 
 use serde::de;
 
-/// Ends a probe, because it has seen what it was to see.
+/// The error with which a probe ends after it has seen its part.
 #[derive(Debug)]
 pub(super) struct Stop;
 

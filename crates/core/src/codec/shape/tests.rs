@@ -187,7 +187,8 @@ fn a_field_that_refuses_samples_hides_no_other() {
         if text == "sesame" { Ok(text) } else { Err(serde::de::Error::custom("no")) }
     }
     all_differ(&[Shape::of::<Picky<u8>>(), Shape::of::<Picky<u16>>()]);
-    // In a tuple, the elements after such a field cannot be reached, and `is_whole` says so.
+    // In a tuple, the elements after a field that refuses all samples cannot be probed, and `is_whole`
+    // says so.
     #[derive(Deserialize)]
     #[allow(dead_code, reason = "types that are only looked at")]
     struct Pair(#[serde(deserialize_with = "never")] String, u8);

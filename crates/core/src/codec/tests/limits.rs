@@ -1,10 +1,11 @@
-//! The limits hold when reading and writing, whatever the bytes claim.
+//! The limits hold when reading and writing, for any claims in the bytes.
 
 use super::*;
 
 #[test]
 fn a_few_bytes_that_claim_a_gibibyte_allocate_nothing() {
-    // Lengths as postcard and bincode write them: 2^30 and 2^62 as a varint, and each of them as 8 bytes.
+    // The lengths 2^30 and 2^62 as postcard and bincode write them: as a varint, and each of them as 8
+    // bytes.
     let claims: [&[u8]; 4] = [
         b"\x80\x80\x80\x80\x04xxxxxxxx",
         b"\x80\x80\x80\x80\x80\x80\x80\x80\x40xxxx",
