@@ -103,7 +103,7 @@ impl<'a> World<'a> {
         let server = |number: usize| {
             let name = if number < plan.stack.tiers { format!("tier{number}") } else { "store".to_owned() };
             let hooks = rules();
-            let told = hooks.told;
+            let told = hooks.reported;
             let fake = Fake::with_hooks(&name, hand.clock(), hooks);
             // Near tiers follow the nearest log there is.
             let (nearest, store) = (number == 0, number == plan.stack.tiers);

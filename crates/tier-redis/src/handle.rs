@@ -214,7 +214,7 @@ impl Backend for Redis {
                 origin: AtomicU64::new(0),
                 max_value_bytes: inner.max_value_bytes,
             },
-            leases: TierLeases { state: Arc::clone(&state), tracker: inner.lease_tracker.clone() },
+            leases: TierLeases { state: Arc::clone(&state), lease_tracker: inner.lease_tracker.clone() },
             namespace,
             state,
             manager: Arc::clone(manager),

@@ -68,7 +68,7 @@ pub(super) fn switches() -> Vec<Switch> {
                 let faults = [(222, Trouble::Slow(0, 0, Way::There, 20, 1)), (223, Trouble::Evict(0, 0))];
                 script(Stack { store: true, ..LOGGED }, &steps, &faults)
             },
-            off: Off::Rules(|| Hooks { told: only_what_changed, ..Hooks::TRUE }),
+            off: Off::Rules(|| Hooks { reported: only_what_changed, ..Hooks::TRUE }),
         },
         core("near keeps only a load whose fill was taken", "3", Defence::Accepted, || slow_load(1, LOGGED)),
         core("what nobody confirms is as old as its question", "10", Defence::Unconfirmed, || {
