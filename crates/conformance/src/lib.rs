@@ -11,6 +11,8 @@
 //! - [`Faulty`] makes any backend fail, hang or lose answers on cue; [`Recording`] writes down what
 //!   a cache asks of it.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod calls;
 mod fake;
 mod faulty;

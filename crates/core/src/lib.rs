@@ -1,5 +1,7 @@
 //! The contracts and the chain of terrace: cache, routes, flights, entries, keys, codecs, clock.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod bounds;
 mod cache;
 mod chain;

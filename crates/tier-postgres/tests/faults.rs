@@ -110,7 +110,7 @@ async fn a_schema_of_a_newer_program_is_refused() {
 }
 
 #[tokio::test]
-async fn a_dropped_schema_is_told_and_made_again() {
+async fn a_dropped_schema_is_reported_and_made_again() {
     let url = shared_postgres().await.expect("a server");
     let tier = open(&url, Role::Store);
     tier.apply(&key(1), put("v")).await.expect("a record");

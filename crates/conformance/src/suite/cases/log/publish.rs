@@ -41,7 +41,7 @@ impl Bench {
         let publication = Publication::new(
             Watermark::key(&self.namespace.name),
             expected.map_or(Condition::Absent, Condition::Version),
-            Watermark { relay: 7, version, position: Bytes::from_static(b"place") }.encode(),
+            Watermark { relay: 7, version, position: Bytes::from_static(b"position") }.encode(),
             LONG,
         )
         .with_drops(drops.collect())
@@ -91,7 +91,7 @@ pub(crate) async fn a_step_drops_what_it_names_and_advances_the_watermark(bench:
         "the watermark has the new version"
     );
     let body = stored.and_then(|stored| stored.body).and_then(|body| Watermark::decode(&body));
-    let expected = Watermark { relay: 7, version: first, position: Bytes::from_static(b"place") };
+    let expected = Watermark { relay: 7, version: first, position: Bytes::from_static(b"position") };
     ensure_eq!(body, Some(expected), "the watermark has the new value");
     Ok(())
 }
