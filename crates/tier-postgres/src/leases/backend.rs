@@ -38,7 +38,8 @@ impl PostgresLeases {
         LeaseTracker::new(Self { pool: pool.clone(), statements: statements.clone() }, POLL_INTERVAL)
     }
 
-    async fn write(
+    /// Records a keep-alive, or the release, of each lease for this time.
+    async fn record(
         &self,
         leases: &[LeaseRef<CellAddress>],
         released: bool,
@@ -77,11 +78,11 @@ impl LeaseBackend for PostgresLeases {
     }
 
     async fn keep_alive(&self, leases: &[LeaseRef<CellAddress>], lifetime: Duration) -> Result<()> {
-        self.write(leases, false, lifetime).await
+        self.record(leases, false, lifetime).await
     }
 
     async fn release(&self, lease: &LeaseRef<CellAddress>) -> Result<()> {
-        self.write(std::slice::from_ref(lease), true, RELEASED_LIFETIME).await
+        self.record(std::slice::from_ref(lease), true, RELEASED_LIFETIME).await
     }
 }
 

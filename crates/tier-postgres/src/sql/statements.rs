@@ -226,7 +226,7 @@ const SWEEP: &str = "WITH space AS MATERIALIZED ( \
          DELETE FROM {schema}.cache_entries e WHERE e.ctid = ANY (ARRAY(SELECT place FROM dead)) \
      ) SELECT digest FROM page ORDER BY digest DESC LIMIT 1";
 
-/// The rows that became visible since a snapshot: those of transactions that began after it, and of
+/// The rows that became visible since a snapshot: the rows of transactions that began after it, and of
 /// transactions that it saw running. Both halves are one statement, so they see one moment. Rows of
 /// transactions that this server has not reached yet came with the dump of another server.
 const READ_OUTBOX: &str = "SELECT NULL::bigint AS id, pg_current_snapshot()::text AS snapshot, \

@@ -90,7 +90,7 @@ async fn publish(bench: &Bench, publication: Publication) -> Result<Reply> {
 async fn publish_ok(bench: &Bench, publication: Publication) -> Version {
     match publish(bench, publication).await.unwrap() {
         Reply::Kept(version) => version,
-        reply => panic!("the watermark must move: {reply:?}"),
+        reply => panic!("the watermark must advance: {reply:?}"),
     }
 }
 
