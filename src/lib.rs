@@ -53,6 +53,8 @@
 //!   feature of its name: `Redis`, `Postgres`, `Sqlite`.
 //! - Policies: [`Ttl`], [`StaleWhileRevalidate`], [`SizeLimit`], [`WriteAround`] and others.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 #[cfg(feature = "config")]
 pub mod config;
 

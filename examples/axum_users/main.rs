@@ -99,7 +99,7 @@ async fn rename(
     }
     let pending = app.postgres.invalidate_in(&mut transaction, &app.users, &id).await?;
     transaction.commit().await?;
-    // For speed, this drops the copies now. The log drops those that cannot be dropped at once.
+    // For speed, this drops the copies now. The log drops the copies that cannot be dropped at once.
     if let Err(error) = pending.committed().await {
         eprintln!("some copies are left to the log: {error}");
     }

@@ -62,7 +62,7 @@ impl Backends {
         .await
     }
 
-    /// The caches of copies and those of records.
+    /// The caches of copies and the caches of records.
     pub(crate) async fn all<K: Key, V: Value>(&self, set: impl Settings<K, V>) -> Vec<Stack<K, V>> {
         let mut caches = self.tiers(&set).await;
         caches.extend(self.stores(&set).await);

@@ -138,7 +138,7 @@ async fn fault_14_all_methods_share_one_load() {
 }
 
 #[tokio::test]
-async fn fault_15_a_near_hit_boards_no_flight_and_makes_no_trip() {
+async fn fault_15_a_near_hit_joins_no_flight_and_makes_no_trip() {
     let server = testbed::Redis::start().await.unwrap();
     let cache = process(&server.url(), "hits");
     cache.put("k", 7).await.unwrap();

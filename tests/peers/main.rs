@@ -16,7 +16,7 @@
 //! | 12 a pattern delete in one command | `fault_12_a_clear_scans_and_unlinks_in_bounded_batches` | tier-redis `data.rs` |
 //! | 13 a write during a load is overwritten by it | `fault_13_a_put_and_a_remove_during_a_load_stand` | core `fences.rs` |
 //! | 14 each method has its own flights | `fault_14_all_methods_share_one_load` | core `single_flight/` |
-//! | 15 hits pay for the flight table | `fault_15_a_near_hit_boards_no_flight_and_makes_no_trip` | `near_hit_allocates_nothing.rs` |
+//! | 15 hits pay for the flight table | `fault_15_a_near_hit_joins_no_flight_and_makes_no_trip` | `near_hit_allocates_nothing.rs` |
 //! | 16 a partial delete is reported as done | `fault_16_a_remove_that_a_tier_did_not_confirm_is_an_error` | core `outages.rs` |
 //! | 17 a reader gets another key's reply | `fault_17_a_value_under_another_keys_name_is_a_miss` | core codec tests, tier-redis `outage.rs` |
 //! | 18 a loader that asks for its own key hangs | `fault_18_a_loader_that_asks_for_its_own_key_gets_a_typed_error` | core `single_flight/` |

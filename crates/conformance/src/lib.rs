@@ -4,12 +4,14 @@
 //!   as a plain function.
 //! - [`suite::oracle`] compares a tier with the pure transition on random histories.
 //! - [`machine!`] runs random programs over stacks that hold a tier, and compares them with a plain
-//!   map; [`machine::Machine`] does it as a plain function, also over a near tier of one's own.
+//!   map; [`machine::Machine`] does it as a plain function, also over a near tier of your own.
 //! - [`policy_suite!`] makes a test of each case for one kind of policy; [`policy::check`] runs them
 //!   as a plain function.
 //! - [`Fake`] is a tier in memory, for the tests of tiers, caches and applications.
 //! - [`Faulty`] makes any backend fail, hang or lose answers on cue; [`Recording`] writes down what
 //!   a cache asks of it.
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod calls;
 mod fake;

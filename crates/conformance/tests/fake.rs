@@ -17,7 +17,7 @@ async fn fake() -> Subject {
 terrace_conformance::tier_suite!(fake);
 terrace_conformance::tier_suite!(fake, evict);
 terrace_conformance::tier_suite!(fake, processes);
-terrace_conformance::tier_suite!(fake, waits);
+terrace_conformance::tier_suite!(fake, lease_waiter);
 
 async fn logged() -> Subject {
     let fake = Fake::new().with_log();

@@ -1,5 +1,7 @@
 //! This crate is the engine of terrace: the cache with its routes, flights, entries, keys and codecs.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod bounds;
 mod cache;
 mod chain;

@@ -126,7 +126,7 @@ impl Stacks {
             let step = left.min(ms(20));
             pass(&self.hand, step).await;
             self.redis.log().beat();
-            self.redis.move_mark("tests");
+            self.redis.advance_watermark("tests");
             left -= step;
         }
         self.redis.log().beat();

@@ -59,7 +59,7 @@ async fn a_put_elsewhere_is_read_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_invalidate_a_remove_and_a_clear_elsewhere_are_heard() {
+async fn an_invalidate_a_remove_and_a_clear_elsewhere_are_noticed() {
     let pair = pair();
     for (round, change) in ["invalidate", "remove", "clear", "expire"].into_iter().enumerate() {
         let value = round as u64;
@@ -84,7 +84,7 @@ async fn a_change_of_one_key_leaves_the_others_near() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn tenants_hear_of_their_own_changes() {
+async fn tenants_are_notified_of_their_own_changes() {
     let hand = Clock::manual();
     let redis = fake("redis", &hand).with_log();
     let tenants = |redis: Fake| builder().clock(&hand).tier(redis).build_per_tenant().unwrap();
@@ -157,7 +157,7 @@ async fn a_reply_that_a_change_elsewhere_overtook_stays_out_of_near() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_log_that_is_not_heard_ends_the_trust_in_near() {
+async fn a_silent_log_ends_the_trust_in_near() {
     let pair = pair();
     pair.both_read("k", 1).await;
     pair.redis.log().hold(true);
@@ -187,7 +187,7 @@ async fn a_stalled_log_that_goes_on_keeps_near_warm() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_kept_while_the_log_was_silent_does_not_rest_on_it_later() {
+async fn a_copy_kept_while_the_log_was_silent_is_not_covered_by_it_later() {
     let pair = pair();
     pair.there.put("k", 1).await.unwrap();
     pair.redis.log().hold(true);
@@ -287,7 +287,7 @@ async fn puts_that_cross_leave_both_with_the_newest() {
 /// The process reads the newer value while its own put is under way. The log then reports the newer put,
 /// but near already has that value and drops nothing. The older put must still not replace it.
 #[tokio::test(start_paused = true)]
-async fn a_put_that_was_overtaken_and_heard_of_it_does_not_replace_the_newer_copy() {
+async fn a_put_that_was_overtaken_and_notified_does_not_replace_the_newer_copy() {
     let hand = Clock::manual();
     let (store, redis) = (fake("store", &hand), fake("redis", &hand).with_log());
     let near_redis = Faulty::new(redis.clone());

@@ -25,8 +25,8 @@ use terrace_tier::{
 
 const NAMESPACE: &str = "tests";
 
-/// An origin with one number for all keys, and the log of its changes. A place in the log is the number
-/// of changes before it.
+/// An origin with one number for all keys, and the log of its changes. A position in the log is the
+/// number of changes before it.
 #[derive(Clone, Default)]
 struct Origin(Arc<Shared>);
 
@@ -111,13 +111,14 @@ impl Replay for Origin {
         Ok(self.0.changes.lock().len().to_string().into())
     }
 
-    async fn since(&self, _namespace: &str, place: &Bytes) -> Result<Option<(Vec<Notice>, Bytes)>> {
-        let place: Option<usize> = std::str::from_utf8(place).ok().and_then(|place| place.parse().ok());
-        let Some(place) = place.filter(|place| *place >= self.0.cut.load(Ordering::SeqCst)) else {
+    async fn since(&self, _namespace: &str, position: &Bytes) -> Result<Option<(Vec<Notice>, Bytes)>> {
+        let position: Option<usize> = std::str::from_utf8(position).ok().and_then(|text| text.parse().ok());
+        let Some(position) = position.filter(|position| *position >= self.0.cut.load(Ordering::SeqCst))
+        else {
             return Ok(None);
         };
         let changes = self.0.changes.lock();
-        let rest = changes.get(place..).map(<[Notice]>::to_vec);
+        let rest = changes.get(position..).map(<[Notice]>::to_vec);
         Ok(rest.map(|rest| (rest, changes.len().to_string().into())))
     }
 }
@@ -237,7 +238,7 @@ async fn a_step_that_failed_is_made_again_soon() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_keeps_the_relay_from_beginning_is_told_by_ready() {
+async fn ready_reports_what_keeps_the_relay_from_beginning() {
     let setup = Setup::new();
     *setup.origin.0.fault.lock() = Some(Fault::Denied);
     let cache = setup.process(Level::Fenced);
@@ -284,7 +285,7 @@ async fn another_relay_goes_on_from_the_watermark_that_it_read() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_watermark_that_went_back_is_replayed_from_its_place() {
+async fn a_watermark_that_went_back_is_replayed_from_its_position() {
     let setup = Setup::new();
     let cache = setup.process(Level::Fenced);
     setup.pass(ms(600)).await;
@@ -350,7 +351,7 @@ async fn the_watermark_of_an_older_program_is_left_while_it_advances_and_then_ta
     assert_eq!(
         setup.read(&cache, "k").await,
         1,
-        "the place of the older program is unknown, so the relay must drop all copies"
+        "the position of the older program is unknown, so the relay must drop all copies"
     );
 }
 

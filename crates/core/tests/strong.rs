@@ -111,7 +111,7 @@ async fn a_thousand_batches_load_once() {
 
 /// A late notice says only that the key has changed, so calls after it must begin a new load.
 #[tokio::test(start_paused = true)]
-async fn a_removal_heard_of_late_has_a_load_begin_again_and_all_agree() {
+async fn a_removal_reported_late_has_a_load_begin_again_and_all_agree() {
     let Servers { hand, here, redis, db, .. } = &servers();
     let there = without_near().clock(hand).level(Level::Strong).tier(redis.another_handle());
     let there = there.store(db.another_handle()).build().unwrap();
@@ -166,7 +166,7 @@ async fn a_batch_whose_load_is_spent_tells_no_absence() {
 
 /// Anomaly 29: the record that an earlier load created may have been replaced before this call.
 #[tokio::test(start_paused = true)]
-async fn whoever_shared_a_load_reads_what_the_store_has_then() {
+async fn a_caller_that_shared_a_load_reads_what_the_store_has_then() {
     let Servers { here, writer, redis, .. } = &servers();
     let loader = Loader::default();
     let get = |here: Stack, loader: Loader| async move {

@@ -60,7 +60,7 @@ async fn a_copy_that_a_tier_may_yet_take_is_read_past() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_load_gave_does_not_land_on_a_put_that_came_after_it() {
+async fn a_loaded_value_does_not_replace_a_put_that_came_after_it() {
     let hand = Clock::manual();
     let redis = fake("redis", &hand);
     let cache = without_near().clock(&hand).level(Level::Ttl).tier(redis.clone());

@@ -73,7 +73,7 @@ impl Ttl {
     }
 
     /// Serves a value for up to `window` after its time to live if renewing it fails. This window and
-    /// that of [`stale_while_revalidate`](Ttl::stale_while_revalidate) begin at the same moment, the
+    /// the window of [`stale_while_revalidate`](Ttl::stale_while_revalidate) begin at the same moment, the
     /// end of the time to live.
     ///
     /// Source: RFC 5861, section 4.

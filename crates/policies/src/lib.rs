@@ -14,6 +14,8 @@
 //!
 //! Read-through is not a policy: `Builder::loader` binds a loader to the cache.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod admission;
 mod expiry;
 mod freshness;

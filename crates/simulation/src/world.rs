@@ -104,7 +104,7 @@ impl<'a> World<'a> {
         let server = |number: usize| {
             let name = if number < plan.stack.tiers { format!("tier{number}") } else { "store".to_owned() };
             let hooks = rules();
-            let told = hooks.told;
+            let told = hooks.reported;
             let fake = Fake::with_hooks(&name, clock.clock(), hooks);
             // Near tiers follow the log of the nearest server.
             let (nearest, store) = (number == 0, number == plan.stack.tiers);

@@ -13,6 +13,8 @@
 //! Servers start and stop on threads of their own, with the machine's clock, so a test on virtual
 //! time can use them.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod error;
 mod find;
 mod name;

@@ -3,6 +3,8 @@
 //! Both keep typed values behind one `Arc`, bounded by a number of entries or by a weight in bytes.
 //! The engines only evict; the cache checks the deadlines of the entries.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 #[cfg(feature = "memory")]
 mod memory;
 #[cfg(feature = "quick")]

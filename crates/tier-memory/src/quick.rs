@@ -9,7 +9,7 @@ use terrace_core::{
 };
 
 /// The near tier with the shortest hits, over quick_cache, whose eviction is a variant of S3-FIFO.
-/// `cargo xtask bench-report near` measures its hits and those of `Memory`.
+/// `cargo xtask bench-report near` measures its hits and the hits of `Memory`.
 ///
 /// # Cost
 /// A hit costs what quick_cache's own hit costs plus one clock read, and allocates nothing.

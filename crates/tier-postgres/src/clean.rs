@@ -53,7 +53,7 @@ pub(crate) async fn round(shared: &Shared) -> Result<()> {
     shared.pool.close_idle();
     sweep(shared).await?;
     let statements = &shared.statements.clean;
-    for statement in [&statements.copies, &statements.signs, &statements.records] {
+    for statement in [&statements.copies, &statements.keep_alives, &statements.records] {
         for _ in 0..MAX_BATCHES {
             let mut session = shared.pool.session().await?;
             let connection = session.connection()?;

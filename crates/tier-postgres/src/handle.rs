@@ -187,7 +187,7 @@ impl PostgresBuilder {
         let options = options
             .options([("statement_timeout", timeout_ms.to_string())])
             .options([
-                // Required by the statements: one that waited for a row reads its new version.
+                // The statements require it: after waiting for a row they read its new version.
                 ("default_transaction_isolation", "read committed"),
                 // Every statement uses an index. A plan that was made for a small table must not scan
                 // the table when it has grown.

@@ -25,6 +25,8 @@
 //!   and may create functions in the library's schema. Roles that change the table need no right there.
 //!   `terrace.unwatch('public.users', namespace)` removes the triggers.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod clean;
 mod connection;
 mod error;

@@ -152,7 +152,7 @@ async fn a_pool_without_a_connection_to_make_the_schema_on_says_so() {
     postgres.prepare().await.expect("now there is one");
 }
 
-/// Ends all sessions of the database except that of `server`.
+/// Ends all sessions of the database except the session of `server`.
 async fn end_sessions(server: &mut PgConnection) {
     let all = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
                WHERE datname = current_database() AND pid <> pg_backend_pid()";

@@ -32,7 +32,7 @@ async fn postgres() -> Subject {
 terrace_conformance::tier_suite!(postgres);
 terrace_conformance::tier_suite!(postgres, evict);
 terrace_conformance::tier_suite!(postgres, processes);
-terrace_conformance::tier_suite!(postgres, waits);
+terrace_conformance::tier_suite!(postgres, lease_waiter);
 terrace_conformance::machine!(postgres, cases = 12);
 
 /// A database for each case, since a loss is reported to all followers.

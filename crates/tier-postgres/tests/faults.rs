@@ -110,7 +110,7 @@ async fn a_schema_of_a_newer_program_is_refused() {
 }
 
 #[tokio::test]
-async fn a_dropped_schema_is_told_and_made_again() {
+async fn a_dropped_schema_is_reported_and_made_again() {
     let url = shared_postgres().await.expect("a server");
     let tier = open(&url, Role::Store);
     tier.apply(&key(1), put("v")).await.expect("a record");
@@ -131,7 +131,7 @@ async fn a_missing_database_is_a_wrong_setting() {
 
 #[tokio::test]
 async fn a_server_that_is_away_fails_at_once_and_is_used_when_it_comes() {
-    let server = Server::away().await.expect("a place");
+    let server = Server::away().await.expect("a free port");
     let tier = open(&server.url(), Role::Store);
     let start = Instant::now();
     let error = tier.apply(&key(1), Op::Get).await.expect_err("no server");

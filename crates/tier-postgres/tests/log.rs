@@ -31,7 +31,7 @@ async fn invalidate(server: &mut PgConnection, number: i64) {
 }
 
 #[tokio::test]
-async fn what_one_process_changes_the_others_are_told() {
+async fn changes_of_one_process_are_reported_to_the_others() {
     let url = shared_postgres().await.expect("a server");
     let (_first, here) = follow(&url).await;
     let (_second, there) = follow(&url).await;
@@ -59,7 +59,7 @@ async fn what_one_process_changes_the_others_are_told() {
 }
 
 #[tokio::test]
-async fn a_new_follower_is_told_first_that_nothing_older_is_proven() {
+async fn a_new_follower_learns_first_that_nothing_older_is_proven() {
     let url = shared_postgres().await.expect("a server");
     let (handle, _first) = follow(&url).await;
     let second = RecordingFollower::new();
@@ -92,7 +92,7 @@ fn a_runtime_that_ends_does_not_end_the_log_of_others() {
 }
 
 #[tokio::test]
-async fn a_transaction_that_commits_after_later_ones_is_told() {
+async fn a_transaction_that_commits_after_later_ones_is_reported() {
     let url = shared_postgres().await.expect("a server");
     let (_handle, follower) = follow(&url).await;
     let (mut early, mut late) = (connect(&url).await, connect(&url).await);
@@ -164,7 +164,7 @@ async fn an_answer_that_comes_late_proves_nothing_later_than_its_question() {
 }
 
 #[tokio::test]
-async fn what_happened_while_the_connection_was_lost_is_told_after() {
+async fn changes_while_the_connection_was_lost_are_reported_after() {
     let url = shared_postgres().await.expect("a server");
     let (proxy, through) = proxied(&url);
     let (_handle, follower) = follow(&through).await;
@@ -177,7 +177,7 @@ async fn what_happened_while_the_connection_was_lost_is_told_after() {
 }
 
 #[tokio::test]
-async fn rows_that_were_deleted_before_they_were_read_are_a_loss_that_is_told() {
+async fn rows_that_were_deleted_before_they_were_read_are_reported_as_a_loss() {
     let url = shared_postgres().await.expect("a server");
     let (proxy, through) = proxied(&url);
     let (_handle, follower) = follow(&through).await;
@@ -212,7 +212,7 @@ async fn a_server_that_was_restarted_may_have_gone_back_in_time() {
 }
 
 #[tokio::test]
-async fn a_schema_that_was_dropped_is_made_again_and_the_loss_is_told() {
+async fn a_schema_that_was_dropped_is_made_again_and_the_loss_is_reported() {
     let url = shared_postgres().await.expect("a server");
     let (_handle, follower) = follow(&url).await;
     run(&url, "DROP SCHEMA terrace CASCADE").await;
@@ -224,7 +224,7 @@ async fn a_schema_that_was_dropped_is_made_again_and_the_loss_is_told() {
 }
 
 #[tokio::test]
-async fn an_outbox_that_was_restored_from_a_dump_is_a_loss_that_is_told_once() {
+async fn an_outbox_that_was_restored_from_a_dump_is_reported_as_a_loss_once() {
     let url = shared_postgres().await.expect("a server");
     let (_handle, follower) = follow(&url).await;
     // The dump has the last rows of a server with more transactions, and one of its trimmed snapshots.
@@ -253,7 +253,7 @@ async fn an_outbox_that_was_restored_from_a_dump_is_a_loss_that_is_told_once() {
 }
 
 #[tokio::test]
-async fn a_follower_that_is_too_far_behind_is_told_of_a_loss() {
+async fn a_follower_that_is_too_far_behind_is_notified_of_a_loss() {
     let url = shared_postgres().await.expect("a server");
     let (_handle, follower) = follow(&url).await;
     run(&url, "SELECT terrace.invalidate('users', NULL, terrace.key(n)) FROM generate_series(1, 10001) n")
@@ -282,7 +282,7 @@ async fn the_connection_ends_with_the_last_follower() {
 /// Prints the time from the reply to a write until another process is notified, at a thousand writes a
 /// second.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_thousand_writes_a_second_are_told_in_far_less_than_a_second() {
+async fn a_thousand_writes_a_second_are_reported_in_far_less_than_a_second() {
     let url = shared_postgres().await.expect("a server");
     let (_handle, follower) = follow(&url).await;
     let tier = open(&url, Role::Store);

@@ -54,7 +54,7 @@ fn clear() -> BTreeSet<Option<Vec<u8>>> {
 }
 
 #[tokio::test]
-async fn rows_that_come_change_or_go_are_told_by_their_old_and_new_keys() {
+async fn rows_that_come_change_or_go_are_reported_by_their_old_and_new_keys() {
     let (_, mut server) = database(USERS).await;
     assert_eq!(after(&mut server, "INSERT INTO users VALUES (-7, 'x')").await, ids([-7]));
     assert_eq!(after(&mut server, "UPDATE users SET name = 'y' WHERE id IN (1, 2)").await, ids([1, 2]));
@@ -73,7 +73,7 @@ async fn rows_that_come_change_or_go_are_told_by_their_old_and_new_keys() {
 }
 
 #[tokio::test]
-async fn rows_that_other_rows_a_merge_or_a_copy_change_are_told() {
+async fn rows_that_other_rows_a_merge_or_a_copy_change_are_reported() {
     let (_, mut server) = database(
         "CREATE TABLE orgs (id int PRIMARY KEY);
          CREATE TABLE users (id int PRIMARY KEY, org int REFERENCES orgs ON DELETE CASCADE ON UPDATE CASCADE);
@@ -287,7 +287,7 @@ async fn a_dropped_table_leaves_nothing_that_the_next_watch_does_not_clean() {
 
 /// Prints the time from the end of an UPDATE by another program until the follower is notified.
 #[tokio::test]
-async fn an_update_by_hand_is_told_within_three_hundred_milliseconds() {
+async fn an_update_by_hand_is_reported_within_three_hundred_milliseconds() {
     let (url, mut server) = database(USERS).await;
     let handle = Postgres::new(&url).expect("a URL");
     let follower: Arc<RecordingFollower> = RecordingFollower::new();

@@ -214,7 +214,7 @@ impl Backend for Redis {
                 origin: AtomicU64::new(0),
                 max_value_bytes: inner.max_value_bytes,
             },
-            leases: TierLeases { state: Arc::clone(&state), tracker: inner.lease_tracker.clone() },
+            leases: TierLeases { state: Arc::clone(&state), lease_tracker: inner.lease_tracker.clone() },
             namespace,
             state,
             manager: Arc::clone(manager),
@@ -224,12 +224,11 @@ impl Backend for Redis {
 
 impl Inner {
     fn batcher(&self, budget: Duration) -> Batcher<ReadCall> {
-        let (direct, batch, workers, queue) = (DIRECT_READS, READ_BATCH, READ_BATCHES, READ_QUEUE);
         let limits = BatchLimits::new(budget)
-            .with_direct(direct)
-            .with_batch(batch)
-            .with_workers(workers)
-            .with_queue(queue);
+            .with_direct(DIRECT_READS)
+            .with_batch(READ_BATCH)
+            .with_workers(READ_BATCHES)
+            .with_queue(READ_QUEUE);
         let new = || Batcher::new(ReadCall { manager: Arc::clone(&self.manager) }, limits);
         self.batchers.lock().entry(budget).or_insert_with(new).clone()
     }

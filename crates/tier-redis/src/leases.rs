@@ -1,7 +1,7 @@
-//! Waiting for leases: their status, their heartbeats, their notifications, and leases given back.
+//! Waiting for leases: their status, keep-alives and notifications, and their release.
 //!
 //! Beside the cell of a lease, Redis keeps two keys. One is the set of the channels of the processes
-//! that wait for the lease; the other is the heartbeat of its holder, if the load takes long. Both expire.
+//! that wait for the lease; the other is the last keep-alive of its holder, if the load takes long. Both expire.
 //! A fill publishes to the channels in the set, if there are any.
 
 use std::{sync::Arc, time::Duration};
@@ -25,22 +25,22 @@ use crate::{
 const POLL_INTERVAL: PollInterval = PollInterval::new(Duration::from_millis(100), Duration::from_millis(150));
 /// How long after its last poll a process is notified of the end of a lease.
 const WAITER_TTL: Duration = Duration::from_secs(1);
-/// How long a lease that was given back has the status `Free`; after that it is `Silent`.
-const GIVEN_BACK_TTL: Duration = Duration::from_secs(60);
+/// How long a released lease has the status `Free`; after that it is `Silent`.
+const RELEASED_TTL: Duration = Duration::from_secs(60);
 
-/// The leases of one tier, tracked together with those of the other tiers of the handle.
+/// The leases of one tier, tracked together with the leases of the other tiers of the handle.
 pub(crate) struct TierLeases {
     pub(crate) state: Arc<NamespaceState>,
-    pub(crate) tracker: LeaseTracker<RedisLeases>,
+    pub(crate) lease_tracker: LeaseTracker<RedisLeases>,
 }
 
 impl LeaseWaiter for TierLeases {
     fn hold(&self, key: &TierKey, token: Token) -> LeaseGuard {
-        self.tracker.hold(self.lease(key, token))
+        self.lease_tracker.hold(self.lease(key, token))
     }
 
     fn wait(&self, key: &TierKey, token: Token) -> BoxFuture<'static, Result<LeaseEnd>> {
-        self.tracker.wait(self.lease(key, token))
+        self.lease_tracker.wait(self.lease(key, token))
     }
 }
 
@@ -83,10 +83,10 @@ impl RedisLeases {
     fn status_call(&self, lease: &LeaseRef<CellKeys>) -> Call {
         let CellKeys { cell, epochs: [own, shared] } = lease.address.clone();
         let channel = Bytes::copy_from_slice(self.listener.channel().as_bytes());
-        let (waiters, heartbeat) = (self.keys.waiters(lease.token), self.keys.heartbeat(lease.token));
+        let (waiters, keep_alive) = (self.keys.waiters(lease.token), self.keys.keep_alive(lease.token));
         Call {
             script: Script::LeaseStatus,
-            keys: vec![cell, own, shared, waiters, heartbeat],
+            keys: vec![cell, own, shared, waiters, keep_alive],
             args: vec![random_number(), number(lease.token.as_u64()), channel, millis(WAITER_TTL)],
         }
     }
@@ -103,22 +103,22 @@ impl LeaseBackend for RedisLeases {
     }
 
     async fn keep_alive(&self, leases: &[LeaseRef<CellKeys>], life: Duration) -> Result<()> {
-        let heartbeat = |lease: &LeaseRef<CellKeys>| {
-            let (key, life) = (self.keys.heartbeat(lease.token), millis(life));
-            let mut set = redis::cmd("SET");
-            set.arg(key.as_ref()).arg("A").arg("PX").arg(life.as_ref());
-            Request::Set(set, Version::NONE)
+        let set = |lease: &LeaseRef<CellKeys>| {
+            let (key, life) = (self.keys.keep_alive(lease.token), millis(life));
+            let mut command = redis::cmd("SET");
+            command.arg(key.as_ref()).arg("A").arg("PX").arg(life.as_ref());
+            Request::Set(command, Version::NONE)
         };
-        let heartbeats: Vec<Request> = leases.iter().map(heartbeat).collect();
-        let values = send_all(&self.manager, &heartbeats, Effect::Read).await?;
+        let keep_alives: Vec<Request> = leases.iter().map(set).collect();
+        let values = send_all(&self.manager, &keep_alives, Effect::Read).await?;
         values.iter().try_for_each(check)
     }
 
     async fn release(&self, lease: &LeaseRef<CellKeys>) -> Result<()> {
         let call = Call {
-            script: Script::GiveBack,
-            keys: vec![self.keys.heartbeat(lease.token), self.keys.waiters(lease.token)],
-            args: vec![number(lease.token.as_u64()), millis(GIVEN_BACK_TTL)],
+            script: Script::Release,
+            keys: vec![self.keys.keep_alive(lease.token), self.keys.waiters(lease.token)],
+            args: vec![number(lease.token.as_u64()), millis(RELEASED_TTL)],
         };
         check(&call.run(&self.manager, Effect::Read).await?)
     }

@@ -10,6 +10,8 @@
 //!
 //! The crate needs Redis 6.2 or later, or a server that speaks its protocol (RESP3 and Lua).
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod connection;
 mod error;
 mod handle;

@@ -1,4 +1,4 @@
-//! A relay's step in one script: it invalidates copies, clears tenants and moves the watermark.
+//! A relay's step in one script: it invalidates copies, clears tenants and advances the watermark.
 
 use std::collections::HashMap;
 

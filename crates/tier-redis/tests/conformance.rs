@@ -14,7 +14,7 @@ async fn redis() -> Subject {
     let handle = || Redis::builder(&url).allow_plaintext().connect_timeout(Duration::from_secs(10)).build();
     let client = redis::Client::open(url.as_str()).unwrap();
     let subject = Subject::new(handle().unwrap()).second(handle().unwrap());
-    subject.hears_within(Duration::from_millis(120)).evict(move |namespace, key| {
+    subject.notified_within(Duration::from_millis(120)).evict(move |namespace, key| {
         let client = client.clone();
         Box::pin(async move {
             let mut connection = client.get_multiplexed_async_connection().await.unwrap();
@@ -32,7 +32,7 @@ fn cell_name(namespace: &Namespace, key: &TierKey) -> String {
 terrace_conformance::tier_suite!(redis, cache);
 terrace_conformance::tier_suite!(redis, evict);
 terrace_conformance::tier_suite!(redis, processes);
-terrace_conformance::tier_suite!(redis, waits);
+terrace_conformance::tier_suite!(redis, lease_waiter);
 terrace_conformance::machine!(redis, cache, cases = 12);
 
 /// A subject with a prefix of its own, because one case deletes the log.
@@ -42,7 +42,7 @@ async fn logged() -> Subject {
     let handle = || Redis::builder(&url).prefix(&prefix).allow_plaintext().build().unwrap();
     let client = redis::Client::open(url.as_str()).unwrap();
     let (first, second) = (handle(), handle());
-    let subject = Subject::new(first).second(second).hears_within(Duration::from_millis(120));
+    let subject = Subject::new(first).second(second).notified_within(Duration::from_millis(120));
     subject.lose_log(move |_| {
         let (client, head) = (client.clone(), format!("{prefix}:$log-head"));
         Box::pin(async move {

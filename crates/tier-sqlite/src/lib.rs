@@ -5,6 +5,8 @@
 //! operation runs [`terrace_tier::transition`] inside a transaction, and concurrent operations share
 //! transactions.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod clean;
 mod connection;
 mod error;

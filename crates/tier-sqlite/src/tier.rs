@@ -22,11 +22,11 @@ const QUEUE: usize = 100_000;
 /// One namespace in SQLite.
 pub(crate) struct SqliteTier {
     row: Arc<NamespaceRow>,
-    writes: Batcher<Writes>,
+    writes: Batcher<WriteCall>,
 }
 
 /// Applies a batch of operations in one transaction.
-struct Writes(Arc<NamespaceRow>);
+struct WriteCall(Arc<NamespaceRow>);
 
 impl SqliteTier {
     pub(crate) fn new(row: NamespaceRow) -> Self {
@@ -36,7 +36,7 @@ impl SqliteTier {
             .with_batch(BATCH)
             .with_workers(2)
             .with_queue(QUEUE);
-        Self { writes: Batcher::new(Writes(Arc::clone(&row)), limits), row }
+        Self { writes: Batcher::new(WriteCall(Arc::clone(&row)), limits), row }
     }
 
     /// Whether the operation may turn out to change nothing.
@@ -60,7 +60,7 @@ impl SqliteTier {
     }
 }
 
-impl BatchCall for Writes {
+impl BatchCall for WriteCall {
     type Request = (TierKey, Op);
     type Reply = Reply;
 

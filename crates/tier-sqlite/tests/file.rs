@@ -120,7 +120,7 @@ async fn another_programs_write_lock_is_busy_and_hits_are_read_beside_it() {
     assert!(matches!(tier.apply(&key(1), Op::Get).await, Ok(Reply::Hit(_))));
     let error = tier.apply(&key(2), put("v")).await.expect_err("no lock");
     assert_eq!(error.kind(), ErrorKind::Busy, "{error}");
-    other.execute("ROLLBACK").await.expect("the lock given back");
+    other.execute("ROLLBACK").await.expect("the lock released");
     tier.apply(&key(2), put("v")).await.expect("a record");
 }
 

@@ -49,7 +49,7 @@ pub enum Defence {
     Notice,
     /// A notice of the log detaches the flight of its key.
     NoticeDetaches,
-    /// A write under way is told of a newer version that the log reports.
+    /// A write under way learns of a newer version that the log reports.
     Notified,
     /// At level `Bounded` the copy of a tier answers only if it is proven.
     Proof,
@@ -69,19 +69,19 @@ pub enum Defence {
     /// At level `Strong` a caller that shared a load reads the store again.
     ReadAgain,
     /// The holder of a lease sends keep-alives.
-    Signs,
+    KeepAlives,
     /// A holder that is silent for too long counts as gone.
     Silence,
     /// A load without a result releases its lease.
-    GiveBack,
+    Release,
     /// A caller that has waited for several holders in vain waits no longer.
     Turns,
     /// A wait ends with the deadline of the load.
     WaitEnds,
     /// A call of the lease backend that takes too long is given up.
-    TripTimeout,
+    CallTimeout,
     /// An awaited lease is polled again and again.
-    Looks,
+    Polls,
     /// No caller waits for the lease of a plain read.
     OfLoader,
     /// The load of a flight that a refresh began waits for no other process, whichever caller leads it.

@@ -38,6 +38,8 @@
 //! a variant never change: a tier that ignored a new field would do the wrong thing silently. The types
 //! whose fields are fixed say so in their docs.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod batcher;
 mod cell;
 #[doc(hidden)]

@@ -25,7 +25,7 @@ const HEADER_LEN: usize = 16;
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Watermark {
-    /// The random number of the relay that wrote it, which tells relays apart.
+    /// The random number of the relay that wrote it, which distinguishes relays.
     pub relay: u64,
     /// Every change that the source had committed before the watermark's cell got this version was
     /// dropped by the step that wrote these bytes, or earlier. [`Version::NONE`] proves nothing.

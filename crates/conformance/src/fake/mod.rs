@@ -1,9 +1,9 @@
 //! An in-memory tier for the tests of tiers, caches and applications.
 
+mod keep_alives;
 mod log;
 mod process;
 mod server;
-mod signs;
 mod tier;
 mod watermark;
 
@@ -112,7 +112,7 @@ impl Fake {
     ///
     /// # Panics
     /// Never, unless the fake itself is broken.
-    pub fn move_mark(&self, namespace: &str) -> Version {
+    pub fn advance_watermark(&self, namespace: &str) -> Version {
         watermark::advance(&self.server, namespace)
     }
 
@@ -171,10 +171,10 @@ impl Fake {
         data.epochs.extend(epochs.into_iter().filter(|((name, _), _)| name == namespace));
     }
 
-    /// Whether the cell at `place` is alive and has this token.
+    /// Whether the cell at `address` is alive and has this token.
     #[doc(hidden)]
-    pub fn is_leased(&self, place: &Address, token: Token) -> bool {
-        self.server.is_leased(&self.server.data.lock(), place, token)
+    pub fn is_leased(&self, address: &Address, token: Token) -> bool {
+        self.server.is_leased(&self.server.data.lock(), address, token)
     }
 
     /// Ends the epochs of all namespaces, which makes all copies dead.

@@ -65,9 +65,9 @@ impl LeaseBackend for FakeLeases {
 
     async fn poll(&self, leases: &[LeaseRef<Address>]) -> Result<Vec<LeaseStatus>> {
         let server = self.reached().await?;
-        let (data, signs) = (server.data.lock(), server.signs.lock());
+        let (data, keep_alives) = (server.data.lock(), server.keep_alives.lock());
         let status = |lease: &LeaseRef<Address>| match server.is_leased(&data, &lease.address, lease.token) {
-            true => signs.status(lease.token),
+            true => keep_alives.status(lease.token),
             false => LeaseStatus::Changed,
         };
         Ok(leases.iter().map(status).collect())
@@ -75,13 +75,13 @@ impl LeaseBackend for FakeLeases {
 
     async fn keep_alive(&self, leases: &[LeaseRef<Address>], life: Duration) -> Result<()> {
         let server = self.reached().await?;
-        server.signs.lock().renew(leases.iter().map(|lease| lease.token), life);
+        server.keep_alives.lock().renew(leases.iter().map(|lease| lease.token), life);
         Ok(())
     }
 
     async fn release(&self, lease: &LeaseRef<Address>) -> Result<()> {
         let server = self.reached().await?;
-        server.signs.lock().give_back(lease.token);
+        server.keep_alives.lock().release(lease.token);
         Ok(())
     }
 }

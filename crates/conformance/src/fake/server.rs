@@ -15,8 +15,8 @@ use terrace_tier::{
 use tokio::sync::watch;
 
 use super::{
+    keep_alives::KeepAlives,
     log::{FakeLog, reported_version},
-    signs::Signs,
 };
 use crate::calls::Counters;
 
@@ -28,8 +28,8 @@ pub struct Hooks {
     pub clear: fn(&mut Data, &Namespace),
     pub batch: fn(Vec<Result<Reply>>) -> Vec<Result<Reply>>,
     /// The version that the log reports for an operation.
-    pub told: fn(&Op, &Reply) -> Option<Option<Version>>,
-    /// Whether a publication is refused where the watermark has not the expected version.
+    pub reported: fn(&Op, &Reply) -> Option<Option<Version>>,
+    /// Whether a publication is refused where the watermark does not have the expected version.
     pub refuses: bool,
 }
 
@@ -49,7 +49,7 @@ pub(crate) struct Server {
     pub(crate) clock: Clock,
     pub(crate) hooks: Hooks,
     pub(crate) data: Mutex<Data>,
-    pub(crate) signs: Mutex<Signs>,
+    pub(crate) keep_alives: Mutex<KeepAlives>,
     /// The options that all handles agreed on in `ready`, for each schema of each namespace.
     pub(super) agreed: NamespaceRegistry,
     /// The newest schema of each namespace. A handle with an older schema is refused.
@@ -69,7 +69,7 @@ impl Server {
             clock,
             hooks,
             data: Mutex::default(),
-            signs: Mutex::default(),
+            keep_alives: Mutex::default(),
             agreed: NamespaceRegistry::default(),
             schemas: Mutex::default(),
             down: AtomicBool::new(false),
@@ -85,11 +85,11 @@ impl Server {
         self.logged.load(Ordering::SeqCst) && namespace.level != Level::Ttl
     }
 
-    /// Whether the cell at `place` is alive and has this token.
-    pub(crate) fn is_leased(&self, data: &Data, place: &Address, token: Token) -> bool {
-        let (namespace, tenant, _) = place;
+    /// Whether the cell at `address` is alive and has this token.
+    pub(crate) fn is_leased(&self, data: &Data, address: &Address, token: Token) -> bool {
+        let (namespace, tenant, _) = address;
         let epoch = data.epochs.get(&(namespace.clone(), tenant.clone()));
-        data.cells.get(place).is_some_and(|cell| {
+        data.cells.get(address).is_some_and(|cell| {
             epoch == Some(&cell.epoch) && !cell.deadlines.is_expired(self.clock.now()) && cell.token == token
         })
     }
@@ -115,7 +115,7 @@ impl Server {
             data.cells.insert(address, cell);
         }
         if self.has_log(namespace)
-            && let Some(version) = (self.hooks.told)(op, &reply)
+            && let Some(version) = (self.hooks.reported)(op, &reply)
         {
             self.log.append(origin, namespace, key, version);
         }
@@ -164,7 +164,7 @@ impl Hooks {
             data.epochs.retain(|(name, tenant), _| *name != namespace.name || !is_meant(tenant));
         },
         batch: |replies| replies,
-        told: reported_version,
+        reported: reported_version,
         refuses: true,
     };
 }

@@ -111,11 +111,11 @@ impl Tier for FakeTier {
 
 impl LeaseWaiter for FakeTier {
     fn hold(&self, key: &TierKey, token: Token) -> LeaseGuard {
-        self.process.lease_tracker.hold(LeaseRef { address: self.place(key), token })
+        self.process.lease_tracker.hold(LeaseRef { address: self.address(key), token })
     }
 
     fn wait(&self, key: &TierKey, token: Token) -> BoxFuture<'static, Result<LeaseEnd>> {
-        self.process.lease_tracker.wait(LeaseRef { address: self.place(key), token })
+        self.process.lease_tracker.wait(LeaseRef { address: self.address(key), token })
     }
 }
 
@@ -135,7 +135,7 @@ impl FakeTier {
         Self { server, namespace, process, guard, agreed: Mutex::default(), origin: AtomicU64::new(0) }
     }
 
-    fn place(&self, key: &TierKey) -> Address {
+    fn address(&self, key: &TierKey) -> Address {
         (self.server.hooks.address)(&self.namespace, key)
     }
 

@@ -43,8 +43,7 @@ impl Server {
     }
 
     fn publish(&self, data: &mut Data, namespace: &Namespace, publication: Publication) -> Reply {
-        let Publication { watermark_key: mark, expected, body, drops, clears, tombstone_ttl, .. } =
-            publication;
+        let Publication { watermark_key, expected, body, drops, clears, tombstone_ttl, .. } = publication;
         let found = self.watermark(data, namespace).map(|(version, _)| version);
         let as_expected = match expected {
             Condition::Always => true,
@@ -67,7 +66,7 @@ impl Server {
             body: Some(body),
             tombstone_ttl,
         };
-        self.step(data, &Watermark::namespace(namespace), NO_FOLLOWER, &mark, &put)
+        self.step(data, &Watermark::namespace(namespace), NO_FOLLOWER, &watermark_key, &put)
     }
 
     /// Clears the copies of one tenant, or of all tenants where the namespace names none.
@@ -104,7 +103,6 @@ pub(crate) fn advance(server: &Server, name: &str) -> Version {
         Watermark { relay: 1, version: watermark, position: Bytes::new() }.encode(),
         std::time::Duration::from_secs(60),
     )
-    .with_drops(Vec::new())
     .with_clears(if before.is_none() { vec![None] } else { Vec::new() });
     let reply = server.publish(&mut data, &namespace, publication);
     drop(data);

@@ -32,7 +32,7 @@ pub(super) enum Act {
     RemoveMany(Vec<u8>),
     Expire(u8, u16),
     Clear,
-    /// The process ends, and another one takes its place.
+    /// The process ends, and another process replaces it.
     Restart,
     /// The log of the nearest tier sends a heartbeat.
     Beat,

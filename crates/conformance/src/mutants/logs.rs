@@ -18,8 +18,8 @@ fn logged(hooks: Hooks, beat: fn(&Fake)) -> Subject {
     Subject::new(fake.clone()).second(fake.another_handle()).lose_log(|_| Box::pin(async {}))
 }
 
-fn reporting(told: fn(&Op, &Reply) -> Option<Option<Version>>) -> Subject {
-    logged(Hooks { told, ..Hooks::default() }, |fake| fake.log().beat())
+fn reporting(reported: fn(&Op, &Reply) -> Option<Option<Version>>) -> Subject {
+    logged(Hooks { reported, ..Hooks::default() }, |fake| fake.log().beat())
 }
 
 #[tokio::test(start_paused = true)]

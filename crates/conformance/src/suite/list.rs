@@ -138,13 +138,13 @@ macro_rules! __cases {
             processes::a_higher_schema_takes_the_namespace_over,
         }
     };
-    (waits, $then:ident $arguments:tt) => {
+    (lease_waiter, $then:ident $arguments:tt) => {
         $crate::$then! {$arguments,
             lease_waiter::a_wait_ends_with_the_fill,
             lease_waiter::a_wait_ends_with_a_change_that_kills_the_lease,
             lease_waiter::a_lease_that_is_over_is_not_waited_for,
-            lease_waiter::a_lease_that_was_given_back_is_free,
-            lease_waiter::a_settled_guard_gives_nothing_back,
+            lease_waiter::a_released_lease_is_free,
+            lease_waiter::a_settled_guard_releases_nothing,
             lease_waiter::a_holder_at_work_is_waited_for,
             lease_waiter::a_silent_holder_is_gone_within_two_seconds,
         }
@@ -234,7 +234,7 @@ macro_rules! __tests {
 ///   [`Subject::lose_log`](crate::suite::Subject::lose_log).
 /// - `publish` is for cache tiers that keep a relay's watermark.
 /// - `processes` is for backends whose `ready` checks the options of a namespace across processes.
-/// - `waits` is for cache tiers whose leases other processes can wait for.
+/// - `lease_waiter` is for cache tiers whose leases other processes can wait for.
 ///
 /// ```
 /// use terrace_conformance::{Fake, suite::Subject};
@@ -293,10 +293,10 @@ macro_rules! tier_suite {
             $crate::__cases!(processes, __tests($make, PROCESSES));
         }
     };
-    ($make:path, waits) => {
-        mod waits {
+    ($make:path, lease_waiter) => {
+        mod lease_waiter {
             use super::*;
-            $crate::__cases!(waits, __tests($make, WAITS));
+            $crate::__cases!(lease_waiter, __tests($make, LEASE_WAITER));
         }
     };
 }
@@ -325,4 +325,4 @@ pub const PROCESSES: &[Case] = crate::__cases!(processes, __table(Role::Cache));
 
 /// The cases of a cache tier whose leases other processes can wait for
 /// ([`Tier::lease_waiter`](terrace_tier::Tier::lease_waiter)).
-pub const WAITS: &[Case] = crate::__cases!(waits, __table(Role::Cache));
+pub const LEASE_WAITER: &[Case] = crate::__cases!(lease_waiter, __table(Role::Cache));

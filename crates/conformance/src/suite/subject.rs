@@ -20,7 +20,7 @@ pub struct Subject {
     pub(crate) wait: Arc<Wait>,
     pub(crate) evict: Option<Arc<Evict>>,
     pub(crate) lose_log: Option<Arc<LoseLog>>,
-    pub(crate) hears_within: Duration,
+    pub(crate) notified_within: Duration,
     guards: Vec<Arc<dyn Any + Send + Sync>>,
 }
 
@@ -35,13 +35,13 @@ impl Subject {
             wait: Arc::new(|time| Box::pin(tokio::time::sleep(time))),
             evict: None,
             lose_log: None,
-            hears_within: Duration::ZERO,
+            notified_within: Duration::ZERO,
             guards: Vec::new(),
         }
     }
 
     /// A second handle on the same data, such as another or a restarted process would have. Without
-    /// one, the suite uses the first handle in its place.
+    /// one, the suite uses the first handle twice.
     #[must_use]
     pub fn second(self, backend: impl Backend) -> Self {
         Self { second: Some(Arc::new(backend)), ..self }
@@ -82,8 +82,8 @@ impl Subject {
 
     /// How long a handle may go on reading copies that another handle has cleared; zero unless set.
     #[must_use]
-    pub fn hears_within(self, hears_within: Duration) -> Self {
-        Self { hears_within, ..self }
+    pub fn notified_within(self, notified_within: Duration) -> Self {
+        Self { notified_within, ..self }
     }
 
     /// A value to drop after the case, such as a temporary folder or a server.

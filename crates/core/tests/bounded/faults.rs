@@ -67,7 +67,7 @@ async fn near_over_a_tier_that_went_back_is_as_new() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_gap_in_the_log_ends_the_proofs_that_rest_on_it() {
+async fn a_gap_in_the_log_ends_the_proofs_that_it_covers() {
     let mut servers = servers();
     let here = servers.process(without_near());
     servers.copied_to(&[&here]).await;

@@ -83,7 +83,7 @@ async fn a_lookup_that_began_too_long_before_the_call_is_no_answer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_joins_a_lookup_that_asked_for_less_looks_again() {
+async fn a_call_that_joined_a_weaker_lookup_looks_again() {
     let (servers, here) = with_an_old_copy(builder()).await;
     servers.redis.set_latency(ms(10));
     let fenced = {

@@ -11,7 +11,7 @@ use crate::{
 };
 
 #[tokio::test(start_paused = true)]
-async fn copies_are_believed_while_a_relay_certifies_them() {
+async fn copies_are_trusted_while_a_relay_proves_them() {
     let mut servers = servers();
     let (here, there) = (servers.process(builder()), servers.process(builder()));
     servers.relayed(&[]).await;

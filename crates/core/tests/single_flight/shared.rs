@@ -105,7 +105,7 @@ async fn a_hundred_keys_are_one_trip() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn callers_on_many_threads_that_race_with_a_landing_do_not_load_again() {
+async fn callers_on_many_threads_that_race_with_the_end_of_a_load_do_not_load_again() {
     const KEYS: usize = 20_000;
     let builder = Builder::new("tests".to_owned(), Memory::entries(100_000));
     let cache: Stack = builder.build().unwrap();

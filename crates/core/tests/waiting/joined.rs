@@ -60,7 +60,7 @@ async fn joined(level: Level, many: bool) -> u64 {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_waits_on_a_lookup_made_for_less_takes_no_older_copy() {
+async fn a_call_that_joined_a_weaker_lookup_and_waits_takes_no_older_copy() {
     for level in [Level::Strong, Level::Bounded(ms(500))] {
         for many in [false, true] {
             assert_eq!(joined(level, many).await, 9, "{level:?}, many: {many}");

@@ -38,7 +38,7 @@ async fn call(cache: &Stack, loader: &Loader, value: u64, pause: Duration) -> Ve
     join_all((0..CALLERS).map(|_| one())).await
 }
 
-/// Checks that callers who miss in all these processes at once share one load.
+/// Checks that callers that miss in all these processes at once share one load.
 async fn share_one_load(group: &[Stack]) {
     let loader = Loader::default();
     let answers = join_all(group.iter().map(|cache| call(cache, &loader, 1, ms(300)))).await;

@@ -28,7 +28,7 @@ async fn processes_share_one_load() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_waited_is_told_by_which_tier_it_was_served() {
+async fn a_call_that_waited_learns_which_tier_served_it() {
     let hand = Clock::manual();
     let (group, loader) = (processes(&hand, 2), Loader::default());
     let [(first, _), (second, _)] = &group[..] else { unreachable!() };

@@ -13,7 +13,7 @@ const SHARED: Stack = Stack { stampede: Coalesce::Lease, ..COPY };
 pub(super) fn switches() -> Vec<Switch> {
     use Act::Get;
     vec![
-        core("a holder shows signs of life", "14", Defence::Signs, || {
+        core("a holder shows signs of life", "14", Defence::KeepAlives, || {
             let steps = [(0, 1, load(2_000)), (10, 0, load(10))];
             Plan { limits: loads(1), ..patient(SHARED, &steps, &[]) }
         }),
@@ -21,7 +21,7 @@ pub(super) fn switches() -> Vec<Switch> {
             let steps = [(0, 1, load(50)), (10, 0, load(10))];
             Plan { limits: call(2_100), ..patient(SHARED, &steps, &[(20, Trouble::Crash(1, 5_000))]) }
         }),
-        core("a load that failed gives its lease back", "14", Defence::GiveBack, || {
+        core("a load that failed gives its lease back", "14", Defence::Release, || {
             let steps = [(0, 1, fails(50)), (10, 0, load(10))];
             Plan { limits: call(300), ..patient(SHARED, &steps, &[]) }
         }),
@@ -33,12 +33,12 @@ pub(super) fn switches() -> Vec<Switch> {
             limits: call(5_300),
             ..herd(4, Act::Load(0, LoaderPace::Late(10_000)))
         }),
-        core("a wait ends at a server that hangs", "14", Defence::TripTimeout, || {
+        core("a wait ends at a server that hangs", "14", Defence::CallTimeout, || {
             let steps = [(0, 1, load(2_400)), (10, 0, load(10))];
             let faults = [(15, Trouble::Crash(1, 5_000)), (20, Trouble::Cut(0, 0, Way::There, 5_000))];
             Plan { limits: call(1_500), ..patient(SHARED, &steps, &faults) }
         }),
-        core("a look finds the end of a lease that was not announced", "14", Defence::Looks, || {
+        core("a poll finds the end of a lease that was not announced", "14", Defence::Polls, || {
             let steps = [(0, 1, load(150)), (10, 0, load(10))];
             let cut = (145, Trouble::Cut(0, 0, Way::Back, 25));
             Plan { limits: call(800), ..patient(SHARED, &steps, &[cut]) }

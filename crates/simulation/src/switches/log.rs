@@ -74,7 +74,7 @@ fn of_entries() -> Vec<Switch> {
                 let faults = [(222, Trouble::Slow(0, 0, Way::There, 20, 1)), (223, Trouble::Evict(0, 0))];
                 script(Stack { store: true, ..LOGGED }, &steps, &faults)
             },
-            off: Off::Rules(|| Hooks { told: only_what_changed, ..Hooks::TRUE }),
+            off: Off::Rules(|| Hooks { reported: only_what_changed, ..Hooks::TRUE }),
         },
     ]
 }

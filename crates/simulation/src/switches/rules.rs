@@ -15,7 +15,7 @@ pub(super) const fn rules(transition: fn(Option<&Cell>, &Op, &Moment) -> (Change
 pub(super) fn only_what_changed(op: &Op, reply: &Reply) -> Option<Option<Version>> {
     match reply {
         Reply::Refused(_) | Reply::Done { existed: false, .. } => None,
-        _ => (Hooks::TRUE.told)(op, reply),
+        _ => (Hooks::TRUE.reported)(op, reply),
     }
 }
 

@@ -140,7 +140,7 @@ fn watches() -> String {
     include_str!("../sql/watch.sql").to_owned()
 }
 
-/// Signs of life from the holders of leases, for the processes that wait for them.
+/// The keep-alives of the holders of leases, for the processes that wait for them.
 fn lease_signs() -> String {
     include_str!("../sql/lease_signs.sql").to_owned()
 }

@@ -1,7 +1,7 @@
-//! Polls and signs leases: one statement for all leases of a process.
+//! Polls, keeps alive and releases leases: one statement for all leases of a process.
 //!
-//! The server does not announce a fill. A process that waits for one polls, often at first and then less
-//! often.
+//! The server does not announce a fill. A process that waits for a lease polls, often at first and then
+//! less often.
 
 use std::time::Duration;
 
@@ -21,11 +21,11 @@ use crate::{
 
 /// The limits of the time between two polls.
 const POLL_INTERVAL: PollInterval = PollInterval::new(Duration::from_millis(10), Duration::from_millis(100));
-/// The row of a lease that was given back lives so long; after that the lease counts as silent.
-const GIVEN_BACK_LIFETIME: Duration = Duration::from_secs(60);
+/// How long the row of a released lease lives; after that the lease counts as silent.
+const RELEASED_LIFETIME: Duration = Duration::from_secs(60);
 
-/// The cell of a lease: the id of its namespace, and the digest of its key.
-pub(crate) type LeaseLocation = (i32, [u8; 16]);
+/// The address of a lease's cell: the id of its namespace, and the digest of its key.
+pub(crate) type CellAddress = (i32, [u8; 16]);
 
 /// The server, as the leases of a process use it.
 pub(crate) struct PostgresLeases {
@@ -38,20 +38,21 @@ impl PostgresLeases {
         LeaseTracker::new(Self { pool: pool.clone(), statements: statements.clone() }, POLL_INTERVAL)
     }
 
-    async fn sign_all(
+    /// Records a keep-alive, or the release, of each lease for this time.
+    async fn record(
         &self,
-        leases: &[LeaseRef<LeaseLocation>],
-        given_back: bool,
+        leases: &[LeaseRef<CellAddress>],
+        released: bool,
         lifetime: Duration,
     ) -> Result<()> {
         // Sorted, so that two processes that lock the same rows cannot deadlock.
         let mut tokens: Vec<i64> = leases.iter().map(|lease| signed(lease.token.as_u64())).collect();
         tokens.sort_unstable();
         let mut session = self.pool.session().await?;
-        let done = sqlx::query(self.statements.sign.clone())
+        let done = sqlx::query(self.statements.keep_alive.clone())
             .bind(tokens)
             .bind(millis(lifetime))
-            .bind(given_back)
+            .bind(released)
             .execute(session.connection()?)
             .await;
         session.end(done).map(drop).map_err(|error| typed(error, Phase::Write))
@@ -59,9 +60,9 @@ impl PostgresLeases {
 }
 
 impl LeaseBackend for PostgresLeases {
-    type Address = LeaseLocation;
+    type Address = CellAddress;
 
-    async fn poll(&self, leases: &[LeaseRef<LeaseLocation>]) -> Result<Vec<LeaseStatus>> {
+    async fn poll(&self, leases: &[LeaseRef<CellAddress>]) -> Result<Vec<LeaseStatus>> {
         let (namespaces, digests): (Vec<i32>, Vec<&[u8]>) =
             leases.iter().map(|lease| (lease.address.0, lease.address.1.as_slice())).unzip();
         let tokens: Vec<i64> = leases.iter().map(|lease| signed(lease.token.as_u64())).collect();
@@ -76,12 +77,12 @@ impl LeaseBackend for PostgresLeases {
         Ok(letters.into_iter().map(status).collect())
     }
 
-    async fn keep_alive(&self, leases: &[LeaseRef<LeaseLocation>], lifetime: Duration) -> Result<()> {
-        self.sign_all(leases, false, lifetime).await
+    async fn keep_alive(&self, leases: &[LeaseRef<CellAddress>], lifetime: Duration) -> Result<()> {
+        self.record(leases, false, lifetime).await
     }
 
-    async fn release(&self, lease: &LeaseRef<LeaseLocation>) -> Result<()> {
-        self.sign_all(std::slice::from_ref(lease), true, GIVEN_BACK_LIFETIME).await
+    async fn release(&self, lease: &LeaseRef<CellAddress>) -> Result<()> {
+        self.record(std::slice::from_ref(lease), true, RELEASED_LIFETIME).await
     }
 }
 

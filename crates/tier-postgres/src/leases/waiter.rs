@@ -11,7 +11,7 @@ use terrace_tier::{
 use crate::tier::PostgresTier;
 
 impl LeaseWaiter for PostgresTier {
-    /// The id is known since the lease was given. If it was forgotten since, the lease is gone too.
+    /// The id has been known since the lease was granted. If it was forgotten later, the lease is gone too.
     fn hold(&self, key: &TierKey, token: Token) -> LeaseGuard {
         match self.row.known_id() {
             Some(id) => self.row.shared.lease_tracker.hold(LeaseRef { address: (id, key.digest), token }),
@@ -22,8 +22,8 @@ impl LeaseWaiter for PostgresTier {
     fn wait(&self, key: &TierKey, token: Token) -> BoxFuture<'static, Result<LeaseEnd>> {
         let (row, digest) = (Arc::clone(&self.row), key.digest);
         Box::pin(async move {
-            let place = (row.id().await?, digest);
-            row.shared.lease_tracker.wait(LeaseRef { address: place, token }).await
+            let address = (row.id().await?, digest);
+            row.shared.lease_tracker.wait(LeaseRef { address, token }).await
         })
     }
 }

@@ -86,10 +86,10 @@ where
     /// returns sees the change.
     ///
     /// # Errors
-    /// Those of [`Cache::invalidate`]. The log still drops the copies that this call could not drop.
+    /// The errors of [`Cache::invalidate`]. The log still drops the copies that this call could not drop.
     ///
     /// # Cost
-    /// That of [`Cache::invalidate`].
+    /// The cost of [`Cache::invalidate`].
     pub async fn committed(self) -> Result<()> {
         self.cache.invalidate(&self.key).await.map(|_existed| ())
     }

@@ -86,7 +86,7 @@ impl Position {
     }
 
     /// Reads the changes that became visible since the last read, and advances the position. It reads
-    /// changes of the origin and of records, and with `of_copies` also those of cached copies.
+    /// changes of the origin and of records, and with `of_copies` also changes of cached copies.
     pub(super) async fn read(
         &mut self,
         connection: &mut PgConnection,

@@ -36,7 +36,7 @@ pub(super) async fn find_or_insert(
     find(connection, statements, namespace).await?.map(|stored| stored.id).ok_or(sqlx::Error::RowNotFound)
 }
 
-/// Checks the stored options against those of `namespace`.
+/// Checks the stored options against the options of `namespace`.
 ///
 /// A higher schema number declares a change of the type, and replaces the stored options. Any other
 /// difference means that two caches use one name.

@@ -20,7 +20,7 @@ pub(crate) struct Statements {
     pub(crate) outbox: OutboxStatements,
     pub(crate) store: RoleStatements,
     pub(crate) cache: RoleStatements,
-    /// `$1` space, then arrays: digests, keys, tokens, ttls, over, replaces.
+    /// `$1` namespace, then arrays: digests, keys, tokens, ttls, over, replaces.
     pub(crate) lease: SqlStr,
     pub(crate) leases: LeaseStatements,
     pub(crate) clean: CleanStatements,
@@ -29,10 +29,10 @@ pub(crate) struct Statements {
 /// The statements for leases that a process holds or waits for.
 #[derive(Clone)]
 pub(crate) struct LeaseStatements {
-    /// Arrays `$1` spaces, `$2` digests, `$3` tokens: the letter of each status, in order.
+    /// Arrays `$1` namespaces, `$2` digests, `$3` tokens: the letter of each status, in order.
     pub(crate) status: SqlStr,
-    /// `$1` sorted tokens, `$2` lifetime of the sign, `$3` whether the leases are given back.
-    pub(crate) sign: SqlStr,
+    /// `$1` sorted tokens, `$2` lifetime of the row, `$3` whether the leases are released.
+    pub(crate) keep_alive: SqlStr,
 }
 
 /// The statements on the outbox.
@@ -52,13 +52,13 @@ pub(crate) struct OutboxStatements {
 
 /// The statements on the table of one role.
 pub(crate) struct RoleStatements {
-    /// `$1` space, `$2` digest: a [`CELL`], which may have expired.
+    /// `$1` namespace, `$2` digest: a [`CELL`], which may have expired.
     pub(crate) get: SqlStr,
-    /// `$1` space, `$2` digests: the same rows, with the digest as the last column.
+    /// `$1` namespace, `$2` digests: the same rows, with the digest as the last column.
     pub(crate) get_many: SqlStr,
-    /// `$1` space, then arrays: digests, keys, versions, four deadlines, bodies.
+    /// `$1` namespace, then arrays: digests, keys, versions, four deadlines, bodies.
     pub(crate) put: SqlStr,
-    /// `$1` space, then arrays: digests, keys, kinds, tokens, seen, versions, tombstone ttls, four
+    /// `$1` namespace, then arrays: digests, keys, kinds, tokens, seen, versions, tombstone ttls, four
     /// deadlines, bodies.
     pub(crate) apply: SqlStr,
 }
@@ -67,16 +67,16 @@ pub(crate) struct RoleStatements {
 pub(crate) struct CleanStatements {
     /// `$1` the most rows: deletes expired copies.
     pub(crate) copies: SqlStr,
-    /// `$1` the most rows: deletes expired signs of leases.
-    pub(crate) signs: SqlStr,
+    /// `$1` the most rows: deletes expired keep-alives of leases.
+    pub(crate) keep_alives: SqlStr,
     /// `$1` the most rows: deletes expired tombstones and records.
     pub(crate) records: SqlStr,
     /// The namespaces that were cleared: id, epoch.
     pub(crate) cleared: SqlStr,
-    /// `$1` space, `$2` epoch, `$3` the digest before the page, `$4` the most rows: deletes the entries of
+    /// `$1` namespace, `$2` epoch, `$3` the digest before the page, `$4` the most rows: deletes the entries of
     /// other epochs, and gives the page's last digest. No row if the page is empty or the epoch changed.
     pub(crate) sweep: SqlStr,
-    /// `$1` space, `$2` epoch: clears the flag `sweep`, unless the epoch changed.
+    /// `$1` namespace, `$2` epoch: clears the flag `sweep`, unless the epoch changed.
     pub(crate) end_sweep: SqlStr,
 }
 
@@ -149,10 +149,10 @@ impl Statements {
                 "SELECT version, state, written, fresh_until, stale_until, expires_at, body, \
                  ord, token, next_version FROM {schema}.cache_lease($1, $2, $3, $4, $5, $6, $7)",
             ),
-            leases: LeaseStatements { status: fixed(LEASE_STATUS), sign: fixed(SIGN) },
+            leases: LeaseStatements { status: fixed(LEASE_STATUS), keep_alive: fixed(KEEP_ALIVE) },
             clean: CleanStatements {
                 copies: fixed(&delete_expired("cache_entries", "")),
-                signs: fixed(&delete_expired("lease_signs", "")),
+                keep_alives: fixed(&delete_expired("lease_signs", "")),
                 records: fixed(&delete_expired(
                     "records",
                     &format!(
@@ -226,7 +226,7 @@ const SWEEP: &str = "WITH space AS MATERIALIZED ( \
          DELETE FROM {schema}.cache_entries e WHERE e.ctid = ANY (ARRAY(SELECT place FROM dead)) \
      ) SELECT digest FROM page ORDER BY digest DESC LIMIT 1";
 
-/// The rows that became visible since a snapshot: those of transactions that began after it, and of
+/// The rows that became visible since a snapshot: the rows of transactions that began after it, and of
 /// transactions that it saw running. Both halves are one statement, so they see one moment. Rows of
 /// transactions that this server has not reached yet came with the dump of another server.
 const READ_OUTBOX: &str = "SELECT NULL::bigint AS id, pg_current_snapshot()::text AS snapshot, \
@@ -258,8 +258,8 @@ const LEASE_STATUS: &str = "SELECT CASE \
      LEFT JOIN {schema}.lease_signs l ON l.token = u.token AND l.expires_at > c.now_ms \
      ORDER BY u.ord";
 
-/// A sign of life that arrives after its lease was given back must not hide the return.
-const SIGN: &str = "INSERT INTO {schema}.lease_signs AS l (token, given_back, expires_at) \
+/// A keep-alive that arrives after its lease was released must not hide the release.
+const KEEP_ALIVE: &str = "INSERT INTO {schema}.lease_signs AS l (token, given_back, expires_at) \
      SELECT u.token, $3, {schema}.now_ms() + $2 FROM unnest($1::bigint[]) AS u(token) \
      ON CONFLICT (token) DO UPDATE SET given_back = excluded.given_back, expires_at = excluded.expires_at \
      WHERE NOT l.given_back OR excluded.given_back";

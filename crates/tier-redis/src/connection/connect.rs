@@ -23,7 +23,7 @@ static NEXT_NUMBER: AtomicU64 = AtomicU64::new(1);
 /// An open connection. Clones share the same socket.
 #[derive(Clone)]
 pub(crate) struct Connection {
-    /// Tells connections apart; never zero.
+    /// Distinguishes connections; never zero.
     pub(crate) number: u64,
     pub(crate) socket: MultiplexedConnection,
     /// The run id of the server, if the user may run `INFO`.

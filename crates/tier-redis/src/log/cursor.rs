@@ -8,7 +8,7 @@ pub(super) const PAGE_ENTRIES: usize = 512;
 /// The last entry that a reader has read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Cursor {
-    /// Tells logs apart: the log after a loss has another id.
+    /// Distinguishes logs: the log after a loss has another id.
     pub(super) id: Bytes,
     pub(super) sequence: u64,
     /// The entry itself; empty at the beginning of a log. If the server now has another entry under this

@@ -83,7 +83,7 @@ impl Log {
             origin
         });
         if followers.reader.as_ref().is_none_or(JoinHandle::is_finished) {
-            // A new reader may begin at a later place in the log than the last one reached.
+            // A new reader may begin at a later position in the log than the last reader reached.
             followers.registrations.iter_mut().for_each(|registration| registration.initialized = false);
             followers.reader = Some(tokio::spawn(reader::run(Arc::downgrade(self))));
         }

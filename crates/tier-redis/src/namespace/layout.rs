@@ -9,7 +9,7 @@
 //! | `{prefix}:$epoch:{namespace}@*` | the epoch of all tenants; a tenant's cells hold it XOR the tenant's own |
 //! | `{prefix}:$log`, `{prefix}:$log-head` | the invalidation log: a stream, and its id and last number |
 //! | `{prefix}:$waits:{token}` | the channels of the processes that wait for a lease |
-//! | `{prefix}:$sign:{token}` | the heartbeat of a lease: `A` its holder is alive, `F` its holder gave it back |
+//! | `{prefix}:$sign:{token}` | the keep-alive of a lease: `A` its holder is alive, `F` its holder released it |
 //! | `{prefix}:terrace.relay:{namespace}` | the relay's watermark: a cell |
 //! | `{prefix}:$terms:{namespace}` | the options of the namespace, while a process that registered them runs |
 //!
@@ -46,7 +46,7 @@ pub(crate) struct Layout {
     leases: LeaseKeys,
 }
 
-/// The keys beside the cell of a lease: the channels of the waiting processes, and the heartbeat.
+/// The keys beside the cell of a lease: the channels of the waiting processes, and the keep-alive.
 #[derive(Clone, Debug)]
 pub(crate) struct LeaseKeys {
     prefix: String,
@@ -150,7 +150,7 @@ impl LeaseKeys {
         format!("{}:$waits:{:016x}", self.prefix, token.as_u64()).into()
     }
 
-    pub(crate) fn heartbeat(&self, token: Token) -> Bytes {
+    pub(crate) fn keep_alive(&self, token: Token) -> Bytes {
         format!("{}:$sign:{:016x}", self.prefix, token.as_u64()).into()
     }
 

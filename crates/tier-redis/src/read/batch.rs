@@ -30,14 +30,14 @@ impl CellReader {
         }
         let mut replies = Vec::with_capacity(keys.len());
         let mut leases = Batch::with_capacity(0);
-        let mut lease_places = Vec::new();
+        let mut lease_indexes = Vec::new();
         for ((found, key), (_, op)) in found.into_iter().zip(keys).zip(batch) {
             let reply = match found {
                 Err(error) => Err(error),
                 Ok(Lookup::Entry(stored)) if !leases_over(&op, stored.version) => Ok(Reply::Hit(stored)),
                 Ok(_) => {
                     if op != Op::Get {
-                        lease_places.push(replies.len());
+                        lease_indexes.push(replies.len());
                         let size = key.len();
                         leases.push(self.lease_action(key, op), size);
                     }
@@ -47,8 +47,8 @@ impl CellReader {
             replies.push(reply);
         }
         let leases = leases.send(&self.manager, &self.state, deadline, Effect::Read).await;
-        for (place, lease) in lease_places.into_iter().zip(leases) {
-            replies[place] = lease;
+        for (index, lease) in lease_indexes.into_iter().zip(leases) {
+            replies[index] = lease;
         }
         replies
     }

@@ -37,7 +37,7 @@ pub(crate) enum Script {
     Publish,
     JoinLog,
     LeaseStatus,
-    GiveBack,
+    Release,
     Reclaim,
     Options,
 }
@@ -85,7 +85,7 @@ static SOURCES: LazyLock<[Source; 13]> = LazyLock::new(|| {
         ),
         lua!("join_log"),
         lua!("shared/head", "shared/cell", "lease_status"),
-        lua!("give_back"),
+        lua!("release"),
         lua!("shared/head", "reclaim"),
         lua!("options"),
     ]

@@ -20,16 +20,16 @@ const PAGE_BYTES: usize = 4 << 20;
 
 /// A batch of operations of one kind, with a reply for each.
 pub(crate) struct Batch {
-    /// The replies in order. A request without a reply holds an error.
+    /// The replies in order. A request without a reply has an error.
     replies: Vec<Result<Reply>>,
     requests: Vec<Request>,
     /// The index among the replies, and the size in bytes, of each request.
-    places: Vec<(usize, usize)>,
+    indexes: Vec<(usize, usize)>,
 }
 
 impl Batch {
     pub(crate) fn with_capacity(operations: usize) -> Self {
-        Self { replies: Vec::with_capacity(operations), requests: Vec::new(), places: Vec::new() }
+        Self { replies: Vec::with_capacity(operations), requests: Vec::new(), indexes: Vec::new() }
     }
 
     /// Adds an operation of about `size` bytes.
@@ -39,7 +39,7 @@ impl Batch {
             Action::Answer(reply) => reply,
             Action::Send(request) => {
                 self.requests.push(request);
-                self.places.push((index, size));
+                self.indexes.push((index, size));
                 Err(unexpected_reply())
             }
         });
@@ -54,7 +54,7 @@ impl Batch {
         effect: Effect,
     ) -> Vec<Result<Reply>> {
         let mut start = 0;
-        for end in page_ends(self.places.iter().map(|(_, size)| *size)) {
+        for end in page_ends(self.indexes.iter().map(|(_, size)| *size)) {
             let page = &self.requests[start..end];
             let replies = if Instant::now() < deadline {
                 let sent = async { Ok(send_page(manager, state, page, effect).await) };
@@ -64,7 +64,7 @@ impl Batch {
                 Err(error(ErrorKind::Timeout, message))
             };
             let replies = replies.unwrap_or_else(|error| errors(page, &error));
-            for ((index, _), reply) in self.places[start..end].iter().zip(replies) {
+            for ((index, _), reply) in self.indexes[start..end].iter().zip(replies) {
                 self.replies[*index] = reply;
             }
             start = end;

@@ -1,4 +1,4 @@
-//! A relay's step: the invalidations and the move of the watermark are atomic, whatever fails.
+//! A relay's step: the invalidations and the advance of the watermark are atomic, whatever fails.
 
 use std::time::Duration;
 
@@ -90,7 +90,7 @@ async fn publish(bench: &Bench, publication: Publication) -> Result<Reply> {
 async fn publish_ok(bench: &Bench, publication: Publication) -> Version {
     match publish(bench, publication).await.unwrap() {
         Reply::Kept(version) => version,
-        reply => panic!("the watermark must move: {reply:?}"),
+        reply => panic!("the watermark must advance: {reply:?}"),
     }
 }
 
@@ -102,7 +102,7 @@ async fn watermark(bench: &Bench, key: &str) -> Option<u64> {
 }
 
 #[tokio::test]
-async fn a_step_invalidates_and_moves_the_watermark() {
+async fn a_step_invalidates_and_advances_the_watermark() {
     let mut setup = Setup::new().await;
     let bench = &setup.bench;
     bench.put("k", "old").await.unwrap();
@@ -145,7 +145,7 @@ async fn a_step_that_expects_another_watermark_does_nothing() {
 }
 
 #[tokio::test]
-async fn of_two_relays_on_one_watermark_one_moves_it() {
+async fn of_two_relays_on_one_watermark_one_advances_it() {
     let setup = Setup::new().await;
     let other = setup.bench.other_process();
     let mut version = publish_ok(&setup.bench, step(&setup.bench, Condition::Absent, 0, [])).await;
@@ -157,7 +157,7 @@ async fn of_two_relays_on_one_watermark_one_moves_it() {
             (Reply::Kept(version), Reply::Refused(None)) | (Reply::Refused(None), Reply::Kept(version)) => {
                 version
             }
-            replies => panic!("one of two must move the watermark: {replies:?}"),
+            replies => panic!("one of two must advance the watermark: {replies:?}"),
         };
     }
 }

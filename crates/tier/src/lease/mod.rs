@@ -31,7 +31,7 @@ pub enum LeaseEnd {
     /// The lease no longer lives: it was filled, something else was written, or it expired. The caller
     /// reads again.
     Changed,
-    /// The holder released the lease or shows no sign of life. A caller that names the lease as `replaces`
+    /// The holder released the lease or sends no keep-alive. A caller that names the lease as `replaces`
     /// in [`Op::Lease`](crate::Op::Lease) may take over.
     Free,
 }

@@ -77,7 +77,7 @@ pub(crate) async fn a_clear_is_seen_by_every_handle(bench: &Bench) -> Outcome {
     other.reads(&key, "value").await?;
     let fence = bench.lease(&leased).await?;
     other.tier.clear().await?;
-    bench.wait(bench.subject.hears_within).await;
+    bench.wait(bench.subject.notified_within).await;
     bench.misses(&key).await?;
     bench.refuses(&leased, fence).await?;
     bench.put(&key, "again").await?;
@@ -95,7 +95,7 @@ pub(crate) async fn a_fill_that_anothers_clear_overtook_is_never_read(bench: &Be
     // This handle may not know of the clear yet. Its fill must be dead all the same.
     bench.fill(&leased, fence, "old").await?;
     other.misses(&leased).await?;
-    bench.wait(bench.subject.hears_within).await;
+    bench.wait(bench.subject.notified_within).await;
     bench.misses(&leased).await?;
     let fence = other.lease(&again).await?;
     kept(&bench.fill(&again, fence, "new").await?)?;

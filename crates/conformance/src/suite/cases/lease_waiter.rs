@@ -1,4 +1,4 @@
-//! Waiting for another process's lease. Real time passes, because the tier times the signs of life.
+//! Waiting for another process's lease. Real time passes, because the tier times the keep-alives.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::suite::{
 
 /// Within this time a waiter learns that a lease has ended, by a notification or by polling.
 const SOON: Duration = Duration::from_secs(1);
-/// Within this time no sign of life is due.
+/// Within this time no keep-alive is due.
 const A_WHILE: Duration = Duration::from_millis(100);
 /// Within this time a waiter notices that the holder of a lease is dead.
 const DEATH: Duration = Duration::from_secs(2);
@@ -99,7 +99,7 @@ pub(crate) async fn a_lease_that_is_over_is_not_waited_for(bench: &Bench) -> Out
     Ok(())
 }
 
-pub(crate) async fn a_lease_that_was_given_back_is_free(bench: &Bench) -> Outcome {
+pub(crate) async fn a_released_lease_is_free(bench: &Bench) -> Outcome {
     let key = bench.key("k");
     let fence = bench.lease(&key).await?;
     let other = bench.through_second_handle()?;
@@ -120,7 +120,7 @@ pub(crate) async fn a_lease_that_was_given_back_is_free(bench: &Bench) -> Outcom
     Ok(())
 }
 
-pub(crate) async fn a_settled_guard_gives_nothing_back(bench: &Bench) -> Outcome {
+pub(crate) async fn a_settled_guard_releases_nothing(bench: &Bench) -> Outcome {
     let key = bench.key("k");
     let fence = bench.lease(&key).await?;
     if let Some(guard) = bench.hold(&key, fence.token) {
@@ -128,7 +128,7 @@ pub(crate) async fn a_settled_guard_gives_nothing_back(bench: &Bench) -> Outcome
     }
     let wait = tokio::spawn(bench.through_second_handle()?.wait_for(&key, fence.token)?);
     sleep(Duration::from_millis(500)).await;
-    ensure!(!wait.is_finished(), "the lease was not given back");
+    ensure!(!wait.is_finished(), "the lease was not released");
     wait.abort();
     Ok(())
 }
@@ -139,7 +139,7 @@ pub(crate) async fn a_holder_at_work_is_waited_for(bench: &Bench) -> Outcome {
     let guard = bench.hold(&key, fence.token);
     let wait = tokio::spawn(bench.through_second_handle()?.wait_for(&key, fence.token)?);
     sleep(DEATH * 2).await;
-    ensure!(!wait.is_finished(), "the holder shows signs of life");
+    ensure!(!wait.is_finished(), "the holder sends keep-alives");
     kept(&bench.fill(&key, fence, "late").await?)?;
     if let Some(guard) = guard {
         guard.settle();
@@ -154,10 +154,10 @@ pub(crate) async fn a_silent_holder_is_gone_within_two_seconds(bench: &Bench) ->
     let fence = bench.lease(&key).await?;
     let began = Instant::now();
     let wait = bench.through_second_handle()?.wait_for(&key, fence.token)?;
-    ensure_eq!(ends_within(DEATH, wait).await?, LeaseEnd::Free, "the holder shows no signs of life");
+    ensure_eq!(ends_within(DEATH, wait).await?, LeaseEnd::Free, "the holder sends no keep-alives");
     ensure!(
         began.elapsed() > SOON,
-        "the wait must leave the holder time for a sign of life\n  found    {:?}",
+        "the wait must leave the holder time for a keep-alive\n  found    {:?}",
         began.elapsed()
     );
     let next = bench.lease_replacing(&key, None, fence.token).await?;

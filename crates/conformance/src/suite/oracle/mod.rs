@@ -130,7 +130,7 @@ impl Oracle {
             Err(error) => return Err(error.into()),
         };
         self.slots.iter_mut().for_each(|slot| slot.model.clear(surely));
-        self.bench.wait(self.bench.subject.hears_within).await;
+        self.bench.wait(self.bench.subject.notified_within).await;
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 -- The status is one letter: C changed, A alive, F free, S silent.
 --
 -- KEYS 4    the channels of the processes that wait for the lease
--- KEYS 5    the heartbeat of the lease
+-- KEYS 5    the keep-alive of the lease
 -- ARGV 2    the token
 -- ARGV 3    the channel of the process
 -- ARGV 4    how long the channel stays registered, in ms

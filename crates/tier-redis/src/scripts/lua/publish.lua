@@ -1,4 +1,4 @@
--- A relay's step: invalidates copies and moves the watermark, or does nothing if the watermark is not the
+-- A relay's step: invalidates copies and advances the watermark, or does nothing if the watermark is not the
 -- expected one. The step calls the other scripts as functions of their KEYS and ARGV.
 --
 -- KEYS 1        the watermark's cell
@@ -29,6 +29,6 @@ for cell = tonumber(ARGV[8]), #KEYS - 2 do
   invalidate({KEYS[cell], own, shared, head, entries}, {seed, ARGV[at + 2], ARGV[4], ARGV[at + 3]})
   at = at + 4
 end
--- The watermark moves last: an error above leaves some copies invalidated and the watermark unmoved.
+-- The watermark advances last: an error above leaves some copies invalidated and the watermark as it was.
 return put({KEYS[1], KEYS[2], KEYS[3], head, entries},
   {seed, ARGV[2], ARGV[3], ARGV[4], ARGV[5], 'V', ARGV[6], ARGV[#ARGV]})

@@ -17,7 +17,7 @@ use crate::{
 /// The most leases that one process waits for. A load that would wait for any other lease does not wait.
 pub(super) const MAX_AWAITED: usize = 4_096;
 
-/// The time to the second poll where a simulation leaves out [`Defence::Looks`].
+/// The time to the second poll where a simulation leaves out [`Defence::Polls`].
 const NEVER: Duration = Duration::from_secs(86_400);
 
 pub(super) struct AwaitedLeases<P> {
@@ -81,7 +81,7 @@ impl<P: Clone> AwaitedLeases<P> {
         for awaited in table.entries.values_mut().filter(|awaited| awaited.next_poll <= soon) {
             let PollInterval { shortest, longest } = self.poll_interval;
             let pause = ((now - awaited.since) / 4).clamp(shortest, longest);
-            awaited.next_poll = now + if enabled(Defence::Looks) { pause } else { NEVER };
+            awaited.next_poll = now + if enabled(Defence::Polls) { pause } else { NEVER };
             due.push(awaited.lease.clone());
         }
         let next = table.entries.values().map(|awaited| awaited.next_poll).min();
@@ -115,7 +115,7 @@ impl<P: Clone> AwaitedLeases<P> {
         answered.into_iter().for_each(|(awaited, end)| awaited.answer(&end));
     }
 
-    /// Tells the waiters of the lease that it has ended.
+    /// Notifies the waiters of the lease that it has ended.
     pub(super) fn notify(&self, token: Token, end: LeaseEnd) {
         let awaited = self.table.lock().entries.remove(&token);
         if let Some(awaited) = awaited {

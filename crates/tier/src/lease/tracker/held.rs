@@ -10,8 +10,7 @@ use crate::Token;
 
 /// The time between two keep-alives. A load that ends earlier costs no round trip.
 const KEEP_ALIVE_EVERY: Duration = Duration::from_millis(400);
-/// The most leases that one process keeps alive. The waiters of any other lease take
-/// over early.
+/// The most leases that one process keeps alive. The waiters of any other lease take over early.
 const MAX_HELD: usize = 10_000;
 
 pub(super) struct HeldLeases<P>(Mutex<Table<HeldLease<P>>>);

@@ -113,7 +113,7 @@ impl<B: LeaseBackend> LeaseTracker<B> {
         LeaseGuard::new(move |settled| {
             tracker.held.remove(lease.token);
             // Without a runtime nothing is released: the leases fall silent.
-            let releases = !settled && enabled(Defence::GiveBack);
+            let releases = !settled && enabled(Defence::Release);
             if let (true, Ok(runtime)) = (releases, Handle::try_current()) {
                 runtime.spawn(async move {
                     if let Err(error) = in_time(tracker.backend.release(&lease)).await {
@@ -147,7 +147,7 @@ impl<B: LeaseBackend> Clone for LeaseTracker<B> {
 pub struct LeaseNotifier<B: LeaseBackend>(Weak<Shared<B>>);
 
 impl<B: LeaseBackend> LeaseNotifier<B> {
-    /// Tells the waiters of the lease that it has ended. A wrong announcement costs them one read.
+    /// Notifies the waiters of the lease that it has ended. A wrong announcement costs them one read.
     pub fn notify(&self, token: Token, end: LeaseEnd) {
         if let Some(tracker) = self.0.upgrade() {
             tracker.awaited.notify(token, end);
@@ -192,7 +192,7 @@ async fn poll<B: LeaseBackend>(tracker: Arc<Shared<B>>) {
 /// Keeps the held leases alive until there are none.
 async fn keep_alive<B: LeaseBackend>(tracker: Arc<Shared<B>>) {
     while let Some(due) = tracker.held.due() {
-        if !due.is_empty() && enabled(Defence::Signs) {
+        if !due.is_empty() && enabled(Defence::KeepAlives) {
             let sent_at = Instant::now();
             match in_time(tracker.backend.keep_alive(&due, LIFE)).await {
                 Ok(()) => tracker.held.confirm(&due, sent_at),
@@ -204,7 +204,7 @@ async fn keep_alive<B: LeaseBackend>(tracker: Arc<Shared<B>>) {
 }
 
 async fn in_time<T>(call: impl Future<Output = Result<T>>) -> Result<T> {
-    if !enabled(Defence::TripTimeout) {
+    if !enabled(Defence::CallTimeout) {
         return call.await;
     }
     timeout(CALL_TIMEOUT, call).await.unwrap_or_else(|_| Err(Error::timeout(CALL_TIMEOUT)))

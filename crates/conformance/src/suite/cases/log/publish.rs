@@ -41,7 +41,7 @@ impl Bench {
         let publication = Publication::new(
             Watermark::key(&self.namespace.name),
             expected.map_or(Condition::Absent, Condition::Version),
-            Watermark { relay: 7, version, position: Bytes::from_static(b"place") }.encode(),
+            Watermark { relay: 7, version, position: Bytes::from_static(b"position") }.encode(),
             LONG,
         )
         .with_drops(drops.collect())
@@ -91,7 +91,7 @@ pub(crate) async fn a_step_drops_what_it_names_and_advances_the_watermark(bench:
         "the watermark has the new version"
     );
     let body = stored.and_then(|stored| stored.body).and_then(|body| Watermark::decode(&body));
-    let expected = Watermark { relay: 7, version: first, position: Bytes::from_static(b"place") };
+    let expected = Watermark { relay: 7, version: first, position: Bytes::from_static(b"position") };
     ensure_eq!(body, Some(expected), "the watermark has the new value");
     Ok(())
 }
@@ -169,7 +169,7 @@ pub(crate) async fn a_step_reaches_the_tenants_that_it_names(bench: &Bench) -> O
     bob.reads(&bob.key("k"), "value").await?;
     bench.reads(&bench.key("k"), "value").await?;
     kept(&bench.publish(Some(second), Step { clears: &[Some("bob")], ..Step::default() }).await?)?;
-    bench.wait(bench.subject.hears_within).await;
+    bench.wait(bench.subject.notified_within).await;
     bob.misses(&bob.key("k")).await?;
     ann.reads(&ann.key("other"), "value").await?;
     bench.reads(&bench.key("k"), "value").await
@@ -180,7 +180,7 @@ pub(crate) async fn a_clear_of_a_step_makes_the_copies_dead(bench: &Bench) -> Ou
     bench.put(&key, "value").await?;
     let fence = bench.lease(&bench.key("leased")).await?;
     kept(&bench.publish(None, Step { clears: &[None], ..Step::default() }).await?)?;
-    bench.wait(bench.subject.hears_within).await;
+    bench.wait(bench.subject.notified_within).await;
     bench.misses(&key).await?;
     bench.refuses(&bench.key("leased"), fence).await?;
     bench.put(&key, "again").await?;
