@@ -4,6 +4,7 @@
 
 mod failures;
 mod left;
+mod panics;
 mod reentrant;
 mod results;
 mod shared;
