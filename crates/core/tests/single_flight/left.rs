@@ -154,7 +154,7 @@ fn calls(cache: &Stack) -> Vec<BoxFuture<'_, ()>> {
 #[tokio::test(start_paused = true)]
 async fn a_caller_of_any_method_that_leaves_at_any_moment_leaves_nothing_behind() {
     for (kind, method) in (0..stacks().len()).flat_map(|kind| (0..8).map(move |method| (kind, method))) {
-        for leaves_at in (0..60).step_by(2).map(ms) {
+        for leaves_at in (0..60).step_by(3).map(ms) {
             let cache = stacks().remove(kind);
             let leaving = tokio::time::timeout(leaves_at, calls(&cache).remove(method));
             let joining = async {
