@@ -145,6 +145,45 @@ async fn a_batch_takes_over_a_load_that_panicked() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn of_two_batches_that_follow_a_panicked_one_the_one_with_an_unused_loader_takes_over() {
+    let (cache, loads) = (support::local(), GroupedLoader::default());
+    let kinds = |many: Many<u64>| -> Vec<Result<Option<u64>, ErrorKind>> {
+        let kind = |answer: terrace_core::Result<Option<terrace_core::Cached<u64>>>| {
+            answer.map(|value| value.map(|value| *value)).map_err(|error| error.kind())
+        };
+        many.into_iter().map(kind).collect()
+    };
+    let panicking = async |keys: &[&str], value: Option<u64>| {
+        let load = |missing: MissingKeys<String>| async move {
+            tokio::time::sleep(ms(20)).await;
+            let value = value.expect("a grouped loader that panics on purpose");
+            let count = missing.keys().len();
+            Ok::<_, BoxError>(missing.zip(std::iter::repeat_n(value, count)))
+        };
+        kinds(cache.get_or_load_many(&names(keys), load).await)
+    };
+    let first = panicking(&["a", "b"], None);
+    let second = async {
+        tokio::time::sleep(ms(5)).await;
+        panicking(&["b", "c", "b"], Some(2)).await
+    };
+    let third = async {
+        tokio::time::sleep(ms(10)).await;
+        loads.load(&cache, &["a", "b"], 3).await
+    };
+    let (first, second, third) = tokio::join!(first, second, third);
+    let panicked = Err(ErrorKind::Panicked);
+    assert_eq!(first, [panicked, panicked]);
+    assert_eq!(
+        second,
+        [panicked, Ok(Some(2)), panicked],
+        "its loader has run for the key that nobody loaded"
+    );
+    assert_eq!((third, loads.runs()), (vec![Some(3), Some(3)], vec![names(&["a", "b"])]));
+    assert_eq!(cache.stats().flights, 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_batch_counts_what_near_had_not_and_what_it_shared() {
     let hand = Clock::manual();
     let tier = fake("redis", &hand);

@@ -89,6 +89,16 @@ async fn a_thousand_callers_load_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_caller_that_shared_a_load_and_read_the_store_again_counts_as_coalesced() {
+    let Servers { here, .. } = &servers();
+    let loader = Loader::default();
+    let call = || here.get_or_load("k", || loader.give(1, ms(50)));
+    let (first, second) = tokio::join!(call(), call());
+    let coalesced = [first, second].map(|answer| answer.unwrap().served().coalesced);
+    assert_eq!((coalesced, loader.runs(), here.stats().coalesced), ([false, true], 1, 1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_thousand_batches_load_once() {
     let Servers { here, .. } = &servers();
     let loader = Loader::default();

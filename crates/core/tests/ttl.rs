@@ -5,7 +5,7 @@ mod support;
 
 use support::{Loader, Stack, fake, ms, without_near};
 use terrace_conformance::{Call, Fake, Fault, Faulty};
-use terrace_core::{Level, Source};
+use terrace_core::{ErrorKind, Level, Source};
 use terrace_tier::Clock;
 
 /// Two shared tiers with 1 in the farther one, and a slow fill of that value into the nearer one.
@@ -79,4 +79,14 @@ async fn a_value_found_far_is_copied_nearer() {
     let (cache, redis) = with_a_copy_under_way().await;
     cache.settled().await;
     assert!(redis.evict("tests", b"k"), "the copy must have arrived");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_conditional_put_stays_unsupported_after_the_cache_was_closed() {
+    let hand = Clock::manual();
+    let stack = without_near().clock(&hand).level(Level::Ttl).tier(fake("redis", &hand));
+    let cache = stack.build().unwrap();
+    cache.close().await;
+    assert_eq!(cache.put_if_absent("k", 1).await.unwrap_err().kind(), ErrorKind::Unsupported);
+    assert_eq!(cache.put("k", 1).await.unwrap_err().kind(), ErrorKind::Closed);
 }

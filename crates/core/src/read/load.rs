@@ -60,7 +60,11 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         let mut keep = |_, loaded| answer = Some(loaded);
         let late = self.load(vec![miss], Vec::new(), loader, bound, &mut keep).await;
         match late.into_iter().next() {
-            Some(late) => Err(late),
+            Some(late) => {
+                // The caller has shared the load, although it reads again.
+                self.inner.tell(&Event::Coalesced);
+                Err(late)
+            }
             None => Ok(answer.unwrap_or_else(|| Err(shut_down_error()))),
         }
     }
@@ -86,10 +90,10 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
             let began = self.inner.clock.now();
             let (mut waits, mut loads) = (Vec::with_capacity(misses.len()), Vec::new());
             for key in misses.drain(..) {
-                let index = key.index;
+                let (index, stale) = (key.index, key.miss.stale.clone());
                 match enter(key, &mut loads, began) {
                     Some(wait) => waits.push(wait),
-                    None => answer(index, Err(loader_panicked_error())),
+                    None => answer(index, self.stale_or(stale, loader_panicked_error())),
                 }
             }
             // No caller waits for the loads of renewed keys.
@@ -136,8 +140,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
                 Ok(self.handle(entry, source, follows))
             }
             LoadOutcome::Done(Err(error)) => self.stale_or(stale, error),
-            LoadOutcome::Panicked => Err(loader_panicked_error()),
-            LoadOutcome::Abandoned => Err(shut_down_error()),
+            LoadOutcome::Panicked => self.stale_or(stale, loader_panicked_error()),
+            LoadOutcome::Abandoned => self.stale_or(stale, shut_down_error()),
         }
     }
 

@@ -141,7 +141,9 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     /// The value that another caller of the flight has loaded since the lookup, or a stale entry that
     /// this load is about to replace. The error of another caller's loader does not answer this caller.
     fn loaded_meanwhile(&self, caller: &Caller<'_, K, V>, miss: &Miss<V>) -> Option<Cached<V>> {
-        match caller.ticket?.flight().load.result() {
+        // A refresh enters the load stage, which counts it as coalesced.
+        let ticket = caller.ticket.filter(|_| caller.intent != Intent::Refresh)?;
+        match ticket.flight().load.result() {
             Some(Ok((entry, source))) if self.suffices(&entry, caller.bound) => {
                 self.handle(entry, source, true)
             }

@@ -76,13 +76,12 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     }
 
     fn check_writable(&self, condition: Condition) -> Result<()> {
-        self.inner.check_open()?;
         let ordered = self.inner.fencing.has_leases() || self.chain.is_local();
         if condition != Condition::Always && !ordered {
             let message = "level Ttl has no order of writes; a conditional put needs Level::Fenced";
             return Err(Error::new(ErrorKind::Unsupported, message));
         }
-        Ok(())
+        self.inner.check_open()
     }
 }
 

@@ -1,12 +1,12 @@
 //! Loaders that fail, panic or hang, and values that panic when they are decoded.
 
 use futures_util::future::join_all;
-use terrace_core::{BoxError, Builder, ErrorKind, NoNear, near::Near};
+use terrace_core::{BoxError, Builder, ErrorKind, MissingKeys, NoNear, near::Near};
 use terrace_tier::Clock;
 use terrace_tier_memory::Memory;
 use tokio::time::Instant;
 
-use crate::support::{Loader, builder, fake, local, ms};
+use crate::support::{FixedExpiry, Loader, ServeOnError, builder, fake, local, ms};
 
 #[tokio::test(start_paused = true)]
 async fn a_panicking_loader_hands_over_to_the_next_caller_at_once() {
@@ -113,4 +113,27 @@ async fn a_value_that_panics_when_decoded_is_a_typed_error_for_all_who_wait() {
 #[tokio::test(start_paused = true)]
 async fn a_value_that_panics_when_decoded_is_a_typed_error_without_near_too() {
     decoding_panics(NoNear).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_load_that_panicked_is_answered_by_the_stale_value_where_the_policy_serves_it_on_errors() {
+    let hand = Clock::manual();
+    let lives = FixedExpiry::fresh(ms(1_000)).stale(ms(60_000));
+    let cache = builder().clock(&hand).expire(lives).freshness(ServeOnError).build().unwrap();
+    let loader = Loader::default();
+    cache.put("k", 1).await.unwrap();
+    hand.advance(ms(2_000));
+    // The first caller leads, the second takes over, and the third may not load any more.
+    for answer in join_all((0..3).map(|_| cache.get_or_load("k", || loader.panic(ms(10))))).await {
+        let answer = answer.unwrap();
+        assert_eq!((*answer, answer.served().stale), (1, true));
+    }
+    assert_eq!((loader.runs(), cache.stats().stale_served, cache.stats().flights), (2, 3, 0));
+    let keys = ["k".to_owned()];
+    let load = |missing: MissingKeys<String>| async move {
+        assert!(missing.keys().is_empty(), "a grouped loader that panics on purpose");
+        Ok::<_, BoxError>(Vec::<(String, u64)>::new())
+    };
+    let answers = cache.get_or_load_many(&keys, load).await.into_values().unwrap();
+    assert_eq!(answers[0].as_deref(), Some(&1));
 }

@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
-use futures_util::future::join_all;
-use terrace_core::{BoxError, ErrorKind, Source};
+use futures_util::{
+    FutureExt,
+    future::{BoxFuture, join_all},
+};
+use terrace_core::{BoxError, ErrorKind, Level, MissingKeys, Source, policy::Coalesce};
 use terrace_tier::Clock;
 
-use crate::support::{Loader, builder, fake, local, ms, without_near};
+use crate::support::{FixedStampede, Loader, Stack, builder, fake, local, ms, without_near};
 
 #[tokio::test(start_paused = true)]
 async fn a_cancelled_first_caller_leaves_the_load_to_the_others() {
@@ -104,4 +107,71 @@ fn a_load_whose_runtime_has_shut_down_is_a_typed_error_for_all_who_wait() {
     let after = other.block_on(cache.get_or_load("k", || Loader::default().give(1, ms(0))));
     assert_eq!(after.unwrap_err().kind(), ErrorKind::Closed);
     assert_eq!(cache.stats().flights, 0);
+}
+
+/// Stacks of each kind, without values. Each request to a tier takes 5 ms.
+fn stacks() -> Vec<Stack> {
+    let hand = Clock::manual();
+    let tier = |name| {
+        let tier = fake(name, &hand);
+        tier.set_latency(ms(5));
+        tier
+    };
+    let (lease, strong) = (FixedStampede(Coalesce::Lease), Level::Strong);
+    let builders = [
+        builder().tier(tier("redis")),
+        builder().tier(tier("redis")).stampede(lease),
+        builder().tier(tier("redis")).tier(tier("postgres")).level(Level::Ttl),
+        builder().tier(tier("redis")).store(tier("db")),
+        builder().tier(tier("redis")).store(tier("db")).level(strong),
+        without_near().tier(tier("redis")),
+    ];
+    builders.into_iter().map(|stack| stack.clock(&hand).build().unwrap()).collect()
+}
+
+/// One call of each method; a loader takes 10 ms.
+fn calls(cache: &Stack) -> Vec<BoxFuture<'_, ()>> {
+    let load = || Loader::default().give(1, ms(10));
+    let refreshed = |_| async { Loader::default().give(1, ms(10)).await.map(Some) };
+    let grouped = |missing: MissingKeys<String>| async move {
+        tokio::time::sleep(ms(10)).await;
+        let count = missing.keys().len();
+        Ok::<_, BoxError>(missing.zip(std::iter::repeat_n(1, count)))
+    };
+    let keys = || ["k", "l", "k"].map(String::from);
+    vec![
+        async { drop(cache.get("k").await) }.boxed(),
+        async move { drop(cache.get_or_load("k", load).await) }.boxed(),
+        async move { drop(cache.refresh("k", refreshed).await) }.boxed(),
+        async move { drop(cache.get_many(&keys()).await) }.boxed(),
+        async move { drop(cache.get_or_load_many(&keys(), grouped).await) }.boxed(),
+        async { drop(cache.put("k", 1).await) }.boxed(),
+        async move { drop(cache.remove_many(&keys()).await) }.boxed(),
+        async { drop(cache.expire("k", ms(60_000)).await) }.boxed(),
+    ]
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_of_any_method_that_leaves_at_any_moment_leaves_nothing_behind() {
+    for (kind, method) in (0..stacks().len()).flat_map(|kind| (0..8).map(move |method| (kind, method))) {
+        for leaves_at in (0..60).step_by(3).map(ms) {
+            let cache = stacks().remove(kind);
+            let leaving = tokio::time::timeout(leaves_at, calls(&cache).remove(method));
+            let joining = async {
+                tokio::time::sleep(ms(1)).await;
+                cache.get_or_load("k", || Loader::default().give(1, ms(10))).await
+            };
+            let both = tokio::time::timeout(ms(5_000), async { tokio::join!(leaving, joining).1 });
+            let context = format!("stack {kind}, method {method}, left at {leaves_at:?}");
+            assert_eq!(*both.await.expect(&context).expect(&context), 1, "{context}");
+            cache.settled().await;
+            assert_eq!(cache.stats().flights, 0, "{context}");
+            // The next write waits for no fill, and the next read for no flight.
+            let after = tokio::time::timeout(ms(1_000), async {
+                cache.put("k", 2).await.expect(&context);
+                *cache.get("k").await.expect(&context).expect(&context)
+            });
+            assert_eq!(after.await.expect(&context), 2, "{context}");
+        }
+    }
 }

@@ -1,8 +1,11 @@
 //! The callers that share a flight.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use futures_util::future::join_all;
@@ -125,4 +128,21 @@ async fn callers_on_many_threads_that_race_with_the_end_of_a_load_do_not_load_ag
     };
     join_all((0..4).map(|_| caller())).await.into_iter().for_each(|done| done.unwrap());
     assert_eq!(runs.load(Ordering::SeqCst), KEYS);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refresh_whose_flight_another_caller_has_loaded_counts_as_coalesced() {
+    let hand = Clock::manual();
+    let tier = fake("fake", &hand);
+    tier.set_latency(ms(5));
+    let cache = builder().clock(&hand).tier(tier).build().unwrap();
+    let (refreshing, loader) = (Loader::default(), Loader::default());
+    let load = refreshing.give(2, ms(20));
+    let mut refresh = pin!(cache.refresh("k", |_| async { load.await.map(Some) }));
+    assert!(futures_util::poll!(&mut refresh).is_pending());
+    // This caller joins the flight of the refresh, and loads while the refresh is not polled.
+    assert_eq!(cache.get_or_load("k", || loader.give(1, ms(20))).await.unwrap(), 1);
+    let answer = refresh.await.unwrap().unwrap();
+    assert_eq!((*answer, answer.served().coalesced), (1, true));
+    assert_eq!((refreshing.runs(), loader.runs(), cache.stats().coalesced), (0, 1, 1));
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use terrace_conformance::{Call, Fake, Fault, Faulty};
+use terrace_core::MissingKeys;
 use terrace_tier::{Clock, ErrorKind};
 use tokio::time::Instant;
 
@@ -79,6 +80,27 @@ async fn a_panicked_loads_place_is_taken_by_one() {
         1,
         "either the second caller of the process or the other process may load, not both"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panicked_loads_place_is_not_taken_by_a_batch_and_by_another_process() {
+    let hand = Clock::manual();
+    let (group, panicking, loader) = (processes(&hand, 2), Loader::default(), Loader::default());
+    let lead = group[0].0.get_or_load("k", || panicking.panic(ms(100)));
+    let batch = async {
+        tokio::time::sleep(ms(5)).await;
+        let load = loader.give(2, ms(100));
+        let load = |missing: MissingKeys<String>| async { load.await.map(|value| missing.zip([value])) };
+        group[0].0.get_or_load_many(&["k".to_owned()], load).await.into_values()
+    };
+    let other = async {
+        tokio::time::sleep(ms(5)).await;
+        group[1].0.get_or_load("k", || loader.give(2, ms(100))).await
+    };
+    let (led, batch, other) = tokio::join!(lead, batch, other);
+    assert_eq!(led.unwrap_err().kind(), ErrorKind::Panicked);
+    assert_eq!((batch.unwrap()[0].as_deref(), *other.unwrap()), (Some(&2), 2));
+    assert_eq!(loader.runs(), 1, "either the batch or the other process may load, not both");
 }
 
 #[tokio::test(start_paused = true)]
