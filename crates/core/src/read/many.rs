@@ -256,7 +256,11 @@ impl<'a, K: Key, V: Value, N: Near<K, V>> Batch<'a, K, V, N> {
         if self.loader.is_some() {
             let answers = &mut self.answers;
             let mut set = |index, answer| answers.set(index, answer);
-            cache.load(misses, Vec::new(), &mut self.loader, self.bound, &mut set).await;
+            let late = cache.load(misses, Vec::new(), &mut self.loader, self.bound, &mut set).await;
+            // Another caller has led one of these loads, too: an error, since the key may have a value.
+            for LateKey { index, stale, .. } in late {
+                self.answers.set(index, cache.stale_or(stale, unproven_error()));
+            }
             return;
         }
         for MissedKey { index, miss, .. } in misses {
