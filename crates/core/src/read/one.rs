@@ -178,6 +178,6 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
 }
 
 pub(super) fn reentrant_error() -> Error {
-    let message = "a loader read the key that it is loading, and would wait for itself";
+    let message = "a loader asked for the key that it is loading, and would wait for itself";
     Error::new(ErrorKind::Reentrant, message)
 }
