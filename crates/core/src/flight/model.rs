@@ -56,7 +56,7 @@ impl World {
             match ticket.flight().load.enter(panicked) {
                 LoadRole::Leader(lead) => {
                     let promise = lead.promise();
-                    let (world, ticket) = (Arc::clone(self), ticket.again());
+                    let world = Arc::clone(self);
                     future::spawn(async move {
                         let mut lead = lead;
                         world.loads.fetch_add(1, Ordering::SeqCst);

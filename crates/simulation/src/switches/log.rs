@@ -92,7 +92,7 @@ fn of_loads() -> Vec<Switch> {
             script(stack, &steps, &[(0, Trouble::Cut(1, 0, Way::There, 300))])
         }),
         core("the authority confirms a load that it is not to keep", "3", Defence::Confirm, || Plan {
-            seed: 7,
+            seed: 9,
             ..slow_load(1, Stack { picky: true, ..LOGGED })
         }),
     ]
