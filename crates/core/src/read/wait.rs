@@ -29,7 +29,7 @@ use crate::{
 const MAX_WAITS: usize = 3;
 
 /// The entry that another process has loaded. The value `None` means that this process must load.
-type Awaited<V> = Option<(Arc<Entry<V>>, Source)>;
+type RemoteLoad<V> = Option<(Arc<Entry<V>>, Source)>;
 
 impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
     /// Waits for the loads of other processes. Returns the loads that this process must run, with the
@@ -62,7 +62,11 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
     }
 
     /// Waits for the load of the lease's holder, and for the load of a process that replaces the holder.
-    async fn await_other(self: &Arc<Self>, chain: &Arc<Chain>, load: &mut PendingLoad<K, V>) -> Awaited<V> {
+    async fn await_other(
+        self: &Arc<Self>,
+        chain: &Arc<Chain>,
+        load: &mut PendingLoad<K, V>,
+    ) -> RemoteLoad<V> {
         let until = Instant::now() + self.periods.load;
         let waits = if enabled(Defence::Turns) { MAX_WAITS } else { usize::MAX };
         for _ in 0..waits {
@@ -102,7 +106,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
     }
 
     /// The stale value that a caller gets instead of a wait, where the policy permits it.
-    fn stale_instead(&self, miss: &Miss<V>) -> Awaited<V> {
+    fn stale_instead(&self, miss: &Miss<V>) -> RemoteLoad<V> {
         let stale = miss.stale.as_ref().filter(|_| self.policies.coalesce == Coalesce::LeaseOrStale)?;
         let now = self.clock.now();
         // A fresh entry without a proof would not be marked as stale, so it would look like a valid
