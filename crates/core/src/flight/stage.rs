@@ -61,6 +61,12 @@ impl<T: Clone> LoadStage<T> {
         }
     }
 
+    /// The promise and the number of the load that has begun last, if any has.
+    pub(crate) fn following(&self) -> Option<(Promise<LoadOutcome<T>>, u8)> {
+        let running = self.0.lock();
+        running.promise.clone().map(|promise| (promise, running.attempt))
+    }
+
     /// The result of a load that has ended well.
     pub(crate) fn result(&self) -> Option<T> {
         match self.0.lock().promise.as_ref()?.peek()? {

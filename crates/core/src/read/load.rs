@@ -106,24 +106,58 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
                 spawn_load(&self.inner, &self.chain, loads, load);
             }
             for Wait { index, promise, stale, followed } in waits {
-                let follows = followed.is_some();
                 let loaded = match (promise.wait().await, followed) {
                     (LoadOutcome::Panicked, Some(key)) if loader.is_some() => {
                         misses.push(key);
                         continue;
                     }
-                    (LoadOutcome::Done(Ok((entry, source))), _)
-                        if follows && !self.suffices(&entry, bound) =>
-                    {
-                        late.push(LateKey { index, stale, entry, source });
-                        continue;
-                    }
-                    (outcome, _) => self.loaded(outcome, stale, follows),
+                    (outcome, Some(_)) => self.followed(outcome, index, stale, bound),
+                    (outcome, None) => Ok(self.loaded(outcome, stale, false)),
                 };
-                answer(index, loaded);
+                match loaded {
+                    Ok(loaded) => answer(index, loaded),
+                    Err(key) => late.push(key),
+                }
             }
         }
         late
+    }
+
+    /// Follows the load of one key that another caller leads. `None` says that no load has begun, or that
+    /// it has panicked: the key then enters the load stage. A follower needs no memory for a batch.
+    pub(super) async fn follow(
+        &self,
+        key: &mut MissedKey<K, V>,
+        bound: ReadBound,
+    ) -> Option<Result<Answer<V>, LateKey<V>>> {
+        let (promise, number) = key.ticket.flight().load.following()?;
+        match promise.wait().await {
+            LoadOutcome::Panicked => {
+                key.panicked = number;
+                None
+            }
+            outcome => {
+                let followed = self.followed(outcome, key.index, key.miss.stale.clone(), bound);
+                // The caller has shared the load, although it reads again.
+                Some(followed.inspect_err(|_late| self.inner.tell(&Event::Coalesced)))
+            }
+        }
+    }
+
+    /// The answer of a load that another caller led, or the key if the loaded value is too old.
+    fn followed(
+        &self,
+        outcome: LoadOutcome<LoadResult<V>>,
+        index: usize,
+        stale: Option<Arc<Entry<V>>>,
+        bound: ReadBound,
+    ) -> Result<Answer<V>, LateKey<V>> {
+        match outcome {
+            LoadOutcome::Done(Ok((entry, source))) if !self.suffices(&entry, bound) => {
+                Err(LateKey { index, stale, entry, source })
+            }
+            outcome => Ok(self.loaded(outcome, stale, true)),
+        }
     }
 
     fn loaded(

@@ -100,9 +100,13 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
                     continue;
                 }
                 Verdict::Load(miss) => {
-                    let miss = MissedKey { index: 0, ticket, miss, panicked: 0 };
-                    // The load stage is boxed, so that a hit does not pay for its stack size.
-                    if let Ok(answer) = Box::pin(self.load_one(miss, &mut loader, bound)).await {
+                    let mut miss = MissedKey { index: 0, ticket, miss, panicked: 0 };
+                    let loaded = match self.follow(&mut miss, bound).await {
+                        Some(followed) => followed,
+                        // The load stage is boxed, so that a hit does not pay for its stack size.
+                        None => Box::pin(self.load_one(miss, &mut loader, bound)).await,
+                    };
+                    if let Ok(answer) = loaded {
                         return answer;
                     }
                 }
