@@ -73,6 +73,10 @@ impl Plan {
             },
             ..stack
         };
+        let troubles = if rng.bool() { 0 } else { rng.u64(1..6) };
+        // Whoever waits for a holder that fails or falls silent, and then for a slow load, stays within one
+        // deadline: a caller whose wait outlasts its deadline loads for itself, and the key is loaded again.
+        let slowest = if troubles == 0 { 2_000 } else { 500 };
         let mut steps = Vec::new();
         // Calls begin after the first relay, which clears all copies when it starts.
         let mut at = 100;
@@ -82,9 +86,9 @@ impl Plan {
                 if rng.u8(..4) == 0 {
                     continue;
                 }
-                let millis = if slow { rng.u64(..2_000) } else { rng.u64(..100) };
+                let millis = if slow { rng.u64(..slowest) } else { rng.u64(..100) };
                 let act = match rng.u8(..16) {
-                    0 => Act::Load(key, LoaderPace::Fails(millis)),
+                    0 => Act::Load(key, LoaderPace::Fails(millis / 20)),
                     1 => Act::Get(key),
                     _ => Act::Load(key, LoaderPace::Early(millis)),
                 };
@@ -93,7 +97,6 @@ impl Plan {
             }
             at += rng.u64(..300);
         }
-        let troubles = if rng.bool() { 0 } else { rng.u64(1..6) };
         let mut faults: Vec<Fault> = (0..troubles)
             .map(|_| {
                 let what = match rng.bool() {
@@ -249,5 +252,35 @@ fn random_stack(rng: &mut Rng) -> Stack {
         stale,
         freshness: Staleness { while_revalidate: rng.bool(), if_error: rng.bool() },
         negative: if rng.bool() { Duration::ZERO } else { Duration::from_millis(rng.u64(10..100)) },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::LOAD;
+
+    /// How long a holder that crashed counts as alive, and the time until those who wait see it.
+    const SILENCE: u64 = 1_300;
+
+    #[test]
+    fn nobody_in_a_herd_waits_longer_than_a_deadline() {
+        let mut herds = 0;
+        for plan in (0..4_000).map(Plan::of_seed).filter(|plan| plan.limits.loads.is_some()) {
+            herds += 1;
+            let (mut fails, mut slowest) = (0, 0);
+            for step in &plan.steps {
+                match step.act {
+                    Act::Load(_, LoaderPace::Fails(millis)) => fails = fails.max(millis),
+                    Act::Load(_, LoaderPace::Early(millis)) => slowest = slowest.max(millis),
+                    _ => {}
+                }
+            }
+            let crashes = plan.faults.iter().any(|fault| matches!(fault.what, Trouble::Crash(..)));
+            let lost = if crashes { slowest + SILENCE } else { 0 };
+            let wait = Duration::from_millis(fails + lost + slowest);
+            assert!(wait < LOAD, "seed {}: {wait:?}", plan.seed);
+        }
+        assert!(herds > 100, "{herds} herds");
     }
 }
