@@ -96,16 +96,22 @@ pub mod key {
     pub use terrace_core::key::{BorrowedKey, EncodedKey, MAX_KEY_BYTES, decode_key, encode_key};
 }
 
+/// For operation: the login of a server that is asked for at each connect, and what
+/// `Cache::ready` finds wrong with a server.
+pub mod server {
+    pub use terrace_tier::{Credentials, CredentialsProvider, Finding, FindingTopic};
+}
+
 /// For authors of shared tiers: the contract of the crate `terrace-tier`.
 ///
 /// Begin with [`Swap`](tier::Swap), which makes a tier of get and compare-and-swap.
 pub mod tier {
     pub use terrace_tier::{
-        BatchCall, BatchLimits, Batcher, Cell, Change, Condition, Deadlines, Epoch, Fence, Follower,
-        HEADER_LEN, Invalidation, InvalidationLog, KeyDigest, KeyName, LeaseWaiter, Moment, Namespace,
-        NamespaceGuard, NamespaceRegistry, Notice, Op, Order, Publication, Publish, Replay, Reply, Role,
-        Scope, SentAt, State, Stored, Swap, Swapping, Tier, TierKey, Timestamp, Token, Watermark, key_digest,
-        lease, transition, unexpected,
+        BatchCall, BatchLimits, Batcher, Cell, Change, Condition, Deadlines, Epoch, Fence, FindingWatcher,
+        Follower, HEADER_LEN, Invalidation, InvalidationLog, KeyDigest, KeyName, LeaseWaiter, Moment,
+        Namespace, NamespaceGuard, NamespaceRegistry, Notice, Op, Order, Publication, Publish, Replay, Reply,
+        Role, Scope, Secrets, SentAt, State, Stored, Swap, Swapping, Tier, TierKey, Timestamp, Token,
+        Watermark, key_digest, lease, transition, unexpected,
     };
 }
 

@@ -1,13 +1,17 @@
 //! A backend that fails on cue.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use fastrand::Rng;
 use parking_lot::Mutex;
 use terrace_tier::{
-    Backend, Error, ErrorKind, InvalidationLog, LeaseWaiter, Namespace, Op, Publication, Publish, Reply,
-    Result, Tier, TierKey,
+    Backend, Error, ErrorKind, Finding, FindingWatcher, InvalidationLog, LeaseWaiter, Namespace, Op,
+    Publication, Publish, Reply, Result, Tier, TierKey,
 };
 use tokio::sync::watch;
 
@@ -207,8 +211,12 @@ impl Tier for FaultyTier {
         self.meet(Call::Ping, self.inner.ping()).await?
     }
 
-    async fn ready(&self) -> Result<()> {
+    async fn ready(&self) -> Result<Vec<Finding>> {
         self.meet(Call::Ping, self.inner.ready()).await?
+    }
+
+    fn watch_findings(&self, watcher: Weak<dyn FindingWatcher>) {
+        self.inner.watch_findings(watcher);
     }
 
     fn log(&self) -> Option<&dyn InvalidationLog> {

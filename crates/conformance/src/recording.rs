@@ -1,11 +1,15 @@
 //! A backend that records the calls of its caches, and the answers.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, Weak},
+};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use terrace_tier::{
-    Backend, InvalidationLog, LeaseWaiter, Namespace, Op, Publish, Reply, Result, Tier, TierKey,
+    Backend, Finding, FindingWatcher, InvalidationLog, LeaseWaiter, Namespace, Op, Publish, Reply, Result,
+    Tier, TierKey,
 };
 
 /// Passes every call on to `B` and records it, with its answer as soon as there is one.
@@ -139,8 +143,8 @@ impl RecordingTier {
         }
     }
 
-    fn record_done(&self, index: usize, result: Result<()>) -> Result<()> {
-        self.record_answer(index, result.clone().map(|()| Answer::Done));
+    fn record_done<T: Clone>(&self, index: usize, result: Result<T>) -> Result<T> {
+        self.record_answer(index, result.clone().map(|_| Answer::Done));
         result
     }
 }
@@ -175,10 +179,14 @@ impl Tier for RecordingTier {
         self.record_done(index, result)
     }
 
-    async fn ready(&self) -> Result<()> {
+    async fn ready(&self) -> Result<Vec<Finding>> {
         let index = self.record_trip([Request::Ready]);
         let result = self.inner.ready().await;
         self.record_done(index, result)
+    }
+
+    fn watch_findings(&self, watcher: Weak<dyn FindingWatcher>) {
+        self.inner.watch_findings(watcher);
     }
 
     fn log(&self) -> Option<&dyn InvalidationLog> {

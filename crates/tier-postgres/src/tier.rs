@@ -5,8 +5,8 @@ use std::{fmt, future::Future, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use sqlx::postgres::PgRow;
 use terrace_tier::{
-    BatchCall, BatchLimits, Batcher, Epoch, Error, ErrorKind, InvalidationLog, LeaseWaiter, Level, Op, Reply,
-    Result, Role, Tier, TierKey,
+    BatchCall, BatchLimits, Batcher, Epoch, Error, ErrorKind, Finding, InvalidationLog, LeaseWaiter, Level,
+    Op, Reply, Result, Role, Tier, TierKey,
 };
 use tokio::time::{Instant, timeout_at};
 
@@ -199,8 +199,8 @@ impl Tier for PostgresTier {
         within(Instant::now() + budget, budget, self.round_trip()).await
     }
 
-    async fn ready(&self) -> Result<()> {
-        self.row.check_options().await
+    async fn ready(&self) -> Result<Vec<Finding>> {
+        self.row.check_options().await.map(|()| Vec::new())
     }
 
     fn keeps_budget(&self) -> bool {

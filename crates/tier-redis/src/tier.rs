@@ -8,7 +8,8 @@ use std::{
 use async_trait::async_trait;
 use redis::Value;
 use terrace_tier::{
-    Follower, InvalidationLog, LeaseWaiter, Level, Namespace, Op, Publish, Reply, Result, Tier, TierKey,
+    Finding, Follower, InvalidationLog, LeaseWaiter, Level, Namespace, Op, Publish, Reply, Result, Tier,
+    TierKey,
 };
 use tokio::time::Instant;
 
@@ -69,12 +70,12 @@ impl Tier for RedisTier {
         }
     }
 
-    async fn ready(&self) -> Result<()> {
+    async fn ready(&self) -> Result<Vec<Finding>> {
         self.manager.wait_connected().await.map_err(|error| during(error, "ready"))?;
         let registered = register_options(&self.manager, &self.state, &self.namespace).await;
         registered.map_err(|error| during(error, "ready"))?;
         *self.state.registered_at.lock() = Some(Instant::now());
-        Ok(())
+        Ok(Vec::new())
     }
 
     fn keeps_budget(&self) -> bool {

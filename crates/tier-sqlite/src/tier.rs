@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 use terrace_tier::{
-    BatchCall, BatchLimits, Batcher, Error, ErrorKind, Op, Reply, Result, Role, Tier, TierKey,
+    BatchCall, BatchLimits, Batcher, Error, ErrorKind, Finding, Op, Reply, Result, Role, Tier, TierKey,
 };
 use tokio::time::timeout;
 
@@ -131,8 +131,8 @@ impl Tier for SqliteTier {
 
     /// Opens the file and checks the options of the namespace. No other process uses the file, but an
     /// earlier run of the program may have used the namespace with other options.
-    async fn ready(&self) -> Result<()> {
-        self.row.check_options().await
+    async fn ready(&self) -> Result<Vec<Finding>> {
+        self.row.check_options().await.map(|()| Vec::new())
     }
 
     fn keeps_budget(&self) -> bool {

@@ -64,13 +64,13 @@ async fn a_namespace_is_used_as_earlier_runs_used_it() {
         tier.ready().await.map_err(|error| error.kind())
     };
     let in_use = Err(ErrorKind::NamespaceInUse);
-    assert_eq!(ready(|_| {}).await, Ok(()));
-    assert_eq!(ready(|_| {}).await, Ok(()));
+    assert_eq!(ready(|_| {}).await, Ok(vec![]));
+    assert_eq!(ready(|_| {}).await, Ok(vec![]));
     assert_eq!(ready(|namespace| namespace.shape = 8).await, in_use);
     assert_eq!(ready(|namespace| namespace.level = Level::Ttl).await, in_use);
     assert_eq!(ready(|namespace| namespace.role = Role::Cache).await, in_use);
     // A declared change of the type takes effect, and the old program gets an error.
-    assert_eq!(ready(|namespace| (namespace.schema, namespace.shape) = (2, 8)).await, Ok(()));
+    assert_eq!(ready(|namespace| (namespace.schema, namespace.shape) = (2, 8)).await, Ok(vec![]));
     assert_eq!(ready(|_| {}).await, in_use);
 }
 

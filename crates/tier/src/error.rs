@@ -2,6 +2,8 @@
 
 use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
 
+use crate::Finding;
+
 /// A boxed error of the caller's own, which loaders return.
 pub type BoxError = Box<dyn StdError + Send + Sync + 'static>;
 
@@ -66,13 +68,21 @@ struct Inner {
     message: String,
     tier: Option<String>,
     operation: Option<&'static str>,
+    finding: Option<Finding>,
     source: Option<BoxError>,
 }
 
 impl Error {
     /// An error of `kind`. The `message` says what happened and what to do about it.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self(Arc::new(Inner { kind, message: message.into(), tier: None, operation: None, source: None }))
+        Self(Arc::new(Inner {
+            kind,
+            message: message.into(),
+            tier: None,
+            operation: None,
+            finding: None,
+            source: None,
+        }))
     }
 
     /// The error for settings that cannot work. The `message` says what to set instead.
@@ -108,6 +118,12 @@ impl Error {
         self.edit(|inner| inner.source = Some(source.into()))
     }
 
+    /// Adds what is wrong with the server.
+    #[must_use]
+    pub fn with_finding(self, finding: Finding) -> Self {
+        self.edit(|inner| inner.finding = Some(finding))
+    }
+
     /// What went wrong, so that a program can act on it.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
@@ -121,6 +137,11 @@ impl Error {
     /// The operation that was tried, if there was one.
     pub fn operation(&self) -> Option<&'static str> {
         self.0.operation
+    }
+
+    /// What is wrong with the server, if the tier knows it.
+    pub fn finding(&self) -> Option<&Finding> {
+        self.0.finding.as_ref()
     }
 
     /// Whether the same call may succeed later, without a change by the caller.
@@ -137,6 +158,7 @@ impl Error {
                 message: self.0.message.clone(),
                 tier: self.0.tier.clone(),
                 operation: self.0.operation,
+                finding: self.0.finding.clone(),
                 source: Some(Box::new(Shared(self.clone()))),
             };
             self = Self(Arc::new(copy));

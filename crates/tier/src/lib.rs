@@ -42,9 +42,11 @@
 
 mod batcher;
 mod cell;
+mod credentials;
 #[doc(hidden)]
 pub mod defence;
 mod error;
+mod finding;
 mod key;
 pub mod lease;
 mod level;
@@ -61,7 +63,9 @@ pub use cell::{
     Cell, Change, Condition, Epoch, Fence, HEADER_LEN, Moment, Op, Order, Reply, Role, State, Stored, Token,
     Version, transition,
 };
+pub use credentials::{Credentials, CredentialsProvider, Secrets};
 pub use error::{BoxError, Error, ErrorKind, Result};
+pub use finding::{Finding, FindingTopic, FindingWatcher};
 pub use key::{KeyDigest, KeyName, Scope, TierKey, key_digest};
 pub use lease::LeaseWaiter;
 pub use level::Level;

@@ -1,11 +1,17 @@
 //! The contract of remote tiers.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, Weak},
+};
 
 use async_trait::async_trait;
 use futures_util::{StreamExt, stream};
 
-use crate::{Error, ErrorKind, InvalidationLog, LeaseWaiter, Namespace, Op, Publish, Reply, Result, TierKey};
+use crate::{
+    Error, ErrorKind, Finding, FindingWatcher, InvalidationLog, LeaseWaiter, Namespace, Op, Publish, Reply,
+    Result, TierKey,
+};
 
 /// A handle to a server or file that caches share. It is made once, and connects when it is first used.
 pub trait Backend: Send + Sync + 'static {
@@ -99,13 +105,22 @@ pub trait Tier: fmt::Debug + Send + Sync + 'static {
 
     /// Prepares the tier for use, and checks that all processes use the namespace with the same schema,
     /// shape, role and level. A higher schema number declares that the type has changed: the namespace
-    /// takes that number, and a program with a lower one is refused from then on. The default is a
+    /// takes that number, and a program with a lower one is refused from then on. It also tries what the
+    /// cache will do, and returns what is wrong with the server and only slows the cache. The default is a
     /// [`ping`](Tier::ping).
     ///
     /// # Errors
-    /// [`ErrorKind::NamespaceInUse`] where another process uses the namespace with other settings.
-    async fn ready(&self) -> Result<()> {
-        self.ping().await
+    /// [`ErrorKind::NamespaceInUse`] where another process uses the namespace with other settings. What stops
+    /// the cache is an error with a finding ([`Error::finding`]), which is transient only where waiting can
+    /// help.
+    async fn ready(&self) -> Result<Vec<Finding>> {
+        self.ping().await.map(|()| Vec::new())
+    }
+
+    /// Tells `watcher` from now on what the tier finds wrong with its server while it is in use. By default
+    /// a tier tells nothing but the errors of its calls.
+    fn watch_findings(&self, watcher: Weak<dyn FindingWatcher>) {
+        let _ = watcher;
     }
 
     /// Whether `apply` and `apply_many` themselves end within the budget of their [`Namespace`]. If not,

@@ -12,8 +12,8 @@ use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use terrace_tier::{
-    Follower, InvalidationLog, LeaseWaiter, Namespace, NamespaceGuard, Op, Publish, Reply, Result, Role,
-    Tier, TierKey, Token,
+    Finding, Follower, InvalidationLog, LeaseWaiter, Namespace, NamespaceGuard, Op, Publish, Reply, Result,
+    Role, Tier, TierKey, Token,
     lease::{LeaseEnd, LeaseGuard, LeaseRef},
 };
 
@@ -88,11 +88,11 @@ impl Tier for FakeTier {
         Ok(())
     }
 
-    async fn ready(&self) -> Result<()> {
+    async fn ready(&self) -> Result<Vec<Finding>> {
         self.ping().await?;
         let guard = self.server.agree(&self.namespace).map_err(|error| error.at_tier(&self.server.name))?;
         *self.agreed.lock() = Some(guard);
-        Ok(())
+        Ok(Vec::new())
     }
 
     fn log(&self) -> Option<&dyn InvalidationLog> {

@@ -2,7 +2,7 @@
 
 use std::{sync::atomic::Ordering, time::Duration};
 
-use terrace_tier::{Deadlines, KeyName, Op, Reply, Role};
+use terrace_tier::{Deadlines, Finding, KeyName, Op, Reply, Role};
 
 use super::{Cache, NEAR};
 use crate::{
@@ -157,12 +157,16 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     /// that does not answer is a lost tier, and the call waits until it answers: where that may never
     /// happen, bound the wait by [`timeout`](tokio::time::timeout).
     ///
+    /// It tries on each server what the cache will do, and returns what is wrong there and only slows the
+    /// cache. Each finding names its tier, the cause and the cure.
+    ///
     /// # Errors
     /// The call fails with [`ErrorKind::NamespaceInUse`] and with other errors that waiting does not
-    /// resolve.
-    pub async fn ready(&self) -> Result<()> {
+    /// resolve. [`Error::finding`](crate::Error::finding) tells what is wrong with a server.
+    pub async fn ready(&self) -> Result<Vec<Finding>> {
+        let mut findings = Vec::new();
         for slot in self.chain.far_to_near() {
-            self.until_it_answers(|| slot.ready()).await?;
+            findings.extend(self.until_it_answers(|| slot.ready()).await?);
         }
         if let Some(relay) = &self.inner.relay {
             while !relay.started().await? {
@@ -171,7 +175,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         } else if let Some(origin) = self.chain.origin_log.as_ref().and_then(|log| log.replay()) {
             self.until_it_answers(|| origin.end()).await?;
         }
-        Ok(())
+        Ok(findings)
     }
 
     async fn until_it_answers<T>(&self, ask: impl AsyncFn() -> Result<T>) -> Result<T> {

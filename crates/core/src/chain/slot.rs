@@ -4,7 +4,7 @@
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use terrace_tier::{
-    InvalidationLog, LeaseWaiter, Namespace, Op, Reply, Role, Tier, TierKey,
+    Finding, InvalidationLog, LeaseWaiter, Namespace, Op, Reply, Role, Tier, TierKey,
     defence::{Defence, enabled},
     unexpected,
 };
@@ -247,8 +247,9 @@ impl TierSlot {
     }
 
     /// Waits until the tier is ready. No budget limits `ready`, because its caller wants to wait.
-    pub(crate) async fn ready(&self) -> Result<()> {
-        self.shared.judge(self.tier.ready().await, "ready")
+    pub(crate) async fn ready(&self) -> Result<Vec<Finding>> {
+        let findings = self.shared.judge(self.tier.ready().await, "ready")?;
+        Ok(findings.into_iter().map(|finding| finding.at_tier(self.shared.name)).collect())
     }
 
     async fn within_budget(

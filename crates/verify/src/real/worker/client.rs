@@ -41,7 +41,7 @@ impl Client {
     }
 
     pub(super) async fn ready(&self) -> Result<()> {
-        self.cache.ready().await
+        self.cache.ready().await.map(drop)
     }
 
     /// A number that no other process of the round uses.
