@@ -99,6 +99,7 @@ macro_rules! __cases {
             reports::fills_and_leases_are_not_reported,
             reports::a_followers_own_put_is_reported_and_its_drops_need_not_be,
             reports::a_clear_of_one_tenant_is_reported_as_such,
+            reports::a_read_after_a_reported_clear_finds_no_dead_copy,
         }
     };
     (publish, $then:ident $arguments:tt) => {
