@@ -62,6 +62,7 @@ pub(crate) struct World<'a> {
     lives: Process,
     links: Links,
     returns: Returns,
+    forgets: bool,
 }
 
 /// A server, and what happens to it.
@@ -91,7 +92,7 @@ struct Instance {
 
 impl<'a> World<'a> {
     /// A world with these parts.
-    pub(crate) fn new(plan: &'a Plan, Parts { rules, links, returns }: Parts) -> Self {
+    pub(crate) fn new(plan: &'a Plan, Parts { rules, links, returns, forgets }: Parts) -> Self {
         // Core draws its tokens, epochs and chances from the thread's generator.
         fastrand::seed(plan.seed);
         let truth = if plan.stack.store { Truth::Store } else { Truth::Origin };
@@ -120,7 +121,7 @@ impl<'a> World<'a> {
         let servers = all.iter().map(host).collect();
         let network = Network::new(plan.seed, plan.weather, all, Arc::clone(&recorder));
         let slots = (0..plan.processes).map(|_| Slot { instance: None, until: 0 }).collect();
-        Self { plan, tick: 0, clock, recorder, network, servers, slots, lives: 0, links, returns }
+        Self { plan, tick: 0, clock, recorder, network, servers, slots, lives: 0, links, returns, forgets }
     }
 
     pub(crate) fn run(mut self) -> Result<(History, Tally)> {
@@ -332,8 +333,9 @@ impl<'a> World<'a> {
             let authority = number + 1 == self.servers.len();
             let fussy = stack.fussy && number == 0 && role == Role::Cache;
             let link = Link { slot, process, server: number, role, authority, fussy };
-            let backend: Arc<dyn Backend> = Arc::new(server.fake.another_handle());
-            let followers = Followers::new(Arc::clone(&self.network), link);
+            let handle = server.fake.another_handle();
+            let followers = Followers::new(Arc::clone(&self.network), link, handle.clone(), self.forgets);
+            let backend: Arc<dyn Backend> = Arc::new(handle);
             let (leases, logged) = (RemoteLeases::tracker(&self.network, link), server.log.is_kept());
             let remote = Remote { followers, server: backend, links: self.links, leases, logged };
             builder = match role {

@@ -61,6 +61,7 @@ macro_rules! __cases {
             clear::writes_after_a_clear_are_kept,
             clear::a_clear_of_nothing_is_done,
             clear::a_clear_is_seen_by_every_handle,
+            clear::a_clear_is_seen_at_once_behind_a_nearer_tier,
             clear::a_clear_without_a_tenant_is_one_of_all_tenants,
             clear::a_fill_that_anothers_clear_overtook_is_never_read,
             batch::a_batch_of_invalidations_and_follow_puts_is_decided_key_by_key,
