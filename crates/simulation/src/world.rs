@@ -34,7 +34,7 @@ use crate::{
         tier::Remote,
     },
     recorder::{Recorder, Tally},
-    server::{LeaseDesk, LeaseTable, Logbook, Server, Stream},
+    server::{LeaseDesk, LeaseTable, LogSettings, Logbook, Server, Stream},
     witness,
 };
 
@@ -105,7 +105,7 @@ impl<'a> World<'a> {
         let server = |number: usize| {
             let name = if number < plan.stack.tiers { format!("tier{number}") } else { "store".to_owned() };
             let hooks = rules();
-            let told = hooks.reported;
+            let reported = hooks.reported;
             let fake = Fake::with_hooks(&name, clock.clock(), hooks);
             // Near tiers follow the log of the nearest server.
             let (nearest, store) = (number == 0, number == plan.stack.tiers);
@@ -113,7 +113,8 @@ impl<'a> World<'a> {
             let fake = if kept { fake.with_log() } else { fake };
             let complete = plan.stack.tiers < 2;
             let believes = returns == Returns::Believed;
-            let log = Logbook::new(fake.clone(), number, told, kept, complete, believes);
+            let settings = LogSettings { reported, kept, complete, believes };
+            let log = Logbook::new(fake.clone(), number, settings);
             Arc::new(Server { fake, log, leases: LeaseDesk::default() })
         };
         let all: Vec<Arc<Server>> = (0..plan.stack.servers()).map(server).collect();
