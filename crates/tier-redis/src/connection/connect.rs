@@ -25,7 +25,10 @@ use super::{
     dialer::{Dialed, Dialer},
     facts::{Facts, questions},
 };
-use crate::error::{Effect, Foreign, client_error, code_of, error, means_another_server};
+use crate::{
+    error::{Effect, Foreign, client_error, code_of, error, means_another_server},
+    findings::finding_error,
+};
 
 /// Commands that may queue for the socket's task before their senders have to wait.
 const SEND_BUFFER: usize = 1_024;
@@ -120,6 +123,9 @@ impl Link {
     fn inspect_error(&self, answer: ServerError) -> Value {
         if means_another_server(code_of(&answer)) {
             let why = client_error(&answer.clone().into(), Effect::Read, &self.secrets);
+            // The calls after this one are not sent at all.
+            let why =
+                why.finding().cloned().map_or(why, |finding| finding_error(ErrorKind::Unavailable, finding));
             self.signals.why.lock().get_or_insert(why);
             self.is_refused.store(true, Ordering::Release);
             self.signals.broken.notify_one();
@@ -145,34 +151,44 @@ impl Link {
 /// # Errors
 /// Where the server cannot be used: [`ErrorKind::Unavailable`] where waiting may help.
 pub(super) async fn connect(dialer: Arc<Dialer>) -> Result<Connection> {
-    let deadline = Instant::now() + dialer.connect_timeout;
-    loop {
-        let dialed = dialer.dial(deadline).await?;
-        match timeout_at(deadline, open(dialed, &dialer.secrets)).await {
-            Ok(Ok(connection)) => return connection,
-            // The server knows no RESP3: once more, with RESP2.
-            Ok(Err(cause)) if dialer.falls_back(&cause) => {}
-            Ok(Err(cause)) => return Err(client_error(&cause, Effect::Read, &dialer.secrets)),
-            Err(_) => return Err(connect_timeout(dialer.connect_timeout)),
-        }
-    }
+    let secrets = dialer.secrets.clone();
+    log_in(&dialer, |dialed| open(dialed, secrets.clone())).await?
 }
 
 /// Opens a connection that receives the messages of channels.
 pub(super) async fn connect_pubsub(dialer: &Dialer) -> Result<PubSub> {
+    log_in(dialer, |Dialed { stream, login, .. }| async move { PubSub::new(&login, stream).await }).await
+}
+
+/// Dials and logs in by `attempt`: in RESP3, and if the server does not know that, once more in RESP2.
+async fn log_in<T, F: Future<Output = RedisResult<T>>>(
+    dialer: &Dialer,
+    attempt: impl Fn(Dialed) -> F,
+) -> Result<T> {
     let deadline = Instant::now() + dialer.connect_timeout;
+    let mut is_second = false;
     loop {
-        let Dialed { stream, login, .. } = dialer.dial(deadline).await?;
-        match timeout_at(deadline, PubSub::new(&login, stream)).await {
-            Ok(Ok(channels)) => return Ok(channels),
-            Ok(Err(cause)) if dialer.falls_back(&cause) => {}
-            Ok(Err(cause)) => return Err(client_error(&cause, Effect::Read, &dialer.secrets)),
-            Err(_) => return Err(connect_timeout(dialer.connect_timeout)),
+        let dialed = dialer.dial(deadline).await?;
+        let has_password = dialed.login.password().is_some();
+        let outcome = timeout_at(deadline, attempt(dialed)).await;
+        match outcome {
+            Ok(Ok(connected)) => return Ok(connected),
+            Ok(Err(cause)) if dialer.falls_back(&cause, has_password) => is_second = true,
+            refused => {
+                if is_second {
+                    // That was not the reason.
+                    dialer.is_resp2.store(false, Ordering::Relaxed);
+                }
+                return Err(match refused {
+                    Ok(Err(cause)) => client_error(&cause, Effect::Read, &dialer.secrets),
+                    _ => connect_timeout(dialer.connect_timeout),
+                });
+            }
         }
     }
 }
 
-async fn open(dialed: Dialed, secrets: &Secrets) -> RedisResult<Result<Connection>> {
+async fn open(dialed: Dialed, secrets: Secrets) -> RedisResult<Result<Connection>> {
     let Dialed { stream, login, master } = dialed;
     let is_resp3 = login.protocol() == redis::ProtocolVersion::RESP3;
     let signals = Arc::new(Signals::default());
@@ -194,14 +210,14 @@ async fn open(dialed: Dialed, secrets: &Secrets) -> RedisResult<Result<Connectio
     let driver = Driver::spawn(driver);
     let (questions, asked_at) = (questions(), Instant::now());
     let replies = socket.send_packed_commands(&questions, 0, questions.len()).await?;
-    let facts = match Facts::read(&replies, asked_at.elapsed(), !is_resp3, secrets) {
+    let facts = match Facts::read(&replies, asked_at.elapsed(), !is_resp3, &secrets) {
         Ok(facts) => facts,
         Err(refusal) => return Ok(Err(refusal)),
     };
     if let Some(refusal) = facts.refusal() {
         return Ok(Err(refusal));
     }
-    let (is_refused, secrets) = (AtomicBool::new(false), secrets.clone());
+    let is_refused = AtomicBool::new(false);
     let link = Link { facts, signals, secrets, master, is_refused, _driver: driver };
     let number = NEXT_NUMBER.fetch_add(1, Ordering::Relaxed);
     Ok(Ok(Connection { number, socket, link: Arc::new(link) }))

@@ -133,10 +133,12 @@ impl Dialer {
 
     /// Whether the handshake failed because the server, or a proxy before it, knows no RESP3. The next attempt
     /// then uses RESP2.
-    pub(super) fn falls_back(&self, cause: &RedisError) -> bool {
+    pub(super) fn falls_back(&self, cause: &RedisError, has_password: bool) -> bool {
         let details = cause.detail().unwrap_or_default();
         let is_unknown = cause.kind() == redis::ErrorKind::RESP3NotSupported
             || cause.code() == Some("NOPROTO")
+            // Valkey answers so before the login, also where it was sent a login by a command that it does not know.
+            || (cause.code() == Some("NOAUTH") && has_password)
             || (details.contains("unknown command") && details.to_ascii_uppercase().contains("HELLO"));
         is_unknown && !self.is_resp2.swap(true, Ordering::Relaxed)
     }

@@ -376,7 +376,9 @@ async fn a_step_that_is_on_disk_in_part_is_undone() {
     let folder: Vec<String> = setup.ask(&["CONFIG", "GET", "dir"]).await;
     setup.server.kill9().unwrap();
     // Truncates the last commands of the step, as a crash of the host may do.
-    let log = std::path::Path::new(&folder[1]).join("appendonlydir/appendonly.aof.1.incr.aof");
+    let folder = std::path::Path::new(&folder[1]);
+    let of_redis_7 = folder.join("appendonlydir/appendonly.aof.1.incr.aof");
+    let log = if of_redis_7.exists() { of_redis_7 } else { folder.join("appendonly.aof") };
     let file = std::fs::OpenOptions::new().write(true).open(log).unwrap();
     file.set_len(file.metadata().unwrap().len() - 40).unwrap();
     setup.server.restart().await.unwrap();

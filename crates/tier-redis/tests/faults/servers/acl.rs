@@ -70,7 +70,7 @@ async fn keys_and_channels_of_others_are_found() {
     user(&mut raw, "app", &[without('~'), vec!["~other:*"]].concat()).await;
     let error = bench_of(&server, "app").tier.ready().await.unwrap_err();
     lasting(&error, FindingTopic::Permission);
-    user(&mut raw, "app", &[without('&'), vec!["resetchannels"]].concat()).await;
+    user(&mut raw, "app", &without('&')).await;
     let findings = bench_of(&server, "app").tier.ready().await.unwrap();
     assert_eq!(findings.iter().map(|finding| finding.topic()).collect::<Vec<_>>(), [FindingTopic::Leases]);
 }

@@ -8,7 +8,6 @@ mod protocol;
 mod ready;
 mod secrets;
 mod sentinel;
-mod tls;
 
 use std::{
     sync::{Arc, Weak},

@@ -1,14 +1,20 @@
-//! TLS with certificates of our own, and what is wrong with a certificate.
+//! The Redis tier over TLS, with certificates of our own, and with what may be wrong with a certificate. Some builds
+//! of servers have no TLS, so these tests are a program of their own.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+#[path = "faults/bench.rs"]
+#[allow(dead_code, reason = "these tests need a part of it")]
+mod bench;
 
 use std::path::Path;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
 use terrace_testbed::{Redis as Server, free_port, unique_name};
-use terrace_tier::{ErrorKind, FindingTopic};
+use terrace_tier::{Error, ErrorKind, Finding, FindingTopic};
 use terrace_tier_redis::{Redis, RedisBuilder};
 
-use super::lasting;
-use crate::bench::Bench;
+use bench::Bench;
 
 type Authority = CertifiedIssuer<'static, KeyPair>;
 
@@ -27,6 +33,14 @@ fn certificate(authority: &Authority, name: &str, last_year: i32) -> (String, St
     params.not_after = date_time_ymd(last_year, 12, 31);
     let key = KeyPair::generate().unwrap();
     (params.signed_by(&key, authority).unwrap().pem(), key.serialize_pem())
+}
+
+/// The finding of an error that waiting does not resolve.
+fn lasting(error: &Error, topic: FindingTopic) -> Finding {
+    assert!(!error.is_transient(), "{error:?}");
+    let finding = error.finding().unwrap_or_else(|| panic!("{error} has no finding"));
+    assert_eq!(finding.topic(), topic, "{error}");
+    finding.clone()
 }
 
 const VALID: i32 = 2090;
