@@ -159,7 +159,7 @@ impl TierShared {
             return false;
         }
         self.is_probing.store(false, Ordering::Release);
-        !(self.health.is_lost() && !self.is_probing.swap(true, Ordering::AcqRel))
+        !self.health.is_lost() || self.is_probing.swap(true, Ordering::AcqRel)
     }
 }
 
