@@ -5,28 +5,39 @@ use std::sync::Arc;
 
 use terrace_core::{Backend, Result};
 
-use super::{PostgresConfig, RedisConfig, SqliteConfig};
+use super::{PostgresConfig, RedisConfig, Secret, SqliteConfig};
 
 #[cfg(feature = "redis")]
-pub(super) fn redis(config: &RedisConfig) -> Result<Arc<dyn Backend>> {
-    let mut redis = terrace_tier_redis::Redis::builder(config.url.expose());
+pub(super) fn redis(config: &RedisConfig, url: &Secret) -> Result<Arc<dyn Backend>> {
+    let mut redis = terrace_tier_redis::Redis::builder(url.expose());
     if let Some(prefix) = &config.prefix {
         redis = redis.prefix(prefix);
     }
     if config.allow_plaintext {
         redis = redis.allow_plaintext();
     }
-    Ok(Arc::new(redis.build()?))
+    let only_plaintext_is_wrong = || redis.clone().allow_plaintext().build().is_ok();
+    match redis.clone().build() {
+        Ok(redis) => Ok(Arc::new(redis)),
+        Err(_) if only_plaintext_is_wrong() => Err(terrace_core::Error::config(PLAINTEXT)),
+        Err(error) => Err(error),
+    }
 }
 
+/// The error for a server on another host without TLS: it names the setting, and not the builder's method.
+#[cfg(feature = "redis")]
+const PLAINTEXT: &str = "redis.url (REDIS_URL) is a server on another host without TLS: use rediss://. Inside \
+                         a network that you trust, as that of one compose file, allow it by \
+                         REDIS_ALLOW_PLAINTEXT=true, or by allow_plaintext = true in [redis]";
+
 #[cfg(not(feature = "redis"))]
-pub(super) fn redis(_config: &RedisConfig) -> Result<Arc<dyn Backend>> {
+pub(super) fn redis(_config: &RedisConfig, _url: &Secret) -> Result<Arc<dyn Backend>> {
     Err(not_compiled("redis"))
 }
 
 #[cfg(feature = "postgres")]
-pub(super) fn postgres(config: &PostgresConfig) -> Result<Arc<dyn Backend>> {
-    let mut postgres = terrace_tier_postgres::Postgres::builder(config.url.expose());
+pub(super) fn postgres(config: &PostgresConfig, url: &Secret) -> Result<Arc<dyn Backend>> {
+    let mut postgres = terrace_tier_postgres::Postgres::builder(url.expose());
     if let Some(schema) = &config.schema {
         postgres = postgres.schema(schema);
     }
@@ -37,7 +48,7 @@ pub(super) fn postgres(config: &PostgresConfig) -> Result<Arc<dyn Backend>> {
 }
 
 #[cfg(not(feature = "postgres"))]
-pub(super) fn postgres(_config: &PostgresConfig) -> Result<Arc<dyn Backend>> {
+pub(super) fn postgres(_config: &PostgresConfig, _url: &Secret) -> Result<Arc<dyn Backend>> {
     Err(not_compiled("postgres"))
 }
 
