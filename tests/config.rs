@@ -313,7 +313,7 @@ fn the_toml_of_the_documents_is_valid() {
     for stack in ["development", "production"] {
         assert!(Config::from_toml_named(&named[0], Some(stack)).is_ok(), "{stack}");
     }
-    let single = toml_blocks(include_str!("../src/config/mod.rs"), "//! ");
+    let single = toml_blocks(include_str!("../src/config/mod.rs"), "//!");
     let config = Config::from_toml(&single[0]).unwrap();
     assert!(config.redis.is_some() && config.postgres.is_some() && config.sqlite.is_some());
     assert_eq!((named.len(), single.len()), (1, 1));
