@@ -60,6 +60,11 @@ fn build(test: &[String]) -> Result<PathBuf> {
     if let Some(program) = built {
         return Ok(program);
     }
+    with_servers()
+}
+
+/// Builds the program that runs a command beside servers.
+pub(crate) fn with_servers() -> Result<PathBuf> {
     let alone = programs(&mut cargo(["build", "-p", "terrace-testbed", "--bin", "with-servers"]))?;
     alone.ok_or_else(|| "cargo built no `with-servers` program".to_owned())
 }

@@ -27,6 +27,7 @@ mod redis;
 mod server;
 mod shared;
 mod unprivileged;
+mod version;
 
 pub use error::{Error, Result};
 pub use name::unique_name;

@@ -90,6 +90,21 @@ impl SharedSet {
         let postgres = self.postgres.iter().map(|postgres| (DATABASE_VARIABLES[0], postgres.url()));
         redis.chain(postgres).collect()
     }
+
+    /// What the servers of this set report about themselves: `redis 7.0.15`, `postgres 15.18`.
+    ///
+    /// # Errors
+    /// [`Error::Io`] or [`Error::Sql`] if a server cannot be asked.
+    pub async fn versions(&self) -> Result<Vec<String>> {
+        let mut versions = Vec::new();
+        if let Some(redis) = &self.redis {
+            versions.push(redis.version().await?);
+        }
+        if let Some(postgres) = &self.postgres {
+            versions.push(postgres.version().await?);
+        }
+        Ok(versions)
+    }
 }
 
 fn first_set(variables: [&'static str; 2]) -> Option<(&'static str, String)> {

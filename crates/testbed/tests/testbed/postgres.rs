@@ -93,3 +93,13 @@ async fn a_wrong_setting_is_an_error_with_the_servers_words() {
     let error = Postgres::options().setting("no_such_setting", "1").start().await.unwrap_err();
     assert!(matches!(&error, Error::Exited { log, .. } if log.contains("no_such_setting")), "{error}");
 }
+
+#[tokio::test]
+async fn it_reports_its_version() {
+    let postgres = Postgres::start().await.unwrap();
+    let mut session = PgConnection::connect(&postgres.url()).await.unwrap();
+    let long: String = sqlx::query_scalar("select version()").fetch_one(&mut session).await.unwrap();
+    let version = postgres.version().await.unwrap();
+    let number = version.strip_prefix("postgres ").unwrap();
+    assert!(long.starts_with(&format!("PostgreSQL {number} ")), "{version}: {long}");
+}
