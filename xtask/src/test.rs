@@ -22,6 +22,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
 
     let mut command = Command::new(with_servers);
     command.arg(run::cargo_program()).args(&test).current_dir(run::root());
+    run::without_own_package(&mut command);
     let (mut sum, mut good) = counted(&mut command)?;
     if arguments.is_empty() {
         for mut command in [model::command(), flagged::switches()] {

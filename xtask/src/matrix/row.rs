@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use super::engines::Engine;
 use super::{fetch, folders_before_others};
-use crate::run::{Result, announce, cargo, cargo_program, name, root, run as run_to_end};
+use crate::run::{
+    Result, announce, cargo, cargo_program, name, root, run as run_to_end, without_own_package,
+};
 use crate::summary::Summary;
 
 /// The variables that would put other servers into the place of the engine.
@@ -65,6 +67,7 @@ pub(super) fn run(engine: &'static Engine, with_servers: &Path, arguments: &[Str
     run_to_end(cargo(test).arg("--no-run"))?;
     let mut command = Command::new(with_servers);
     command.arg(cargo_program()).args(test).args(arguments).current_dir(root());
+    without_own_package(&mut command);
     command.env(fetch::FOLDERS_VARIABLE, folders_before_others(&programs)?);
     for variable in OTHER_SERVERS {
         command.env_remove(variable);
