@@ -2,7 +2,8 @@
 //! of their own, and a TCP proxy that makes faults.
 //!
 //! - [`shared_redis`] and [`shared_postgres`] return the URL of a server that all tests of a run share.
-//! - [`Redis`] and [`Postgres`] are private servers, for a test that kills, stops or restarts one.
+//! - [`Redis`] and [`Postgres`] are private servers, for a test that kills, stops or restarts one. A [`Sentinel`]
+//!   watches a [`Redis`] and its replicas.
 //! - [`Proxy`] stands between a client and a server and cuts, stalls, refuses, delays or splits the
 //!   traffic.
 //!
@@ -24,6 +25,7 @@ mod probe;
 mod programs;
 mod proxy;
 mod redis;
+mod sentinel;
 mod server;
 mod shared;
 mod unprivileged;
@@ -31,8 +33,10 @@ mod version;
 
 pub use error::{Error, Result};
 pub use name::unique_name;
+pub use port::free_port;
 pub use postgres::{Postgres, PostgresKind, PostgresOptions};
 pub use proxy::{Proxy, Stall};
 pub use redis::{Redis, RedisKind, RedisOptions};
+pub use sentinel::{Sentinel, SentinelKind, SentinelOptions};
 pub use server::{PrivateServer, ServerKind, ServerOptions};
 pub use shared::{SharedSet, shared_postgres, shared_redis};

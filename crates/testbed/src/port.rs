@@ -45,6 +45,15 @@ impl HeldPort {
     }
 }
 
+/// A loopback port that nothing listens on now, for a second port of a server. Another process may take it before
+/// the server does.
+///
+/// # Errors
+/// [`Error::Io`] if the system gives no port.
+pub fn free_port() -> Result<u16> {
+    HeldPort::any().map(|held| held.number())
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::ErrorKind;

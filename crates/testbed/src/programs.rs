@@ -5,8 +5,14 @@ use std::path::PathBuf;
 use crate::find::find;
 use crate::{Error, Result};
 
-/// The path of `redis-server`.
+/// The variable with the path of another `redis-server`, or of a server that is compatible with it.
+const REDIS_SERVER: &str = "TERRACE_TEST_REDIS_SERVER";
+
+/// The path of `redis-server`: `TERRACE_TEST_REDIS_SERVER`, or the one that is installed.
 pub(crate) fn redis_server() -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os(REDIS_SERVER).filter(|path| !path.is_empty()) {
+        return Ok(path.into());
+    }
     find("redis-server").ok_or(Error::MissingProgram {
         program: "redis-server",
         install: "Redis 6.2 or newer (Debian/Ubuntu: `apt-get install redis-server`; \

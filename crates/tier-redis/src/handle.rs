@@ -1,4 +1,4 @@
-//! The handle of one server, and its builder.
+//! The handle of one server.
 
 use std::{
     collections::HashMap,
@@ -8,17 +8,17 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use redis::Client;
 use terrace_tier::{
     Backend, BatchLimits, Batcher, Error, ErrorKind, Namespace, Result, Role, Tier, lease::LeaseTracker,
 };
 
 use crate::{
-    connection::{Address, ConnectionManager},
+    builder::RedisBuilder,
+    connection::{Address, ConnectionManager, Dialer},
     error::{NAME, error},
     leases::{RedisLeases, TierLeases},
     log::Log,
-    namespace::{NamespaceStates, is_prefix},
+    namespace::NamespaceStates,
     read::{CellReader, ReadCall},
     tier::RedisTier,
     write::CellWriter,
@@ -37,6 +37,10 @@ const READ_QUEUE: usize = 16_384;
 /// The first call connects. While the server is away, calls fail at once with a typed error, the caches
 /// go on without this tier, and a background task connects again. The task ends when the last clone of
 /// the handle and the last tier are dropped.
+///
+/// Each attempt resolves the host name anew, or asks the sentinels anew, and takes no server but a primary. While
+/// it is connected, the handle asks twice a second whether the server still is one; an answer that says that
+/// it is not ends the connection at once.
 ///
 /// # Errors
 /// [`ErrorKind::Config`] for an invalid URL or setting. The message never contains a password.
@@ -68,21 +72,18 @@ struct Inner {
     batchers: Mutex<HashMap<Duration, Batcher<ReadCall>>>,
 }
 
-/// The settings of a [`Redis`] handle.
-#[derive(Clone, Debug)]
-pub struct RedisBuilder {
-    address: Result<Address>,
-    prefix: String,
-    connect_timeout: Duration,
-    max_value_bytes: usize,
-    plaintext: bool,
-}
-
 impl Redis {
     /// A handle of the server at `url`, with the default settings.
     ///
-    /// The URL has the form `redis://[user:password@]host[:port][/db]`. The scheme `rediss://` stands for
-    /// TLS with verified certificates. Without a scheme, `redis://` is meant.
+    /// | URL | stands for |
+    /// |---|---|
+    /// | `redis://[user:password@]host[:port][/db]` | one server; without a scheme this is meant |
+    /// | `rediss://..` | the same over TLS, with verified certificates |
+    /// | `redis+unix:///path[?db=1&user=..&pass=..]` | the unix socket of a server |
+    /// | `redis+sentinel://[user:password@]host[:port][,host[:port]..]/master[/db]` | the primary that sentinels name; user and password are those of the servers |
+    /// | `rediss+sentinel://..` | the same, and TLS to sentinels and servers |
+    ///
+    /// `valkey` may stand in the place of `redis` in each.
     ///
     /// # Errors
     /// [`ErrorKind::Config`], as for [`RedisBuilder::build`].
@@ -92,13 +93,7 @@ impl Redis {
 
     /// A builder for the server at `url`. [`RedisBuilder::build`] reports an invalid URL.
     pub fn builder(url: impl AsRef<str>) -> RedisBuilder {
-        RedisBuilder {
-            address: Address::parse(url.as_ref()),
-            prefix: "terrace".into(),
-            connect_timeout: Duration::from_secs(1),
-            max_value_bytes: 1 << 20,
-            plaintext: false,
-        }
+        RedisBuilder::new(url.as_ref())
     }
 
     /// The run id of the connected server. It changes when the server is restarted or replaced.
@@ -109,81 +104,21 @@ impl Redis {
     }
 }
 
-impl RedisBuilder {
-    /// The prefix of all keys, by default `terrace`: 1 to 64 letters, digits, `_`, `-` or `.`.
-    #[must_use]
-    pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
-        self.prefix = prefix.into();
-        self
-    }
-
-    /// The password of the login. It replaces a password in the URL.
-    #[must_use]
-    pub fn password(mut self, password: impl Into<String>) -> Self {
-        if let Ok(address) = &mut self.address {
-            address.set_password(password.into());
-        }
-        self
-    }
-
-    /// The longest time for one attempt to connect, by default 1 s.
-    #[must_use]
-    pub fn connect_timeout(mut self, connect_timeout: Duration) -> Self {
-        self.connect_timeout = connect_timeout;
-        self
-    }
-
-    /// The largest encoded value in bytes, by default 1 MiB.
-    ///
-    /// A write of a larger value fails with [`ErrorKind::TooLarge`]. On the shared connection it would delay
-    /// all other calls.
-    #[must_use]
-    pub fn max_value_bytes(mut self, max_value_bytes: usize) -> Self {
-        self.max_value_bytes = max_value_bytes;
-        self
-    }
-
-    /// Allows a connection without TLS to another host. The network between can then read and change the
-    /// cached values.
-    #[must_use]
-    pub fn allow_plaintext(mut self) -> Self {
-        self.plaintext = true;
-        self
-    }
-
-    /// Builds the handle. The first call through it connects.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Config`] for an invalid URL or prefix, or for another host without TLS unless
-    /// [`allow_plaintext`](Self::allow_plaintext) is set.
-    pub fn build(self) -> Result<Redis> {
-        let address = self.address?;
-        if address.is_plaintext_to_another_host() && !self.plaintext {
-            return Err(config(format!(
-                "{address} is another host without TLS; use rediss://, or allow it with allow_plaintext()"
-            )));
-        }
-        if !is_prefix(&self.prefix) {
-            return Err(config("a key prefix is 1 to 64 letters, digits, '_', '-' or '.'"));
-        }
-        if address.is_tls() && rustls::crypto::CryptoProvider::get_default().is_none() {
-            // Another thread may have installed a provider meanwhile, which serves as well.
-            let _already_installed = rustls::crypto::ring::default_provider().install_default();
-        }
-        let client = Client::open(address.connection_info()?)
-            .map_err(|_| config(format!("{address} cannot be used as a Redis server")))?;
-        let manager = ConnectionManager::new(client.clone(), self.connect_timeout);
+impl Redis {
+    pub(crate) fn connect_through(dialer: Dialer, prefix: String, max_value_bytes: usize) -> Self {
+        let address = dialer.address.clone();
+        let manager = ConnectionManager::new(dialer);
         let states = Arc::default();
-        Ok(Redis(Arc::new(Inner {
+        Self(Arc::new(Inner {
             address,
-            log: Log::new(&self.prefix, Arc::clone(&manager), Arc::clone(&states)),
-            lease_tracker: RedisLeases::tracker(&manager, &client, &self.prefix),
-            prefix: self.prefix,
-            max_value_bytes: self.max_value_bytes,
+            log: Log::new(&prefix, Arc::clone(&manager), Arc::clone(&states)),
+            lease_tracker: RedisLeases::tracker(&manager, &prefix),
+            prefix,
+            max_value_bytes,
             manager,
             states,
             batchers: Mutex::default(),
-        })))
+        }))
     }
 }
 
@@ -215,6 +150,7 @@ impl Backend for Redis {
                 max_value_bytes: inner.max_value_bytes,
             },
             leases: TierLeases { state: Arc::clone(&state), lease_tracker: inner.lease_tracker.clone() },
+            prefix: inner.prefix.clone(),
             namespace,
             state,
             manager: Arc::clone(manager),
@@ -244,6 +180,6 @@ impl fmt::Debug for Redis {
     }
 }
 
-fn config(message: impl Into<String>) -> Error {
+pub(crate) fn config(message: impl Into<String>) -> Error {
     error(ErrorKind::Config, message)
 }

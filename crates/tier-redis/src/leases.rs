@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use redis::{Client, Value};
+use redis::Value;
 use terrace_tier::{
     LeaseWaiter, Result, TierKey, Token, Version,
     lease::{LeaseBackend, LeaseEnd, LeaseGuard, LeaseRef, LeaseStatus, LeaseTracker, PollInterval},
@@ -67,14 +67,10 @@ pub(crate) struct RedisLeases {
 
 impl RedisLeases {
     /// The tracker of a handle, with a notification channel of its own.
-    pub(crate) fn tracker(
-        manager: &Arc<ConnectionManager>,
-        client: &Client,
-        prefix: &str,
-    ) -> LeaseTracker<Self> {
+    pub(crate) fn tracker(manager: &Arc<ConnectionManager>, prefix: &str) -> LeaseTracker<Self> {
         let keys = LeaseKeys::new(prefix);
         let new = |notifier| {
-            let listener = Listener::new(client.clone(), keys.channel(fastrand::u64(..)), notifier);
+            let listener = Listener::new(manager, keys.channel(fastrand::u64(..)), notifier);
             Self { manager: Arc::clone(manager), keys, listener }
         };
         LeaseTracker::with_notifier(new, POLL_INTERVAL)

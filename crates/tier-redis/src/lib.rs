@@ -8,12 +8,15 @@
 //! - Every script checks the epoch of the namespace, which `clear` changes. A read checks it against
 //!   a value that is at most 100 ms old.
 //!
-//! The crate needs Redis 6.2 or later, or a server that speaks its protocol (RESP3 and Lua).
+//! The crate needs Redis 6.2 or later, Valkey, or a server that speaks their protocol and runs Lua scripts.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod builder;
 mod connection;
+mod doctor;
 mod error;
+mod findings;
 mod handle;
 mod leases;
 mod log;
@@ -25,4 +28,5 @@ mod scripts;
 mod tier;
 mod write;
 
-pub use handle::{Redis, RedisBuilder};
+pub use builder::RedisBuilder;
+pub use handle::Redis;

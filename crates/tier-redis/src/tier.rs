@@ -8,13 +8,14 @@ use std::{
 use async_trait::async_trait;
 use redis::Value;
 use terrace_tier::{
-    Finding, Follower, InvalidationLog, LeaseWaiter, Level, Namespace, Op, Publish, Reply, Result, Tier,
-    TierKey,
+    Finding, FindingWatcher, Follower, InvalidationLog, LeaseWaiter, Level, Namespace, Op, Publish, Reply,
+    Result, Tier, TierKey,
 };
 use tokio::time::Instant;
 
 use crate::{
     connection::{ConnectionManager, within},
+    doctor::Doctor,
     error::{Effect, during, server_error},
     leases::TierLeases,
     namespace::NamespaceState,
@@ -28,6 +29,7 @@ pub(crate) struct RedisTier {
     pub(crate) namespace: Arc<Namespace>,
     pub(crate) state: Arc<NamespaceState>,
     pub(crate) manager: Arc<ConnectionManager>,
+    pub(crate) prefix: String,
     pub(crate) reader: CellReader,
     pub(crate) writer: CellWriter,
     pub(crate) leases: TierLeases,
@@ -72,10 +74,17 @@ impl Tier for RedisTier {
 
     async fn ready(&self) -> Result<Vec<Finding>> {
         self.manager.wait_connected().await.map_err(|error| during(error, "ready"))?;
+        let (manager, log) = (&self.manager, &self.writer.log);
+        let doctor = Doctor { manager, log, prefix: &self.prefix, level: self.namespace.level };
+        let findings = doctor.examine().await.map_err(|error| during(error, "ready"))?;
         let registered = register_options(&self.manager, &self.state, &self.namespace).await;
         registered.map_err(|error| during(error, "ready"))?;
         *self.state.registered_at.lock() = Some(Instant::now());
-        Ok(Vec::new())
+        Ok(findings)
+    }
+
+    fn watch_findings(&self, watcher: Weak<dyn FindingWatcher>) {
+        self.manager.watchers.add(watcher);
     }
 
     fn keeps_budget(&self) -> bool {

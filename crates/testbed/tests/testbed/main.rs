@@ -6,4 +6,5 @@ mod lifetime;
 mod postgres;
 mod proxy;
 mod redis_server;
+mod sentinel;
 mod shared;

@@ -168,3 +168,29 @@ async fn works_beside_virtual_time() {
     socket.read_exact(&mut reply).await.unwrap();
     assert_eq!(&reply, b"+PONG\r\n");
 }
+
+#[tokio::test]
+async fn a_moved_proxy_leads_new_connections_to_the_new_target() {
+    let (one, two) =
+        tokio::try_join!(terrace_testbed::Redis::start(), terrace_testbed::Redis::start()).unwrap();
+    let proxy = Proxy::start(one.port()).unwrap();
+    let port_of = async || {
+        let client = redis::Client::open(format!("redis://127.0.0.1:{}", proxy.port())).unwrap();
+        let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+        let info: String = redis::cmd("INFO").arg("server").query_async(&mut connection).await.unwrap();
+        info.lines().find(|line| line.starts_with("tcp_port")).unwrap().to_owned()
+    };
+    assert_eq!(port_of().await, format!("tcp_port:{}", one.port()));
+    let mut open = client(&proxy).await;
+    round_trip_ping(&mut open).await;
+    proxy.lead_to(two.port());
+    assert_eq!(port_of().await, format!("tcp_port:{}", two.port()));
+    round_trip_ping(&mut open).await;
+}
+
+async fn round_trip_ping(socket: &mut TcpStream) {
+    socket.write_all(b"PING\r\n").await.unwrap();
+    let mut reply = [0; 7];
+    timeout(SOON, socket.read_exact(&mut reply)).await.unwrap().unwrap();
+    assert_eq!(&reply, b"+PONG\r\n");
+}

@@ -1,26 +1,31 @@
 //! The connection of a handle. All tiers of the handle send their commands through it.
 //!
-//! - `address`: the URL, and the settings of the client that follow from it.
-//! - `connect`: one attempt to connect.
+//! - `address`: the URL.
+//! - `dialer`: what each attempt asks anew: the server, by its name or the sentinels, and the login.
+//! - `sentinel`, `stream`, `tls`, `greeting`: the steps of an attempt until something has answered that speaks
+//!   Redis.
+//! - `connect`: one attempt to connect, and the connection that it makes.
+//! - `facts`: what the server says about itself, and what is wrong with it.
 //! - `supervisor`: the task that connects, watches the connection and connects again.
+//! - `idle`: clones of the connection for the next calls.
 //! - `listener`: a connection of its own for the notifications about leases.
 
 mod address;
 mod connect;
+mod dialer;
+mod facts;
+mod greeting;
+mod idle;
 mod listener;
+mod sentinel;
+mod stream;
 mod supervisor;
+mod tls;
 
-use std::{
-    fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{fmt, sync::Arc};
 
 use parking_lot::Mutex;
-use redis::{Client, Cmd, Pipeline, RedisError, Value};
+use redis::{Cmd, Pipeline, RedisError, Value};
 use terrace_tier::{Error, ErrorKind, Result};
 use tokio::{
     sync::watch,
@@ -31,10 +36,16 @@ use tokio::{
 pub(crate) use address::Address;
 pub(crate) use connect::Connection;
 use connect::{Signals, connect};
-pub(crate) use listener::Listener;
+pub(crate) use dialer::Dialer;
+use idle::IdleClones;
+pub(crate) use listener::{Listener, hears, unheard};
 pub(crate) use supervisor::backoff;
+pub(crate) use tls::{Certificates, Tls};
 
-use crate::error::{Effect, client_error, error, unexpected_reply};
+use crate::{
+    error::{Effect, error, unexpected_reply},
+    findings::Watchers,
+};
 
 /// Keeps one connection to a server and shares it among all tiers of a handle.
 ///
@@ -42,8 +53,8 @@ use crate::error::{Effect, client_error, error, unexpected_reply};
 /// attempt; only a call before the end of the first attempt waits for it. A background task connects
 /// again, with a capped and jittered backoff, until the manager is dropped.
 pub(crate) struct ConnectionManager {
-    client: Client,
-    connect_timeout: Duration,
+    pub(crate) dialer: Arc<Dialer>,
+    pub(crate) watchers: Watchers,
     state: watch::Sender<State>,
     idle: IdleClones,
     supervisor: Mutex<Option<JoinHandle<()>>>,
@@ -57,10 +68,10 @@ enum State {
 }
 
 impl ConnectionManager {
-    pub(crate) fn new(client: Client, connect_timeout: Duration) -> Arc<Self> {
+    pub(crate) fn new(dialer: Dialer) -> Arc<Self> {
         let (state, _) = watch::channel(State::Starting);
         let (idle, supervisor) = (IdleClones::default(), Mutex::new(None));
-        Arc::new(Self { client, connect_timeout, state, idle, supervisor })
+        Arc::new(Self { dialer: Arc::new(dialer), watchers: Watchers::default(), state, idle, supervisor })
     }
 
     /// Sends one command and returns its reply, which may be [`Value::ServerError`].
@@ -68,9 +79,11 @@ impl ConnectionManager {
     /// No timer runs here. If a call is dropped before its reply, the supervisor probes the connection.
     pub(crate) async fn send(self: &Arc<Self>, command: &Cmd, effect: Effect) -> Result<Value> {
         let mut connection = self.acquire().await?;
-        let probe = ProbeOnDrop(Some(&connection.signals));
-        let reply = connection.socket.send_packed_command(command).await;
+        let Connection { socket, link, .. } = &mut connection;
+        let probe = ProbeOnDrop(Some(&link.signals));
+        let reply = socket.send_packed_command(command).await;
         probe.disarm();
+        let reply = reply.map(|reply| link.inspect(reply));
         self.release(connection, reply, effect)
     }
 
@@ -81,24 +94,53 @@ impl ConnectionManager {
         effect: Effect,
     ) -> Result<Vec<Value>> {
         let mut connection = self.acquire().await?;
-        let probe = ProbeOnDrop(Some(&connection.signals));
-        let replies = connection.socket.send_packed_commands(commands, 0, commands.len()).await;
+        let Connection { socket, link, .. } = &mut connection;
+        let probe = ProbeOnDrop(Some(&link.signals));
+        let replies = socket.send_packed_commands(commands, 0, commands.len()).await;
         probe.disarm();
+        let replies = replies.map(|replies| link.inspect_all(replies));
         let replies = self.release(connection, replies, effect)?;
         if replies.len() == commands.len() { Ok(replies) } else { Err(unexpected_reply()) }
     }
 
     /// Opens a connection for the caller alone, for commands that block.
     pub(crate) fn connect(&self) -> impl Future<Output = Result<Connection>> + Send + use<> {
-        connect(self.client.clone(), self.connect_timeout)
+        connect(Arc::clone(&self.dialer))
     }
 
     /// The run id of the server behind the current connection, if the user may ask for it.
     pub(crate) fn run_id(&self) -> Option<Arc<str>> {
         match &*self.state.borrow() {
-            State::Connected(connection) => connection.run_id.clone(),
+            State::Connected(connection) => connection.link.facts.run_id.clone(),
             _ => None,
         }
+    }
+
+    /// Whether `other`, a connection of its own, leads to the server of the shared connection. `None` while that
+    /// is not known: the shared connection is away, or was never used.
+    pub(crate) fn is_same_server(&self, other: &Connection) -> Option<bool> {
+        match &*self.state.borrow() {
+            State::Starting => Some(true),
+            State::Disconnected(_) => None,
+            State::Connected(current) => match (&current.link.facts.run_id, &other.link.facts.run_id) {
+                (Some(current), Some(other)) => Some(current == other),
+                // Without run ids, a connection that is older than the shared one may lead elsewhere.
+                _ => Some(other.number > current.number),
+            },
+        }
+    }
+
+    /// The number of the shared connection; `None` without one.
+    pub(crate) fn connection_number(&self) -> Option<u64> {
+        match &*self.state.borrow() {
+            State::Connected(connection) => Some(connection.number),
+            _ => None,
+        }
+    }
+
+    /// The shared connection, for what needs to know what the server says about itself.
+    pub(crate) async fn connection(self: &Arc<Self>) -> Result<Connection> {
+        Box::pin(self.current_after_first_attempt()).await
     }
 
     async fn acquire(self: &Arc<Self>) -> Result<Connection> {
@@ -117,15 +159,21 @@ impl ConnectionManager {
     ) -> Result<T> {
         match reply {
             Ok(reply) => {
-                self.idle.put_back(connection);
+                match connection.link.refusal() {
+                    None => self.idle.put_back(connection),
+                    Some(why) => {
+                        self.set_disconnected(&connection, why);
+                        self.start_supervisor();
+                    }
+                }
                 Ok(reply)
             }
             Err(cause) => {
                 if cause.is_io_error() || cause.is_unrecoverable_error() {
-                    self.set_disconnected(&connection, client_error(cause.clone(), Effect::Read));
+                    self.set_disconnected(&connection, connection.error(&cause, Effect::Read));
                     self.start_supervisor();
                 }
-                Err(client_error(cause, effect))
+                Err(connection.error(&cause, effect))
             }
         }
     }
@@ -165,63 +213,6 @@ impl Drop for ProbeOnDrop<'_> {
         if let Some(signals) = self.0 {
             signals.suspect.notify_one();
         }
-    }
-}
-
-const LANES: usize = 8;
-/// Clones that one lane keeps. Calls beyond that clone the current connection.
-const LANE_DEPTH: usize = 64;
-
-/// Clones of the current connection, kept for the next calls. To clone a connection and to drop the
-/// clone would move six counters between the cores for each call, so the threads of a lane reuse them.
-#[derive(Default)]
-struct IdleClones {
-    /// The number of the current connection; zero for none.
-    current: AtomicU64,
-    lanes: [Lane; LANES],
-}
-
-/// The clones for the threads of one lane. The alignment gives each lane its own cache lines.
-#[repr(align(128))]
-#[derive(Default)]
-struct Lane(Mutex<Vec<Connection>>);
-
-static NEXT_LANE: AtomicUsize = AtomicUsize::new(0);
-
-thread_local! {
-    static LANE: usize = NEXT_LANE.fetch_add(1, Ordering::Relaxed) % LANES;
-}
-
-impl IdleClones {
-    /// Accepts clones of the connection with this number from now on.
-    fn open(&self, number: u64) {
-        self.current.store(number, Ordering::Release);
-    }
-
-    /// Drops all clones and accepts none.
-    fn close(&self) {
-        self.current.store(0, Ordering::Release);
-        for lane in &self.lanes {
-            let dropped = std::mem::take(&mut *lane.0.lock());
-            drop(dropped);
-        }
-    }
-
-    fn take(&self) -> Option<Connection> {
-        self.lane().0.lock().pop()
-    }
-
-    /// Compares the numbers under the lane's lock. So a clone is stored before `close` empties the
-    /// lane, or not at all.
-    fn put_back(&self, connection: Connection) {
-        let mut lane = self.lane().0.lock();
-        if connection.number == self.current.load(Ordering::Acquire) && lane.len() < LANE_DEPTH {
-            lane.push(connection);
-        }
-    }
-
-    fn lane(&self) -> &Lane {
-        &self.lanes[LANE.with(|lane| *lane)]
     }
 }
 

@@ -8,34 +8,48 @@ use std::{
 use terrace_tier::{Error, ErrorKind, Result};
 use tokio::{
     task::JoinHandle,
-    time::{sleep, timeout},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 
 use super::{
     Connection, ConnectionManager, State,
     connect::{connect, connect_timeout},
+    dialer::{Dialer, another_master},
+    facts::silent,
+    greeting::DIAGNOSIS,
 };
-use crate::error::{Effect, client_error, error};
+use crate::error::{Effect, error};
 
-/// The time in which a suspect connection must answer a PING.
+/// The time in which a connection must answer a probe.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(500);
 /// The shortest time between two probes, so that many cancelled calls cost little.
 const PROBE_PAUSE: Duration = Duration::from_millis(100);
+/// How often the server is asked for its role. A demoted server answers reads, so that nothing else shows that
+/// another one has taken its place.
+const ROLE_CHECK: Duration = Duration::from_millis(500);
+/// How often the sentinels are asked whether they name another server.
+const SENTINEL_CHECK: Duration = Duration::from_secs(5);
 const BACKOFF_FIRST: Duration = Duration::from_millis(10);
 const BACKOFF_LONGEST: Duration = Duration::from_millis(500);
-/// A refused login rarely succeeds a second later, and the server logs each attempt.
-const BACKOFF_DENIED: Duration = Duration::from_secs(5);
+/// A refused login or certificate rarely succeeds a second later, and the server logs each attempt.
+const BACKOFF_REFUSED: Duration = Duration::from_secs(5);
+/// A connection that ends sooner counts as a failed attempt.
+const SHORT_LIFE: Duration = Duration::from_secs(2);
 
 impl ConnectionManager {
     /// Waits for a connection, at most as long as one attempt may take.
     pub(crate) async fn wait_connected(self: &Arc<Self>) -> Result<()> {
         self.start_supervisor();
         let mut changes = self.state.subscribe();
-        let connected = changes.wait_for(|state| matches!(state, State::Connected(_)));
-        match timeout(self.connect_timeout, connected).await {
-            Ok(_) => Ok(()),
-            Err(_) => self.current().unwrap_or_else(|| Err(connect_timeout(self.connect_timeout))).map(drop),
-        }
+        let is_settled = |state: &State| match state {
+            State::Starting => false,
+            State::Connected(_) => true,
+            State::Disconnected(why) => !why.is_transient(),
+        };
+        // The end of an attempt may wait until it is known why the server cannot be used.
+        let limit = self.dialer.connect_timeout + DIAGNOSIS;
+        let _settled = timeout(limit, changes.wait_for(is_settled)).await;
+        self.current().unwrap_or_else(|| Err(connect_timeout(self.dialer.connect_timeout))).map(drop)
     }
 
     /// The current connection. Waits for the end of the first attempt, but not for later ones.
@@ -49,16 +63,20 @@ impl ConnectionManager {
         self.start_supervisor();
         let mut changes = self.state.subscribe();
         let _attempted = changes.wait_for(|state| !matches!(state, State::Starting)).await;
-        self.current().unwrap_or_else(|| Err(connect_timeout(self.connect_timeout)))
+        self.current().unwrap_or_else(|| Err(connect_timeout(self.dialer.connect_timeout)))
     }
 
     /// The current connection, or the error of the last attempt; `None` before the first has ended.
-    fn current(&self) -> Option<Result<Connection>> {
+    pub(super) fn current(&self) -> Option<Result<Connection>> {
         match &*self.state.borrow() {
             State::Starting => None,
             State::Connected(connection) => Some(Ok(connection.clone())),
             State::Disconnected(why) => {
-                Some(Err(error(why.kind(), "not connected").with_source(why.clone())))
+                let error = error(why.kind(), "not connected").with_source(why.clone());
+                Some(Err(match why.finding() {
+                    Some(finding) => error.with_finding(finding.clone()),
+                    None => error,
+                }))
             }
         }
     }
@@ -80,7 +98,7 @@ impl ConnectionManager {
         if was_current {
             self.idle.close();
         }
-        lost.signals.broken.notify_one();
+        lost.link.signals.broken.notify_one();
     }
 
     /// Starts the supervisor if none runs: at first use, or after the end of its runtime.
@@ -97,55 +115,93 @@ async fn supervise(weak: Weak<ConnectionManager>) {
     let mut failures = 0;
     loop {
         let Some(manager) = weak.upgrade() else { return };
-        let attempt = connect(manager.client.clone(), manager.connect_timeout);
+        let attempt = connect(Arc::clone(&manager.dialer));
         drop(manager);
         let outcome = attempt.await;
         let Some(manager) = weak.upgrade() else { return };
-        match outcome {
+        let why = match outcome {
             Ok(connection) => {
-                failures = 0;
-                tracing::debug!(run_id = connection.run_id.as_deref(), "connected to redis");
+                let connected_at = Instant::now();
+                tracing::debug!(run_id = connection.link.facts.run_id.as_deref(), "connected to redis");
+                connection.link.facts.findings().iter().for_each(|finding| manager.watchers.tell(finding));
                 manager.set_connected(connection.clone());
+                let dialer = Arc::clone(&manager.dialer);
                 drop(manager);
-                let why = watch(&connection).await;
+                let why = watch(&connection, &dialer).await;
                 tracing::debug!(error = %why, "lost the connection to redis");
                 let Some(manager) = weak.upgrade() else { return };
-                manager.set_disconnected(&connection, why);
+                manager.set_disconnected(&connection, why.clone());
+                if connected_at.elapsed() >= SHORT_LIFE {
+                    failures = 0;
+                    manager.watchers.tell_error(&why);
+                    continue;
+                }
+                why
             }
             Err(why) => {
-                let pause = backoff(failures, why.kind());
-                failures = failures.saturating_add(1);
-                manager.state.send_replace(State::Disconnected(why));
+                manager.state.send_replace(State::Disconnected(why.clone()));
                 drop(manager);
-                sleep(pause).await;
+                why
+            }
+        };
+        if let Some(manager) = weak.upgrade() {
+            manager.watchers.tell_error(&why);
+        }
+        let pause = backoff(failures, why.kind());
+        failures = failures.saturating_add(1);
+        sleep(pause).await;
+    }
+}
+
+/// Returns the reason when the connection breaks, a probe of it fails, or the server is not the primary.
+async fn watch(connection: &Connection, dialer: &Dialer) -> Error {
+    let signals = &connection.link.signals;
+    let mut next_sentinel_check = Instant::now() + SENTINEL_CHECK;
+    loop {
+        let next_role_check = Instant::now() + ROLE_CHECK;
+        tokio::select! {
+            () = signals.broken.notified() => {
+                let why = signals.why.lock().clone();
+                return why.unwrap_or_else(|| error(ErrorKind::Unavailable, "the connection broke"));
+            }
+            () = signals.suspect.notified() => {
+                if let Err(why) = check_role(connection).await {
+                    return why;
+                }
+                sleep(PROBE_PAUSE).await;
+            }
+            () = sleep_until(next_role_check) => {
+                if let Err(why) = check_role(connection).await {
+                    return why;
+                }
+            }
+        }
+        if connection.link.master.is_some() && Instant::now() >= next_sentinel_check {
+            next_sentinel_check = Instant::now() + SENTINEL_CHECK;
+            // Sentinels that do not answer are no reason to leave a server that does.
+            let named = dialer.master(Instant::now() + dialer.connect_timeout).await;
+            if named.is_ok_and(|named| named != connection.link.master) {
+                return another_master();
             }
         }
     }
 }
 
-/// Returns the reason when the connection breaks or a probe of it fails.
-async fn watch(connection: &Connection) -> Error {
-    loop {
-        tokio::select! {
-            () = connection.signals.broken.notified() => {
-                return error(ErrorKind::Unavailable, "the connection broke");
-            }
-            () = connection.signals.suspect.notified() => {
-                let mut socket = connection.socket.clone();
-                match timeout(PROBE_TIMEOUT, socket.send_packed_command(&redis::cmd("PING"))).await {
-                    Ok(Ok(_)) => sleep(PROBE_PAUSE).await,
-                    Ok(Err(cause)) => return client_error(cause, Effect::Read),
-                    Err(_) => return error(ErrorKind::Unavailable, "the server stopped answering"),
-                }
-            }
-        }
-    }
+/// Asks for the role, which also shows whether the server answers.
+async fn check_role(connection: &Connection) -> Result<()> {
+    let check = connection.link.facts.role_check;
+    let mut connection = connection.clone();
+    let command = check.command();
+    let Ok(reply) = timeout(PROBE_TIMEOUT, connection.send(&command)).await else { return Err(silent()) };
+    let reply = reply.map_err(|cause| connection.error(&cause, Effect::Read))?;
+    let refusal = connection.link.refusal().or_else(|| check.refusal(&reply));
+    refusal.map_or(Ok(()), Err)
 }
 
 /// The pause after `failures` failed attempts, the last of which failed with `kind`.
 pub(crate) fn backoff(failures: u32, kind: ErrorKind) -> Duration {
-    if kind == ErrorKind::Denied {
-        return BACKOFF_DENIED;
+    if matches!(kind, ErrorKind::Denied | ErrorKind::Config | ErrorKind::Unsupported) {
+        return BACKOFF_REFUSED;
     }
     let longest = BACKOFF_FIRST.saturating_mul(2u32.saturating_pow(failures)).min(BACKOFF_LONGEST);
     // Half of the pause is random, so that many processes do not connect at the same time.

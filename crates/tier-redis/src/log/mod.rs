@@ -22,6 +22,7 @@ use tokio::{task::JoinHandle, time::Instant};
 
 use entry::Entry;
 pub(crate) use entry::entry_tail;
+pub(crate) use reader::{reads, unread};
 
 use crate::{
     connection::ConnectionManager,

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use terrace_tier::{Result, SentAt};
+use terrace_tier::{Error, ErrorKind, Finding, FindingTopic, Result, SentAt};
 use tokio::time::{Instant, sleep};
 
 use super::{
@@ -16,7 +16,8 @@ use super::{
 };
 use crate::{
     connection::{Connection, backoff, within},
-    error::Effect,
+    error::{Effect, error},
+    findings::ALLOW,
 };
 
 /// The longest time for a reply, beyond the time for which the server may hold it back. Then the reader
@@ -25,6 +26,9 @@ const REPLY_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The pause after a page with entries, so that each page of a busy log holds several.
 const GATHER_PAUSE: Duration = Duration::from_millis(2);
+
+/// The longest pause between two attempts to read what the server refuses.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// The most epochs that one call renews.
 const EPOCHS_PER_CALL: usize = 256;
@@ -42,10 +46,49 @@ pub(super) async fn run(log: Weak<Log>) {
         };
         let Err(error) = end else { return };
         tracing::debug!(%error, "cannot read the invalidation log");
-        let pause = backoff(reader.failures, error.kind());
+        if let (Some(log), false) = (reader.log.upgrade(), error.is_transient()) {
+            log.manager.watchers.tell(&unread(&error));
+        }
+        let pause = pause(reader.failures, error.kind());
         reader.failures = reader.failures.saturating_add(1);
         sleep(pause).await;
     }
+}
+
+/// The pause after `failures` failed attempts. What the server refuses, it refuses again.
+fn pause(failures: u32, kind: ErrorKind) -> Duration {
+    let pause = backoff(failures, kind);
+    match kind {
+        ErrorKind::Unavailable | ErrorKind::Timeout => pause,
+        _ => pause.saturating_mul(2u32.saturating_pow(failures)).min(LONGEST_PAUSE),
+    }
+}
+
+/// The finding of a process that cannot read the log.
+pub(crate) fn unread(why: &Error) -> Finding {
+    let cause = match why.finding() {
+        Some(finding) => finding.cause().to_owned(),
+        None => why.to_string(),
+    };
+    Finding::slows(
+        FindingTopic::Log,
+        format!(
+            "the invalidation log cannot be read, so that near copies are used for a second at most: {cause}"
+        ),
+        ALLOW,
+    )
+}
+
+/// Tries whether the log can be read, on a connection of its own.
+///
+/// # Errors
+/// Why it cannot be read.
+pub(crate) async fn reads(log: &Log) -> Result<()> {
+    let mut connection = log.manager.connect().await?;
+    let deadline = Instant::now() + Duration::from_millis(BLOCK_MILLIS) + REPLY_TIMEOUT;
+    let joined = within(deadline, Effect::Read, join(&mut connection, &log.keys, None, &[])).await?;
+    let page = read_page(&mut connection, &log.keys, &joined);
+    within(deadline, Effect::Read, page).await.map(drop)
 }
 
 struct LogReader {
@@ -73,7 +116,7 @@ impl LogReader {
             drop(log);
             let sent = SentAt::now();
             let deadline = sent.at() + Duration::from_millis(BLOCK_MILLIS) + REPLY_TIMEOUT;
-            let page = read_page(&mut connection.socket, &keys, &cursor);
+            let page = read_page(&mut connection, &keys, &cursor);
             let page = within(deadline, Effect::Read, page).await?;
             let Some(log) = self.log_in_use() else { return Ok(()) };
             self.failures = 0;
@@ -90,10 +133,13 @@ impl LogReader {
             let count = page.entries.len();
             log.notify(page.entries.into_iter().map(|(_, entry)| entry).collect());
             // The log of another server proves nothing about the server of the reads and writes.
-            let run_id = log.manager.run_id();
-            let same_server = run_id.is_none_or(|run_id| connection.run_id.as_ref() == Some(&run_id));
-            if complete && same_server {
-                log.heartbeat(sent.heartbeat_at());
+            match log.manager.is_same_server(&connection) {
+                Some(true) if complete => log.heartbeat(sent.heartbeat_at()),
+                Some(true) | None => {}
+                Some(false) => {
+                    let message = "the shared connection leads to another server than that of the log";
+                    return Err(error(ErrorKind::Unavailable, message));
+                }
             }
             drop(log);
             self.last = Some(cursor.clone());
@@ -114,7 +160,7 @@ impl LogReader {
         let mut pages = epochs.chunks(EPOCHS_PER_CALL);
         let last = self.last.as_ref();
         let mut call = async |page: &[&str]| {
-            let joined = join(&mut connection.socket, &keys, last, page);
+            let joined = join(connection, &keys, last, page);
             within(Instant::now() + REPLY_TIMEOUT, Effect::Read, joined).await
         };
         let joined = call(pages.next().unwrap_or_default()).await?;

@@ -1,12 +1,13 @@
 //! The two requests of a log reader.
 
 use bytes::Bytes;
-use redis::{Pipeline, Value, aio::MultiplexedConnection};
+use redis::{Pipeline, Value};
 use terrace_tier::{Error, Result};
 
 use super::cursor::{Cursor, LogPage, PAGE_ENTRIES};
 use crate::{
-    error::{Effect, client_error, server_error, unexpected_reply},
+    connection::Connection,
+    error::{Effect, server_error, unexpected_reply},
     namespace::LogKeys,
     scripts::{Call, Script, random_number},
 };
@@ -17,7 +18,7 @@ pub(super) const BLOCK_MILLIS: u64 = 100;
 
 /// The entries after the cursor. Waits for a while if there are none.
 pub(super) async fn read_page(
-    socket: &mut MultiplexedConnection,
+    connection: &mut Connection,
     keys: &LogKeys,
     cursor: &Cursor,
 ) -> Result<LogPage> {
@@ -25,8 +26,8 @@ pub(super) async fn read_page(
     commands.cmd("HMGET").arg(&keys.head[..]).arg("id").arg("sequence");
     let read = commands.cmd("XREAD").arg("COUNT").arg(PAGE_ENTRIES).arg("BLOCK").arg(BLOCK_MILLIS);
     read.arg("STREAMS").arg(&keys.entries[..]).arg(format!("{}-0", cursor.sequence));
-    let replies = socket.send_packed_commands(&commands, 0, 2).await;
-    let replies = replies.map_err(|cause| client_error(cause, Effect::Read))?;
+    let replies = connection.send_many(&commands).await;
+    let replies = replies.map_err(|cause| connection.error(&cause, Effect::Read))?;
     let Ok([head, entries]) = <[Value; 2]>::try_from(replies) else { return Err(unexpected_reply()) };
     Ok(LogPage { head: head_in(head)?, entries: entries_in(entries)? })
 }
@@ -34,7 +35,7 @@ pub(super) async fn read_page(
 /// The end of the log. Begins a new log if the server has none or lacks the entry `last`. If the log is
 /// not the log of `last`, also renews `epochs`, unless another reader of this log has done so.
 pub(super) async fn join(
-    socket: &mut MultiplexedConnection,
+    connection: &mut Connection,
     keys: &LogKeys,
     last: Option<&Cursor>,
     epochs: &[&str],
@@ -46,8 +47,8 @@ pub(super) async fn join(
     let mut args = vec![random_number(), id, sequence.to_string().into(), entry];
     args.extend((0..epochs.len()).map(|_| random_number()));
     let call = Call { script: Script::JoinLog, keys: log_keys.chain(epochs).collect(), args };
-    let reply = socket.send_packed_command(&call.in_full()).await;
-    match reply.map_err(|cause| client_error(cause, Effect::Read))? {
+    let reply = connection.send(&call.in_full()).await;
+    match reply.map_err(|cause| connection.error(&cause, Effect::Read))? {
         Value::Array(parts) => match <[Value; 3]>::try_from(parts) {
             Ok([id, sequence, entry]) => {
                 let sequence = number_in(&sequence).ok_or_else(unexpected_reply)?;
@@ -70,11 +71,16 @@ fn head_in(value: Value) -> Result<Option<(Bytes, u64)>> {
     }
 }
 
-/// Decodes `{stream: [[id, [field, entry]], ..]}`, or nil where there is no new entry.
+/// Decodes `{stream: [[id, [field, entry]], ..]}`, which RESP2 sends as `[[stream, [..]]]`, or nil where there is
+/// no new entry.
 fn entries_in(value: Value) -> Result<Vec<(u64, Bytes)>> {
     let entries = match value {
         Value::Nil => return Ok(Vec::new()),
         Value::Map(mut streams) => streams.pop().map(|(_, entries)| entries),
+        Value::Array(mut streams) => match streams.pop() {
+            Some(Value::Array(mut stream)) => stream.pop(),
+            _ => None,
+        },
         other => return Err(error_in(other)),
     };
     let Some(Value::Array(entries)) = entries else { return Err(unexpected_reply()) };

@@ -24,7 +24,8 @@ pub(crate) use request::{Action, Request, decode_reply};
 use crate::{connection::ConnectionManager, error::Effect};
 
 /// The scripts of this tier. A script that works on a cell begins with `head.lua` and `cell.lua`; a
-/// script that appends to the log also contains `log.lua`.
+/// script that appends to the log also contains `log.lua`. What must work on a server whose memory is full begins
+/// with `full.lua`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Script {
     Lease,
@@ -72,12 +73,12 @@ static SOURCES: LazyLock<[Source; 13]> = LazyLock::new(|| {
         lua!("shared/head", "shared/cell", "lease"),
         lua!("shared/head", "shared/cell", "fill"),
         lua!("shared/head", "shared/cell", "shared/log", "put"),
-        lua!("shared/head", "shared/cell", "shared/log", "invalidate"),
-        lua!("shared/head", "shared/cell", "shared/log", "remove"),
+        lua!("shared/full", "shared/head", "shared/cell", "shared/log", "invalidate"),
+        lua!("shared/full", "shared/head", "shared/cell", "shared/log", "remove"),
         lua!("shared/head", "shared/cell", "shared/log", "expire"),
-        lua!("shared/log", "clear"),
+        lua!("shared/full", "shared/log", "clear"),
         concat!(
-            lua!("shared/head"),
+            lua!("shared/full", "shared/head"),
             lua_function!("clear": "shared/log", "clear"),
             lua_function!("invalidate": "shared/cell", "shared/log", "invalidate"),
             lua_function!("put": "shared/cell", "shared/log", "put"),
@@ -116,13 +117,6 @@ impl Call {
     /// The `EVAL` command, for a server that does not know the script.
     pub(crate) fn in_full(&self) -> Cmd {
         self.command("EVAL", self.source().code)
-    }
-
-    /// The `SCRIPT LOAD` command, for the repetition of a pipeline.
-    fn load(&self) -> Cmd {
-        let mut command = redis::cmd("SCRIPT");
-        command.arg("LOAD").arg(self.source().code);
-        command
     }
 
     fn source(&self) -> &'static Source {

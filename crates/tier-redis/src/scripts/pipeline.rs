@@ -117,13 +117,14 @@ async fn values_of(manager: &Arc<ConnectionManager>, page: &[Request], effect: E
     let mut values = manager.send_many(&commands, effect).await?;
     let unknown: Vec<usize> = (0..values.len()).filter(|at| is_unknown_script(&values[*at])).collect();
     if let Some(Request::Script(call)) = unknown.first().map(|at| &page[*at]) {
-        let mut again = Pipeline::with_capacity(1 + unknown.len());
-        again.add_command(call.load());
-        for at in &unknown {
+        // The first call brings the script, and the server then knows it for the others.
+        let mut again = Pipeline::with_capacity(unknown.len());
+        again.add_command(call.in_full());
+        for at in &unknown[1..] {
             again.add_command(page[*at].command());
         }
         let late = manager.send_many(&again, effect).await?;
-        for (at, value) in unknown.into_iter().zip(late.into_iter().skip(1)) {
+        for (at, value) in unknown.into_iter().zip(late) {
             values[at] = value;
         }
     }

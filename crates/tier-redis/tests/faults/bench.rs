@@ -59,6 +59,13 @@ impl Bench {
         Self::open(self.handle.clone(), namespace, &self.url)
     }
 
+    /// A tier through a handle of its own; `url` is for the test's own commands.
+    pub(crate) fn through(handle: Redis, url: &str) -> Self {
+        let namespace =
+            Namespace::new(unique_name("faults"), Role::Cache).with_type(1, 7).with_budget(LONG_BUDGET);
+        Self::open(handle, namespace, url)
+    }
+
     fn open(handle: Redis, namespace: Namespace, url: &str) -> Self {
         let tier = handle.open(&namespace).unwrap();
         let short_budget = handle.open(&namespace.clone().with_budget(BUDGET)).unwrap();

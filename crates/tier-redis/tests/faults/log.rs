@@ -15,7 +15,7 @@ use crate::bench::{Bench, put, raw};
 
 /// A follower that records what it receives.
 #[derive(Default)]
-struct RecordingFollower(Mutex<Record>);
+pub(crate) struct RecordingFollower(Mutex<Record>);
 
 #[derive(Default)]
 struct Record {
@@ -35,7 +35,7 @@ impl Follower for RecordingFollower {
 
 impl RecordingFollower {
     /// Follows the log of a tier and waits for the first heartbeat.
-    async fn on(bench: &Bench) -> Arc<Self> {
+    pub(crate) async fn on(bench: &Bench) -> Arc<Self> {
         let recording = Arc::new(Self::default());
         let follower: Arc<dyn Follower> = Arc::clone(&recording) as _;
         let follower: Weak<dyn Follower> = Arc::downgrade(&follower);
@@ -46,7 +46,7 @@ impl RecordingFollower {
     }
 
     /// Waits for a heartbeat that is newer than this call.
-    async fn gets_heartbeat(&self) {
+    pub(crate) async fn gets_heartbeat(&self) {
         let since = Instant::now();
         self.until("the follower must get a heartbeat", |record| record.last_heartbeat >= Some(since)).await;
     }
@@ -59,7 +59,7 @@ impl RecordingFollower {
         }
     }
 
-    async fn is_notified_of(&self, key: &str) {
+    pub(crate) async fn is_notified_of(&self, key: &str) {
         let of_key = |notice: &Notice| matches!(notice, Notice::Key { key: changed, .. } if *changed == key);
         self.until("the change must be notified", |record| record.notices.iter().any(of_key)).await;
     }
@@ -68,7 +68,7 @@ impl RecordingFollower {
         self.0.lock().notices.contains(&Notice::Lost)
     }
 
-    async fn is_lost(&self) {
+    pub(crate) async fn is_lost(&self) {
         self.until("the log must be lost", |record| record.notices.contains(&Notice::Lost)).await;
     }
 }

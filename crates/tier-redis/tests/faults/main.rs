@@ -9,3 +9,4 @@ mod log;
 mod outage;
 mod publish;
 mod refused;
+mod servers;

@@ -221,6 +221,42 @@ async fn a_batch_keeps_its_budget_too() {
     bench.recovers_within(RECOVERY).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_writers_cause_few_attempts_to_connect() {
+    let server = Redis::start().await.unwrap();
+    let away = Redis::away().await.unwrap();
+    // One endpoint has no server behind it; the other one has a server that ends each connection at the first write.
+    let nothing = Proxy::start(away.port()).unwrap();
+    let breaking = Proxy::start(server.port()).unwrap();
+    let mut raw = crate::bench::raw(&server.url()).await;
+    for proxy in [&nothing, &breaking] {
+        let bench = std::sync::Arc::new(Bench::new(&format!("redis://127.0.0.1:{}", proxy.port())));
+        let writers: Vec<_> = (0..8)
+            .map(|_| {
+                let bench = std::sync::Arc::clone(&bench);
+                tokio::spawn(async move {
+                    let start = Instant::now();
+                    while start.elapsed() < Duration::from_secs(3) {
+                        let _outcome = bench.put_in_budget("k", "value").await;
+                        sleep(Duration::from_millis(2)).await;
+                    }
+                })
+            })
+            .collect();
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_secs(3) {
+            let mut kill = redis::cmd("CLIENT");
+            kill.arg("KILL").arg("TYPE").arg("normal").exec_async(&mut raw).await.unwrap();
+            sleep(Duration::from_millis(2)).await;
+        }
+        for writer in writers {
+            writer.await.unwrap();
+        }
+        let opened = proxy.accepted();
+        assert!((5..=40).contains(&opened), "{opened} connections in three seconds");
+    }
+}
+
 #[test]
 fn a_handle_outlives_the_runtime_that_used_it_first() {
     let runtime =

@@ -10,6 +10,8 @@
 -- ARGV 4      the bytes of that entry
 -- ARGV 5, ..  a new value for each epoch
 local head, entries = KEYS[1], KEYS[2]
+-- As in `shared/full.lua`: new epochs are written on a server whose memory is full, too.
+redis.pcall('HDEL', head, '')
 local known, read = ARGV[2], tonumber(ARGV[3])
 
 local function entry_at(sequence)

@@ -1,0 +1,180 @@
+//! What `ready` finds: it tries each command that the cache will send, the log, and a wait for a lease.
+
+use std::{sync::Arc, time::Duration};
+
+use redis::{Pipeline, Value};
+use terrace_tier::{Error, ErrorKind, Finding, FindingTopic, Level, Result};
+use tokio::time::Instant;
+
+use crate::{
+    connection::{ConnectionManager, hears, unheard, within},
+    error::{Effect, code_of, server_error},
+    findings::{ALLOW, finding_error},
+    log::{self, Log},
+    namespace::LeaseKeys,
+};
+
+/// How long the keys stay that the examination writes, if it cannot delete them.
+const TTL_MILLIS: u64 = 10_000;
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What the cache cannot do without a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Use {
+    /// Reads and writes.
+    Cells,
+    Log,
+    Leases,
+    /// Freeing the memory of cells that a clear has made dead.
+    Memory,
+}
+
+/// One command that the cache sends, by itself or in a script. The name of a key stands for that key.
+struct Trial(Use, &'static [&'static str]);
+
+const STRING: &str = "string";
+const HASH: &str = "hash";
+const SET: &str = "set";
+const STREAM: &str = "stream";
+const CHANNEL: &str = "channel";
+const TTL: &str = "10000";
+
+/// All commands of the tier but PING, ROLE, INFO and those of the login. The first ones make the keys, and the last
+/// ones delete them.
+const TRIALS: &[Trial] = &[
+    Trial(Use::Cells, &["SET", STRING, "v", "PX", TTL]),
+    Trial(Use::Cells, &["GET", STRING]),
+    Trial(Use::Cells, &["MGET", STRING]),
+    Trial(Use::Cells, &["SETRANGE", STRING, "0", "w"]),
+    Trial(Use::Cells, &["TIME"]),
+    Trial(Use::Cells, &["EVAL", "return 1", "0"]),
+    // It is answered NOSCRIPT, or that it is not allowed.
+    Trial(Use::Cells, &["EVALSHA", "0000000000000000000000000000000000000000", "0"]),
+    Trial(Use::Cells, &["HSET", HASH, "field", "v"]),
+    Trial(Use::Cells, &["HINCRBY", HASH, "number", "1"]),
+    Trial(Use::Cells, &["HDEL", HASH, "none"]),
+    Trial(Use::Cells, &["XADD", STREAM, "MAXLEN", "~", "16", "*", "e", "v"]),
+    Trial(Use::Log, &["HGET", HASH, "field"]),
+    Trial(Use::Log, &["HMGET", HASH, "field"]),
+    Trial(Use::Log, &["HSETNX", HASH, "other", "v"]),
+    Trial(Use::Log, &["XRANGE", STREAM, "-", "+", "COUNT", "1"]),
+    Trial(Use::Log, &["XREAD", "COUNT", "1", "STREAMS", STREAM, "0"]),
+    Trial(Use::Leases, &["SADD", SET, "member"]),
+    Trial(Use::Leases, &["SMEMBERS", SET]),
+    Trial(Use::Leases, &["PEXPIRE", SET, TTL]),
+    Trial(Use::Leases, &["PUBLISH", CHANNEL, ""]),
+    Trial(Use::Memory, &["SCAN", "0", "COUNT", "1"]),
+    Trial(Use::Memory, &["GETRANGE", STRING, "0", "0"]),
+    Trial(Use::Memory, &["UNLINK", STRING, SET, STREAM]),
+    Trial(Use::Cells, &["DEL", HASH]),
+];
+
+/// The parts of a tier that are examined.
+pub(crate) struct Doctor<'a> {
+    pub(crate) manager: &'a Arc<ConnectionManager>,
+    pub(crate) log: &'a Log,
+    pub(crate) prefix: &'a str,
+    pub(crate) level: Level,
+}
+
+impl Doctor<'_> {
+    /// What is wrong and only slows the cache.
+    ///
+    /// # Errors
+    /// What stops the cache, with a finding.
+    ///
+    /// # Cost
+    /// Four trips, and two connections that are closed again.
+    pub(crate) async fn examine(&self) -> Result<Vec<Finding>> {
+        let mut findings = self.manager.connection().await?.link.facts.findings();
+        findings.extend(self.try_commands().await?);
+        let is_known = |topic| findings.iter().any(|finding: &Finding| finding.topic() == topic);
+        let (log_is_known, leases_are_known) = (is_known(FindingTopic::Log), is_known(FindingTopic::Leases));
+        if self.level != Level::Ttl && !log_is_known {
+            findings.extend(found(log::reads(self.log).await, log::unread)?);
+        }
+        if !leases_are_known {
+            let channel = LeaseKeys::new(self.prefix).channel(fastrand::u64(..));
+            findings.extend(found(hears(self.manager, &channel).await, unheard)?);
+        }
+        Ok(findings)
+    }
+
+    /// Sends each command once, on keys of its own.
+    async fn try_commands(&self) -> Result<Vec<Finding>> {
+        let number = fastrand::u64(..);
+        let key = |kind: &str| format!("{}:$ready:{number:016x}:{kind}", self.prefix);
+        let mut commands = Pipeline::with_capacity(TRIALS.len() + 2);
+        for Trial(_, words) in TRIALS {
+            let mut command = redis::Cmd::new();
+            for word in *words {
+                match *word {
+                    STRING | HASH | SET | STREAM => command.arg(key(word)),
+                    CHANNEL => command.arg(LeaseKeys::new(self.prefix).channel(number)),
+                    word => command.arg(word),
+                };
+            }
+            commands.add_command(command);
+        }
+        // Where the keys may not be deleted, they expire.
+        for kind in [HASH, STREAM] {
+            commands.cmd("PEXPIRE").arg(key(kind)).arg(TTL_MILLIS);
+        }
+        let sent = self.manager.send_many(&commands, Effect::Read);
+        let replies = within(Instant::now() + PATIENCE, Effect::Read, sent).await?;
+        let mut findings = Vec::new();
+        for (Trial(purpose, words), reply) in TRIALS.iter().zip(replies) {
+            let Value::ServerError(answer) = reply else { continue };
+            // A key that was not made is no type that the next command takes.
+            if matches!(code_of(&answer), "NOSCRIPT" | "WRONGTYPE") {
+                continue;
+            }
+            let error = server_error(&answer);
+            match (error.kind(), self.is_needed(*purpose)) {
+                (_, None) => {}
+                (ErrorKind::Denied | ErrorKind::Unsupported, Some(true)) => {
+                    return Err(finding_error(error.kind(), refused(*purpose, words[0], true)));
+                }
+                (ErrorKind::Denied | ErrorKind::Unsupported, Some(false)) => {
+                    findings.push(refused(*purpose, words[0], false));
+                }
+                _ => return Err(error),
+            }
+        }
+        Ok(findings)
+    }
+
+    /// Whether the cache cannot work without what the command is for; `None` where it never sends the command.
+    fn is_needed(&self, purpose: Use) -> Option<bool> {
+        match purpose {
+            Use::Cells => Some(true),
+            Use::Log if self.level == Level::Ttl => None,
+            Use::Log | Use::Leases | Use::Memory => Some(false),
+        }
+    }
+}
+
+/// A finding for what failed. An error that waiting may resolve stays an error.
+fn found(outcome: Result<()>, finding: fn(&Error) -> Finding) -> Result<Option<Finding>> {
+    match outcome {
+        Ok(()) => Ok(None),
+        Err(error) if error.is_transient() => Err(error),
+        Err(error) => Ok(Some(finding(&error))),
+    }
+}
+
+fn refused(purpose: Use, command: &str, stops: bool) -> Finding {
+    let (topic, consequence) = match purpose {
+        Use::Cells => (FindingTopic::Permission, "the cache cannot work without it"),
+        Use::Log => (FindingTopic::Log, "near copies are used for a second at most"),
+        Use::Leases => (FindingTopic::Leases, "the ends of other processes' loads are polled"),
+        Use::Memory => {
+            (FindingTopic::Permission, "the memory of cleared copies is freed only when they expire")
+        }
+    };
+    let cause = format!("the user may not run {command}: {consequence}");
+    match stops {
+        true => Finding::stops(topic, cause, ALLOW),
+        false => Finding::slows(topic, cause, ALLOW),
+    }
+}

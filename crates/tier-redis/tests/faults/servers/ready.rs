@@ -1,0 +1,95 @@
+//! What `ready` finds wrong with a server.
+
+use terrace_testbed::Redis;
+use terrace_tier::{ErrorKind, FindingTopic, Level};
+
+use super::{Recording, command, lasting};
+use crate::bench::{Bench, raw};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_plain_server_has_no_finding_and_keeps_nothing_of_the_examination() {
+    let server = Redis::start().await.unwrap();
+    for level in [Level::Fenced, Level::Ttl, Level::Bounded(std::time::Duration::from_secs(1))] {
+        let bench = Bench::on(&server.url(), level);
+        let told = Recording::on(&bench);
+        assert_eq!(bench.tier.ready().await.unwrap(), []);
+        assert!(told.0.lock().is_empty(), "{:?}", told.0.lock());
+    }
+    let mut raw = raw(&server.url()).await;
+    let keys: Vec<String> = redis::cmd("KEYS").arg("*$ready*").query_async(&mut raw).await.unwrap();
+    assert_eq!(keys, Vec::<String>::new());
+    let log: usize = redis::cmd("XLEN").arg("terrace:$log").query_async(&mut raw).await.unwrap();
+    assert_eq!(log, 0, "the examination leaves no entry in the log of others");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_in_cluster_mode_is_refused_at_ready_and_at_the_first_use() {
+    let server = Redis::options().config("cluster-enabled", "yes").start().await.unwrap();
+    let bench = Bench::new(&server.url());
+    let used_first = Bench::new(&server.url());
+    for error in [bench.tier.ready().await.unwrap_err(), used_first.put("k", "value").await.unwrap_err()] {
+        assert_eq!(error.kind(), ErrorKind::Config);
+        assert!(lasting(&error, FindingTopic::ClusterMode).cause().contains("cluster mode"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cluster_mode_is_recognised_by_its_answers_too() {
+    let server = Redis::options().config("cluster-enabled", "yes").start().await.unwrap();
+    let mut raw = raw(&server.url()).await;
+    let slots: Vec<String> = (0..16_384).map(|slot| slot.to_string()).collect();
+    let words: Vec<&str> =
+        ["CLUSTER", "ADDSLOTS"].into_iter().chain(slots.iter().map(String::as_str)).collect();
+    command(&mut raw, &words).await;
+    command(&mut raw, &["ACL", "SETUSER", "app", "on", ">pw", "~*", "&*", "+@all", "-info"]).await;
+    let bench = Bench::new(&format!("redis://app:pw@127.0.0.1:{}", server.port()));
+    // The slots need a moment until they are served.
+    let error = loop {
+        match bench.put("k", "value").await.unwrap_err() {
+            error if error.is_transient() => tokio::time::sleep(std::time::Duration::from_millis(20)).await,
+            error => break error,
+        }
+    };
+    lasting(&error, FindingTopic::ClusterMode);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn eviction_policies_that_harm_are_found_and_told() {
+    for (policy, is_found) in [("noeviction", true), ("volatile-ttl", true), ("allkeys-lru", false)] {
+        let server = Redis::options().config("maxmemory", "64mb").config("maxmemory-policy", policy);
+        let server = server.start().await.unwrap();
+        let bench = Bench::new(&server.url());
+        let told = Recording::on(&bench);
+        let findings = bench.tier.ready().await.unwrap();
+        let topics: Vec<_> = findings.iter().map(|finding| finding.topic()).collect();
+        let expected = if is_found { vec![FindingTopic::EvictionPolicy] } else { Vec::new() };
+        assert_eq!(topics, expected, "{policy}");
+        if is_found {
+            told.is_told(FindingTopic::EvictionPolicy).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_server_is_found() {
+    let server = Redis::options().config("maxmemory", "1mb").config("maxmemory-policy", "noeviction");
+    let server = server.start().await.unwrap();
+    let error = Bench::new(&server.url()).tier.ready().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ReadOnly);
+    lasting(&error, FindingTopic::Memory);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn refused_writes_say_why() {
+    let server = Redis::start().await.unwrap();
+    let mut raw = raw(&server.url()).await;
+    command(&mut raw, &["CONFIG", "SET", "min-replicas-to-write", "1"]).await;
+    let bench = Bench::new(&server.url());
+    // Before Redis 7 a script may write all the same.
+    let late = bench.put("k", "value").await.err();
+    for error in late.into_iter().chain([bench.tier.ready().await.unwrap_err()]) {
+        assert_eq!(error.kind(), ErrorKind::ReadOnly, "{error}");
+        assert!(lasting(&error, FindingTopic::Role).cause().contains("min-replicas-to-write"), "{error}");
+    }
+    bench.get("k").await.unwrap();
+}
