@@ -125,6 +125,14 @@ fn ways(folder: &Path, redis: u16, postgres: u16) -> Vec<Variables> {
         redis_address().set("REDIS_PASSWORD", secret("REDIS_PASSWORD")),
         redis_address().set_file("REDIS_PASSWORD_FILE", &secret("REDIS_PASSWORD_FILE")),
         redis_address().set("REDIS_USERNAME", "app").set("REDIS_PASSWORD", secret("REDIS_USERNAME")),
+        // The server is asked as a sentinel, and wants another password.
+        new()
+            .set("REDIS_URL", format!("redis+sentinel://:{}@127.0.0.1:{redis}/main", in_url("SENTINEL_URL")))
+            .set("REDIS_SENTINEL_PASSWORD", secret("REDIS_SENTINEL_PASSWORD")),
+        new()
+            .set("REDIS_URL", format!("redis+sentinel://127.0.0.1:{redis}/main"))
+            .set("REDIS_SENTINEL_USERNAME", "app")
+            .set_file("REDIS_SENTINEL_PASSWORD_FILE", &secret("REDIS_SENTINEL_PASSWORD_FILE")),
         new().set("DATABASE_URL", postgres_url("postgres", "DATABASE_URL")),
         new().set("DATABASE_URL", postgres_url("postgresql+asyncpg", "DATABASE_URL") + "?ssl=disable"),
         new().set_file("DATABASE_URL_FILE", &postgres_url("postgres", "DATABASE_URL_FILE")),
@@ -174,6 +182,7 @@ async fn no_output_shows_a_secret() {
 
     wrong_passwords(folder.path(), &mut shown).await;
     servers_that_are_away(folder.path(), &mut shown).await;
+    a_server_that_quotes(folder.path(), &mut shown).await;
     right_passwords(folder.path(), &mut shown).await;
     files_that_cannot_be_read(folder.path(), &mut shown);
     conflicts(folder.path(), &mut shown);
@@ -239,6 +248,21 @@ async fn servers_that_are_away(folder: &Path, shown: &mut Shown) {
         shown.result(&cache.get_or_load("a", async || Ok::<_, BoxError>(1)).await);
         shown.debug(&cache);
         cache.close().await;
+        shown
+    })
+    .await;
+}
+
+/// Redis without HELLO answers `unknown command 'HELLO', with args beginning with: .. 'AUTH' 'default' '..'`.
+async fn a_server_that_quotes(folder: &Path, shown: &mut Shown) {
+    let redis = Redis::options().config("rename-command", "HELLO \"\"").start().await.unwrap();
+    let ways = ways(folder, redis.port(), 1)
+        .into_iter()
+        .filter(|vars| vars.values.keys().any(|name| name.starts_with("REDIS_")));
+    for_each_way(ways.collect(), shown, |vars| async move {
+        let mut shown = Shown::default();
+        let (_, stack) = vars.stack().unwrap();
+        use_stack(&stack, &mut shown).await;
         shown
     })
     .await;
@@ -311,6 +335,7 @@ fn conflicts(folder: &Path, shown: &mut Shown) {
     let raw = |scheme: &str, name: &str| format!("{scheme}://app:{}@127.0.0.1:1/0", secret(name));
     let postgres = || new().set("DATABASE_URL", url("postgres", "DATABASE_URL"));
     let redis = || new().set("REDIS_URL", url("redis", "REDIS_URL"));
+    let tls = || new().set("REDIS_URL", url("rediss", "REDIS_URL"));
     let refused = [
         redis().set("REDIS_PASSWORD", secret("REDIS_PASSWORD")),
         redis().set_file("REDIS_PASSWORD_FILE", &secret("REDIS_PASSWORD_FILE")),
@@ -323,6 +348,14 @@ fn conflicts(folder: &Path, shown: &mut Shown) {
         new().set("REDIS_URL", format!("redis://:{}@another.host", in_url("PLAINTEXT"))),
         new().set("REDIS_URL", format!("redis://{}@127.0.0.1", in_url("USER"))),
         new().set("REDIS_PASSWORD", secret("ALONE")),
+        new().set("REDIS_SENTINEL_PASSWORD", secret("ALONE")),
+        redis().set("REDIS_TLS_CA_FILE", secret("REDIS_TLS_CA_FILE")),
+        redis().set_file("REDIS_TLS_CA_FILE", &secret("REDIS_TLS_CA_FILE")),
+        redis().set_file("REDIS_TLS_KEY_FILE", &secret("REDIS_TLS_KEY_FILE")),
+        tls().set_file("REDIS_TLS_CA_FILE", &secret("REDIS_TLS_CA_FILE")),
+        tls()
+            .set_file("REDIS_TLS_CERT_FILE", &secret("REDIS_TLS_CERT_FILE"))
+            .set_file("REDIS_TLS_KEY_FILE", &secret("REDIS_TLS_KEY_FILE")),
         postgres().set("POSTGRES_PASSWORD", secret("POSTGRES_PASSWORD")),
         postgres().set_file("POSTGRES_PASSWORD_FILE", &secret("POSTGRES_PASSWORD_FILE")),
         postgres().set("POSTGRES_USER", secret("POSTGRES_USER")),
@@ -396,6 +429,12 @@ fn only_known_fields(config: Config) {
         username: _,
         password: _,
         password_file: _,
+        sentinel_username: _,
+        sentinel_password: _,
+        sentinel_password_file: _,
+        tls_ca_file: _,
+        tls_cert_file: _,
+        tls_key_file: _,
         prefix: _,
         allow_plaintext: _,
         ttl_seconds: _,

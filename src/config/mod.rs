@@ -38,9 +38,10 @@
 //! ttl_seconds = 10                      # the longest life of a copy; every tier has this setting
 //!
 //! [redis]
-//! url = "localhost:6379"                # with or without redis://; rediss:// is TLS
+//! url = "rediss://cache.example"        # or host:port; redis:// is without TLS
 //! username = "shop"                     # a login may stand in the URL too
 //! password_file = "/run/secrets/redis"  # or password = ".."
+//! tls_ca_file = "/etc/redis/ca.pem"     # with rediss://; the system's authorities unless set
 //! prefix = "shop"                       # terrace unless set
 //! allow_plaintext = false               # whether a connection without TLS to another host is allowed
 //! budget_ms = 50                        # how long one request may take; every remote tier has this
@@ -83,21 +84,15 @@
 //!
 #![doc = include_str!("../../docs/configuration.md")]
 
+mod address;
 mod backends;
 mod consistency;
 mod env;
-mod env_postgres;
-mod env_redis;
-mod login;
 mod named;
-mod postgres_address;
-mod redis_address;
 mod secret;
 mod settings;
 mod stack;
 mod text;
-mod url;
-mod vars;
 
 pub use consistency::{LevelConfig, StampedeConfig};
 pub use secret::{Secret, SecretFile};

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, env, ffi::OsString, fs::File, io::Read, path::P
 use serde::{Deserialize, de::IgnoredAny};
 use terrace_core::{Error, Result};
 
-use super::{Config, Stack, text::config_error, vars::Vars};
+use super::{Config, Stack, env::Vars, text::config_error};
 
 /// The variable that chooses a stack.
 const VARIABLE: &str = "CACHE_STACK";

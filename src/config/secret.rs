@@ -13,6 +13,9 @@ use terrace_core::{Error, Result};
 /// The longest content of a [`SecretFile`]. Tokens have some 10 KiB at most.
 const MAX_FILE_BYTES: u64 = 64 << 10;
 
+/// The longest file of certificates. The authorities that a system trusts have some 250 KiB.
+const MAX_PEM_BYTES: u64 = 1 << 20;
+
 /// A connection string or a password. It is never part of any output: its `Debug` shows no text.
 #[derive(Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
@@ -37,9 +40,10 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// The path of a file whose content is a password, as Docker and Kubernetes mount their secrets.
+/// The path of a file whose content is a password, a key or a certificate, as Docker and Kubernetes mount their
+/// secrets.
 ///
-/// One newline at the end of the content is not part of the password. No output shows the path either: the
+/// One newline at the end of the content is not part of a password. No output shows the path either: the
 /// password itself is sometimes written there by mistake.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
@@ -51,29 +55,43 @@ impl SecretFile {
         &self.0
     }
 
-    /// The content of the file. `setting` is the name of the setting for the error, which shows neither the
+    /// The password in the file. `setting` is the name of the setting for the error, which shows neither the
     /// path nor the content.
     pub(super) fn read(&self, setting: &str) -> Result<Secret> {
-        let unusable = |why: &dyn fmt::Display| Error::config(format!("{setting} names a file that {why}"));
-        let cannot_be_read = |error: io::Error| unusable(&format_args!("cannot be read: {}", error.kind()));
-        // A pipe could keep this call waiting for ever.
-        if !self.0.metadata().map_err(cannot_be_read)?.is_file() {
-            return Err(unusable(&"is no regular file"));
-        }
-        let mut content = Vec::new();
-        let file = File::open(&self.0).map_err(cannot_be_read)?;
-        file.take(MAX_FILE_BYTES + 1).read_to_end(&mut content).map_err(cannot_be_read)?;
-        if content.len() as u64 > MAX_FILE_BYTES {
-            return Err(unusable(&format_args!("is longer than {} KiB", MAX_FILE_BYTES >> 10)));
-        }
-        let text = String::from_utf8(content).map_err(|_| unusable(&"is not UTF-8"))?;
+        let content = self.content(setting, MAX_FILE_BYTES)?;
+        let text = String::from_utf8(content).map_err(|_| unusable(setting, "is not UTF-8"))?;
         let text = text.strip_suffix('\n').unwrap_or(&text);
         let text = text.strip_suffix('\r').unwrap_or(text);
         if text.is_empty() {
-            return Err(unusable(&"is empty"));
+            return Err(unusable(setting, "is empty"));
         }
         Ok(text.into())
     }
+
+    /// The certificates or the key in the file.
+    pub(super) fn read_pem(&self, setting: &str) -> Result<Vec<u8>> {
+        self.content(setting, MAX_PEM_BYTES)
+    }
+
+    fn content(&self, setting: &str, max_bytes: u64) -> Result<Vec<u8>> {
+        let cannot_be_read =
+            |error: io::Error| unusable(setting, &format!("cannot be read: {}", error.kind()));
+        // A pipe could keep this call waiting for ever.
+        if !self.0.metadata().map_err(cannot_be_read)?.is_file() {
+            return Err(unusable(setting, "is no regular file"));
+        }
+        let mut content = Vec::new();
+        let file = File::open(&self.0).map_err(cannot_be_read)?;
+        file.take(max_bytes + 1).read_to_end(&mut content).map_err(cannot_be_read)?;
+        if content.len() as u64 > max_bytes {
+            return Err(unusable(setting, &format!("is longer than {} KiB", max_bytes >> 10)));
+        }
+        Ok(content)
+    }
+}
+
+fn unusable(setting: &str, why: &str) -> Error {
+    Error::config(format!("{setting} names a file that {why}"))
 }
 
 impl<T: Into<PathBuf>> From<T> for SecretFile {

@@ -59,8 +59,20 @@ pub struct RedisConfig {
     pub username: Option<String>,
     /// The password of the login, if the URL has none.
     pub password: Option<Secret>,
-    /// The file with the password, in place of the password.
+    /// The file with the password, in place of the password. It is read at each connect.
     pub password_file: Option<SecretFile>,
+    /// The user of the login at the sentinels of a `redis+sentinel://` URL; they may have none.
+    pub sentinel_username: Option<String>,
+    /// The password of the login at the sentinels.
+    pub sentinel_password: Option<Secret>,
+    /// The file with the password of the login at the sentinels.
+    pub sentinel_password_file: Option<SecretFile>,
+    /// The file with the certificates of the authorities that are trusted, in PEM; the system's unless set.
+    pub tls_ca_file: Option<SecretFile>,
+    /// The file with the certificate that is shown to the server, in PEM.
+    pub tls_cert_file: Option<SecretFile>,
+    /// The file with the key of that certificate, in PEM.
+    pub tls_key_file: Option<SecretFile>,
     /// The text before each key; `terrace` unless set.
     pub prefix: Option<String>,
     /// Whether a connection without TLS to another host is allowed.

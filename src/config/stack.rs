@@ -71,7 +71,7 @@ impl Stack {
         let near_entries = memory.map_or(0, |memory| memory.entries);
         let redis = match &config.redis {
             Some(redis) => {
-                let backend = backends::redis(redis, &redis.complete_url()?)?;
+                let backend = backends::redis(redis, redis.address()?)?;
                 Some(StackTier::new(backend, redis.ttl_seconds, redis.budget_ms)?)
             }
             None => None,

@@ -14,8 +14,13 @@ use crate::run::{
 use crate::summary::Summary;
 
 /// The variables that would put other servers into the place of the engine.
-const OTHER_SERVERS: [&str; 4] =
-    ["REDIS_URL", "DATABASE_URL", "TERRACE_TEST_REDIS_URL", "TERRACE_TEST_DATABASE_URL"];
+const OTHER_SERVERS: [&str; 5] = [
+    "REDIS_URL",
+    "DATABASE_URL",
+    "TERRACE_TEST_REDIS_URL",
+    "TERRACE_TEST_DATABASE_URL",
+    "TERRACE_TEST_REDIS_SERVER",
+];
 
 /// What the suite did on one engine.
 #[derive(Debug)]

@@ -1,13 +1,16 @@
 //! Reads settings from the environment.
 
+mod postgres;
+mod redis;
+mod vars;
+
 use std::{env, ffi::OsString};
 
 use terrace_core::{Error, Result};
 
-use super::{
-    Config, DatabaseRole, MemoryConfig, PostgresConfig, Secret, SqliteConfig, env_postgres::PostgresVars,
-    env_redis, postgres_address::is_postgres, vars::Vars,
-};
+use super::{Config, DatabaseRole, MemoryConfig, PostgresConfig, Secret, SqliteConfig, address::is_postgres};
+use postgres::PostgresVars;
+pub(super) use vars::Vars;
 
 impl Config {
     /// The settings of [`Config::in_memory`], changed by the environment of the process.
@@ -41,7 +44,7 @@ impl Config {
         if let Some(entries) = vars.number("CACHE_MEMORY_ENTRIES")? {
             self.memory = Some(MemoryConfig { entries, ..self.memory.unwrap_or_default() });
         }
-        self.redis = env_redis::changed(self.redis, &vars)?;
+        self.redis = redis::changed(self.redis, &vars)?;
         let url = database_url(&vars)?;
         let parts = PostgresVars::read(&vars)?;
         self.with_database(url, parts)

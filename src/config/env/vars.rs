@@ -4,10 +4,10 @@ use std::{ffi::OsString, str::FromStr};
 
 use terrace_core::{Error, Result};
 
-use super::{Secret, SecretFile, login::both};
+use crate::config::{Secret, SecretFile, address::both};
 
 /// The variables that `.0` returns by name. An empty one counts as not set.
-pub(super) struct Vars<F>(pub(super) F);
+pub(in crate::config) struct Vars<F>(pub(in crate::config) F);
 
 /// A password as a variable gives it.
 pub(super) enum PasswordVar {
@@ -17,7 +17,7 @@ pub(super) enum PasswordVar {
 
 impl<F: Fn(&str) -> Option<OsString>> Vars<F> {
     /// A text without the white space around it.
-    pub(super) fn text(&self, name: &str) -> Result<Option<String>> {
+    pub(in crate::config) fn text(&self, name: &str) -> Result<Option<String>> {
         let text = self.raw(name)?.map(|text| text.trim().to_owned());
         Ok(text.filter(|text| !text.is_empty()))
     }
@@ -59,7 +59,8 @@ impl<F: Fn(&str) -> Option<OsString>> Vars<F> {
         Ok(Some(url.expose().trim()).filter(|url| !url.is_empty()).map(Secret::from))
     }
 
-    fn path(&self, name: &str) -> Option<SecretFile> {
+    /// The path of a file with a secret.
+    pub(super) fn path(&self, name: &str) -> Option<SecretFile> {
         self.0(name).filter(|path| !path.is_empty()).map(SecretFile::from)
     }
 

@@ -11,23 +11,23 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_perc
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// A URL in parts. It has no `Debug`: it holds the password.
-pub(super) struct ServerUrl {
-    pub(super) scheme: String,
+pub(in crate::config) struct ServerUrl {
+    pub(in crate::config) scheme: String,
     /// Decoded; `None` if empty.
-    pub(super) user: Option<String>,
+    pub(in crate::config) user: Option<String>,
     /// Decoded; `None` if empty.
-    pub(super) password: Option<String>,
+    pub(in crate::config) password: Option<String>,
     /// The hosts with their ports, as they stand in the URL.
-    pub(super) hosts: String,
+    pub(in crate::config) hosts: String,
     /// The path without its slash, as it stands in the URL.
-    pub(super) path: String,
+    pub(in crate::config) path: String,
     /// What follows the path: a query and a fragment, with `?` or `#`.
-    pub(super) query: String,
+    pub(in crate::config) query: String,
 }
 
 impl ServerUrl {
     /// Splits a URL. A text without a scheme gets `default_scheme`.
-    pub(super) fn split(text: &str, default_scheme: &str) -> Self {
+    pub(in crate::config) fn split(text: &str, default_scheme: &str) -> Self {
         let (scheme, rest) = text.trim().split_once("://").unwrap_or((default_scheme, text.trim()));
         let (authority, rest) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
         let (path, query) = rest.split_at(rest.find(['?', '#']).unwrap_or(rest.len()));
@@ -45,7 +45,7 @@ impl ServerUrl {
     }
 
     /// The URL as a text again, with user and password escaped.
-    pub(super) fn into_text(self) -> String {
+    pub(in crate::config) fn into_text(self) -> String {
         let Self { scheme, user, password, hosts, path, query } = self;
         let escaped = |text: Option<String>| text.map(|text| escaped(&text).into_owned()).unwrap_or_default();
         let login = match (escaped(user), escaped(password)) {

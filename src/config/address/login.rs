@@ -2,7 +2,7 @@
 
 use terrace_core::{Error, Result};
 
-use super::{Secret, SecretFile};
+use crate::config::{Secret, SecretFile};
 
 /// The names of the settings of one server, for errors: in TOML, and as a variable.
 pub(super) struct LoginNames {
@@ -10,6 +10,16 @@ pub(super) struct LoginNames {
     pub(super) user: &'static str,
     pub(super) password: &'static str,
     pub(super) password_file: &'static str,
+}
+
+/// A login, out of a URL and the settings beside it.
+#[cfg_attr(not(feature = "redis"), expect(dead_code, reason = "only Redis reads the file anew"))]
+#[derive(Default)]
+pub(in crate::config) struct Login {
+    pub(in crate::config) user: Option<String>,
+    pub(in crate::config) password: Option<Secret>,
+    /// The file from which the password came, and the name of its setting.
+    pub(in crate::config) file: Option<(SecretFile, &'static str)>,
 }
 
 /// The settings of a login beside a URL.
@@ -20,30 +30,26 @@ pub(super) struct LoginSettings<'a> {
 }
 
 impl LoginSettings<'_> {
-    /// The password that the settings give, out of its file where they name one.
-    pub(super) fn password(&self, names: &LoginNames) -> Result<Option<Secret>> {
-        match (self.password, self.password_file) {
-            (Some(_), Some(_)) => Err(both(names.password, names.password_file)),
-            (Some(password), None) => Ok(Some(password.clone())),
-            (None, Some(file)) => file.read(names.password_file).map(Some),
-            (None, None) => Ok(None),
-        }
-    }
-
-    /// Completes the login of a URL.
+    /// The login of a URL, completed by these settings.
     ///
     /// # Errors
-    /// A user or password that differs from that of the URL.
+    /// A user or password that differs from that of the URL; a file that cannot be read.
     pub(super) fn complete(
         &self,
         names: &LoginNames,
-        user: &mut Option<String>,
-        password: &mut Option<String>,
-    ) -> Result<()> {
-        complete(user, self.user, "user", names.url, names.user)?;
-        let given = self.password(names)?;
-        let setting = if self.password_file.is_some() { names.password_file } else { names.password };
-        complete(password, given.as_ref().map(Secret::expose), "password", names.url, setting)
+        in_url: (Option<String>, Option<String>),
+    ) -> Result<Login> {
+        let (mut user, mut password) = in_url;
+        complete(&mut user, self.user, "user", names.url, names.user)?;
+        let file = self.password_file.map(|file| (file.clone(), names.password_file));
+        let (given, setting) = match (self.password, &file) {
+            (Some(_), Some(_)) => return Err(both(names.password, names.password_file)),
+            (Some(password), None) => (Some(password.clone()), names.password),
+            (None, Some((file, setting))) => (Some(file.read(setting)?), *setting),
+            (None, None) => (None, names.password),
+        };
+        complete(&mut password, given.as_ref().map(Secret::expose), "password", names.url, setting)?;
+        Ok(Login { user, password: password.map(Secret::from), file })
     }
 }
 
@@ -69,7 +75,7 @@ pub(super) fn complete(
 }
 
 /// The error for two settings that exclude each other.
-pub(super) fn both(one: &str, other: &str) -> Error {
+pub(in crate::config) fn both(one: &str, other: &str) -> Error {
     Error::config(format!("{one} and {other} are both set: leave one of them out"))
 }
 

@@ -4,11 +4,8 @@ use std::ffi::OsString;
 
 use terrace_core::{Error, Result};
 
-use super::{
-    PostgresConfig, Secret,
-    url::ServerUrl,
-    vars::{PasswordVar, Vars, set_password},
-};
+use super::vars::{PasswordVar, Vars, set_password};
+use crate::config::{PostgresConfig, Secret, address::ServerUrl};
 
 /// The variables `POSTGRES_*` that give an address in parts.
 pub(super) struct PostgresVars {

@@ -3,10 +3,10 @@
 use terrace_core::{Error, Result};
 
 use super::{
-    PostgresConfig, Secret,
     login::{LoginNames, LoginSettings, complete, differ},
     url::{ServerUrl, decoded, escaped},
 };
+use crate::config::{PostgresConfig, Secret};
 
 const NAMES: LoginNames = LoginNames {
     url: "postgres.url (DATABASE_URL, POSTGRES_CONNECTION)",
@@ -24,7 +24,7 @@ const DEFAULT_USER: &str = "postgres";
 
 /// Whether this is the scheme of a Postgres URL, also one that names a driver, as SQLAlchemy writes it:
 /// `postgresql+psycopg`.
-pub(super) fn is_postgres(scheme: &str) -> bool {
+pub(in crate::config) fn is_postgres(scheme: &str) -> bool {
     let (name, driver) = scheme.split_once('+').unwrap_or((scheme, "driver"));
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
     matches!(name, "postgres" | "postgresql") && !driver.is_empty() && driver.chars().all(plain)
@@ -35,7 +35,7 @@ impl PostgresConfig {
     ///
     /// # Errors
     /// No address; settings that contradict each other; a file that cannot be read.
-    pub(super) fn complete_url(&self) -> Result<Secret> {
+    pub(in crate::config) fn complete_url(&self) -> Result<Secret> {
         let mut url = match (&self.url, &self.host) {
             (Some(url), _) => self.checked(ServerUrl::split(url.expose(), ""))?,
             (None, Some(host)) => self.of_parts(host)?,
@@ -51,7 +51,9 @@ impl PostgresConfig {
             password: self.password.as_ref(),
             password_file: self.password_file.as_ref(),
         };
-        settings.complete(&NAMES, &mut url.user, &mut url.password)?;
+        let login = settings.complete(&NAMES, (url.user.take(), url.password.take()))?;
+        url.user = login.user;
+        url.password = login.password.map(|password| password.expose().to_owned());
         if self.url.is_none() {
             let user = url.user.get_or_insert_with(|| DEFAULT_USER.to_owned());
             if url.path.is_empty() {
