@@ -33,5 +33,5 @@ pub use name::unique_name;
 pub use postgres::{Postgres, PostgresKind, PostgresOptions};
 pub use proxy::{Proxy, Stall};
 pub use redis::{Redis, RedisKind, RedisOptions};
-pub use server::{PrivateServer, ServerKind, ServerOptions};
-pub use shared::{SharedSet, shared_postgres, shared_redis};
+pub use server::{PrivateServer, ServerKind, ServerOptions, SetUpStep};
+pub use shared::{SharedSet, shared_postgres, shared_postgres_superuser, shared_redis};

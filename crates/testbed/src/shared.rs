@@ -9,7 +9,11 @@ use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 use tokio::sync::OnceCell;
 use url::Url;
 
-use crate::{Error, Postgres, Redis, Result, name::count, postgres::create_database};
+use crate::{
+    Error, Postgres, Redis, Result,
+    name::count,
+    postgres::{OWNER, create_database, make_owner},
+};
 
 const REDIS_VARIABLES: [&str; 2] = ["TERRACE_TEST_REDIS_URL", "REDIS_URL"];
 const DATABASE_VARIABLES: [&str; 2] = ["TERRACE_TEST_DATABASE_URL", "DATABASE_URL"];
@@ -32,7 +36,8 @@ pub async fn shared_redis() -> Result<String> {
     Ok(REDIS.get_or_try_init(Redis::start).await?.url())
 }
 
-/// The URL of an empty database, new with each call, on a Postgres that all tests of this run share.
+/// The URL of an empty database, new with each call, on a Postgres that all tests of this run share. Its
+/// role owns the database and is no superuser (unless the server was named by a role that is ordinary itself).
 ///
 /// `TERRACE_TEST_DATABASE_URL` (set by `cargo xtask test`) or `DATABASE_URL` names the server. If
 /// neither is set, the first call starts a server for this process. Each call also drops the databases
@@ -47,15 +52,36 @@ pub async fn shared_redis() -> Result<String> {
 pub async fn shared_postgres() -> Result<String> {
     let (variable, base) = match first_set(DATABASE_VARIABLES) {
         Some(given) => given,
-        None => ("the testbed", POSTGRES.get_or_try_init(Postgres::start).await?.url()),
+        None => ("the testbed", POSTGRES.get_or_try_init(Postgres::start).await?.superuser_url()),
     };
     let mut url = Url::parse(&base).map_err(|error| Error::BadUrl { variable, reason: error.to_string() })?;
     let what = "connecting to make a database";
     let mut session = PgConnection::connect(&base).await.map_err(Error::sql(what))?;
     drop_databases_of_ended_processes(&mut session).await?;
     let name = format!("{}{}_{}", database_prefix(), std::process::id(), count());
-    create_database(&mut session, &name).await?;
+    let superuser = make_owner(&mut session, url.password()).await?;
+    create_database(&mut session, &name, superuser.then_some(OWNER)).await?;
     url.set_path(&name);
+    if superuser {
+        url.set_username(OWNER)
+            .map_err(|()| Error::BadUrl { variable, reason: "it has no user".to_owned() })?;
+    }
+    Ok(url.into())
+}
+
+/// The URL of a database that [`shared_postgres`] gave, as the superuser of the server: for what a test does
+/// as an operator.
+///
+/// # Errors
+/// [`Error::BadUrl`] if the variable of the server or the argument holds no URL.
+pub async fn shared_postgres_superuser(database: &str) -> Result<String> {
+    let (variable, base) = match first_set(DATABASE_VARIABLES) {
+        Some(given) => given,
+        None => ("the testbed", POSTGRES.get_or_try_init(Postgres::start).await?.superuser_url()),
+    };
+    let bad = |error: url::ParseError| Error::BadUrl { variable, reason: error.to_string() };
+    let mut url = Url::parse(&base).map_err(bad)?;
+    url.set_path(Url::parse(database).map_err(bad)?.path());
     Ok(url.into())
 }
 
@@ -87,7 +113,7 @@ impl SharedSet {
     #[must_use]
     pub fn variables(&self) -> Vec<(&'static str, String)> {
         let redis = self.redis.iter().map(|redis| (REDIS_VARIABLES[0], redis.url()));
-        let postgres = self.postgres.iter().map(|postgres| (DATABASE_VARIABLES[0], postgres.url()));
+        let postgres = self.postgres.iter().map(|postgres| (DATABASE_VARIABLES[0], postgres.superuser_url()));
         redis.chain(postgres).collect()
     }
 }

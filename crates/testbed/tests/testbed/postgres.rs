@@ -93,3 +93,19 @@ async fn a_wrong_setting_is_an_error_with_the_servers_words() {
     let error = Postgres::options().setting("no_such_setting", "1").start().await.unwrap_err();
     assert!(matches!(&error, Error::Exited { log, .. } if log.contains("no_such_setting")), "{error}");
 }
+
+#[tokio::test]
+async fn tests_log_in_as_a_role_that_owns_its_databases_and_is_no_superuser() {
+    let postgres = Postgres::options().password("sesame123").start().await.unwrap();
+    for url in [postgres.url(), postgres.create_database().await.unwrap()] {
+        let mut session = PgConnection::connect(&url).await.unwrap();
+        let ordinary: bool = sqlx::query_scalar(
+            "select not usesuper and not usecreatedb from pg_user where usename = current_user",
+        )
+        .fetch_one(&mut session)
+        .await
+        .unwrap();
+        assert!(ordinary);
+        session.execute("create schema mine; create table mine.t (n int)").await.unwrap();
+    }
+}
