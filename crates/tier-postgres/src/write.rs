@@ -4,11 +4,11 @@ use std::{collections::HashMap, result};
 
 use bytes::Bytes;
 use sqlx::{PgConnection, Row, postgres::PgRow};
-use terrace_tier::{Condition, Deadlines, Op, Order, Reply, Result, TierKey, Token, Version};
+use terrace_tier::{Condition, Deadlines, Op, Order, Reply, Result, Role, TierKey, Token, Version};
 
 use crate::{
     connection::pool::Session,
-    error::{Phase, missing_reply, typed},
+    error::{Phase, missing_reply, unreadable},
     namespace::NamespaceRow,
     sql::{
         numbers::{columns, millis, signed},
@@ -24,6 +24,9 @@ pub(crate) async fn write(
     batch: &[(TierKey, Op)],
 ) -> Result<Vec<Reply>> {
     let connection = session.connection()?;
+    if row.namespace.role == Role::Cache {
+        row.shared.cleaner.wrote(batch.len());
+    }
     if let Some(puts) = unconditional_puts(batch) {
         let versions = upsert(row, id, connection, &puts).await;
         let versions = row.typed(session.end(versions), Phase::Write)?;
@@ -37,7 +40,7 @@ pub(crate) async fn write(
     let changed = rows::in_request_order(&order, changed).ok_or_else(missing_reply)?;
     let replies = changed.iter().zip(batch).map(|(changed, (_, op))| rows::change(changed, op));
     // An error here is one of a write: it happened, but its reply cannot be read.
-    replies.collect::<result::Result<_, _>>().map_err(|error| typed(error, Phase::Write))
+    replies.collect::<result::Result<_, _>>().map_err(|error| unreadable(error, Phase::Write))
 }
 
 /// A put without a condition.
@@ -75,7 +78,7 @@ async fn upsert(
     puts: &[Put<'_>],
 ) -> result::Result<HashMap<[u8; 16], Version>, sqlx::Error> {
     let times = |column: usize| puts.iter().map(|put| columns(put.deadlines)[column]).collect::<Vec<_>>();
-    let written = sqlx::query(row.shared.statements.of(row.namespace.role).put.clone())
+    let written = sqlx::query(row.shared.statements().of(row.namespace.role).put.clone())
         .bind(id)
         .bind(puts.iter().map(|put| put.key.digest.as_slice()).collect::<Vec<_>>())
         .bind(puts.iter().map(|put| put.key.bytes.as_ref()).collect::<Vec<_>>())
@@ -179,7 +182,7 @@ async fn apply<'a>(
     let mut arguments = Arguments::default();
     batch.for_each(|(key, op)| arguments.push(key, op));
     let [written, fresh, stale, expires] = arguments.deadlines;
-    sqlx::query(row.shared.statements.of(row.namespace.role).apply.clone())
+    sqlx::query(row.shared.statements().of(row.namespace.role).apply.clone())
         .bind(id)
         .bind(arguments.digests)
         .bind(arguments.keys)

@@ -49,7 +49,8 @@ impl NamespaceRow {
             shared.prepare_schema().await?;
             let look_up = async {
                 let mut session = shared.pool.session().await?;
-                let id = options::find_or_insert(session.connection()?, &shared.statements, &namespace).await;
+                let id =
+                    options::find_or_insert(session.connection()?, shared.statements(), &namespace).await;
                 shared.typed(session.end(id), Phase::Read)
             };
             within(LOOKUP_TIMEOUT, look_up).await
@@ -71,7 +72,7 @@ impl NamespaceRow {
         let id = self.id().await?;
         let check = async {
             let mut session = self.shared.pool.session().await?;
-            let statements = &self.shared.statements;
+            let statements = self.shared.statements();
             let checked = options::check(session.connection()?, statements, &self.namespace, id).await;
             self.typed(session.end(checked), Phase::Read)?
         };
