@@ -18,6 +18,7 @@
 mod error;
 mod find;
 mod name;
+mod pooler;
 mod port;
 mod postgres;
 mod probe;
@@ -30,6 +31,7 @@ mod unprivileged;
 
 pub use error::{Error, Result};
 pub use name::unique_name;
+pub use pooler::{PgBouncer, PgBouncerKind};
 pub use postgres::{Postgres, PostgresKind, PostgresOptions};
 pub use proxy::{Proxy, Stall};
 pub use redis::{Redis, RedisKind, RedisOptions};

@@ -48,6 +48,9 @@ pub type PostgresOptions = ServerOptions<PostgresKind>;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PostgresKind;
 
+/// The setting that makes a server a standby.
+const PRIMARY: &str = "primary_conninfo";
+
 /// The role that tests log in as, and the name of its first database.
 pub(crate) const OWNER: &str = "terrace_test_app";
 
@@ -62,6 +65,50 @@ impl PrivateServer<PostgresKind> {
     #[must_use]
     pub fn superuser_url_of(&self, database: &str) -> String {
         url_of(self.port(), self.options.password.as_deref(), "postgres", database)
+    }
+
+    /// The options of a standby of this server: a copy that follows it, answers reads, and becomes a primary
+    /// by [`promote`](Self::promote). The standby has the settings of this server.
+    #[must_use]
+    pub fn standby(&self) -> PostgresOptions {
+        let password = self.options.password.as_deref();
+        let password = password.map(|password| format!(" password={password}")).unwrap_or_default();
+        let primary = format!("host=127.0.0.1 port={} user=postgres{password}", self.port());
+        PostgresOptions::clone(&self.options).setting(PRIMARY, &primary)
+    }
+
+    /// Makes a standby a primary, and waits until it takes writes.
+    ///
+    /// # Errors
+    /// [`Error::Sql`] if the server cannot be reached or is a primary already.
+    pub async fn promote(&self) -> Result<()> {
+        let what = "promoting a standby";
+        let mut session = PgConnection::connect(&self.superuser_url()).await.map_err(Error::sql(what))?;
+        session.execute("select pg_promote(true, 60)").await.map_err(Error::sql(what)).map(|_| ())
+    }
+
+    /// Waits until a standby has replayed what this server has written.
+    ///
+    /// # Errors
+    /// [`Error::Sql`] if a server cannot be reached or refuses.
+    pub async fn wait_for(&self, standby: &Self) -> Result<()> {
+        let what = "waiting for a standby";
+        let mut here = PgConnection::connect(&self.superuser_url()).await.map_err(Error::sql(what))?;
+        let mut there = PgConnection::connect(&standby.superuser_url()).await.map_err(Error::sql(what))?;
+        let written: String = sqlx::query_scalar("select pg_current_wal_lsn()::text")
+            .fetch_one(&mut here)
+            .await
+            .map_err(Error::sql(what))?;
+        loop {
+            let replayed: bool = sqlx::query_scalar("select pg_last_wal_replay_lsn() >= $1::pg_lsn")
+                .bind(&written)
+                .fetch_one(&mut there)
+                .await
+                .map_err(Error::sql(what))?;
+            if replayed {
+                return Ok(());
+            }
+        }
     }
 
     /// Makes an empty database of the ordinary role and returns its URL.
@@ -120,6 +167,9 @@ impl ServerKind for PostgresKind {
     }
 
     fn set_up(folder: &Path, options: &PostgresOptions) -> Result<Vec<SetUpStep>> {
+        if let Some((_, primary)) = options.settings.iter().find(|(name, _)| name == PRIMARY) {
+            return copy_of(primary, folder);
+        }
         let mut initdb = unprivileged::command(&programs::postgres_program("initdb")?);
         initdb.arg("-D").arg(folder.join("data"));
         initdb.args(["--no-sync", "-U", "postgres", "-E", "UTF8", "--locale=C"]);
@@ -172,6 +222,18 @@ impl ServerKind for PostgresKind {
     }
 }
 
+/// Copies the primary into the folder of a standby, which follows it from then on.
+fn copy_of(primary: &str, folder: &Path) -> Result<Vec<SetUpStep>> {
+    if let Some((user, group)) = unprivileged::other_user() {
+        let what = "giving a folder to the user who runs postgres";
+        chown(folder, Some(user), Some(group)).map_err(Error::io(what))?;
+    }
+    let mut copy = unprivileged::command(&programs::postgres_program("pg_basebackup")?);
+    copy.arg("-D").arg(folder.join("data")).args(["-d", primary]);
+    copy.args(["--write-recovery-conf", "--checkpoint=fast", "--wal-method=stream", "--no-sync"]);
+    Ok(vec![SetUpStep { name: "pg_basebackup", command: copy, input: None }])
+}
+
 fn url_of(port: u16, password: Option<&str>, user: &str, database: &str) -> String {
     let password = password.map(|password| format!(":{password}")).unwrap_or_default();
     format!("postgres://{user}{password}@127.0.0.1:{port}/{database}")
@@ -189,7 +251,9 @@ fn settings(options: &PostgresOptions) -> impl Iterator<Item = (&str, &str)> {
     const NOT_DURABLE: [(&str, &str); 3] =
         [("fsync", "off"), ("full_page_writes", "off"), ("max_wal_size", "128MB")];
     let not_durable = (!options.durable).then_some(NOT_DURABLE).into_iter().flatten();
-    let own = options.settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    // The copy of the primary has this setting in its own files.
+    let own = options.settings.iter().filter(|(name, _)| name != PRIMARY);
+    let own = own.map(|(name, value)| (name.as_str(), value.as_str()));
     ALWAYS.into_iter().chain(not_durable).chain(own)
 }
 

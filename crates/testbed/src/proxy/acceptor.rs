@@ -14,7 +14,6 @@ use crate::port::HeldPort;
 /// Runs on the proxy's thread: accepts connections and starts a task for each.
 pub(super) struct Acceptor {
     pub(super) port: u16,
-    pub(super) target: u16,
     pub(super) faults: watch::Receiver<Faults>,
     pub(super) status: watch::Sender<Status>,
 }
@@ -42,7 +41,7 @@ impl Acceptor {
                 Some(_ended) = connections.join_next() => {}
                 Some(client) = next(listener.as_ref()) => {
                     let open = Open::new(self.status.clone());
-                    connections.spawn(serve(client, self.target, self.faults.clone(), open));
+                    connections.spawn(serve(client, self.faults.clone(), open));
                 }
             }
         }

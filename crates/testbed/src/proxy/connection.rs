@@ -33,7 +33,8 @@ impl Drop for Open {
 }
 
 /// Serves one connection until both sides have ended or one fails.
-pub(super) async fn serve(client: TcpStream, target: u16, faults: watch::Receiver<Faults>, _open: Open) {
+pub(super) async fn serve(client: TcpStream, faults: watch::Receiver<Faults>, _open: Open) {
+    let target = faults.borrow().target;
     let Ok(server) = TcpStream::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, target))).await else {
         return;
     };

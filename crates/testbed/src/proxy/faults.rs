@@ -28,6 +28,8 @@ impl Stall {
 /// The faults that the proxy makes now.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Faults {
+    /// The loopback port to which new connections lead.
+    pub(super) target: u16,
     pub(super) stall: Stall,
     pub(super) refuse: bool,
     pub(super) segment_bytes: Option<usize>,

@@ -47,7 +47,7 @@ impl Proxy {
     pub fn start(target: u16) -> Result<Self> {
         let held = HeldPort::any()?;
         let port = held.number();
-        let (faults, faults_receiver) = watch::channel(Faults::default());
+        let (faults, faults_receiver) = watch::channel(Faults { target, ..Faults::default() });
         let (status_sender, status) = watch::channel(Status { listening: true, ..Status::default() });
         let (running, stopped) = oneshot::channel::<()>();
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -58,7 +58,7 @@ impl Proxy {
             let _inside = runtime.enter();
             held.into_socket().listen(1024).map_err(Error::io("listening for a proxy"))?
         };
-        let acceptor = Acceptor { port, target, faults: faults_receiver, status: status_sender };
+        let acceptor = Acceptor { port, faults: faults_receiver, status: status_sender };
         std::thread::Builder::new()
             .name("terrace-testbed-proxy".to_owned())
             .spawn(move || {
@@ -113,6 +113,11 @@ impl Proxy {
     pub async fn accept(&self) {
         self.faults.send_modify(|faults| faults.refuse = false);
         self.until(|status| status.listening).await;
+    }
+
+    /// Leads new connections to `127.0.0.1:target`, as a moved endpoint does. Open connections stay where they are.
+    pub fn lead_to(&self, target: u16) {
+        self.faults.send_modify(|faults| faults.target = target);
     }
 
     /// Holds bytes back from now on. Connections stay open and new ones are accepted.

@@ -109,3 +109,19 @@ async fn tests_log_in_as_a_role_that_owns_its_databases_and_is_no_superuser() {
         session.execute("create schema mine; create table mine.t (n int)").await.unwrap();
     }
 }
+
+#[tokio::test]
+async fn a_standby_follows_its_primary_until_it_is_promoted() {
+    let primary = Postgres::start().await.unwrap();
+    let standby = primary.standby().start().await.unwrap();
+    let mut session = PgConnection::connect(&primary.url()).await.unwrap();
+    session.execute("create table t as select 7 as n").await.unwrap();
+    primary.wait_for(&standby).await.unwrap();
+    let mut there = PgConnection::connect(&standby.url()).await.unwrap();
+    let n: i32 = sqlx::query_scalar("select n from t").fetch_one(&mut there).await.unwrap();
+    assert_eq!(n, 7);
+    assert!(there.execute("insert into t values (8)").await.is_err(), "a standby takes no writes");
+    primary.kill9().unwrap();
+    standby.promote().await.unwrap();
+    there.execute("insert into t values (8)").await.unwrap();
+}
