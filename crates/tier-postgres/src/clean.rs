@@ -33,12 +33,16 @@ const BATCH_ROWS: i32 = 1000;
 const PAGES: i32 = 64;
 /// The most rows of the outbox in one statement.
 const TRIM_ROWS: i32 = 20_000;
-/// A pass over the copies is due after so many were written by this process,
+/// A pass over the copies is due after this process has written so many, or one for each page of the table.
+/// The second bound is ten for each page, where passes find little: a pass costs what the table is large.
 const WRITTEN: u64 = 10_000;
-/// or so many for each page of the table, if that is more: a pass costs what the table is large.
-const WRITTEN_PER_PAGE: u64 = 10;
-/// A VACUUM takes no more than this part of the time.
-const VACUUM_SHARE: u32 = 10;
+const MAX_WRITTEN_PER_PAGE: u64 = 10;
+/// A pass finds much if it deletes this part of what was written before it.
+const MUCH: u64 = 4;
+/// A VACUUM is due after so many deleted copies for each page of the table.
+const DELETED_PER_PAGE: u64 = 3;
+/// The pause after a VACUUM is so many times as long as the VACUUM.
+const VACUUM_PAUSE: u32 = 3;
 /// The most time of a VACUUM.
 const VACUUM_TIMEOUT: Duration = Duration::from_secs(600);
 
@@ -82,8 +86,12 @@ impl CleanerState {
         self.written.store(0, Ordering::Relaxed);
     }
 
-    fn end_pass(&self, pages: u64) {
-        self.due_at.store(WRITTEN.max(pages * WRITTEN_PER_PAGE), Ordering::Relaxed);
+    /// A pass over `pages` ends, which deleted so many copies. The next one is due sooner or later by that.
+    fn end_pass(&self, pages: u64, deleted: u64) {
+        let due_at = self.due_at.load(Ordering::Relaxed);
+        let wanted = if deleted * MUCH >= due_at { due_at / 2 } else { due_at * 2 };
+        let (least, most) = (WRITTEN.max(pages), WRITTEN.max(pages * MAX_WRITTEN_PER_PAGE));
+        self.due_at.store(wanted.clamp(least, most), Ordering::Relaxed);
     }
 }
 
@@ -160,6 +168,7 @@ impl Cleaner {
     async fn clean_copies(&mut self, shared: &Shared) -> Result<()> {
         shared.cleaner.begin_pass();
         let statement = &shared.statements().clean.copies;
+        let before = self.deleted;
         loop {
             let (next, gone) = clean_part(shared, statement, self.page).await?;
             self.deleted += gone;
@@ -167,8 +176,8 @@ impl Cleaner {
             self.page = next;
         }
         let pages = u64::try_from(std::mem::take(&mut self.page)).unwrap_or(0);
-        shared.cleaner.end_pass(pages);
-        if self.deleted >= (2 * WRITTEN).max(pages * WRITTEN_PER_PAGE)
+        shared.cleaner.end_pass(pages, self.deleted - before);
+        if self.deleted >= WRITTEN.max(pages * DELETED_PER_PAGE)
             && self.vacuum_not_before.is_none_or(|at| at <= Instant::now())
         {
             self.vacuum(shared).await?;
@@ -182,7 +191,7 @@ impl Cleaner {
     async fn vacuum(&mut self, shared: &Shared) -> Result<()> {
         let started = Instant::now();
         let vacuumed = within(VACUUM_TIMEOUT, vacuum(shared)).await;
-        self.vacuum_not_before = Some(Instant::now() + started.elapsed() * VACUUM_SHARE);
+        self.vacuum_not_before = Some(Instant::now() + started.elapsed() * VACUUM_PAUSE);
         self.deleted = 0;
         vacuumed
     }
@@ -197,7 +206,7 @@ async fn vacuum(shared: &Shared) -> Result<()> {
     }
     // On a connection of its own: it takes longer than a statement of the pool may.
     let mut connection = shared.pool.dial().await?.connection;
-    let gently = "SET statement_timeout = 0; SET vacuum_cost_delay = 2; SET vacuum_cost_limit = 2000";
+    let gently = "SET statement_timeout = 0; SET vacuum_cost_delay = 1; SET vacuum_cost_limit = 10000";
     let set = sqlx::raw_sql(gently).execute(&mut connection).await;
     shared.typed(set, Phase::Write)?;
     let vacuumed = sqlx::raw_sql(statements.vacuum.clone()).execute(&mut connection).await;
@@ -388,18 +397,28 @@ mod tests {
     }
 
     #[test]
-    fn a_pass_is_due_after_as_many_writes_as_its_cost_is_worth() {
+    fn a_pass_is_due_sooner_where_the_last_one_found_much() {
         let state = CleanerState::default();
-        state.wrote(9_999);
-        assert!(!state.is_due());
-        state.wrote(1);
-        assert!(state.is_due());
-        state.begin_pass();
-        state.end_pass(5_000);
-        state.wrote(49_999);
-        assert!(!state.is_due());
-        state.wrote(7);
-        assert!(state.is_due());
+        let due_after = |state: &CleanerState| {
+            state.begin_pass();
+            let mut written = 0;
+            while !state.is_due() {
+                state.wrote(1_000);
+                written += 1_000;
+            }
+            written
+        };
+        assert_eq!(due_after(&state), 10_000);
+        state.end_pass(5_000, 10);
+        assert_eq!(due_after(&state), 20_000, "it found little");
+        for _ in 0..9 {
+            state.end_pass(5_000, 10);
+        }
+        assert_eq!(due_after(&state), 50_000, "ten for each page at most");
+        for _ in 0..9 {
+            state.end_pass(12_000, 50_000);
+        }
+        assert_eq!(due_after(&state), 12_000, "one for each page at least");
     }
 
     fn shared(url: &str) -> Arc<Shared> {

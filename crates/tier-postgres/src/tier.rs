@@ -205,7 +205,7 @@ impl Tier for PostgresTier {
     }
 
     async fn ready(&self) -> Result<Vec<Finding>> {
-        self.row.check_options().await.map(|()| Vec::new())
+        self.row.look_at_all().await
     }
 
     fn watch_findings(&self, watcher: Weak<dyn FindingWatcher>) {

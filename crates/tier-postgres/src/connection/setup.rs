@@ -10,6 +10,7 @@ use super::{
     timeout::{LOOKUP_TIMEOUT, within},
 };
 use crate::{
+    doctor::{OLDEST_VERSION, too_old},
     error::Phase,
     sql::script::{self, CURRENT_VERSION},
 };
@@ -24,6 +25,8 @@ pub(crate) struct SchemaState {
     pub(crate) version: i32,
     /// Whether this role may SELECT from the tables that reads use.
     pub(crate) may_select: bool,
+    /// The version of the server, as `server_version_num` says it.
+    server_version: i32,
 }
 
 /// Brings `schema`, a quoted name, to the version of this code.
@@ -34,6 +37,9 @@ pub(crate) async fn prepare(pool: &Pool, schema: &str) -> Result<SchemaState> {
         pool.typed(session.end(state), Phase::Read)
     };
     let state = within(LOOKUP_TIMEOUT, look_up).await?;
+    if state.server_version < OLDEST_VERSION {
+        return Err(too_old(state.server_version));
+    }
     if state.version >= CURRENT_VERSION {
         return check(state, schema);
     }
@@ -88,24 +94,25 @@ fn cannot_migrate(error: Error, version: i32, schema: &str) -> Error {
 
 /// It reads the tables of the catalogue: `to_regclass` may answer from before the wait for the lock.
 async fn state_of(connection: &mut PgConnection, schema: &str) -> Result<SchemaState, sqlx::Error> {
-    let (has_table, has_function, may_select): (bool, bool, bool) = sqlx::query_as(
+    let (has_table, has_function, may_select, server_version): (bool, bool, bool, i32) = sqlx::query_as(
         "SELECT EXISTS (SELECT FROM pg_class c WHERE c.relname = 'migrations' AND c.relnamespace = n.oid), \
              EXISTS (SELECT FROM pg_proc p WHERE p.proname = 'schema_version' AND p.pronamespace = n.oid), \
              coalesce((SELECT bool_and(has_table_privilege(c.oid, 'SELECT')) FROM pg_class c \
                  WHERE c.relnamespace = n.oid AND c.relname IN \
-                     ('spaces', 'records', 'cache_entries', 'outbox', 'outbox_snapshots')), false) \
+                     ('spaces', 'records', 'cache_entries', 'outbox', 'outbox_snapshots')), false), \
+             current_setting('server_version_num')::integer \
          FROM (SELECT (SELECT oid FROM pg_namespace WHERE nspname = $1) AS oid) n",
     )
     .bind(schema.trim_matches('"'))
     .fetch_one(&mut *connection)
     .await?;
     let version = match (has_table, has_function) {
-        (false, _) => return Ok(SchemaState::default()),
+        (false, _) => return Ok(SchemaState { server_version, ..SchemaState::default() }),
         (true, true) => format!("SELECT {schema}.schema_version()"),
         (true, false) => format!("SELECT coalesce(max(version), 0) FROM {schema}.migrations"),
     };
     let version = sqlx::query_scalar(AssertSqlSafe(version)).fetch_one(connection).await?;
-    Ok(SchemaState { version, may_select })
+    Ok(SchemaState { version, may_select, server_version })
 }
 
 async fn migrate(connection: &mut PgConnection, schema: &str) -> Result<SchemaState, sqlx::Error> {

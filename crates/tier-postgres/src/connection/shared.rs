@@ -39,6 +39,8 @@ pub(crate) struct Shared {
     /// The leases that this process holds and waits for.
     pub(crate) lease_tracker: LeaseTracker<PostgresLeases>,
     pub(crate) namespaces: NamespaceRegistry,
+    /// `ready` has found that each connection has a session of its own.
+    pub(crate) has_no_pooler: AtomicBool,
     watchers: Mutex<Vec<Weak<dyn FindingWatcher>>>,
 }
 
@@ -59,6 +61,7 @@ impl Shared {
             cleaner_task: Mutex::default(),
             followers: Followers::default(),
             namespaces: NamespaceRegistry::default(),
+            has_no_pooler: AtomicBool::new(false),
             watchers: Mutex::default(),
         }
     }
