@@ -6,12 +6,13 @@ mod support;
 
 use std::{ffi::OsString, fs};
 
+use sqlx::{Connection, Executor, PgConnection};
 use support::{eventually, raw_redis, redis_command};
 use terrace::{
     Cache, ErrorKind,
     config::{Config, Stack},
 };
-use terrace_testbed::{Redis, unique_name};
+use terrace_testbed::{Postgres, Redis, unique_name};
 
 #[tokio::test]
 async fn a_renewed_password_in_the_file_is_used_for_the_next_connection() {
@@ -59,4 +60,36 @@ async fn a_renewed_password_in_the_file_is_used_for_the_next_connection() {
         Ok(_) => false,
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_renewed_password_of_postgres_is_used_for_the_next_connection() {
+    let server = Postgres::options().password("first").start().await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("password");
+    fs::write(&path, "first\n").unwrap();
+    let config = Config::in_memory().with_vars(|name| match name {
+        "POSTGRES_HOST" => Some("127.0.0.1".into()),
+        "POSTGRES_PORT" => Some(server.port().to_string().into()),
+        "POSTGRES_PASSWORD_FILE" => Some(path.clone().into()),
+        _ => None,
+    });
+    let stack = Stack::new(&config.unwrap()).unwrap();
+    let records: Cache<u64, u64> = stack.records(unique_name("renewed")).unwrap().build().unwrap();
+    records.ready().await.unwrap();
+    records.put(&1, 1).await.unwrap();
+
+    let mut operator = PgConnection::connect(&server.superuser_url()).await.unwrap();
+    operator.execute("alter role postgres password 'second'").await.unwrap();
+    let end = "select pg_terminate_backend(pid) from pg_stat_activity where pid <> pg_backend_pid() and usename = 'postgres'";
+    operator.execute(end).await.unwrap();
+    eventually("the old password is refused", async || {
+        records.put(&1, 2).await.is_err_and(|error| error.kind() == ErrorKind::Denied)
+    })
+    .await;
+
+    fs::write(&path, "second\n").unwrap();
+    eventually("the new password is used", async || records.put(&1, 3).await.is_ok()).await;
+    assert_eq!(records.get(&1).await.unwrap().unwrap(), 3);
+    records.close().await;
 }

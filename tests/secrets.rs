@@ -180,10 +180,15 @@ async fn no_output_shows_a_secret() {
     let folder = tempfile::tempdir().unwrap();
     let mut shown = Shown::default();
 
-    wrong_passwords(folder.path(), &mut shown).await;
-    servers_that_are_away(folder.path(), &mut shown).await;
-    a_server_that_quotes(folder.path(), &mut shown).await;
-    right_passwords(folder.path(), &mut shown).await;
+    let mut of_servers: [Shown; 4] = Default::default();
+    let [wrong, away, quoting, right] = &mut of_servers;
+    tokio::join!(
+        wrong_passwords(folder.path(), wrong),
+        servers_that_are_away(folder.path(), away),
+        a_server_that_quotes(folder.path(), quoting),
+        right_passwords(folder.path(), right),
+    );
+    of_servers.into_iter().for_each(|part| shown.0.extend(part.0));
     files_that_cannot_be_read(folder.path(), &mut shown);
     conflicts(folder.path(), &mut shown);
     texts(folder.path(), &mut shown);

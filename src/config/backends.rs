@@ -5,9 +5,12 @@ use std::sync::Arc;
 
 use terrace_core::{Backend, Result};
 
-use super::{PostgresConfig, RedisConfig, Secret, SqliteConfig, address::RedisAddress};
-#[cfg(feature = "redis")]
-use super::{SecretFile, address::Login};
+use super::{
+    PostgresConfig, RedisConfig, SqliteConfig,
+    address::{PostgresAddress, RedisAddress},
+};
+#[cfg(any(feature = "redis", feature = "postgres"))]
+use super::{Secret, SecretFile, address::Login};
 
 #[cfg(feature = "redis")]
 pub(super) fn redis(config: &RedisConfig, address: RedisAddress) -> Result<Arc<dyn Backend>> {
@@ -51,7 +54,7 @@ pub(super) fn redis(config: &RedisConfig, address: RedisAddress) -> Result<Arc<d
 
 /// Reads the password anew for each connection: a file that an orchestrator renews holds the new one. The file is
 /// local and short, so that its reader does not need a thread of its own.
-#[cfg(feature = "redis")]
+#[cfg(any(feature = "redis", feature = "postgres"))]
 fn file_credentials(
     user: Option<String>,
     file: SecretFile,
@@ -79,8 +82,11 @@ pub(super) fn redis(_config: &RedisConfig, _address: RedisAddress) -> Result<Arc
 }
 
 #[cfg(feature = "postgres")]
-pub(super) fn postgres(config: &PostgresConfig, url: &Secret) -> Result<Arc<dyn Backend>> {
-    let mut postgres = terrace_tier_postgres::Postgres::builder(url.expose());
+pub(super) fn postgres(config: &PostgresConfig, address: PostgresAddress) -> Result<Arc<dyn Backend>> {
+    let mut postgres = terrace_tier_postgres::Postgres::builder(address.url.expose());
+    if let Login { user, file: Some((file, setting)), .. } = address.login {
+        postgres = postgres.credentials(file_credentials(user, file, setting));
+    }
     if let Some(schema) = &config.schema {
         postgres = postgres.schema(schema);
     }
@@ -91,7 +97,7 @@ pub(super) fn postgres(config: &PostgresConfig, url: &Secret) -> Result<Arc<dyn 
 }
 
 #[cfg(not(feature = "postgres"))]
-pub(super) fn postgres(_config: &PostgresConfig, _url: &Secret) -> Result<Arc<dyn Backend>> {
+pub(super) fn postgres(_config: &PostgresConfig, _address: PostgresAddress) -> Result<Arc<dyn Backend>> {
     Err(not_compiled("postgres"))
 }
 

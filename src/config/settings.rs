@@ -101,7 +101,7 @@ pub struct PostgresConfig {
     pub user: Option<String>,
     /// The password of the login, if the URL has none.
     pub password: Option<Secret>,
-    /// The file with the password, in place of the password.
+    /// The file with the password, in place of the password. It is read at each connect.
     pub password_file: Option<SecretFile>,
     /// The schema of the library's tables; `terrace` unless set.
     pub schema: Option<String>,

@@ -171,7 +171,7 @@ impl Database {
                 Err(Error::config("a stack has one database: postgres or sqlite, not both"))
             }
             (Some(postgres), None) => {
-                let backend = backends::postgres(postgres, &postgres.complete_url()?)?;
+                let backend = backends::postgres(postgres, postgres.address()?)?;
                 let tier = StackTier::new(backend, postgres.ttl_seconds, postgres.budget_ms)?;
                 Ok(Some(Self { tier, role: postgres.role, durable: true }))
             }

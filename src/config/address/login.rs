@@ -13,7 +13,10 @@ pub(super) struct LoginNames {
 }
 
 /// A login, out of a URL and the settings beside it.
-#[cfg_attr(not(feature = "redis"), expect(dead_code, reason = "only Redis reads the file anew"))]
+#[cfg_attr(
+    not(any(feature = "redis", feature = "postgres")),
+    expect(dead_code, reason = "it is checked, and no server is reached")
+)]
 #[derive(Default)]
 pub(in crate::config) struct Login {
     pub(in crate::config) user: Option<String>,

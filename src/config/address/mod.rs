@@ -5,9 +5,9 @@ mod postgres;
 mod redis;
 mod url;
 
-#[cfg(feature = "redis")]
+#[cfg(any(feature = "redis", feature = "postgres"))]
 pub(super) use login::Login;
 pub(super) use login::both;
-pub(super) use postgres::is_postgres;
+pub(super) use postgres::{PostgresAddress, is_postgres};
 pub(super) use redis::RedisAddress;
 pub(super) use url::ServerUrl;

@@ -3,7 +3,7 @@
 use terrace_core::{Error, Result};
 
 use super::{
-    login::{LoginNames, LoginSettings, complete, differ},
+    login::{Login, LoginNames, LoginSettings, complete, differ},
     url::{ServerUrl, decoded, escaped},
 };
 use crate::config::{PostgresConfig, Secret};
@@ -30,12 +30,19 @@ pub(in crate::config) fn is_postgres(scheme: &str) -> bool {
     matches!(name, "postgres" | "postgresql") && !driver.is_empty() && driver.chars().all(plain)
 }
 
+/// How Postgres is reached.
+#[cfg_attr(not(feature = "postgres"), expect(dead_code, reason = "it is checked, and no server is reached"))]
+pub(in crate::config) struct PostgresAddress {
+    pub(in crate::config) url: Secret,
+    pub(in crate::config) login: Login,
+}
+
 impl PostgresConfig {
-    /// The URL of the server and database, with the login.
+    /// The URL of the server and database with the login, and the login by itself.
     ///
     /// # Errors
     /// No address; settings that contradict each other; a file that cannot be read.
-    pub(in crate::config) fn complete_url(&self) -> Result<Secret> {
+    pub(in crate::config) fn address(&self) -> Result<PostgresAddress> {
         let mut url = match (&self.url, &self.host) {
             (Some(url), _) => self.checked(ServerUrl::split(url.expose(), ""))?,
             (None, Some(host)) => self.of_parts(host)?,
@@ -51,16 +58,16 @@ impl PostgresConfig {
             password: self.password.as_ref(),
             password_file: self.password_file.as_ref(),
         };
-        let login = settings.complete(&NAMES, (url.user.take(), url.password.take()))?;
-        url.user = login.user;
-        url.password = login.password.map(|password| password.expose().to_owned());
+        let mut login = settings.complete(&NAMES, (url.user.take(), url.password.take()))?;
         if self.url.is_none() {
-            let user = url.user.get_or_insert_with(|| DEFAULT_USER.to_owned());
+            let user = login.user.get_or_insert_with(|| DEFAULT_USER.to_owned());
             if url.path.is_empty() {
                 url.path = escaped(user).into_owned();
             }
         }
-        Ok(url.into_text().into())
+        url.user = login.user.clone();
+        url.password = login.password.as_ref().map(|password| password.expose().to_owned());
+        Ok(PostgresAddress { url: url.into_text().into(), login })
     }
 
     /// The URL with the name of the database, once it agrees with the parts beside it.
@@ -175,7 +182,7 @@ mod tests {
     }
 
     fn text(config: &PostgresConfig) -> String {
-        config.complete_url().unwrap().expose().to_owned()
+        config.address().unwrap().url.expose().to_owned()
     }
 
     #[test]
@@ -193,7 +200,7 @@ mod tests {
             assert_eq!(text(&of_url(&url)), "postgres://app:p%40ss@db/shop?sslmode=require");
         }
         for scheme in ["mysql", "mysql+psycopg", "postgresql+", "postgres+a-b", "postgresql+a+b", ""] {
-            let error = of_url(&format!("{scheme}://app:hush@db/shop")).complete_url().unwrap_err();
+            let error = of_url(&format!("{scheme}://app:hush@db/shop")).address().map(|_| ()).unwrap_err();
             assert!(error.to_string().contains("DATABASE_URL"), "{error}");
             assert!(!format!("{error:?}").contains("hush"), "{error:?}");
         }
@@ -236,10 +243,10 @@ mod tests {
     #[test]
     fn a_host_that_is_none_is_refused() {
         for host in ["", "db:5433", "one,,two", "app@db", "db/shop", "d b", "[::1]:5433", "postgres://db"] {
-            let error = of_host(host).complete_url().unwrap_err().to_string();
+            let error = of_host(host).address().map(|_| ()).unwrap_err().to_string();
             assert!(error.contains("POSTGRES_HOST"), "{host}: {error}");
         }
-        let error = PostgresConfig { port: Some(0), ..of_host("db") }.complete_url().unwrap_err();
+        let error = PostgresConfig { port: Some(0), ..of_host("db") }.address().map(|_| ()).unwrap_err();
         assert!(error.to_string().contains("POSTGRES_PORT"), "{error}");
     }
 
@@ -277,12 +284,12 @@ mod tests {
             (PostgresConfig { password: Some("two".into()), ..base() }, "POSTGRES_PASSWORD"),
             (PostgresConfig { port: Some(2), ..of_url("postgres://one") }, "POSTGRES_PORT"),
         ] {
-            let error = config.complete_url().unwrap_err().to_string();
+            let error = config.address().map(|_| ()).unwrap_err().to_string();
             assert!(error.contains("DATABASE_URL") && error.contains(variable), "{error}");
             let words = error.replace("one of them", "");
             assert!(!words.contains("one") && !words.contains("two"), "{error}");
         }
-        let error = PostgresConfig::default().complete_url().unwrap_err().to_string();
+        let error = PostgresConfig::default().address().map(|_| ()).unwrap_err().to_string();
         assert!(error.contains("POSTGRES_HOST") && error.contains("DATABASE_URL"), "{error}");
     }
 }

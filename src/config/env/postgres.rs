@@ -110,12 +110,12 @@ mod tests {
 
     fn url(config: Config, vars: &[(&str, &str)]) -> String {
         let postgres = with(config, vars).unwrap().postgres.unwrap();
-        postgres.complete_url().unwrap().expose().to_owned()
+        postgres.address().unwrap().url.expose().to_owned()
     }
 
     fn refused(config: Config, vars: &[(&str, &str)]) -> String {
         let outcome = with(config, vars).and_then(|config| match &config.postgres {
-            Some(postgres) => postgres.complete_url().map(drop),
+            Some(postgres) => postgres.address().map(drop),
             None => Ok(()),
         });
         let error = outcome.unwrap_err();
