@@ -8,10 +8,12 @@ use terrace_tier::Clock;
 async fn fake() -> Subject {
     let fake = Fake::new();
     let evict = fake.clone();
-    Subject::new(fake.clone()).second(fake.another_handle()).evict(move |namespace, key| {
-        evict.evict(&namespace.name, &key.bytes);
-        Box::pin(async {})
-    })
+    Subject::new(fake.clone()).second(fake.another_handle()).notified_within(Fake::CLEAR_LAG).evict(
+        move |namespace, key| {
+            evict.evict(&namespace.name, &key.bytes);
+            Box::pin(async {})
+        },
+    )
 }
 
 terrace_conformance::tier_suite!(fake);
@@ -28,10 +30,12 @@ async fn logged() -> Subject {
             beating.log().beat();
         }
     });
-    Subject::new(fake.clone()).second(fake.another_handle()).lose_log(move |_| {
-        losing.log().lose();
-        Box::pin(async {})
-    })
+    Subject::new(fake.clone()).second(fake.another_handle()).notified_within(Fake::CLEAR_LAG).lose_log(
+        move |_| {
+            losing.log().lose();
+            Box::pin(async {})
+        },
+    )
 }
 
 terrace_conformance::tier_suite!(logged, log);
@@ -46,7 +50,10 @@ mod virtual_time {
         let hand = Clock::manual();
         let fake = Fake::with_clock("fake", hand.clock());
         let evict = fake.clone();
-        let subject = Subject::new(fake.clone()).second(fake.another_handle()).manual_clock(&hand);
+        let subject = Subject::new(fake.clone())
+            .second(fake.another_handle())
+            .notified_within(Fake::CLEAR_LAG)
+            .manual_clock(&hand);
         subject.evict(move |namespace, key| {
             evict.evict(&namespace.name, &key.bytes);
             Box::pin(async {})

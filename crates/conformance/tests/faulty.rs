@@ -11,16 +11,19 @@ use terrace_conformance::{
     suite::{self, CACHE, Failure, STORE, Subject},
 };
 use terrace_core::{Backend, ErrorKind, key::key_digest};
-use terrace_tier::{Condition, Deadlines, Namespace, Op, Order, Reply, Role, Tier, TierKey};
+use terrace_tier::{Clock, Condition, Deadlines, Namespace, Op, Order, Reply, Role, Tier, TierKey};
 
 async fn wrapped() -> Subject {
     let fake = Fake::new();
     let evict = fake.clone();
     let wrap = |fake: Fake| Recording::new(Faulty::new(fake));
-    Subject::new(wrap(fake.clone())).second(wrap(fake.another_handle())).evict(move |namespace, key| {
-        evict.evict(&namespace.name, &key.bytes);
-        Box::pin(async {})
-    })
+    Subject::new(wrap(fake.clone()))
+        .second(wrap(fake.another_handle()))
+        .notified_within(Fake::CLEAR_LAG)
+        .evict(move |namespace, key| {
+            evict.evict(&namespace.name, &key.bytes);
+            Box::pin(async {})
+        })
 }
 
 terrace_conformance::tier_suite!(wrapped);
@@ -67,7 +70,7 @@ async fn under_random_faults_every_case_ends_in_a_typed_error_or_well() {
             let (one, two) = (Faulty::new(fake.clone()), Faulty::new(fake.another_handle()));
             one.arm_random(seed, 20);
             two.arm_random(seed + 100, 20);
-            match case.run(Subject::new(one).second(two)).await {
+            match case.run(Subject::new(one).second(two).notified_within(Fake::CLEAR_LAG)).await {
                 Ok(()) => 0,
                 Err(broken) => {
                     let typed = matches!(broken.cases[..], [(_, Failure::Tier(_))]);
@@ -88,11 +91,12 @@ async fn under_random_faults_every_case_ends_in_a_typed_error_or_well() {
 async fn under_random_faults_histories_show_the_old_or_the_new_value_and_no_other() {
     for role in [Role::Cache, Role::Store] {
         for seed in 0..40 {
-            let fake = Fake::new();
+            let hand = Clock::manual();
+            let fake = Fake::with_clock("fake", hand.clock());
             let (one, two) = (Faulty::new(fake.clone()), Faulty::new(fake.another_handle()));
             one.arm_random(seed, 15);
             two.arm_random(seed + 1000, 15);
-            let subject = Subject::new(one).second(two);
+            let subject = Subject::new(one).second(two).manual_clock(&hand).notified_within(Fake::CLEAR_LAG);
             suite::oracle_under_faults(subject, role, seed, 300).await.unwrap();
         }
     }

@@ -13,12 +13,14 @@ async fn fake() -> Subject {
     let hand = Clock::manual();
     let fake = Fake::with_clock("fake", hand.clock());
     let evict = fake.clone();
-    Subject::new(fake.clone()).second(fake.another_handle()).manual_clock(&hand).evict(
-        move |namespace, key| {
+    Subject::new(fake.clone())
+        .second(fake.another_handle())
+        .notified_within(Fake::CLEAR_LAG)
+        .manual_clock(&hand)
+        .evict(move |namespace, key| {
             evict.evict(&namespace.name, &key.bytes);
             Box::pin(async {})
-        },
-    )
+        })
 }
 
 #[test]

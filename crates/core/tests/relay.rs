@@ -285,6 +285,33 @@ async fn another_relay_goes_on_from_the_watermark_that_it_read() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn another_relay_takes_over_within_four_seconds_while_the_tier_refuses_now_and_then() {
+    let refuses = |millis: u64| millis % 2_700 < 600;
+    for phase in (0..2_700).step_by(900) {
+        let setup = Setup::new();
+        let first = setup.process(Level::Fenced);
+        setup.pass(ms(5)).await;
+        let (_second, _third) = (setup.process(Level::Fenced), setup.process(Level::Fenced));
+        for millis in 0..3_000 + phase {
+            setup.redis.set_down(refuses(millis));
+            setup.pass(ms(1)).await;
+        }
+        setup.redis.set_down(false);
+        let (_, dead) = setup.watermark().await.unwrap();
+        drop(first);
+        let mut now = dead.relay;
+        for millis in 3_000 + phase..7_000 + phase {
+            setup.redis.set_down(refuses(millis));
+            setup.pass(ms(1)).await;
+            if !refuses(millis) {
+                now = setup.watermark().await.unwrap().1.relay;
+            }
+        }
+        assert_ne!(now, dead.relay, "no relay took over in the phase of {phase} ms");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_watermark_that_went_back_is_replayed_from_its_position() {
     let setup = Setup::new();
     let cache = setup.process(Level::Fenced);

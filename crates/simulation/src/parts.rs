@@ -9,6 +9,8 @@ pub(crate) struct Parts {
     pub(crate) rules: fn() -> Hooks,
     pub(crate) links: Links,
     pub(crate) returns: Returns,
+    /// Whether a process forgets the epochs that it knows before its log reports a clear or a gap.
+    pub(crate) forgets: bool,
 }
 
 /// What becomes of a process's request to a server.
@@ -35,5 +37,6 @@ pub(crate) enum Returns {
 
 impl Parts {
     /// All parts work as they should.
-    pub(crate) const TRUE: Self = Self { rules: || Hooks::TRUE, links: Links::True, returns: Returns::True };
+    pub(crate) const TRUE: Self =
+        Self { rules: || Hooks::TRUE, links: Links::True, returns: Returns::True, forgets: true };
 }

@@ -34,7 +34,7 @@ use crate::{
         tier::Remote,
     },
     recorder::{Recorder, Tally},
-    server::{LeaseDesk, LeaseTable, Logbook, Server, Stream},
+    server::{LeaseDesk, LeaseTable, LogSettings, Logbook, Server, Stream},
     witness,
 };
 
@@ -62,6 +62,7 @@ pub(crate) struct World<'a> {
     lives: Process,
     links: Links,
     returns: Returns,
+    forgets: bool,
 }
 
 /// A server, and what happens to it.
@@ -91,7 +92,7 @@ struct Instance {
 
 impl<'a> World<'a> {
     /// A world with these parts.
-    pub(crate) fn new(plan: &'a Plan, Parts { rules, links, returns }: Parts) -> Self {
+    pub(crate) fn new(plan: &'a Plan, Parts { rules, links, returns, forgets }: Parts) -> Self {
         // Core draws its tokens, epochs and chances from the thread's generator.
         fastrand::seed(plan.seed);
         let truth = if plan.stack.store { Truth::Store } else { Truth::Origin };
@@ -104,7 +105,7 @@ impl<'a> World<'a> {
         let server = |number: usize| {
             let name = if number < plan.stack.tiers { format!("tier{number}") } else { "store".to_owned() };
             let hooks = rules();
-            let told = hooks.reported;
+            let reported = hooks.reported;
             let fake = Fake::with_hooks(&name, clock.clock(), hooks);
             // Near tiers follow the log of the nearest server.
             let (nearest, store) = (number == 0, number == plan.stack.tiers);
@@ -112,7 +113,8 @@ impl<'a> World<'a> {
             let fake = if kept { fake.with_log() } else { fake };
             let complete = plan.stack.tiers < 2;
             let believes = returns == Returns::Believed;
-            let log = Logbook::new(fake.clone(), number, told, kept, complete, believes);
+            let settings = LogSettings { reported, kept, complete, believes };
+            let log = Logbook::new(fake.clone(), number, settings);
             Arc::new(Server { fake, log, leases: LeaseDesk::default() })
         };
         let all: Vec<Arc<Server>> = (0..plan.stack.servers()).map(server).collect();
@@ -120,7 +122,7 @@ impl<'a> World<'a> {
         let servers = all.iter().map(host).collect();
         let network = Network::new(plan.seed, plan.weather, all, Arc::clone(&recorder));
         let slots = (0..plan.processes).map(|_| Slot { instance: None, until: 0 }).collect();
-        Self { plan, tick: 0, clock, recorder, network, servers, slots, lives: 0, links, returns }
+        Self { plan, tick: 0, clock, recorder, network, servers, slots, lives: 0, links, returns, forgets }
     }
 
     pub(crate) fn run(mut self) -> Result<(History, Tally)> {
@@ -332,8 +334,9 @@ impl<'a> World<'a> {
             let authority = number + 1 == self.servers.len();
             let fussy = stack.fussy && number == 0 && role == Role::Cache;
             let link = Link { slot, process, server: number, role, authority, fussy };
-            let backend: Arc<dyn Backend> = Arc::new(server.fake.another_handle());
-            let followers = Followers::new(Arc::clone(&self.network), link);
+            let handle = server.fake.another_handle();
+            let followers = Followers::new(Arc::clone(&self.network), link, handle.clone(), self.forgets);
+            let backend: Arc<dyn Backend> = Arc::new(handle);
             let (leases, logged) = (RemoteLeases::tracker(&self.network, link), server.log.is_kept());
             let remote = Remote { followers, server: backend, links: self.links, leases, logged };
             builder = match role {

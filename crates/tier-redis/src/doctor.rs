@@ -2,8 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use redis::{Pipeline, Value};
-use terrace_tier::{Error, ErrorKind, Finding, FindingTopic, Level, Result};
+use terrace_tier::{
+    Clock, Condition, Deadlines, Error, ErrorKind, Finding, FindingTopic, Level, Namespace, Op, Order,
+    Result, Role, TierKey, Token, key_digest,
+};
 use tokio::time::Instant;
 
 use crate::{
@@ -11,11 +15,12 @@ use crate::{
     error::{Effect, code_of, server_error},
     findings::{ALLOW, finding_error},
     log::{self, Log},
-    namespace::LeaseKeys,
+    namespace::{Layout, LeaseKeys, LogKeys},
+    scripts::{change, lease},
 };
 
 /// How long the keys stay that the examination writes, if it cannot delete them.
-const TTL_MILLIS: u64 = 10_000;
+const KEPT: Duration = Duration::from_secs(10);
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What the cache cannot do without a command.
@@ -84,10 +89,11 @@ impl Doctor<'_> {
     /// What stops the cache, with a finding.
     ///
     /// # Cost
-    /// Four trips, and two connections that are closed again.
+    /// About ten trips, and two connections that are closed again.
     pub(crate) async fn examine(&self) -> Result<Vec<Finding>> {
         let mut findings = self.manager.connection().await?.link.facts.findings();
         findings.extend(self.try_commands().await?);
+        self.try_scripts().await?;
         let is_known = |topic| findings.iter().any(|finding: &Finding| finding.topic() == topic);
         let (log_is_known, leases_are_known) = (is_known(FindingTopic::Log), is_known(FindingTopic::Leases));
         if self.level != Level::Ttl && !log_is_known {
@@ -118,7 +124,7 @@ impl Doctor<'_> {
         }
         // Where the keys may not be deleted, they expire.
         for kind in [HASH, STREAM] {
-            commands.cmd("PEXPIRE").arg(key(kind)).arg(TTL_MILLIS);
+            commands.cmd("PEXPIRE").arg(key(kind)).arg(TTL);
         }
         let sent = self.manager.send_many(&commands, Effect::Read);
         let replies = within(Instant::now() + PATIENCE, Effect::Read, sent).await?;
@@ -144,6 +150,46 @@ impl Doctor<'_> {
         Ok(findings)
     }
 
+    /// Runs scripts of the cache on a cell of its own: not every server runs the same Lua.
+    async fn try_scripts(&self) -> Result<()> {
+        let prefix = format!("{}:$ready:{:016x}", self.prefix, fastrand::u64(..));
+        let (layout, log) =
+            (Layout::new(&prefix, &Namespace::new("ready", Role::Cache)), LogKeys::new(&prefix));
+        let (bytes, ttl) = (Bytes::from_static(b"key"), KEPT);
+        let key = TierKey { digest: key_digest("ready", None, &bytes), bytes };
+        let cell = layout.cell(&key);
+        let put = Op::Put {
+            order: Order::Author(Condition::Always),
+            deadlines: Deadlines::ttl(Clock::system().now(), ttl),
+            body: Some(Bytes::new()),
+            tombstone_ttl: ttl,
+        };
+        let leased = lease(cell.clone(), &layout, Token::random(), ttl, None, Token::NONE);
+        let put = change(cell.clone(), &layout, &log, Bytes::from_static(b"entry"), put)?;
+        let mut commands = Pipeline::with_capacity(6);
+        commands.add_command(leased.in_full());
+        commands.add_command(put.in_full());
+        let kept = [cell, Bytes::copy_from_slice(layout.epoch.as_bytes()), log.head, log.entries];
+        for key in &kept {
+            commands.cmd("PEXPIRE").arg(&key[..]).arg(TTL);
+        }
+        commands.cmd("DEL").arg(kept.iter().map(|key| &key[..]).collect::<Vec<_>>());
+        let sent = self.manager.send_many(&commands, Effect::Read);
+        let replies = within(Instant::now() + PATIENCE, Effect::Read, sent).await?;
+        match replies.as_slice() {
+            [Value::BulkString(leased), Value::BulkString(put), ..]
+                if leased.first() == Some(&b'M') && put.first() == Some(&b'K') =>
+            {
+                Ok(())
+            }
+            [Value::ServerError(answer), ..] | [_, Value::ServerError(answer), ..] => {
+                let error = server_error(answer);
+                Err(if error.finding().is_some() { error } else { other_lua(&error.to_string()) })
+            }
+            _ => Err(other_lua("its reply is another one")),
+        }
+    }
+
     /// Whether the cache cannot work without what the command is for; `None` where it never sends the command.
     fn is_needed(&self, purpose: Use) -> Option<bool> {
         match purpose {
@@ -161,6 +207,15 @@ fn found(outcome: Result<()>, finding: fn(&Error) -> Finding) -> Result<Option<F
         Err(error) if error.is_transient() => Err(error),
         Err(error) => Ok(Some(finding(&error))),
     }
+}
+
+fn other_lua(why: &str) -> Error {
+    let finding = Finding::stops(
+        FindingTopic::Version,
+        format!("the server cannot run the scripts of the cache: {why}"),
+        "use Redis 6.2 or later, or Valkey",
+    );
+    finding_error(ErrorKind::Unsupported, finding)
 }
 
 fn refused(purpose: Use, command: &str, stops: bool) -> Finding {

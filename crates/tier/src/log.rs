@@ -25,12 +25,14 @@ pub enum Notice {
         /// `None` means that no copy older than this notice may stay.
         version: Option<Version>,
     },
-    /// All copies of the namespace, or all copies of one tenant in it, are dead.
+    /// All copies of the namespace, or all copies of one tenant in it, are dead. A read through the handle
+    /// whose log reports this finds none of them, if it begins after the notice.
     Clear {
         /// The tenant. `None` means all tenants.
         tenant: Option<String>,
     },
-    /// The log has lost entries or went back in time: no copy that was kept before is proven any more.
+    /// The log has lost entries or went back in time: no copy that was kept before is proven any more. It
+    /// may have lost a clear, so it counts as one for the reads that begin after it.
     Lost,
 }
 

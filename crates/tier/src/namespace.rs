@@ -29,6 +29,10 @@ pub struct Namespace {
     pub shape: u64,
     /// How long one request may take in this tier, with its time in queues and its round trips.
     pub budget: Duration,
+    /// Whether hits are copied into a nearer shared tier. The nearer tier may have been cleared after this
+    /// one, so a read here must find nothing that was dead when it began: a tier that hears of a clear late
+    /// asks for the epoch with each such read.
+    pub is_promoted: bool,
 }
 
 impl Namespace {
@@ -43,6 +47,7 @@ impl Namespace {
             schema: 0,
             shape: 0,
             budget: Duration::from_millis(50),
+            is_promoted: false,
         }
     }
 
@@ -80,6 +85,12 @@ impl Namespace {
     #[must_use]
     pub fn with_budget(self, budget: Duration) -> Self {
         Self { budget, ..self }
+    }
+
+    /// The same namespace behind a nearer shared tier, or in front of all of them.
+    #[must_use]
+    pub fn with_promotion(self, is_promoted: bool) -> Self {
+        Self { is_promoted, ..self }
     }
 
     /// The budget of a batch of `keys` keys: one budget, and one more for every hundred keys.

@@ -87,7 +87,8 @@ pub trait Tier: fmt::Debug + Send + Sync + 'static {
     /// Makes every copy of the tenant dead by giving it a new epoch. A tier that was opened without a
     /// tenant clears the copies of all tenants of the namespace. The records of a store stay.
     ///
-    /// Reads through this handle see the change at once, and reads through other handles within 100 ms.
+    /// Reads through this handle see the change at once, and reads through other handles within 100 ms, or
+    /// at once where hits are copied into a nearer tier ([`Namespace::is_promoted`]).
     /// The server itself checks fills and writes against the new epoch.
     ///
     /// # Errors

@@ -12,6 +12,8 @@ use parking_lot::Mutex;
 use terrace_tier::{Follower, Namespace, Notice, Op, Order, Reply, TierKey, Version};
 use tokio::time::Instant;
 
+use super::epochs::HeardEpochs;
+
 /// The log of a [`Fake`](crate::Fake), from [`Fake::log`](crate::Fake::log). It notifies its followers
 /// within the write, unless a test holds it; it sends a heartbeat when a test calls
 /// [`beat`](FakeLog::beat).
@@ -36,9 +38,17 @@ pub struct FakeLog {
 
 #[derive(Default)]
 struct State {
-    followers: Vec<(u64, String, Weak<dyn Follower>)>,
+    followers: Vec<Registration>,
     waiting: VecDeque<Report>,
     held: bool,
+}
+
+/// A follower, with the epochs that its handle has heard.
+struct Registration {
+    origin: u64,
+    namespace: String,
+    follower: Weak<dyn Follower>,
+    epochs: HeardEpochs,
 }
 
 /// One change, and the follower whose own write it was.
@@ -75,22 +85,24 @@ impl FakeLog {
     /// Notifies all followers that the log has a gap. The changes that were held back are lost in it.
     pub fn lose(&self) {
         let _delivery = self.delivery.lock();
-        self.state.lock().waiting.clear();
+        let mut state = self.state.lock();
+        state.waiting.clear();
+        state.followers.iter().for_each(|registration| registration.epochs.forget_all());
+        drop(state);
         self.each(|follower| follower.notice(&Notice::Lost));
     }
 
-    pub(crate) fn follow(&self, namespace: &str, follower: Weak<dyn Follower>) -> u64 {
+    pub(super) fn follow(&self, namespace: &str, follower: Weak<dyn Follower>, epochs: HeardEpochs) -> u64 {
         let _delivery = self.delivery.lock();
         let mut state = self.state.lock();
-        let is_known = |(_, name, known): &&(u64, String, Weak<dyn Follower>)| {
-            name == namespace && Weak::ptr_eq(known, &follower)
-        };
-        let known = state.followers.iter().find(is_known);
-        if let Some((origin, ..)) = known {
-            return *origin;
+        let is_known =
+            |known: &&Registration| known.namespace == namespace && Weak::ptr_eq(&known.follower, &follower);
+        if let Some(known) = state.followers.iter().find(is_known) {
+            return known.origin;
         }
         let origin = self.origins.fetch_add(1, Ordering::Relaxed) + 1;
-        state.followers.push((origin, namespace.to_owned(), follower.clone()));
+        let (namespace, new) = (namespace.to_owned(), follower.clone());
+        state.followers.push(Registration { origin, namespace, follower: new, epochs });
         let held = state.held;
         drop(state);
         if let Some(follower) = follower.upgrade() {
@@ -124,8 +136,12 @@ impl FakeLog {
         loop {
             let mut state = self.state.lock();
             let next = if state.held { None } else { state.waiting.pop_front() };
-            drop(state);
             let Some(report) = next else { return };
+            if let Notice::Clear { tenant } = &report.notice {
+                let epochs = state.followers.iter().map(|registration| &registration.epochs);
+                epochs.for_each(|epochs| epochs.forget(&report.namespace, tenant.as_deref()));
+            }
+            drop(state);
             let unversioned = !matches!(report.notice, Notice::Key { version: Some(_), .. });
             for (origin, namespace, follower) in self.followers() {
                 let is_own = origin == report.origin && unversioned;
@@ -142,9 +158,9 @@ impl FakeLog {
 
     fn followers(&self) -> Vec<(u64, String, std::sync::Arc<dyn Follower>)> {
         let mut state = self.state.lock();
-        state.followers.retain(|(_, _, follower)| follower.strong_count() > 0);
-        let alive = state.followers.iter();
-        alive.filter_map(|(origin, name, weak)| Some((*origin, name.clone(), weak.upgrade()?))).collect()
+        state.followers.retain(|registration| registration.follower.strong_count() > 0);
+        let alive = |one: &Registration| Some((one.origin, one.namespace.clone(), one.follower.upgrade()?));
+        state.followers.iter().filter_map(alive).collect()
     }
 }
 

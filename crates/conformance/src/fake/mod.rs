@@ -1,5 +1,6 @@
 //! An in-memory tier for the tests of tiers, caches and applications.
 
+mod epochs;
 mod keep_alives;
 mod log;
 mod process;
@@ -26,7 +27,8 @@ use crate::calls::Calls;
 
 /// A server that is a map in this process. It is a cache tier and a store, does exactly what
 /// [`transition`](terrace_tier::transition) says, and a test can take it down, slow it, stop it and
-/// delete its data.
+/// delete its data. As through Redis, a handle that has read in the last 100 ms may read what another
+/// handle has cleared meanwhile, until its log reports the clear.
 ///
 /// A clone is the same handle; [`another_handle`](Fake::another_handle) gives the handle of a second
 /// process. A fake takes values of any size and evicts nothing unless a test asks for it.
@@ -66,6 +68,10 @@ impl Default for Fake {
 }
 
 impl Fake {
+    /// How long a handle may go on reading copies that another handle has cleared: 100 ms, and the grain of
+    /// the host's clock.
+    pub const CLEAR_LAG: Duration = Duration::from_millis(120);
+
     /// An empty fake called `fake`, on the host's clock.
     pub fn new() -> Self {
         Self::default()
@@ -175,6 +181,19 @@ impl Fake {
     #[doc(hidden)]
     pub fn is_leased(&self, address: &Address, token: Token) -> bool {
         self.server.is_leased(&self.server.data.lock(), address, token)
+    }
+
+    /// Forgets what this handle knows of the epochs that a clear has ended, as the handle of a log that
+    /// reports the clear does. Without a tenant, the clear is one of all tenants.
+    #[doc(hidden)]
+    pub fn hear_clear(&self, namespace: &str, tenant: Option<&str>) {
+        self.process.epochs.forget(namespace, tenant);
+    }
+
+    /// Forgets all epochs that this handle knows, as the handle of a log with a gap does.
+    #[doc(hidden)]
+    pub fn hear_loss(&self) {
+        self.process.epochs.forget_all();
     }
 
     /// Ends the epochs of all namespaces, which makes all copies dead.

@@ -1,5 +1,5 @@
 //! The state that one process has of a [`Fake`](super::Fake): whether the process runs, and the leases
-//! that it holds or waits for.
+//! that it holds or waits for, and the epochs that it has heard.
 
 use std::{
     sync::{Arc, Weak},
@@ -12,13 +12,14 @@ use terrace_tier::{
 };
 use tokio::sync::watch;
 
-use super::{Address, Server};
+use super::{Address, Server, epochs::HeardEpochs};
 
 /// One handle of a fake.
 #[derive(Clone)]
 pub(crate) struct Process {
     pub(crate) stopped: Arc<watch::Sender<bool>>,
     pub(crate) lease_tracker: LeaseTracker<FakeLeases>,
+    pub(crate) epochs: HeardEpochs,
 }
 
 /// The fake's server as the lease tracker of one process reaches it.
@@ -33,7 +34,11 @@ impl Process {
     pub(crate) fn new(server: &Arc<Server>) -> Self {
         let stopped = Arc::new(watch::Sender::new(false));
         let leases = FakeLeases { server: Arc::downgrade(server), stopped: Arc::clone(&stopped) };
-        Self { stopped, lease_tracker: LeaseTracker::new(leases, POLL_INTERVAL) }
+        Self {
+            stopped,
+            lease_tracker: LeaseTracker::new(leases, POLL_INTERVAL),
+            epochs: HeardEpochs::default(),
+        }
     }
 
     /// Delays or fails a call before it is carried out, as the test has set this process and its server.

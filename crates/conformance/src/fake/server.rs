@@ -15,6 +15,7 @@ use terrace_tier::{
 use tokio::sync::watch;
 
 use super::{
+    epochs::scope,
     keep_alives::KeepAlives,
     log::{FakeLog, reported_version},
 };
@@ -29,6 +30,8 @@ pub struct Hooks {
     pub batch: fn(Vec<Result<Reply>>) -> Vec<Result<Reply>>,
     /// The version that the log reports for an operation.
     pub reported: fn(&Op, &Reply) -> Option<Option<Version>>,
+    /// Whether a handle forgets the epochs that it knows before its log reports a clear.
+    pub forgets: bool,
     /// Whether a publication is refused where the watermark does not have the expected version.
     pub refuses: bool,
 }
@@ -165,6 +168,7 @@ impl Hooks {
         },
         batch: |replies| replies,
         reported: reported_version,
+        forgets: true,
         refuses: true,
     };
 }
@@ -173,8 +177,4 @@ impl Default for Hooks {
     fn default() -> Self {
         Self::TRUE
     }
-}
-
-fn scope(namespace: &Namespace) -> (String, Option<String>) {
-    (namespace.name.clone(), namespace.tenant.clone())
 }

@@ -12,12 +12,16 @@ use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use terrace_tier::{
-    Finding, Follower, InvalidationLog, LeaseWaiter, Namespace, NamespaceGuard, Op, Publish, Reply, Result,
-    Role, Tier, TierKey, Token,
+    Finding, Follower, InvalidationLog, LeaseWaiter, Level, Moment, Namespace, NamespaceGuard, Op, Publish,
+    Reply, Result, Role, Tier, TierKey, Token,
     lease::{LeaseEnd, LeaseGuard, LeaseRef},
 };
 
-use super::{Address, Server, process::Process};
+use super::{
+    Address, Data, Server,
+    epochs::{HeardEpochs, scope},
+    process::Process,
+};
 use crate::calls::Call;
 
 pub(crate) struct FakeTier {
@@ -76,6 +80,7 @@ impl Tier for FakeTier {
                 self.server.log.append_clear(self.origin.load(Ordering::SeqCst), &self.namespace);
             }
             drop(data);
+            self.process.epochs.forget(&self.namespace.name, self.namespace.tenant.as_deref());
             self.server.log.deliver();
         }
         Ok(())
@@ -121,7 +126,9 @@ impl LeaseWaiter for FakeTier {
 
 impl InvalidationLog for FakeTier {
     fn follow(&self, namespace: &str, follower: Weak<dyn Follower>) {
-        self.origin.store(self.server.log.follow(namespace, follower), Ordering::SeqCst);
+        let forgets = self.server.hooks.forgets;
+        let epochs = if forgets { self.process.epochs.clone() } else { HeardEpochs::default() };
+        self.origin.store(self.server.log.follow(namespace, follower, epochs), Ordering::SeqCst);
     }
 }
 
@@ -141,11 +148,33 @@ impl FakeTier {
 
     fn step(&self, key: &TierKey, op: &Op) -> Reply {
         let mut data = self.server.data.lock();
+        if let Some(hit) = self.hit_by_heard_epoch(&data, key, op) {
+            return hit;
+        }
         let origin = self.origin.load(Ordering::SeqCst);
         let reply = self.server.step(&mut data, &self.namespace, origin, key, op);
+        let scope = scope(&self.namespace);
+        if let Some(epoch) = data.epochs.get(&scope) {
+            self.process.epochs.record(scope, *epoch, self.server.clock.now());
+        }
         match reply {
             Reply::Hit(stored) => Reply::Hit(self.server.with_watermark(&mut data, &self.namespace, stored)),
             reply => reply,
         }
+    }
+
+    /// The hit of a read that judges the copy by the epoch that its process has heard, as a plain GET of
+    /// Redis does. At level `Bounded`, and behind a nearer tier, a read asks for the epoch with the copy.
+    fn hit_by_heard_epoch(&self, data: &Data, key: &TierKey, op: &Op) -> Option<Reply> {
+        let asks_epoch = self.namespace.is_promoted || matches!(self.namespace.level, Level::Bounded(_));
+        if self.namespace.role == Role::Store || asks_epoch || !matches!(op, Op::Get | Op::Lease { .. }) {
+            return None;
+        }
+        let clock = &self.server.clock;
+        let epoch = self.process.epochs.get(&scope(&self.namespace), clock.now())?;
+        let moment = Moment::new(self.namespace.role, clock.now(), clock.micros(), epoch);
+        let cell = data.cells.get(&self.address(key));
+        let reply = (self.server.hooks.transition)(cell, op, &moment).1;
+        matches!(reply, Reply::Hit(_)).then_some(reply)
     }
 }

@@ -16,7 +16,11 @@ impl Publish for FakeTier {
         self.process.trip(&self.server).await?;
         self.server.counters.add(Call::Publish);
         self.server.counters.trip();
+        let clears = publication.clears.clone();
         let reply = self.server.publish(&mut self.server.data.lock(), &self.namespace, publication);
+        for tenant in clears {
+            self.process.epochs.forget(&self.namespace.name, tenant.as_deref());
+        }
         self.server.log.deliver();
         Ok(reply)
     }

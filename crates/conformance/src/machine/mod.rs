@@ -118,11 +118,11 @@ impl<N: Near<u64, u64>> Machine<N> {
     {
         let not_run = |what: String| Counterexample { stack: String::new(), steps: Vec::new(), what };
         let runtime = || run::runtime(false).map_err(|error| not_run(error.to_string()));
-        let (timed, logged) = runtime()?.block_on(async { stack::probe(&make().await) });
+        let probed = runtime()?.block_on(async { stack::probe(&make().await) });
         let alone = self.alone;
         let programs = Sequential::new(
             (1..STEPS).into(),
-            move || Shape::any(role, alone, timed, logged).prop_map(Model::new),
+            move || Shape::any(role, alone, probed).prop_map(Model::new),
             run::permits,
             |_: &Model| Step::any(),
             Model::after,
@@ -130,7 +130,7 @@ impl<N: Near<u64, u64>> Machine<N> {
         let config = Config { cases: self.cases, failure_persistence: None, ..Config::default() };
         let found = TestRunner::new(config).run(&programs, |(model, steps, seen)| {
             let fail = |what: String| TestCaseError::fail(what);
-            let runtime = run::runtime(timed).map_err(|error| fail(error.to_string()))?;
+            let runtime = run::runtime(probed.timed).map_err(|error| fail(error.to_string()))?;
             let ended = runtime.block_on(async {
                 let subject = make().await;
                 run::run(model, &steps, seen, subject, self.near).await

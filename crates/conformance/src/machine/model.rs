@@ -44,7 +44,7 @@ impl Model {
             Act::Remove(key) => _ = self.values.remove(key),
             Act::RemoveMany(keys) => keys.iter().for_each(|key| _ = self.values.remove(key)),
             Act::Invalidate(key) if !store => _ = self.values.remove(key),
-            Act::Clear if !store => self.values.clear(),
+            Act::Clear => self.clear(),
             Act::Expire(key, millis) => {
                 if let Some(value) = self.value(*key) {
                     self.set(*key, value, Some(self.shape.lifetime(*millis)));
@@ -54,6 +54,16 @@ impl Model {
             _ => {}
         }
         self
+    }
+
+    /// The step waits until all processes have heard of the clear.
+    fn clear(&mut self) {
+        if !self.shape.store {
+            self.values.clear();
+        }
+        if self.shape.timed {
+            self.now += self.shape.clear_lag;
+        }
     }
 
     fn create(&mut self, key: u8, value: u64) {

@@ -169,7 +169,7 @@ impl<N: Near<u64, u64>> Stack<N> {
             }
             Act::Clear => {
                 allow_partial(cache.clear().await)?;
-                (self.subject.wait)(self.subject.notified_within).await;
+                (self.subject.wait)(self.shape.clear_lag).await;
             }
             _ => {}
         }

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use terrace_tier::Role;
 
 use super::step::Act;
+use crate::Fake;
 
 /// The shape of a stack, and the number of processes over it.
 #[derive(Clone, Debug)]
@@ -22,12 +23,26 @@ pub(super) struct Shape {
     pub(super) store: bool,
     /// Whether the stack is on a manual clock.
     pub(super) timed: bool,
+    /// How long other processes may go on reading copies that one has cleared.
+    pub(super) clear_lag: Duration,
+}
+
+/// What the machine finds out of a tier before it builds stacks around it.
+#[derive(Clone, Copy)]
+pub(super) struct Probed {
+    /// Whether the tier is on a manual clock.
+    pub(super) timed: bool,
+    /// Whether the tier has a log, which reports changes some time after them.
+    pub(super) logged: bool,
+    /// How long another handle of the tier may read what one has cleared.
+    pub(super) notified_within: Duration,
 }
 
 impl Shape {
-    /// Shapes around a tier in a role, for one process or several. `logged` says that the tier has a log,
-    /// which reports changes some time after them.
-    pub(super) fn any(role: Option<Role>, alone: bool, timed: bool, logged: bool) -> BoxedStrategy<Self> {
+    /// Shapes around a tier in a role, for one process or several.
+    pub(super) fn any(role: Option<Role>, alone: bool, probed: Probed) -> BoxedStrategy<Self> {
+        let Probed { timed, logged, notified_within } = probed;
+        let clear_lag = if alone { Duration::ZERO } else { notified_within.max(Fake::CLEAR_LAG) };
         let processes = if alone { 1usize..=1 } else { 2..=3 };
         let parts = (processes, any::<bool>(), 0usize..=1, 0usize..=1, any::<bool>());
         let shape = move |(processes, near, nearer, farther, store)| {
@@ -44,6 +59,7 @@ impl Shape {
                 farther,
                 store,
                 timed,
+                clear_lag,
             }
         };
         parts.prop_map(shape).boxed()

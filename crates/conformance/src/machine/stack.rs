@@ -6,7 +6,10 @@ use bytes::Bytes;
 use terrace_core::{Backend, Builder, Cache, ErrorKind, Result, TierSettings, key::key_digest, near::Near};
 use terrace_tier::{InvalidationLog, Namespace, Role, Tier, TierKey};
 
-use super::{shape::Shape, step::Act};
+use super::{
+    shape::{Probed, Shape},
+    step::Act,
+};
 use crate::{Fake, Fault, Faulty, suite::Subject};
 
 /// The budget of calls in real time, long enough for a server on a busy machine.
@@ -29,9 +32,13 @@ pub(super) struct Stack<N> {
 }
 
 /// Whether a tier under test is on a manual clock, and whether it has a log as a cache tier.
-pub(super) fn probe(subject: &Subject) -> (bool, bool) {
+pub(super) fn probe(subject: &Subject) -> Probed {
     let tier = subject.backend.open(&namespace("machine-probe".to_owned()));
-    (subject.virtual_time, tier.is_ok_and(|tier| tier.log().is_some()))
+    Probed {
+        timed: subject.virtual_time,
+        logged: tier.is_ok_and(|tier| tier.log().is_some()),
+        notified_within: subject.notified_within,
+    }
 }
 
 /// A namespace of copies. No cache uses its budget.

@@ -44,6 +44,12 @@ async fn reports_fills() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn reads_by_an_old_epoch_after_it_has_reported_a_clear() {
+    let broken = logged(Hooks { forgets: false, ..Hooks::default() }, |fake| fake.log().beat());
+    caught(LOG, "a_read_after_a_reported_clear_finds_no_dead_copy", broken).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn reports_refused_puts() {
     let broken = reporting(|op, reply| match (op, reply) {
         (Op::Put { .. }, Reply::Refused(_)) => Some(None),

@@ -23,12 +23,14 @@ fn subject(hooks: Hooks) -> Subject {
     let hand = Clock::manual();
     let fake = Fake::with_hooks("broken", hand.clock(), hooks);
     let evicting = fake.clone();
-    Subject::new(fake.clone()).second(fake.another_handle()).manual_clock(&hand).evict(
-        move |namespace, key| {
+    Subject::new(fake.clone())
+        .second(fake.another_handle())
+        .notified_within(Fake::CLEAR_LAG)
+        .manual_clock(&hand)
+        .evict(move |namespace, key| {
             evicting.evict(&namespace.name, &key.bytes);
             Box::pin(async {})
-        },
-    )
+        })
 }
 
 fn rule(transition: Rule) -> Hooks {

@@ -61,6 +61,7 @@ macro_rules! __cases {
             clear::writes_after_a_clear_are_kept,
             clear::a_clear_of_nothing_is_done,
             clear::a_clear_is_seen_by_every_handle,
+            clear::a_clear_is_seen_at_once_behind_a_nearer_tier,
             clear::a_clear_without_a_tenant_is_one_of_all_tenants,
             clear::a_fill_that_anothers_clear_overtook_is_never_read,
             batch::a_batch_of_invalidations_and_follow_puts_is_decided_key_by_key,
@@ -99,6 +100,7 @@ macro_rules! __cases {
             reports::fills_and_leases_are_not_reported,
             reports::a_followers_own_put_is_reported_and_its_drops_need_not_be,
             reports::a_clear_of_one_tenant_is_reported_as_such,
+            reports::a_read_after_a_reported_clear_finds_no_dead_copy,
         }
     };
     (publish, $then:ident $arguments:tt) => {

@@ -167,6 +167,7 @@ impl ChainSpec {
         for tier in &self.tiers {
             let namespace = self.namespace.clone().with_tenant(tenant.map(str::to_owned));
             let namespace = namespace.with_role(tier.shared.role).with_budget(tier.budget);
+            let namespace = namespace.with_promotion(!tiers.is_empty());
             let opened = tier.backend.open(&namespace)?;
             let slot = TierSlot::new(Arc::clone(&tier.shared), opened, Arc::new(namespace), &tiers);
             match tier.shared.role {

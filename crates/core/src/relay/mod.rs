@@ -103,7 +103,11 @@ impl Relay {
             let step = self.guarded_step().await;
             if let Err(error) = &step {
                 tracing::debug!(%error, cache = %self.namespace.name, "a step of the relay failed");
-                self.state = RelayState::Unknown;
+                // A follower remembers since when the watermark has not advanced: a tier that fails now and
+                // then would keep everyone from taking over a dead leader.
+                if matches!(self.state, RelayState::Leader { .. }) {
+                    self.state = RelayState::Unknown;
+                }
             }
             failures = if step.is_err() { failures + 1 } else { 0 };
             due = began + self.pause(failures);
@@ -119,10 +123,9 @@ impl Relay {
     fn pause(&self, failures: u32) -> Duration {
         let follower_pause = self.takeover() / TICKS_TO_TAKEOVER;
         match &self.state {
+            _ if failures > 0 => follower_pause.min(RETRY * 2_u32.saturating_pow(failures - 1)),
             RelayState::Leader { .. } => self.tick(),
-            RelayState::Unknown => {
-                follower_pause.min(RETRY * 2_u32.saturating_pow(failures.saturating_sub(1)))
-            }
+            RelayState::Unknown => RETRY,
             RelayState::Follower { .. } => follower_pause,
         }
     }

@@ -100,11 +100,7 @@ impl Client {
             Act::Invalidate(key) => self.change(key, Wish::Invalidate).await,
             Act::Remove(key) => self.change(key, Wish::Remove).await,
             Act::InvalidateMany(from, to) => self.invalidate_many(from, to).await,
-            Act::Clear => {
-                let write = self.writes(None, Wish::Invalidate);
-                let cleared = self.cache.clear().await;
-                self.recorder.wrote(write, End::of(cleared.map(|()| true)));
-            }
+            Act::Clear => self.clear().await,
             Act::Expire(key, millis) => self.expire(key, millis).await,
             Act::Forget(key) => self.near.forget(key),
         }
@@ -228,6 +224,20 @@ impl Client {
         let value = self.recorder.change_origin(key, !matches!(wish, Wish::Remove));
         self.write(key, wish, value).await;
         busy.store(false, Ordering::Relaxed);
+    }
+
+    /// Changes the keys that the process owns in the origin, if no other call of it does so now, and clears
+    /// the cache: nothing else tells the other processes of these changes.
+    async fn clear(&self) {
+        let owned = (0..self.keys).filter(|key| *key as usize % self.processes == self.slot);
+        let free =
+            owned.filter(|key| !self.stack.store && !self.busy[*key as usize].swap(true, Ordering::Relaxed));
+        let changed: Vec<Key> = free.collect();
+        changed.iter().for_each(|key| _ = self.recorder.change_origin(*key, true));
+        let write = self.writes(None, Wish::Invalidate);
+        let cleared = self.cache.clear().await;
+        self.recorder.wrote(write, End::of(cleared.map(|()| true)));
+        changed.iter().for_each(|key| self.busy[*key as usize].store(false, Ordering::Relaxed));
     }
 
     async fn write(&self, key: Key, wish: Wish, value: Option<u64>) {

@@ -7,6 +7,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use terrace_conformance::Fake;
 use terrace_tier::{Follower, Notice};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -32,6 +33,10 @@ const GATHER: Duration = Duration::from_millis(2);
 pub(crate) struct Followers {
     pub(crate) network: Arc<Network>,
     pub(crate) link: Link,
+    /// The handle of its process, which forgets the epochs that it knows when the log reports a clear.
+    handle: Fake,
+    /// A switch: the handle goes on with the epochs that it knows.
+    forgets: bool,
     listeners: Mutex<Vec<Listener>>,
     /// Entries that are reported again with the next round.
     again: Mutex<Vec<Entry>>,
@@ -48,8 +53,9 @@ struct Listener {
 struct Deserted;
 
 impl Followers {
-    pub(crate) fn new(network: Arc<Network>, link: Link) -> Arc<Self> {
-        Arc::new(Self { network, link, listeners: Mutex::default(), again: Mutex::default() })
+    pub(crate) fn new(network: Arc<Network>, link: Link, handle: Fake, forgets: bool) -> Arc<Self> {
+        let (listeners, again) = (Mutex::default(), Mutex::default());
+        Arc::new(Self { network, link, handle, forgets, listeners, again })
     }
 
     /// Adds a follower, unless the process has it already.
@@ -107,6 +113,11 @@ impl Followers {
 
     fn report(&self, entry: &Entry) {
         let process = self.link.process;
+        if let Notice::Clear { tenant } = &entry.notice
+            && self.forgets
+        {
+            self.handle.hear_clear(&entry.namespace, tenant.as_deref());
+        }
         let versioned = matches!(entry.notice, Notice::Key { version: Some(_), .. });
         if entry.origin == process && !versioned {
             return;
@@ -126,6 +137,9 @@ impl Followers {
 
     fn lost(&self) {
         self.again.lock().clear();
+        if self.forgets {
+            self.handle.hear_loss();
+        }
         self.alive().iter().for_each(|(_, follower)| follower.notice(&Notice::Lost));
         if self.is_nearest() {
             self.network.recorder.fact(Fact::Gap { process: self.link.process });

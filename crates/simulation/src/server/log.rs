@@ -30,16 +30,21 @@ pub(crate) struct Logbook {
     fake: Fake,
     /// The number of the server.
     server: usize,
+    settings: LogSettings,
+    stream: Mutex<Stream>,
+}
+
+/// What a server's log reports.
+pub(crate) struct LogSettings {
     /// Which operations are appended, and with which version.
-    told: fn(&Op, &Reply) -> Option<Option<Version>>,
+    pub(crate) reported: fn(&Op, &Reply) -> Option<Option<Version>>,
     /// Whether the server has a log at all.
-    kept: bool,
+    pub(crate) kept: bool,
     /// Whether an entry says that all cache tiers have the change: where there is a farther tier that did
     /// not confirm it, other processes may still read the old value there.
-    complete: bool,
+    pub(crate) complete: bool,
     /// A switch: copies that went back in time are not made dead.
-    believes: bool,
-    stream: Mutex<Stream>,
+    pub(crate) believes: bool,
 }
 
 /// The content of the log, which goes back in time with the data.
@@ -54,19 +59,12 @@ pub(crate) struct Stream {
 }
 
 impl Logbook {
-    pub(crate) fn new(
-        fake: Fake,
-        server: usize,
-        told: fn(&Op, &Reply) -> Option<Option<Version>>,
-        kept: bool,
-        complete: bool,
-        believes: bool,
-    ) -> Self {
-        Self { fake, server, told, kept, complete, believes, stream: Mutex::default() }
+    pub(crate) fn new(fake: Fake, server: usize, settings: LogSettings) -> Self {
+        Self { fake, server, settings, stream: Mutex::default() }
     }
 
     pub(crate) fn is_kept(&self) -> bool {
-        self.kept
+        self.settings.kept
     }
 
     /// The content of the log now, to go back to.
@@ -93,7 +91,7 @@ impl Logbook {
         reply: &Reply,
         recorder: &Recorder,
     ) {
-        let Some(version) = (self.told)(op, reply) else { return };
+        let Some(version) = (self.settings.reported)(op, reply) else { return };
         let covers = witness::covered(recorder, link, key, op, version);
         let covers = covers.map(|at| (Some(encoding::key_of(key)), at));
         let (tenant, key) = (target.namespace.tenant.clone(), key.bytes.clone());
@@ -153,10 +151,10 @@ impl Logbook {
     }
 
     fn push(&self, target: &Target, notice: Notice, covers: Option<(Option<Key>, At)>) {
-        if !self.kept {
+        if !self.settings.kept {
             return;
         }
-        let covers = covers.filter(|_| self.complete);
+        let covers = covers.filter(|_| self.settings.complete);
         let mut stream = self.stream.lock();
         if stream.id == 0 {
             stream.begin();
@@ -184,7 +182,7 @@ impl Logbook {
         }
         if known.is_some_and(|known| known.log != stream.id) && !stream.renewed {
             stream.renewed = true;
-            if !self.believes {
+            if !self.settings.believes {
                 self.fake.renew_epochs();
             }
             recorder.fact(Fact::Renewed { tier: self.server });

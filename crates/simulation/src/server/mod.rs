@@ -8,7 +8,7 @@ use terrace_conformance::Fake;
 use terrace_tier::{Error, ErrorKind, Op, Publication, Reply, Result, TierKey};
 
 pub(crate) use leases::{LeaseDesk, LeaseTable};
-pub(crate) use log::{Logbook, Stream};
+pub(crate) use log::{LogSettings, Logbook, Stream};
 
 use crate::{
     encoding,

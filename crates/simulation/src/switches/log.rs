@@ -5,7 +5,7 @@ use terrace_core::policy::Coalesce;
 use terrace_tier::defence::Defence;
 
 use super::{LOGGED, Off, Switch, core, rules::only_what_changed, script};
-use crate::{Act, LoaderPace, Plan, Stack, Trouble, Way};
+use crate::{Act, LoaderPace, Plan, Stack, Trouble, Way, parts::Parts};
 
 pub(super) fn switches() -> Vec<Switch> {
     let mut all = of_entries();
@@ -14,7 +14,7 @@ pub(super) fn switches() -> Vec<Switch> {
 }
 
 fn of_entries() -> Vec<Switch> {
-    use Act::{Forget, Get, Invalidate, Put};
+    use Act::{Clear, Forget, Get, Invalidate, Load, Put};
     vec![
         core("a notice drops the key's copy in near", "8", Defence::Notice, || {
             script(LOGGED, &[(10, 0, Put(0)), (20, 1, Get(0)), (30, 0, Put(0)), (60, 1, Get(0))], &[])
@@ -58,6 +58,21 @@ fn of_entries() -> Vec<Switch> {
             let steps = [(10, 0, Put(0)), (20, 1, Get(0)), (300, 0, Put(0)), (1_600, 1, Get(0))];
             script(LOGGED, &steps, &[(100, Trouble::Pause(1, 1_500))])
         }),
+        Switch {
+            name: "a tier forgets the epoch that it knows before it reports a clear",
+            rule: "9",
+            plan: || {
+                // The reader knows the epoch, and reads the other key by it after the report.
+                let steps = [
+                    (10, 1, Load(0, LoaderPace::Early(0))),
+                    (30, 0, Clear),
+                    (40, 1, Get(0)),
+                    (300, 1, Get(0)),
+                ];
+                script(LOGGED, &steps, &[])
+            },
+            off: Off::Parts(Parts { forgets: false, ..Parts::TRUE }),
+        },
         Switch {
             name: "a change that changes no cell is logged too",
             rule: "5",

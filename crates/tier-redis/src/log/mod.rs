@@ -128,9 +128,16 @@ impl Log {
         for entry in entries {
             let Some(entry) = Entry::decode(entry) else {
                 // Another version of the library wrote this entry, and it may report any change.
+                self.forget_epochs();
                 followers.iter().for_each(|active| active.follower.notice(&Notice::Lost));
                 continue;
             };
+            if let Notice::Clear { tenant } = &entry.notice {
+                // Before the notice: a read that began after it would take a dead copy for a live one, and
+                // near would keep the copy.
+                let cleared = self.cleared(&entry.namespace, std::slice::from_ref(tenant));
+                cleared.iter().for_each(|state| state.epoch.forget());
+            }
             for active in followers.iter().filter(|active| active.namespace == entry.namespace) {
                 if !entry.is_known_to(active.origin) {
                     active.follower.notice(&entry.notice);
@@ -143,7 +150,13 @@ impl Log {
         self.active().iter().for_each(|active| active.follower.heartbeat(at));
     }
 
+    /// Forgets the epochs of all namespaces: an entry that was not read may have reported a clear.
+    fn forget_epochs(&self) {
+        self.states.lock().logged().iter().for_each(|state| state.epoch.forget());
+    }
+
     fn notify_lost(&self) {
+        self.forget_epochs();
         self.active().iter().for_each(|active| active.follower.notice(&Notice::Lost));
     }
 }

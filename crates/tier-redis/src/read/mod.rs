@@ -99,7 +99,7 @@ impl CellReader {
     }
 
     async fn look_up(&self, key: &TierKey, ask_epoch: bool) -> Result<Lookup> {
-        let ask_epoch = ask_epoch || !self.state.epoch.is_fresh();
+        let ask_epoch = ask_epoch || self.namespace.is_promoted || !self.state.epoch.is_fresh();
         if ask_epoch {
             renew_options(&self.manager, &self.state, &self.namespace);
         }

@@ -126,3 +126,17 @@ pub(crate) async fn a_clear_without_a_tenant_is_one_of_all_tenants(bench: &Bench
     alice.put(&alice.key("k"), "again").await?;
     alice.reads(&alice.key("k"), "again").await
 }
+
+/// The nearer tier was cleared after this one, and a copy that came from here now would stay in it.
+pub(crate) async fn a_clear_is_seen_at_once_behind_a_nearer_tier(bench: &Bench) -> Outcome {
+    let other = bench.through_second_handle()?;
+    let promoted = bench.sibling(|namespace| namespace.is_promoted = true)?;
+    for round in 0..10u8 {
+        let key = bench.key([round]);
+        other.put(&key, "dead").await?;
+        promoted.reads(&key, "dead").await?;
+        other.tier.clear().await?;
+        promoted.misses(&key).await?;
+    }
+    Ok(())
+}

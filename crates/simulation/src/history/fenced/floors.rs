@@ -9,6 +9,10 @@ use super::super::{
 /// A refresh fills the copies in the background, within this time.
 const FILLED_WITHIN: u64 = 50_000_000;
 
+/// How long another process may read what a clear has made dead, from a tier and by an epoch that it has
+/// heard before, in nanoseconds.
+pub(super) const CLEAR_LAG: u64 = 100_000_000;
+
 /// The lowest number that may be read, from each moment on; it only rises.
 #[derive(Default)]
 struct Floor(Vec<(At, usize)>);
@@ -121,7 +125,8 @@ impl<'a> Floors<'a> {
                     self.of_tier.entry((era, tier, key)).or_default().raise(ret, floor);
                 }
                 if end == End::Done && confirmed.len() == history.tiers {
-                    self.everywhere.entry((era, key)).or_default().raise(ret, floor);
+                    let lag = if write.key.is_none() { CLEAR_LAG } else { 0 };
+                    self.everywhere.entry((era, key)).or_default().raise(At(ret.0 + lag), floor);
                 }
             }
         }

@@ -16,7 +16,8 @@ use trust::Trust;
 /// 2. A process reads nothing older than a change that it made or was notified of before the call. A drop
 ///    (`invalidate`, `clear`) that returned counts, also if a tier did not confirm it.
 /// 3. Where every tier confirmed a change, no process reads anything older from beyond its near
-///    tier, unless it joined a trip that was under way.
+///    tier, unless it joined a trip that was under way. A clear counts 100 ms later: another handle may
+///    know its epoch late.
 /// 4. A tier that confirmed a change never again shows anything older.
 /// 5. A store's absence answers no read with a loader, which always has a value to give.
 /// 6. A read of the truth itself gives a value that was true at the call, or later.
@@ -24,8 +25,8 @@ use trust::Trust;
 ///    [`History::distrust`] before the call. In a process that has followed the log for as long without a
 ///    gap, near gives nothing older than what every tier had confirmed at the last heartbeat.
 /// 8. After a tier went back in time and its copies were made dead, no read from beyond near gives a value
-///    older than the truth at that moment, where it is the only cache tier; near gives none after
-///    [`History::distrust`].
+///    older than the truth at that moment, where it is the only cache tier. This holds 100 ms later, and
+///    for near after [`History::distrust`].
 /// 9. Where nothing interferes any more ([`History::calm_from`]), a process reads nothing older than the
 ///    value that a refresh gave it 50 ms ago.
 /// 10. Rule 6 holds for every read that asked for the truth ([`Newness::Truth`]).

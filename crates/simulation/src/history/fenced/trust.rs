@@ -2,7 +2,10 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use super::super::{At, Fact, From, History, Process, Read};
+use super::{
+    super::{At, Fact, From, History, Process, Read},
+    floors::CLEAR_LAG,
+};
 
 /// Clocks of caches count in milliseconds.
 const GRAIN: u64 = 2_000_000;
@@ -65,8 +68,8 @@ impl Trust {
 
     /// When the copies were made dead that cannot have answered the read.
     pub(super) fn died_before(&self, read: &Read) -> Option<At> {
-        let near = if read.from == From::Near { self.distrust? } else { 0 };
-        let before = self.renewed.partition_point(|at| at.0.saturating_add(near) < read.call.0);
+        let lag = if read.from == From::Near { self.distrust? } else { CLEAR_LAG };
+        let before = self.renewed.partition_point(|at| at.0.saturating_add(lag) < read.call.0);
         self.renewed.get(before.checked_sub(1)?).copied()
     }
 }

@@ -117,6 +117,7 @@ async fn the_log_is_read_from_the_new_server() {
     moved.endpoint.lead_to(moved.new.port());
     demote(&moved.old).await;
     takes_writes_within(&moved.bench, TAKEOVER).await;
+    follower.is_lost().await;
     follower.gets_heartbeat().await;
     Bench::open_like(&moved.bench, &moved.new.url()).put("there", "new").await.unwrap();
     follower.is_notified_of("there").await;

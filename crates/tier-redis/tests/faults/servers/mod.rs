@@ -99,17 +99,20 @@ async fn fake_server(answer: impl Fn(&[u8]) -> Vec<u8> + Clone + Send + 'static)
     port
 }
 
-/// A proxy before `target` that answers the requests for which `answer` has an answer by itself. A request must
-/// arrive in one piece, as the first ones of a connection do.
-async fn answering_proxy(
-    target: u16,
-    answer: impl Fn(&[u8]) -> Option<Vec<u8>> + Clone + Send + 'static,
-) -> u16 {
+/// What a meddling proxy does with a request.
+enum Meddle {
+    Forward(Vec<u8>),
+    Answer(Vec<u8>),
+}
+
+/// A proxy before `target` that answers requests by itself, or forwards other ones. A request must arrive in one
+/// piece, as the first ones of a connection do.
+async fn meddling_proxy(target: u16, meddle: impl Fn(&[u8]) -> Meddle + Clone + Send + 'static) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     tokio::spawn(async move {
         while let Ok((client, _)) = listener.accept().await {
-            let answer = answer.clone();
+            let meddle = meddle.clone();
             tokio::spawn(async move {
                 let server = TcpStream::connect(("127.0.0.1", target)).await?;
                 let (mut from_client, mut to_client) = client.into_split();
@@ -119,9 +122,9 @@ async fn answering_proxy(
                     tokio::select! {
                         length = from_client.read(&mut requests) => match length? {
                             0 => return Ok::<_, std::io::Error>(()),
-                            length => match answer(&requests[..length]) {
-                                Some(reply) => to_client.write_all(&reply).await?,
-                                None => to_server.write_all(&requests[..length]).await?,
+                            length => match meddle(&requests[..length]) {
+                                Meddle::Answer(reply) => to_client.write_all(&reply).await?,
+                                Meddle::Forward(request) => to_server.write_all(&request).await?,
                             },
                         },
                         length = from_server.read(&mut replies) => match length? {
@@ -134,6 +137,11 @@ async fn answering_proxy(
         }
     });
     port
+}
+
+/// Whether `word` stands in a request.
+fn has(request: &[u8], word: &str) -> bool {
+    request.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word.as_bytes()))
 }
 
 /// The finding of an error that waiting does not resolve.

@@ -6,7 +6,7 @@ use terrace_testbed::{Proxy, Redis};
 use terrace_tier::{ErrorKind, FindingTopic, LeaseWaiter, Token, lease::LeaseEnd};
 use tokio::time::{Instant, timeout};
 
-use super::{answering_proxy, fake_server, lasting};
+use super::{Meddle, fake_server, has, lasting, meddling_proxy};
 use crate::{
     bench::{Bench, fill, lease_by, put},
     log::RecordingFollower,
@@ -64,9 +64,9 @@ async fn a_server_without_hello_is_spoken_to_in_resp2() {
 async fn a_proxy_that_refuses_resp3_is_spoken_to_in_resp2() {
     let server = Redis::start().await.unwrap();
     for refusal in ["-NOPROTO unsupported protocol version\r\n", "-ERR unknown command `HELLO`\r\n"] {
-        let port = answering_proxy(server.port(), move |request| {
-            let is_hello = request.windows(5).any(|word| word.eq_ignore_ascii_case(b"HELLO"));
-            is_hello.then(|| refusal.as_bytes().to_vec())
+        let port = meddling_proxy(server.port(), move |request| match has(request, "HELLO") {
+            true => Meddle::Answer(refusal.as_bytes().to_vec()),
+            false => Meddle::Forward(request.to_vec()),
         });
         let bench = Bench::new(&format!("redis://127.0.0.1:{}", port.await));
         let findings = bench.tier.ready().await.unwrap();

@@ -3,7 +3,7 @@
 use terrace_testbed::Redis;
 use terrace_tier::{ErrorKind, FindingTopic, Level};
 
-use super::{Recording, command, lasting};
+use super::{Meddle, Recording, command, has, lasting, meddling_proxy};
 use crate::bench::{Bench, raw};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -92,4 +92,52 @@ async fn refused_writes_say_why() {
         assert!(lasting(&error, FindingTopic::Role).cause().contains("min-replicas-to-write"), "{error}");
     }
     bench.get("k").await.unwrap();
+}
+
+/// A proxy that answers what a connection asks first, as a server of this version whose clock shows `seconds`.
+async fn as_if(server: &Redis, version: &str, seconds: u64) -> Bench {
+    let info = format!("redis_version:{version}\r\nrun_id:ab\r\n");
+    let answers = format!(
+        "*3\r\n$6\r\nmaster\r\n:0\r\n*0\r\n${}\r\n{info}\r\n*2\r\n${}\r\n{seconds}\r\n$1\r\n0\r\n",
+        info.len(),
+        seconds.to_string().len(),
+    );
+    let port =
+        meddling_proxy(server.port(), move |request| match has(request, "INFO") && has(request, "TIME") {
+            true => Meddle::Answer(answers.clone().into_bytes()),
+            false => Meddle::Forward(request.to_vec()),
+        });
+    Bench::new(&format!("redis://127.0.0.1:{}", port.await))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn old_versions_are_refused_and_wrong_clocks_are_found() {
+    let server = Redis::start().await.unwrap();
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    for version in ["6.0.16", "5.0.14", "2.8.24"] {
+        let error = as_if(&server, version, now).await.tier.ready().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config);
+        lasting(&error, FindingTopic::Version);
+    }
+    for seconds in [now - 60, now + 60] {
+        let findings = as_if(&server, "7.2.4", seconds).await.tier.ready().await.unwrap();
+        let topics: Vec<_> = findings.iter().map(|finding| finding.topic()).collect();
+        assert_eq!(topics, [FindingTopic::Clock], "{findings:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_with_another_lua_is_refused() {
+    let server = Redis::start().await.unwrap();
+    let port = meddling_proxy(server.port(), |request| {
+        let mut text = request.to_vec();
+        // As if the server had no library of this name.
+        while let Some(at) = text.windows(11).position(|word| word == b"struct.pack") {
+            text[at..at + 6].copy_from_slice(b"strukt");
+        }
+        Meddle::Forward(text)
+    });
+    let error = Bench::new(&format!("redis://127.0.0.1:{}", port.await)).tier.ready().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+    lasting(&error, FindingTopic::Version);
 }

@@ -12,7 +12,7 @@ use tracing::{
     span,
 };
 
-use super::{Recording, answering_proxy, fake_server};
+use super::{Meddle, Recording, fake_server, has, meddling_proxy};
 use crate::bench::Bench;
 
 const SECRETS: [&str; 3] = ["S3cret-of-the-url", "S3cret-of-the-sentinels", "S3cret-of-the-provider"];
@@ -122,9 +122,11 @@ async fn a_password_that_a_proxy_repeats_later_is_in_no_output() {
     let _guard = tracing::subscriber::set_default(log.clone());
     let server = Server::options().password(SECRETS[0]).start().await.unwrap();
     // A proxy that logs in at the server for each command, and repeats the login where that fails.
-    let port = answering_proxy(server.port(), |request| {
-        let is_eval = request.windows(4).any(|word| word == b"EVAL");
-        is_eval.then(|| format!("-ERR cannot log in by AUTH {}\r\n", SECRETS[0]).repeat(4).into_bytes())
+    let port = meddling_proxy(server.port(), |request| match has(request, "EVAL") {
+        true => {
+            Meddle::Answer(format!("-ERR cannot log in by AUTH {}\r\n", SECRETS[0]).repeat(4).into_bytes())
+        }
+        false => Meddle::Forward(request.to_vec()),
     });
     let bench = bench_with_secrets(port.await, 0);
     let error = bench.put("k", "value").await.unwrap_err();

@@ -236,3 +236,22 @@ pub(crate) async fn a_clear_of_one_tenant_is_reported_as_such(bench: &Bench) -> 
     ensure_eq!(follower.wait_for(1).await?, expected, "the log must report whose copies are dead");
     Ok(())
 }
+
+/// A handle may know the epoch of a clear by another handle late, but not after its log has reported the
+/// clear: a near tier would keep the dead copy, and hear nothing of it again.
+pub(crate) async fn a_read_after_a_reported_clear_finds_no_dead_copy(bench: &Bench) -> Outcome {
+    let (follower, other) = (bench.follow_log().await?, bench.through_second_handle()?);
+    for round in 1..=20 {
+        let key = bench.key([round]);
+        other.put(&key, "dead").await?;
+        bench.reads(&key, "dead").await?;
+        other.tier.clear().await?;
+        let is_clear = |notice: &&Notice| matches!(notice, Notice::Clear { .. });
+        let reported = |follower: &RecordingFollower| {
+            follower.notices().iter().filter(is_clear).count() >= usize::from(round)
+        };
+        follower.wait_until("the log must report the clear", reported).await?;
+        bench.misses(&key).await?;
+    }
+    Ok(())
+}
