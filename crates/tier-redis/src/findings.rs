@@ -36,6 +36,15 @@ impl Watchers {
     }
 }
 
+/// The finding of a part of the tier that does not work because of `why`.
+pub(crate) fn slows(topic: FindingTopic, consequence: &str, why: &Error) -> Finding {
+    let (cause, cure) = match why.finding() {
+        Some(finding) => (finding.cause().to_owned(), finding.cure().to_owned()),
+        None => (why.to_string(), ALLOW.to_owned()),
+    };
+    Finding::slows(topic, format!("{consequence}: {cause}"), cure)
+}
+
 /// The error for a setting of the user or of the server that cannot work, whose cause and cure are known.
 pub(crate) fn config_error(topic: FindingTopic, cause: impl Into<String>, cure: impl Into<String>) -> Error {
     finding_error(ErrorKind::Config, Finding::stops(topic, cause, cure))

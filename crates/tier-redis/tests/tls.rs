@@ -10,7 +10,7 @@ mod bench;
 use std::path::Path;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
-use terrace_testbed::{Redis as Server, free_port, unique_name};
+use terrace_testbed::{Redis as Server, Sentinel, free_port, unique_name};
 use terrace_tier::{Error, ErrorKind, Finding, FindingTopic};
 use terrace_tier_redis::{Redis, RedisBuilder};
 
@@ -25,7 +25,7 @@ fn authority() -> Authority {
     CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
 }
 
-/// A certificate for a host name and its key, in PEM.
+/// A certificate for a host name, or for an address, and its key, in PEM.
 fn certificate(authority: &Authority, name: &str, last_year: i32) -> (String, String) {
     let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
     params.distinguished_name.push(DnType::CommonName, name);
@@ -49,7 +49,7 @@ const EXPIRED: i32 = 2021;
 /// A server that speaks TLS at a second port, and its authorities.
 struct Secured {
     _server: Server,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
     tls_port: u16,
     ca: String,
 }
@@ -57,6 +57,10 @@ struct Secured {
 impl Secured {
     /// A server with a certificate for `name`. It wants a certificate of its clients if `clients` signs those.
     async fn new(name: &str, last_year: i32, clients: Option<&Authority>) -> Self {
+        Self::speaking("TLSv1.2 TLSv1.3", name, last_year, clients).await
+    }
+
+    async fn speaking(protocols: &str, name: &str, last_year: i32, clients: Option<&Authority>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let own = authority();
         let (certificate, key) = certificate(&own, name, last_year);
@@ -74,11 +78,12 @@ impl Secured {
             .config("tls-cert-file", &show(&write("server.pem", &certificate)))
             .config("tls-key-file", &show(&write("server.key", &key)))
             .config("tls-ca-cert-file", &show(&write("clients.pem", &clients_ca)))
+            .config("tls-protocols", &format!("\"{protocols}\""))
             .config("tls-auth-clients", if clients.is_some() { "yes" } else { "no" })
             .start()
             .await
             .unwrap();
-        Self { _server: server, _folder: folder, tls_port, ca: own.pem() }
+        Self { _server: server, folder, tls_port, ca: own.pem() }
     }
 
     fn url(&self) -> String {
@@ -135,15 +140,43 @@ async fn a_wrong_certificate_of_the_server_is_a_config_error_that_says_what_is_w
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_missing_or_wrong_client_certificate_is_a_config_error() {
     let clients = authority();
-    let server = Secured::new("localhost", VALID, Some(&clients)).await;
-    for _ in 0..5 {
-        server.refuses(server.builder(), "wants a client certificate").await;
+    for protocol in ["TLSv1.2", "TLSv1.3"] {
+        let server = Secured::speaking(protocol, "localhost", VALID, Some(&clients)).await;
+        for _ in 0..5 {
+            server.refuses(server.builder(), "wants a client certificate").await;
+        }
+        for (authority, last_year) in [(&authority(), VALID), (&clients, EXPIRED)] {
+            let (certificate, key) = certificate(authority, "client", last_year);
+            let builder = server.builder().tls_client_certificate(certificate, key);
+            server.refuses(builder, "refuses the client certificate").await;
+        }
+        let (certificate, key) = certificate(&clients, "client", VALID);
+        let bench = server.bench(server.builder().tls_client_certificate(certificate, key));
+        assert_eq!(bench.tier.ready().await.unwrap(), []);
     }
-    for (authority, last_year) in [(&authority(), VALID), (&clients, EXPIRED)] {
-        let (certificate, key) = certificate(authority, "client", last_year);
-        let builder = server.builder().tls_client_certificate(certificate, key);
-        server.refuses(builder, "refuses the client certificate").await;
-    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sentinels_and_their_servers_are_reached_by_tls() {
+    let server = Secured::new("127.0.0.1", VALID, None).await;
+    let (port, path) =
+        (free_port().unwrap(), |name: &str| server.folder.path().join(name).to_str().unwrap().to_owned());
+    let sentinel = Sentinel::options()
+        .config("tls-port", &port.to_string())
+        .config("tls-cert-file", &path("server.pem"))
+        .config("tls-key-file", &path("server.key"))
+        .config("tls-ca-cert-file", &path("clients.pem"))
+        .config("tls-auth-clients", "no")
+        .config("tls-replication", "yes")
+        .master("main", server.tls_port, 1)
+        .config("sentinel auth-pass", "main S3cret");
+    let _sentinel = sentinel.start().await.unwrap();
+    let url = format!("rediss+sentinel://:S3cret@127.0.0.1:{port}/main");
+    let bench = server.bench(Redis::builder(&url).tls_ca(server.ca.clone()));
+    assert_eq!(bench.tier.ready().await.unwrap(), []);
+    bench.put("k", "value").await.unwrap();
+    let bench = server.bench(Redis::builder(&url).tls_ca(authority().pem()));
+    lasting(&bench.tier.ready().await.unwrap_err(), FindingTopic::Certificate);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

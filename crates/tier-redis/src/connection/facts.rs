@@ -113,8 +113,9 @@ impl Facts {
         let [role, info, time] = replies else { return Ok(facts) };
         for (name, reply) in [("ROLE", role), ("INFO", info), ("TIME", time)] {
             let Value::ServerError(answer) = reply else { continue };
-            if matches!(code_of(answer), "LOADING" | "MASTERDOWN" | "CLUSTERDOWN" | "NOAUTH") {
-                return Err(client_error(&answer.clone().into(), Effect::Read, secrets));
+            let error = client_error(&answer.clone().into(), Effect::Read, secrets);
+            if error.kind() == ErrorKind::Unavailable || code_of(answer) == "NOAUTH" {
+                return Err(error);
             }
             facts.refused.push(name);
         }

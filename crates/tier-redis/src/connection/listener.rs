@@ -21,7 +21,7 @@ use tokio::{
 use super::{ConnectionManager, connect::connect_pubsub};
 use crate::{
     error::{Effect, client_error, error, server_error},
-    findings::ALLOW,
+    findings::slows,
 };
 
 /// The longest time for one command on the connection.
@@ -159,15 +159,7 @@ pub(crate) async fn hears(manager: &Arc<ConnectionManager>, channel: &str) -> Re
 
 /// The finding of a process that hears no notifications about leases.
 pub(crate) fn unheard(why: &Error) -> Finding {
-    let cause = match why.finding() {
-        Some(finding) => finding.cause().to_owned(),
-        None => why.to_string(),
-    };
-    Finding::slows(
-        FindingTopic::Leases,
-        format!("the ends of other processes' loads are not heard, and are polled: {cause}"),
-        ALLOW,
-    )
+    slows(FindingTopic::Leases, "the ends of other processes' loads are not heard, and are polled", why)
 }
 
 /// Reads a notification: one letter for the end of the lease, then the token.

@@ -1,6 +1,7 @@
 //! The background task that keeps a handle connected, and the state that it publishes.
 
 use std::{
+    pin::pin,
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -8,7 +9,7 @@ use std::{
 use terrace_tier::{Error, ErrorKind, Result};
 use tokio::{
     task::JoinHandle,
-    time::{Instant, sleep, sleep_until, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 use super::{
@@ -20,8 +21,12 @@ use super::{
 };
 use crate::error::{Effect, error};
 
-/// The time in which a connection must answer a probe.
+/// The time in which a connection must answer after a caller gave up waiting.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(500);
+/// The time in which it must answer while nobody complains: the server may be busy, or this process.
+const QUIET_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a late answer is waited for: where this process was held up, it has arrived and is not read yet.
+const GRACE: Duration = Duration::from_millis(100);
 /// The shortest time between two probes, so that many cancelled calls cost little.
 const PROBE_PAUSE: Duration = Duration::from_millis(100);
 /// How often the server is asked for its role. A demoted server answers reads, so that nothing else shows that
@@ -153,46 +158,66 @@ async fn supervise(weak: Weak<ConnectionManager>) {
     }
 }
 
-/// Returns the reason when the connection breaks, a probe of it fails, or the server is not the primary.
+/// Returns the reason when the connection is to end.
 async fn watch(connection: &Connection, dialer: &Dialer) -> Error {
+    tokio::select! {
+        why = watch_server(connection) => why,
+        why = watch_sentinels(connection, dialer) => why,
+    }
+}
+
+/// Returns the reason when the connection breaks, a probe of it fails, or the server is not the primary.
+async fn watch_server(connection: &Connection) -> Error {
     let signals = &connection.link.signals;
-    let mut next_sentinel_check = Instant::now() + SENTINEL_CHECK;
     loop {
-        let next_role_check = Instant::now() + ROLE_CHECK;
-        tokio::select! {
+        let quiet = async {
+            sleep(ROLE_CHECK).await;
+            check_role(connection, QUIET_TIMEOUT).await
+        };
+        let checked = tokio::select! {
             () = signals.broken.notified() => {
                 let why = signals.why.lock().clone();
                 return why.unwrap_or_else(|| error(ErrorKind::Unavailable, "the connection broke"));
             }
             () = signals.suspect.notified() => {
-                if let Err(why) = check_role(connection).await {
-                    return why;
+                let checked = check_role(connection, PROBE_TIMEOUT).await;
+                if checked.is_ok() {
+                    sleep(PROBE_PAUSE).await;
                 }
-                sleep(PROBE_PAUSE).await;
+                checked
             }
-            () = sleep_until(next_role_check) => {
-                if let Err(why) = check_role(connection).await {
-                    return why;
-                }
-            }
+            checked = quiet => checked,
+        };
+        if let Err(why) = checked {
+            return why;
         }
-        if connection.link.master.is_some() && Instant::now() >= next_sentinel_check {
-            next_sentinel_check = Instant::now() + SENTINEL_CHECK;
-            // Sentinels that do not answer are no reason to leave a server that does.
-            let named = dialer.master(Instant::now() + dialer.connect_timeout).await;
-            if named.is_ok_and(|named| named != connection.link.master) {
-                return another_master();
-            }
+    }
+}
+
+/// Returns when the sentinels name another server; never, if there are none.
+async fn watch_sentinels(connection: &Connection, dialer: &Dialer) -> Error {
+    let Some(master) = &connection.link.master else { return std::future::pending().await };
+    loop {
+        sleep(SENTINEL_CHECK).await;
+        // Sentinels that do not answer are no reason to leave a server that does.
+        let named = dialer.master(Instant::now() + dialer.connect_timeout).await;
+        if let Ok(Some(named)) = named
+            && named != *master
+        {
+            return another_master();
         }
     }
 }
 
 /// Asks for the role, which also shows whether the server answers.
-async fn check_role(connection: &Connection) -> Result<()> {
+async fn check_role(connection: &Connection, patience: Duration) -> Result<()> {
     let check = connection.link.facts.role_check;
-    let mut connection = connection.clone();
-    let command = check.command();
-    let Ok(reply) = timeout(PROBE_TIMEOUT, connection.send(&command)).await else { return Err(silent()) };
+    let (mut clone, command) = (connection.clone(), check.command());
+    let mut sent = pin!(clone.send(&command));
+    let reply = match timeout(patience, &mut sent).await {
+        Ok(reply) => reply,
+        Err(_) => timeout(GRACE, sent).await.map_err(|_| silent())?,
+    };
     let reply = reply.map_err(|cause| connection.error(&cause, Effect::Read))?;
     let refusal = connection.link.refusal().or_else(|| check.refusal(&reply));
     refusal.map_or(Ok(()), Err)

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     connection::{Connection, backoff, within},
     error::{Effect, error},
-    findings::ALLOW,
+    findings::slows,
 };
 
 /// The longest time for a reply, beyond the time for which the server may hold it back. Then the reader
@@ -66,16 +66,10 @@ fn pause(failures: u32, kind: ErrorKind) -> Duration {
 
 /// The finding of a process that cannot read the log.
 pub(crate) fn unread(why: &Error) -> Finding {
-    let cause = match why.finding() {
-        Some(finding) => finding.cause().to_owned(),
-        None => why.to_string(),
-    };
-    Finding::slows(
+    slows(
         FindingTopic::Log,
-        format!(
-            "the invalidation log cannot be read, so that near copies are used for a second at most: {cause}"
-        ),
-        ALLOW,
+        "the invalidation log cannot be read, so that near copies are used for a second at most",
+        why,
     )
 }
 

@@ -121,3 +121,12 @@ async fn what_speaks_another_protocol_is_a_config_error_that_says_which() {
         assert!(error.to_string().contains(words), "{error}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_in_protected_mode_says_so() {
+    let answer = "-DENIED Redis is running in protected mode because protected mode is enabled\r\n";
+    let port = fake_server(move |_| answer.as_bytes().to_vec()).await;
+    let error = Bench::new(&format!("redis://127.0.0.1:{port}")).tier.ready().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Denied);
+    assert!(lasting(&error, FindingTopic::Permission).cause().contains("protected mode"), "{error}");
+}

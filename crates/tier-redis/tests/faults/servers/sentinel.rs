@@ -1,12 +1,18 @@
 //! Sentinels name the server to use.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU16, Ordering},
+    },
+    time::Duration,
+};
 
 use terrace_testbed::{Redis, Sentinel};
 use terrace_tier::{ErrorKind, FindingTopic};
 use tokio::time::{Instant, sleep};
 
-use super::{Recording, lasting, takes_writes_within};
+use super::{Recording, fake_server, has, lasting, takes_writes_within};
 use crate::bench::{Bench, raw};
 
 const MASTER: &str = "main";
@@ -179,4 +185,63 @@ async fn sentinels_have_a_password_of_their_own() {
     let bench = Bench::through(builder.sentinel_password("sentinels").build().unwrap(), &url);
     bench.tier.ready().await.unwrap();
     bench.put("k", "value").await.unwrap();
+}
+
+/// A sentinel that names the server at `host` and this port.
+async fn fake_sentinel(host: &'static str, port: &Arc<AtomicU16>) -> u16 {
+    let port = Arc::clone(port);
+    let answer = move |request: &[u8]| {
+        let port = port.load(Ordering::Relaxed).to_string();
+        let named = format!("*2\r\n${}\r\n{host}\r\n${}\r\n{port}\r\n", host.len(), port.len());
+        if has(request, "SENTINEL") { named.into_bytes() } else { b"+PONG\r\n".to_vec() }
+    };
+    fake_server(answer).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_most_sentinels_say_counts() {
+    let (old, new) = tokio::try_join!(Redis::start(), Redis::start()).unwrap();
+    let (old_port, new_port) = (Arc::new(AtomicU16::new(old.port())), Arc::new(AtomicU16::new(new.port())));
+    let stale = fake_sentinel("127.0.0.1", &old_port).await;
+    let others = [fake_sentinel("127.0.0.1", &new_port).await, fake_sentinel("127.0.0.1", &new_port).await];
+    let there = Bench::new(&new.url());
+    for _ in 0..20 {
+        let [one, two] = others;
+        let bench = Bench::open_like(
+            &there,
+            &format!("redis+sentinel://127.0.0.1:{stale},127.0.0.1:{one},127.0.0.1:{two}/{MASTER}"),
+        );
+        bench.put("k", "value").await.unwrap();
+        there.reads("k", "value").await;
+        assert_eq!(bench.handle.run_id(), there.handle.run_id());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_the_sentinels_no_longer_name_is_left_though_it_is_a_primary() {
+    let (old, new) = tokio::try_join!(Redis::start(), Redis::start()).unwrap();
+    let named = Arc::new(AtomicU16::new(old.port()));
+    let sentinel = fake_sentinel("127.0.0.1", &named).await;
+    let bench = Bench::new(&format!("redis+sentinel://127.0.0.1:{sentinel}/{MASTER}"));
+    bench.put("k", "value").await.unwrap();
+    let before = bench.handle.run_id();
+    named.store(new.port(), Ordering::Relaxed);
+    let start = Instant::now();
+    until("the other server must be used", async || {
+        let now = bench.handle.run_id();
+        now.is_some() && now != before
+    })
+    .await;
+    assert!(start.elapsed() < Duration::from_secs(7), "{:?}", start.elapsed());
+    bench.misses("k").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sentinels_on_this_host_may_not_lead_to_another_host_without_tls() {
+    let port = Arc::new(AtomicU16::new(6379));
+    let sentinel = fake_sentinel("192.0.2.1", &port).await;
+    let bench = Bench::new(&format!("redis+sentinel://:S3cret@127.0.0.1:{sentinel}/{MASTER}"));
+    let error = bench.tier.ready().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config);
+    assert!(lasting(&error, FindingTopic::Protocol).cure().contains("allow_plaintext"), "{error}");
 }
