@@ -262,6 +262,9 @@ impl<'a> World<'a> {
                 let watermark = Watermark::key(NAMESPACE);
                 self.servers[tier].server.fake.evict(&watermarks().name, &watermark.bytes);
             }
+            Trouble::ClockBehind(tier, millis) => {
+                self.servers[tier].server.fake.set_clock_behind(Duration::from_millis(millis));
+            }
             Trouble::Trim(server) => self.servers[server].server.log.trim(),
         }
     }

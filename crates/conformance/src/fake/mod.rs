@@ -172,7 +172,7 @@ impl Fake {
     #[doc(hidden)]
     pub fn go_back_but_for(&self, saved: &Saved, namespace: &str) {
         let mut data = self.server.data.lock();
-        let Data { cells, epochs } = std::mem::replace(&mut *data, saved.0.clone());
+        let Data { cells, epochs, .. } = std::mem::replace(&mut *data, saved.0.clone());
         data.cells.extend(cells.into_iter().filter(|((name, ..), _)| name == namespace));
         data.epochs.extend(epochs.into_iter().filter(|((name, _), _)| name == namespace));
     }
@@ -194,6 +194,13 @@ impl Fake {
     #[doc(hidden)]
     pub fn hear_loss(&self) {
         self.process.epochs.forget_all();
+    }
+
+    /// Lets the clock by which the server issues versions be behind by this much from now on, as the clock of a
+    /// host may be that takes over after a failover.
+    #[doc(hidden)]
+    pub fn set_clock_behind(&self, behind: Duration) {
+        *self.server.clock_behind.lock() = behind;
     }
 
     /// Ends the epochs of all namespaces, which makes all copies dead.

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use terrace_tier::{
     Cell, Change, Clock, Epoch, Error, ErrorKind, Level, Moment, Namespace, NamespaceGuard,
-    NamespaceRegistry, Op, Reply, Result, Role, TierKey, Token, Version, transition,
+    NamespaceRegistry, Op, Order, Reply, Result, Role, TierKey, Token, Version, transition,
 };
 use tokio::sync::watch;
 
@@ -32,6 +32,8 @@ pub struct Hooks {
     pub reported: fn(&Op, &Reply) -> Option<Option<Version>>,
     /// Whether a handle forgets the epochs that it knows before its log reports a clear.
     pub forgets: bool,
+    /// Whether an issued version is above those that were issued before for cells that are gone.
+    pub issues_above: bool,
     /// Whether a publication is refused where the watermark does not have the expected version.
     pub refuses: bool,
 }
@@ -45,6 +47,8 @@ pub type Address = (String, Option<String>, Bytes);
 pub struct Data {
     pub(crate) cells: HashMap<Address, Cell>,
     pub(crate) epochs: HashMap<(String, Option<String>), Epoch>,
+    /// The highest version that was issued in each namespace.
+    pub(super) issued: HashMap<String, Version>,
 }
 
 pub(crate) struct Server {
@@ -59,6 +63,7 @@ pub(crate) struct Server {
     pub(super) schemas: Mutex<HashMap<String, u32>>,
     pub(super) down: AtomicBool,
     pub(super) latency: Mutex<Duration>,
+    pub(super) clock_behind: Mutex<Duration>,
     pub(super) hanging: watch::Sender<bool>,
     pub(crate) counters: Counters,
     pub(crate) log: FakeLog,
@@ -77,6 +82,7 @@ impl Server {
             schemas: Mutex::default(),
             down: AtomicBool::new(false),
             latency: Mutex::default(),
+            clock_behind: Mutex::default(),
             hanging: watch::Sender::new(false),
             counters: Counters::default(),
             log: FakeLog::default(),
@@ -111,11 +117,14 @@ impl Server {
             Role::Cache => *data.epochs.entry(scope(namespace)).or_insert_with(Epoch::random),
             Role::Store => Epoch::default(),
         };
-        let clock = &self.clock;
-        let moment = Moment::new(namespace.role, clock.now(), clock.micros(), epoch);
+        let micros = self.version_clock(data, namespace, op);
+        let moment = Moment::new(namespace.role, self.clock.now(), micros, epoch);
         let (change, reply) = (self.hooks.transition)(data.cells.get(&address), op, &moment);
         if let Change::Write(cell) = change {
             data.cells.insert(address, cell);
+        }
+        if let (true, Reply::Kept(version) | Reply::Done { version, .. }) = (issues_version(op), &reply) {
+            data.issued.insert(namespace.name.clone(), *version);
         }
         if self.has_log(namespace)
             && let Some(version) = (self.hooks.reported)(op, &reply)
@@ -123,6 +132,17 @@ impl Server {
             self.log.append(origin, namespace, key, version);
         }
         reply
+    }
+
+    /// The microseconds from which the server makes a version. An issued version is above all that were issued
+    /// before in the namespace, although the clock may be behind and the cell gone.
+    fn version_clock(&self, data: &Data, namespace: &Namespace, op: &Op) -> u64 {
+        let behind = u64::try_from(self.clock_behind.lock().as_micros()).unwrap_or(u64::MAX);
+        let micros = self.clock.micros().saturating_sub(behind);
+        match data.issued.get(&namespace.name) {
+            Some(issued) if issues_version(op) && self.hooks.issues_above => micros.max(issued.as_u64() + 1),
+            _ => micros,
+        }
     }
 
     /// Agrees on the options of a namespace. A handle with a higher schema takes the namespace over.
@@ -155,6 +175,11 @@ impl Server {
     }
 }
 
+/// Whether the tier decides the version of the change.
+fn issues_version(op: &Op) -> bool {
+    matches!(op, Op::Put { order: Order::Author(_), .. } | Op::Remove { .. })
+}
+
 impl Hooks {
     /// The parts as the contract demands them.
     #[doc(hidden)]
@@ -169,6 +194,7 @@ impl Hooks {
         batch: |replies| replies,
         reported: reported_version,
         forgets: true,
+        issues_above: true,
         refuses: true,
     };
 }

@@ -246,6 +246,8 @@ pub enum Trouble {
     Trim(usize),
     /// A cache tier evicts the watermark of its relays.
     LoseWatermark(usize),
+    /// The clock by which a cache tier issues versions goes back by a time, as after a failover.
+    ClockBehind(usize, u64),
     /// Another program deletes a record in the store, and invalidates no copy.
     Foreign(u64),
 }

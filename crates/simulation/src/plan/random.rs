@@ -188,7 +188,8 @@ impl Plan {
             6..9 => Trouble::Cut(slot, server, way, rng.u64(5..300)),
             9 => Trouble::Down(server, rng.u64(5..300)),
             10..12 => Trouble::Slow(slot, server, way, rng.u64(5..200), rng.u64(1..100)),
-            12..17 => Trouble::Evict(cache, rng.u64(..self.keys)),
+            12..16 => Trouble::Evict(cache, rng.u64(..self.keys)),
+            16 => Trouble::ClockBehind(cache, rng.u64(1..5_000)),
             17 => Trouble::Flush(cache),
             18 => Trouble::Save(cache),
             _ => Trouble::GoBack(cache),
@@ -199,6 +200,7 @@ impl Plan {
                 | Trouble::LoseWatermark(_)
                 | Trouble::Flush(_)
                 | Trouble::Save(_)
+                | Trouble::ClockBehind(..)
                 | Trouble::GoBack(_)
         );
         (!of_tier || self.stack.tiers > 0).then_some(Fault { at, what })

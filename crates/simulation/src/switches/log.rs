@@ -81,6 +81,16 @@ fn of_servers() -> Vec<Switch> {
             off: Off::Parts(Parts { forgets: false, ..Parts::TRUE }),
         },
         Switch {
+            name: "an issued version is above those of cells that are gone",
+            rule: "7",
+            plan: || {
+                // The other process would keep its copy of the first put as the newer one.
+                let steps = [(10, 0, Put(0)), (20, 1, Get(0)), (40, 0, Put(0)), (60, 1, Get(0))];
+                script(LOGGED, &steps, &[(30, Trouble::ClockBehind(0, 1_000)), (31, Trouble::Evict(0, 0))])
+            },
+            off: Off::Rules(|| Hooks { issues_above: false, ..Hooks::TRUE }),
+        },
+        Switch {
             name: "a change that changes no cell is logged too",
             rule: "5",
             plan: || {
