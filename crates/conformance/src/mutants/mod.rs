@@ -34,7 +34,8 @@ fn subject(hooks: Hooks) -> Subject {
 }
 
 fn rule(transition: Rule) -> Hooks {
-    Hooks { transition, ..Hooks::default() }
+    // The server's own order of versions would hide a transition that issues one twice.
+    Hooks { transition, issues_above: false, ..Hooks::default() }
 }
 
 /// Runs the case on the broken tier. The case must find the fault, and not through an error of the tier.
