@@ -259,7 +259,15 @@ fn what_cannot_work_is_a_config_error_without_the_secret() {
         format!("[sqlite]\npath = ':memory:'\n[postgres]\nurl = '{POSTGRES}'"),
         "[sqlite]\npath = '/no/such/folder/shop.db'".to_owned(),
         format!("[redis]\nurl = '{REDIS}'\nbudget_ms = 0"),
-        format!("[redis]\nurl = '{REDIS}'\npassword = 'secret'"),
+        format!("[redis]\nurl = '{REDIS}'\npassword = 'another-secret'"),
+        format!("[redis]\nurl = '{REDIS}'\npasword = 'secret'"),
+        "[redis]\nprefix = 'shop'".to_owned(),
+        "[redis]\nurl = 'redis://secret@localhost'".to_owned(),
+        "[redis]\nurl = 'localhost'\npassword_file = '/no/secret/there'".to_owned(),
+        "[postgres]\npool_size = 3".to_owned(),
+        format!("[postgres]\nurl = '{POSTGRES}'\npassword = 'another-secret'"),
+        format!("[postgres]\nurl = '{POSTGRES}'\nhost = 'secret'"),
+        "[postgres]\nhost = 'app:secret@localhost'".to_owned(),
         "[redis]\nurl = 'http://:secret@localhost'".to_owned(),
         "[redis]\nurl = 'redis://:secret@localhost:port'".to_owned(),
         "[redis]\nurl = 'redis://:secret@cache.example'".to_owned(),
@@ -271,6 +279,55 @@ fn what_cannot_work_is_a_config_error_without_the_secret() {
         let error = Stack::from_toml(&text).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Config, "{text}");
         assert!(!format!("{error} {error:?}").contains("secret"), "{error}");
+    }
+}
+
+#[test]
+fn an_address_in_a_compose_network_needs_one_setting_which_the_error_names() {
+    let stack = |vars: &[(&'static str, &'static str)]| from_vars(vars);
+    let url = ("REDIS_URL", "redis://redis:6379/0");
+    let error = stack(&[url]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config);
+    assert!(error.to_string().contains("REDIS_ALLOW_PLAINTEXT=true"), "{error}");
+    assert!(stack(&[url, ("REDIS_ALLOW_PLAINTEXT", "true")]).is_ok());
+    let text = "[redis]\nurl = 'redis://:secret@redis:6379/0'";
+    let error = Stack::from_toml(text).unwrap_err().to_string();
+    assert!(error.contains("allow_plaintext = true") && !error.contains("secret"), "{error}");
+    assert!(Stack::from_toml(&format!("{text}\nallow_plaintext = true")).is_ok());
+    // Other faults of a URL keep their own text.
+    let error = stack(&[("REDIS_URL", "redis://redis:6379/zero")]).unwrap_err().to_string();
+    assert!(error.contains("database number"), "{error}");
+}
+
+/// The blocks of TOML in a text, which begin a line with this mark of comments.
+fn toml_blocks(text: &str, mark: &str) -> Vec<String> {
+    let lines: Vec<&str> = text.lines().map(|line| line.strip_prefix(mark).unwrap_or(line)).collect();
+    let text = lines.join("\n");
+    let blocks = text.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next());
+    blocks.map(str::to_owned).collect()
+}
+
+#[test]
+fn the_toml_of_the_documents_is_valid() {
+    let named = toml_blocks(include_str!("../docs/configuration.md"), "");
+    for stack in ["development", "production"] {
+        assert!(Config::from_toml_named(&named[0], Some(stack)).is_ok(), "{stack}");
+    }
+    let single = toml_blocks(include_str!("../src/config/mod.rs"), "//!");
+    let config = Config::from_toml(&single[0]).unwrap();
+    assert!(config.redis.is_some() && config.postgres.is_some() && config.sqlite.is_some());
+    assert_eq!((named.len(), single.len()), (1, 1));
+}
+
+#[tokio::test]
+async fn a_database_in_parts_is_the_same_stack_as_its_url() {
+    let expected = (Ok(copies("near ", "[\"postgres\"]")), Ok(records("near ", "[]")));
+    for vars in [
+        &[("POSTGRES_HOST", "127.0.0.1"), ("POSTGRES_PORT", "1"), ("POSTGRES_PASSWORD", "secret")][..],
+        &[("POSTGRES_CONNECTION", "postgresql+psycopg://app:secret@127.0.0.1:1/app")],
+        &[("DATABASE_URL", "postgresql+asyncpg://127.0.0.1:1/app?ssl=disable"), ("POSTGRES_USER", "app")],
+    ] {
+        assert_eq!(shape(&from_vars(vars).unwrap()).await, expected, "{vars:?}");
     }
 }
 

@@ -38,13 +38,18 @@
 //! ttl_seconds = 10                      # the longest life of a copy; every tier has this setting
 //!
 //! [redis]
-//! url = "localhost:6379"                # with or without redis://; rediss:// is TLS
+//! url = "rediss://cache.example"        # or host:port; redis:// is without TLS
+//! username = "shop"                     # a login may stand in the URL too
+//! password_file = "/run/secrets/redis"  # or password = ".."
+//! tls_ca_file = "/etc/redis/ca.pem"     # with rediss://; the system's authorities unless set
 //! prefix = "shop"                       # terrace unless set
 //! allow_plaintext = false               # whether a connection without TLS to another host is allowed
 //! budget_ms = 50                        # how long one request may take; every remote tier has this
 //!
 //! [postgres]
-//! url = "postgres://user:password@localhost/shop"
+//! url = "postgres://localhost/shop"     # or host, port, database
+//! user = "shop"                         # a login may stand in the URL too
+//! password_file = "/run/secrets/pg"     # or password = ".."
 //! schema = "terrace"
 //! pool_size = 8
 //! role = "both"                         # or "store", "tier"
@@ -71,28 +76,25 @@
 //! With `"lease"`, all processes that share the stack's Redis or Postgres tier run one load of a key. With
 //! `"lease_or_stale"`, a caller that would wait gets the stale value instead, if there is one.
 //!
-//! # Environment
+//! # Environment, several stacks in one file
 //!
-//! | variable | effect |
-//! |---|---|
-//! | `REDIS_URL` | adds Redis |
-//! | `REDIS_ALLOW_PLAINTEXT` | `true` allows a connection without TLS to another host, for instance inside one compose network |
-//! | `DATABASE_URL` | `postgres://..` or `sqlite:PATH`: the database, in place of any other |
-//! | `CACHE_TTL_SECONDS` | the time to live |
-//! | `CACHE_MEMORY_ENTRIES` | entries of the near tier of each cache: 10,000 unless set; 0 turns it off |
+//! `docs/configuration.md`, which follows, has the variables, says which setting wins, and what is refused.
+//! Without any variable, [`Stack::from_env`] gives memory only. An application may start from other settings:
+//! `Config::embedded("shop.db").with_env()`.
 //!
-//! An empty variable counts as not set. Without any variable, [`Stack::from_env`] gives memory only. An
-//! application may start from other settings: `Config::embedded("shop.db").with_env()`.
+#![doc = include_str!("../../docs/configuration.md")]
 
+mod address;
 mod backends;
 mod consistency;
 mod env;
+mod named;
 mod secret;
 mod settings;
 mod stack;
 mod text;
 
 pub use consistency::{LevelConfig, StampedeConfig};
-pub use secret::Secret;
+pub use secret::{Secret, SecretFile};
 pub use settings::{Config, DatabaseRole, MemoryConfig, PostgresConfig, RedisConfig, SqliteConfig};
 pub use stack::Stack;

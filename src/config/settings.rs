@@ -6,7 +6,7 @@ use serde::Deserialize;
 use terrace_core::{Error, Result};
 use terrace_policies::Ttl;
 
-use super::{LevelConfig, Secret, StampedeConfig};
+use super::{LevelConfig, Secret, SecretFile, StampedeConfig};
 
 /// The settings of a stack; the [module](super) shows them as TOML.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -53,8 +53,26 @@ pub struct MemoryConfig {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RedisConfig {
-    /// `[redis[s]://][user:password@]host[:port][/db]`.
-    pub url: Secret,
+    /// `[redis[s]://][user:password@]host[:port][/db]`. It may come from the environment.
+    pub url: Option<Secret>,
+    /// The user of the login, if the URL has none.
+    pub username: Option<String>,
+    /// The password of the login, if the URL has none.
+    pub password: Option<Secret>,
+    /// The file with the password, in place of the password. It is read at each connect.
+    pub password_file: Option<SecretFile>,
+    /// The user of the login at the sentinels of a `redis+sentinel://` URL; they may have none.
+    pub sentinel_username: Option<String>,
+    /// The password of the login at the sentinels.
+    pub sentinel_password: Option<Secret>,
+    /// The file with the password of the login at the sentinels.
+    pub sentinel_password_file: Option<SecretFile>,
+    /// The file with the certificates of the authorities that are trusted, in PEM; the system's unless set.
+    pub tls_ca_file: Option<SecretFile>,
+    /// The file with the certificate that is shown to the server, in PEM.
+    pub tls_cert_file: Option<SecretFile>,
+    /// The file with the key of that certificate, in PEM.
+    pub tls_key_file: Option<SecretFile>,
     /// The text before each key; `terrace` unless set.
     pub prefix: Option<String>,
     /// Whether a connection without TLS to another host is allowed.
@@ -66,12 +84,25 @@ pub struct RedisConfig {
     pub budget_ms: Option<u64>,
 }
 
-/// The Postgres database.
+/// The Postgres database: a URL, or an address in parts. Parts complete a URL, and may not differ from it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PostgresConfig {
-    /// `postgres://user:password@host:port/database`.
-    pub url: Secret,
+    /// `postgres://user:password@host:port/database`; the scheme may name a driver, as in
+    /// `postgresql+asyncpg://`.
+    pub url: Option<Secret>,
+    /// The host, several hosts with commas between them, or the folder of a socket file.
+    pub host: Option<String>,
+    /// The port; 5432 unless set.
+    pub port: Option<u16>,
+    /// The name of the database; that of the user unless set.
+    pub database: Option<String>,
+    /// The user of the login; `postgres` unless set.
+    pub user: Option<String>,
+    /// The password of the login, if the URL has none.
+    pub password: Option<Secret>,
+    /// The file with the password, in place of the password. It is read at each connect.
+    pub password_file: Option<SecretFile>,
     /// The schema of the library's tables; `terrace` unless set.
     pub schema: Option<String>,
     /// The maximum of connections.

@@ -70,7 +70,10 @@ impl Stack {
         let near_ttl = seconds(memory.and_then(|memory| memory.ttl_seconds))?;
         let near_entries = memory.map_or(0, |memory| memory.entries);
         let redis = match &config.redis {
-            Some(redis) => Some(StackTier::new(backends::redis(redis)?, redis.ttl_seconds, redis.budget_ms)?),
+            Some(redis) => {
+                let backend = backends::redis(redis, redis.address()?)?;
+                Some(StackTier::new(backend, redis.ttl_seconds, redis.budget_ms)?)
+            }
             None => None,
         };
         let database = Database::new(config)?;
@@ -168,7 +171,7 @@ impl Database {
                 Err(Error::config("a stack has one database: postgres or sqlite, not both"))
             }
             (Some(postgres), None) => {
-                let backend = backends::postgres(postgres)?;
+                let backend = backends::postgres(postgres, postgres.address()?)?;
                 let tier = StackTier::new(backend, postgres.ttl_seconds, postgres.budget_ms)?;
                 Ok(Some(Self { tier, role: postgres.role, durable: true }))
             }

@@ -7,17 +7,18 @@ use toml::de;
 use super::Config;
 
 impl Config {
-    /// Reads the settings from TOML.
+    /// Reads the settings of a stack from TOML. A text with several stacks by name is an error:
+    /// [`Config::from_toml_named`] reads one of them.
     ///
     /// # Errors
     /// [`ErrorKind::Config`](terrace_core::ErrorKind::Config) with the number of the line: for text that is
     /// not TOML, for unknown and missing fields, and for values of another type. It shows no value.
     pub fn from_toml(text: &str) -> Result<Self> {
-        toml::from_str(text).map_err(|error| config_error(text, &error))
+        Self::from_toml_named(text, None)
     }
 }
 
-fn config_error(text: &str, error: &de::Error) -> Error {
+pub(super) fn config_error(text: &str, error: &de::Error) -> Error {
     let before = error.span().and_then(|span| text.get(..span.start));
     let line = before.map_or(1, |before| before.matches('\n').count() + 1);
     Error::config(format!("line {line} of the configuration: {}", without_values(error.message())))
@@ -53,7 +54,7 @@ mod tests {
                 .starts_with("line 2 of the configuration: unknown field `ttl`")
         );
         assert!(error("[redis]\nurls = 'x'").contains("unknown field `urls`"));
-        assert!(error("[postgres]\npool_size = 3").contains("missing field `url`"));
+        assert!(error("[sqlite]\nrole = 'tier'").contains("missing field `path`"));
         assert!(
             error("\n[memory]\nentries = 'many'")
                 .contains("line 3 of the configuration: invalid type, expected")
@@ -72,6 +73,10 @@ mod tests {
             "[memory]\nentries = \"secret\\\", expected \\\"x\"",
             "[postgres]\nurl = ''\nrole = 'secret'",
             "[postgres]\nurl = ''\nurl = 'secret'",
+            "[redis]\npassword = ['secret']",
+            "[redis]\nurl = 'x'\npassword_file = { secret = 'secret' }",
+            "[postgres]\nport = 'secret'",
+            "[postgres]\nhost = 'x'\npassword = secret",
             "secret",
         ] {
             let error = Config::from_toml(text).unwrap_err();

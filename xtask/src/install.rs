@@ -19,13 +19,13 @@ pub(crate) struct Package {
 const POLICY: &str = "/usr/sbin/policy-rc.d";
 
 /// Debian and Ubuntu, as root.
-pub(crate) fn by_apt(missing: &[Package]) -> Result<()> {
+pub(crate) fn by_apt(packages: &[&str]) -> Result<()> {
     let _policy = NoServices::new();
     // One stale package source among many is no reason to stop: the install fails if it matters.
     if let Err(error) = run(apt().arg("update")) {
         eprintln!("xtask: {error}");
     }
-    run(apt().args(["install", "--yes", "--no-install-recommends"]).args(missing.iter().map(|p| p.debian)))
+    run(apt().args(["install", "--yes", "--no-install-recommends"]).args(packages))
 }
 
 /// macOS; Homebrew starts no service by itself.

@@ -5,6 +5,7 @@ mod check_features;
 mod ci;
 mod flagged;
 mod install;
+mod matrix;
 mod model;
 mod retired;
 mod run;
@@ -28,6 +29,8 @@ usage: cargo xtask <command> [arguments]
                                 cargo-deny where installed
   verify [arguments]            simulations, switches and fault runs, in about five minutes;
                                 `--seed N` replays, `--minutes N` soaks, `--json` for machines
+  matrix [engine..]             the suites of Redis and Postgres on each supported version;
+                                `--list` names the engines
   bench-report [arguments]      the bench table: ours, raw and ratio
 
 REDIS_URL and DATABASE_URL, where set, name the servers that `test` shares among tests.";
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
         "check-features" => check_features::run(),
         "ci" => ci::run(),
         "verify" => verify::run(rest),
+        "matrix" => matrix::run(rest),
         "bench-report" => bench_report::run(rest),
         "help" | "--help" | "-h" => {
             println!("{USAGE}");

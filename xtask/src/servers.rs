@@ -6,7 +6,7 @@ use crate::install::{self, Package};
 use crate::run::{Result, root, succeeds};
 
 #[path = "../../crates/testbed/src/find.rs"]
-mod find;
+pub(crate) mod find;
 
 /// Where the tests can run.
 pub(crate) enum Plan {
@@ -54,8 +54,8 @@ pub(crate) fn provide_here() -> Result<()> {
 
 /// Installs by the machine's own installer, where this process may use it.
 fn install(missing: &[Package]) -> Result<()> {
-    if is_root() && find::find("apt-get").is_some() {
-        install::by_apt(missing)
+    if can_install_by_apt() {
+        install::by_apt(&missing.iter().map(|package| package.debian).collect::<Vec<_>>())
     } else if cfg!(target_os = "macos") && find::find("brew").is_some() {
         install::by_homebrew(missing)
     } else {
@@ -94,6 +94,11 @@ fn advice(missing: &[Package]) -> String {
         debian.join(" "),
         homebrew.join(" "),
     )
+}
+
+/// Whether this process may install Debian packages.
+pub(crate) fn can_install_by_apt() -> bool {
+    is_root() && find::find("apt-get").is_some()
 }
 
 fn is_root() -> bool {

@@ -25,6 +25,18 @@ impl Summary {
         Ok(sum)
     }
 
+    pub(crate) fn passed(&self) -> u64 {
+        self.passed
+    }
+
+    pub(crate) fn failed(&self) -> u64 {
+        self.failed
+    }
+
+    pub(crate) fn ignored(&self) -> u64 {
+        self.ignored
+    }
+
     pub(crate) fn add(&mut self, other: Self) {
         self.passed += other.passed;
         self.failed += other.failed;

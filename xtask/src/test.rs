@@ -22,6 +22,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
 
     let mut command = Command::new(with_servers);
     command.arg(run::cargo_program()).args(&test).current_dir(run::root());
+    run::without_own_package(&mut command);
     let (mut sum, mut good) = counted(&mut command)?;
     if arguments.is_empty() {
         for mut command in [model::command(), flagged::switches()] {
@@ -60,6 +61,11 @@ fn build(test: &[String]) -> Result<PathBuf> {
     if let Some(program) = built {
         return Ok(program);
     }
+    with_servers()
+}
+
+/// Builds the program that runs a command beside servers.
+pub(crate) fn with_servers() -> Result<PathBuf> {
     let alone = programs(&mut cargo(["build", "-p", "terrace-testbed", "--bin", "with-servers"]))?;
     alone.ok_or_else(|| "cargo built no `with-servers` program".to_owned())
 }

@@ -1,17 +1,29 @@
-//! Finds a program on PATH or in the folders where packages put servers.
+//! Finds a program in the folders that a variable names, on PATH, or in the folders where packages put
+//! servers.
 //!
 //! This file uses std alone, since the project's own commands include it and must not build a
 //! database client to look for a database.
 
 use std::{
+    ffi::OsString,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 
-/// The path of the program: PATH comes first, then the usual folders.
+/// The variable that names folders with the programs of servers, as PATH does: `cargo xtask matrix` chooses
+/// an engine by it.
+pub(crate) const FOLDERS_VARIABLE: &str = "TERRACE_TEST_PROGRAMS";
+
+/// The path of the program: the folders of the variable come first, then PATH, then the usual folders.
 pub(crate) fn find(program: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path)
+    let folders = [FOLDERS_VARIABLE, "PATH"].map(|name| std::env::var_os(name).unwrap_or_default());
+    find_in(&folders, program)
+}
+
+fn find_in(folders: &[OsString], program: &str) -> Option<PathBuf> {
+    folders
+        .iter()
+        .flat_map(std::env::split_paths)
         .chain(usual_folders())
         .map(|folder| folder.join(program))
         .find(|candidate| is_program(candidate))
@@ -65,6 +77,24 @@ mod tests {
         let found = versions(folder.0.to_str().unwrap(), "postgresql");
         let expected = ["postgresql@16/bin", "postgresql@14/bin"].map(|name| folder.0.join(name));
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn the_folders_that_come_first_win() {
+        let folder = Scratch::new("first");
+        let paths = ["one", "two"].map(|name| folder.0.join(name));
+        for path in &paths {
+            std::fs::create_dir(path).unwrap();
+            std::fs::write(path.join("redis-server"), "").unwrap();
+            let executable = std::fs::Permissions::from_mode(0o755);
+            std::fs::set_permissions(path.join("redis-server"), executable).unwrap();
+        }
+        let [one, two] = paths;
+        let first = |folders: &[OsString]| find_in(folders, "redis-server").unwrap();
+        assert_eq!(first(&[two.clone().into(), one.clone().into()]), two.join("redis-server"));
+        assert_eq!(first(&["".into(), one.clone().into()]), one.join("redis-server"));
+        let list = std::env::join_paths([&one, &two]).unwrap();
+        assert_eq!(first(&[list, two.into()]), one.join("redis-server"));
     }
 
     #[test]

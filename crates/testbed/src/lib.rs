@@ -19,6 +19,7 @@
 mod error;
 mod find;
 mod name;
+mod pooler;
 mod port;
 mod postgres;
 mod probe;
@@ -29,13 +30,15 @@ mod sentinel;
 mod server;
 mod shared;
 mod unprivileged;
+mod version;
 
 pub use error::{Error, Result};
 pub use name::unique_name;
+pub use pooler::{PgBouncer, PgBouncerKind};
 pub use port::free_port;
 pub use postgres::{Postgres, PostgresKind, PostgresOptions};
 pub use proxy::{Proxy, Stall};
 pub use redis::{Redis, RedisKind, RedisOptions};
 pub use sentinel::{Sentinel, SentinelKind, SentinelOptions};
-pub use server::{PrivateServer, ServerKind, ServerOptions};
-pub use shared::{SharedSet, shared_postgres, shared_redis};
+pub use server::{PrivateServer, ServerKind, ServerOptions, SetUpStep};
+pub use shared::{SharedSet, shared_postgres, shared_postgres_superuser, shared_redis};

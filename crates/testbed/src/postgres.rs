@@ -13,18 +13,23 @@ use crate::{
     Error, PrivateServer, Result, ServerOptions,
     name::unique_name,
     probe, programs,
-    server::{ServerKind, write_private},
+    server::{ServerKind, SetUpStep, write_private},
     unprivileged,
 };
 
 /// A private `postgres` on a free loopback port, with a folder of its own.
+///
+/// Tests log in as an ordinary role, which owns its databases and is no superuser: on a managed server
+/// nobody is. [`url`](PrivateServer::url) names a database of that role, and so does
+/// [`create_database`](Self::create_database). [`superuser_url`](Self::superuser_url) is for what a test does
+/// as an operator.
 ///
 /// The server ends and its folder is removed when the handle is dropped or the test process dies.
 /// Postgres refuses to run as root, so for root it runs as the user `postgres`, or else `nobody`.
 /// Without a password it trusts every client.
 ///
 /// # Cost
-/// A start takes about 0.5 s, most of it `initdb`.
+/// A start takes about 0.7 s, most of it `initdb`.
 ///
 /// ```no_run
 /// # async fn example() -> terrace_testbed::Result<()> {
@@ -43,17 +48,79 @@ pub type PostgresOptions = ServerOptions<PostgresKind>;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PostgresKind;
 
+/// The setting that makes a server a standby.
+const PRIMARY: &str = "primary_conninfo";
+
+/// The role that tests log in as, and the name of its first database.
+pub(crate) const OWNER: &str = "terrace_test_app";
+
 impl PrivateServer<PostgresKind> {
-    /// Makes an empty database and returns its URL.
+    /// The URL of the database `postgres` as the superuser `postgres`.
+    #[must_use]
+    pub fn superuser_url(&self) -> String {
+        self.superuser_url_of("postgres")
+    }
+
+    /// The URL of a database as the superuser `postgres`.
+    #[must_use]
+    pub fn superuser_url_of(&self, database: &str) -> String {
+        url_of(self.port(), self.options.password.as_deref(), "postgres", database)
+    }
+
+    /// The options of a standby of this server: a copy that follows it, answers reads, and becomes a primary
+    /// by [`promote`](Self::promote). The standby has the settings of this server.
+    #[must_use]
+    pub fn standby(&self) -> PostgresOptions {
+        let password = self.options.password.as_deref();
+        let password = password.map(|password| format!(" password={password}")).unwrap_or_default();
+        let primary = format!("host=127.0.0.1 port={} user=postgres{password}", self.port());
+        PostgresOptions::clone(&self.options).setting(PRIMARY, &primary)
+    }
+
+    /// Makes a standby a primary, and waits until it takes writes.
+    ///
+    /// # Errors
+    /// [`Error::Sql`] if the server cannot be reached or is a primary already.
+    pub async fn promote(&self) -> Result<()> {
+        let what = "promoting a standby";
+        let mut session = PgConnection::connect(&self.superuser_url()).await.map_err(Error::sql(what))?;
+        session.execute("select pg_promote(true, 60)").await.map_err(Error::sql(what)).map(|_| ())
+    }
+
+    /// Waits until a standby has replayed what this server has written.
+    ///
+    /// # Errors
+    /// [`Error::Sql`] if a server cannot be reached or refuses.
+    pub async fn wait_for(&self, standby: &Self) -> Result<()> {
+        let what = "waiting for a standby";
+        let mut here = PgConnection::connect(&self.superuser_url()).await.map_err(Error::sql(what))?;
+        let mut there = PgConnection::connect(&standby.superuser_url()).await.map_err(Error::sql(what))?;
+        let written: String = sqlx::query_scalar("select pg_current_wal_lsn()::text")
+            .fetch_one(&mut here)
+            .await
+            .map_err(Error::sql(what))?;
+        loop {
+            let replayed: bool = sqlx::query_scalar("select pg_last_wal_replay_lsn() >= $1::pg_lsn")
+                .bind(&written)
+                .fetch_one(&mut there)
+                .await
+                .map_err(Error::sql(what))?;
+            if replayed {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Makes an empty database of the ordinary role and returns its URL.
     ///
     /// # Errors
     /// [`Error::Sql`] if the server cannot be reached or refuses.
     pub async fn create_database(&self) -> Result<String> {
         let name = unique_name("db");
         let what = "connecting to make a database";
-        let mut session = PgConnection::connect(&self.url()).await.map_err(Error::sql(what))?;
-        create_database(&mut session, &name).await?;
-        Ok(url_of(self.port(), self.options.password.as_deref(), &name))
+        let mut session = PgConnection::connect(&self.superuser_url()).await.map_err(Error::sql(what))?;
+        create_database(&mut session, &name, Some(OWNER)).await?;
+        Ok(url_of(self.port(), self.options.password.as_deref(), OWNER, &name))
     }
 
     /// Makes the whole server refuse writes, as a standby would, or accept them again. Open sessions
@@ -64,14 +131,14 @@ impl PrivateServer<PostgresKind> {
     pub async fn read_only(&self, on: bool) -> Result<()> {
         let what = "making postgres read-only or writable";
         let value = if on { "on" } else { "off" };
-        let mut session = PgConnection::connect(&self.url()).await.map_err(Error::sql(what))?;
+        let mut session = PgConnection::connect(&self.superuser_url()).await.map_err(Error::sql(what))?;
         let change = format!("alter system set default_transaction_read_only = {value}");
         session.execute(AssertSqlSafe(change)).await.map_err(Error::sql(what))?;
         session.execute("select pg_reload_conf()").await.map_err(Error::sql(what))?;
         // A new session shows the setting that the postmaster has read, and the same reload
         // notifies the open sessions.
         loop {
-            let mut probe = PgConnection::connect(&self.url()).await.map_err(Error::sql(what))?;
+            let mut probe = PgConnection::connect(&self.superuser_url()).await.map_err(Error::sql(what))?;
             let seen: String = sqlx::query_scalar("show default_transaction_read_only")
                 .fetch_one(&mut probe)
                 .await
@@ -99,7 +166,10 @@ impl ServerKind for PostgresKind {
         programs::postgres_program("postgres")
     }
 
-    fn set_up(folder: &Path, options: &PostgresOptions) -> Result<Option<(&'static str, Command)>> {
+    fn set_up(folder: &Path, options: &PostgresOptions) -> Result<Vec<SetUpStep>> {
+        if let Some((_, primary)) = options.settings.iter().find(|(name, _)| name == PRIMARY) {
+            return copy_of(primary, folder);
+        }
         let mut initdb = unprivileged::command(&programs::postgres_program("initdb")?);
         initdb.arg("-D").arg(folder.join("data"));
         initdb.args(["--no-sync", "-U", "postgres", "-E", "UTF8", "--locale=C"]);
@@ -120,7 +190,18 @@ impl ServerKind for PostgresKind {
                 chown(&password_file, Some(user), Some(group)).map_err(Error::io(what))?;
             }
         }
-        Ok(Some(("initdb", initdb)))
+        // The postmaster does not run yet, so no test can connect before its role is there.
+        let mut single = unprivileged::command(&programs::postgres_program("postgres")?);
+        single.arg("--single").arg("-D").arg(folder.join("data")).args(["-c", "fsync=off", "postgres"]);
+        let password = options.password.as_deref().map(|password| format!(" password '{password}'"));
+        let input = format!(
+            "create role {OWNER} login{}\ncreate database {OWNER} owner {OWNER}\n",
+            password.unwrap_or_default()
+        );
+        Ok(vec![
+            SetUpStep { name: "initdb", command: initdb, input: None },
+            SetUpStep { name: "postgres --single", command: single, input: Some(input) },
+        ])
     }
 
     fn command(program: &Path, folder: &Path, port: u16, options: &PostgresOptions) -> Command {
@@ -137,13 +218,25 @@ impl ServerKind for PostgresKind {
     }
 
     fn url(port: u16, password: Option<&str>) -> String {
-        url_of(port, password, "postgres")
+        url_of(port, password, OWNER, OWNER)
     }
 }
 
-fn url_of(port: u16, password: Option<&str>, database: &str) -> String {
+/// Copies the primary into the folder of a standby, which follows it from then on.
+fn copy_of(primary: &str, folder: &Path) -> Result<Vec<SetUpStep>> {
+    if let Some((user, group)) = unprivileged::other_user() {
+        let what = "giving a folder to the user who runs postgres";
+        chown(folder, Some(user), Some(group)).map_err(Error::io(what))?;
+    }
+    let mut copy = unprivileged::command(&programs::postgres_program("pg_basebackup")?);
+    copy.arg("-D").arg(folder.join("data")).args(["-d", primary]);
+    copy.args(["--write-recovery-conf", "--checkpoint=fast", "--wal-method=stream", "--no-sync"]);
+    Ok(vec![SetUpStep { name: "pg_basebackup", command: copy, input: None }])
+}
+
+fn url_of(port: u16, password: Option<&str>, user: &str, database: &str) -> String {
     let password = password.map(|password| format!(":{password}")).unwrap_or_default();
-    format!("postgres://postgres{password}@127.0.0.1:{port}/{database}")
+    format!("postgres://{user}{password}@127.0.0.1:{port}/{database}")
 }
 
 /// All settings of the server; a later one overrides an earlier one of the same name.
@@ -158,14 +251,48 @@ fn settings(options: &PostgresOptions) -> impl Iterator<Item = (&str, &str)> {
     const NOT_DURABLE: [(&str, &str); 3] =
         [("fsync", "off"), ("full_page_writes", "off"), ("max_wal_size", "128MB")];
     let not_durable = (!options.durable).then_some(NOT_DURABLE).into_iter().flatten();
-    let own = options.settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    // The copy of the primary has this setting in its own files.
+    let own = options.settings.iter().filter(|(name, _)| name != PRIMARY);
+    let own = own.map(|(name, value)| (name.as_str(), value.as_str()));
     ALWAYS.into_iter().chain(not_durable).chain(own)
 }
 
-/// Makes an empty database on the session's server.
-pub(crate) async fn create_database(session: &mut PgConnection, name: &str) -> Result<()> {
+/// Makes an empty database on the session's server, of `owner` or of the session's role.
+pub(crate) async fn create_database(
+    session: &mut PgConnection,
+    name: &str,
+    owner: Option<&str>,
+) -> Result<()> {
     // Postgres copies a template only while it has no session, and template0 accepts none.
-    let statement = format!("create database {name} template template0");
+    let owner = owner.map(|owner| format!(" owner {owner}")).unwrap_or_default();
+    let statement = format!("create database {name} template template0{owner}");
     let created = session.execute(AssertSqlSafe(statement)).await;
     created.map_err(Error::sql("creating a database for a test")).map(|_| ())
+}
+
+/// Makes the ordinary role on a server that is not the testbed's own, unless it is there. Returns whether
+/// the session's role is a superuser; another role is ordinary itself, and makes its databases for itself.
+pub(crate) async fn make_owner(session: &mut PgConnection, password: Option<&str>) -> Result<bool> {
+    let what = "making the role of the tests";
+    let superuser: bool = sqlx::query_scalar("select usesuper from pg_user where usename = current_user")
+        .fetch_one(&mut *session)
+        .await
+        .map_err(Error::sql(what))?;
+    let exists: bool = sqlx::query_scalar("select exists (select from pg_roles where rolname = $1)")
+        .bind(OWNER)
+        .fetch_one(&mut *session)
+        .await
+        .map_err(Error::sql(what))?;
+    if !superuser || exists {
+        return Ok(superuser);
+    }
+    let password = password.map(|password| format!(" password '{}'", password.replace('\'', "''")));
+    let make = format!("create role {OWNER} login{}", password.unwrap_or_default());
+    match session.execute(AssertSqlSafe(make)).await {
+        // Another test process has made it in the meantime.
+        Err(sqlx::Error::Database(error)) if matches!(error.code().as_deref(), Some("42710" | "23505")) => {
+            Ok(true)
+        }
+        made => made.map_err(Error::sql(what)).map(|_| true),
+    }
 }

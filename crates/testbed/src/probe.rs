@@ -36,7 +36,7 @@ pub(crate) fn postgres(port: u16) -> io::Result<bool> {
     Ok(kind == *b"R")
 }
 
-fn connect(port: u16) -> io::Result<TcpStream> {
+pub(crate) fn connect(port: u16) -> io::Result<TcpStream> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let socket = TcpStream::connect_timeout(&address, TIMEOUT)?;
     socket.set_read_timeout(Some(TIMEOUT))?;

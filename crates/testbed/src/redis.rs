@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     PrivateServer, Result, ServerOptions, probe, programs,
-    server::{ServerKind, write_private},
+    server::{ServerKind, SetUpStep, write_private},
 };
 
 /// A private `redis-server` on a free loopback port, with a folder of its own.
@@ -61,7 +61,7 @@ impl ServerKind for RedisKind {
     }
 
     /// Writes a configuration file: a password among the arguments would show in the list of processes.
-    fn set_up(folder: &Path, options: &RedisOptions) -> Result<Option<(&'static str, Command)>> {
+    fn set_up(folder: &Path, options: &RedisOptions) -> Result<Vec<SetUpStep>> {
         let mut lines = vec![
             "bind 127.0.0.1".to_owned(),
             format!("dir {}", folder.display()),
@@ -75,7 +75,7 @@ impl ServerKind for RedisKind {
         lines.extend(options.password.iter().map(|password| format!("requirepass {password}")));
         lines.extend(options.settings.iter().map(|(directive, value)| format!("{directive} {value}")));
         write_private(&folder.join("redis.conf"), &(lines.join("\n") + "\n"), "writing redis.conf")?;
-        Ok(None)
+        Ok(Vec::new())
     }
 
     fn command(program: &Path, folder: &Path, port: u16, _options: &RedisOptions) -> Command {

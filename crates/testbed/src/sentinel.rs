@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     PrivateServer, Redis, Result, ServerOptions, probe, programs,
-    server::{ServerKind, write_private},
+    server::{ServerKind, SetUpStep, write_private},
 };
 
 /// A private sentinel on a free loopback port, which is `redis-server --sentinel`.
@@ -75,12 +75,12 @@ impl ServerKind for SentinelKind {
     }
 
     /// The sentinel itself rewrites this file.
-    fn set_up(folder: &Path, options: &SentinelOptions) -> Result<Option<(&'static str, Command)>> {
+    fn set_up(folder: &Path, options: &SentinelOptions) -> Result<Vec<SetUpStep>> {
         let mut lines = vec!["bind 127.0.0.1".to_owned(), format!("dir {}", folder.display())];
         lines.extend(options.password.iter().map(|password| format!("requirepass {password}")));
         lines.extend(options.settings.iter().map(|(directive, value)| format!("{directive} {value}")));
         write_private(&folder.join("sentinel.conf"), &(lines.join("\n") + "\n"), "writing sentinel.conf")?;
-        Ok(None)
+        Ok(Vec::new())
     }
 
     fn command(program: &Path, folder: &Path, port: u16, _options: &SentinelOptions) -> Command {

@@ -9,10 +9,17 @@ use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 use tokio::sync::OnceCell;
 use url::Url;
 
-use crate::{Error, Postgres, Redis, Result, name::count, postgres::create_database};
+use crate::{
+    Error, PgBouncer, Postgres, Redis, Result,
+    name::count,
+    postgres::{OWNER, create_database, make_owner},
+};
 
 const REDIS_VARIABLES: [&str; 2] = ["TERRACE_TEST_REDIS_URL", "REDIS_URL"];
 const DATABASE_VARIABLES: [&str; 2] = ["TERRACE_TEST_DATABASE_URL", "DATABASE_URL"];
+
+/// The pool mode of a PgBouncer that stands before the Postgres of a [`SharedSet`].
+const POOLER_VARIABLE: &str = "TERRACE_TEST_POOLER";
 
 static REDIS: OnceCell<Redis> = OnceCell::const_new();
 static POSTGRES: OnceCell<Postgres> = OnceCell::const_new();
@@ -32,7 +39,8 @@ pub async fn shared_redis() -> Result<String> {
     Ok(REDIS.get_or_try_init(Redis::start).await?.url())
 }
 
-/// The URL of an empty database, new with each call, on a Postgres that all tests of this run share.
+/// The URL of an empty database, new with each call, on a Postgres that all tests of this run share. Its
+/// role owns the database and is no superuser (unless the server was named by a role that is ordinary itself).
 ///
 /// `TERRACE_TEST_DATABASE_URL` (set by `cargo xtask test`) or `DATABASE_URL` names the server. If
 /// neither is set, the first call starts a server for this process. Each call also drops the databases
@@ -47,15 +55,36 @@ pub async fn shared_redis() -> Result<String> {
 pub async fn shared_postgres() -> Result<String> {
     let (variable, base) = match first_set(DATABASE_VARIABLES) {
         Some(given) => given,
-        None => ("the testbed", POSTGRES.get_or_try_init(Postgres::start).await?.url()),
+        None => ("the testbed", POSTGRES.get_or_try_init(Postgres::start).await?.superuser_url()),
     };
     let mut url = Url::parse(&base).map_err(|error| Error::BadUrl { variable, reason: error.to_string() })?;
     let what = "connecting to make a database";
     let mut session = PgConnection::connect(&base).await.map_err(Error::sql(what))?;
     drop_databases_of_ended_processes(&mut session).await?;
     let name = format!("{}{}_{}", database_prefix(), std::process::id(), count());
-    create_database(&mut session, &name).await?;
+    let superuser = make_owner(&mut session, url.password()).await?;
+    create_database(&mut session, &name, superuser.then_some(OWNER)).await?;
     url.set_path(&name);
+    if superuser {
+        url.set_username(OWNER)
+            .map_err(|()| Error::BadUrl { variable, reason: "it has no user".to_owned() })?;
+    }
+    Ok(url.into())
+}
+
+/// The URL of a database that [`shared_postgres`] gave, as the superuser of the server: for what a test does
+/// as an operator.
+///
+/// # Errors
+/// [`Error::BadUrl`] if the variable of the server or the argument holds no URL.
+pub async fn shared_postgres_superuser(database: &str) -> Result<String> {
+    let (variable, base) = match first_set(DATABASE_VARIABLES) {
+        Some(given) => given,
+        None => ("the testbed", POSTGRES.get_or_try_init(Postgres::start).await?.superuser_url()),
+    };
+    let bad = |error: url::ParseError| Error::BadUrl { variable, reason: error.to_string() };
+    let mut url = Url::parse(&base).map_err(bad)?;
+    url.set_path(Url::parse(database).map_err(bad)?.path());
     Ok(url.into())
 }
 
@@ -63,11 +92,14 @@ pub async fn shared_postgres() -> Result<String> {
 #[derive(Debug)]
 pub struct SharedSet {
     redis: Option<Redis>,
+    /// A pooler ends before its server.
+    pooler: Option<PgBouncer>,
     postgres: Option<Postgres>,
 }
 
 impl SharedSet {
-    /// Starts the servers that the environment does not name.
+    /// Starts the servers that the environment does not name. With `TERRACE_TEST_POOLER=session` in the
+    /// environment, a PgBouncer in this mode stands before Postgres.
     ///
     /// # Errors
     /// As [`ServerOptions::start`](crate::ServerOptions::start).
@@ -80,16 +112,55 @@ impl SharedSet {
             Some(_) => None,
             None => Some(Postgres::start().await?),
         };
-        Ok(Self { redis, postgres })
+        let mode = std::env::var(POOLER_VARIABLE).ok().filter(|mode| !mode.is_empty());
+        let pooler = match (&postgres, mode) {
+            (Some(postgres), Some(mode)) => Some(pooler(postgres, &mode).await?),
+            _ => None,
+        };
+        Ok(Self { redis, pooler, postgres })
     }
 
     /// The variables to set for the tests: none for a server that the environment already names.
     #[must_use]
     pub fn variables(&self) -> Vec<(&'static str, String)> {
         let redis = self.redis.iter().map(|redis| (REDIS_VARIABLES[0], redis.url()));
-        let postgres = self.postgres.iter().map(|postgres| (DATABASE_VARIABLES[0], postgres.url()));
-        redis.chain(postgres).collect()
+        let postgres = self.postgres.iter().map(|postgres| match &self.pooler {
+            Some(pooler) => pooler.superuser_url(),
+            None => postgres.superuser_url(),
+        });
+        redis.chain(postgres.map(|url| (DATABASE_VARIABLES[0], url))).collect()
     }
+
+    /// What the servers of this set report about themselves: `redis 7.0.15`, `postgres 15.18`.
+    ///
+    /// # Errors
+    /// [`Error::Io`] or [`Error::Sql`] if a server cannot be asked.
+    pub async fn versions(&self) -> Result<Vec<String>> {
+        let mut versions = Vec::new();
+        if let Some(redis) = &self.redis {
+            versions.push(redis.version().await?);
+        }
+        if let Some(postgres) = &self.postgres {
+            versions.push(postgres.version().await?);
+        }
+        if let Some(pooler) = &self.pooler {
+            versions.push(pooler.version().await?);
+        }
+        Ok(versions)
+    }
+}
+
+/// A pooler for the tests of a whole run: each has a database of its own, whose idle sessions must not use up the
+/// sessions of the server.
+async fn pooler(postgres: &Postgres, mode: &str) -> Result<PgBouncer> {
+    PgBouncer::before(postgres, mode)
+        .pooler_setting("ignore_startup_parameters", "extra_float_digits")
+        .pooler_setting("max_client_conn", "1000")
+        .pooler_setting("default_pool_size", "50")
+        .pooler_setting("server_idle_timeout", "2")
+        .pooler_setting("admin_users", "postgres")
+        .start()
+        .await
 }
 
 fn first_set(variables: [&'static str; 2]) -> Option<(&'static str, String)> {

@@ -1,7 +1,9 @@
 //! Typed errors for what the client and the server report.
 
+use std::fmt;
+
 use sqlx::error::DatabaseError;
-use terrace_tier::{Error, ErrorKind};
+use terrace_tier::{Error, ErrorKind, Finding, FindingTopic, Secrets};
 
 /// What the tier did when an error came. This decides what is known of the outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,31 +19,90 @@ pub(crate) enum Phase {
 /// The code that the functions raise for a namespace without a row.
 const UNKNOWN_NAMESPACE: &str = "TR001";
 
-/// The typed error for `error`.
-pub(crate) fn typed(error: sqlx::Error, phase: Phase) -> Error {
+/// The typed error for `error`. Our passwords are taken out of its text: servers, poolers and drivers quote
+/// what they were sent.
+pub(crate) fn typed(error: sqlx::Error, phase: Phase, secrets: &Secrets) -> Error {
+    let foreign = ForeignError(secrets.redact(&error.to_string()).into_owned());
     if let sqlx::Error::Database(report) = &error {
-        let (kind, message) = by_code(&code(report.as_ref()), phase);
-        return Error::new(kind, message).with_source(error);
+        return by_code(&code(report.as_ref()), phase).into_error().with_source(foreign);
     }
-    let (kind, message) = match (&error, phase) {
-        (sqlx::Error::PoolTimedOut, _) => (ErrorKind::Timeout, "no connection was free in time"),
-        (sqlx::Error::PoolClosed, _) => (ErrorKind::Closed, "the connection pool was closed"),
+    by_client(&error, phase).into_error().with_source(foreign)
+}
+
+/// The error for a row that cannot be read. Its text is the client's own and holds no answer of a server.
+pub(crate) fn unreadable(error: sqlx::Error, phase: Phase) -> Error {
+    typed(error, phase, &Secrets::default())
+}
+
+/// The text of an error of the client or the server.
+#[derive(Debug)]
+struct ForeignError(String);
+
+impl fmt::Display for ForeignError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for ForeignError {}
+
+/// What an error means.
+enum Meaning {
+    /// One call failed.
+    Call(ErrorKind, &'static str),
+    /// The server keeps the cache from working, by the given cause and with the given cure.
+    Server(ErrorKind, FindingTopic, &'static str, &'static str),
+}
+
+impl Meaning {
+    fn into_error(self) -> Error {
+        match self {
+            Self::Call(kind, message) => Error::new(kind, message),
+            Self::Server(kind, topic, cause, cure) => Finding::stops(topic, cause, cure).into_error(kind),
+        }
+    }
+}
+
+/// The meaning of an error that is not the server's answer to a statement.
+fn by_client(error: &sqlx::Error, phase: Phase) -> Meaning {
+    use Meaning::{Call, Server};
+    let text = error.to_string();
+    if phase == Phase::Connect && (text.contains("certificate") || text.contains("InvalidCertificate")) {
+        return Server(
+            ErrorKind::Config,
+            FindingTopic::Certificate,
+            "the server's certificate is refused, or the server refuses this client's",
+            "give the URL the right sslrootcert, sslcert and sslkey, and the host name of the certificate",
+        );
+    }
+    match (error, phase) {
+        (sqlx::Error::PoolTimedOut, _) => Call(ErrorKind::Timeout, "no connection was free in time"),
+        (sqlx::Error::PoolClosed, _) => Call(ErrorKind::Closed, "the connection pool was closed"),
         (sqlx::Error::Configuration(_), _) => {
-            (ErrorKind::Config, "the connection settings cannot be used: check the TLS files and options")
+            Call(ErrorKind::Config, "the connection settings cannot be used: check the TLS files and options")
         }
-        (sqlx::Error::Tls(_), _) => (ErrorKind::Unavailable, "the TLS connection failed"),
-        (sqlx::Error::Io(_) | sqlx::Error::Protocol(_), Phase::Connect) => {
-            (ErrorKind::Unavailable, "the server cannot be reached")
-        }
+        (sqlx::Error::Tls(_), Phase::Connect) if text.contains("does not support TLS") => Server(
+            ErrorKind::Config,
+            FindingTopic::Protocol,
+            "the server has no TLS",
+            "turn TLS on at the server, or leave out sslmode=require where the network is private",
+        ),
+        (sqlx::Error::Tls(_), _) => Call(ErrorKind::Unavailable, "the TLS connection failed"),
+        (sqlx::Error::Protocol(_), Phase::Connect) => Server(
+            ErrorKind::Config,
+            FindingTopic::Protocol,
+            "what answers at this address does not speak the protocol of Postgres",
+            "check the host and the port",
+        ),
+        (sqlx::Error::Io(_), Phase::Connect) => Call(ErrorKind::Unavailable, "the server cannot be reached"),
         (sqlx::Error::Io(_) | sqlx::Error::Protocol(_), Phase::Read) => {
-            (ErrorKind::Unavailable, "the connection broke")
+            Call(ErrorKind::Unavailable, "the connection broke")
         }
         (sqlx::Error::Io(_) | sqlx::Error::Protocol(_), Phase::Write) => {
-            (ErrorKind::Unknown, "the connection broke before the reply to a write")
+            Call(ErrorKind::Unknown, "the connection broke before the reply to a write")
         }
-        _ => (ErrorKind::Backend, "the Postgres client failed"),
-    };
-    Error::new(kind, message).with_source(error)
+        _ => Call(ErrorKind::Backend, "the Postgres client failed"),
+    }
 }
 
 /// The error for a request without a reply.
@@ -49,25 +110,41 @@ pub(crate) fn missing_reply() -> Error {
     Error::new(ErrorKind::Backend, "the server's reply to a request is missing")
 }
 
-/// Whether the connection cannot be used again after `error`.
-pub(crate) fn breaks_connection(error: &sqlx::Error) -> bool {
-    match error {
-        // The prepared statement is unknown, its result type changed, or the server ends the session.
-        sqlx::Error::Database(report) => {
-            matches!(
-                code(report.as_ref()).as_str(),
-                "26000" | "0A000" | "57P01" | "57P02" | "57P03" | "57P05"
-            )
+/// What becomes of a connection after a statement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ConnectionState {
+    Usable,
+    /// It cannot be used again.
+    Broken,
+    /// The server takes no writes: another server may be the primary by now.
+    ReadOnly,
+}
+
+impl ConnectionState {
+    pub(crate) fn after<T>(result: &Result<T, sqlx::Error>) -> Self {
+        match result {
+            Ok(_) => Self::Usable,
+            Err(sqlx::Error::Database(report)) => match code(report.as_ref()).as_str() {
+                // The prepared statement is unknown or exists already, its result type changed, or the server
+                // ends the session.
+                "26000" | "42P05" | "0A000" | "57P01" | "57P02" | "57P03" | "57P05" | "25P03" => Self::Broken,
+                code if code.starts_with("08") => Self::Broken,
+                "25006" => Self::ReadOnly,
+                _ => Self::Usable,
+            },
+            Err(_) => Self::Broken,
         }
-        _ => true,
     }
 }
 
-/// Whether `error` says that a table, function or row of the library is missing.
+/// Whether `error` says that a table, function or row of the library is missing, or a right on it.
 pub(crate) fn misses_schema(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Database(report) => {
-            matches!(code(report.as_ref()).as_str(), "42P01" | "3F000" | "42883" | UNKNOWN_NAMESPACE)
+            matches!(
+                code(report.as_ref()).as_str(),
+                "42P01" | "3F000" | "42883" | "42501" | UNKNOWN_NAMESPACE
+            )
         }
         _ => false,
     }
@@ -77,51 +154,94 @@ fn code(report: &dyn DatabaseError) -> String {
     report.code().map(|code| code.into_owned()).unwrap_or_default()
 }
 
-fn by_code(code: &str, phase: Phase) -> (ErrorKind, &'static str) {
-    match code {
-        "42501" => (
+/// The meaning of the server's answer to a statement or to the attempt to connect.
+fn by_code(code: &str, phase: Phase) -> Meaning {
+    server_at_fault(code, phase).unwrap_or_else(|| call_failed(code, phase))
+}
+
+fn server_at_fault(code: &str, phase: Phase) -> Option<Meaning> {
+    use Meaning::Server;
+    Some(match code {
+        "42501" => Server(
             ErrorKind::Denied,
-            "the role lacks a right: start the application once as a role with CREATE on the database, \
-             then grant this role USAGE on the schema, EXECUTE on its functions, and SELECT, INSERT, UPDATE \
-             and DELETE on its tables",
+            FindingTopic::Permission,
+            "the role lacks a right",
+            "let the owner of the library's schema run SELECT grant_use_to('role') in that schema for this role",
         ),
-        _ if code.starts_with("28") => {
-            (ErrorKind::Denied, "the server refused the user or the password: check them in the URL")
-        }
-        "3D000" => {
-            (ErrorKind::Config, "the database of the URL does not exist: create it, or change the URL")
-        }
-        "25006" => (
+        _ if code.starts_with("28") => Server(
+            ErrorKind::Denied,
+            FindingTopic::Permission,
+            "the server refused the user or the password",
+            "check them in the URL, and the server's pg_hba.conf",
+        ),
+        "25006" => Server(
             ErrorKind::ReadOnly,
-            "the server takes no writes (a standby, or default_transaction_read_only): connect to the primary",
+            FindingTopic::Role,
+            "the server takes no writes (a standby, or default_transaction_read_only)",
+            "connect to the primary, or name all servers in the URL: postgres://user:password@one,two/database",
         ),
-        "53100" => (ErrorKind::ReadOnly, "the server's disk is full: free some space"),
-        "57014" => (ErrorKind::Timeout, "the statement was cancelled by its timeout or by an operator"),
-        "42P01" | "3F000" | "42883" => (
+        "53100" => {
+            Server(ErrorKind::ReadOnly, FindingTopic::Memory, "the server's disk is full", "free some space")
+        }
+        "53400" => Server(
+            ErrorKind::ReadOnly,
+            FindingTopic::Memory,
+            "the server has reached a configured limit, such as temp_file_limit",
+            "raise the limit",
+        ),
+        "42P01" | "3F000" | "42883" => Server(
             ErrorKind::Config,
-            "a part of the library's schema is missing, and the next call makes it again: check the schema's \
-             name, and that no other program drops or moves it",
+            FindingTopic::Schema,
+            "a part of the library's schema is missing, and the next call makes it again",
+            "check the schema's name, and that no other program drops or moves it",
         ),
-        UNKNOWN_NAMESPACE => (
+        "53300" => Server(
+            ErrorKind::Unavailable,
+            FindingTopic::Memory,
+            "the server has no connection left",
+            "raise max_connections, or lower the size of the pools",
+        ),
+        "26000" | "42P05" => Server(
+            ErrorKind::Config,
+            FindingTopic::Pooler,
+            "the session does not know its own prepared statements: a pooler gives its statements to \
+             several sessions of the server",
+            "let the pooler work by sessions (pool_mode = session), or connect to the server itself",
+        ),
+        // PgBouncer's code for a startup parameter that it does not know.
+        "08P01" if phase == Phase::Connect => Server(
+            ErrorKind::Config,
+            FindingTopic::Pooler,
+            "the server, or a pooler before it, refuses a parameter of the connection",
+            "leave `options` out of the URL, or add the parameter to the pooler's ignore_startup_parameters",
+        ),
+        _ => return None,
+    })
+}
+
+fn call_failed(code: &str, phase: Phase) -> Meaning {
+    use Meaning::Call;
+    match code {
+        "3D000" => {
+            Call(ErrorKind::Config, "the database of the URL does not exist: create it, or change the URL")
+        }
+        "57014" => Call(ErrorKind::Timeout, "the statement was cancelled by its timeout or by an operator"),
+        UNKNOWN_NAMESPACE => Call(
             ErrorKind::Unavailable,
             "the row of the namespace is missing in the database: the next call makes it again",
         ),
-        "53300" => (
-            ErrorKind::Unavailable,
-            "the server has no connection left: raise max_connections, or lower the size of the pool",
-        ),
         // The whole statement was rolled back: nothing happened.
         "40001" | "40P01" | "55P03" => {
-            (ErrorKind::Busy, "the statement conflicted with another one and was rolled back")
+            Call(ErrorKind::Busy, "the statement conflicted with another one and was rolled back")
         }
-        "57P03" => (ErrorKind::Unavailable, "the server is starting up or shutting down"),
-        _ if code.starts_with("08") || code.starts_with("57P") => match phase {
-            Phase::Write => (ErrorKind::Unknown, "the session ended before the reply to a write"),
-            _ => (ErrorKind::Unavailable, "the server ended the session"),
+        "57P03" => Call(ErrorKind::Unavailable, "the server is starting up or shutting down"),
+        _ if code.starts_with("08") || code.starts_with("57P") || code == "25P03" => match phase {
+            Phase::Write => Call(ErrorKind::Unknown, "the session ended before the reply to a write"),
+            _ => Call(ErrorKind::Unavailable, "the server ended the session"),
         },
-        "53200" => (ErrorKind::Busy, "the server is out of memory"),
-        "54000" => (ErrorKind::TooLarge, "the statement is larger than the server accepts"),
-        _ => (ErrorKind::Backend, "the server reported an error"),
+        "53200" => Call(ErrorKind::Busy, "the server is out of memory"),
+        "54000" => Call(ErrorKind::TooLarge, "the statement is larger than the server accepts"),
+        _ => Call(ErrorKind::Backend, "the server reported an error"),
     }
 }
 
@@ -132,10 +252,10 @@ mod tests {
     #[test]
     fn a_broken_connection_leaves_only_a_write_unknown() {
         let broken = || sqlx::Error::Io(std::io::ErrorKind::UnexpectedEof.into());
-        assert_eq!(typed(broken(), Phase::Connect).kind(), ErrorKind::Unavailable);
-        assert_eq!(typed(broken(), Phase::Read).kind(), ErrorKind::Unavailable);
-        assert_eq!(typed(broken(), Phase::Write).kind(), ErrorKind::Unknown);
-        assert!(breaks_connection(&broken()));
+        assert_eq!(unreadable(broken(), Phase::Connect).kind(), ErrorKind::Unavailable);
+        assert_eq!(unreadable(broken(), Phase::Read).kind(), ErrorKind::Unavailable);
+        assert_eq!(unreadable(broken(), Phase::Write).kind(), ErrorKind::Unknown);
+        assert_eq!(ConnectionState::after::<()>(&Err(broken())), ConnectionState::Broken);
     }
 
     #[test]
@@ -153,8 +273,19 @@ mod tests {
             ("22P02", ErrorKind::Backend),
         ];
         for (code, kind) in kinds {
-            assert_eq!(by_code(code, Phase::Write).0, kind, "{code}");
+            assert_eq!(by_code(code, Phase::Write).into_error().kind(), kind, "{code}");
         }
-        assert_eq!(by_code("57P01", Phase::Read).0, ErrorKind::Unavailable);
+        assert_eq!(by_code("57P01", Phase::Read).into_error().kind(), ErrorKind::Unavailable);
+    }
+
+    #[test]
+    fn a_password_that_a_server_quotes_is_not_shown() {
+        let secrets = Secrets::default();
+        secrets.add("hunter2");
+        let quoted = sqlx::Error::Protocol("unknown message 'hunter2' from user app".to_owned());
+        let error = typed(quoted, Phase::Read, &secrets);
+        assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
+        let source = std::error::Error::source(&error).map(|source| format!("{source} {source:?}"));
+        assert!(source.is_some_and(|text| text.contains("***") && !text.contains("hunter2")));
     }
 }

@@ -2,18 +2,26 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use sqlx::{ConnectOptions, PgPool, postgres::PgConnectOptions};
-use terrace_tier::{Backend, Error, InvalidationLog, Namespace, Result, Tier};
+use sqlx::PgPool;
+use terrace_tier::{Backend, CredentialsProvider, Error, InvalidationLog, Namespace, Result, Tier};
 
 use crate::{
-    connection::{address, pool::Pool, shared::Shared},
+    connection::{
+        address::{self, Address},
+        dial::Dialer,
+        pool::Pool,
+        shared::Shared,
+    },
     log::Log,
     namespace::NamespaceRow,
+    sql::script,
     tier::PostgresTier,
 };
 
 /// The default limit for an encoded copy.
 const MAX_VALUE_BYTES: usize = 1 << 20;
+
+const DEFAULT_STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Postgres as the store of record or as an expiring cache tier: the handle of one server.
 ///
@@ -27,7 +35,7 @@ const MAX_VALUE_BYTES: usize = 1 << 20;
 ///
 /// # Cost
 /// All caches of the handle share a pool of 8 connections. One more is open while a cache follows the
-/// log. A pooler in between (PgBouncer) must give each connection a session of its own: the handle sends
+/// log. A pooler in between (PgBouncer) must work by sessions (`pool_mode = session`): the handle sets
 /// settings at the start of a session, and prepares statements in it.
 ///
 /// ```
@@ -59,7 +67,8 @@ pub struct Postgres(Arc<Shared>);
 /// ```
 #[must_use]
 pub struct PostgresBuilder {
-    options: Result<PgConnectOptions>,
+    address: Result<Address>,
+    provider: Option<Arc<dyn CredentialsProvider>>,
     schema: String,
     pool_size: usize,
     statement_timeout: Duration,
@@ -70,6 +79,10 @@ impl Postgres {
     /// A handle with default settings for the server of `url`:
     /// `postgres://user:password@host:port/database?sslmode=..`.
     ///
+    /// A URL may name several servers: `postgres://user:password@one:5432,two:5433/database`. The handle
+    /// uses the one that is the primary. A standby is never used, since it answers from the past. When the
+    /// primary becomes a standby or takes no more writes, the handle looks for the new one.
+    ///
     /// # Errors
     /// [`ErrorKind::Config`](terrace_tier::ErrorKind::Config) for a malformed URL.
     pub fn new(url: &str) -> Result<Self> {
@@ -79,10 +92,11 @@ impl Postgres {
     /// A builder for a handle of the server of `url`.
     pub fn builder(url: &str) -> PostgresBuilder {
         PostgresBuilder {
-            options: address::parse(url),
+            address: address::parse(url),
+            provider: None,
             schema: "terrace".to_owned(),
             pool_size: 8,
-            statement_timeout: Duration::from_secs(5),
+            statement_timeout: DEFAULT_STATEMENT_TIMEOUT,
             max_value_bytes: MAX_VALUE_BYTES,
         }
     }
@@ -112,7 +126,10 @@ impl Postgres {
     /// # }
     /// ```
     pub fn from_pool(pool: PgPool) -> Self {
-        Self::with_pool(Pool::application(pool), "terrace", MAX_VALUE_BYTES)
+        let options = pool.connect_options();
+        let address = Address { hosts: vec![options.as_ref().clone()], passwords: Vec::new() };
+        let dialer = Dialer::new(address, settings(DEFAULT_STATEMENT_TIMEOUT), None);
+        Self::with_pool(Pool::application(pool, dialer), "terrace", MAX_VALUE_BYTES)
     }
 
     /// Makes or upgrades the library's schema. The first call of a cache does this too. Call it where no
@@ -128,6 +145,27 @@ impl Postgres {
         self.0.prepare_schema().await
     }
 
+    /// A script of SQL that makes the library's schema, for a database in which the application itself may
+    /// not make one. It runs in one transaction, in psql or in a tool for migrations. Whoever runs it owns
+    /// the schema, and then lets the application's role in by `SELECT terrace.grant_use_to('the role')`.
+    ///
+    /// It makes a schema where there is none. An older schema is upgraded by [`prepare`](Self::prepare).
+    ///
+    /// # Cost
+    /// No trip.
+    ///
+    /// ```
+    /// # fn example() -> terrace_tier::Result<()> {
+    /// let postgres = terrace_tier_postgres::Postgres::new("postgres://localhost/app")?;
+    /// assert!(postgres.schema_sql().contains("CREATE SCHEMA"));
+    /// # Ok(())
+    /// # }
+    /// # example().unwrap();
+    /// ```
+    pub fn schema_sql(&self) -> String {
+        script::whole(&self.0.schema)
+    }
+
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.0
     }
@@ -141,6 +179,29 @@ impl PostgresBuilder {
     /// The schema of the library's tables and functions; `terrace` by default.
     pub fn schema(mut self, schema: impl Into<String>) -> Self {
         self.schema = schema.into();
+        self
+    }
+
+    /// Asks `provider` for the login of each new connection, in place of the one in the URL: for passwords and
+    /// tokens that live for minutes. A connection keeps the login that it was opened with, for 30 minutes at
+    /// most.
+    ///
+    /// ```
+    /// # fn example() -> terrace_tier::Result<()> {
+    /// use terrace_tier::{BoxError, Credentials};
+    ///
+    /// async fn token() -> Result<Credentials, BoxError> {
+    ///     Ok(Credentials::new("app", "a token that was signed a moment ago"))
+    /// }
+    ///
+    /// let postgres =
+    ///     terrace_tier_postgres::Postgres::builder("postgres://localhost/app").credentials(token).build()?;
+    /// # Ok(())
+    /// # }
+    /// # example().unwrap();
+    /// ```
+    pub fn credentials(mut self, provider: impl CredentialsProvider) -> Self {
+        self.provider = Some(Arc::new(provider));
         self
     }
 
@@ -175,7 +236,7 @@ impl PostgresBuilder {
     /// # Cost
     /// No trip.
     pub fn build(self) -> Result<Postgres> {
-        let options = self.options?;
+        let address = self.address?;
         let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
         if self.schema.is_empty() || self.schema.len() > 63 || !self.schema.chars().all(plain) {
             return Err(Error::config("a schema name has 1 to 63 letters, digits, _ and -"));
@@ -183,21 +244,22 @@ impl PostgresBuilder {
         if self.pool_size == 0 || self.pool_size > 1000 {
             return Err(Error::config("the pool needs 1 to 1000 connections"));
         }
-        let timeout_ms = self.statement_timeout.as_millis().clamp(1, i32::MAX as u128);
-        let options = options
-            .options([("statement_timeout", timeout_ms.to_string())])
-            .options([
-                // The statements require it: after waiting for a row they read its new version.
-                ("default_transaction_isolation", "read committed"),
-                // Every statement uses an index. A plan that was made for a small table must not scan
-                // the table when it has grown.
-                ("enable_seqscan", "off"),
-                ("jit", "off"),
-            ])
-            .disable_statement_logging();
-        let pool = Pool::own(options, self.pool_size);
+        let dialer = Dialer::new(address, settings(self.statement_timeout), self.provider);
+        let pool = Pool::own(dialer, self.pool_size);
         Ok(Postgres::with_pool(pool, &self.schema, self.max_value_bytes))
     }
+}
+
+/// The statements that each new session runs. They are no parameters of the connection, because a pooler
+/// refuses such parameters, or forgets them.
+fn settings(statement_timeout: Duration) -> String {
+    let timeout_ms = statement_timeout.as_millis().clamp(1, i32::MAX as u128);
+    // The statements need READ COMMITTED: after waiting for a row they read its new version. Every one of
+    // them uses an index, and a plan made for a small table must not scan the table when it has grown.
+    format!(
+        "SET statement_timeout = {timeout_ms}; SET default_transaction_isolation = 'read committed'; \
+         SET enable_seqscan = off; SET jit = off; "
+    )
 }
 
 impl Backend for Postgres {

@@ -29,6 +29,7 @@
 
 mod clean;
 mod connection;
+mod doctor;
 mod error;
 mod handle;
 mod leases;

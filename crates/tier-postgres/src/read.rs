@@ -6,7 +6,7 @@ use sqlx::{Row, postgres::PgRow};
 use terrace_tier::{BatchCall, Op, Reply, Result, TierKey, Token};
 
 use crate::{
-    error::{Phase, missing_reply, typed},
+    error::{Phase, missing_reply, unreadable},
     namespace::NamespaceRow,
     sql::{
         numbers::{millis, signed},
@@ -46,7 +46,7 @@ impl LeaseRequest {
 impl ReadCall {
     /// The reply to `op` from the row of its key.
     pub(crate) fn reply(&self, found: Option<&PgRow>, op: &Op) -> Result<Reply> {
-        rows::read(found, self.0.namespace.role, op).map_err(|error| typed(error, Phase::Read))
+        rows::read(found, self.0.namespace.role, op).map_err(|error| unreadable(error, Phase::Read))
     }
 }
 
@@ -59,7 +59,7 @@ impl BatchCall for ReadCall {
         let id = row.id().await?;
         let mut session = row.shared.pool.session().await?;
         let connection = session.connection()?;
-        let statement = row.shared.statements.of(row.namespace.role).get.clone();
+        let statement = row.shared.statements().of(row.namespace.role).get.clone();
         let found = sqlx::query(statement).bind(id).bind(digest.as_slice()).fetch_optional(connection).await;
         Ok(row.typed(session.end(found), Phase::Read)?.map(Arc::new))
     }
@@ -69,13 +69,13 @@ impl BatchCall for ReadCall {
         let id = row.id().await?;
         let mut session = row.shared.pool.session().await?;
         let connection = session.connection()?;
-        let statement = row.shared.statements.of(row.namespace.role).get_many.clone();
+        let statement = row.shared.statements().of(row.namespace.role).get_many.clone();
         let requested: Vec<&[u8]> = digests.iter().map(<[u8; 16]>::as_slice).collect();
         let found = sqlx::query(statement).bind(id).bind(requested).fetch_all(connection).await;
         let found = row.typed(session.end(found), Phase::Read)?;
         let mut by_digest = HashMap::with_capacity(found.len());
         for cell in found {
-            let digest: [u8; 16] = cell.try_get(8).map_err(|error| typed(error, Phase::Read))?;
+            let digest: [u8; 16] = cell.try_get(8).map_err(|error| unreadable(error, Phase::Read))?;
             by_digest.insert(digest, Arc::new(cell));
         }
         Ok(digests.iter().map(|digest| by_digest.get(digest).cloned()).collect())
@@ -99,7 +99,7 @@ impl BatchCall for LeaseCall {
         let mut order: Vec<usize> = (0..requests.len()).collect();
         order.sort_by_key(|index| requests[*index].key.digest);
         let sorted = || order.iter().map(|index| &requests[*index]);
-        let found = sqlx::query(row.shared.statements.lease.clone())
+        let found = sqlx::query(row.shared.statements().lease.clone())
             .bind(id)
             .bind(sorted().map(|request| request.key.digest.as_slice()).collect::<Vec<_>>())
             .bind(sorted().map(|request| request.key.bytes.as_ref()).collect::<Vec<_>>())
@@ -110,6 +110,7 @@ impl BatchCall for LeaseCall {
             .fetch_all(connection)
             .await;
         let found = row.typed(session.end(found), Phase::Read)?;
+        row.shared.cleaner.wrote(requests.len());
         rows::in_request_order(&order, found).ok_or_else(missing_reply)
     }
 }

@@ -1,17 +1,22 @@
 //! The tier of one namespace: it chooses the statement for each operation, and keeps the budget.
 
-use std::{fmt, future::Future, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    future::Future,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use sqlx::postgres::PgRow;
 use terrace_tier::{
-    BatchCall, BatchLimits, Batcher, Epoch, Error, ErrorKind, Finding, InvalidationLog, LeaseWaiter, Level,
-    Op, Reply, Result, Role, Tier, TierKey,
+    BatchCall, BatchLimits, Batcher, Epoch, Error, ErrorKind, Finding, FindingWatcher, InvalidationLog,
+    LeaseWaiter, Level, Op, Reply, Result, Role, Tier, TierKey,
 };
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
-    error::{Phase, missing_reply, typed},
+    error::{Phase, missing_reply, unreadable},
     log::Log,
     namespace::NamespaceRow,
     read::{LeaseCall, LeaseRequest, ReadCall, is_read},
@@ -125,13 +130,13 @@ impl PostgresTier {
         let row = &self.row;
         let id = row.id().await?;
         let mut session = row.shared.pool.session().await?;
-        let done = sqlx::query(row.shared.statements.clear.clone())
+        let done = sqlx::query(row.shared.statements().clear.clone())
             .bind(id)
             .bind(signed(Epoch::random().as_u64()))
             .execute(session.connection()?)
             .await;
         row.typed(session.end(done), Phase::Write)?;
-        row.shared.cleared.notify_one();
+        row.shared.cleaner.cleared();
         Ok(())
     }
 
@@ -200,7 +205,11 @@ impl Tier for PostgresTier {
     }
 
     async fn ready(&self) -> Result<Vec<Finding>> {
-        self.row.check_options().await.map(|()| Vec::new())
+        self.row.look_at_all().await
+    }
+
+    fn watch_findings(&self, watcher: Weak<dyn FindingWatcher>) {
+        self.row.shared.watch_findings(watcher);
     }
 
     fn keeps_budget(&self) -> bool {
@@ -226,7 +235,7 @@ impl fmt::Debug for PostgresTier {
 
 /// The reply in a row of the lease function.
 fn lease_reply(row: &PgRow) -> Result<Reply> {
-    rows::lease(row).map_err(|error| typed(error, Phase::Read))
+    rows::lease(row).map_err(|error| unreadable(error, Phase::Read))
 }
 
 /// The number of operations from the front that go into one statement. An operation whose value exceeds

@@ -4,11 +4,11 @@ use std::{collections::HashMap, result};
 
 use bytes::Bytes;
 use sqlx::{PgConnection, Row, postgres::PgRow};
-use terrace_tier::{Condition, Deadlines, Op, Order, Reply, Result, TierKey, Token, Version};
+use terrace_tier::{Condition, Deadlines, Op, Order, Reply, Result, Role, TierKey, Token, Version};
 
 use crate::{
     connection::pool::Session,
-    error::{Phase, missing_reply, typed},
+    error::{Phase, missing_reply, unreadable},
     namespace::NamespaceRow,
     sql::{
         numbers::{columns, millis, signed},
@@ -23,21 +23,46 @@ pub(crate) async fn write(
     mut session: Session,
     batch: &[(TierKey, Op)],
 ) -> Result<Vec<Reply>> {
-    let connection = session.connection()?;
+    if row.namespace.role == Role::Cache {
+        row.shared.cleaner.wrote(batch.len());
+    }
+    let answered = run(row, id, session.connection()?, batch).await;
+    match row.typed(session.end(answered), Phase::Write)? {
+        Answer::Versions(versions) => {
+            let reply = |(key, _): &(TierKey, Op)| versions.get(&key.digest).copied().map(Reply::Kept);
+            batch.iter().map(|request| reply(request).ok_or_else(missing_reply)).collect()
+        }
+        Answer::Rows(changed, order) => {
+            let changed = rows::in_request_order(&order, changed).ok_or_else(missing_reply)?;
+            let replies = changed.iter().zip(batch).map(|(changed, (_, op))| rows::change(changed, op));
+            // An error here is one of a write: it happened, but its reply cannot be read.
+            replies.collect::<result::Result<_, _>>().map_err(|error| unreadable(error, Phase::Write))
+        }
+    }
+}
+
+/// The answer of the server to a batch.
+pub(crate) enum Answer {
+    /// The version of each put, by its digest.
+    Versions(HashMap<[u8; 16], Version>),
+    /// A row for each operation, and which operation that is.
+    Rows(Vec<PgRow>, Vec<usize>),
+}
+
+/// Sends the statement for operations on distinct keys.
+pub(crate) async fn run(
+    row: &NamespaceRow,
+    id: i32,
+    connection: &mut PgConnection,
+    batch: &[(TierKey, Op)],
+) -> result::Result<Answer, sqlx::Error> {
     if let Some(puts) = unconditional_puts(batch) {
-        let versions = upsert(row, id, connection, &puts).await;
-        let versions = row.typed(session.end(versions), Phase::Write)?;
-        let reply = |(key, _): &(TierKey, Op)| versions.get(&key.digest).copied().map(Reply::Kept);
-        return batch.iter().map(|request| reply(request).ok_or_else(missing_reply)).collect();
+        return upsert(row, id, connection, &puts).await.map(Answer::Versions);
     }
     let mut order: Vec<usize> = (0..batch.len()).collect();
     order.sort_by_key(|index| batch[*index].0.digest);
-    let changed = apply(row, id, connection, order.iter().map(|index| &batch[*index])).await;
-    let changed = row.typed(session.end(changed), Phase::Write)?;
-    let changed = rows::in_request_order(&order, changed).ok_or_else(missing_reply)?;
-    let replies = changed.iter().zip(batch).map(|(changed, (_, op))| rows::change(changed, op));
-    // An error here is one of a write: it happened, but its reply cannot be read.
-    replies.collect::<result::Result<_, _>>().map_err(|error| typed(error, Phase::Write))
+    let changed = apply(row, id, connection, order.iter().map(|index| &batch[*index])).await?;
+    Ok(Answer::Rows(changed, order))
 }
 
 /// A put without a condition.
@@ -75,7 +100,7 @@ async fn upsert(
     puts: &[Put<'_>],
 ) -> result::Result<HashMap<[u8; 16], Version>, sqlx::Error> {
     let times = |column: usize| puts.iter().map(|put| columns(put.deadlines)[column]).collect::<Vec<_>>();
-    let written = sqlx::query(row.shared.statements.of(row.namespace.role).put.clone())
+    let written = sqlx::query(row.shared.statements().of(row.namespace.role).put.clone())
         .bind(id)
         .bind(puts.iter().map(|put| put.key.digest.as_slice()).collect::<Vec<_>>())
         .bind(puts.iter().map(|put| put.key.bytes.as_ref()).collect::<Vec<_>>())
@@ -179,7 +204,7 @@ async fn apply<'a>(
     let mut arguments = Arguments::default();
     batch.for_each(|(key, op)| arguments.push(key, op));
     let [written, fresh, stale, expires] = arguments.deadlines;
-    sqlx::query(row.shared.statements.of(row.namespace.role).apply.clone())
+    sqlx::query(row.shared.statements().of(row.namespace.role).apply.clone())
         .bind(id)
         .bind(arguments.digests)
         .bind(arguments.keys)

@@ -59,28 +59,6 @@ async fn a_wrong_password_is_denied_and_not_shown() {
 }
 
 #[tokio::test]
-async fn a_role_without_rights_is_denied_and_told_what_to_do() {
-    let server = Server::start().await.expect("a server");
-    let url = server.create_database().await.expect("a database");
-    run(&url, "CREATE ROLE guest LOGIN").await;
-    let guest = url.replace("//postgres@", "//guest@");
-    let error = open(&guest, Role::Store).apply(&key(1), put("v")).await.expect_err("no schema");
-    assert_eq!(error.kind(), ErrorKind::Denied, "{error}");
-    assert!(error.to_string().contains("CREATE on the database"), "{error}");
-    // Plain rights are enough once another role has made the schema.
-    open(&url, Role::Store).ready().await.expect("prepared");
-    run(
-        &url,
-        "GRANT USAGE ON SCHEMA terrace TO guest; \
-         GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA terrace TO guest",
-    )
-    .await;
-    let tier = open(&guest, Role::Store);
-    tier.apply(&key(1), put("v")).await.expect("a record");
-    assert!(hits(&tier.apply(&key(1), Op::Get).await));
-}
-
-#[tokio::test]
 async fn a_read_only_server_serves_reads_and_refuses_writes() {
     let server = Server::start().await.expect("a server");
     let url = server.create_database().await.expect("a database");

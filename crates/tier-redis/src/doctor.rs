@@ -56,10 +56,10 @@ const TRIALS: &[Trial] = &[
     // It is answered NOSCRIPT, or that it is not allowed.
     Trial(Use::Cells, &["EVALSHA", "0000000000000000000000000000000000000000", "0"]),
     Trial(Use::Cells, &["HSET", HASH, "field", "v"]),
+    Trial(Use::Cells, &["HGET", HASH, "field"]),
     Trial(Use::Cells, &["HINCRBY", HASH, "number", "1"]),
     Trial(Use::Cells, &["HDEL", HASH, "none"]),
     Trial(Use::Cells, &["XADD", STREAM, "MAXLEN", "~", "16", "*", "e", "v"]),
-    Trial(Use::Log, &["HGET", HASH, "field"]),
     Trial(Use::Log, &["HMGET", HASH, "field"]),
     Trial(Use::Log, &["HSETNX", HASH, "other", "v"]),
     Trial(Use::Log, &["XRANGE", STREAM, "-", "+", "COUNT", "1"]),

@@ -67,6 +67,9 @@ impl Health {
         let weight = match error.kind() {
             ErrorKind::Unavailable | ErrorKind::Denied => TIMEOUTS,
             ErrorKind::Timeout | ErrorKind::Unknown => 1,
+            // A server that refuses reads for any other reason serves no cache either. A refused write says
+            // nothing about reads.
+            ErrorKind::Backend | ErrorKind::Unsupported if is_read(error) => 1,
             _ => return false,
         };
         let mut next_probe = self.next_probe.lock();
@@ -78,6 +81,10 @@ impl Health {
         *next_probe = Some(Instant::now() + PROBE_EVERY);
         !self.lost.swap(true, Ordering::AcqRel)
     }
+}
+
+fn is_read(error: &Error) -> bool {
+    matches!(error.operation(), Some("get" | "lease"))
 }
 
 #[cfg(test)]
@@ -92,6 +99,14 @@ mod tests {
             assert!(!health.answered());
         }
         assert!(!health.is_lost());
+    }
+
+    #[test]
+    fn a_server_that_refuses_every_read_is_lost_and_one_that_refuses_writes_is_not() {
+        let refused = |operation| Error::new(ErrorKind::Backend, "CROSSSLOT").during(operation);
+        let health = Health::new();
+        assert!((0..10).all(|_| !health.failed(&refused("put"))));
+        assert_eq!((0..5).filter(|_| health.failed(&refused("get"))).count(), 1);
     }
 
     #[test]

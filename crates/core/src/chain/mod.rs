@@ -5,7 +5,9 @@ mod debt;
 mod health;
 mod monitor;
 mod names;
+mod probe;
 mod slot;
+mod warnings;
 
 pub(crate) use monitor::{Monitor, TierCounters};
 pub(crate) use slot::{FULL_BUDGET, TierShared, TierSlot};

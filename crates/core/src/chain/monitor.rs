@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{Error, Event, Observer, stats::Counter};
+use crate::{Event, Observer, stats::Counter};
 
 /// The counters, log and observer of one cache.
 pub(crate) struct Monitor {
@@ -77,15 +77,9 @@ impl Monitor {
                 counters.undecodable.add(1);
                 tracing::debug!(cache = %self.namespace, tier, %error, "stored bytes were not readable");
             }
-            Event::Lost { tier, error } => self.log_lost(tier, error),
-            Event::Back { tier } => tracing::info!(cache = %self.namespace, tier, "the tier is back"),
             _ => {}
         }
         self.observe(event);
-    }
-
-    fn log_lost(&self, tier: &str, error: &Error) {
-        tracing::warn!(cache = %self.namespace, tier, %error, "the tier is lost; reads go past it until it is back");
     }
 
     #[inline]

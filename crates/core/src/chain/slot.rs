@@ -1,10 +1,17 @@
 //! A slot of a chain holds one remote tier. The budget, health and debts of the tier apply to each of
 //! its calls.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use terrace_tier::{
-    Finding, InvalidationLog, LeaseWaiter, Namespace, Op, Reply, Role, Tier, TierKey,
+    Finding, FindingWatcher, InvalidationLog, LeaseWaiter, Namespace, Op, Reply, Role, Tier, TierKey,
     defence::{Defence, enabled},
     unexpected,
 };
@@ -15,6 +22,8 @@ use super::{
     health::Health,
     monitor::{Monitor, TierCounters},
     names::interned,
+    probe::probe,
+    warnings::Warnings,
 };
 use crate::{Error, ErrorKind, Event, Result};
 
@@ -31,6 +40,10 @@ pub(crate) struct TierShared {
     pub(crate) health: Health,
     debts: Arc<Debts>,
     monitor: Arc<Monitor>,
+    warnings: Warnings,
+    /// The tier that is probed while it is lost. It is set before the first call.
+    probed: OnceLock<Arc<dyn Tier>>,
+    is_probing: AtomicBool,
     runtime: Handle,
 }
 
@@ -55,14 +68,19 @@ impl TierShared {
     ) -> Self {
         let beyond = beyond.iter().map(|shared| Arc::clone(&shared.debts)).collect();
         let (health, debts) = (Health::new(), Arc::new(Debts::before(beyond)));
+        let name = interned(name);
+        let warnings = Warnings::new(Arc::clone(&monitor.namespace), name);
         Self {
-            name: interned(name),
+            name,
             role,
             ttl,
             counters: TierCounters::default(),
             health,
             debts,
             monitor,
+            warnings,
+            probed: OnceLock::new(),
+            is_probing: AtomicBool::new(false),
             runtime,
         }
     }
@@ -74,7 +92,7 @@ impl TierShared {
     /// Reports the results of one round trip for `keys` keys. The round trip counts once for the tier's
     /// health, since the keys of a batch fail together.
     fn judge_trip(
-        &self,
+        self: &Arc<Self>,
         results: Vec<Result<Reply>>,
         keys: usize,
         operation: &'static str,
@@ -99,22 +117,55 @@ impl TierShared {
         error
     }
 
-    fn judge<T>(&self, result: Result<T>, operation: &'static str) -> Result<T> {
+    fn judge<T>(self: &Arc<Self>, result: Result<T>, operation: &'static str) -> Result<T> {
         match result {
             Ok(value) => {
-                if self.health.answered() {
-                    self.tell(&Event::Back { tier: self.name });
-                }
+                self.answered();
                 Ok(value)
             }
             Err(error) => {
                 let error = self.report(error, operation);
                 if self.health.failed(&error) {
+                    self.warnings.lost(&error);
                     self.tell(&Event::Lost { tier: self.name, error: &error });
+                    self.start_probe();
+                } else {
+                    self.warnings.failed(&error);
                 }
                 Err(error)
             }
         }
+    }
+
+    /// Notes an answer of the tier.
+    pub(super) fn answered(&self) {
+        if self.health.answered() {
+            self.warnings.back();
+            self.tell(&Event::Back { tier: self.name });
+        }
+    }
+
+    fn start_probe(self: &Arc<Self>) {
+        if let Some(tier) = self.probed.get()
+            && !self.is_probing.swap(true, Ordering::AcqRel)
+        {
+            self.runtime.spawn(probe(Arc::downgrade(self), Arc::clone(tier)));
+        }
+    }
+
+    /// Ends the probe unless the tier is lost. A tier that is lost from now on starts another one.
+    pub(super) fn ends_probe(&self) -> bool {
+        if self.health.is_lost() {
+            return false;
+        }
+        self.is_probing.store(false, Ordering::Release);
+        !self.health.is_lost() || self.is_probing.swap(true, Ordering::AcqRel)
+    }
+}
+
+impl FindingWatcher for TierShared {
+    fn found(&self, finding: &Finding) {
+        self.warnings.found(finding);
     }
 }
 
@@ -126,6 +177,13 @@ impl TierSlot {
         nearer: &[Self],
     ) -> Self {
         Self { shared, tier, namespace, nearer: nearer.into() }
+    }
+
+    /// Begins to hear what the tier finds, and to probe the tier while it is lost.
+    pub(crate) fn watch(&self) {
+        let watcher = Arc::downgrade(&self.shared);
+        self.tier.watch_findings(watcher);
+        let _ = self.shared.probed.set(Arc::clone(&self.tier));
     }
 
     /// Whether reads of the key may use this tier now. A tier that serves a read must not be lost,

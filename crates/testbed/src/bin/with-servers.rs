@@ -1,7 +1,8 @@
 //! Runs a command while one set of servers runs, and exits with the status of the command.
 //!
 //! `with-servers <command> [arguments]`: the command finds the servers in
-//! `TERRACE_TEST_REDIS_URL` and `TERRACE_TEST_DATABASE_URL`.
+//! `TERRACE_TEST_REDIS_URL` and `TERRACE_TEST_DATABASE_URL`. The first line of the output says what the
+//! servers report as their versions: `servers: redis 7.0.15, postgres 15.18`.
 
 use std::{
     os::unix::process::ExitStatusExt,
@@ -17,8 +18,16 @@ async fn main() -> ExitCode {
         eprintln!("usage: with-servers <command> [arguments]");
         return ExitCode::from(2);
     };
-    let set = match SharedSet::start().await {
-        Ok(set) => set,
+    let started = async {
+        let set = SharedSet::start().await?;
+        let versions = set.versions().await?;
+        Ok::<_, terrace_testbed::Error>((set, versions))
+    };
+    let set = match started.await {
+        Ok((set, versions)) => {
+            println!("servers: {}", versions.join(", "));
+            set
+        }
         Err(error) => {
             eprintln!("the servers for the tests could not be started: {error}");
             return ExitCode::FAILURE;

@@ -55,8 +55,8 @@ impl<K: ServerKind> PrivateServer<K> {
         ServerOptions::new()
     }
 
-    /// The URL for clients, with the password if there is one: `redis://[:password@]127.0.0.1:port`,
-    /// or the database `postgres` as its superuser.
+    /// The URL for clients, with the password if there is one: `redis://[:password@]127.0.0.1:port`, or an
+    /// ordinary role's own database (see [`Postgres`](crate::Postgres)).
     #[must_use]
     pub fn url(&self) -> String {
         K::url(self.port(), self.options.password.as_deref())
@@ -128,6 +128,16 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + '
         .map_err(Error::io("running a server's thread"))?
 }
 
+/// A program that prepares a server's folder.
+pub struct SetUpStep {
+    /// Its name, for errors.
+    pub name: &'static str,
+    /// How to run it.
+    pub command: Command,
+    /// What it reads.
+    pub input: Option<String>,
+}
+
 /// One kind of server, such as Redis.
 pub trait ServerKind: Sized + Send + Sync + 'static {
     /// The name of the server program, for errors.
@@ -143,12 +153,12 @@ pub trait ServerKind: Sized + Send + Sync + 'static {
     /// [`Error::MissingProgram`](crate::Error::MissingProgram).
     fn program() -> Result<PathBuf>;
 
-    /// Writes into `folder` the files that the server reads at its start. Returns the program, with
-    /// its name, that must run once before the first start, if there is one.
+    /// Writes into `folder` the files that the server reads at its start. Returns the programs that must
+    /// run once before the first start, in order.
     ///
     /// # Errors
     /// [`Error::Io`](crate::Error::Io), [`Error::MissingProgram`](crate::Error::MissingProgram).
-    fn set_up(folder: &Path, options: &ServerOptions<Self>) -> Result<Option<(&'static str, Command)>>;
+    fn set_up(folder: &Path, options: &ServerOptions<Self>) -> Result<Vec<SetUpStep>>;
 
     /// The command that runs `program` in the foreground.
     fn command(program: &Path, folder: &Path, port: u16, options: &ServerOptions<Self>) -> Command;

@@ -81,8 +81,8 @@ impl<K: ServerKind> ServerOptions<K> {
             end_signal: K::END_SIGNAL,
             on_disk: options.durable,
         })?;
-        if let Some((name, mut command)) = K::set_up(process.folder(), &options)? {
-            process.run_first(name, &mut command)?;
+        for step in K::set_up(process.folder(), &options)? {
+            process.run_first(step)?;
         }
         Ok(PrivateServer { process: Arc::new(process), options })
     }

@@ -2,6 +2,7 @@
 
 use std::{
     fs::File,
+    io::Write,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{Mutex, MutexGuard, PoisonError},
@@ -9,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{folder, signals, watchdog::Watchdog};
+use super::{SetUpStep, folder, signals, watchdog::Watchdog};
 use crate::{Error, Result, port::HeldPort};
 
 /// Long, for a loaded machine: a server that ends instead is noticed at once.
@@ -129,10 +130,16 @@ impl ServerProcess {
     }
 
     /// Runs a program that prepares the folder to its end, under the watchdog.
-    pub(super) fn run_first(&self, program: &'static str, command: &mut Command) -> Result<()> {
+    pub(super) fn run_first(&self, step: SetUpStep) -> Result<()> {
+        let SetUpStep { name: program, mut command, input } = step;
         let mut state = self.lock();
-        let mut child = self.spawn_logged(command, program)?;
+        let stdin = if input.is_some() { Stdio::piped() } else { Stdio::null() };
+        let mut child = self.spawn_logged(&mut command, program, stdin)?;
         state.watchdog.watch(Some(child.id()))?;
+        if let (Some(input), Some(mut stdin)) = (input, child.stdin.take()) {
+            let what = format!("writing to {program}");
+            stdin.write_all(input.as_bytes()).map_err(Error::io(what))?;
+        }
         let status = child.wait().map_err(Error::io(format!("waiting for {program}")))?;
         state.watchdog.watch(None)?;
         if status.success() { Ok(()) } else { Err(Error::Exited { program, status, log: self.log_tail() }) }
@@ -152,16 +159,16 @@ impl ServerProcess {
 
     fn spawn(&self, port: u16) -> Result<Child> {
         let mut command = (self.spec.command)(&self.folder, port);
-        self.spawn_logged(&mut command, self.spec.program)
+        self.spawn_logged(&mut command, self.spec.program, Stdio::null())
     }
 
     /// Starts a program in the folder; its output goes to the log.
-    fn spawn_logged(&self, command: &mut Command, program: &'static str) -> Result<Child> {
+    fn spawn_logged(&self, command: &mut Command, program: &'static str, stdin: Stdio) -> Result<Child> {
         let log = File::create(self.log()).map_err(Error::io("making a server's log"))?;
         let log_too = log.try_clone().map_err(Error::io("making a server's log"))?;
         command
             .current_dir(&self.folder)
-            .stdin(Stdio::null())
+            .stdin(stdin)
             .stdout(log)
             .stderr(log_too)
             .spawn()

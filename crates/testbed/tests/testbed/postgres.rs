@@ -93,3 +93,45 @@ async fn a_wrong_setting_is_an_error_with_the_servers_words() {
     let error = Postgres::options().setting("no_such_setting", "1").start().await.unwrap_err();
     assert!(matches!(&error, Error::Exited { log, .. } if log.contains("no_such_setting")), "{error}");
 }
+
+#[tokio::test]
+async fn it_reports_its_version() {
+    let postgres = Postgres::start().await.unwrap();
+    let mut session = PgConnection::connect(&postgres.url()).await.unwrap();
+    let long: String = sqlx::query_scalar("select version()").fetch_one(&mut session).await.unwrap();
+    let version = postgres.version().await.unwrap();
+    let number = version.strip_prefix("postgres ").unwrap();
+    assert!(long.starts_with(&format!("PostgreSQL {number} ")), "{version}: {long}");
+}
+
+#[tokio::test]
+async fn tests_log_in_as_a_role_that_owns_its_databases_and_is_no_superuser() {
+    let postgres = Postgres::options().password("sesame123").start().await.unwrap();
+    for url in [postgres.url(), postgres.create_database().await.unwrap()] {
+        let mut session = PgConnection::connect(&url).await.unwrap();
+        let ordinary: bool = sqlx::query_scalar(
+            "select not usesuper and not usecreatedb from pg_user where usename = current_user",
+        )
+        .fetch_one(&mut session)
+        .await
+        .unwrap();
+        assert!(ordinary);
+        session.execute("create schema mine; create table mine.t (n int)").await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_standby_follows_its_primary_until_it_is_promoted() {
+    let primary = Postgres::start().await.unwrap();
+    let standby = primary.standby().start().await.unwrap();
+    let mut session = PgConnection::connect(&primary.url()).await.unwrap();
+    session.execute("create table t as select 7 as n").await.unwrap();
+    primary.wait_for(&standby).await.unwrap();
+    let mut there = PgConnection::connect(&standby.url()).await.unwrap();
+    let n: i32 = sqlx::query_scalar("select n from t").fetch_one(&mut there).await.unwrap();
+    assert_eq!(n, 7);
+    assert!(there.execute("insert into t values (8)").await.is_err(), "a standby takes no writes");
+    primary.kill9().unwrap();
+    standby.promote().await.unwrap();
+    there.execute("insert into t values (8)").await.unwrap();
+}

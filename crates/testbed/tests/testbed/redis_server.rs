@@ -110,3 +110,14 @@ async fn starting_leaves_virtual_time_alone() {
     redis.restart().await.unwrap();
     assert_eq!(before.elapsed(), Duration::ZERO);
 }
+
+#[tokio::test]
+async fn it_reports_its_version() {
+    let redis = Redis::start().await.unwrap();
+    let info: String = redis::cmd("INFO").arg("server").query(&mut connect(&redis).unwrap()).unwrap();
+    let version = redis.version().await.unwrap();
+    let (_name, number) = version.split_once(' ').unwrap();
+    assert!(info.contains(&format!("_version:{number}\r\n")), "{version}");
+    let with_password = Redis::options().password("pass").start().await.unwrap();
+    assert!(matches!(with_password.version().await, Err(Error::Io { .. })));
+}

@@ -1,6 +1,6 @@
 use redis::Commands;
 use sqlx::{Connection, Executor, PgConnection};
-use terrace_testbed::{shared_postgres, shared_redis, unique_name};
+use terrace_testbed::{shared_postgres, shared_postgres_superuser, shared_redis, unique_name};
 
 #[tokio::test]
 async fn every_call_gets_the_same_redis() {
@@ -43,7 +43,8 @@ async fn databases_of_ended_processes_are_dropped() {
     // terrace_test_<machine>_<process>_<count>
     let machine = own.rsplitn(3, '_').nth(2).unwrap();
     let left = format!("{machine}_{}_0", ended.id());
-    session.execute(sqlx::AssertSqlSafe(format!("create database {left}"))).await.unwrap();
+    let mut operator = PgConnection::connect(&shared_postgres_superuser(&url).await.unwrap()).await.unwrap();
+    operator.execute(sqlx::AssertSqlSafe(format!("create database {left}"))).await.unwrap();
 
     shared_postgres().await.unwrap();
 

@@ -9,10 +9,12 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use sqlx::{Connection, PgConnection, postgres::PgConnectOptions};
+use sqlx::{Connection, PgConnection};
+use terrace_tier::{Error, ErrorKind, Result};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-use super::timeout::CONNECT_TIMEOUT;
+use super::dial::{Dialed, Dialer};
+use crate::error::ConnectionState;
 
 /// The most time for an abandoned statement to end before its connection is closed.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -20,21 +22,33 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 const TRUSTED_IDLE: Duration = Duration::from_secs(5);
 /// A connection that was idle for longer is closed.
 const MAX_IDLE: Duration = Duration::from_secs(600);
+/// A connection to a server that takes no writes is replaced at this age: another server may be the primary.
+const MAX_AGE_READ_ONLY: Duration = Duration::from_millis(500);
 /// A connection is replaced at this age: the server's memory for it grows.
 const MAX_AGE: Duration = Duration::from_secs(1800);
 
 /// The connections of a handle.
 pub(crate) struct OwnPool {
-    options: PgConnectOptions,
+    dialer: Arc<Dialer>,
     permits: Arc<Semaphore>,
     idle: Mutex<Vec<IdleConnection>>,
     /// When a connection was last found broken: older connections are tested before their next use.
     broken_at: Mutex<Option<Instant>>,
+    /// When a server was last found to take no writes: older connections are closed.
+    read_only_at: Mutex<Option<Instant>>,
+}
+
+/// The birth of a connection.
+#[derive(Clone, Copy)]
+struct Opened {
+    at: Instant,
+    /// The server took no writes.
+    read_only: bool,
 }
 
 struct IdleConnection {
     connection: PgConnection,
-    opened_at: Instant,
+    opened: Opened,
     idle_since: Instant,
 }
 
@@ -43,7 +57,7 @@ pub(crate) struct OwnConnection(Option<Checkout>);
 
 struct Checkout {
     connection: PgConnection,
-    opened_at: Instant,
+    opened: Opened,
     /// A statement may be under way.
     busy: bool,
     pool: Arc<OwnPool>,
@@ -51,40 +65,47 @@ struct Checkout {
 }
 
 impl OwnPool {
-    pub(crate) fn new(options: PgConnectOptions, size: usize) -> Self {
+    pub(crate) fn new(dialer: Arc<Dialer>, size: usize) -> Self {
         Self {
-            options,
+            dialer,
             permits: Arc::new(Semaphore::new(size)),
             idle: Mutex::new(Vec::with_capacity(size)),
             broken_at: Mutex::new(None),
+            read_only_at: Mutex::new(None),
         }
     }
 
-    pub(crate) fn options(&self) -> &PgConnectOptions {
-        &self.options
+    pub(crate) fn dialer(&self) -> &Arc<Dialer> {
+        &self.dialer
+    }
+
+    /// Makes each connection that was opened before now end before its next use: its server is not, or may
+    /// not be, the primary.
+    pub(crate) fn renew(&self) {
+        *self.read_only_at.lock() = Some(Instant::now());
     }
 
     /// Takes the connection that was used last, if it needs no test and no caller waits for one.
     pub(crate) fn take_trusted(self: &Arc<Self>) -> Option<OwnConnection> {
         let permit = Arc::clone(&self.permits).try_acquire_owned().ok()?;
         let mut idle = self.idle.lock();
-        let trusted = idle.last().is_some_and(|idle| self.trusts(idle) && idle.opened_at.elapsed() < MAX_AGE);
-        let IdleConnection { connection, opened_at, .. } = if trusted { idle.pop()? } else { return None };
+        let trusted = idle.last().is_some_and(|idle| self.trusts(idle) && !self.is_old(idle.opened));
+        let IdleConnection { connection, opened, .. } = if trusted { idle.pop()? } else { return None };
         drop(idle);
-        Some(self.check_out(connection, opened_at, permit))
+        Some(self.check_out(connection, opened, permit))
     }
 
     /// Waits for a permit, then takes an idle connection that works, or connects.
-    pub(crate) async fn acquire(self: &Arc<Self>) -> Result<OwnConnection, sqlx::Error> {
+    pub(crate) async fn acquire(self: &Arc<Self>) -> Result<OwnConnection> {
         let permits = Arc::clone(&self.permits);
-        let permit = permits.acquire_owned().await.map_err(|_| sqlx::Error::PoolClosed)?;
+        let permit = permits.acquire_owned().await.map_err(|_| closed())?;
         loop {
             let idle = self.idle.lock().pop();
             let Some(mut idle) = idle else { break };
-            if idle.opened_at.elapsed() > MAX_AGE {
+            if self.is_old(idle.opened) {
                 close(idle.connection);
             } else if self.trusts(&idle) || idle.connection.ping().await.is_ok() {
-                return Ok(self.check_out(idle.connection, idle.opened_at, permit));
+                return Ok(self.check_out(idle.connection, idle.opened, permit));
             }
         }
         self.connect(permit).await
@@ -102,39 +123,41 @@ impl OwnPool {
     }
 
     fn trusts(&self, idle: &IdleConnection) -> bool {
-        idle.idle_since.elapsed() < TRUSTED_IDLE && self.broken_at.lock().is_none_or(|at| at < idle.opened_at)
+        idle.idle_since.elapsed() < TRUSTED_IDLE && self.broken_at.lock().is_none_or(|at| at < idle.opened.at)
     }
 
     /// Connects in a task of its own. The next caller gets the connection of a caller that gave up, so
     /// a server that takes longer to connect to than one budget is reached all the same.
-    async fn connect(self: &Arc<Self>, permit: OwnedSemaphorePermit) -> Result<OwnConnection, sqlx::Error> {
+    async fn connect(self: &Arc<Self>, permit: OwnedSemaphorePermit) -> Result<OwnConnection> {
         let (reply, answer) = oneshot::channel();
         let pool = Arc::clone(self);
         tokio::spawn(async move {
-            let connecting = PgConnection::connect_with(&pool.options);
-            let connection = match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
-                Ok(connected) => {
-                    connected.map(|connection| pool.check_out(connection, Instant::now(), permit))
-                }
-                Err(_) => Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())),
-            };
+            let connected = pool.dialer.connect().await;
+            let connected = connected.map(|Dialed { connection, read_only }| {
+                pool.check_out(connection, Opened { at: Instant::now(), read_only }, permit)
+            });
             // If the caller gave up, the connection is dropped here, which makes it an idle one.
-            let _unclaimed = reply.send(connection);
+            let _unclaimed = reply.send(connected);
         });
-        answer.await.unwrap_or(Err(sqlx::Error::WorkerCrashed))
+        answer.await.unwrap_or_else(|_| Err(closed()))
+    }
+
+    fn is_old(&self, opened: Opened) -> bool {
+        let most = if opened.read_only { MAX_AGE_READ_ONLY } else { MAX_AGE };
+        opened.at.elapsed() > most || self.read_only_at.lock().is_some_and(|at| opened.at < at)
     }
 
     fn check_out(
         self: &Arc<Self>,
         connection: PgConnection,
-        opened_at: Instant,
+        opened: Opened,
         permit: OwnedSemaphorePermit,
     ) -> OwnConnection {
-        OwnConnection(Some(Checkout { connection, opened_at, busy: false, pool: Arc::clone(self), permit }))
+        OwnConnection(Some(Checkout { connection, opened, busy: false, pool: Arc::clone(self), permit }))
     }
 
-    fn put_back(&self, connection: PgConnection, opened_at: Instant) {
-        self.idle.lock().push(IdleConnection { connection, opened_at, idle_since: Instant::now() });
+    fn put_back(&self, connection: PgConnection, opened: Opened) {
+        self.idle.lock().push(IdleConnection { connection, opened, idle_since: Instant::now() });
     }
 }
 
@@ -147,36 +170,57 @@ impl OwnConnection {
         })
     }
 
-    /// Gives the connection back after its statement, or closes it if it is broken.
-    pub(crate) fn end(mut self, broken: bool) {
-        if broken {
-            if let Some(Checkout { pool, .. }) = self.0.take() {
-                *pool.broken_at.lock() = Some(Instant::now());
+    /// Gives the connection back after its statement, or closes it.
+    pub(crate) fn end(mut self, state: ConnectionState) {
+        match state {
+            ConnectionState::Usable => {
+                if let Some(checkout) = &mut self.0 {
+                    checkout.busy = false;
+                }
             }
-        } else if let Some(checkout) = &mut self.0 {
-            checkout.busy = false;
+            ConnectionState::Broken => {
+                if let Some(Checkout { pool, .. }) = self.0.take() {
+                    *pool.broken_at.lock() = Some(Instant::now());
+                }
+            }
+            ConnectionState::ReadOnly => {
+                let Some(checkout) = &mut self.0 else { return };
+                checkout.busy = false;
+                // Otherwise nothing better was there a moment ago, and the next look is due soon.
+                if !checkout.opened.read_only {
+                    checkout.pool.renew();
+                }
+            }
         }
     }
 }
 
 impl Drop for OwnConnection {
     fn drop(&mut self) {
-        let Some(Checkout { mut connection, opened_at, busy, pool, permit }) = self.0.take() else {
+        let Some(Checkout { mut connection, opened, busy, pool, permit }) = self.0.take() else {
             return;
         };
         if !busy {
-            pool.put_back(connection, opened_at);
+            if pool.is_old(opened) {
+                close(connection);
+            } else {
+                pool.put_back(connection, opened);
+            }
             drop(permit);
             return;
         }
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         runtime.spawn(async move {
             if let Ok(Ok(())) = tokio::time::timeout(DRAIN_TIMEOUT, connection.ping()).await {
-                pool.put_back(connection, opened_at);
+                pool.put_back(connection, opened);
             }
             drop(permit);
         });
     }
+}
+
+fn closed() -> Error {
+    Error::new(ErrorKind::Closed, "the connection pool was closed, or its runtime ended")
 }
 
 fn close(connection: PgConnection) {

@@ -2,22 +2,23 @@
 
 use std::sync::Arc;
 
-use sqlx::{ConnectOptions, PgConnection, PgPool, postgres::PgConnectOptions};
-use terrace_tier::Result;
+use sqlx::{PgConnection, PgPool};
+use terrace_tier::{Error, ErrorKind, Result};
 
 use super::{
+    dial::{Dialed, Dialer},
     own_pool::{OwnConnection, OwnPool},
     reuse::{ApplicationConnection, ApplicationPool},
 };
-use crate::error::{Phase, breaks_connection, typed};
+use crate::error::{ConnectionState, Phase, typed};
 
 /// A pool of connections.
 #[derive(Clone)]
 pub(crate) enum Pool {
     /// The handle has a pool of its own.
     Own(Arc<OwnPool>),
-    /// The application made the pool and uses it too.
-    Application(ApplicationPool),
+    /// The application made the pool and uses it too. The dialer is for connections outside of it.
+    Application(ApplicationPool, Arc<Dialer>),
 }
 
 /// A connection in use. A connection of an own pool that is dropped in the middle of a statement goes
@@ -29,39 +30,52 @@ pub(crate) enum Session {
 
 impl Pool {
     /// Uses a pool of the application.
-    pub(crate) fn application(pool: PgPool) -> Self {
-        Self::Application(ApplicationPool::new(pool))
+    pub(crate) fn application(pool: PgPool, dialer: Dialer) -> Self {
+        Self::Application(ApplicationPool::new(pool), Arc::new(dialer))
     }
 
     /// Makes a pool of at most `size` connections, which are opened on demand.
-    pub(crate) fn own(options: PgConnectOptions, size: usize) -> Self {
-        Self::Own(Arc::new(OwnPool::new(options, size)))
+    pub(crate) fn own(dialer: Dialer, size: usize) -> Self {
+        Self::Own(Arc::new(OwnPool::new(Arc::new(dialer), size)))
     }
 
     /// Takes a connection. Callers that wait for a free one are served in the order in which they came,
     /// and set their own time limit.
     pub(crate) async fn session(&self) -> Result<Session> {
-        let session = match self {
+        match self {
             Self::Own(pool) => match pool.take_trusted() {
                 Some(connection) => Ok(Session::Own(connection)),
                 // Boxed, so that the usual call does not carry this future's size.
                 None => Box::pin(pool.acquire()).await.map(Session::Own),
             },
-            Self::Application(pool) => match pool.acquire().await {
+            Self::Application(pool, _) => match pool.acquire().await {
                 Ok(connection) => Ok(Session::Application { connection, pool: pool.clone() }),
-                Err(error) => Err(error),
+                Err(error) => self.typed(Err(error), Phase::Connect),
             },
-        };
-        session.map_err(|error| typed(error, Phase::Connect))
+        }
     }
 
-    /// The options for a connection outside of the pool.
-    pub(crate) fn options(&self) -> PgConnectOptions {
+    /// Opens a connection outside of the pool.
+    pub(crate) async fn dial(&self) -> Result<Dialed> {
+        self.dialer().connect().await
+    }
+
+    /// Turns the client's error into a typed one.
+    pub(crate) fn typed<T>(&self, result: Result<T, sqlx::Error>, phase: Phase) -> Result<T> {
+        result.map_err(|error| typed(error, phase, self.dialer().secrets()))
+    }
+
+    /// Ends the connections of an own pool before their next use: their server may not be the primary.
+    pub(crate) fn renew(&self) {
+        if let Self::Own(pool) = self {
+            pool.renew();
+        }
+    }
+
+    fn dialer(&self) -> &Dialer {
         match self {
-            Self::Own(pool) => pool.options().clone(),
-            Self::Application(pool) => {
-                PgConnectOptions::clone(&pool.pool().connect_options()).disable_statement_logging()
-            }
+            Self::Own(pool) => pool.dialer(),
+            Self::Application(_, dialer) => dialer,
         }
     }
 
@@ -77,20 +91,23 @@ impl Session {
     /// The connection, for one statement.
     pub(crate) fn connection(&mut self) -> Result<&mut PgConnection> {
         match self {
-            Self::Own(connection) => {
-                connection.start().ok_or_else(|| typed(sqlx::Error::PoolClosed, Phase::Connect))
-            }
+            Self::Own(connection) => connection
+                .start()
+                .ok_or_else(|| Error::new(ErrorKind::Closed, "the connection was given back already")),
             Self::Application { connection, .. } => Ok(&mut connection.connection),
         }
     }
 
-    /// Gives the connection back after a statement with `result`; a broken connection is closed.
+    /// Gives the connection back after a statement with `result`. A broken connection is closed, and so is
+    /// one to a server that takes no writes.
     pub(crate) fn end<T>(self, result: Result<T, sqlx::Error>) -> Result<T, sqlx::Error> {
-        let broken = result.as_ref().err().is_some_and(breaks_connection);
+        let state = ConnectionState::after(&result);
         match self {
-            Self::Own(connection) => connection.end(broken),
-            Self::Application { mut connection, .. } if broken => connection.connection.close_on_drop(),
-            Self::Application { connection, pool } => pool.hold(connection),
+            Self::Own(connection) => connection.end(state),
+            Self::Application { connection, pool } if state == ConnectionState::Usable => {
+                pool.hold(connection);
+            }
+            Self::Application { mut connection, .. } => connection.connection.close_on_drop(),
         }
         result
     }

@@ -13,7 +13,11 @@ impl Shared {
     pub(crate) async fn prepare_schema(self: &Arc<Self>) -> Result<()> {
         let work = || {
             let shared = Arc::clone(self);
-            async move { setup::prepare(&shared.pool, &shared.schema).await }
+            async move {
+                let state = setup::prepare(&shared.pool, &shared.schema).await?;
+                shared.read_directly(state.may_select);
+                Ok(state)
+            }
         };
         self.schema_ready.get(work).await?;
         clean::start(self);
@@ -24,8 +28,11 @@ impl Shared {
     /// on the transaction's connection first: that may be the only one of its pool, and the wait for
     /// another would be a wait for the transaction's own end.
     pub(crate) async fn prepare_schema_in(self: &Arc<Self>, transaction: &mut PgConnection) -> Result<()> {
-        if self.schema_ready.peek().is_none() && setup::is_current(transaction, &self.schema).await? {
-            self.schema_ready.put(());
+        if self.schema_ready.peek().is_none()
+            && let Some(state) = setup::current(&self.pool, transaction, &self.schema).await?
+        {
+            self.read_directly(state.may_select);
+            self.schema_ready.put(state);
         }
         let prepared = Box::pin(self.prepare_schema()).await;
         prepared.map_err(|error| match error.kind() {

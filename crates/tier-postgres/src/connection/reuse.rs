@@ -53,10 +53,6 @@ impl ApplicationPool {
         Self(Arc::new(Inner { pool, max_held: max_held as usize, held: Mutex::default() }))
     }
 
-    pub(crate) fn pool(&self) -> &PgPool {
-        &self.0.pool
-    }
-
     /// Takes a held connection, or acquires one from the pool.
     ///
     /// While a process is stopped, or its runtime is not driven, a held connection may break. The pool

@@ -12,7 +12,7 @@ use terrace_tier::{
 
 use crate::{
     connection::pool::Pool,
-    error::{Phase, typed},
+    error::Phase,
     sql::{
         numbers::{millis, signed},
         statements::LeaseStatements,
@@ -55,7 +55,7 @@ impl PostgresLeases {
             .bind(released)
             .execute(session.connection()?)
             .await;
-        session.end(done).map(drop).map_err(|error| typed(error, Phase::Write))
+        self.pool.typed(session.end(done), Phase::Write).map(drop)
     }
 }
 
@@ -73,7 +73,7 @@ impl LeaseBackend for PostgresLeases {
             .bind(tokens)
             .fetch_all(session.connection()?)
             .await;
-        let letters = session.end(letters).map_err(|error| typed(error, Phase::Read))?;
+        let letters = self.pool.typed(session.end(letters), Phase::Read)?;
         Ok(letters.into_iter().map(status).collect())
     }
 

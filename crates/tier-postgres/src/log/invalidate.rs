@@ -6,11 +6,7 @@ use sqlx::PgConnection;
 use terrace_core::{BorrowedKey, Cache, near::Near};
 use terrace_tier::Result;
 
-use crate::{
-    error::{Phase, typed},
-    handle::Postgres,
-    namespace::tenant::tenant_name,
-};
+use crate::{error::Phase, handle::Postgres, namespace::tenant::tenant_name};
 
 impl Postgres {
     /// Invalidates `key` of `cache` in a transaction of the application that changes the origin.
@@ -57,14 +53,14 @@ impl Postgres {
     {
         let name = cache.name_of(key)?;
         self.shared().prepare_schema_in(transaction).await?;
-        sqlx::query(self.shared().statements.outbox.add.clone())
+        let added = sqlx::query(self.shared().statements().outbox.add.clone())
             .bind(&name.namespace)
             .bind(tenant_name(name.tenant.as_deref()))
             .bind(name.key.as_ref())
             .execute(transaction)
-            .await
-            // An error leaves nothing unknown: only the caller's commit makes the row visible.
-            .map_err(|error| typed(error, Phase::Read))?;
+            .await;
+        // An error leaves nothing unknown: only the caller's commit makes the row visible.
+        self.shared().typed(added, Phase::Read)?;
         Ok(PendingInvalidation { cache: cache.clone(), key: key.to_key() })
     }
 }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use futures_util::TryStreamExt;
 use sqlx::{PgConnection, Row, postgres::PgRow};
-use terrace_tier::{Error, ErrorKind, Notice, Result, Version};
+use terrace_tier::{Error, ErrorKind, Finding, FindingTopic, Notice, Result, Version};
 
 use crate::{
     namespace::tenant::tenant_of,
@@ -21,18 +21,24 @@ pub(super) struct Position {
     snapshot: String,
 }
 
-/// The server, its start and its table. After a restart or a failover the data may be older than before.
-/// So may a table that was made anew, from the dump of a database or a schema.
+/// The start of the server, and its table. After a restart or a failover the data may be older than before,
+/// and a standby that is promoted was started at another time than the primary. The table's number differs
+/// if it was made anew, from the dump of a database or a schema.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct ServerIdentity {
-    system: i64,
-    timeline: String,
     started_at: String,
     table: i64,
 }
 
 /// The result of one read.
-pub(super) enum OutboxRead {
+pub(super) struct OutboxRead {
+    pub(super) changes: Changes,
+    /// The server takes no writes: another one may be the primary.
+    pub(super) read_only: bool,
+}
+
+/// What changed since the last read.
+pub(super) enum Changes {
     /// All changes since the last read.
     Complete(Vec<Change>),
     /// Changes are missing, or may be.
@@ -54,29 +60,23 @@ impl Position {
     ) -> Result<Option<Self>, sqlx::Error> {
         let row = sqlx::query(statements.server.clone()).fetch_optional(connection).await?;
         row.map(|row| {
-            let (system, timeline) = (row.try_get(0)?, row.try_get(1)?);
-            let server =
-                ServerIdentity { system, timeline, started_at: row.try_get(2)?, table: row.try_get(3)? };
-            Ok(Self { server, snapshot: row.try_get(4)? })
+            let server = ServerIdentity { started_at: row.try_get(0)?, table: row.try_get(1)? };
+            Ok(Self { server, snapshot: row.try_get(2)? })
         })
         .transpose()
     }
 
     /// The position as bytes, for another process.
     pub(super) fn to_bytes(&self) -> Bytes {
-        let ServerIdentity { system, timeline, started_at, table } = &self.server;
-        format!("{system}\n{timeline}\n{started_at}\n{table}\n{}", self.snapshot).into()
+        let ServerIdentity { started_at, table } = &self.server;
+        format!("{started_at}\n{table}\n{}", self.snapshot).into()
     }
 
     /// The position in `bytes`, or `None` if they hold none.
     pub(super) fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let mut parts = std::str::from_utf8(bytes).ok()?.splitn(5, '\n');
-        let server = ServerIdentity {
-            system: parts.next()?.parse().ok()?,
-            timeline: parts.next()?.to_owned(),
-            started_at: parts.next()?.to_owned(),
-            table: parts.next()?.parse().ok()?,
-        };
+        let mut parts = std::str::from_utf8(bytes).ok()?.splitn(3, '\n');
+        let server =
+            ServerIdentity { started_at: parts.next()?.to_owned(), table: parts.next()?.parse().ok()? };
         Some(Self { server, snapshot: parts.next()?.to_owned() })
     }
 
@@ -102,7 +102,7 @@ impl Position {
             .fetch(connection);
         let first = rows.try_next().await?.ok_or(sqlx::Error::RowNotFound)?;
         let (snapshot, gap): (String, bool) = (first.try_get(1)?, first.try_get(2)?);
-        let table = first.try_get(6)?;
+        let (table, read_only) = (first.try_get(6)?, first.try_get(7)?);
         let mut changes = Vec::new();
         while let Some(row) = rows.try_next().await? {
             changes.push(change(&row)?);
@@ -112,13 +112,15 @@ impl Position {
         let known_table = std::mem::replace(&mut self.server.table, table);
         let complete =
             !gap && known_table == table && i64::try_from(changes.len()).is_ok_and(|count| count <= MAX_ROWS);
-        Ok(if complete { OutboxRead::Complete(changes) } else { OutboxRead::Gap })
+        let changes = if complete { Changes::Complete(changes) } else { Changes::Gap };
+        Ok(OutboxRead { changes, read_only })
     }
 }
 
 /// The error for a server that is a standby.
 pub(super) fn standby_error() -> Error {
-    Error::new(ErrorKind::ReadOnly, "a standby has no log of its own: connect to the primary")
+    let cause = "a standby has no log of its own";
+    Finding::stops(FindingTopic::Role, cause, "connect to the primary").into_error(ErrorKind::ReadOnly)
 }
 
 fn change(row: &PgRow) -> Result<Change, sqlx::Error> {

@@ -7,16 +7,19 @@ use std::{
 };
 
 use sqlx::{Connection, PgConnection};
-use terrace_tier::{Notice, Result, SentAt};
+use terrace_tier::{Error, Finding, FindingTopic, Notice, Result, SentAt};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::{
     followers::Subscription,
-    outbox::{OutboxRead, Position, standby_error},
+    outbox::{Changes, Position, standby_error},
 };
 use crate::{
-    connection::{shared::Shared, timeout::CONNECT_TIMEOUT},
-    error::{Phase, misses_schema, typed},
+    connection::{
+        shared::Shared,
+        timeout::{CONNECT_TIMEOUT, within},
+    },
+    error::{Phase, misses_schema},
 };
 
 /// The time between two polls while nothing changes. A change is reported half of it later on average,
@@ -30,21 +33,46 @@ const POLL_TIMEOUT: Duration = Duration::from_secs(5);
 /// The pause between attempts to connect doubles from the first to the second value.
 const RETRY_PAUSE: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(1)];
 
+/// A connection to a server that takes no writes ends after so long: another server may be the primary.
+const READ_ONLY_FOR: Duration = Duration::from_secs(1);
+
 /// Polls until no follower is left or the handle is dropped.
 pub(super) async fn run(shared: Weak<Shared>) {
     let mut poller = Poller { shared, position: None, reachable: true };
     let mut pause = RETRY_PAUSE[0];
-    while let Err(error) = poller.run_connected().await {
-        if std::mem::take(&mut poller.reachable) {
-            tracing::warn!(
-                %error,
-                "the log in Postgres cannot be read; until it can, changes by other processes are not known"
-            );
-            pause = RETRY_PAUSE[0];
+    loop {
+        match poller.run_connected().await {
+            Ok(End::Followers) => return,
+            Ok(End::ReadOnly) => pause = RETRY_PAUSE[0],
+            Err(error) => {
+                poller.tell(&error);
+                if std::mem::take(&mut poller.reachable) {
+                    tracing::warn!(
+                        %error,
+                        "the log in Postgres cannot be read; until it can, changes by other processes are not known"
+                    );
+                    pause = RETRY_PAUSE[0];
+                }
+            }
         }
         sleep(pause.mul_f64(0.5 + fastrand::f64())).await;
         pause = (pause * 2).min(RETRY_PAUSE[1]);
     }
+}
+
+/// Why the polls on one connection ended without an error.
+enum End {
+    /// No follower is left.
+    Followers,
+    /// The server takes no writes.
+    ReadOnly,
+}
+
+/// What one poll found.
+#[derive(Default)]
+struct Polled {
+    changed: bool,
+    read_only: bool,
 }
 
 struct Poller {
@@ -56,9 +84,10 @@ struct Poller {
 }
 
 impl Poller {
-    /// Polls on one connection. It ends without an error when no follower is left.
-    async fn run_connected(&mut self) -> Result<()> {
-        let Some(mut connection) = self.connect().await? else { return Ok(()) };
+    /// Polls on one connection.
+    async fn run_connected(&mut self) -> Result<End> {
+        let Some(mut connection) = self.connect().await? else { return Ok(End::Followers) };
+        let connected_at = Instant::now();
         while let Some(shared) = self.followed() {
             let subscriptions = shared.followers.subscriptions();
             let sent = SentAt::now();
@@ -67,18 +96,35 @@ impl Poller {
             if poll.as_ref().err().is_some_and(misses_schema) {
                 self.position = None;
             }
-            let changed = shared.typed(poll, Phase::Read)?;
+            let Polled { changed, read_only } = shared.typed(poll, Phase::Read)?;
             if !std::mem::replace(&mut self.reachable, true) {
                 tracing::info!("the log in Postgres can be read again");
             }
             let followers = subscriptions.iter().filter_map(|subscription| subscription.follower.upgrade());
             followers.for_each(|follower| follower.heartbeat(sent.heartbeat_at()));
+            if read_only && connected_at.elapsed() > READ_ONLY_FOR {
+                shared.pool.renew();
+                return Ok(End::ReadOnly);
+            }
             drop(shared);
             let due = if changed { sent.at() } else { sent.at() + POLL_INTERVAL };
             sleep_until(due.max(Instant::now() + MIN_PAUSE)).await;
         }
         let _closed = timeout(CONNECT_TIMEOUT, connection.close()).await;
-        Ok(())
+        Ok(End::Followers)
+    }
+
+    /// Tells the caches of this handle that the log cannot be read.
+    fn tell(&self, error: &Error) {
+        let Some(shared) = self.shared.upgrade() else { return };
+        let (cause, cure) = match error.finding() {
+            Some(finding) => (finding.cause().to_owned(), finding.cure().to_owned()),
+            None => (error.to_string(), "let this process reach the server".to_owned()),
+        };
+        let cause = format!(
+            "the log in Postgres cannot be read, so changes by other processes are not known: {cause}"
+        );
+        shared.tell(&Finding::slows(FindingTopic::Log, cause, cure));
     }
 
     /// The shared part of the handle, if it is alive and has a follower.
@@ -89,15 +135,12 @@ impl Poller {
     async fn connect(&mut self) -> Result<Option<PgConnection>> {
         let Some(shared) = self.followed() else { return Ok(None) };
         shared.prepare_schema().await?;
-        let connecting = async {
-            let mut connection = PgConnection::connect_with(&shared.pool.options()).await?;
-            let position = Position::of(&mut connection, &shared.statements.outbox).await?;
-            Ok((connection, position))
-        };
-        let connected = timeout(CONNECT_TIMEOUT, connecting).await;
-        let connected = connected.unwrap_or_else(|_| Err(sqlx::Error::PoolTimedOut));
-        let (connection, position) = connected.map_err(|error| typed(error, Phase::Connect))?;
-        let position = position.ok_or_else(standby_error)?;
+        let mut connection = shared.pool.dial().await?.connection;
+        let asking = within(CONNECT_TIMEOUT, async {
+            let position = Position::of(&mut connection, &shared.statements().outbox).await;
+            shared.typed(position, Phase::Read)
+        });
+        let position = asking.await?.ok_or_else(standby_error)?;
         // The old position still holds, unless this is another server or the server was restarted.
         if !self.position.as_ref().is_some_and(|known| known.is_same_server(&position)) {
             self.position = Some(position);
@@ -106,31 +149,33 @@ impl Poller {
         Ok(Some(connection))
     }
 
-    /// Polls once and notifies the subscriptions. Returns whether the poll found anything.
+    /// Polls once and notifies the subscriptions.
     async fn poll(
         &mut self,
         shared: &Shared,
         connection: &mut PgConnection,
         subscriptions: &[Subscription],
-    ) -> std::result::Result<bool, sqlx::Error> {
-        let Some(position) = &mut self.position else { return Ok(false) };
+    ) -> std::result::Result<Polled, sqlx::Error> {
+        let Some(position) = &mut self.position else { return Ok(Polled::default()) };
         let namespaces: BTreeSet<String> =
             subscriptions.iter().map(|subscription| subscription.namespace.clone()).collect();
         let namespaces: Vec<String> = namespaces.into_iter().collect();
-        match position.read(connection, &shared.statements.outbox, &namespaces, true).await? {
-            OutboxRead::Complete(changes) => {
+        let read = position.read(connection, &shared.statements().outbox, &namespaces, true).await?;
+        let changed = match read.changes {
+            Changes::Complete(changes) => {
                 for change in &changes {
                     subscriptions
                         .iter()
                         .filter(|subscription| subscription.namespace == change.namespace)
                         .for_each(|subscription| subscription.notify(&change.notice));
                 }
-                Ok(!changes.is_empty())
+                !changes.is_empty()
             }
-            OutboxRead::Gap => {
+            Changes::Gap => {
                 subscriptions.iter().for_each(|subscription| subscription.notify(&Notice::Lost));
-                Ok(true)
+                true
             }
-        }
+        };
+        Ok(Polled { changed, read_only: read.read_only })
     }
 }

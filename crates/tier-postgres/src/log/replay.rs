@@ -6,7 +6,7 @@ use terrace_tier::{Notice, Replay, Result};
 
 use super::{
     Log,
-    outbox::{OutboxRead, Position, standby_error},
+    outbox::{Changes, Position, standby_error},
 };
 use crate::{
     connection::timeout::{LOOKUP_TIMEOUT, within},
@@ -30,7 +30,7 @@ impl Log {
         let shared = &self.0;
         shared.prepare_schema().await?;
         let mut session = shared.pool.session().await?;
-        let position = Position::of(session.connection()?, &shared.statements.outbox).await;
+        let position = Position::of(session.connection()?, &shared.statements().outbox).await;
         shared.typed(session.end(position), Phase::Read)?.ok_or_else(standby_error)
     }
 
@@ -46,13 +46,14 @@ impl Log {
         let mut session = shared.pool.session().await?;
         let namespaces = [namespace.to_owned()];
         // Without changes of copies: a relay that drops copies in this very schema must not read of them.
-        let read = position.read(session.connection()?, &shared.statements.outbox, &namespaces, false).await;
-        Ok(match shared.typed(session.end(read), Phase::Read)? {
-            OutboxRead::Complete(changes) => {
+        let read =
+            position.read(session.connection()?, &shared.statements().outbox, &namespaces, false).await;
+        Ok(match shared.typed(session.end(read), Phase::Read)?.changes {
+            Changes::Complete(changes) => {
                 let notices = changes.into_iter().map(|change| change.notice).collect();
                 Some((notices, position.to_bytes()))
             }
-            OutboxRead::Gap => None,
+            Changes::Gap => None,
         })
     }
 }

@@ -3,9 +3,9 @@
 mod options;
 pub(crate) mod tenant;
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
-use terrace_tier::{Namespace, NamespaceGuard, Result};
+use terrace_tier::{Finding, Namespace, NamespaceGuard, Result};
 
 use crate::{
     connection::{
@@ -13,6 +13,7 @@ use crate::{
         shared::Shared,
         timeout::{LOOKUP_TIMEOUT, within},
     },
+    doctor,
     error::{Phase, misses_schema},
 };
 
@@ -49,7 +50,8 @@ impl NamespaceRow {
             shared.prepare_schema().await?;
             let look_up = async {
                 let mut session = shared.pool.session().await?;
-                let id = options::find_or_insert(session.connection()?, &shared.statements, &namespace).await;
+                let id =
+                    options::find_or_insert(session.connection()?, shared.statements(), &namespace).await;
                 shared.typed(session.end(id), Phase::Read)
             };
             within(LOOKUP_TIMEOUT, look_up).await
@@ -66,15 +68,26 @@ impl NamespaceRow {
         self.shared.typed(result, phase)
     }
 
-    /// Checks that all processes use the namespace with the same options.
-    pub(crate) async fn check_options(&self) -> Result<()> {
+    /// Looks at the server, checks that all processes use the namespace with the same options, and tries what
+    /// the cache will do.
+    pub(crate) async fn look_at_all(&self) -> Result<Vec<Finding>> {
+        let shared = &self.shared;
+        let mut findings =
+            within(LOOKUP_TIMEOUT, doctor::look_at_server(shared, self.namespace.role)).await?;
+        if !shared.has_no_pooler.load(Ordering::Relaxed) {
+            let found = within(LOOKUP_TIMEOUT, doctor::look_for_pooler(shared)).await?;
+            shared.has_no_pooler.store(found.is_none(), Ordering::Relaxed);
+            findings.extend(found);
+        }
         let id = self.id().await?;
         let check = async {
-            let mut session = self.shared.pool.session().await?;
-            let statements = &self.shared.statements;
+            let mut session = shared.pool.session().await?;
+            let statements = shared.statements();
             let checked = options::check(session.connection()?, statements, &self.namespace, id).await;
             self.typed(session.end(checked), Phase::Read)?
         };
-        within(LOOKUP_TIMEOUT, check).await
+        within(LOOKUP_TIMEOUT, check).await?;
+        within(LOOKUP_TIMEOUT, doctor::try_all(self, id)).await?;
+        Ok(findings)
     }
 }

@@ -46,12 +46,12 @@ pub(super) async fn check(
     namespace: &Namespace,
     id: i32,
 ) -> Result<Result<()>, sqlx::Error> {
-    let other = sqlx::query(statements.other_role.clone())
+    let taken: bool = sqlx::query_scalar(statements.in_other_role.clone())
         .bind(&namespace.name)
         .bind(role_name(namespace.role))
-        .fetch_optional(&mut *connection)
+        .fetch_one(&mut *connection)
         .await?;
-    if other.is_some() {
+    if taken {
         return Ok(Err(in_use(namespace, "is used in the other role (cache or store)")));
     }
     let Some(stored) = find(connection, statements, namespace).await? else {

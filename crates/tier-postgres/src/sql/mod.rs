@@ -1,5 +1,6 @@
-//! The SQL of the tier (`*.sql` makes the schema), and how values travel to and from it.
+//! The SQL of the tier (`tables` and `functions` make the schema), and how values travel to and from it.
 
 pub(crate) mod numbers;
 pub(crate) mod rows;
+pub(crate) mod script;
 pub(crate) mod statements;

@@ -48,3 +48,21 @@ pub(crate) async fn connect(url: &str) -> PgConnection {
 pub(crate) async fn run(url: &str, sql: &'static str) {
     sqlx::raw_sql(sql).execute(&mut connect(url).await).await.expect(sql);
 }
+
+/// Runs `sql` as the superuser of the shared server, for what only an operator may do.
+pub(crate) async fn run_as_superuser(url: &str, sql: &str) {
+    let superuser = terrace_testbed::shared_postgres_superuser(url).await.expect("a URL");
+    let sql = sqlx::AssertSqlSafe(sql.to_owned());
+    sqlx::raw_sql(sql).execute(&mut connect(&superuser).await).await.expect("an operator's statement");
+}
+
+/// Makes a role that may log in and nothing else, and gives the URL for it. Its name is unique on the server.
+pub(crate) async fn make_role(url: &str) -> (String, String) {
+    let role = terrace_testbed::unique_name("role");
+    let parsed = url::Url::parse(url).expect("a URL");
+    let password = parsed.password().map(|password| format!(" PASSWORD '{password}'")).unwrap_or_default();
+    run_as_superuser(url, &format!("CREATE ROLE {role} LOGIN{password}")).await;
+    let mut parsed = parsed;
+    parsed.set_username(&role).expect("a user");
+    (parsed.into(), role)
+}

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     Copies, Error, Key, Level, Result, Value, WriteContext, WritePlan,
-    chain::{Monitor, TierCounters},
+    chain::{Monitor, TierCounters, TierSlot},
     fencing::Fencing,
     flight::Flights,
     freshness::{Coherence, ProofSource, max_staleness},
@@ -96,6 +96,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Builder<K, V, N> {
             versions: AtomicU64::new(0),
         });
         inner.follow_log(&chain);
+        chain.far_to_near().for_each(TierSlot::watch);
         if let ProofSource::Watermarks(tracker) = &inner.proof_source {
             tracker.follow();
         }

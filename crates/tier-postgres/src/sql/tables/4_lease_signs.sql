@@ -7,4 +7,3 @@ CREATE UNLOGGED TABLE {schema}.lease_signs (
 );
 COMMENT ON TABLE {schema}.lease_signs IS
     'Leases whose holder gave a sign of life, or gave them back; valid until expires_at (ms since 1970).';
-CREATE INDEX lease_signs_by_deadline ON {schema}.lease_signs (expires_at);

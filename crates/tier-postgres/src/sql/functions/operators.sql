@@ -1,6 +1,6 @@
 -- Views and functions for operators.
 
-CREATE VIEW {schema}.stats AS
+CREATE OR REPLACE VIEW {schema}.stats AS
 SELECT s.namespace, nullif(s.tenant, '') AS tenant, s.role,
     count(c.state) AS entries,
     count(*) FILTER (WHERE c.live AND c.state = 'V') AS live,
@@ -22,7 +22,7 @@ GROUP BY s.namespace, s.tenant, s.role;
 COMMENT ON VIEW {schema}.stats IS
     'What each namespace holds. Dead rows that are not deleted yet count as entries only. It reads every row.';
 
-CREATE VIEW {schema}.index_usage AS
+CREATE OR REPLACE VIEW {schema}.index_usage AS
 SELECT i.relname AS "table", i.indexrelname AS "index", i.idx_scan AS scans,
     i.idx_tup_read AS entries_read, i.idx_tup_fetch AS rows_fetched,
     pg_relation_size(i.indexrelid) AS size_bytes
@@ -33,7 +33,7 @@ COMMENT ON VIEW {schema}.index_usage IS 'How often each index of the library was
 -- Deletes cached entries that were written more than `days` days ago, and returns their number. Records
 -- are in another table, which it never touches. It skips locked rows. A session that writes one of the
 -- deleted rows waits for the end of the statement: use the procedure below for large tables.
-CREATE FUNCTION {schema}.cleanup_old_cache_entries(days integer) RETURNS bigint
+CREATE OR REPLACE FUNCTION {schema}.cleanup_old_cache_entries(days integer) RETURNS bigint
 LANGUAGE plpgsql AS $function$
 DECLARE
     horizon bigint;
@@ -52,7 +52,7 @@ $function$;
 
 -- The same in transactions of a thousand rows, so that no writer waits for long. It is a procedure, since
 -- a function cannot commit.
-CREATE PROCEDURE {schema}.cleanup_old_cache_entries_in_batches(days integer, INOUT deleted bigint DEFAULT 0)
+CREATE OR REPLACE PROCEDURE {schema}.cleanup_old_cache_entries_in_batches(days integer, INOUT deleted bigint DEFAULT 0)
 LANGUAGE plpgsql AS $procedure$
 #variable_conflict use_column
 DECLARE
@@ -90,7 +90,7 @@ END
 $procedure$;
 
 -- Makes the next `ready()` store the options (level, schema, shape) of its caller, whichever role it has.
-CREATE FUNCTION {schema}.forget_terms(of_namespace text) RETURNS void LANGUAGE sql AS $function$
+CREATE OR REPLACE FUNCTION {schema}.forget_terms(of_namespace text) RETURNS void LANGUAGE sql AS $function$
     UPDATE {schema}.spaces SET level = NULL, value_schema = NULL, value_shape = NULL
     WHERE namespace = of_namespace;
 $function$;

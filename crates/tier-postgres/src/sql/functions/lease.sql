@@ -1,29 +1,11 @@
--- The server's clock at the moment of the call, in microseconds since 1970.
-CREATE FUNCTION {schema}.micros() RETURNS bigint LANGUAGE sql VOLATILE
-    AS $function$ SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint $function$;
-
--- The server's clock at the moment of the call, in whole milliseconds since 1970.
-CREATE FUNCTION {schema}.now_ms() RETURNS bigint LANGUAGE sql VOLATILE
-    AS $function$ SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint / 1000 $function$;
-
--- A record must survive a crash once its write is acknowledged, whatever the defaults of the server, the
--- database or the role are. A cached copy need not: a crash empties its table.
-CREATE FUNCTION {schema}.durable(is_record boolean) RETURNS void LANGUAGE plpgsql VOLATILE AS $function$
-BEGIN
-    IF is_record AND current_setting('synchronous_commit') = 'off' THEN
-        PERFORM set_config('synchronous_commit', 'on', true);
-    END IF;
-END
-$function$;
-
 -- Gives a value or a lease for each key of a cache, as `transition` says. A hit writes nothing.
-CREATE FUNCTION {schema}.cache_lease(
+CREATE OR REPLACE FUNCTION {schema}.cache_lease(
     p_space integer, p_digests bytea[], p_keys bytea[], p_tokens bigint[], p_ttls bigint[],
     p_over bigint[], p_replaces bigint[]
 ) RETURNS TABLE (
     ord bigint, token bigint, next_version bigint, version bigint, state "char",
     written bigint, fresh_until bigint, stale_until bigint, expires_at bigint, body bytea
-) LANGUAGE plpgsql VOLATILE AS $function$
+) LANGUAGE plpgsql VOLATILE {definer} AS $function$
 #variable_conflict use_column
 DECLARE
     request record;
@@ -115,4 +97,30 @@ BEGIN
         RETURN NEXT;
     END LOOP;
 END
+$function$;
+
+-- The status of leases that other processes hold: C the cell has changed, F free again, A its holder is
+-- alive, S the holder is silent.
+CREATE OR REPLACE FUNCTION {schema}.lease_status(p_spaces integer[], p_digests bytea[], p_tokens bigint[])
+RETURNS TABLE (status "char") LANGUAGE sql VOLATILE {definer} AS $function$
+    SELECT CASE
+        WHEN e.token IS DISTINCT FROM u.token OR e.epoch IS DISTINCT FROM s.epoch
+            OR e.expires_at BETWEEN 0 AND c.now_ms THEN 'C'
+        WHEN l.given_back THEN 'F' WHEN l.token IS NOT NULL THEN 'A' ELSE 'S' END::"char"
+    FROM unnest(p_spaces, p_digests, p_tokens) WITH ORDINALITY AS u(space, digest, token, ord)
+    CROSS JOIN (SELECT {schema}.now_ms()) AS c(now_ms)
+    LEFT JOIN {schema}.cache_entries e ON e.space = u.space AND e.digest = u.digest
+    LEFT JOIN {schema}.spaces s ON s.id = u.space
+    LEFT JOIN {schema}.lease_signs l ON l.token = u.token AND l.expires_at > c.now_ms
+    ORDER BY u.ord
+$function$;
+
+-- Records a sign of life, or the release, of leases. Tokens are sorted, so that two processes that lock
+-- the same rows cannot deadlock. A sign of life that comes after the release must not hide the release.
+CREATE OR REPLACE FUNCTION {schema}.lease_sign(p_tokens bigint[], p_lifetime_ms bigint, p_released boolean)
+RETURNS void LANGUAGE sql VOLATILE {definer} AS $function$
+    INSERT INTO {schema}.lease_signs AS l (token, given_back, expires_at)
+    SELECT u.token, p_released, {schema}.now_ms() + p_lifetime_ms FROM unnest(p_tokens) AS u(token)
+    ON CONFLICT (token) DO UPDATE SET given_back = excluded.given_back, expires_at = excluded.expires_at
+    WHERE NOT l.given_back OR excluded.given_back
 $function$;

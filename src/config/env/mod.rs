@@ -1,10 +1,16 @@
 //! Reads settings from the environment.
 
+mod postgres;
+mod redis;
+mod vars;
+
 use std::{env, ffi::OsString};
 
 use terrace_core::{Error, Result};
 
-use super::{Config, DatabaseRole, MemoryConfig, PostgresConfig, RedisConfig, SqliteConfig};
+use super::{Config, DatabaseRole, MemoryConfig, PostgresConfig, Secret, SqliteConfig, address::is_postgres};
+use postgres::PostgresVars;
+pub(super) use vars::Vars;
 
 impl Config {
     /// The settings of [`Config::in_memory`], changed by the environment of the process.
@@ -20,7 +26,7 @@ impl Config {
     ///
     /// # Errors
     /// [`ErrorKind::Config`](terrace_core::ErrorKind::Config) with the name of a variable whose
-    /// value cannot be used, never with the value.
+    /// value cannot be used, or of two that contradict each other; never with a value.
     pub fn with_env(self) -> Result<Self> {
         self.with_vars(|name| env::var_os(name))
     }
@@ -31,68 +37,80 @@ impl Config {
     /// # Errors
     /// As [`with_env`](Config::with_env).
     pub fn with_vars(mut self, var: impl Fn(&str) -> Option<OsString>) -> Result<Self> {
-        let text = |name: &str| match var(name).map(OsString::into_string) {
-            None => Ok(None),
-            Some(Ok(text)) => Ok(Some(text.trim().to_owned()).filter(|text| !text.is_empty())),
-            Some(Err(_)) => Err(Error::config(format!("{name} is not UTF-8"))),
-        };
-        let number = |name: &str| match text(name)?.map(|text| text.parse::<u64>()) {
-            None => Ok(None),
-            Some(Ok(number)) => Ok(Some(number)),
-            Some(Err(_)) => Err(Error::config(format!("{name} is not a whole number"))),
-        };
-        if let Some(ttl_seconds) = number("CACHE_TTL_SECONDS")? {
+        let vars = Vars(var);
+        if let Some(ttl_seconds) = vars.number("CACHE_TTL_SECONDS")? {
             self.ttl_seconds = Some(ttl_seconds);
         }
-        if let Some(entries) = number("CACHE_MEMORY_ENTRIES")? {
+        if let Some(entries) = vars.number("CACHE_MEMORY_ENTRIES")? {
             self.memory = Some(MemoryConfig { entries, ..self.memory.unwrap_or_default() });
         }
-        if let Some(url) = text("REDIS_URL")? {
-            self.redis = Some(RedisConfig { url: url.into(), ..self.redis.unwrap_or_default() });
-        }
-        let allow_plaintext = text("REDIS_ALLOW_PLAINTEXT")?;
-        if let Some(redis) = &mut self.redis {
-            redis.allow_plaintext = match allow_plaintext.as_deref() {
-                None => redis.allow_plaintext,
-                Some("false" | "0") => false,
-                Some("true" | "1") => true,
-                Some(_) => return Err(Error::config("REDIS_ALLOW_PLAINTEXT is true or false")),
-            };
-        }
-        match text("DATABASE_URL")? {
-            Some(url) => self.with_database(url),
-            None => Ok(self),
-        }
+        self.redis = redis::changed(self.redis, &vars)?;
+        let url = database_url(&vars)?;
+        let parts = PostgresVars::read(&vars)?;
+        self.with_database(url, parts)
     }
 
-    /// These settings, with the database at `url` in place of any other. The role belongs to the place
-    /// of the database in the stack, so the new database takes over the role of the old one.
-    fn with_database(mut self, url: String) -> Result<Self> {
+    /// These settings, with the database that the variables name in place of any other. The role belongs to
+    /// the place of the database in the stack, so the new database takes over the role of the old one.
+    fn with_database(mut self, url: Option<Secret>, parts: PostgresVars) -> Result<Self> {
         let (postgres, sqlite) = (self.postgres.take(), self.sqlite.take());
         let role = match (&postgres, &sqlite) {
             (Some(postgres), _) => postgres.role,
             (None, Some(sqlite)) => sqlite.role,
             (None, None) => DatabaseRole::default(),
         };
-        match url.split_once(':') {
-            Some(("postgres" | "postgresql", _)) => {
-                let postgres = postgres.unwrap_or(PostgresConfig { role, ..PostgresConfig::default() });
-                self.postgres = Some(PostgresConfig { url: url.into(), ..postgres });
-            }
-            Some(("sqlite", path)) => {
-                let path = path.strip_prefix("//").unwrap_or(path);
-                if path.is_empty() || path.contains('?') {
-                    return Err(Error::config(
-                        "DATABASE_URL is sqlite:PATH or sqlite::memory:, without options",
-                    ));
+        match &url {
+            Some(url) if !is_postgres(scheme(url)) => {
+                if let Some(variable) = parts.first_set() {
+                    return Err(Error::config(format!(
+                        "DATABASE_URL names SQLite, and {variable} belongs to Postgres: leave one of them out"
+                    )));
                 }
                 let sqlite = sqlite.unwrap_or(SqliteConfig { role, ..SqliteConfig::default() });
-                self.sqlite = Some(SqliteConfig { path: path.into(), ..sqlite });
+                self.sqlite = Some(SqliteConfig { path: sqlite_path(url)?.into(), ..sqlite });
             }
-            _ => return Err(Error::config("DATABASE_URL has another scheme than postgres:// or sqlite:")),
+            _ if url.is_some() || parts.names_a_server() => {
+                let postgres = postgres.unwrap_or(PostgresConfig { role, ..PostgresConfig::default() });
+                self.postgres = Some(parts.change(postgres, url));
+            }
+            _ => {
+                (self.postgres, self.sqlite) = (parts.change_rest(postgres)?, sqlite);
+            }
         }
         Ok(self)
     }
+}
+
+/// The URL of the database, whose scheme is one that is known.
+fn database_url<F: Fn(&str) -> Option<OsString>>(vars: &Vars<F>) -> Result<Option<Secret>> {
+    let (any, postgres) = (vars.url("DATABASE_URL")?, vars.url("POSTGRES_CONNECTION")?);
+    if any.as_ref().is_some_and(|url| !is_postgres(scheme(url)) && scheme(url) != "sqlite") {
+        return Err(Error::config("DATABASE_URL has another scheme than postgres:// or sqlite:"));
+    }
+    if postgres.as_ref().is_some_and(|url| !is_postgres(scheme(url))) {
+        return Err(Error::config(
+            "POSTGRES_CONNECTION is no URL of the form postgres://user:password@host/database",
+        ));
+    }
+    match (any, postgres) {
+        (Some(one), Some(other)) if one != other => Err(Error::config(
+            "DATABASE_URL and POSTGRES_CONNECTION name different databases: leave one of them out",
+        )),
+        (one, other) => Ok(one.or(other)),
+    }
+}
+
+fn scheme(url: &Secret) -> &str {
+    url.expose().split_once(':').map_or("", |(scheme, _)| scheme)
+}
+
+fn sqlite_path(url: &Secret) -> Result<&str> {
+    let path = url.expose().split_once(':').map_or("", |(_, path)| path);
+    let path = path.strip_prefix("//").unwrap_or(path);
+    if path.is_empty() || path.contains('?') {
+        return Err(Error::config("DATABASE_URL is sqlite:PATH or sqlite::memory:, without options"));
+    }
+    Ok(path)
 }
 
 #[cfg(test)]
@@ -128,8 +146,8 @@ mod tests {
         ])
         .unwrap();
         let redis = config.redis.unwrap();
-        assert_eq!((redis.url.expose(), redis.allow_plaintext), ("cache:6379", true));
-        assert_eq!(config.postgres.unwrap().url.expose(), "postgres://localhost/shop");
+        assert_eq!((redis.url.unwrap().expose(), redis.allow_plaintext), ("cache:6379", true));
+        assert_eq!(config.postgres.unwrap().url.unwrap().expose(), "postgres://localhost/shop");
         assert_eq!((config.ttl_seconds, config.memory.unwrap().entries), (Some(7), 0));
     }
 
@@ -154,8 +172,11 @@ mod tests {
         let vars = [("REDIS_URL", "b:2"), ("DATABASE_URL", "postgres://db/shop")];
         let changed = with(config, &vars).unwrap();
         let (redis, postgres) = (changed.redis.unwrap(), changed.postgres.unwrap());
-        assert_eq!((redis.url.expose(), redis.prefix.as_deref()), ("b:2", Some("shop")));
-        assert_eq!((postgres.url.expose(), postgres.role), ("postgres://db/shop", DatabaseRole::Tier));
+        assert_eq!((redis.url.unwrap().expose(), redis.prefix.as_deref()), ("b:2", Some("shop")));
+        assert_eq!(
+            (postgres.url.unwrap().expose(), postgres.role),
+            ("postgres://db/shop", DatabaseRole::Tier)
+        );
         assert_eq!((changed.sqlite, changed.jitter, changed.memory), (None, 0.5, None));
     }
 

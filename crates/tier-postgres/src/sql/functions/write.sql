@@ -10,7 +10,7 @@ CREATE OR REPLACE FUNCTION {schema}.{role}_apply(
 ) RETURNS TABLE (
     ord bigint, applied boolean, existed boolean, decided bigint, hit boolean, version bigint,
     written bigint, fresh_until bigint, stale_until bigint, expires_at bigint, body bytea
-) LANGUAGE plpgsql VOLATILE SET terrace.logs = 'on' AS $function$
+) LANGUAGE plpgsql VOLATILE {definer} AS $function$
 #variable_conflict use_column
 DECLARE
     store CONSTANT boolean := {store};
@@ -34,6 +34,8 @@ DECLARE
     logged_versions bigint[] := '{}';
 BEGIN
     PERFORM {schema}.durable({store});
+    -- Only a superuser may give a function this setting, so the body sets it, and ends it below.
+    PERFORM set_config('terrace.logs', 'on', true);
     SELECT s.epoch, s.namespace, s.tenant INTO epoch_now, space_namespace, space_tenant
         FROM {schema}.spaces s WHERE s.id = p_space;
     IF NOT FOUND THEN
@@ -183,6 +185,7 @@ BEGIN
             SELECT space_namespace, space_tenant, l.key, l.version, NOT store
             FROM unnest(logged_keys, logged_versions) AS l(key, version);
     END IF;
+    PERFORM set_config('terrace.logs', '', true);
 END
 $function$;
 
@@ -192,7 +195,7 @@ CREATE OR REPLACE FUNCTION {schema}.{role}_put(
     p_space integer, p_digests bytea[], p_keys bytea[], p_versions bigint[], p_written bigint[],
     p_fresh bigint[], p_stale bigint[], p_expires bigint[], p_bodies bytea[]
 ) RETURNS TABLE (digest bytea, version bigint)
-LANGUAGE plpgsql VOLATILE SET terrace.logs = 'on' AS $function$
+LANGUAGE plpgsql VOLATILE {definer} AS $function$
 #variable_conflict use_column
 DECLARE
     store CONSTANT boolean := {store};
@@ -201,6 +204,8 @@ DECLARE
     space_tenant text;
 BEGIN
     PERFORM {schema}.durable({store});
+    -- Only a superuser may give a function this setting, so the body sets it, and ends it below.
+    PERFORM set_config('terrace.logs', 'on', true);
     SELECT s.epoch, s.namespace, s.tenant INTO epoch_now, space_namespace, space_tenant
         FROM {schema}.spaces s WHERE s.id = p_space;
     IF NOT FOUND THEN
@@ -232,5 +237,6 @@ BEGIN
         SELECT space_namespace, space_tenant, w.key, w.version, NOT store FROM written w WHERE p_versions[1] IS NULL
     )
     SELECT w.digest, w.version FROM written w;
+    PERFORM set_config('terrace.logs', '', true);
 END
 $function$;

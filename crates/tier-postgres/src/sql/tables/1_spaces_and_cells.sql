@@ -43,4 +43,3 @@ CREATE INDEX records_by_deadline ON {schema}.records (expires_at) WHERE expires_
 CREATE UNLOGGED TABLE {schema}.cache_entries (LIKE {schema}.records INCLUDING STORAGE, PRIMARY KEY (space, digest));
 ALTER TABLE {schema}.cache_entries ALTER COLUMN epoch SET NOT NULL;
 COMMENT ON TABLE {schema}.cache_entries IS 'Cached copies. State: V a value, N a negative entry, L a lease, T a tombstone. Times in ms since 1970, -1 is never.';
-CREATE INDEX cache_entries_by_deadline ON {schema}.cache_entries (expires_at) WHERE expires_at >= 0;

@@ -1,22 +1,12 @@
 -- Watches a table of the application: triggers write the keys of its changed rows to the outbox.
 
-CREATE TABLE {schema}.watches (
-    id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    relation regclass NOT NULL,
-    namespace text NOT NULL,
-    keyed_by text[] NOT NULL,
-    tenant_in text,
-    UNIQUE (relation, namespace)
-);
-COMMENT ON TABLE {schema}.watches IS 'Tables whose changes invalidate keys of a namespace: see watch and unwatch.';
-
 -- Watches a table. From now on each change of it, by any client, invalidates the keys in `of_namespace`
 -- of its old and new rows. One key column is the key, and several are a tuple. A row with a NULL in one
 -- of them has no key. A statement that changes more than 1,000 rows clears the namespace, and so does
 -- TRUNCATE. A second call replaces the watch: call it after you add a partition or rename a key column.
 --
 -- `tenant_column` names the tenant of the key, for caches that are built per tenant.
-CREATE FUNCTION {schema}.watch(
+CREATE OR REPLACE FUNCTION {schema}.watch(
     watched regclass, of_namespace text, key_columns text[], tenant_column text DEFAULT NULL
 ) RETURNS void LANGUAGE plpgsql SET client_min_messages = 'warning' AS $function$
 DECLARE
@@ -73,13 +63,13 @@ END
 $function$;
 
 -- A table, its partitions, and the tables that inherit from it, at all levels.
-CREATE FUNCTION {schema}.watched_tree(watched regclass) RETURNS SETOF regclass LANGUAGE sql STABLE AS $function$
+CREATE OR REPLACE FUNCTION {schema}.watched_tree(watched regclass) RETURNS SETOF regclass LANGUAGE sql STABLE AS $function$
     WITH RECURSIVE tree(part) AS (
         SELECT watched::oid UNION SELECT i.inhrelid FROM pg_inherits i JOIN tree ON i.inhparent = part
     ) SELECT part::regclass FROM tree
 $function$;
 
-CREATE FUNCTION {schema}.unwatch(watched regclass, of_namespace text) RETURNS void
+CREATE OR REPLACE FUNCTION {schema}.unwatch(watched regclass, of_namespace text) RETURNS void
 LANGUAGE plpgsql SET client_min_messages = 'warning' AS $function$
 DECLARE
     watch_id integer;
@@ -97,7 +87,7 @@ END
 $function$;
 
 -- The body of the trigger function of a watch. `changed` names the transition tables of its event.
-CREATE FUNCTION {schema}.watch_body(
+CREATE OR REPLACE FUNCTION {schema}.watch_body(
     watched regclass, of_namespace text, key_columns text[], tenant_column text, changed text[]
 ) RETURNS text LANGUAGE plpgsql STABLE AS $function$
 DECLARE
@@ -137,7 +127,7 @@ $function$;
 
 -- The SQL that makes a part of the key from the column `column_name` of a changed row `r`. It refuses a
 -- column whose bytes or equality differ from those of a cache's key.
-CREATE FUNCTION {schema}.watched_part(watched regclass, column_name text) RETURNS text
+CREATE OR REPLACE FUNCTION {schema}.watched_part(watched regclass, column_name text) RETURNS text
 LANGUAGE plpgsql STABLE AS $function$
 DECLARE
     type oid;

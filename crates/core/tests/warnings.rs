@@ -1,0 +1,177 @@
+//! A tier that does not serve its cache is told in the log: cache, tier, cause and cure, once a minute.
+
+mod support;
+
+use std::{
+    io::Write,
+    sync::{Arc, Weak},
+};
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use support::{fake, ms, without_near};
+use terrace_core::{Backend, ErrorKind, Result};
+use terrace_tier::{Clock, Finding, FindingTopic, FindingWatcher, Namespace, Op, Reply, Tier, TierKey};
+use tracing_subscriber::fmt::MakeWriter;
+
+/// The lines of the log.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Lines {
+    /// Records from now on what this thread logs.
+    fn record(&self) -> tracing::subscriber::DefaultGuard {
+        let log = tracing_subscriber::fmt().with_writer(self.clone()).with_ansi(false).without_time();
+        tracing::subscriber::set_default(log.with_max_level(tracing::Level::INFO).finish())
+    }
+
+    fn all(&self) -> Vec<String> {
+        String::from_utf8_lossy(&self.0.lock()).lines().map(str::to_owned).collect()
+    }
+}
+
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Lines {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}
+
+/// A backend whose tier refuses its writes with a finding, and has one more of its own.
+#[derive(Default)]
+struct Refusing(Mutex<Option<Weak<dyn FindingWatcher>>>);
+
+#[derive(Debug)]
+struct RefusingTier(Weak<Refusing>);
+
+impl Backend for Shared {
+    fn name(&self) -> &str {
+        "redis"
+    }
+
+    fn open(&self, _: &Namespace) -> Result<Arc<dyn Tier>> {
+        Ok(Arc::new(RefusingTier(Arc::downgrade(&self.0))))
+    }
+}
+
+#[derive(Clone, Default)]
+struct Shared(Arc<Refusing>);
+
+impl std::fmt::Debug for Refusing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Refusing")
+    }
+}
+
+#[async_trait]
+impl Tier for RefusingTier {
+    async fn apply(&self, _: &TierKey, op: Op) -> Result<Reply> {
+        match op {
+            Op::Get | Op::Lease { .. } => Ok(Reply::Miss(terrace_tier::Fence::default())),
+            _ => Err(Finding::stops(FindingTopic::Memory, "no memory is left", "raise maxmemory")
+                .into_error(ErrorKind::ReadOnly)),
+        }
+    }
+
+    async fn clear(&self) -> Result<()> {
+        Ok(())
+    }
+
+    async fn ping(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn watch_findings(&self, watcher: Weak<dyn FindingWatcher>) {
+        if let Some(shared) = self.0.upgrade() {
+            *shared.0.lock() = Some(watcher);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_refuses_writes_is_told_once_a_minute_with_cause_and_cure() {
+    let lines = Lines::default();
+    let _recording = lines.record();
+    let cache = without_near().tier(Shared::default()).build().unwrap();
+    for minute in 1..=2 {
+        for _ in 0..50 {
+            cache.put("k", 1).await.unwrap_err();
+        }
+        let told = lines.all();
+        assert_eq!(told.len(), minute, "{told:#?}");
+        for part in ["WARN", "cache=tests", "tier=\"redis\"", "no memory is left", "raise maxmemory"] {
+            assert!(told[0].contains(part), "{part}: {told:#?}");
+        }
+        tokio::time::advance(ms(60_000)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_tier_finds_while_in_use_is_told_once_a_minute() {
+    let lines = Lines::default();
+    let _recording = lines.record();
+    let backend = Shared::default();
+    let _cache = without_near().tier(backend.clone()).build().unwrap();
+    let watcher = backend.0.0.lock().clone().unwrap();
+    let finding = Finding::slows(FindingTopic::Log, "the log cannot be read", "allow XREAD");
+    for _ in 0..10 {
+        watcher.upgrade().unwrap().found(&finding);
+    }
+    let told = lines.all();
+    assert_eq!(told.len(), 1, "{told:#?}");
+    assert!(told[0].contains("the log cannot be read") && told[0].contains("allow XREAD"), "{told:#?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_is_one_warning_and_one_line_that_says_that_it_is_over() {
+    let hand = Clock::manual();
+    let lines = Lines::default();
+    let _recording = lines.record();
+    let tier = fake("redis", &hand);
+    let cache = without_near().clock(&hand).tier(tier.clone()).build().unwrap();
+    for _ in 0..3 {
+        tier.set_down(true);
+        for _ in 0..5 {
+            cache.get("k").await.unwrap();
+        }
+        tier.set_down(false);
+        // Nothing reads: the tier is probed.
+        tokio::time::sleep(ms(1_500)).await;
+        assert!(!cache.stats().tier("redis").unwrap().lost);
+    }
+    let told = lines.all();
+    assert_eq!(told.len(), 2, "{told:#?}");
+    assert!(told[0].contains("WARN") && told[1].contains("is back"), "{told:#?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_tier_is_probed_at_least_once_a_second_until_the_cache_is_dropped() {
+    let hand = Clock::manual();
+    let tier = fake("redis", &hand);
+    let cache = without_near().clock(&hand).tier(tier.clone()).build().unwrap();
+    tier.set_down(true);
+    cache.get("k").await.unwrap();
+    tokio::time::sleep(ms(60_000)).await;
+    tier.set_down(false);
+    tokio::time::sleep(ms(1_000)).await;
+    assert!(!cache.stats().tier("redis").unwrap().lost);
+    tier.set_down(true);
+    cache.get("k").await.unwrap();
+    drop(cache);
+    tier.set_down(false);
+    let before = tier.calls().total();
+    tokio::time::sleep(ms(10_000)).await;
+    assert_eq!(tier.calls().total(), before, "no probe outlives the cache");
+}
