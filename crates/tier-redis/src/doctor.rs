@@ -15,7 +15,7 @@ use crate::{
     error::{Effect, code_of, server_error},
     findings::{ALLOW, finding_error},
     log::{self, Log},
-    namespace::{Layout, LeaseKeys, LogKeys},
+    namespace::{Layout, LeaseKeys, LogKeys, ready_prefix},
     scripts::{change, lease},
 };
 
@@ -109,7 +109,8 @@ impl Doctor<'_> {
     /// Sends each command once, on keys of its own.
     async fn try_commands(&self) -> Result<Vec<Finding>> {
         let number = fastrand::u64(..);
-        let key = |kind: &str| format!("{}:$ready:{number:016x}:{kind}", self.prefix);
+        let prefix = ready_prefix(self.prefix, number);
+        let key = |kind: &str| format!("{prefix}:{kind}");
         let mut commands = Pipeline::with_capacity(TRIALS.len() + 2);
         for Trial(_, words) in TRIALS {
             let mut command = redis::Cmd::new();
@@ -152,7 +153,7 @@ impl Doctor<'_> {
 
     /// Runs scripts of the cache on a cell of its own: not every server runs the same Lua.
     async fn try_scripts(&self) -> Result<()> {
-        let prefix = format!("{}:$ready:{:016x}", self.prefix, fastrand::u64(..));
+        let prefix = ready_prefix(self.prefix, fastrand::u64(..));
         let (layout, log) =
             (Layout::new(&prefix, &Namespace::new("ready", Role::Cache)), LogKeys::new(&prefix));
         let (bytes, ttl) = (Bytes::from_static(b"key"), KEPT);

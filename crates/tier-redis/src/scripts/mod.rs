@@ -75,7 +75,7 @@ static SOURCES: LazyLock<[Source; 13]> = LazyLock::new(|| {
         lua!("shared/head", "shared/cell", "shared/log", "shared/version", "put"),
         lua!("shared/full", "shared/head", "shared/cell", "shared/log", "invalidate"),
         lua!("shared/full", "shared/head", "shared/cell", "shared/log", "shared/version", "remove"),
-        lua!("shared/head", "shared/cell", "shared/log", "expire"),
+        lua!("shared/full", "shared/head", "shared/cell", "shared/log", "expire"),
         lua!("shared/full", "shared/log", "clear"),
         concat!(
             lua!("shared/full", "shared/head"),
