@@ -235,7 +235,9 @@ fn call_failed(code: &str, phase: Phase) -> Meaning {
             Call(ErrorKind::Busy, "the statement conflicted with another one and was rolled back")
         }
         "57P03" => Call(ErrorKind::Unavailable, "the server is starting up or shutting down"),
-        _ if code.starts_with("08") || code.starts_with("57P") || code == "25P03" => match phase {
+        // The session was idle, so the statement was not run.
+        "25P03" | "57P05" => Call(ErrorKind::Unavailable, "the server ended the session, which was idle"),
+        _ if code.starts_with("08") || code.starts_with("57P") => match phase {
             Phase::Write => Call(ErrorKind::Unknown, "the session ended before the reply to a write"),
             _ => Call(ErrorKind::Unavailable, "the server ended the session"),
         },
