@@ -38,7 +38,8 @@ async fn fault_7_one_connection_serves_ten_thousand_operations() {
     assert_eq!(clients.lines().count(), 2, "one connection is the cache's, one this test's: {clients}");
     let stats: String = redis_command(&mut raw, &["INFO", "stats"]).await;
     let made = stats.lines().find_map(|line| line.strip_prefix("total_connections_received:")).unwrap();
-    assert!(made.trim().parse::<u32>().unwrap() <= 4, "{made} connections were made");
+    // Two are the testbed's and two those on which `ready` tries the log and the channels.
+    assert!(made.trim().parse::<u32>().unwrap() <= 6, "{made} connections were made");
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ use crate::{
     error::{Effect, code_of, server_error},
     findings::{ALLOW, finding_error},
     log::{self, Log},
-    namespace::{Layout, LeaseKeys, LogKeys},
+    namespace::{Layout, LeaseKeys, LogKeys, ready_prefix},
     scripts::{change, lease},
 };
 
@@ -56,10 +56,10 @@ const TRIALS: &[Trial] = &[
     // It is answered NOSCRIPT, or that it is not allowed.
     Trial(Use::Cells, &["EVALSHA", "0000000000000000000000000000000000000000", "0"]),
     Trial(Use::Cells, &["HSET", HASH, "field", "v"]),
+    Trial(Use::Cells, &["HGET", HASH, "field"]),
     Trial(Use::Cells, &["HINCRBY", HASH, "number", "1"]),
     Trial(Use::Cells, &["HDEL", HASH, "none"]),
     Trial(Use::Cells, &["XADD", STREAM, "MAXLEN", "~", "16", "*", "e", "v"]),
-    Trial(Use::Log, &["HGET", HASH, "field"]),
     Trial(Use::Log, &["HMGET", HASH, "field"]),
     Trial(Use::Log, &["HSETNX", HASH, "other", "v"]),
     Trial(Use::Log, &["XRANGE", STREAM, "-", "+", "COUNT", "1"]),
@@ -109,7 +109,8 @@ impl Doctor<'_> {
     /// Sends each command once, on keys of its own.
     async fn try_commands(&self) -> Result<Vec<Finding>> {
         let number = fastrand::u64(..);
-        let key = |kind: &str| format!("{}:$ready:{number:016x}:{kind}", self.prefix);
+        let prefix = ready_prefix(self.prefix, number);
+        let key = |kind: &str| format!("{prefix}:{kind}");
         let mut commands = Pipeline::with_capacity(TRIALS.len() + 2);
         for Trial(_, words) in TRIALS {
             let mut command = redis::Cmd::new();
@@ -152,7 +153,7 @@ impl Doctor<'_> {
 
     /// Runs scripts of the cache on a cell of its own: not every server runs the same Lua.
     async fn try_scripts(&self) -> Result<()> {
-        let prefix = format!("{}:$ready:{:016x}", self.prefix, fastrand::u64(..));
+        let prefix = ready_prefix(self.prefix, fastrand::u64(..));
         let (layout, log) =
             (Layout::new(&prefix, &Namespace::new("ready", Role::Cache)), LogKeys::new(&prefix));
         let (bytes, ttl) = (Bytes::from_static(b"key"), KEPT);

@@ -123,6 +123,16 @@ fn inner_code<'a>(code: &'a str, details: &'a str) -> &'a str {
     if details.contains("ACL failure in script") || details.contains("can't run this command or subcommand") {
         return "NOPERM";
     }
+    // The client library leaves out the code of a refused SELECT.
+    if details.contains("has no permissions to run") {
+        return "NOPERM";
+    }
+    if details.contains("not allowed in cluster mode") {
+        return "CROSSSLOT";
+    }
+    if details.contains("DB index is out of range") {
+        return NO_DATABASE;
+    }
     if details.starts_with("unknown command") || details.starts_with("unknown subcommand") {
         return UNKNOWN_COMMAND;
     }
@@ -135,6 +145,8 @@ fn inner_code<'a>(code: &'a str, details: &'a str) -> &'a str {
 
 /// Stands for an `ERR` that says that the server does not know the command.
 pub(crate) const UNKNOWN_COMMAND: &str = "unknown command";
+/// Stands for an `ERR` that says that the server has no database of the number in the URL.
+pub(crate) const NO_DATABASE: &str = "no database";
 /// Stands for an `ERR` that says that the server takes no more connections.
 pub(crate) const MANY_CLIENTS: &str = "max number of clients";
 
@@ -157,7 +169,7 @@ fn kind_of_code(code: &str) -> ErrorKind {
         }
         // The server forgot the script twice in a row, so nothing was done.
         "NOSCRIPT" => ErrorKind::Busy,
-        "CROSSSLOT" | "MOVED" | "ASK" => ErrorKind::Config,
+        "CROSSSLOT" | "MOVED" | "ASK" | NO_DATABASE => ErrorKind::Config,
         UNKNOWN_COMMAND => ErrorKind::Unsupported,
         _ => ErrorKind::Backend,
     }

@@ -5,7 +5,7 @@ use std::sync::Weak;
 use parking_lot::Mutex;
 use terrace_tier::{Error, ErrorKind, Finding, FindingTopic, FindingWatcher};
 
-use crate::error::{Foreign, MANY_CLIENTS, UNKNOWN_COMMAND, error};
+use crate::error::{Foreign, MANY_CLIENTS, NO_DATABASE, UNKNOWN_COMMAND, error};
 
 /// What to do about a missing permission.
 pub(crate) const ALLOW: &str = "allow it; docs/redis.md lists the permissions that the cache needs";
@@ -129,6 +129,11 @@ pub(crate) fn finding_of_code(code: &str, answer: &Foreign) -> Option<Finding> {
                 "the server, or a proxy before it, does not know a command that the cache needs ({answer})"
             ),
             "connect to the server itself, and take back its rename-command",
+        ),
+        NO_DATABASE => Finding::stops(
+            FindingTopic::Schema,
+            "the server has no database of the number in the URL",
+            "use a lower number, or raise the setting databases of the server",
         ),
         MANY_CLIENTS => Finding::stops(
             FindingTopic::Role,

@@ -9,12 +9,13 @@ use crate::{Act, LoaderPace, Plan, Stack, Trouble, Way, parts::Parts};
 
 pub(super) fn switches() -> Vec<Switch> {
     let mut all = of_entries();
+    all.extend(of_servers());
     all.extend(of_loads());
     all
 }
 
 fn of_entries() -> Vec<Switch> {
-    use Act::{Clear, Forget, Get, Invalidate, Load, Put};
+    use Act::{Get, Invalidate, Put};
     vec![
         core("a notice drops the key's copy in near", "8", Defence::Notice, || {
             script(LOGGED, &[(10, 0, Put(0)), (20, 1, Get(0)), (30, 0, Put(0)), (60, 1, Get(0))], &[])
@@ -58,6 +59,12 @@ fn of_entries() -> Vec<Switch> {
             let steps = [(10, 0, Put(0)), (20, 1, Get(0)), (300, 0, Put(0)), (1_600, 1, Get(0))];
             script(LOGGED, &steps, &[(100, Trouble::Pause(1, 1_500))])
         }),
+    ]
+}
+
+fn of_servers() -> Vec<Switch> {
+    use Act::{Clear, Forget, Get, Load, Put};
+    vec![
         Switch {
             name: "a tier forgets the epoch that it knows before it reports a clear",
             rule: "9",

@@ -12,6 +12,7 @@
 //! | `{prefix}:$sign:{token}` | the keep-alive of a lease: `A` its holder is alive, `F` its holder released it |
 //! | `{prefix}:terrace.relay:{namespace}` | the relay's watermark: a cell |
 //! | `{prefix}:$terms:{namespace}` | the options of the namespace, while a process that registered them runs |
+//! | `{prefix}:$ready:{number}:..` | what `ready` writes and deletes; else it ends after ten seconds |
 //!
 //! A process receives lease notifications on the channel `{prefix}:$inbox:{number}`.
 //!
@@ -164,6 +165,11 @@ impl LogKeys {
     pub(crate) fn new(prefix: &str) -> Self {
         Self { head: format!("{prefix}:$log-head").into(), entries: format!("{prefix}:$log").into() }
     }
+}
+
+/// The prefix of the keys that one examination by `ready` writes.
+pub(crate) fn ready_prefix(prefix: &str, number: u64) -> String {
+    format!("{prefix}:$ready:{number:016x}")
 }
 
 fn watermark(prefix: &str, namespace: &Namespace) -> Bytes {

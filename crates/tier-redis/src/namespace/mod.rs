@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use terrace_tier::{Level, Namespace, NamespaceGuard, NamespaceRegistry, Result};
 use tokio::time::Instant;
 
-pub(crate) use layout::{Layout, LeaseKeys, LogKeys, is_prefix};
+pub(crate) use layout::{Layout, LeaseKeys, LogKeys, is_prefix, ready_prefix};
 
 use epoch::LastEpoch;
 

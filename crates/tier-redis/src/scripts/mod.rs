@@ -24,7 +24,7 @@ pub(crate) use request::{Action, Request, decode_reply};
 use crate::{connection::ConnectionManager, error::Effect};
 
 /// The scripts of this tier. A script that works on a cell begins with `head.lua` and `cell.lua`; a
-/// script that appends to the log also contains `log.lua`. What must work on a server whose memory is full begins
+/// script that appends to the log also contains `log.lua`, and one that issues versions `version.lua`. What must work on a server whose memory is full begins
 /// with `full.lua`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Script {
@@ -72,16 +72,16 @@ static SOURCES: LazyLock<[Source; 13]> = LazyLock::new(|| {
     [
         lua!("shared/head", "shared/cell", "lease"),
         lua!("shared/head", "shared/cell", "fill"),
-        lua!("shared/head", "shared/cell", "shared/log", "put"),
+        lua!("shared/head", "shared/cell", "shared/log", "shared/version", "put"),
         lua!("shared/full", "shared/head", "shared/cell", "shared/log", "invalidate"),
-        lua!("shared/full", "shared/head", "shared/cell", "shared/log", "remove"),
-        lua!("shared/head", "shared/cell", "shared/log", "expire"),
+        lua!("shared/full", "shared/head", "shared/cell", "shared/log", "shared/version", "remove"),
+        lua!("shared/full", "shared/head", "shared/cell", "shared/log", "expire"),
         lua!("shared/full", "shared/log", "clear"),
         concat!(
             lua!("shared/full", "shared/head"),
             lua_function!("clear": "shared/log", "clear"),
             lua_function!("invalidate": "shared/cell", "shared/log", "invalidate"),
-            lua_function!("put": "shared/cell", "shared/log", "put"),
+            lua_function!("put": "shared/cell", "shared/log", "shared/version", "put"),
             lua!("shared/cell", "publish"),
         ),
         lua!("join_log"),

@@ -24,7 +24,7 @@ else
   if condition_fails(order, version) then
     return 'R' .. epoch .. (entry and cell or '')
   end
-  version = next_version
+  version = issue_version()
   append_entry('K', version)
 end
 write_entry(ARGV[6], version, ARGV[5], ARGV[7])

@@ -1,7 +1,7 @@
 //! A server whose memory is full.
 
 use terrace_testbed::Redis;
-use terrace_tier::{ErrorKind, FindingTopic, Op, Reply};
+use terrace_tier::{Deadlines, ErrorKind, FindingTopic, Op, Reply, Timestamp};
 
 use super::command;
 use crate::{
@@ -10,12 +10,12 @@ use crate::{
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn invalidate_remove_and_clear_work_on_a_full_server() {
+async fn what_drops_or_ends_a_copy_works_on_a_full_server() {
     let server = Redis::start().await.unwrap();
     let bench = Bench::new(&server.url());
     let other = bench.other_process();
     let follower = RecordingFollower::on(&other).await;
-    for key in ["invalidated", "removed", "cleared"] {
+    for key in ["invalidated", "removed", "cleared", "expired"] {
         bench.put(key, "old").await.unwrap();
         other.reads(key, "old").await;
     }
@@ -35,6 +35,18 @@ async fn invalidate_remove_and_clear_work_on_a_full_server() {
         follower.is_notified_of(key).await;
     }
     other.reads("cleared", "old").await;
+    other.reads("expired", "old").await;
+    // A life that is to end at once ends, too.
+    let reply = bench
+        .tier
+        .apply(
+            &bench.key("expired"),
+            Op::Expire { deadlines: Deadlines::ttl(Timestamp::default(), std::time::Duration::ZERO) },
+        )
+        .await
+        .unwrap();
+    assert!(matches!(reply, Reply::Done { existed: true, .. }), "{reply:?}");
+    other.misses("expired").await;
     bench.tier.clear().await.unwrap();
     bench.misses("cleared").await;
     // Batches, and keys and epochs that the server does not hold.

@@ -27,7 +27,12 @@ async fn a_server_in_cluster_mode_is_refused_at_ready_and_at_the_first_use() {
     let server = Redis::options().config("cluster-enabled", "yes").start().await.unwrap();
     let bench = Bench::new(&server.url());
     let used_first = Bench::new(&server.url());
-    for error in [bench.tier.ready().await.unwrap_err(), used_first.put("k", "value").await.unwrap_err()] {
+    let another_database = Bench::new(&format!("{}/1", server.url()));
+    for error in [
+        another_database.tier.ready().await.unwrap_err(),
+        bench.tier.ready().await.unwrap_err(),
+        used_first.put("k", "value").await.unwrap_err(),
+    ] {
         assert_eq!(error.kind(), ErrorKind::Config);
         assert!(lasting(&error, FindingTopic::ClusterMode).cause().contains("cluster mode"));
     }
@@ -140,4 +145,19 @@ async fn a_server_with_another_lua_is_refused() {
     let error = Bench::new(&format!("redis://127.0.0.1:{}", port.await)).tier.ready().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
     lasting(&error, FindingTopic::Version);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_is_not_there_or_may_not_be_selected_is_named() {
+    let server = Redis::start().await.unwrap();
+    let error = Bench::new(&format!("{}/99", server.url())).tier.ready().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config);
+    lasting(&error, FindingTopic::Schema);
+    let mut raw = raw(&server.url()).await;
+    command(&mut raw, &["ACL", "SETUSER", "app", "on", ">pw", "~*", "&*", "+@all", "-select"]).await;
+    let url = format!("redis://app:pw@127.0.0.1:{}", server.port());
+    assert_eq!(Bench::new(&url).tier.ready().await.unwrap(), []);
+    let error = Bench::new(&format!("{url}/1")).tier.ready().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Denied);
+    assert!(lasting(&error, FindingTopic::Permission).cause().contains("select"), "{error}");
 }

@@ -13,7 +13,10 @@ use terrace_tier::{ErrorKind, FindingTopic};
 use tokio::time::{Instant, sleep};
 
 use super::{Recording, fake_server, has, lasting, takes_writes_within};
-use crate::bench::{Bench, raw};
+use crate::{
+    bench::{Bench, raw},
+    log::RecordingFollower,
+};
 
 const MASTER: &str = "main";
 /// The longest time from the promotion until the new primary takes writes.
@@ -88,6 +91,7 @@ async fn after_the_death_of_the_primary_its_replica_takes_writes() {
     let told = Recording::on(&bench);
     bench.tier.ready().await.unwrap();
     bench.put("k", "value").await.unwrap();
+    let follower = RecordingFollower::on(&bench).await;
     let before = bench.handle.run_id().unwrap();
     watched.primary.kill9().unwrap();
     bench.get("k").await.unwrap_err();
@@ -95,6 +99,9 @@ async fn after_the_death_of_the_primary_its_replica_takes_writes() {
     let waited = takes_writes_within(&bench, TAKEOVER).await;
     println!("writes are taken {waited:?} after the promotion");
     assert_ne!(bench.handle.run_id().unwrap(), before);
+    follower.gets_heartbeat().await;
+    bench.other_process().put("there", "new").await.unwrap();
+    follower.is_notified_of("there").await;
     assert!(told.0.lock().iter().all(|finding| finding.topic() == FindingTopic::Role), "{:?}", told.0.lock());
 }
 
