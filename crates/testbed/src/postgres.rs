@@ -5,6 +5,7 @@ use std::{
     os::unix::fs::chown,
     path::{Path, PathBuf},
     process::Command,
+    time::{Duration, Instant},
 };
 
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
@@ -48,8 +49,12 @@ pub type PostgresOptions = ServerOptions<PostgresKind>;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PostgresKind;
 
-/// The setting that makes a server a standby.
+/// A standby replays what its primary wrote within this time, on a loaded machine too.
+const REPLAY_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The settings that make a server a standby: its primary, and the folder of the primary.
 const PRIMARY: &str = "primary_conninfo";
+const COPY_OF: &str = "testbed.copy_of";
 
 /// The role that tests log in as, and the name of its first database.
 pub(crate) const OWNER: &str = "terrace_test_app";
@@ -67,14 +72,39 @@ impl PrivateServer<PostgresKind> {
         url_of(self.port(), self.options.password.as_deref(), "postgres", database)
     }
 
-    /// The options of a standby of this server: a copy that follows it, answers reads, and becomes a primary
-    /// by [`promote`](Self::promote). The standby has the settings of this server.
-    #[must_use]
-    pub fn standby(&self) -> PostgresOptions {
+    /// Starts a standby of this server: a copy that follows it, answers reads, and becomes a primary by
+    /// [`promote`](Self::promote). It has the settings of this server.
+    ///
+    /// # Errors
+    /// As [`ServerOptions::start`]; [`Error::Sql`] if this server refuses.
+    pub async fn start_standby(&self) -> Result<Self> {
+        let what = "copying a server for its standby";
         let password = self.options.password.as_deref();
         let password = password.map(|password| format!(" password={password}")).unwrap_or_default();
         let primary = format!("host=127.0.0.1 port={} user=postgres{password}", self.port());
-        PostgresOptions::clone(&self.options).setting(PRIMARY, &primary)
+        let data = self.process.folder().join("data");
+        let options = PostgresOptions::clone(&self.options)
+            .setting(PRIMARY, &primary)
+            .setting(COPY_OF, &data.to_string_lossy());
+        let mut session = PgConnection::connect(&self.superuser_url()).await.map_err(Error::sql(what))?;
+        let (start, stop) = match session.server_version_num() {
+            Some(version) if version < 150_000 => (
+                "select pg_start_backup('standby', true, false)",
+                "select labelfile from pg_stop_backup(false, false)",
+            ),
+            _ => ("select pg_backup_start('standby', true)", "select labelfile from pg_backup_stop(false)"),
+        };
+        session.execute(start).await.map_err(Error::sql(what))?;
+        let standby = options.away().await?;
+        let label: String =
+            sqlx::query_scalar(stop).fetch_one(&mut session).await.map_err(Error::sql(what))?;
+        let file = standby.process.folder().join("data/backup_label");
+        write_private(&file, &label, what)?;
+        if let Some((user, group)) = unprivileged::other_user() {
+            chown(&file, Some(user), Some(group)).map_err(Error::io(what))?;
+        }
+        standby.restart().await?;
+        Ok(standby)
     }
 
     /// Makes a standby a primary, and waits until it takes writes.
@@ -90,7 +120,7 @@ impl PrivateServer<PostgresKind> {
     /// Waits until a standby has replayed what this server has written.
     ///
     /// # Errors
-    /// [`Error::Sql`] if a server cannot be reached or refuses.
+    /// [`Error::Sql`] if a server cannot be reached or refuses; [`Error::NotReady`] after a minute.
     pub async fn wait_for(&self, standby: &Self) -> Result<()> {
         let what = "waiting for a standby";
         let mut here = PgConnection::connect(&self.superuser_url()).await.map_err(Error::sql(what))?;
@@ -99,7 +129,8 @@ impl PrivateServer<PostgresKind> {
             .fetch_one(&mut here)
             .await
             .map_err(Error::sql(what))?;
-        loop {
+        let start = Instant::now();
+        while start.elapsed() < REPLAY_TIMEOUT {
             let replayed: bool = sqlx::query_scalar("select pg_last_wal_replay_lsn() >= $1::pg_lsn")
                 .bind(&written)
                 .fetch_one(&mut there)
@@ -109,6 +140,7 @@ impl PrivateServer<PostgresKind> {
                 return Ok(());
             }
         }
+        Err(Error::NotReady { program: "the standby", waited: REPLAY_TIMEOUT, log: String::new() })
     }
 
     /// Makes an empty database of the ordinary role and returns its URL.
@@ -167,8 +199,9 @@ impl ServerKind for PostgresKind {
     }
 
     fn set_up(folder: &Path, options: &PostgresOptions) -> Result<Vec<SetUpStep>> {
-        if let Some((_, primary)) = options.settings.iter().find(|(name, _)| name == PRIMARY) {
-            return copy_of(primary, folder);
+        let setting = |name| options.settings.iter().find(|(other, _)| other == name).map(|(_, value)| value);
+        if let (Some(primary), Some(data)) = (setting(PRIMARY), setting(COPY_OF)) {
+            return copy_of(primary, data, folder);
         }
         let mut initdb = unprivileged::command(&programs::postgres_program("initdb")?);
         initdb.arg("-D").arg(folder.join("data"));
@@ -222,16 +255,19 @@ impl ServerKind for PostgresKind {
     }
 }
 
-/// Copies the primary into the folder of a standby, which follows it from then on.
-fn copy_of(primary: &str, folder: &Path) -> Result<Vec<SetUpStep>> {
+/// Copies the files of the primary, which is in backup mode, into the folder of a standby. (The program
+/// `pg_basebackup` does not come with every package of Postgres.)
+fn copy_of(primary: &str, data: &str, folder: &Path) -> Result<Vec<SetUpStep>> {
     if let Some((user, group)) = unprivileged::other_user() {
         let what = "giving a folder to the user who runs postgres";
         chown(folder, Some(user), Some(group)).map_err(Error::io(what))?;
     }
-    let mut copy = unprivileged::command(&programs::postgres_program("pg_basebackup")?);
-    copy.arg("-D").arg(folder.join("data")).args(["-d", primary]);
-    copy.args(["--write-recovery-conf", "--checkpoint=fast", "--wal-method=stream", "--no-sync"]);
-    Ok(vec![SetUpStep { name: "pg_basebackup", command: copy, input: None }])
+    let mut copy = unprivileged::command(Path::new("/bin/sh"));
+    // Files may go while they are copied, which is no failure: the log of the primary makes up for it.
+    let script = "cp -a \"$0\" data; rm -f data/postmaster.pid data/postmaster.opts; \
+                  cat >> data/postgresql.auto.conf && touch data/standby.signal";
+    copy.args(["-c", script, data]);
+    Ok(vec![SetUpStep { name: "cp", command: copy, input: Some(format!("{PRIMARY} = '{primary}'\n")) }])
 }
 
 fn url_of(port: u16, password: Option<&str>, user: &str, database: &str) -> String {
@@ -251,8 +287,8 @@ fn settings(options: &PostgresOptions) -> impl Iterator<Item = (&str, &str)> {
     const NOT_DURABLE: [(&str, &str); 3] =
         [("fsync", "off"), ("full_page_writes", "off"), ("max_wal_size", "128MB")];
     let not_durable = (!options.durable).then_some(NOT_DURABLE).into_iter().flatten();
-    // The copy of the primary has this setting in its own files.
-    let own = options.settings.iter().filter(|(name, _)| name != PRIMARY);
+    // A standby has these settings in its own files.
+    let own = options.settings.iter().filter(|(name, _)| name != PRIMARY && name != COPY_OF);
     let own = own.map(|(name, value)| (name.as_str(), value.as_str()));
     ALWAYS.into_iter().chain(not_durable).chain(own)
 }

@@ -20,7 +20,7 @@ pub(crate) fn redis_server() -> Result<PathBuf> {
     })
 }
 
-/// The path of a program that comes with Postgres: `postgres`, `initdb` or `pg_basebackup`.
+/// The path of a program that comes with Postgres: `postgres` or `initdb`.
 pub(crate) fn postgres_program(program: &'static str) -> Result<PathBuf> {
     find(program).ok_or(Error::MissingProgram {
         program,

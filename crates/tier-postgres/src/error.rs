@@ -24,6 +24,9 @@ const UNKNOWN_NAMESPACE: &str = "TR001";
 pub(crate) fn typed(error: sqlx::Error, phase: Phase, secrets: &Secrets) -> Error {
     let foreign = ForeignError(secrets.redact(&error.to_string()).into_owned());
     if let sqlx::Error::Database(report) = &error {
+        if phase == Phase::Connect && report.message().contains("certificate") {
+            return wrong_certificate().into_error().with_source(foreign);
+        }
         return by_code(&code(report.as_ref()), phase).into_error().with_source(foreign);
     }
     by_client(&error, phase).into_error().with_source(foreign)
@@ -63,17 +66,21 @@ impl Meaning {
     }
 }
 
+fn wrong_certificate() -> Meaning {
+    Meaning::Server(
+        ErrorKind::Config,
+        FindingTopic::Certificate,
+        "the server's certificate is refused, or the server refuses this client's",
+        "give the URL the right sslrootcert, sslcert and sslkey, and the host name of the certificate",
+    )
+}
+
 /// The meaning of an error that is not the server's answer to a statement.
 fn by_client(error: &sqlx::Error, phase: Phase) -> Meaning {
     use Meaning::{Call, Server};
     let text = error.to_string();
     if phase == Phase::Connect && (text.contains("certificate") || text.contains("InvalidCertificate")) {
-        return Server(
-            ErrorKind::Config,
-            FindingTopic::Certificate,
-            "the server's certificate is refused, or the server refuses this client's",
-            "give the URL the right sslrootcert, sslcert and sslkey, and the host name of the certificate",
-        );
+        return wrong_certificate();
     }
     match (error, phase) {
         (sqlx::Error::PoolTimedOut, _) => Call(ErrorKind::Timeout, "no connection was free in time"),
@@ -235,7 +242,9 @@ fn call_failed(code: &str, phase: Phase) -> Meaning {
             Call(ErrorKind::Busy, "the statement conflicted with another one and was rolled back")
         }
         "57P03" => Call(ErrorKind::Unavailable, "the server is starting up or shutting down"),
-        _ if code.starts_with("08") || code.starts_with("57P") || code == "25P03" => match phase {
+        // The session was idle, so the statement was not run.
+        "25P03" | "57P05" => Call(ErrorKind::Unavailable, "the server ended the session, which was idle"),
+        _ if code.starts_with("08") || code.starts_with("57P") => match phase {
             Phase::Write => Call(ErrorKind::Unknown, "the session ended before the reply to a write"),
             _ => Call(ErrorKind::Unavailable, "the server ended the session"),
         },

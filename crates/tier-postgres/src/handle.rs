@@ -255,10 +255,13 @@ impl PostgresBuilder {
 fn settings(statement_timeout: Duration) -> String {
     let timeout_ms = statement_timeout.as_millis().clamp(1, i32::MAX as u128);
     // The statements need READ COMMITTED: after waiting for a row they read its new version. Every one of
-    // them uses an index, and a plan made for a small table must not scan the table when it has grown.
+    // them uses an index, and a plan made for a small table must not scan the table when it has grown. The
+    // pool closes its idle sessions itself. (Postgres 13 has no setting for them.)
     format!(
         "SET statement_timeout = {timeout_ms}; SET default_transaction_isolation = 'read committed'; \
-         SET enable_seqscan = off; SET jit = off; "
+         SET enable_seqscan = off; SET jit = off; \
+         SELECT set_config('idle_session_timeout', '0', false) \
+         WHERE current_setting('idle_session_timeout', true) IS NOT NULL; "
     )
 }
 

@@ -4,7 +4,8 @@
 //! operation is one statement, which does what [`terrace_tier::transition`] says under the lock of the
 //! row and issues the versions there. Concurrent single reads share round trips.
 //!
-//! The first call makes the library's schema (`terrace`); so does [`Postgres::prepare`].
+//! The first call makes the library's schema (`terrace`); so do [`Postgres::prepare`] and the script of
+//! [`Postgres::schema_sql`].
 //!
 //! # For operators
 //!
@@ -13,11 +14,14 @@
 //!   number of deleted rows. `CALL terrace.cleanup_old_cache_entries_in_batches(days)` commits in between.
 //! - The view `index_usage` shows how often each index was used.
 //! - `SELECT terrace.forget_terms(namespace)` lets a namespace be used with other options.
+//! - `SELECT terrace.grant_use_to(role)` gives an application's role what it needs: USAGE on the schema, and
+//!   EXECUTE on the functions that the library calls. They run as the owner. With SELECT, which is granted
+//!   too unless the second argument is false, reads cost the server a third less.
 //!
 //! # For other clients of the database
 //!
 //! - `SELECT terrace.invalidate(namespace, tenant, key)` invalidates the copies of a key. Call it in the
-//!   transaction that changes the origin of the value. The key has the cache's encoding:
+//!   transaction that changes the origin of the value; the role needs EXECUTE on it. The key has the cache's encoding:
 //!   `terrace.key(42)`, `terrace.key('ann')`, and for a tuple
 //!   `terrace.key(terrace.key(7), terrace.key('ann'))`. NULL stands for all keys.
 //! - `SELECT terrace.watch('public.users', namespace, '{id}')` adds triggers to a table, which invalidate

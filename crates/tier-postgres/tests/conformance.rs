@@ -12,8 +12,15 @@ use tokio::sync::OnceCell;
 /// One database for all cases: each case has namespaces of its own.
 static DATABASE: OnceCell<String> = OnceCell::const_new();
 
+/// Cells are evicted by SQL, which may come before the first call of a tier.
+async fn prepared() -> String {
+    let url = shared_postgres().await.expect("a server");
+    Postgres::new(&url).expect("a handle").prepare().await.expect("the schema");
+    url
+}
+
 async fn postgres() -> Subject {
-    let url = DATABASE.get_or_init(async || shared_postgres().await.expect("a server")).await;
+    let url = DATABASE.get_or_init(prepared).await;
     // The timeout is so long that only the suite's own budgets matter, on a busy machine too.
     let timeout = Duration::from_secs(60);
     let handle = || Postgres::builder(url).statement_timeout(timeout).build().expect("a handle");

@@ -42,7 +42,7 @@ async fn behind_a_moved_endpoint_sessions_leave_the_old_server_that_takes_no_wri
     let proxy = Proxy::start(old.port()).expect("a proxy");
     let tier = open(&url_of(&[proxy.port()]), Role::Store);
     tier.apply(&key(1), put("v")).await.expect("a record");
-    let new = old.standby().start().await.expect("a standby");
+    let new = old.start_standby().await.expect("a standby");
     old.wait_for(&new).await.expect("a copy");
     // The old server goes on serving its open sessions.
     old.read_only(true).await.expect("read-only");
@@ -64,7 +64,7 @@ async fn without_any_write_the_log_and_the_reads_leave_a_server_that_takes_no_wr
     follower.caught_up().await;
     let tier = handle.open(&namespace(Role::Store)).expect("a tier");
     tier.apply(&key(1), put("old")).await.expect("a record");
-    let new = old.standby().start().await.expect("a standby");
+    let new = old.start_standby().await.expect("a standby");
     old.wait_for(&new).await.expect("a copy");
     old.read_only(true).await.expect("read-only");
     new.promote().await.expect("promoted");
@@ -82,7 +82,7 @@ async fn without_any_write_the_log_and_the_reads_leave_a_server_that_takes_no_wr
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_promoted_standby_among_the_hosts_is_found_and_all_copies_are_cleared() {
     let primary = Server::start().await.expect("a server");
-    let standby = primary.standby().start().await.expect("a standby");
+    let standby = primary.start_standby().await.expect("a standby");
     let handle = Postgres::new(&url_of(&[primary.port(), standby.port()])).expect("a handle");
     let follower = RecordingFollower::new();
     handle.log().expect("a log").follow("users", follower.weak());
@@ -115,7 +115,7 @@ async fn a_promoted_standby_among_the_hosts_is_found_and_all_copies_are_cleared(
 #[tokio::test]
 async fn a_standby_and_a_dead_host_before_the_primary_are_skipped_quickly() {
     let primary = Server::start().await.expect("a server");
-    let standby = primary.standby().start().await.expect("a standby");
+    let standby = primary.start_standby().await.expect("a standby");
     let dead = Server::away().await.expect("a port");
     // This one takes connections and never answers.
     let silent = Proxy::start(primary.port()).expect("a proxy");
@@ -139,7 +139,7 @@ async fn a_standby_and_a_dead_host_before_the_primary_are_skipped_quickly() {
 async fn a_standby_alone_is_refused_and_answers_nothing_from_the_past() {
     let primary = Server::start().await.expect("a server");
     open(&primary.url(), Role::Store).apply(&key(1), put("v")).await.expect("a record");
-    let standby = primary.standby().start().await.expect("a standby");
+    let standby = primary.start_standby().await.expect("a standby");
     primary.wait_for(&standby).await.expect("replayed");
     let tier = open(&standby.url(), Role::Store);
     for error in [
@@ -165,7 +165,7 @@ async fn an_applications_pool_leaves_a_server_that_takes_no_writes() {
         PgPoolOptions::new().max_connections(4).connect(&url_of(&[proxy.port()])).await.expect("a pool");
     let tier = Postgres::from_pool(pool).open(&namespace(Role::Store)).expect("a tier");
     tier.apply(&key(1), put("v")).await.expect("a record");
-    let new = old.standby().start().await.expect("a standby");
+    let new = old.start_standby().await.expect("a standby");
     old.wait_for(&new).await.expect("a copy");
     old.read_only(true).await.expect("read-only");
     new.promote().await.expect("promoted");

@@ -16,7 +16,9 @@ use tokio::sync::OnceCell;
 const SCHEMA: &str = "other-1";
 
 fn handle(url: &str) -> Postgres {
-    Postgres::builder(url).schema(SCHEMA).build().expect("a handle")
+    // The timeout is so long that only the suite's own budgets matter, on a busy machine too.
+    let timeout = std::time::Duration::from_secs(60);
+    Postgres::builder(url).schema(SCHEMA).statement_timeout(timeout).build().expect("a handle")
 }
 
 /// A database whose owner has run the script, and the URL of a role that may use the schema.

@@ -84,10 +84,14 @@ async fn rows_that_other_rows_a_merge_or_a_copy_change_are_reported() {
     .await;
     assert_eq!(after(&mut server, "UPDATE orgs SET id = 3 WHERE id = 1").await, ids([10, 11]));
     assert_eq!(after(&mut server, "DELETE FROM orgs").await, ids([10, 11, 20]));
-    let merge = "INSERT INTO users VALUES (1);
-        MERGE INTO users u USING (VALUES (1), (2)) AS v(id) ON u.id = v.id
-        WHEN MATCHED THEN UPDATE SET org = NULL WHEN NOT MATCHED THEN INSERT VALUES (v.id)";
-    assert_eq!(after(&mut server, merge).await, ids([1, 2]));
+    if server.server_version_num().is_some_and(|version| version < 150_000) {
+        println!("the part about MERGE is left out: it begins with Postgres 15");
+    } else {
+        let merge = "INSERT INTO users VALUES (1);
+            MERGE INTO users u USING (VALUES (1), (2)) AS v(id) ON u.id = v.id
+            WHEN MATCHED THEN UPDATE SET org = NULL WHEN NOT MATCHED THEN INSERT VALUES (v.id)";
+        assert_eq!(after(&mut server, merge).await, ids([1, 2]));
+    }
     let mut copy = server.copy_in_raw("COPY users (id) FROM STDIN").await.expect("a copy");
     copy.send(&b"3\n4\n"[..]).await.expect("rows");
     copy.finish().await.expect("a copy");

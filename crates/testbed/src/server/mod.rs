@@ -25,7 +25,7 @@ use crate::{Error, Result};
 /// its folder is removed when the handle is dropped or the test process dies. All calls that start
 /// or wait for a process run on threads of their own and leave tokio's virtual time alone.
 pub struct PrivateServer<K> {
-    process: Arc<ServerProcess>,
+    pub(crate) process: Arc<ServerProcess>,
     pub(crate) options: Arc<ServerOptions<K>>,
 }
 

@@ -35,7 +35,7 @@ pub(super) struct ProcessSpec {
 }
 
 /// A server, running or away, with a folder and a port that stay the same.
-pub(super) struct ServerProcess {
+pub(crate) struct ServerProcess {
     spec: ProcessSpec,
     folder: PathBuf,
     state: Mutex<State>,
@@ -60,7 +60,7 @@ impl ServerProcess {
         Ok(Self { spec, folder: folder.keep(), state: Mutex::new(state) })
     }
 
-    pub(super) fn folder(&self) -> &Path {
+    pub(crate) fn folder(&self) -> &Path {
         &self.folder
     }
 

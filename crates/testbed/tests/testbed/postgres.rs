@@ -123,7 +123,7 @@ async fn tests_log_in_as_a_role_that_owns_its_databases_and_is_no_superuser() {
 #[tokio::test]
 async fn a_standby_follows_its_primary_until_it_is_promoted() {
     let primary = Postgres::start().await.unwrap();
-    let standby = primary.standby().start().await.unwrap();
+    let standby = primary.start_standby().await.unwrap();
     let mut session = PgConnection::connect(&primary.url()).await.unwrap();
     session.execute("create table t as select 7 as n").await.unwrap();
     primary.wait_for(&standby).await.unwrap();

@@ -137,8 +137,9 @@ impl Dialer {
                 "{}SELECT pg_is_in_recovery(), current_setting('transaction_read_only') = 'on'",
                 self.settings
             );
-            let row = sqlx::raw_sql(AssertSqlSafe(text)).fetch_one(&mut connection).await?;
-            Ok((connection, row.try_get(0)?, row.try_get(1)?))
+            let rows = sqlx::raw_sql(AssertSqlSafe(text)).fetch_all(&mut connection).await?;
+            let role = rows.last().ok_or(sqlx::Error::RowNotFound)?;
+            Ok((connection, role.try_get(0)?, role.try_get(1)?))
         };
         let connected = timeout(CONNECT_TIMEOUT, connecting).await;
         match connected.unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()))) {

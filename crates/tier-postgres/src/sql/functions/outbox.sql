@@ -40,7 +40,9 @@ BEGIN
     END IF;
     -- It does not read the index entries of rows that are gone: while a transaction is open that is older
     -- than their deletion, nothing removes them.
-    SELECT coalesce(max(pg_snapshot_xmin(snapshot)), '0') INTO first FROM {schema}.outbox_snapshots WHERE emptied;
+    SELECT pg_snapshot_xmin(snapshot) INTO first FROM {schema}.outbox_snapshots
+        WHERE emptied ORDER BY pg_snapshot_xmin(snapshot) DESC LIMIT 1;
+    first := coalesce(first, '0');
     DELETE FROM {schema}.outbox WHERE ctid = ANY (ARRAY(
         SELECT ctid FROM {schema}.outbox
         WHERE xid >= first AND xid < pg_snapshot_xmax(old.snapshot) AND pg_visible_in_snapshot(xid, old.snapshot)
