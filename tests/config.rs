@@ -350,3 +350,31 @@ async fn a_long_life_does_not_overflow() {
     cache.put(&1, "Ada".to_owned()).await.unwrap();
     assert!(cache.contains(&1).await.unwrap());
 }
+
+/// The process runs itself, because a test may not change its own environment.
+#[test]
+fn variables_of_the_process_choose_the_stack_of_a_file_and_change_it() {
+    const TEST: &str = "variables_of_the_process_choose_the_stack_of_a_file_and_change_it";
+    const FILE: &str = "TERRACE_TEST_STACK_FILE";
+    if let Some(path) = std::env::var_os(FILE) {
+        println!("outcome: {:?}", Stack::from_file(path).map_err(|error| error.to_string()));
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("cache.toml");
+    std::fs::write(&path, "[stacks.small.memory]\nentries = 7\n[stacks.large.memory]\nentries = 70").unwrap();
+    let outcome = |vars: &[(&str, &str)]| {
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+        child.args(["--exact", TEST, "--nocapture"]).env_clear().env(FILE, &path);
+        let output = child.envs(vars.iter().copied()).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert!(outcome(&[("CACHE_STACK", "small")]).contains("near_entries: 7,"));
+    assert!(outcome(&[("CACHE_STACK", "large")]).contains("near_entries: 70,"));
+    let changed = outcome(&[("CACHE_STACK", "large"), ("REDIS_URL", "localhost")]);
+    assert!(changed.contains("near_entries: 70,") && changed.contains("redis: true"), "{changed}");
+    for vars in [&[("CACHE_STACK", "medium")][..], &[]] {
+        let refused = outcome(vars);
+        assert!(refused.contains("Err(") && refused.contains("large, small"), "{refused}");
+    }
+}

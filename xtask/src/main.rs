@@ -3,6 +3,7 @@
 mod bench_report;
 mod check_features;
 mod ci;
+mod failover;
 mod flagged;
 mod install;
 mod matrix;
@@ -31,6 +32,7 @@ usage: cargo xtask <command> [arguments]
                                 `--seed N` replays, `--minutes N` soaks, `--json` for machines
   matrix [engine..]             the suites of Redis and Postgres on each supported version;
                                 `--list` names the engines
+  failover [--runs N] [case..]  how long failovers of real servers take
   bench-report [arguments]      the bench table: ours, raw and ratio
 
 REDIS_URL and DATABASE_URL, where set, name the servers that `test` shares among tests.";
@@ -49,6 +51,7 @@ fn main() -> ExitCode {
         "ci" => ci::run(),
         "verify" => verify::run(rest),
         "matrix" => matrix::run(rest),
+        "failover" => failover::run(rest),
         "bench-report" => bench_report::run(rest),
         "help" | "--help" | "-h" => {
             println!("{USAGE}");

@@ -8,6 +8,7 @@
 pub mod data;
 pub mod database;
 pub mod delivery;
+pub mod failover;
 pub mod levels;
 pub mod load;
 pub mod measure;

