@@ -16,7 +16,7 @@
 //! - `SELECT terrace.forget_terms(namespace)` lets a namespace be used with other options.
 //! - `SELECT terrace.grant_use_to(role)` gives an application's role what it needs: USAGE on the schema, and
 //!   EXECUTE on the functions that the library calls. They run as the owner. With SELECT, which is granted
-//!   too unless the second argument is false, reads cost the server a third less.
+//!   too unless the second argument is false, reads cost the server four tenths less.
 //!
 //! # For other clients of the database
 //!

@@ -28,7 +28,10 @@ async fn until_writable(tier: &Arc<dyn Tier>) -> Duration {
     let start = Instant::now();
     loop {
         match tier.apply(&key(9), put("new")).await {
-            Ok(Reply::Kept(_)) => return start.elapsed(),
+            Ok(Reply::Kept(_)) => {
+                println!("writes are back after {:.0?}", start.elapsed());
+                return start.elapsed();
+            }
             Ok(other) => panic!("{other:?}"),
             Err(error) => assert!(start.elapsed() < Duration::from_secs(20), "{error}"),
         }
@@ -110,6 +113,31 @@ async fn a_promoted_standby_among_the_hosts_is_found_and_all_copies_are_cleared(
     assert!(cleared.elapsed() < BACK_WITHIN, "{:?}", cleared.elapsed());
     assert!(matches!(tier.apply(&key(1), Op::Get).await, Ok(Reply::Hit(_))));
     assert!(matches!(tier.apply(&key(2), Op::Get).await, Ok(Reply::Miss(_))), "it was lost by the failover");
+}
+
+/// The primary is stopped, as a machine that hangs: its connections stay open, and nothing answers.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_primary_that_hangs_is_left_for_the_standby_that_was_promoted() {
+    let primary = Server::start().await.expect("a server");
+    let standby = primary.start_standby().await.expect("a standby");
+    let short = namespace(Role::Store).with_budget(Duration::from_millis(300));
+    let handle = Postgres::new(&url_of(&[primary.port(), standby.port()])).expect("a handle");
+    let tier = handle.open(&short).expect("a tier");
+    tier.apply(&key(1), put("v")).await.expect("a record");
+    // All eight connections are open.
+    let one = key(1);
+    futures_util::future::join_all((0..64).map(|_| tier.apply(&one, Op::Get))).await;
+    primary.wait_for(&standby).await.expect("replayed");
+    primary.pause().expect("stopped");
+    standby.promote().await.expect("promoted");
+    let burst = (0..16).map(|number| {
+        let tier = Arc::clone(&tier);
+        tokio::spawn(async move { tier.apply(&key(100 + number), put("v")).await.is_ok() })
+    });
+    futures_util::future::join_all(burst).await;
+    let back = until_writable(&tier).await;
+    assert!(back < BACK_WITHIN, "{back:?}");
+    primary.resume().expect("going on");
 }
 
 #[tokio::test]

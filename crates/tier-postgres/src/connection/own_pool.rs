@@ -17,7 +17,9 @@ use super::dial::{Dialed, Dialer};
 use crate::error::ConnectionState;
 
 /// The most time for an abandoned statement to end before its connection is closed.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
+/// The most time for the test of a connection before its use.
+const TEST_TIMEOUT: Duration = Duration::from_millis(500);
 /// A connection that was idle for longer is tested before its next use.
 const TRUSTED_IDLE: Duration = Duration::from_secs(5);
 /// A connection that was idle for longer is closed.
@@ -104,7 +106,7 @@ impl OwnPool {
             let Some(mut idle) = idle else { break };
             if self.is_old(idle.opened) {
                 close(idle.connection);
-            } else if self.trusts(&idle) || idle.connection.ping().await.is_ok() {
+            } else if self.trusts(&idle) || answers(&mut idle.connection).await {
                 return Ok(self.check_out(idle.connection, idle.opened, permit));
             }
         }
@@ -213,10 +215,16 @@ impl Drop for OwnConnection {
         runtime.spawn(async move {
             if let Ok(Ok(())) = tokio::time::timeout(DRAIN_TIMEOUT, connection.ping()).await {
                 pool.put_back(connection, opened);
+            } else {
+                *pool.broken_at.lock() = Some(Instant::now());
             }
             drop(permit);
         });
     }
+}
+
+async fn answers(connection: &mut PgConnection) -> bool {
+    matches!(tokio::time::timeout(TEST_TIMEOUT, connection.ping()).await, Ok(Ok(())))
 }
 
 fn closed() -> Error {
