@@ -49,7 +49,7 @@ pub(super) async fn hosts() -> Result<Measured> {
 /// A primary and a streaming standby.
 async fn pair() -> Result<(Server, Server)> {
     let primary = Server::start().await?;
-    let standby = primary.standby().start().await?;
+    let standby = primary.start_standby().await?;
     primary.wait_for(&standby).await?;
     Ok((primary, standby))
 }
