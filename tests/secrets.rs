@@ -143,15 +143,14 @@ fn ways(folder: &Path, redis: u16, postgres: u16) -> Vec<Variables> {
     ]
 }
 
-/// Everything that an application may do with a cache, however it ends.
-async fn use_cache(cache: &Cache<String, u64>, shown: &mut Shown) {
+/// Everything that an application may do with a cache, however it ends. Returns the end of `ready`.
+async fn use_cache(cache: &Cache<String, u64>, shown: &mut Shown) -> Result<(), Error> {
     let limit = Duration::from_secs(20);
     let load = async || Ok::<_, BoxError>(1);
     shown.result(&timeout(limit, cache.ping()).await.unwrap());
-    shown.result(&timeout(limit, cache.ready()).await.expect("a server that refuses ends `ready`"));
-    for key in 0..5_u64 {
-        shown.result(&cache.get_or_load(&key.to_string(), load).await);
-    }
+    let ready = timeout(limit, cache.ready()).await.expect("a server that refuses ends `ready`");
+    shown.result(&ready);
+    shown.result(&cache.get_or_load("k", load).await);
     shown.result(&cache.get("a").await);
     shown.result(&cache.put("a", 1).await);
     for put in cache.put_many([("b".to_owned(), 2), ("c".to_owned(), 3)]).await {
@@ -163,15 +162,17 @@ async fn use_cache(cache: &Cache<String, u64>, shown: &mut Shown) {
     shown.debug(cache);
     shown.debug(&cache.stats());
     cache.close().await;
+    ready.map(drop)
 }
 
-/// The cache of copies and the cache of records on a stack.
-async fn use_stack(stack: &Stack, shown: &mut Shown) {
-    let copies: Cache<String, u64> = stack.builder(unique_name("copies")).build().unwrap();
-    use_cache(&copies, shown).await;
-    if let Ok(records) = stack.records(unique_name("records")) {
-        use_cache(&records.build().unwrap(), shown).await;
-    }
+/// A cache of records on a stack that has a database, else one of copies. Each attempt at a login of Postgres is
+/// expensive in a build without optimization, so that there is one cache.
+async fn use_stack(stack: &Stack, shown: &mut Shown) -> Result<(), Error> {
+    let cache = match stack.records(unique_name("records")) {
+        Ok(records) => records.build().unwrap(),
+        Err(_) => stack.builder(unique_name("copies")).build().unwrap(),
+    };
+    use_cache(&cache, shown).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -231,11 +232,8 @@ async fn wrong_passwords(folder: &Path, shown: &mut Shown) {
         let (config, stack) = vars.stack().unwrap();
         shown.debug(&config);
         shown.debug(&stack);
-        let cache: Cache<String, u64> = stack.builder(unique_name("refused")).build().unwrap();
-        let error = cache.ready().await.unwrap_err();
+        let error = use_stack(&stack, &mut shown).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Denied, "{:?}: {error}", vars.values.keys());
-        shown.error(&error);
-        use_stack(&stack, &mut shown).await;
         shown
     })
     .await;
@@ -267,7 +265,8 @@ async fn a_server_that_quotes(folder: &Path, shown: &mut Shown) {
     for_each_way(ways.collect(), shown, |vars| async move {
         let mut shown = Shown::default();
         let (_, stack) = vars.stack().unwrap();
-        use_stack(&stack, &mut shown).await;
+        // Without HELLO the tier logs in by AUTH, which this server without a password refuses or takes.
+        let _ended = use_stack(&stack, &mut shown).await;
         shown
     })
     .await;
@@ -286,9 +285,9 @@ async fn right_passwords(folder: &Path, shown: &mut Shown) {
         .set("POSTGRES_PORT", postgres.port().to_string())
         .set_file("POSTGRES_PASSWORD_FILE", &password);
     let (_, stack) = vars.stack().unwrap();
-    let cache: Cache<String, u64> = stack.builder(unique_name("right")).build().unwrap();
-    cache.ready().await.unwrap();
-    use_stack(&stack, shown).await;
+    let copies: Cache<String, u64> = stack.builder(unique_name("right")).build().unwrap();
+    use_cache(&copies, shown).await.unwrap();
+    use_stack(&stack, shown).await.unwrap();
     // The servers are lost and come back.
     redis.kill9().unwrap();
     let lost = |cache: &Cache<String, u64>| cache.stats().tiers.iter().any(|tier| tier.lost);
