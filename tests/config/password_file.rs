@@ -1,13 +1,9 @@
 //! A password in a file, as an orchestrator mounts and renews it.
-#![cfg(unix)]
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
-
-mod support;
 
 use std::{ffi::OsString, fs};
 
+use crate::support::{eventually, raw_redis, redis_command};
 use sqlx::{Connection, Executor, PgConnection};
-use support::{eventually, raw_redis, redis_command};
 use terrace::{
     Cache, ErrorKind,
     config::{Config, Stack},

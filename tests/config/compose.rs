@@ -1,7 +1,5 @@
 //! The compose file: its form, and its Redis servers by the very command that it gives them. No container is
 //! started: the installed `redis-server` runs the command.
-#![cfg(unix)]
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -50,7 +48,7 @@ struct HealthCheck {
     retries: u32,
 }
 
-const TEXT: &str = include_str!("../deploy/compose.yaml");
+const TEXT: &str = include_str!("../../deploy/compose.yaml");
 
 fn compose() -> Compose {
     serde_saphyr::from_str(TEXT).unwrap()

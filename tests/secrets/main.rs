@@ -6,17 +6,11 @@
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
+#[path = "../support/mod.rs"]
 mod support;
+mod variables;
 
-use std::{
-    collections::BTreeMap,
-    error::Error as _,
-    ffi::OsString,
-    fmt::Debug,
-    fs,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{error::Error as _, fmt::Debug, fs, path::Path, time::Duration};
 
 use support::{capture_log, eventually, logged};
 use terrace::{
@@ -28,9 +22,7 @@ use tokio::{
     task::{JoinSet, LocalSet},
     time::timeout,
 };
-
-/// A part of every secret. The characters before it must be escaped in a URL, this part never is.
-const MARK: &str = "5ecret";
+use variables::{MARK, Variables, in_url, secret, ways};
 
 /// Passes once nothing that was shown holds a secret.
 #[derive(Default)]
@@ -63,84 +55,6 @@ impl Shown {
             assert!(!text.to_lowercase().contains(MARK), "{text}");
         }
     }
-}
-
-/// The secret of a setting.
-fn secret(setting: &str) -> String {
-    format!("p@/{MARK}-{}", setting.to_lowercase().replace('_', "-"))
-}
-
-/// The same, as it stands in a URL.
-fn in_url(setting: &str) -> String {
-    secret(setting).replace('@', "%40").replace('/', "%2F")
-}
-
-/// Variables by name, and files for those that end in `_FILE`.
-struct Variables {
-    folder: PathBuf,
-    values: BTreeMap<String, String>,
-}
-
-impl Variables {
-    fn new(folder: &Path) -> Self {
-        Self { folder: folder.to_owned(), values: BTreeMap::new() }
-    }
-
-    fn set(mut self, name: &str, value: impl Into<String>) -> Self {
-        self.values.insert(name.to_owned(), value.into());
-        self
-    }
-
-    /// The value in a file, whose path holds a secret as well: people write passwords there by mistake.
-    fn set_file(self, name: &str, value: &str) -> Self {
-        let path = self.folder.join(format!("{MARK}-{}", unique_name("file")));
-        fs::write(&path, format!("{value}\n")).unwrap();
-        let path = path.to_str().unwrap().to_owned();
-        self.set(name, path)
-    }
-
-    fn over(&self, config: Config) -> Result<Config, Error> {
-        config.with_vars(|name| self.values.get(name).map(OsString::from))
-    }
-
-    fn stack(&self) -> Result<(Config, Stack), Error> {
-        let config = self.over(Config::in_memory())?;
-        let stack = Stack::new(&config)?;
-        Ok((config, stack))
-    }
-}
-
-/// Each way to give one server its password, with a secret of its own.
-fn ways(folder: &Path, redis: u16, postgres: u16) -> Vec<Variables> {
-    let new = || Variables::new(folder);
-    let redis_url = |name| format!("redis://:{}@127.0.0.1:{redis}", in_url(name));
-    let postgres_url =
-        |scheme, name| format!("{scheme}://postgres:{}@127.0.0.1:{postgres}/postgres", in_url(name));
-    let redis_address = || new().set("REDIS_URL", format!("127.0.0.1:{redis}"));
-    let postgres_address =
-        || new().set("POSTGRES_HOST", "127.0.0.1").set("POSTGRES_PORT", postgres.to_string());
-    vec![
-        new().set("REDIS_URL", redis_url("REDIS_URL")),
-        new().set_file("REDIS_URL_FILE", &redis_url("REDIS_URL_FILE")),
-        redis_address().set("REDIS_PASSWORD", secret("REDIS_PASSWORD")),
-        redis_address().set_file("REDIS_PASSWORD_FILE", &secret("REDIS_PASSWORD_FILE")),
-        redis_address().set("REDIS_USERNAME", "app").set("REDIS_PASSWORD", secret("REDIS_USERNAME")),
-        // The server is asked as a sentinel, and wants another password.
-        new()
-            .set("REDIS_URL", format!("redis+sentinel://:{}@127.0.0.1:{redis}/main", in_url("SENTINEL_URL")))
-            .set("REDIS_SENTINEL_PASSWORD", secret("REDIS_SENTINEL_PASSWORD")),
-        new()
-            .set("REDIS_URL", format!("redis+sentinel://127.0.0.1:{redis}/main"))
-            .set("REDIS_SENTINEL_USERNAME", "app")
-            .set_file("REDIS_SENTINEL_PASSWORD_FILE", &secret("REDIS_SENTINEL_PASSWORD_FILE")),
-        new().set("DATABASE_URL", postgres_url("postgres", "DATABASE_URL")),
-        new().set("DATABASE_URL", postgres_url("postgresql+asyncpg", "DATABASE_URL") + "?ssl=disable"),
-        new().set_file("DATABASE_URL_FILE", &postgres_url("postgres", "DATABASE_URL_FILE")),
-        new().set("POSTGRES_CONNECTION", postgres_url("postgresql+psycopg", "POSTGRES_CONNECTION")),
-        new().set_file("POSTGRES_CONNECTION_FILE", &postgres_url("postgres", "POSTGRES_CONNECTION_FILE")),
-        postgres_address().set("POSTGRES_PASSWORD", secret("POSTGRES_PASSWORD")),
-        postgres_address().set_file("POSTGRES_PASSWORD_FILE", &secret("POSTGRES_PASSWORD_FILE")),
-    ]
 }
 
 /// Everything that an application may do with a cache, however it ends. Returns the end of `ready`.
