@@ -130,7 +130,8 @@ fn judge(engine: &Engine, reported: Option<&str>, sum: &Summary, success: bool) 
             Outcome::Failed(format!("another server ran than {}", engine.version))
         }
         Some(_) if sum.passed() == 0 => Outcome::Failed("no test ran".to_owned()),
-        Some(_) if !success || sum.failed() > 0 => Outcome::Failed(format!("{} failed", sum.failed())),
+        Some(_) if sum.failed() > 0 => Outcome::Failed(format!("{} failed", sum.failed())),
+        Some(_) if !success => Outcome::Failed("a test program was ended before its end".to_owned()),
         Some(_) => Outcome::Passed,
     }
 }
