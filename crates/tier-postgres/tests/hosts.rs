@@ -100,7 +100,11 @@ async fn a_promoted_standby_among_the_hosts_is_found_and_all_copies_are_cleared(
     sqlx::raw_sql("ALTER SYSTEM SET primary_conninfo = ''").execute(&mut operator).await.expect("set");
     sqlx::raw_sql("SELECT pg_reload_conf()").execute(&mut operator).await.expect("read");
     let receivers = "SELECT count(*) FROM pg_stat_wal_receiver";
-    while sqlx::query_scalar::<_, i64>(receivers).fetch_one(&mut operator).await.expect("a row") > 0 {}
+    let reloaded = Instant::now();
+    while sqlx::query_scalar::<_, i64>(receivers).fetch_one(&mut operator).await.expect("a row") > 0 {
+        assert!(reloaded.elapsed() < Duration::from_secs(30), "the standby must stop to follow");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     tier.apply(&key(2), put("lost")).await.expect("a record");
     follower.caught_up().await;
     follower.take();
