@@ -53,7 +53,7 @@ fn hits(cache: &Stack, tier: &str) -> u64 {
 
 fn times_lost_and_back(cache: &Stack, tier: &str) -> (usize, usize) {
     let count = |what| logged(&[cache.namespace(), &format!("tier=\"{tier}\""), what]).len();
-    (count("the tier is lost"), count("the tier is back"))
+    (count("the tier does not serve"), count("the tier is back"))
 }
 
 async fn redis_is_used_again(cache: &Stack) {

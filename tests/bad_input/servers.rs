@@ -110,7 +110,7 @@ async fn a_wrong_password_is_denied_in_a_tier_counted_and_never_shown() {
         shown.push(all_texts(&error));
     }
     shown.push(format!("{store:?}"));
-    assert!(!logged(&["the tier is lost", "tier=\"redis\""]).is_empty());
+    assert!(!logged(&["the tier does not serve", "tier=\"redis\""]).is_empty());
     shows_no_secret(&shown);
 }
 

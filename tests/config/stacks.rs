@@ -353,7 +353,7 @@ async fn a_long_life_does_not_overflow() {
 /// The process runs itself, because a test may not change its own environment.
 #[test]
 fn variables_of_the_process_choose_the_stack_of_a_file_and_change_it() {
-    const TEST: &str = "variables_of_the_process_choose_the_stack_of_a_file_and_change_it";
+    const TEST: &str = "stacks::variables_of_the_process_choose_the_stack_of_a_file_and_change_it";
     const FILE: &str = "TERRACE_TEST_STACK_FILE";
     if let Some(path) = std::env::var_os(FILE) {
         println!("outcome: {:?}", Stack::from_file(path).map_err(|error| error.to_string()));

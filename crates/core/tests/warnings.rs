@@ -3,15 +3,21 @@
 mod support;
 
 use std::{
+    fmt,
     io::Write,
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use support::{fake, ms, without_near};
-use terrace_core::{Backend, ErrorKind, Result};
-use terrace_tier::{Clock, Finding, FindingTopic, FindingWatcher, Namespace, Op, Reply, Tier, TierKey};
+use terrace_core::{Backend, Error, ErrorKind, Result, Version};
+use terrace_tier::{
+    Clock, Fence, Finding, FindingTopic, FindingWatcher, Namespace, Op, Reply, Tier, TierKey,
+};
 use tracing_subscriber::fmt::MakeWriter;
 
 /// The lines of the log.
@@ -49,12 +55,17 @@ impl<'a> MakeWriter<'a> for Lines {
     }
 }
 
-/// A backend whose tier refuses its writes with a finding, and has one more of its own.
+/// A server that refuses writes, until it is given memory.
 #[derive(Default)]
-struct Refusing(Mutex<Option<Weak<dyn FindingWatcher>>>);
+struct Refusing {
+    watcher: Mutex<Option<Weak<dyn FindingWatcher>>>,
+    has_memory: AtomicBool,
+}
 
-#[derive(Debug)]
-struct RefusingTier(Weak<Refusing>);
+#[derive(Clone, Default)]
+struct Shared(Arc<Refusing>);
+
+struct RefusingTier(Arc<Refusing>);
 
 impl Backend for Shared {
     fn name(&self) -> &str {
@@ -62,16 +73,13 @@ impl Backend for Shared {
     }
 
     fn open(&self, _: &Namespace) -> Result<Arc<dyn Tier>> {
-        Ok(Arc::new(RefusingTier(Arc::downgrade(&self.0))))
+        Ok(Arc::new(RefusingTier(Arc::clone(&self.0))))
     }
 }
 
-#[derive(Clone, Default)]
-struct Shared(Arc<Refusing>);
-
-impl std::fmt::Debug for Refusing {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Refusing")
+impl fmt::Debug for RefusingTier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RefusingTier")
     }
 }
 
@@ -79,9 +87,9 @@ impl std::fmt::Debug for Refusing {
 impl Tier for RefusingTier {
     async fn apply(&self, _: &TierKey, op: Op) -> Result<Reply> {
         match op {
-            Op::Get | Op::Lease { .. } => Ok(Reply::Miss(terrace_tier::Fence::default())),
-            _ => Err(Finding::stops(FindingTopic::Memory, "no memory is left", "raise maxmemory")
-                .into_error(ErrorKind::ReadOnly)),
+            Op::Get | Op::Lease { .. } => Ok(Reply::Miss(Fence::default())),
+            _ if self.0.has_memory.load(Ordering::SeqCst) => Ok(Reply::Kept(Version::from_u64(1))),
+            _ => Err(Error::new(ErrorKind::ReadOnly, "no memory is left")),
         }
     }
 
@@ -94,9 +102,7 @@ impl Tier for RefusingTier {
     }
 
     fn watch_findings(&self, watcher: Weak<dyn FindingWatcher>) {
-        if let Some(shared) = self.0.upgrade() {
-            *shared.0.lock() = Some(watcher);
-        }
+        *self.0.watcher.lock() = Some(watcher);
     }
 }
 
@@ -111,11 +117,30 @@ async fn a_server_that_refuses_writes_is_told_once_a_minute_with_cause_and_cure(
         }
         let told = lines.all();
         assert_eq!(told.len(), minute, "{told:#?}");
-        for part in ["WARN", "cache=tests", "tier=\"redis\"", "no memory is left", "raise maxmemory"] {
+        for part in ["WARN", "cache=tests", "tier=\"redis\"", "no memory is left", "check its memory"] {
             assert!(told[0].contains(part), "{part}: {told:#?}");
         }
         tokio::time::advance(ms(60_000)).await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_takes_writes_again_is_told_although_it_was_never_lost() {
+    let lines = Lines::default();
+    let _recording = lines.record();
+    let backend = Shared::default();
+    let cache = without_near().tier(backend.clone()).build().unwrap();
+    for _ in 0..3 {
+        cache.put("k", 1).await.unwrap_err();
+        cache.get("k").await.unwrap();
+    }
+    backend.0.has_memory.store(true, Ordering::SeqCst);
+    for _ in 0..3 {
+        cache.put("k", 1).await.unwrap();
+    }
+    let told = lines.all();
+    assert_eq!(told.len(), 2, "{told:#?}");
+    assert!(told[0].contains("no memory is left") && told[1].contains("is back"), "{told:#?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -124,7 +149,7 @@ async fn what_a_tier_finds_while_in_use_is_told_once_a_minute() {
     let _recording = lines.record();
     let backend = Shared::default();
     let _cache = without_near().tier(backend.clone()).build().unwrap();
-    let watcher = backend.0.0.lock().clone().unwrap();
+    let watcher = backend.0.watcher.lock().clone().unwrap();
     let finding = Finding::slows(FindingTopic::Log, "the log cannot be read", "allow XREAD");
     for _ in 0..10 {
         watcher.upgrade().unwrap().found(&finding);

@@ -57,6 +57,29 @@ async fn behind_a_moved_endpoint_sessions_leave_the_old_server_that_takes_no_wri
     assert!(matches!(hit, Ok(Reply::Hit(_))), "reads come from the new server: {hit:?}");
 }
 
+/// A write through the session at the new server may be acknowledged, and the old server does not have it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_one_session_has_reached_another_server_none_reads_from_the_old_one() {
+    let (old, new) = (Server::start().await.expect("a server"), Server::start().await.expect("a server"));
+    open(&new.url(), Role::Store).apply(&key(1), put("new")).await.expect("a record");
+    let proxy = Proxy::start(old.port()).expect("a proxy");
+    let tier = open(&url_of(&[proxy.port()]), Role::Store);
+    tier.apply(&key(1), put("old")).await.expect("a record");
+    let one = key(1);
+    let burst = async |reads: usize| {
+        let replies = futures_util::future::join_all((0..reads).map(|_| tier.apply(&one, Op::Get))).await;
+        assert!(replies.iter().all(Result::is_ok), "{replies:?}");
+    };
+    burst(4).await;
+    proxy.lead_to(new.port());
+    // More reads at once than there are sessions: some connect to the new server.
+    burst(64).await;
+    for _ in 0..50 {
+        let Ok(Reply::Hit(found)) = tier.apply(&one, Op::Get).await else { panic!("a record") };
+        assert_eq!(found.body.as_deref(), Some(&b"new"[..]));
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_any_write_the_log_and_the_reads_leave_a_server_that_takes_no_writes() {
     let old = Server::start().await.expect("a server");

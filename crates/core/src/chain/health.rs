@@ -69,7 +69,7 @@ impl Health {
             ErrorKind::Timeout | ErrorKind::Unknown => 1,
             // A server that refuses reads for any other reason serves no cache either. A refused write says
             // nothing about reads.
-            ErrorKind::Backend | ErrorKind::Unsupported if is_read(error) => 1,
+            ErrorKind::Backend | ErrorKind::Unsupported if error.operation().is_some_and(is_read) => 1,
             _ => return false,
         };
         let mut next_probe = self.next_probe.lock();
@@ -83,8 +83,9 @@ impl Health {
     }
 }
 
-fn is_read(error: &Error) -> bool {
-    matches!(error.operation(), Some("get" | "lease"))
+/// Whether an operation of a tier changes nothing.
+pub(super) fn is_read(operation: &str) -> bool {
+    matches!(operation, "get" | "lease" | "ping")
 }
 
 #[cfg(test)]

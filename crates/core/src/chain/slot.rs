@@ -19,7 +19,7 @@ use tokio::{runtime::Handle, time::timeout};
 
 use super::{
     debt::{Creditor, Debts, repay},
-    health::Health,
+    health::{Health, is_read},
     monitor::{Monitor, TierCounters},
     names::interned,
     probe::probe,
@@ -121,6 +121,10 @@ impl TierShared {
         match result {
             Ok(value) => {
                 self.answered();
+                // A server that took no writes may have answered reads all the time.
+                if !is_read(operation) {
+                    self.warnings.back();
+                }
                 Ok(value)
             }
             Err(error) => {

@@ -1,6 +1,13 @@
 //! What a tier does not do is said in the program's log: each reason of a tier at most once a minute.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 use terrace_tier::{Finding, FindingTopic};
@@ -34,41 +41,36 @@ struct Window {
 pub(crate) struct Warnings {
     cache: Arc<str>,
     tier: &'static str,
-    state: Mutex<State>,
-}
-
-#[derive(Default)]
-struct State {
     /// There are as many entries as reasons, which are variants of two enums.
-    windows: HashMap<Reason, Window>,
-    /// Whether the log says that the tier is lost, and not yet that it is back.
-    told_lost: bool,
+    windows: Mutex<HashMap<Reason, Window>>,
+    /// Whether the log says that the tier is away or takes no writes, and not yet that it is back.
+    told_away: AtomicBool,
 }
 
 impl Warnings {
     pub(crate) fn new(cache: Arc<str>, tier: &'static str) -> Self {
-        Self { cache, tier, state: Mutex::default() }
+        Self { cache, tier, windows: Mutex::default(), told_away: AtomicBool::new(false) }
     }
 
     /// A call of the tier failed. A few late answers are no reason for a warning while the tier is not lost.
     pub(crate) fn failed(&self, error: &Error) {
         let reason = Reason::of(error);
         if self.is_due(reason, if reason == Reason::Away { AWAY } else { 1 }) {
-            self.warn(error);
+            self.warn(error, reason);
         }
     }
 
     /// The tier is lost because of this error.
     pub(crate) fn lost(&self, error: &Error) {
-        if self.is_due(Reason::of(error), 1) {
-            self.warn(error);
-            self.state.lock().told_lost = true;
+        let reason = Reason::of(error);
+        if self.is_due(reason, 1) {
+            self.warn(error, reason);
         }
     }
 
-    /// The tier is back. Says so if the log says that it was lost.
+    /// A lost tier has answered, or a tier has taken a write. Says so if the log says that it did not.
     pub(crate) fn back(&self) {
-        if std::mem::take(&mut self.state.lock().told_lost) {
+        if self.told_away.load(Ordering::Relaxed) && self.told_away.swap(false, Ordering::Relaxed) {
             tracing::info!(cache = %self.cache, tier = self.tier, "the tier is back");
         }
     }
@@ -84,9 +86,9 @@ impl Warnings {
     /// Counts a failure. The result is true for the one with which the reason is told.
     fn is_due(&self, reason: Reason, least: u32) -> bool {
         let now = Instant::now();
-        let mut state = self.state.lock();
+        let mut windows = self.windows.lock();
         let new = || Window { began: now, failures: 0, told: false };
-        let window = state.windows.entry(reason).or_insert_with(new);
+        let window = windows.entry(reason).or_insert_with(new);
         if now.duration_since(window.began) >= EVERY {
             *window = new();
         }
@@ -97,7 +99,10 @@ impl Warnings {
         }
     }
 
-    fn warn(&self, error: &Error) {
+    fn warn(&self, error: &Error, reason: Reason) {
+        if matches!(reason, Reason::Away | Reason::Failed(ErrorKind::ReadOnly)) {
+            self.told_away.store(true, Ordering::Relaxed);
+        }
         let (cache, tier) = (&self.cache, self.tier);
         let what = "the tier does not serve the cache; reads go past what it does not answer";
         match error.finding() {

@@ -20,6 +20,13 @@ database=${TERRACE_TEST_DATABASE_URL%/*}
 echo "$redis ${database##*:}"
 "#;
 
+/// The output of the command, which follows one line with the versions of the servers.
+fn of_command(output: &str) -> &str {
+    let (servers, rest) = output.split_once('\n').unwrap();
+    assert!(servers.starts_with("servers: "), "{servers}");
+    rest
+}
+
 fn ports(line: &str) -> Vec<u16> {
     line.split_whitespace().map(|port| port.parse().unwrap()).collect()
 }
@@ -47,9 +54,11 @@ fn servers_of_a_killed_process_end_and_their_folders_go() {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut line = String::new();
-    BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    let ports = ports(&line);
+    let (mut output, mut lines) = (String::new(), BufReader::new(process.stdout.take().unwrap()));
+    for _ in 0..2 {
+        lines.read_line(&mut output).unwrap();
+    }
+    let ports = ports(of_command(&output));
     assert_eq!(ports.len(), 2);
     for port in &ports {
         TcpStream::connect(("127.0.0.1", *port)).unwrap();
@@ -70,7 +79,7 @@ fn servers_of_a_killed_process_end_and_their_folders_go() {
 fn the_commands_exit_status_is_handed_on_and_the_servers_are_gone_by_then() {
     let output = with_servers().args(["/bin/sh", "-c", &format!("{SHOW_PORTS}\nexit 3")]).output().unwrap();
     assert_eq!(output.status.code(), Some(3));
-    for port in ports(&String::from_utf8(output.stdout).unwrap()) {
+    for port in ports(of_command(&String::from_utf8(output.stdout).unwrap())) {
         assert!(TcpStream::connect(("127.0.0.1", port)).is_err());
     }
 }
@@ -84,6 +93,6 @@ fn servers_named_by_the_environment_are_used_and_none_is_started() {
         .env("PATH", "/bin")
         .output()
         .unwrap();
-    assert_eq!(String::from_utf8(output.stdout).unwrap(), "[]\n");
+    assert_eq!(of_command(&String::from_utf8(output.stdout).unwrap()), "[]\n");
     assert!(output.status.success());
 }

@@ -39,12 +39,14 @@ pub(crate) struct Dialed {
     pub(crate) connection: PgConnection,
     /// No host takes writes, and this one is no standby: its reads are right.
     pub(crate) read_only: bool,
+    /// When the server was started, in microseconds since 1970: it tells servers apart.
+    pub(crate) started: i64,
 }
 
 /// What became of one attempt.
 enum Attempt {
-    Primary(PgConnection),
-    ReadOnly(PgConnection),
+    Primary(PgConnection, i64),
+    ReadOnly(PgConnection, i64),
     Standby,
     Failed(Error),
 }
@@ -105,17 +107,19 @@ impl Dialer {
                 else => break,
             };
             match attempt {
-                Attempt::Primary(connection) => {
+                Attempt::Primary(connection, started) => {
                     self.preferred.store(index, Ordering::Relaxed);
-                    return Ok(Dialed { connection, read_only: false });
+                    return Ok(Dialed { connection, read_only: false, started });
                 }
-                Attempt::ReadOnly(connection) => read_only = Some(connection),
+                Attempt::ReadOnly(connection, started) => {
+                    read_only = Some(Dialed { connection, read_only: true, started });
+                }
                 Attempt::Standby => standbys += 1,
                 Attempt::Failed(error) => failure = failure.or(Some(error)),
             }
         }
         match (read_only, failure) {
-            (Some(connection), _) => Ok(Dialed { connection, read_only: true }),
+            (Some(dialed), _) => Ok(dialed),
             (None, Some(error)) => Err(error),
             (None, None) => Err(no_primary(standbys)),
         }
@@ -134,18 +138,19 @@ impl Dialer {
             let mut connection = options.connect().await?;
             // One trip for the settings and the role. They are no startup parameters, which poolers refuse.
             let text = format!(
-                "{}SELECT pg_is_in_recovery(), current_setting('transaction_read_only') = 'on'",
+                "{}SELECT pg_is_in_recovery(), current_setting('transaction_read_only') = 'on', \
+                     (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint",
                 self.settings
             );
             let rows = sqlx::raw_sql(AssertSqlSafe(text)).fetch_all(&mut connection).await?;
             let role = rows.last().ok_or(sqlx::Error::RowNotFound)?;
-            Ok((connection, role.try_get(0)?, role.try_get(1)?))
+            Ok((connection, role.try_get(0)?, role.try_get(1)?, role.try_get(2)?))
         };
         let connected = timeout(CONNECT_TIMEOUT, connecting).await;
         match connected.unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()))) {
-            Ok((_, true, _)) => Attempt::Standby,
-            Ok((connection, false, true)) => Attempt::ReadOnly(connection),
-            Ok((connection, false, false)) => Attempt::Primary(connection),
+            Ok((_, true, ..)) => Attempt::Standby,
+            Ok((connection, false, true, started)) => Attempt::ReadOnly(connection, started),
+            Ok((connection, false, false, started)) => Attempt::Primary(connection, started),
             Err(error) => Attempt::Failed(typed(error, Phase::Connect, &self.secrets)),
         }
     }

@@ -38,6 +38,8 @@ pub(crate) struct OwnPool {
     broken_at: Mutex<Option<Instant>>,
     /// When a server was last found to take no writes: older connections are closed.
     read_only_at: Mutex<Option<Instant>>,
+    /// The start of the server that the last new connection reached.
+    started: Mutex<Option<i64>>,
 }
 
 /// The birth of a connection.
@@ -74,6 +76,7 @@ impl OwnPool {
             idle: Mutex::new(Vec::with_capacity(size)),
             broken_at: Mutex::new(None),
             read_only_at: Mutex::new(None),
+            started: Mutex::new(None),
         }
     }
 
@@ -85,6 +88,14 @@ impl OwnPool {
     /// not be, the primary.
     pub(crate) fn renew(&self) {
         *self.read_only_at.lock() = Some(Instant::now());
+    }
+
+    /// Ends the connections to another server before their next use. A write through the new connection may
+    /// be acknowledged, and a later read through an old one would not see it.
+    fn renew_for(&self, started: i64) {
+        if self.started.lock().replace(started).is_some_and(|before| before != started) {
+            self.renew();
+        }
     }
 
     /// Takes the connection that was used last, if it needs no test and no caller waits for one.
@@ -135,7 +146,8 @@ impl OwnPool {
         let pool = Arc::clone(self);
         tokio::spawn(async move {
             let connected = pool.dialer.connect().await;
-            let connected = connected.map(|Dialed { connection, read_only }| {
+            let connected = connected.map(|Dialed { connection, read_only, started }| {
+                pool.renew_for(started);
                 pool.check_out(connection, Opened { at: Instant::now(), read_only }, permit)
             });
             // If the caller gave up, the connection is dropped here, which makes it an idle one.
