@@ -12,7 +12,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use support::{fake, ms, without_near};
 use terrace_core::{Backend, Error, ErrorKind, Result, Version};
 use terrace_tier::{
@@ -24,11 +24,23 @@ use tracing_subscriber::fmt::MakeWriter;
 #[derive(Clone, Default)]
 struct Lines(Arc<Mutex<Vec<u8>>>);
 
+/// The log is recorded until this is dropped.
+struct Recording {
+    _log: tracing::subscriber::DefaultGuard,
+    _alone: MutexGuard<'static, ()>,
+}
+
+/// Held by each test. A log line that another test reaches first, where nobody records, may count as one that
+/// nobody wants.
+static ALONE: Mutex<()> = Mutex::new(());
+
 impl Lines {
     /// Records from now on what this thread logs.
-    fn record(&self) -> tracing::subscriber::DefaultGuard {
+    fn record(&self) -> Recording {
+        let alone = ALONE.lock();
         let log = tracing_subscriber::fmt().with_writer(self.clone()).with_ansi(false).without_time();
-        tracing::subscriber::set_default(log.with_max_level(tracing::Level::INFO).finish())
+        let log = log.with_max_level(tracing::Level::INFO).finish();
+        Recording { _log: tracing::subscriber::set_default(log), _alone: alone }
     }
 
     fn all(&self) -> Vec<String> {
@@ -183,6 +195,7 @@ async fn an_outage_is_one_warning_and_one_line_that_says_that_it_is_over() {
 
 #[tokio::test(start_paused = true)]
 async fn a_lost_tier_is_probed_at_least_once_a_second_until_the_cache_is_dropped() {
+    let _recording = Lines::default().record();
     let hand = Clock::manual();
     let tier = fake("redis", &hand);
     let cache = without_near().clock(&hand).tier(tier.clone()).build().unwrap();
