@@ -72,6 +72,7 @@ impl<'a> MakeWriter<'a> for Lines {
 struct Refusing {
     watcher: Mutex<Option<Weak<dyn FindingWatcher>>>,
     has_memory: AtomicBool,
+    is_denied: AtomicBool,
 }
 
 #[derive(Clone, Default)]
@@ -98,6 +99,9 @@ impl fmt::Debug for RefusingTier {
 #[async_trait]
 impl Tier for RefusingTier {
     async fn apply(&self, _: &TierKey, op: Op) -> Result<Reply> {
+        if self.0.is_denied.load(Ordering::SeqCst) {
+            return Err(Error::new(ErrorKind::Denied, "the password is wrong"));
+        }
         match op {
             Op::Get | Op::Lease { .. } => Ok(Reply::Miss(Fence::default())),
             _ if self.0.has_memory.load(Ordering::SeqCst) => Ok(Reply::Kept(Version::from_u64(1))),
@@ -212,4 +216,20 @@ async fn a_lost_tier_is_probed_at_least_once_a_second_until_the_cache_is_dropped
     let before = tier.calls().total();
     tokio::time::sleep(ms(10_000)).await;
     assert_eq!(tier.calls().total(), before, "no probe outlives the cache");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tier_that_was_lost_by_a_refused_login_is_told_to_be_back() {
+    let lines = Lines::default();
+    let _recording = lines.record();
+    let backend = Shared::default();
+    let cache = without_near().tier(backend.clone()).build().unwrap();
+    backend.0.is_denied.store(true, Ordering::SeqCst);
+    cache.get("k").await.unwrap();
+    assert!(cache.stats().tier("redis").unwrap().lost);
+    backend.0.is_denied.store(false, Ordering::SeqCst);
+    tokio::time::sleep(ms(1_500)).await;
+    let told = lines.all();
+    assert_eq!(told.len(), 2, "{told:#?}");
+    assert!(told[0].contains("check the user") && told[1].contains("is back"), "{told:#?}");
 }

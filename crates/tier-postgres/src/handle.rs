@@ -146,8 +146,8 @@ impl Postgres {
     }
 
     /// A script of SQL that makes the library's schema, for a database in which the application itself may
-    /// not make one. It runs in one transaction, in psql or in a tool for migrations. Whoever runs it owns
-    /// the schema, and then lets the application's role in by `SELECT terrace.grant_use_to('the role')`.
+    /// not make one. It runs in one transaction, in psql or in a tool for migrations. The role that runs it
+    /// owns the schema, and then lets the application's role in by `SELECT terrace.grant_use_to('the role')`.
     ///
     /// It makes a schema where there is none. An older schema is upgraded by [`prepare`](Self::prepare).
     ///

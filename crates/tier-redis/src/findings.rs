@@ -59,12 +59,11 @@ pub(crate) fn finding_error(kind: ErrorKind, finding: Finding) -> Error {
     error(kind, finding.to_string()).with_finding(finding)
 }
 
+const TO_PRIMARY: &str = "connect to the primary, by a name that leads to it, or by sentinels";
+
 /// The error of a server that is a replica, and has to be left for its primary.
 pub(crate) fn replica_error() -> Error {
-    role_error(
-        "the server is a replica",
-        "connect to the primary, by a name that leads to it, or by sentinels",
-    )
+    role_error("the server is a replica", TO_PRIMARY)
 }
 
 /// The error of a server in cluster mode.
@@ -79,16 +78,8 @@ const NO_CLUSTER: &str = "use a server with cluster-enabled no";
 pub(crate) fn finding_of_code(code: &str, answer: &Foreign) -> Option<Finding> {
     use FindingTopic::{ClusterMode, Memory, Permission, Role};
     let finding = match code {
-        "READONLY" => Finding::stops(
-            Role,
-            "the server is a replica and takes no writes",
-            "connect to the primary, by a name that leads to it, or by sentinels",
-        ),
-        "MASTERDOWN" => Finding::stops(
-            Role,
-            "the server is a replica that has lost its primary",
-            "connect to the primary, by a name that leads to it, or by sentinels",
-        ),
+        "READONLY" => Finding::stops(Role, "the server is a replica and takes no writes", TO_PRIMARY),
+        "MASTERDOWN" => Finding::stops(Role, "the server is a replica that has lost its primary", TO_PRIMARY),
         "LOADING" => Finding::stops(Role, "the server is loading its data", "wait until it has loaded them"),
         "NOREPLICAS" => Finding::stops(
             Role,

@@ -107,7 +107,7 @@ impl Secrets {
         // The longest first: one password may be a part of another.
         known.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
         let mut text = Cow::Borrowed(text);
-        for secret in known.iter().filter(|secret| !secret.is_empty()) {
+        for secret in &known {
             if text.contains(secret.as_str()) {
                 text = Cow::Owned(text.replace(secret.as_str(), "***"));
             }

@@ -1,10 +1,12 @@
 //! A lost tier is probed without traffic, so that its return is known before the next read.
 
 use std::{
+    panic::AssertUnwindSafe,
     sync::{Arc, Weak},
     time::Duration,
 };
 
+use futures_util::FutureExt;
 use terrace_tier::Tier;
 use tokio::time::{sleep, timeout};
 
@@ -26,7 +28,9 @@ pub(super) async fn probe(shared: Weak<TierShared>, tier: Arc<dyn Tier>) {
         if shared.strong_count() == 0 {
             return;
         }
-        let answered = matches!(timeout(PATIENCE, tier.ping()).await, Ok(Ok(())));
+        // A tier may panic, and has to be probed all the same.
+        let ping = AssertUnwindSafe(tier.ping()).catch_unwind();
+        let answered = matches!(timeout(PATIENCE, ping).await, Ok(Ok(Ok(()))));
         let Some(shared) = shared.upgrade() else { return };
         if answered {
             shared.answered();

@@ -56,15 +56,17 @@ impl Warnings {
     pub(crate) fn failed(&self, error: &Error) {
         let reason = Reason::of(error);
         if self.is_due(reason, if reason == Reason::Away { AWAY } else { 1 }) {
-            self.warn(error, reason);
+            let is_away = matches!(reason, Reason::Away | Reason::Failed(ErrorKind::ReadOnly));
+            self.told_away.fetch_or(is_away, Ordering::Relaxed);
+            self.warn(error);
         }
     }
 
     /// The tier is lost because of this error.
     pub(crate) fn lost(&self, error: &Error) {
-        let reason = Reason::of(error);
-        if self.is_due(reason, 1) {
-            self.warn(error, reason);
+        if self.is_due(Reason::of(error), 1) {
+            self.told_away.store(true, Ordering::Relaxed);
+            self.warn(error);
         }
     }
 
@@ -99,10 +101,7 @@ impl Warnings {
         }
     }
 
-    fn warn(&self, error: &Error, reason: Reason) {
-        if matches!(reason, Reason::Away | Reason::Failed(ErrorKind::ReadOnly)) {
-            self.told_away.store(true, Ordering::Relaxed);
-        }
+    fn warn(&self, error: &Error) {
         let (cache, tier) = (&self.cache, self.tier);
         let what = "the tier does not serve the cache; reads go past what it does not answer";
         match error.finding() {

@@ -74,8 +74,8 @@ impl Plan {
             ..stack
         };
         let troubles = if rng.bool() { 0 } else { rng.u64(1..6) };
-        // Whoever waits for a holder that fails or falls silent, and then for a slow load, stays within one
-        // deadline: a caller whose wait outlasts its deadline loads for itself, and the key is loaded again.
+        // A caller that waits for a holder that fails or falls silent, and then for a slow load, stays within
+        // one deadline: a caller whose wait outlasts its deadline loads for itself, and the key is loaded again.
         let slowest = if troubles == 0 { 2_000 } else { 500 };
         let mut steps = Vec::new();
         // Calls begin after the first relay, which clears all copies when it starts.
