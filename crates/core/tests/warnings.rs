@@ -73,6 +73,7 @@ struct Refusing {
     watcher: Mutex<Option<Weak<dyn FindingWatcher>>>,
     has_memory: AtomicBool,
     is_denied: AtomicBool,
+    panics: AtomicBool,
 }
 
 #[derive(Clone, Default)]
@@ -114,6 +115,7 @@ impl Tier for RefusingTier {
     }
 
     async fn ping(&self) -> Result<()> {
+        assert!(!self.0.panics.swap(false, Ordering::SeqCst), "a fault of the tier");
         Ok(())
     }
 
@@ -232,4 +234,17 @@ async fn a_tier_that_was_lost_by_a_refused_login_is_told_to_be_back() {
     let told = lines.all();
     assert_eq!(told.len(), 2, "{told:#?}");
     assert!(told[0].contains("check the user") && told[1].contains("is back"), "{told:#?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ping_that_panics_ends_no_probe() {
+    let _recording = Lines::default().record();
+    let backend = Shared::default();
+    let cache = without_near().tier(backend.clone()).build().unwrap();
+    backend.0.is_denied.store(true, Ordering::SeqCst);
+    backend.0.panics.store(true, Ordering::SeqCst);
+    cache.get("k").await.unwrap();
+    tokio::time::sleep(ms(1_500)).await;
+    assert!(!backend.0.panics.load(Ordering::SeqCst), "the first probe panicked");
+    assert!(!cache.stats().tier("redis").unwrap().lost, "another one was answered");
 }
