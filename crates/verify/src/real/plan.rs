@@ -58,6 +58,8 @@ pub(crate) enum Fault {
     Evicted,
     /// Every connection to Redis is cut.
     RedisCut,
+    /// Every connection to Redis is cut, and new ones are refused for a while.
+    RedisRefused,
     /// The answers of Redis, or all traffic, are held back and then delivered.
     RedisStalled,
     /// Traffic with Redis comes in small pieces, late.
@@ -272,13 +274,14 @@ const POSTGRES: [Fault; 5] = [
     Fault::PostgresSplit,
 ];
 
-const REDIS: [Fault; 8] = [
+const REDIS: [Fault; 9] = [
     Fault::RedisStopped,
     Fault::Flushed,
     Fault::ScriptsFlushed,
     Fault::ClientsKilled,
     Fault::Evicted,
     Fault::RedisCut,
+    Fault::RedisRefused,
     Fault::RedisStalled,
     Fault::RedisSplit,
 ];
@@ -286,7 +289,7 @@ const REDIS: [Fault; 8] = [
 /// How long a fault lasts, in milliseconds: some faults outlast a budget, some the trust in a log.
 fn hold_of(fault: Fault) -> std::ops::Range<u64> {
     match fault {
-        Fault::WorkerStopped | Fault::RedisStopped | Fault::RedisStalled => 20..1_300,
+        Fault::WorkerStopped | Fault::RedisStopped | Fault::RedisStalled | Fault::RedisRefused => 20..1_300,
         Fault::PostgresStopped | Fault::PostgresStalled => 20..1_200,
         Fault::RedisWentBack | Fault::Evicted | Fault::RedisSplit | Fault::PostgresSplit => 100..500,
         Fault::Flushed | Fault::ScriptsFlushed | Fault::ClientsKilled => 1..50,
@@ -318,7 +321,7 @@ mod tests {
             let plans: Vec<Plan> = (block * 4..block * 4 + 4).map(Plan::of_seed).collect();
             let stacks: BTreeSet<Stack> = plans.iter().map(|plan| plan.stack).collect();
             let asked: BTreeSet<Fault> = plans.iter().flat_map(Plan::asked).collect();
-            assert_eq!((stacks.len(), asked.len()), (4, 18), "block {block}: {asked:?}");
+            assert_eq!((stacks.len(), asked.len()), (4, 19), "block {block}: {asked:?}");
         }
     }
 

@@ -71,6 +71,11 @@ impl<'a> Servers<'a> {
             _ => match &self.redis {
                 Some((redis, proxy)) => match fault {
                     Fault::RedisCut => proxy.cut().await,
+                    Fault::RedisRefused => {
+                        proxy.refuse().await;
+                        sleep(hold).await;
+                        proxy.accept().await;
+                    }
                     Fault::RedisStalled => stalled(proxy, stall, hold).await,
                     Fault::RedisSplit => split(proxy, pieces, hold).await,
                     fault => strike_redis(redis, fault, hold, lines).await?,
