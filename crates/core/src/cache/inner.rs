@@ -22,6 +22,7 @@ use crate::{
     read::CacheFlights,
     relay::RelayHandle,
     typed_codec::{KeyCodec, TypedCodec},
+    write::Renewals,
 };
 
 /// The name of the near tier in stats and events.
@@ -79,6 +80,7 @@ pub(crate) struct Inner<K, V, N> {
     /// The handle of the relay, which carries the log of the source of truth into the cache tiers. The
     /// relay ends when this handle is dropped.
     pub(crate) relay: Option<Arc<RelayHandle>>,
+    pub(crate) renewals: Renewals<K>,
     pub(crate) closed: AtomicBool,
     pub(crate) versions: AtomicU64,
 }

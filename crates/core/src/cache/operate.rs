@@ -100,7 +100,34 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     /// # Cost
     /// The call makes one round trip to each tier, far to near, in a spawned task.
     pub async fn expire<Q: BorrowedKey<K> + ?Sized>(&self, key: &Q, ttl: Duration) -> Result<bool> {
+        self.inner.renewals.forget(&TenantKeyRef { tenant: self.chain.tenant, key });
         self.expire_one(key.to_key(), ttl).await
+    }
+
+    /// Renews the life of a value that is in use, such as a session, if this process has not renewed it
+    /// within a tenth of `life`. A key without a value stays without one.
+    ///
+    /// # Errors
+    /// The errors are those of [`expire`](Self::expire). After an error, and after a call that was
+    /// cancelled, the next call tries again.
+    ///
+    /// # Cost
+    /// In a process at most one call in a tenth of `life` makes the round trips of [`expire`](Self::expire)
+    /// for a key, and drops the key's copies. The other calls compare two times and allocate nothing. A
+    /// process remembers its renewals of 10,000 keys.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use terrace_core::{Cache, NoNear, Result};
+    /// # async fn example(sessions: &Cache<u64, String, NoNear>) -> Result<()> {
+    /// if let Some(session) = sessions.get(&7).await? {
+    ///     sessions.touch(&7, Duration::from_secs(30 * 60)).await?; // on each request
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn touch<Q: BorrowedKey<K> + ?Sized>(&self, key: &Q, life: Duration) -> Result<()> {
+        self.touch_one(key, life).await
     }
 
     /// Drops all cached copies of the namespace, or in a tenant's cache all copies of the tenant. The

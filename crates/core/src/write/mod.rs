@@ -4,8 +4,10 @@ mod expire;
 mod guard;
 mod put;
 mod remove;
+mod touch;
 mod unfenced;
 
+pub(crate) use touch::Renewals;
 pub(crate) use unfenced::{UnfencedFill, UnfencedFills};
 
 use terrace_tier::Version;

@@ -27,6 +27,7 @@ use crate::{
     flight::Flights,
     freshness::{Coherence, ProofSource, max_staleness},
     near::Near,
+    write::Renewals,
 };
 
 /// The longest name of a cache.
@@ -92,6 +93,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Builder<K, V, N> {
             loader: self.loader,
             relay: chains.relay(periods.tombstone, &runtime),
             periods,
+            renewals: Renewals::default(),
             closed: AtomicBool::new(false),
             versions: AtomicU64::new(0),
         });
