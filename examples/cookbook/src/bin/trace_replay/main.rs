@@ -4,7 +4,7 @@
 //! and memory + Redis + Postgres. It prints the hits of each tier and how long the requests took.
 //!
 //! ```sh
-//! cargo run --release --example three_stacks -- ../shared/data/OLTP.lis.zst --near 1000
+//! cargo run --release -p terrace-cookbook --bin trace_replay -- ../shared/data/OLTP.lis.zst --near 1000
 //! ```
 //!
 //! If `REDIS_URL` and `DATABASE_URL` are both set, the example uses those servers. Otherwise it starts

@@ -2,7 +2,7 @@
 //! hour, even if it was read late in the hour.
 //!
 //! ```sh
-//! cargo run --release --example your_own_policy
+//! cargo run --release -p terrace-cookbook --bin your_own_policy
 //! ```
 
 use std::{convert::Infallible, time::Duration};

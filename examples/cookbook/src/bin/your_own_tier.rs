@@ -6,7 +6,7 @@
 //! cache tiers pass.
 //!
 //! ```sh
-//! cargo run --release --example your_own_tier
+//! cargo run --release -p terrace-cookbook --bin your_own_tier
 //! ```
 
 use std::{

@@ -11,6 +11,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
+/// The folder of the workspace.
+const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+
 /// All files below a folder of the project, without build products and hidden files.
 fn files(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {
@@ -45,7 +48,7 @@ fn is_name(quote: &str) -> bool {
 
 #[test]
 fn what_the_texts_name_is_there() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let root = Path::new(ROOT);
     let mut all = Vec::new();
     files(root, &mut all);
     let code = all.iter().filter(|path| has_ending(path, &["rs", "sql", "lua", "toml"]));
@@ -88,7 +91,7 @@ impl<'a> Step<'a> {
     /// Why the step names nothing, if it does.
     fn error(&self) -> Option<String> {
         let Self { file, function } = *self;
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let root = Path::new(ROOT);
         let mut folders = ["crates/core/src", "crates"].iter();
         let Some(text) = folders.find_map(|folder| fs::read_to_string(root.join(folder).join(file)).ok())
         else {
@@ -118,7 +121,7 @@ fn defines(text: &str, function: &str) -> bool {
 
 /// The lines of the block of `file` with this info string.
 fn block(file: &str, info: &str) -> Vec<String> {
-    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap();
+    let text = fs::read_to_string(Path::new(ROOT).join(file)).unwrap();
     let found = lines_of_block(&text, info);
     assert!(!found.is_empty(), "{file} has no block ```{info} with lines in it");
     found

@@ -2,7 +2,7 @@
 //! fails when the test says so, and nothing sleeps.
 //!
 //! ```sh
-//! cargo run --release --example testing
+//! cargo run --release -p terrace-cookbook --bin testing
 //! ```
 //!
 //! In an application each of these functions is a `#[tokio::test]`; here `main` runs them.

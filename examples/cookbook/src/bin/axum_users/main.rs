@@ -1,8 +1,8 @@
 //! A web handler over a table of your own: `public.users`, read through memory and Redis.
 //!
 //! ```sh
-//! cargo run --release --example axum_users              # sends requests to itself, then ends
-//! cargo run --release --example axum_users -- --serve   # stays: curl localhost:3000/users/7
+//! cargo run --release -p terrace-cookbook --bin axum_users              # sends requests to itself, then ends
+//! cargo run --release -p terrace-cookbook --bin axum_users -- --serve   # stays: curl localhost:3000/users/7
 //! ```
 //!
 //! The table remains the source of truth: there is no store, and a read that no tier can answer goes

@@ -308,11 +308,11 @@ fn toml_blocks(text: &str, mark: &str) -> Vec<String> {
 
 #[test]
 fn the_toml_of_the_documents_is_valid() {
-    let named = toml_blocks(include_str!("../../docs/configuration.md"), "");
+    let named = toml_blocks(include_str!("../../../../docs/configuration.md"), "");
     for stack in ["development", "production"] {
         assert!(Config::from_toml_named(&named[0], Some(stack)).is_ok(), "{stack}");
     }
-    let single = toml_blocks(include_str!("../../src/config/mod.rs"), "//!");
+    let single = toml_blocks(include_str!("../../../../src/config/mod.rs"), "//!");
     let config = Config::from_toml(&single[0]).unwrap();
     assert!(config.redis.is_some() && config.postgres.is_some() && config.sqlite.is_some());
     assert_eq!((named.len(), single.len()), (1, 1));

@@ -68,7 +68,7 @@ fn names(source: &str) -> Names {
 }
 
 fn facade() -> Names {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../src/lib.rs");
     names(&fs::read_to_string(path).unwrap())
 }
 

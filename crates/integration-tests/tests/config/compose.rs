@@ -48,7 +48,7 @@ struct HealthCheck {
     retries: u32,
 }
 
-const TEXT: &str = include_str!("../../deploy/compose.yaml");
+const TEXT: &str = include_str!("../../../../deploy/compose.yaml");
 
 fn compose() -> Compose {
     serde_saphyr::from_str(TEXT).unwrap()
