@@ -57,7 +57,7 @@ fn runtime() -> tokio::runtime::Runtime {
 fn read_across_a_stop() {
     runtime().block_on(async {
         let cache: Cache<u64, u64> = Cache::builder("paused").near(Memory::entries(10)).build().unwrap();
-        cache.put(&1, Item::new(7).ttl(LIFE)).await.unwrap();
+        cache.put_item(&1, Item::new(7).ttl(LIFE)).await.unwrap();
         assert_eq!(cache.get(&1).await.unwrap().unwrap().served().from, Source::Near);
         let before = Instant::now();
         kill_process(getpid(), Signal::STOP).unwrap();
@@ -73,7 +73,7 @@ fn read_on_four_threads_across_a_stop() {
     let runtime = runtime();
     let cache = runtime.block_on(async {
         let cache: Cache<u64, u64> = Cache::builder("paused").near(Memory::entries(10)).build().unwrap();
-        cache.put(&1, Item::new(7).ttl(LIFE)).await.unwrap();
+        cache.put_item(&1, Item::new(7).ttl(LIFE)).await.unwrap();
         cache
     });
     let put_at = Instant::now();

@@ -20,7 +20,7 @@ async fn a_life_of_no_time_is_over_at_once() {
     let backends = Backends::new().await;
     for cache in all(&backends).await {
         cache.put("k", 1).await.unwrap();
-        cache.put("k", Item::new(2).ttl(Duration::ZERO)).await.unwrap();
+        cache.put_item("k", Item::new(2).ttl(Duration::ZERO)).await.unwrap();
         assert!(cache.get("k").await.unwrap().is_none(), "{cache:?}");
         cache.put("k", 3).await.unwrap();
         assert!(cache.expire("k", Duration::ZERO).await.unwrap());
@@ -37,7 +37,7 @@ async fn the_longest_life_is_for_ever() {
     let backends = Backends::new().await;
     for life in LONGEST {
         for cache in all(&backends).await {
-            cache.put("k", Item::new(1).ttl(life)).await.unwrap();
+            cache.put_item("k", Item::new(1).ttl(life)).await.unwrap();
             assert_eq!(cache.get("k").await.unwrap().unwrap(), 1);
             assert!(cache.ttl("k").await.unwrap().unwrap() > Duration::from_secs(1 << 40).min(life / 2));
             assert!(cache.expire("k", life).await.unwrap());

@@ -25,7 +25,7 @@ async fn values_of_no_bytes_are_values() {
     let backends = Backends::new().await;
     for cache in backends.all(plain::<()>).await {
         assert!(cache.get("k").await.unwrap().is_none());
-        cache.put("k", Item::new(())).await.unwrap();
+        cache.put_item("k", Item::new(())).await.unwrap();
         assert!(cache.get("k").await.unwrap().is_some());
         assert!(cache.get_or_load("k", async || Err::<(), BoxError>("not asked".into())).await.is_ok());
     }

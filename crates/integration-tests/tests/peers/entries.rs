@@ -25,13 +25,13 @@ async fn fault_6_a_life_below_a_second_ends_in_redis_to_the_millisecond() {
     let (cache, mut raw) = (bare(&url, &namespace), raw_redis(&url).await);
     for life in [150, 999, 1_500] {
         let put_at = Instant::now();
-        cache.put("k", Item::new(1).ttl(ms(life))).await.unwrap();
+        cache.put_item("k", Item::new(1).ttl(ms(life))).await.unwrap();
         let key = format!("terrace:{namespace}:k");
         let left: i64 = redis_command(&mut raw, &["PTTL", &key]).await;
         let least = i64::try_from(life).unwrap() - i64::try_from(put_at.elapsed().as_millis()).unwrap() - 20;
         assert!(left != -1 && left >= least && left <= i64::try_from(life).unwrap(), "{life}: {left}");
     }
-    cache.put("k", Item::new(1).ttl(ms(150))).await.unwrap();
+    cache.put_item("k", Item::new(1).ttl(ms(150))).await.unwrap();
     sleep(ms(160)).await;
     assert!(cache.get("k").await.unwrap().is_none());
 }
@@ -44,7 +44,7 @@ async fn fault_11_no_tier_gives_a_promoted_entry_a_longer_life() {
         Cache::builder(namespace.clone()).tier(postgres.clone().budget(PATIENCE)).build().unwrap();
     far.ready().await.unwrap();
     let put_at = Instant::now();
-    far.put("k", Item::new(1).ttl(ms(2_000))).await.unwrap();
+    far.put_item("k", Item::new(1).ttl(ms(2_000))).await.unwrap();
     sleep(ms(500)).await;
     let near = Memory::entries(10);
     let cache: Stack = Cache::builder(namespace.clone())
