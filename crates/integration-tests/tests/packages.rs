@@ -57,7 +57,10 @@ fn dependencies_among_our_crates_let_each_be_packed_alone() {
             let dependent = &package["name"];
             let has_version = dependency["req"] != "*";
             if dependency["kind"] == "dev" {
-                assert!(!is_published(package) || !has_version, "{dependent} dev-depends on a version of {name}");
+                assert!(
+                    !is_published(package) || !has_version,
+                    "{dependent} dev-depends on a version of {name}"
+                );
             } else {
                 assert!(has_version, "{dependent} depends on {name} without a version");
                 assert!(is_published(ours), "{dependent} depends on {name}, which is not published");
@@ -70,10 +73,8 @@ fn dependencies_among_our_crates_let_each_be_packed_alone() {
 fn the_first_command_compiles_few_crates_and_no_server() {
     let tree = ["tree", "-p", "terrace", "-e", "normal,build,dev", "--prefix", "none", "--no-dedupe"];
     let text = cargo(&tree);
-    let crates: BTreeSet<String> = text
-        .lines()
-        .map(|line| line.split_whitespace().take(2).collect::<Vec<_>>().join(" "))
-        .collect();
+    let crates: BTreeSet<String> =
+        text.lines().map(|line| line.split_whitespace().take(2).collect::<Vec<_>>().join(" ")).collect();
     assert!((50..=165).contains(&crates.len()), "{} crates: {crates:?}", crates.len());
     for unwanted in ["sqlx-postgres", "redis", "rustls", "axum", "proptest", "terrace-testbed"] {
         let found = crates.iter().find(|name| name.split(' ').next() == Some(unwanted));
