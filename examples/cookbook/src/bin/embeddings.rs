@@ -11,9 +11,10 @@ use std::{
         Arc,
         atomic::{AtomicU32, Ordering::Relaxed},
     },
+    time::Duration,
 };
 
-use terrace::{Cache, Digest, Forever, Memory, Result, Sqlite};
+use terrace::{Cache, Digest, Forever, Memory, Result, Sqlite, TierSettings};
 
 /// The most texts that the model takes in one call.
 const BATCH: usize = 64;
@@ -67,7 +68,7 @@ async fn main() -> Result<()> {
     let file = std::env::temp_dir().join(format!("terrace-embeddings-{}.db", std::process::id()));
     let vectors = Cache::builder("embeddings")
         .near(Memory::bytes(64 << 20, |_, vector: &Vector| vector.len() * size_of::<f32>()))
-        .tier(Sqlite::file(&file)?)
+        .tier(Sqlite::file(&file)?.budget(Duration::from_secs(1)))
         // A vector never changes: a new model has other keys.
         .expire(Forever)
         .build()?;
