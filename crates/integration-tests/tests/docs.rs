@@ -74,6 +74,45 @@ fn what_the_texts_name_is_there() {
     assert!(missing.is_empty(), "not there: {missing:#?}");
 }
 
+/// The anchors of a document's headings, as web sites of repositories make them.
+fn anchors(text: &str) -> BTreeSet<String> {
+    let prose = text.split("```").step_by(2).flat_map(str::lines);
+    let headings = prose.filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim());
+    let kept = |c: &char| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_');
+    headings
+        .map(|heading| heading.to_lowercase().chars().filter(kept).collect::<String>().replace(' ', "-"))
+        .collect()
+}
+
+#[test]
+fn every_link_leads_to_a_file_and_a_heading() {
+    let root = Path::new(ROOT);
+    let mut all = vec![root.join("README.md"), root.join("CONTRIBUTING.md")];
+    files(&root.join("docs"), &mut all);
+    let (mut links, mut broken) = (0, Vec::new());
+    for file in all.iter().filter(|path| has_ending(path, &["md"])) {
+        let text = fs::read_to_string(file).unwrap();
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            if link.contains("://") || link.contains(' ') {
+                continue;
+            }
+            links += 1;
+            let (path, anchor) =
+                link.split_once('#').map_or((link, None), |(path, anchor)| (path, Some(anchor)));
+            let target = if path.is_empty() { file.clone() } else { file.parent().unwrap().join(path) };
+            let has_anchor = || {
+                let text = fs::read_to_string(&target).unwrap_or_default();
+                anchor.is_none_or(|anchor| anchors(&text).contains(anchor))
+            };
+            if !target.exists() || !has_anchor() {
+                broken.push(format!("{link} in {}", file.strip_prefix(root).unwrap().display()));
+            }
+        }
+    }
+    assert!(links > 60, "{links} are all that was found");
+    assert!(broken.is_empty(), "{broken:#?}");
+}
+
 /// One line of a route: a file below `crates/core/src` or `crates`, and a function in it.
 #[derive(Clone, Copy, Debug)]
 struct Step<'a> {

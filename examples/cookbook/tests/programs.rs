@@ -4,8 +4,9 @@
 use std::process::Command;
 
 /// Runs a program without servers of the environment, and returns what it printed.
-fn run(program: &str) -> String {
+fn run(program: &str, arguments: &[&str]) -> String {
     let mut command = Command::new(program);
+    command.args(arguments);
     for variable in ["REDIS_URL", "DATABASE_URL", "CACHE_STACK"] {
         command.env_remove(variable);
     }
@@ -17,7 +18,7 @@ fn run(program: &str) -> String {
 
 #[track_caller]
 fn prints(program: &str, expected: &[&str]) {
-    let printed = run(program);
+    let printed = run(program, &[]);
     for line in expected {
         assert!(printed.contains(line), "'{line}' is missing in:\n{printed}");
     }
@@ -82,4 +83,24 @@ fn a_policy_a_tier_and_tests_of_ones_own_work() {
     prints(env!("CARGO_BIN_EXE_your_own_policy"), &["loads for 6 reads"]);
     prints(env!("CARGO_BIN_EXE_your_own_tier"), &["cases that the library's own cache tiers pass"]);
     prints(env!("CARGO_BIN_EXE_testing"), &["ok  greets without the shared tier"]);
+}
+
+#[test]
+fn three_stacks_lose_no_session_and_no_visit_and_end_with_an_answer() {
+    let printed = run(env!("CARGO_BIN_EXE_three_stacks"), &["--quick"]);
+    let cells = |label: &str| -> Vec<String> {
+        let line = printed.lines().find(|line| line.trim_start().starts_with(label));
+        let line = line.unwrap_or_else(|| panic!("'{label}' is missing in:\n{printed}"));
+        line.trim_start().trim_start_matches(label).split("  ").map(str::trim).map(str::to_owned).collect()
+    };
+    let filled = |label: &str| cells(label).into_iter().filter(|cell| !cell.is_empty()).collect::<Vec<_>>();
+    assert_eq!(filled("sessions that were lost"), ["0", "0", "0"], "{printed}");
+    assert_eq!(filled("sessions lost when Redis lost its data"), ["-", "0", "0"], "{printed}");
+    assert_eq!(filled("visits that were lost"), ["0 of 20"; 3], "{printed}");
+    assert_eq!(filled("Which stack for whom"), ["the stack", "by this run"], "{printed}");
+    for question in
+        ["one instance, quick reads", "several instances, quick reads", "each request sees the one before it"]
+    {
+        assert_eq!(filled(question).len(), 2, "{printed}");
+    }
 }

@@ -102,7 +102,7 @@ pub(crate) fn verdicts(columns: &[Column]) -> String {
 fn line(text: &mut String, label: &str, cells: impl Iterator<Item = String>) {
     let cells: String = cells.map(|cell| format!("{cell:>COLUMN$}")).collect();
     // Writing to a string cannot fail.
-    let _infallible = writeln!(text, "{label:<LABEL$}{cells}");
+    let _infallible = writeln!(text, "{}", format!("{label:<LABEL$}{cells}").trim_end());
 }
 
 fn micros(seconds: f64) -> String {
