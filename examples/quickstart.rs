@@ -5,8 +5,13 @@
 //! cargo run --release --example quickstart
 //! ```
 //!
-//! The tiers are memory and an SQLite file. With `REDIS_URL` and `DATABASE_URL` set they are memory,
-//! Redis and Postgres. The code that uses the cache is the same.
+//! The tiers are memory and an SQLite file. With servers they are memory, Redis and Postgres, and the code
+//! that uses the cache is the same:
+//!
+//! ```sh
+//! export REDIS_URL=redis://localhost DATABASE_URL=postgres://localhost/postgres
+//! cargo run --release --features redis,postgres --example quickstart
+//! ```
 
 use std::{
     convert::Infallible,
@@ -15,7 +20,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use terrace::{Cache, Cached, Memory, Postgres, Redis, Result, Source, Sqlite, Stats, Ttl};
+use terrace::{Cache, Cached, Error, Memory, Result, Source, Sqlite, Stats, Ttl};
 
 #[derive(Serialize, Deserialize)]
 struct Article {
@@ -26,8 +31,18 @@ struct Article {
 fn open() -> Result<Cache<u64, Article>> {
     let cache = Cache::builder("articles").near(Memory::entries(1_000)).expire(Ttl::secs(60));
     match (var("REDIS_URL"), var("DATABASE_URL")) {
-        (Ok(redis), Ok(database)) => cache.tier(Redis::new(redis)?).store(Postgres::new(&database)?).build(),
-        _ => cache.store(Sqlite::file(std::env::temp_dir().join("terrace-quickstart.db"))?).build(),
+        #[cfg(all(feature = "redis", feature = "postgres"))]
+        (Ok(redis), Ok(database)) => {
+            cache.tier(terrace::Redis::new(redis)?).store(terrace::Postgres::new(&database)?).build()
+        }
+        #[cfg(not(all(feature = "redis", feature = "postgres")))]
+        (Ok(_), Ok(_)) => Err(Error::config(
+            "REDIS_URL and DATABASE_URL are set: run with --features redis,postgres, or unset them",
+        )),
+        (Err(_), Err(_)) => {
+            cache.store(Sqlite::file(std::env::temp_dir().join("terrace-quickstart.db"))?).build()
+        }
+        _ => Err(Error::config("set both REDIS_URL and DATABASE_URL, or none of them")),
     }
 }
 
@@ -93,7 +108,7 @@ async fn stampede(articles: &Cache<u64, Article>) -> Result<()> {
         .map(|articles| tokio::spawn(async move { articles.get_or_load(&2, || write_article(2)).await }))
         .collect();
     for caller in callers {
-        caller.await.map_err(terrace::Error::load)??;
+        caller.await.map_err(Error::load)??;
     }
     let loads = articles.stats().loads - loads;
     println!("  {:<56}{:>12}  {loads} load", "1,000 callers read article 2 at once", human(began.elapsed()));

@@ -115,11 +115,6 @@ pub mod tier {
     };
 }
 
-/// The README's examples must compile.
-#[cfg(all(doctest, feature = "redis", feature = "postgres", feature = "sqlite", feature = "config"))]
-#[doc = include_str!("../README.md")]
-struct Readme;
-
 /// A cache whose near tier has the type [`Memory`] unless the third parameter names another.
 ///
 /// The near tier is off until the builder's `near` gives one. With the type [`NoNear`] there is none.

@@ -34,7 +34,7 @@
 //! stampede = "single_flight"            # or "unshared", "lease", "lease_or_stale"
 //!
 //! [memory]                              # the near tier of each cache
-//! entries = 10000                       # 0 turns it off
+//! entries = 10000                       # as many unless set; 0 turns it off
 //! ttl_seconds = 10                      # the longest life of a copy; every tier has this setting
 //!
 //! [redis]

@@ -40,13 +40,19 @@ pub struct Config {
 }
 
 /// The near tier of each cache.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct MemoryConfig {
-    /// The approximate maximum of entries; 0 turns the near tier off.
+    /// The approximate maximum of entries; 10,000 unless set, and 0 turns the near tier off.
     pub entries: u64,
     /// The longest life of a copy in this tier, in seconds.
     pub ttl_seconds: Option<u64>,
+}
+
+impl Default for MemoryConfig {
+    fn default() -> Self {
+        Self { entries: MEMORY_ENTRIES, ttl_seconds: None }
+    }
 }
 
 /// The Redis tier.
@@ -147,14 +153,13 @@ pub enum DatabaseRole {
 /// The time to live unless set. A cache without an expiry policy has the same.
 const TTL_SECONDS: u64 = 300;
 
-/// Entries of the near tier of [`Config::in_memory`].
+/// Entries of a near tier unless set.
 const MEMORY_ENTRIES: u64 = 10_000;
 
 impl Config {
     /// Memory only: a near tier of 10,000 entries for each cache.
     pub fn in_memory() -> Self {
-        let memory = MemoryConfig { entries: MEMORY_ENTRIES, ttl_seconds: None };
-        Self { memory: Some(memory), ..Self::default() }
+        Self { memory: Some(MemoryConfig::default()), ..Self::default() }
     }
 
     /// Memory before a SQLite file: records are durable, and no server is needed.

@@ -85,6 +85,11 @@ impl Lifetime {
 /// }
 /// assert_eq!(Minute.lifetime(&WriteContext::absent()).fresh, Duration::from_secs(1));
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not an expiry policy",
+    label = "not an expiry policy",
+    note = "for a time to live use `Ttl::secs(60)` or `Ttl::of(duration)`; a policy of your own implements `Expiry`"
+)]
 pub trait Expiry: Send + Sync + 'static {
     /// The life of an entry with this context.
     fn lifetime(&self, context: &WriteContext) -> Lifetime;
@@ -135,6 +140,11 @@ pub enum OnStale {
 
 /// Decides what is done with a hit past its fresh time and within its stale time. A cache whose expiry
 /// policy gives no stale time never asks the freshness policy.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a freshness policy",
+    label = "not a freshness policy",
+    note = "the policies are `Strict`, `StaleWhileRevalidate` and `StaleIfError`; one of your own implements `Freshness`"
+)]
 pub trait Freshness: Send + Sync + 'static {
     /// Whether to serve the stale hit, and whether to renew its entry.
     fn on_stale(&self, hit: &StaleHit) -> OnStale;
@@ -166,6 +176,11 @@ impl<'a> AdmitContext<'a> {
 }
 
 /// Decides which values a tier keeps. A write that is not admitted leaves a tombstone in that tier.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not an admission policy",
+    label = "not an admission policy",
+    note = "the policies are `AdmitAll` and `SizeLimit`; one of your own implements `Admission`"
+)]
 pub trait Admission: Send + Sync + 'static {
     /// Whether the tier keeps the value.
     fn admits(&self, context: &AdmitContext<'_>) -> bool;
@@ -191,6 +206,11 @@ pub struct WritePlan {
 }
 
 /// Decides how values are put. The cache asks the policy once, when the cache is built.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a write policy",
+    label = "not a write policy",
+    note = "the policies are `WriteThrough`, `WriteAround` and `CacheAside`; one of your own implements `WritePolicy`"
+)]
 pub trait WritePolicy: Send + Sync + 'static {
     /// The steps of each put.
     fn plan(&self) -> WritePlan;
@@ -220,6 +240,11 @@ impl Coalesce {
 }
 
 /// Decides how loads are shared. The cache asks the policy once, when the cache is built.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a stampede policy",
+    label = "not a stampede policy",
+    note = "the policies are `SingleFlight`, `Lease`, `LeaseOrStale` and `NoCoalescing`; one of your own implements `Stampede`"
+)]
 pub trait Stampede: Send + Sync + 'static {
     /// Which callers share one load.
     fn coalesce(&self) -> Coalesce;

@@ -189,7 +189,7 @@ async fn after_a_promotion_the_second_read_is_a_near_hit_and_its_life_is_not_lon
     let hand = Clock::manual();
     let tier = fake("fake", &hand);
     let writer = without_near().clock(&hand).tier(tier.clone()).build().unwrap();
-    writer.put("k", terrace_core::Item::new(1).ttl(ms(2_000))).await.unwrap();
+    writer.put_item("k", terrace_core::Item::new(1).ttl(ms(2_000))).await.unwrap();
     hand.advance(ms(1_500));
     let cache = builder().clock(&hand).tier(tier.clone()).build().unwrap();
     assert_eq!(cache.get("k").await.unwrap().unwrap().served().from, Source::Tier("fake"));

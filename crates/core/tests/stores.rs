@@ -211,7 +211,7 @@ async fn a_record_with_a_life_of_its_own_ends_in_every_tier() {
     let hand = Clock::manual();
     let (tier, store) = (fake("redis", &hand), fake("postgres", &hand));
     let cache = builder().clock(&hand).tier(tier).store(store).build().unwrap();
-    cache.put("session", Item::new(1).ttl(ms(1_000))).await.unwrap();
+    cache.put_item("session", Item::new(1).ttl(ms(1_000))).await.unwrap();
     assert_eq!(cache.get("session").await.unwrap().unwrap(), 1);
     cache.settled().await;
     hand.advance(ms(1_000));

@@ -14,6 +14,11 @@ use crate::{
 };
 
 /// A handle to a server or file that caches share. It is made once, and connects when it is first used.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a backend of shared tiers",
+    label = "not a backend of shared tiers",
+    note = "`Redis`, `Postgres` and `Sqlite` are backends; a near tier as `Memory` is none"
+)]
 pub trait Backend: Send + Sync + 'static {
     /// The short name of the backend's tiers in stats, logs and errors, such as `redis` or `postgres`.
     fn name(&self) -> &str;

@@ -51,7 +51,7 @@ const RETIRED: [(&str, &str); 38] = [
 ];
 
 /// The folders with the project's code.
-const FOLDERS: [&str; 6] = ["src", "crates", "tests", "examples", "benches", "xtask"];
+const FOLDERS: [&str; 5] = ["src", "crates", "examples", "benches", "xtask"];
 
 /// Names each retired identifier in the code of the workspace, with the identifier that holds now.
 pub(crate) fn run() -> Result<()> {

@@ -128,7 +128,7 @@ impl<N: Near<u64, u64>> Stack<N> {
             Act::Put(key, value, ttl) => {
                 let item = Item::new(*value);
                 let ttl = ttl.map(|millis| self.shape.lifetime(millis));
-                cache.put(&name(*key), ttl.map_or(item.clone(), |ttl| item.ttl(ttl))).await?;
+                cache.put_item(&name(*key), ttl.map_or(item.clone(), |ttl| item.ttl(ttl))).await?;
             }
             Act::PutMany(keys, value) => {
                 let items: Vec<_> = distinct(keys).map(|key| (key, *value)).collect();

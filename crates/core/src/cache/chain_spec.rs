@@ -45,6 +45,12 @@ impl<B: Backend> From<B> for TierConfig {
 /// let settings = redis.budget(Duration::from_millis(20)).ttl(Duration::from_secs(60));
 /// let builder = Builder::<u64, String, NoNear>::new("users".to_owned(), NoNear).tier(settings);
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a shared tier",
+    label = "not a shared tier",
+    note = "`.tier(..)` and `.store(..)` take `Redis`, `Postgres`, `Sqlite` or another `Backend`; a near tier goes into `.near(..)`",
+    note = "a constructor that gives a `Result`, as `Redis::new(url)`, needs a `?`"
+)]
 pub trait TierSettings: Into<TierConfig> + Sized {
     /// Sets how long one request to the backend may take, queues and round trips included. Without a
     /// budget setting a request may take 50 ms in a cache tier and 5 s in a store.

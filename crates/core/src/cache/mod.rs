@@ -5,6 +5,7 @@ mod chain_spec;
 mod distinct;
 mod handle;
 mod inner;
+mod items;
 mod loader;
 mod many;
 mod operate;
@@ -93,9 +94,25 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     /// all methods in this process.
     ///
     /// `load` may borrow, and is called in the caller's task on a miss only. The future that `load`
-    /// returns owns what it needs, and runs in a spawned task that no caller's cancellation stops. In a
-    /// cache with a store, the loaded value becomes the record, unless another process has created a
-    /// record first: then all callers get that record.
+    /// returns owns what it needs, and runs in a spawned task that no caller's cancellation stops. So a
+    /// future that borrows from `self` does not compile ('lifetime may not live long enough'): keep what it
+    /// uses in an `Arc`, and clone that. In a cache with a store, the loaded value becomes the record,
+    /// unless another process has created a record first: then all callers get that record.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use terrace_core::{Cache, NoNear, Result};
+    /// # struct Database;
+    /// # impl Database { async fn find(&self, id: u64) -> std::io::Result<String> { Ok(String::new()) } }
+    /// # struct Users { cache: Cache<u64, String, NoNear>, database: Arc<Database> }
+    /// impl Users {
+    ///     async fn find(&self, id: u64) -> Result<String> {
+    ///         let database = Arc::clone(&self.database);
+    ///         let user = self.cache.get_or_load(&id, || async move { database.find(id).await }).await?;
+    ///         Ok(user.to_string())
+    ///     }
+    /// }
+    /// ```
     ///
     /// # Errors
     /// The error of the loader is [`ErrorKind::Load`]. The load fails with [`ErrorKind::Panicked`] after
@@ -110,7 +127,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     where
         Q: BorrowedKey<K> + ?Sized,
         L: FnOnce() -> F + Send,
-        F: Future<Output = Result<V, E>> + Send + 'static,
+        F: Future<Output = Result<V, E>>, // for a loader of an Option or an Item: get_or_load_with
+        F: Send + 'static,                // a load outlives its caller: clone what it uses into it, as an Arc
         E: Into<BoxError>,
     {
         let near = match self.near_hit(key, true) {
@@ -152,7 +170,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     where
         Q: BorrowedKey<K> + ?Sized,
         L: FnOnce(LoadContext<V>) -> F + Send,
-        F: Future<Output = Result<T, E>> + Send + 'static,
+        F: Future<Output = Result<T, E>>,
+        F: Send + 'static, // a load outlives its caller: clone what it uses into it, as an Arc
         T: Into<Item<V>>,
         E: Into<BoxError>,
     {
@@ -212,7 +231,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     pub async fn get_or_load_many<L, F, I, T, E>(&self, keys: &[K], load: L) -> Many<V>
     where
         L: FnOnce(MissingKeys<K>) -> F + Send,
-        F: Future<Output = Result<I, E>> + Send + 'static,
+        F: Future<Output = Result<I, E>>,
+        F: Send + 'static, // a load outlives its caller: clone what it uses into it, as an Arc
         I: IntoIterator<Item = (K, T)>,
         T: Into<Item<V>>,
         E: Into<BoxError>,
@@ -233,7 +253,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     where
         Q: BorrowedKey<K> + ?Sized,
         L: FnOnce(LoadContext<V>) -> F + Send,
-        F: Future<Output = Result<T, E>> + Send + 'static,
+        F: Future<Output = Result<T, E>>,
+        F: Send + 'static, // a load outlives its caller: clone what it uses into it, as an Arc
         T: Into<Item<V>>,
         E: Into<BoxError>,
     {
@@ -252,12 +273,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     /// # Cost
     /// The write makes one round trip to each tier, far to near, in a spawned task that no cancellation
     /// of the caller stops.
-    pub async fn put<Q: BorrowedKey<K> + ?Sized>(
-        &self,
-        key: &Q,
-        item: impl Into<Item<V>>,
-    ) -> Result<Version> {
-        self.put_one(key.to_key(), item.into(), Condition::Always).await?.version()
+    pub async fn put<Q: BorrowedKey<K> + ?Sized>(&self, key: &Q, value: V) -> Result<Version> {
+        self.put_one(key.to_key(), value.into(), Condition::Always).await?.version()
     }
 
     /// Writes a value if the key has none. The result says whether the value was written.
@@ -268,12 +285,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     ///
     /// # Cost
     /// The costs are those of [`put`](Cache::put).
-    pub async fn put_if_absent<Q: BorrowedKey<K> + ?Sized>(
-        &self,
-        key: &Q,
-        item: impl Into<Item<V>>,
-    ) -> Result<bool> {
-        let outcome = self.put_one(key.to_key(), item.into(), Condition::Absent).await?;
+    pub async fn put_if_absent<Q: BorrowedKey<K> + ?Sized>(&self, key: &Q, value: V) -> Result<bool> {
+        let outcome = self.put_one(key.to_key(), value.into(), Condition::Absent).await?;
         Ok(matches!(outcome, PutOutcome::Kept(_)))
     }
 
@@ -289,28 +302,10 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         &self,
         key: &Q,
         seen: Version,
-        item: impl Into<Item<V>>,
+        value: V,
     ) -> Result<bool> {
-        let outcome = self.put_one(key.to_key(), item.into(), Condition::Version(seen)).await?;
+        let outcome = self.put_one(key.to_key(), value.into(), Condition::Version(seen)).await?;
         Ok(matches!(outcome, PutOutcome::Kept(_)))
-    }
-
-    /// Writes many values, and gives one result for each item, in order. If a key is given twice, its
-    /// last value is written.
-    ///
-    /// # Errors
-    /// Each item has its own error, as in [`put`](Cache::put).
-    ///
-    /// # Cost
-    /// The call makes one round trip to each tier, and one more to a tier that takes only some of the
-    /// values.
-    pub async fn put_many<T: Into<Item<V>>>(
-        &self,
-        items: impl IntoIterator<Item = (K, T)>,
-    ) -> Vec<Result<Version>> {
-        let items = items.into_iter().map(|(key, item)| (key, item.into())).collect();
-        let outcomes = self.put_all(items, Condition::Always).await;
-        outcomes.into_iter().map(|outcome| outcome.and_then(PutOutcome::version)).collect()
     }
 
     /// Drops the copies of a key in every cache tier. A store keeps its record. The result says whether

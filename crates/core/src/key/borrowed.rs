@@ -20,6 +20,11 @@ use std::{hash::Hash, sync::Arc};
 /// }
 /// assert!(is_key(&("ann", 7_u64), &("ann".to_owned(), 7)));
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`&{Self}` is no key of a cache whose keys are `{K}`",
+    label = "keys are `{K}`",
+    note = "calls take `&key`, where the key is a `{K}` or a form of it that is borrowed: a `&str` for a `String`"
+)]
 pub trait BorrowedKey<K: ?Sized>: Hash {
     /// Whether this borrowed key stands for `key`.
     fn matches(&self, key: &K) -> bool;

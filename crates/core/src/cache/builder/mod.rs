@@ -9,7 +9,11 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use terrace_tier::InvalidationLog;
 
-use super::{Cache, chain_spec::TierConfig, loader::BoundLoader};
+use super::{
+    Cache,
+    chain_spec::{TierConfig, TierSettings},
+    loader::BoundLoader,
+};
 use crate::{
     Backend, BoxError, Clock, Error, Item, Key, Level, Observer, Result, Value,
     codec::{Codec, Compression},
@@ -126,7 +130,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Builder<K, V, N> {
 
     /// Adds a remote cache tier, which is farther than the tiers that were added before.
     #[must_use]
-    pub fn tier(mut self, tier: impl Into<TierConfig>) -> Self
+    pub fn tier(mut self, tier: impl TierSettings) -> Self
     where
         K: Serialize + DeserializeOwned,
         V: Serialize + DeserializeOwned,
@@ -139,7 +143,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Builder<K, V, N> {
 
     /// Sets the store. The records live in the store, and everything nearer is a cache of the store.
     #[must_use]
-    pub fn store(mut self, store: impl Into<TierConfig>) -> Self
+    pub fn store(mut self, store: impl TierSettings) -> Self
     where
         K: Serialize + DeserializeOwned,
         V: Serialize + DeserializeOwned,
@@ -175,7 +179,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Builder<K, V, N> {
     pub fn loader<L, F, T, E>(mut self, load: L) -> Self
     where
         L: Fn(K) -> F + Send + Sync + 'static,
-        F: Future<Output = Result<T, E>> + Send + 'static,
+        F: Future<Output = Result<T, E>>,
+        F: Send + 'static, // a load outlives its caller: clone what it uses into it, as an Arc
         T: Into<Item<V>>,
         E: Into<BoxError>,
     {
