@@ -7,6 +7,7 @@ mod handle;
 mod inner;
 mod loader;
 mod many;
+mod near_expiry;
 mod operate;
 mod tasks;
 mod tenants;
