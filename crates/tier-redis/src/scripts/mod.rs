@@ -40,6 +40,7 @@ pub(crate) enum Script {
     LeaseStatus,
     Release,
     Reclaim,
+    SweepLock,
     Options,
 }
 
@@ -68,7 +69,7 @@ impl Source {
 }
 
 /// The sources, in the order of [`Script`].
-static SOURCES: LazyLock<[Source; 13]> = LazyLock::new(|| {
+static SOURCES: LazyLock<[Source; 14]> = LazyLock::new(|| {
     [
         lua!("shared/head", "shared/cell", "lease"),
         lua!("shared/head", "shared/cell", "fill"),
@@ -88,6 +89,7 @@ static SOURCES: LazyLock<[Source; 13]> = LazyLock::new(|| {
         lua!("shared/head", "shared/cell", "lease_status"),
         lua!("release"),
         lua!("shared/head", "reclaim"),
+        lua!("sweep_lock"),
         lua!("options"),
     ]
     .map(Source::new)

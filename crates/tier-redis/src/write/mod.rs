@@ -1,6 +1,6 @@
 //! Writes: a script for each operation, or a plain SET at level `Ttl` while the epoch is fresh.
 //!
-//! - `reclaim`: the task that frees the memory of dead cells after a clear.
+//! - `reclaim`: the task that frees the memory of dead cells after clears.
 
 mod reclaim;
 
@@ -17,7 +17,7 @@ use redis::{Cmd, Value};
 use terrace_tier::{Cell, ErrorKind, Level, Namespace, Op, Order, Reply, Result, State, TierKey, Token};
 use tokio::time::Instant;
 
-use reclaim::reclaim;
+pub(crate) use reclaim::Reclaimer;
 
 use crate::{
     connection::{ConnectionManager, within},
@@ -33,6 +33,7 @@ pub(crate) struct CellWriter {
     pub(crate) state: Arc<NamespaceState>,
     pub(crate) manager: Arc<ConnectionManager>,
     pub(crate) log: Arc<Log>,
+    pub(crate) reclaimer: Arc<Reclaimer>,
     /// The follower whose cache makes this tier's writes; zero for none.
     pub(crate) origin: AtomicU64,
     pub(crate) max_value_bytes: usize,
@@ -81,10 +82,9 @@ impl CellWriter {
 
     /// Forgets the epochs that these clears changed, and frees the memory of the dead cells.
     pub(crate) fn after_clear(&self, clears: &[Option<String>]) {
-        for state in self.log.cleared(&self.namespace.name, clears) {
-            state.epoch.forget();
-            reclaim(&self.manager, &state);
-        }
+        let cleared = self.log.cleared(&self.namespace.name, clears);
+        cleared.iter().for_each(|state| state.epoch.forget());
+        self.reclaimer.reclaim(&self.manager, &cleared);
     }
 
     /// The request for `op`, or the answer if no trip is needed. `cell` is the Redis key of `key`.
