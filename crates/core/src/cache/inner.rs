@@ -229,6 +229,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
         let now = self.clock.now();
         let keeps = keeps && self.near.is_enabled() && now < entry.deadlines().expires_at;
         if keeps {
+            self.coherence.wake_log();
             self.coherence.admit(entry, proven_at, now, self.max_staleness);
             self.near.insert(key.clone(), Arc::clone(entry));
             // After the insertion: a pass in between would not see the entry, and forget its end.

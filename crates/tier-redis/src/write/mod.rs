@@ -14,7 +14,9 @@ use std::{
 
 use bytes::Bytes;
 use redis::{Cmd, Value};
-use terrace_tier::{Cell, ErrorKind, Level, Namespace, Op, Order, Reply, Result, State, TierKey, Token};
+use terrace_tier::{
+    Cell, Clock, ErrorKind, Level, Namespace, Op, Order, Reply, Result, State, TierKey, Token,
+};
 use tokio::time::Instant;
 
 pub(crate) use reclaim::Reclaimer;
@@ -24,7 +26,7 @@ use crate::{
     error::{Effect, error, server_error, unexpected_reply},
     log::{self, Log},
     namespace::NamespaceState,
-    scripts::{self, Action, Batch, FOREVER_MILLIS, Request},
+    scripts::{self, Action, Batch, Request},
 };
 
 /// The writes of one tier.
@@ -134,15 +136,16 @@ impl CellWriter {
     }
 }
 
+/// The longest life of a cell, as in `shared/life.lua`.
+const LONGEST_LIFE: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// A plain SET. The server removes the cell when it expires.
 fn set(key: &Bytes, cell: &Cell) -> Cmd {
     let bytes = cell.encode();
     let mut command = Cmd::with_capacity(5, key.len() + bytes.len() + 32);
     command.arg("SET").arg(key.as_ref()).arg(bytes.as_ref());
-    let expires_at = cell.deadlines.expires_at.as_millis();
-    if expires_at < FOREVER_MILLIS {
-        command.arg("PXAT").arg(expires_at.max(1));
-    }
+    let longest = Clock::system().now().after(LONGEST_LIFE);
+    command.arg("PXAT").arg(cell.deadlines.expires_at.min(longest).as_millis().max(1));
     command
 }
 

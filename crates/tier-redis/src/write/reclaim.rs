@@ -5,7 +5,7 @@
 //!
 //! - One sweep of a handle looks for the cells of all tenants that were cleared before it began, and one sweep of
 //!   all processes runs at a time.
-//! - It sleeps 19 parts of 20 of its time.
+//! - It pauses for nine times as long as each trip takes, so it has a tenth of the server's time at most.
 //! - It ends once it has found too few dead cells among the keys that it looked at, as the server's own search for
 //!   expired keys does. SCAN returns keys in the order of their hashes, so the keys behind it are no others. The
 //!   cost of a clear grows with the cells that it made dead, and not with the keys of others.
@@ -36,9 +36,10 @@ const UNLINKS: usize = 64;
 const PAGE_BUDGET: Duration = Duration::from_secs(1);
 /// Clears that come within this time share a sweep.
 const GATHER: Duration = Duration::from_millis(200);
-/// A pause is so many times as long as the trip before it.
-const PAUSE_PER_TRIP: u32 = 19;
+/// A pause is so many times as long as the trip before it, within these bounds.
+const PAUSE_PER_TRIP: u32 = 9;
 const SHORTEST_PAUSE: Duration = Duration::from_millis(2);
+const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 /// The keys that a sweep looks at in any case: some milliseconds of the server's time.
 const LOOKS: usize = 16_384;
 /// The keys that it looks at for each cell that it frees. Freeing a cell then costs the server about as much as
@@ -221,7 +222,7 @@ async fn unlink(manager: &Arc<ConnectionManager>, cells: &[(&[Bytes; 2], Bytes)]
 
 /// Leaves the server to others for most of the time. A busy server answers late, and gets a longer pause.
 async fn pause_after(began: Instant) {
-    sleep(SHORTEST_PAUSE.max(began.elapsed() * PAUSE_PER_TRIP)).await;
+    sleep((began.elapsed() * PAUSE_PER_TRIP).clamp(SHORTEST_PAUSE, LONGEST_PAUSE)).await;
 }
 
 #[cfg(test)]
