@@ -62,6 +62,10 @@ impl Followers {
         state.poller.is_some()
     }
 
+    pub(crate) fn count(&self) -> usize {
+        self.state.lock().subscriptions.len()
+    }
+
     /// The subscriptions to poll for. New followers are first notified that nothing is proven yet: a
     /// change from now on lies behind the position of the next read.
     pub(crate) fn subscriptions(&self) -> Vec<Subscription> {

@@ -6,15 +6,13 @@ use std::{
     time::Duration,
 };
 
+use futures_util::FutureExt;
 use sqlx::{Connection, PgConnection};
 use terrace_tier::{Error, Finding, FindingTopic, Notice, Result, SentAt};
-use tokio::{
-    sync::Notify,
-    time::{Instant, sleep, sleep_until, timeout},
-};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::{
-    followers::Subscription,
+    followers::{Followers, Subscription},
     outbox::{Changes, Position, standby_error},
 };
 use crate::{
@@ -98,7 +96,7 @@ impl UseOfLog {
     }
 
     /// Suspends the log if no follower has needed it for some seconds.
-    fn check(&mut self, subscriptions: &[Subscription], wake: &Arc<Notify>) {
+    fn check(&mut self, all: &Followers, subscriptions: &[Subscription]) {
         if self.is_suspended || self.checked_at.elapsed() < CHECK_INTERVAL {
             return;
         }
@@ -109,8 +107,12 @@ impl UseOfLog {
         self.unused_checks = if used == 0 { self.unused_checks + 1 } else { 0 };
         if self.unused_checks >= UNUSED_CHECKS {
             self.unused_checks = 0;
-            self.is_suspended = true;
-            followers().for_each(|follower| follower.suspend(wake));
+            // An earlier call is answered by now. One that comes with a new follower is not: it counts one more.
+            let _earlier = all.wake.notified().now_or_never();
+            self.is_suspended = all.count() == subscriptions.len();
+            if self.is_suspended {
+                followers().for_each(|follower| follower.suspend(&all.wake));
+            }
         }
     }
 }
@@ -151,8 +153,8 @@ impl Poller {
                 return Ok(End::ReadOnly);
             }
             let wake = Arc::clone(&shared.followers.wake);
+            use_of_log.check(&shared.followers, &subscriptions);
             drop(shared);
-            use_of_log.check(&subscriptions, &wake);
             if use_of_log.is_suspended {
                 use_of_log.is_suspended = timeout(SUSPENDED_INTERVAL, wake.notified()).await.is_err();
                 continue;
