@@ -195,7 +195,7 @@ async fn work(stacks: Arc<[Stack; 4]>, tally: Arc<Tally>, number: u64) {
             match kind {
                 0 => drop(cache.invalidate(&key).await?),
                 1 => drop(cache.remove(&key).await?),
-                2..6 => cache.put(&key, item(key)).await?,
+                2..6 => drop(cache.put(&key, item(key)).await?),
                 _ => {
                     let load = |_| async move { Ok::<_, std::io::Error>(item(key)) };
                     cache.get_or_load_with(&key, load).await?;
