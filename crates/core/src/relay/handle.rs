@@ -102,3 +102,25 @@ impl RelayHandle {
         self.on_start.notify_waiters();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[test]
+    fn only_a_relay_that_leads_needs_the_log_and_one_that_begins_to_lead_wakes_it() {
+        let (handle, wake) = (RelayHandle::default(), Arc::new(Notify::new()));
+        let woken = || wake.notified().now_or_never().is_some();
+        assert!(handle.is_unused());
+        handle.suspend(&wake);
+        handle.set_leads(false);
+        assert!(!woken());
+        handle.set_leads(true);
+        assert!(woken() && !handle.is_unused());
+        // It began to lead while the log was about to be suspended.
+        handle.suspend(&wake);
+        assert!(woken());
+    }
+}
