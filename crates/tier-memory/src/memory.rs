@@ -15,7 +15,7 @@ use terrace_core::{
     near::{Entry, Near, NearSize, TenantId, TenantKey, TenantKeyRef, Timestamp},
 };
 
-/// The runs of pending tasks after which dropped entries are freed: see [`Bounded::free`]. There are more than needed,
+/// The runs of pending tasks after which dropped entries are freed: see [`BoundedEngine::free`]. There are more than needed,
 /// since a thread that reads just then holds a run up.
 const RUNS_AT_LEAST: u64 = 8;
 const DROPPED_PER_RUN: u64 = 128;
@@ -38,9 +38,9 @@ const DROPPED_PER_RUN: u64 = 128;
 /// ```
 ///
 /// Source: Einziger, Friedman, Manes, TinyLFU: A Highly Efficient Cache Admission Policy, ACM TOS 2017.
-pub struct Memory<K, V>(Option<Bounded<K, V>>);
+pub struct Memory<K, V>(Option<BoundedEngine<K, V>>);
 
-struct Bounded<K, V> {
+struct BoundedEngine<K, V> {
     engine: Engine<TenantKey<K>, Arc<Entry<V>>>,
     /// The entries that the last pass over all entries dropped.
     dropped_before: AtomicU64,
@@ -73,11 +73,11 @@ where
     }
 
     fn over(engine: Engine<TenantKey<K>, Arc<Entry<V>>>) -> Self {
-        Self(Some(Bounded { engine, dropped_before: AtomicU64::new(0) }))
+        Self(Some(BoundedEngine { engine, dropped_before: AtomicU64::new(0) }))
     }
 }
 
-impl<K, V> Bounded<K, V>
+impl<K, V> BoundedEngine<K, V>
 where
     K: Eq + Hash + Send + Sync + 'static,
     V: Send + Sync + 'static,
@@ -114,13 +114,13 @@ where
     }
 
     fn insert(&self, key: TenantKey<K>, entry: Arc<Entry<V>>) {
-        if let Some(Bounded { engine, .. }) = &self.0 {
+        if let Some(BoundedEngine { engine, .. }) = &self.0 {
             engine.insert(key, entry);
         }
     }
 
     fn remove<Q: BorrowedKey<K> + ?Sized>(&self, key: &TenantKeyRef<'_, Q>) {
-        if let Some(Bounded { engine, .. }) = &self.0 {
+        if let Some(BoundedEngine { engine, .. }) = &self.0 {
             engine.invalidate(key);
         }
     }
@@ -162,7 +162,7 @@ where
     }
 
     fn size(&self) -> NearSize {
-        self.0.as_ref().map_or_else(NearSize::default, |Bounded { engine, .. }| {
+        self.0.as_ref().map_or_else(NearSize::default, |BoundedEngine { engine, .. }| {
             engine.run_pending_tasks();
             NearSize { entries: engine.entry_count(), weight: engine.weighted_size() }
         })

@@ -82,7 +82,7 @@ impl NearExpiry {
     fn start(&self, tasks: &Tasks) {
         let Some(cache) = self.cache.get() else { return };
         if !self.runs.swap(true, Ordering::AcqRel) {
-            let running = Running { cache: Weak::clone(cache), ended: false };
+            let running = RunGuard { cache: Weak::clone(cache), ended: false };
             *self.task.lock() = Some(tasks.spawn_lasting(run(running)));
         }
     }
@@ -102,12 +102,12 @@ impl Drop for NearExpiry {
 
 /// Lets the next entry start another task, where this one ended with its runtime or by a panic of the
 /// application's code.
-struct Running {
+struct RunGuard {
     cache: Weak<dyn NearSweep>,
     ended: bool,
 }
 
-impl Drop for Running {
+impl Drop for RunGuard {
     fn drop(&mut self) {
         if let Some(cache) = self.cache.upgrade().filter(|_| !self.ended) {
             cache.near_expiry().runs.store(false, Ordering::Release);
@@ -115,7 +115,7 @@ impl Drop for Running {
     }
 }
 
-async fn run(mut running: Running) {
+async fn run(mut running: RunGuard) {
     let mut last_pass = Duration::ZERO;
     // Each pass that finds ended entries is followed by another one: an engine may have had to wait for readers
     // before it could give back the memory of what it dropped.

@@ -54,11 +54,11 @@ const LOCK_RENEWAL: Duration = Duration::from_secs(1);
 /// The sweeps of a handle.
 pub(crate) struct Reclaimer {
     lock: Bytes,
-    waiting: Mutex<Waiting>,
+    queue: Mutex<SweepQueue>,
 }
 
 #[derive(Default)]
-struct Waiting {
+struct SweepQueue {
     /// The prefixes of the cells that were cleared, each with the epochs of the cells.
     owners: Owners,
     runs: bool,
@@ -68,7 +68,7 @@ type Owners = HashMap<String, [Bytes; 2]>;
 
 impl Reclaimer {
     pub(crate) fn new(prefix: &str) -> Arc<Self> {
-        Arc::new(Self { lock: sweep_lock(prefix), waiting: Mutex::default() })
+        Arc::new(Self { lock: sweep_lock(prefix), queue: Mutex::default() })
     }
 
     /// Has the dead cells of `states` freed in the background.
@@ -77,13 +77,13 @@ impl Reclaimer {
         manager: &Arc<ConnectionManager>,
         states: &[Arc<NamespaceState>],
     ) {
-        let mut waiting = self.waiting.lock();
+        let mut queue = self.queue.lock();
         for layout in states.iter().map(|state| &state.layout) {
-            if waiting.owners.len() < MAX_WAITING {
-                waiting.owners.insert(layout.cells().to_owned(), layout.epochs());
+            if queue.owners.len() < MAX_WAITING {
+                queue.owners.insert(layout.cells().to_owned(), layout.epochs());
             }
         }
-        if !std::mem::replace(&mut waiting.runs, true) {
+        if !std::mem::replace(&mut queue.runs, true) {
             let (reclaimer, manager) = (Arc::downgrade(self), Arc::downgrade(manager));
             tokio::spawn(Sweeper { reclaimer, manager, mark: random_number(), ended: false }.run());
         }
@@ -91,9 +91,9 @@ impl Reclaimer {
 
     /// What the next sweep looks for. Without anything to look for, the task ends.
     fn next_owners(&self) -> Option<Owners> {
-        let mut waiting = self.waiting.lock();
-        waiting.runs = !waiting.owners.is_empty();
-        waiting.runs.then(|| std::mem::take(&mut waiting.owners))
+        let mut queue = self.queue.lock();
+        queue.runs = !queue.owners.is_empty();
+        queue.runs.then(|| std::mem::take(&mut queue.owners))
     }
 }
 
@@ -181,7 +181,7 @@ impl Drop for Sweeper {
     /// Lets the next clear start a task after this one's runtime has ended.
     fn drop(&mut self) {
         if let Some(reclaimer) = self.reclaimer.upgrade().filter(|_| !self.ended) {
-            reclaimer.waiting.lock().runs = false;
+            reclaimer.queue.lock().runs = false;
         }
     }
 }
