@@ -7,6 +7,8 @@ use std::{
 
 use equivalent::Equivalent;
 
+pub use terrace_tier::Timestamp;
+
 pub use crate::entry::Entry;
 
 use crate::key::{self, BorrowedKey};
@@ -97,7 +99,8 @@ pub struct NearSize {
 
 /// A near tier: a bounded in-process map over an eviction engine.
 ///
-/// A near tier knows no deadlines: the cache compares an entry's deadlines on each hit.
+/// A near tier compares no deadlines on a hit, which the cache does. It compares them in
+/// [`drop_expired`](Self::drop_expired).
 ///
 /// The cache changes the near tier under a lock of its own, which keeps reads and writes of a key apart.
 /// Under the lock of the cache the engine may run code of the application: a weigher, the `Drop` of an
@@ -126,8 +129,21 @@ pub trait Near<K, V>: Send + Sync + 'static {
     /// Drops the entry of a key.
     fn remove<Q: BorrowedKey<K> + ?Sized>(&self, key: &TenantKeyRef<'_, Q>);
 
-    /// Drops the entries of one tenant, or of all tenants for `None`.
+    /// Drops the entries of one tenant, or of all tenants for `None`, and gives back their memory.
     fn clear(&self, tenant: Option<TenantId>);
+
+    /// Drops the entries whose [`expires_at`](terrace_tier::Deadlines) is `now` or earlier, and gives back their
+    /// memory. Returns the earliest `expires_at` among the entries that stay, or an earlier time.
+    ///
+    /// The cache calls it in the background, at most every five seconds, once an entry has ended. An entry that
+    /// is inserted meanwhile may be missed. By default it drops nothing, and entries that ended stay until the
+    /// engine evicts them.
+    ///
+    /// # Cost
+    /// One look at each entry. It may take a hundredth of the time until the next call.
+    fn drop_expired(&self, _now: Timestamp) -> Timestamp {
+        Timestamp::NEVER
+    }
 
     /// The number and the weight of the tier's entries.
     fn size(&self) -> NearSize;

@@ -52,7 +52,8 @@ pub struct Stats {
     pub drops: u64,
     /// The number of fills that were skipped, because too many fills were under way.
     pub fills_skipped: u64,
-    /// The approximate number of entries in the near tier.
+    /// The approximate number of entries in the near tier. An entry counts until some five seconds after the end
+    /// of its life, and longer in a near tier of more than a hundred thousand entries.
     pub near_entries: u64,
     /// The weight of the near tier's entries in the engine's unit: a count of entries, or bytes.
     pub near_weight: u64,

@@ -1,12 +1,24 @@
 //! `Memory`, over moka.
 
-use std::{fmt, hash::Hash, sync::Arc};
+use std::{
+    fmt,
+    hash::Hash,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use moka::sync::Cache as Engine;
 use terrace_core::{
     BorrowedKey,
-    near::{Entry, Near, NearSize, TenantId, TenantKey, TenantKeyRef},
+    near::{Entry, Near, NearSize, TenantId, TenantKey, TenantKeyRef, Timestamp},
 };
+
+/// The runs of pending tasks after which dropped entries are freed: see [`BoundedEngine::free`]. There are more than needed,
+/// since a thread that reads just then holds a run up.
+const RUNS_AT_LEAST: u64 = 8;
+const DROPPED_PER_RUN: u64 = 128;
 
 /// The default near tier, over moka: W-TinyLFU admission, which resists scans.
 ///
@@ -26,7 +38,13 @@ use terrace_core::{
 /// ```
 ///
 /// Source: Einziger, Friedman, Manes, TinyLFU: A Highly Efficient Cache Admission Policy, ACM TOS 2017.
-pub struct Memory<K, V>(Option<Engine<TenantKey<K>, Arc<Entry<V>>>>);
+pub struct Memory<K, V>(Option<BoundedEngine<K, V>>);
+
+struct BoundedEngine<K, V> {
+    engine: Engine<TenantKey<K>, Arc<Entry<V>>>,
+    /// The entries that the last pass over all entries dropped.
+    dropped_before: AtomicU64,
+}
 
 impl<K, V> Memory<K, V>
 where
@@ -35,7 +53,7 @@ where
 {
     /// Keeps at most about `capacity` entries.
     pub fn entries(capacity: u64) -> Self {
-        Self(Some(Engine::new(capacity)))
+        Self::over(Engine::new(capacity))
     }
 
     /// Keeps at most about `capacity_bytes`, by the weight in bytes that `weigh` returns for an entry.
@@ -46,12 +64,34 @@ where
             let bytes = entry.value().map_or(size_of::<K>(), |value| weigh(&key.key, value));
             u32::try_from(bytes).unwrap_or(u32::MAX)
         };
-        Self(Some(Engine::builder().max_capacity(capacity_bytes).weigher(weigher).build()))
+        Self::over(Engine::builder().max_capacity(capacity_bytes).weigher(weigher).build())
     }
 
     /// Keeps nothing.
     pub fn off() -> Self {
         Self(None)
+    }
+
+    fn over(engine: Engine<TenantKey<K>, Arc<Entry<V>>>) -> Self {
+        Self(Some(BoundedEngine { engine, dropped_before: AtomicU64::new(0) }))
+    }
+}
+
+impl<K, V> BoundedEngine<K, V>
+where
+    K: Eq + Hash + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+{
+    /// Gives back the memory of so many entries that were just dropped.
+    ///
+    /// The engine's hash table frees what was taken out of it once no thread can be reading it (crossbeam-epoch).
+    /// Each run of the pending tasks frees 512 entries at most, and needs two runs before it for the first one. A
+    /// thread that the system suspended in the middle of a read holds all of them up, so the next pass repeats it.
+    fn free(&self, dropped: u64) {
+        let dropped = dropped + self.dropped_before.swap(dropped, Ordering::Relaxed);
+        for _ in 0..RUNS_AT_LEAST + dropped / DROPPED_PER_RUN {
+            self.engine.run_pending_tasks();
+        }
     }
 }
 
@@ -66,39 +106,63 @@ where
 
     #[inline]
     fn get<Q: BorrowedKey<K> + ?Sized>(&self, key: &TenantKeyRef<'_, Q>) -> Option<Arc<Entry<V>>> {
-        self.0.as_ref()?.get(key)
+        self.0.as_ref()?.engine.get(key)
     }
 
     fn holds<Q: BorrowedKey<K> + ?Sized>(&self, key: &TenantKeyRef<'_, Q>) -> bool {
-        self.0.as_ref().is_some_and(|engine| engine.contains_key(key))
+        self.0.as_ref().is_some_and(|bounded| bounded.engine.contains_key(key))
     }
 
     fn insert(&self, key: TenantKey<K>, entry: Arc<Entry<V>>) {
-        if let Some(engine) = &self.0 {
+        if let Some(BoundedEngine { engine, .. }) = &self.0 {
             engine.insert(key, entry);
         }
     }
 
     fn remove<Q: BorrowedKey<K> + ?Sized>(&self, key: &TenantKeyRef<'_, Q>) {
-        if let Some(engine) = &self.0 {
+        if let Some(BoundedEngine { engine, .. }) = &self.0 {
             engine.invalidate(key);
         }
     }
 
     fn clear(&self, tenant: Option<TenantId>) {
-        let Some(engine) = &self.0 else { return };
+        let Some(bounded) = &self.0 else { return };
+        let engine = &bounded.engine;
+        let mut dropped = 0;
         match tenant {
-            None => engine.invalidate_all(),
+            None => {
+                dropped = engine.entry_count();
+                engine.invalidate_all();
+            }
             Some(tenant) => {
                 for (key, _) in engine.iter().filter(|(key, _)| key.tenant == tenant) {
                     engine.invalidate(&*key);
+                    dropped += 1;
                 }
             }
         }
+        bounded.free(dropped);
+    }
+
+    fn drop_expired(&self, now: Timestamp) -> Timestamp {
+        let Some(bounded) = &self.0 else { return Timestamp::NEVER };
+        let (mut earliest, mut dropped) = (Timestamp::NEVER, 0);
+        for (key, entry) in &bounded.engine {
+            let end = entry.deadlines().expires_at;
+            if end <= now {
+                // An entry that took this one's place just now goes too. It counts as evicted.
+                bounded.engine.invalidate(&*key);
+                dropped += 1;
+            } else {
+                earliest = earliest.min(end);
+            }
+        }
+        bounded.free(dropped);
+        earliest
     }
 
     fn size(&self) -> NearSize {
-        self.0.as_ref().map_or_else(NearSize::default, |engine| {
+        self.0.as_ref().map_or_else(NearSize::default, |BoundedEngine { engine, .. }| {
             engine.run_pending_tasks();
             NearSize { entries: engine.entry_count(), weight: engine.weighted_size() }
         })

@@ -5,7 +5,7 @@ use std::{fmt, hash::Hash, sync::Arc};
 use quick_cache::{Weighter, sync::Cache as Engine};
 use terrace_core::{
     BorrowedKey,
-    near::{Entry, Near, NearSize, TenantId, TenantKey, TenantKeyRef},
+    near::{Entry, Near, NearSize, TenantId, TenantKey, TenantKeyRef, Timestamp},
 };
 
 /// The near tier with the shortest hits, over quick_cache, whose eviction is a variant of S3-FIFO.
@@ -86,7 +86,7 @@ where
 
 impl<K, V> Near<K, V> for Quick<K, V>
 where
-    K: Eq + Hash + Send + Sync + 'static,
+    K: Clone + Eq + Hash + Send + Sync + 'static,
     V: Send + Sync + 'static,
 {
     fn off() -> Self {
@@ -117,6 +117,19 @@ where
             None => self.engine.clear(),
             Some(tenant) => self.engine.retain(|key, _| key.tenant != tenant),
         }
+    }
+
+    fn drop_expired(&self, now: Timestamp) -> Timestamp {
+        let mut earliest = Timestamp::NEVER;
+        let end_of = |entry: &Arc<Entry<V>>| entry.deadlines().expires_at;
+        // The iterator locks a shard for one entry at a time. A `retain` would lock it for all of them.
+        for (key, entry) in self.engine.iter() {
+            match end_of(&entry) {
+                end if end <= now => drop(self.engine.remove_if(&key, |entry| end_of(entry) <= now)),
+                end => earliest = earliest.min(end),
+            }
+        }
+        earliest
     }
 
     fn size(&self) -> NearSize {

@@ -81,6 +81,20 @@ fn a_clear_of_all_leaves_nothing<N: Near<Key, Value>>(near: &N) {
     assert!(get(near, "later").is_some());
 }
 
+fn what_has_ended_is_dropped_and_the_next_end_returned<N: Near<Key, Value>>(near: &N) {
+    let at = Timestamp::from_millis;
+    for (key, end) in [("past", 10), ("now", 20), ("next", 30), ("later", 40)] {
+        let deadlines = Deadlines { expires_at: at(end), ..Deadlines::forever(at(0)) };
+        near.insert(tenant_key(key), Arc::new(Entry::new(Some(vec![1]), Version::NONE, deadlines)));
+    }
+    assert_eq!(near.drop_expired(at(20)), at(30));
+    assert_eq!(near.size().entries, 2);
+    assert!(get(near, "now").is_none() && get(near, "next").is_some());
+    assert_eq!(near.drop_expired(at(40)), Timestamp::NEVER);
+    near.insert(tenant_key("ada"), entry(None));
+    assert_eq!((near.drop_expired(at(1 << 50)), near.size().entries), (Timestamp::NEVER, 1));
+}
+
 fn weigh(key: &Key, value: &Value) -> usize {
     key.len() + value.len()
 }
@@ -109,6 +123,7 @@ on_both_engines! {
     );
     off_keeps_nothing(Memory::off(), Quick::off());
     a_clear_of_all_leaves_nothing(Memory::entries(100), Quick::entries(100));
+    what_has_ended_is_dropped_and_the_next_end_returned(Memory::entries(100), Quick::entries(100));
 }
 
 #[test]

@@ -21,7 +21,7 @@ use crate::{
     namespace::NamespaceStates,
     read::{CellReader, ReadCall},
     tier::RedisTier,
-    write::CellWriter,
+    write::{CellWriter, Reclaimer},
 };
 
 /// With fewer outstanding calls than this, a GET goes out alone. From here on a shared MGET is faster.
@@ -67,6 +67,7 @@ struct Inner {
     manager: Arc<ConnectionManager>,
     log: Arc<Log>,
     states: Arc<Mutex<NamespaceStates>>,
+    reclaimer: Arc<Reclaimer>,
     lease_tracker: LeaseTracker<RedisLeases>,
     /// One batcher for each budget in use.
     batchers: Mutex<HashMap<Duration, Batcher<ReadCall>>>,
@@ -113,6 +114,7 @@ impl Redis {
             address,
             log: Log::new(&prefix, Arc::clone(&manager), Arc::clone(&states)),
             lease_tracker: RedisLeases::tracker(&manager, &prefix),
+            reclaimer: Reclaimer::new(&prefix),
             prefix,
             max_value_bytes,
             manager,
@@ -146,6 +148,7 @@ impl Backend for Redis {
                 state: Arc::clone(&state),
                 manager: Arc::clone(manager),
                 log: Arc::clone(&inner.log),
+                reclaimer: Arc::clone(&inner.reclaimer),
                 origin: AtomicU64::new(0),
                 max_value_bytes: inner.max_value_bytes,
             },

@@ -24,6 +24,7 @@ mod namespace;
 mod options;
 mod publish;
 mod read;
+mod renewal;
 mod scripts;
 mod tier;
 mod write;

@@ -13,11 +13,13 @@ use crate::{
     error::{During, typed},
 };
 
-/// The time between two rounds.
+/// The time between two rounds that leave no dead row.
 const PAUSE: Duration = Duration::from_secs(60);
+/// The pause after a round that left some.
+const SHORT_PAUSE: Duration = Duration::from_secs(1);
 /// The most rows of one transaction; a writer waits for at most one transaction.
 const BATCH_ROWS: i64 = 500;
-/// The most batches of one round; the remaining rows wait for the next round.
+/// The most batches of one round.
 const BATCHES: usize = 200;
 
 /// Deletes rows whose time to be kept has passed.
@@ -33,33 +35,47 @@ const CLEARED: &str = "DELETE FROM cells WHERE rowid IN \
 pub(crate) fn start(connections: &Arc<Connections>, clock: Clock, cleared: Arc<Notify>) {
     let weak = Arc::downgrade(connections);
     tokio::spawn(async move {
-        let mut statement = CLEARED;
+        // An earlier run of the program may have left rows that a clear made dead.
+        let mut is_cleared = false;
         loop {
             let Some(connections) = Weak::upgrade(&weak) else { return };
-            if let Err(error) = round(&connections, &clock, statement).await {
-                tracing::debug!(%error, "cleaning of dead rows stopped; it continues with the next round");
-            }
-            drop(connections);
-            statement = tokio::select! {
-                () = tokio::time::sleep(PAUSE) => EXPIRED,
-                () = cleared.notified() => CLEARED,
+            let pause = match clean(&connections, &clock, &mut is_cleared).await {
+                Ok(true) => PAUSE,
+                Ok(false) => SHORT_PAUSE,
+                Err(error) => {
+                    tracing::debug!(%error, "cleaning of dead rows stopped; it continues with the next round");
+                    PAUSE
+                }
             };
+            drop(connections);
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = cleared.notified() => is_cleared = false,
+            }
         }
     });
 }
 
-/// Deletes the rows that `statement` selects, batch by batch.
-async fn round(connections: &Connections, clock: &Clock, statement: &'static str) -> Result<()> {
+/// One round. The result says whether no dead row is left; `is_cleared`, whether the last clear left none.
+async fn clean(connections: &Connections, clock: &Clock, is_cleared: &mut bool) -> Result<bool> {
+    if !*is_cleared {
+        *is_cleared = delete(connections, clock, CLEARED).await?;
+    }
+    Ok(delete(connections, clock, EXPIRED).await? && *is_cleared)
+}
+
+/// Deletes the rows that `statement` selects, batch by batch. The result says whether none is left.
+async fn delete(connections: &Connections, clock: &Clock, statement: &'static str) -> Result<bool> {
     let now = i64::try_from(clock.now().as_millis()).unwrap_or(i64::MAX);
     for _ in 0..BATCHES {
         let mut writer = connections.writer().await;
         let done = sqlx::query(statement).bind(now).bind(BATCH_ROWS).execute(&mut writer.connection).await;
         drop(writer);
         if done.map_err(|error| typed(error, During::Write))?.rows_affected() < BATCH_ROWS.unsigned_abs() {
-            break;
+            return Ok(true);
         }
         // Waiting writers run before the next batch.
         tokio::task::yield_now().await;
     }
-    Ok(())
+    Ok(false)
 }

@@ -33,6 +33,12 @@ pub(crate) fn typed(error: sqlx::Error, during: During) -> Error {
 
 /// The kind and the message for a result code; its lower byte is the primary code.
 fn by_code(code: i32) -> (ErrorKind, &'static str) {
+    // Extended codes of SQLITE_IOERR, where it could not write, sync or enlarge a file.
+    const CANNOT_GROW: [i32; 4] = [10 | 3 << 8, 10 | 4 << 8, 10 | 12 << 8, 10 | 19 << 8];
+    if CANNOT_GROW.contains(&code) {
+        let message = "a file cannot grow: free space on the disk, and check its quota and limits";
+        return (ErrorKind::ReadOnly, message);
+    }
     match code & 0xff {
         3 | 23 => (ErrorKind::Denied, "this process may not use the file: check its owner and mode"),
         5 | 6 => {
@@ -61,9 +67,10 @@ mod tests {
         let kinds = [
             (5, ErrorKind::Busy),
             (8, ErrorKind::ReadOnly),
-            // SQLITE_READONLY_DIRECTORY and SQLITE_IOERR_WRITE: extended codes.
+            // SQLITE_READONLY_DIRECTORY, SQLITE_IOERR_WRITE, SQLITE_IOERR_SHORT_READ: extended codes.
             (8 | 6 << 8, ErrorKind::ReadOnly),
-            (10 | 3 << 8, ErrorKind::Backend),
+            (10 | 3 << 8, ErrorKind::ReadOnly),
+            (10 | 2 << 8, ErrorKind::Backend),
             (13, ErrorKind::ReadOnly),
             (14, ErrorKind::Unavailable),
             (26, ErrorKind::Config),

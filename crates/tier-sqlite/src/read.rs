@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use sqlx::{AssertSqlSafe, Connection, Row, SqliteConnection};
+use sqlx::{AssertSqlSafe, Row, SqliteConnection};
 use terrace_tier::{Cell, Change, Epoch, Error, ErrorKind, Op, Reply, Result, TierKey, transition};
 
 use crate::{
@@ -23,19 +23,21 @@ pub(crate) async fn replies(row: &NamespaceRow, batch: &[(TierKey, Op)]) -> Resu
     let id = row.id().await?;
     let mut reader = row.shared.connections().await?.reader().await;
     let connection = reader.connection();
-    let (epoch, cells) = match batch {
-        [(key, _)] => one_cell(connection, id, key).await,
-        _ => many_cells(connection, id, batch).await,
-    }
-    .map_err(|error| typed(error, During::Read))?;
-    let moment = row.moment(epoch);
     let mut replies = Vec::with_capacity(batch.len());
-    for (key, op) in batch {
-        let cell = cells.get(&key.digest).map(decode).transpose()?;
-        replies.push(match transition(cell.as_ref(), op, &moment) {
-            (Change::Keep, reply) => Some(reply),
-            (Change::Write(_), _) => None,
-        });
+    for part in batch.chunks(SELECT_KEYS) {
+        let found = match part {
+            [(key, _)] => one_cell(connection, id, key).await,
+            _ => many_cells(connection, id, part).await,
+        };
+        let (epoch, cells) = found.map_err(|error| typed(error, During::Read))?;
+        let moment = row.moment(epoch);
+        for (key, op) in part {
+            let cell = cells.get(&key.digest).map(decode).transpose()?;
+            replies.push(match transition(cell.as_ref(), op, &moment) {
+                (Change::Keep, reply) => Some(reply),
+                (Change::Write(_), _) => None,
+            });
+        }
     }
     Ok(replies)
 }
@@ -58,33 +60,30 @@ pub(crate) async fn one_cell(
     Ok((epoch(row.try_get(0)?), cell.map(|cell| (key.digest, Bytes::from(cell))).into_iter().collect()))
 }
 
+/// The epoch of the namespace and the cells of several keys, in one statement and so of one moment.
 async fn many_cells(
     connection: &mut SqliteConnection,
     id: i64,
-    batch: &[(TierKey, Op)],
+    part: &[(TierKey, Op)],
 ) -> SqlResult<(Epoch, EncodedCells)> {
-    // One snapshot for the whole batch.
-    let mut snapshot = connection.begin().await?;
-    let number: i64 = sqlx::query_scalar("SELECT epoch FROM spaces WHERE id = ?")
-        .bind(id)
-        .fetch_one(&mut *snapshot)
-        .await?;
-    let mut cells = HashMap::with_capacity(batch.len());
-    for part in batch.chunks(SELECT_KEYS) {
-        let parameters = vec!["?"; part.len()].join(", ");
-        let text = format!("SELECT digest, cell FROM cells WHERE space = ? AND digest IN ({parameters})");
-        let mut select = sqlx::query(AssertSqlSafe(text)).persistent(false).bind(id);
-        for (key, _) in part {
-            select = select.bind(key.digest.as_slice());
-        }
-        for row in select.fetch_all(&mut *snapshot).await? {
-            let digest: Vec<u8> = row.try_get(0)?;
-            if let Ok(digest) = <[u8; 16]>::try_from(digest) {
-                cells.insert(digest, Bytes::from(row.try_get::<Vec<u8>, _>(1)?));
-            }
+    let parameters = vec!["?"; part.len()].join(", ");
+    let text = format!(
+        "SELECT s.epoch, c.digest, c.cell FROM spaces s \
+         LEFT JOIN cells c ON c.space = s.id AND c.digest IN ({parameters}) WHERE s.id = ?"
+    );
+    let mut select = sqlx::query(AssertSqlSafe(text)).persistent(false);
+    for (key, _) in part {
+        select = select.bind(key.digest.as_slice());
+    }
+    let rows = select.bind(id).fetch_all(connection).await?;
+    let number: i64 = rows.first().ok_or(sqlx::Error::RowNotFound)?.try_get(0)?;
+    let mut cells = HashMap::with_capacity(part.len());
+    for row in rows {
+        let digest: Option<Vec<u8>> = row.try_get(1)?;
+        if let Some(Ok(digest)) = digest.map(<[u8; 16]>::try_from) {
+            cells.insert(digest, Bytes::from(row.try_get::<Vec<u8>, _>(2)?));
         }
     }
-    snapshot.commit().await?;
     Ok((epoch(number), cells))
 }
 

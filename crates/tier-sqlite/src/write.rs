@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sqlx::{Connection, SqliteConnection};
+use sqlx::SqliteConnection;
 use terrace_tier::{
     Cell, Change, Epoch, Namespace, Op, Reply, Result, Role, State, TierKey, Timestamp, transition,
 };
@@ -31,10 +31,10 @@ pub(crate) async fn apply(row: &NamespaceRow, batch: &[(TierKey, Op)]) -> Result
     let durable = batch.iter().any(|(_, op)| must_be_durable(&row.namespace, op));
     let work = async {
         writer.set_synced(durable).await?;
-        let mut transaction = writer.connection.begin_with("BEGIN IMMEDIATE").await?;
+        writer.begin().await?;
         let mut replies = Vec::with_capacity(batch.len());
         for (key, op) in batch {
-            let (epoch, cells) = one_cell(&mut transaction, id, key).await?;
+            let (epoch, cells) = one_cell(&mut writer.connection, id, key).await?;
             let moment = row.moment(epoch);
             let cell = match cells.get(&key.digest).map(decode).transpose() {
                 Ok(cell) => cell,
@@ -42,14 +42,18 @@ pub(crate) async fn apply(row: &NamespaceRow, batch: &[(TierKey, Op)]) -> Result
             };
             let (change, reply) = transition(cell.as_ref(), op, &moment);
             if let Change::Write(cell) = change {
-                put_cell(&mut transaction, row.namespace.role, id, key, &cell).await?;
+                put_cell(&mut writer.connection, row.namespace.role, id, key, &cell).await?;
             }
             replies.push(reply);
         }
-        transaction.commit().await?;
+        writer.commit().await?;
         Ok(Ok(replies))
     };
-    work.await.map_err(|error| typed(error, During::Write))?
+    let done = work.await.map_err(|error| typed(error, During::Write)).flatten();
+    if done.is_err() {
+        writer.roll_back().await;
+    }
+    done
 }
 
 /// Makes every copy of the namespace dead by a new epoch; without a tenant, the copies of all

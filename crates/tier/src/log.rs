@@ -7,7 +7,7 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use tokio::time::Instant;
+use tokio::{sync::Notify, time::Instant};
 
 use crate::{Result, Version};
 
@@ -50,6 +50,17 @@ pub trait Follower: Send + Sync + 'static {
     /// the server says that its entries are late. The time of the answer would be wrong: a process that
     /// was paused between request and answer would take old news for new.
     fn heartbeat(&self, at: Instant);
+
+    /// Whether no copy that the log covers has answered a read since the last call. A log calls it about once a
+    /// second. By default a follower is always in use.
+    fn is_unused(&self) -> bool {
+        false
+    }
+
+    /// The log gives no heartbeat until it is woken by `wake`, because all its followers are unused. The follower
+    /// uses no copy that rests on an earlier heartbeat, and calls [`Notify::notify_one`] when it needs the log
+    /// again. Its copies stay: the log goes on at its position, and reports changes late.
+    fn suspend(&self, _wake: &Arc<Notify>) {}
 }
 
 /// A backend that reports to its processes every change made through it, by any of the processes.

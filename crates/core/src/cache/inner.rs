@@ -11,7 +11,7 @@ use std::{
 use bytes::Bytes;
 use terrace_tier::{Deadlines, TierKey, Timestamp, Token, Version};
 
-use super::{loader::BoundLoader, tasks::Tasks};
+use super::{loader::BoundLoader, near_expiry::NearExpiry, tasks::Tasks};
 use crate::{
     Admission, AdmitContext, Clock, Coalesce, Copies, Error, ErrorKind, Event, Expiry, Freshness, Key, Level,
     OnStale, Result, StaleHit, Value, WriteContext,
@@ -58,6 +58,7 @@ pub(crate) struct Periods {
 pub(crate) struct Inner<K, V, N> {
     pub(crate) near: N,
     pub(crate) near_counters: TierCounters,
+    pub(crate) near_expiry: NearExpiry,
     /// Whether an observer receives the events of near hits.
     pub(crate) observed: bool,
     pub(crate) clock: Clock,
@@ -230,8 +231,11 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
         let now = self.clock.now();
         let keeps = keeps && self.near.is_enabled() && now < entry.deadlines().expires_at;
         if keeps {
+            self.coherence.wake_log();
             self.coherence.admit(entry, proven_at, now, self.max_staleness);
             self.near.insert(key.clone(), Arc::clone(entry));
+            // After the insertion: a pass in between would not see the entry, and forget its end.
+            self.near_expiry.note(entry.deadlines().expires_at, &self.tasks);
         } else {
             self.drop_near(key);
         }

@@ -8,6 +8,7 @@ mod inner;
 mod items;
 mod loader;
 mod many;
+mod near_expiry;
 mod operate;
 mod tasks;
 mod tenants;

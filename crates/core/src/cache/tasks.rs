@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use tokio::{runtime::Handle, sync::Notify};
+use tokio::{runtime::Handle, sync::Notify, task::AbortHandle};
 
 /// The tasks of one cache on the runtime that it was built on.
 #[derive(Clone)]
@@ -34,6 +34,12 @@ impl Tasks {
             let _running = running;
             task.await
         })
+    }
+
+    /// Spawns a task that lasts as long as the cache has work for it. [`settled`](Self::settled) does not wait
+    /// for it.
+    pub(crate) fn spawn_lasting(&self, task: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
+        self.runtime.spawn(task).abort_handle()
     }
 
     pub(crate) fn running(&self) -> usize {

@@ -6,11 +6,16 @@
 //! staleness after the copy's proof.
 
 use std::{
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use terrace_tier::defence::{Defence, enabled};
+use tokio::sync::Notify;
 
 use super::proof::{MaxStaleness, UNCONFIRMED_TTL};
 use crate::{Clock, Level, Timestamp, chain::Chain, near::Entry};
@@ -26,6 +31,11 @@ pub(crate) struct Coherence {
     last_gap: AtomicU64,
     /// Whether the log has covered any copy since its last gap.
     covers_copies: AtomicBool,
+    /// Whether the log gives no heartbeat, because no read needed it, and what wakes it.
+    suspended: AtomicBool,
+    wake: Mutex<Option<Arc<Notify>>>,
+    /// The near hits at the last call of [`is_unused`](Self::is_unused).
+    hits_seen: AtomicU64,
 }
 
 impl Coherence {
@@ -61,6 +71,36 @@ impl Coherence {
         self.last_heartbeat.store(at.as_millis(), Ordering::Release);
     }
 
+    /// Whether there was no near hit since the last call; `hits` is their number.
+    pub(super) fn is_unused(&self, hits: u64) -> bool {
+        self.hits_seen.swap(hits, Ordering::Relaxed) == hits
+    }
+
+    /// Records that the log gives no heartbeat until it is woken. What it reported proves nothing that comes later.
+    pub(super) fn suspend(&self, wake: &Arc<Notify>) {
+        *self.wake.lock() = Some(Arc::clone(wake));
+        self.last_heartbeat.store(0, Ordering::Relaxed);
+        self.suspended.store(true, Ordering::Release);
+    }
+
+    /// Wakes the log if it was suspended: a read or a new near copy needs it. No near hit calls this, since a
+    /// suspended log covers no copy.
+    #[inline]
+    pub(crate) fn wake_log(&self) {
+        if self.suspended.load(Ordering::Relaxed) {
+            self.end_suspension();
+        }
+    }
+
+    #[cold]
+    fn end_suspension(&self) {
+        if self.suspended.swap(false, Ordering::AcqRel)
+            && let Some(wake) = self.wake.lock().take()
+        {
+            wake.notify_one();
+        }
+    }
+
     /// Records a gap of the log. Returns whether the log had covered any copy before the gap.
     pub(super) fn lose(&self, now: Timestamp) -> bool {
         self.last_heartbeat.store(0, Ordering::Relaxed);
@@ -92,6 +132,7 @@ pub(crate) fn max_staleness(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures_util::FutureExt;
     use terrace_tier::{Deadlines, Version};
 
     const MAX: MaxStaleness = MaxStaleness::millis(1_000);
@@ -157,6 +198,22 @@ mod tests {
         coherence.heartbeat(at(500));
         coherence.admit(&entry, at(500), at(500), MAX);
         assert!(!coherence.covers(&entry, at(400), MAX));
+    }
+
+    #[test]
+    fn a_suspended_log_covers_nothing_until_its_next_heartbeat() {
+        let (coherence, entry) = (Coherence::default(), entry());
+        coherence.heartbeat(at(10));
+        coherence.admit(&entry, at(10), at(20), MAX);
+        let wake = Arc::new(Notify::new());
+        coherence.suspend(&wake);
+        assert!(!coherence.covers(&entry, at(1_010), MAX));
+        coherence.wake_log();
+        assert!(wake.notified().now_or_never().is_some());
+        coherence.wake_log();
+        assert!(wake.notified().now_or_never().is_none(), "it is woken once");
+        coherence.heartbeat(at(1_020));
+        assert!(coherence.covers(&entry, at(1_030), MAX), "no gap lies between");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use terrace_tier::{
     Follower, Notice, Version,
     defence::{Defence, enabled},
 };
-use tokio::time::Instant;
+use tokio::{sync::Notify, time::Instant};
 
 use super::{
     proof::{ANY_AGE, ProofSource},
@@ -99,5 +99,12 @@ impl<K: Key, V: Value, N: Near<K, V>> Follower for Inner<K, V, N> {
             }
             ProofSource::ReadTime | ProofSource::Age => {}
         }
+    }
+    fn is_unused(&self) -> bool {
+        self.coherence.is_unused(self.near_counters.hits.sum())
+    }
+
+    fn suspend(&self, wake: &Arc<Notify>) {
+        self.coherence.suspend(wake);
     }
 }

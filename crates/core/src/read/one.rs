@@ -46,6 +46,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     /// [`ErrorKind::Unsupported`] where the cache cannot answer the level.
     pub(crate) fn begin_read(&self) -> Result<ReadBound> {
         self.inner.check_open()?;
+        self.inner.coherence.wake_log();
         if self.mode == ReadMode::Refused {
             let message = "this level reads the store, and the cache has no store";
             return Err(Error::new(ErrorKind::Unsupported, message));

@@ -1,7 +1,10 @@
 //! By its handle a cache wakes its relay, and learns whether a relay is running.
 
 use std::{
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -21,6 +24,10 @@ const START_TIMEOUT: Duration = Duration::from_millis(500);
 #[derive(Default)]
 pub(crate) struct RelayHandle {
     changed: Notify,
+    /// Whether this process's relay leads. Only a leader acts on what the log reports.
+    leads: AtomicBool,
+    /// What wakes the log, while it is suspended.
+    wake: Mutex<Option<Arc<Notify>>>,
     started: AtomicBool,
     on_start: Notify,
     /// The error of the last step, if waiting does not resolve it.
@@ -33,6 +40,17 @@ impl Follower for RelayHandle {
     }
 
     fn heartbeat(&self, _at: Instant) {}
+
+    fn is_unused(&self) -> bool {
+        !self.leads.load(Ordering::Acquire)
+    }
+
+    fn suspend(&self, wake: &Arc<Notify>) {
+        *self.wake.lock() = Some(Arc::clone(wake));
+        if self.leads.load(Ordering::Acquire) {
+            self.wake_log();
+        }
+    }
 }
 
 impl RelayHandle {
@@ -65,8 +83,44 @@ impl RelayHandle {
         *failure = lasting.cloned();
     }
 
+    /// Records whether this relay leads. The log of one that begins to lead is read again at once.
+    pub(super) fn set_leads(&self, leads: bool) {
+        if leads && !self.leads.swap(leads, Ordering::AcqRel) {
+            self.wake_log();
+        }
+        self.leads.store(leads, Ordering::Release);
+    }
+
+    fn wake_log(&self) {
+        if let Some(wake) = self.wake.lock().take() {
+            wake.notify_one();
+        }
+    }
+
     pub(super) fn set_started(&self) {
         self.started.store(true, Ordering::Release);
         self.on_start.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[test]
+    fn only_a_relay_that_leads_needs_the_log_and_one_that_begins_to_lead_wakes_it() {
+        let (handle, wake) = (RelayHandle::default(), Arc::new(Notify::new()));
+        let woken = || wake.notified().now_or_never().is_some();
+        assert!(handle.is_unused());
+        handle.suspend(&wake);
+        handle.set_leads(false);
+        assert!(!woken());
+        handle.set_leads(true);
+        assert!(woken() && !handle.is_unused());
+        // It began to lead while the log was about to be suspended.
+        handle.suspend(&wake);
+        assert!(woken());
     }
 }

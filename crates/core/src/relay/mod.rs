@@ -113,6 +113,7 @@ impl Relay {
             due = began + self.pause(failures);
             let Some(handle) = handle.upgrade() else { return };
             handle.record(&step, &self.namespace.name);
+            handle.set_leads(matches!(self.state, RelayState::Leader { .. }));
             if !matches!(self.state, RelayState::Unknown) {
                 handle.set_started();
             }

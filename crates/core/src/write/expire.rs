@@ -42,7 +42,9 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
                 return false;
             }
             let valid_until = self.max_staleness.end(entry.proven_at(), entry.covered_by_log());
-            entry.set_deadlines(self.near_deadlines(deadlines, None), valid_until);
+            let deadlines = self.near_deadlines(deadlines, None);
+            entry.set_deadlines(deadlines, valid_until);
+            self.near_expiry.note(deadlines.expires_at, &self.tasks);
             true
         })
     }

@@ -13,7 +13,10 @@ use sqlx::{Connection, PgConnection};
 use terrace_tier::{Error, ErrorKind, Result};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-use super::dial::{Dialed, Dialer};
+use super::{
+    backoff::Backoff,
+    dial::{Dialed, Dialer},
+};
 use crate::error::ConnectionState;
 
 /// The most time for an abandoned statement to end before its connection is closed.
@@ -32,6 +35,7 @@ const MAX_AGE: Duration = Duration::from_secs(1800);
 /// The connections of a handle.
 pub(crate) struct OwnPool {
     dialer: Arc<Dialer>,
+    backoff: Backoff,
     permits: Arc<Semaphore>,
     idle: Mutex<Vec<IdleConnection>>,
     /// When a connection was last found broken: older connections are tested before their next use.
@@ -72,6 +76,7 @@ impl OwnPool {
     pub(crate) fn new(dialer: Arc<Dialer>, size: usize) -> Self {
         Self {
             dialer,
+            backoff: Backoff::default(),
             permits: Arc::new(Semaphore::new(size)),
             idle: Mutex::new(Vec::with_capacity(size)),
             broken_at: Mutex::new(None),
@@ -141,11 +146,19 @@ impl OwnPool {
 
     /// Connects in a task of its own. The next caller gets the connection of a caller that gave up, so
     /// a server that takes longer to connect to than one budget is reached all the same.
+    ///
+    /// # Errors
+    /// The error of the last attempt, where that failed a moment ago.
     async fn connect(self: &Arc<Self>, permit: OwnedSemaphorePermit) -> Result<OwnConnection> {
+        self.backoff.begin()?;
         let (reply, answer) = oneshot::channel();
         let pool = Arc::clone(self);
         tokio::spawn(async move {
             let connected = pool.dialer.connect().await;
+            match &connected {
+                Ok(_) => pool.backoff.succeeded(),
+                Err(why) => pool.backoff.failed(why),
+            }
             let connected = connected.map(|Dialed { connection, read_only, started }| {
                 pool.renew_for(started);
                 pool.check_out(connection, Opened { at: Instant::now(), read_only }, permit)

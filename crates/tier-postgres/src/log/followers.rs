@@ -1,14 +1,18 @@
 //! The followers of the outbox of a handle.
 
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 use terrace_tier::{Follower, Notice};
-use tokio::task::JoinHandle;
+use tokio::{sync::Notify, task::JoinHandle};
 
 /// The followers, and the task that polls for them.
 #[derive(Default)]
-pub(crate) struct Followers(Mutex<State>);
+pub(crate) struct Followers {
+    state: Mutex<State>,
+    /// Wakes the task that polls, while it polls seldom.
+    pub(crate) wake: Arc<Notify>,
+}
 
 #[derive(Default)]
 struct State {
@@ -35,11 +39,12 @@ impl Followers {
         follower: Weak<dyn Follower>,
         start_poller: impl FnOnce() -> JoinHandle<()>,
     ) {
-        let mut state = self.0.lock();
+        let mut state = self.state.lock();
         let same = |other: &Subscription| other.namespace == namespace && other.follower.ptr_eq(&follower);
         if !state.subscriptions.iter().any(same) {
             let namespace = namespace.to_owned();
             state.subscriptions.push(Subscription { namespace, follower, loss_reported: false });
+            self.wake.notify_one();
         }
         if state.poller.as_ref().is_none_or(JoinHandle::is_finished) {
             state.poller = Some(start_poller());
@@ -49,7 +54,7 @@ impl Followers {
     /// Whether a follower is left. If not, the calling task must end, and the next follower starts
     /// another.
     pub(crate) fn any_left(&self) -> bool {
-        let mut state = self.0.lock();
+        let mut state = self.state.lock();
         state.subscriptions.retain(|subscription| subscription.follower.strong_count() > 0);
         if state.subscriptions.is_empty() {
             state.poller = None;
@@ -57,10 +62,14 @@ impl Followers {
         state.poller.is_some()
     }
 
+    pub(crate) fn count(&self) -> usize {
+        self.state.lock().subscriptions.len()
+    }
+
     /// The subscriptions to poll for. New followers are first notified that nothing is proven yet: a
     /// change from now on lies behind the position of the next read.
     pub(crate) fn subscriptions(&self) -> Vec<Subscription> {
-        let mut state = self.0.lock();
+        let mut state = self.state.lock();
         let subscriptions = state.subscriptions.clone();
         state.subscriptions.iter_mut().for_each(|subscription| subscription.loss_reported = true);
         drop(state);
@@ -72,7 +81,11 @@ impl Followers {
     /// Makes the next call of [`subscriptions`](Self::subscriptions) report a loss to all followers:
     /// none of their copies is proven any more.
     pub(crate) fn report_loss_again(&self) {
-        self.0.lock().subscriptions.iter_mut().for_each(|subscription| subscription.loss_reported = false);
+        self.state
+            .lock()
+            .subscriptions
+            .iter_mut()
+            .for_each(|subscription| subscription.loss_reported = false);
     }
 }
 

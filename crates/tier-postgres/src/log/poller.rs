@@ -6,12 +6,13 @@ use std::{
     time::Duration,
 };
 
+use futures_util::FutureExt;
 use sqlx::{Connection, PgConnection};
 use terrace_tier::{Error, Finding, FindingTopic, Notice, Result, SentAt};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::{
-    followers::Subscription,
+    followers::{Followers, Subscription},
     outbox::{Changes, Position, standby_error},
 };
 use crate::{
@@ -26,6 +27,12 @@ use crate::{
 /// and a poll that finds nothing costs the server some 50 microseconds. A NOTIFY with each commit would
 /// cost the writers nine tenths of their throughput, because commits that notify take one lock in turn.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
+/// The time between two polls while no follower needs the log. They keep the position within what the outbox
+/// holds, and drop copies that were changed.
+const SUSPENDED_INTERVAL: Duration = Duration::from_secs(1);
+/// The log is suspended once no follower has needed it in so many checks, one a second.
+const UNUSED_CHECKS: u32 = 5;
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// The pause after a poll that found a change, since more are likely, and after a slow poll.
 const MIN_PAUSE: Duration = Duration::from_millis(5);
 /// After a poll without a reply for so long, the task connects anew.
@@ -75,6 +82,41 @@ struct Polled {
     read_only: bool,
 }
 
+/// Whether the followers need the log.
+struct UseOfLog {
+    is_suspended: bool,
+    /// The checks in a row in which no follower needed it.
+    unused_checks: u32,
+    checked_at: Instant,
+}
+
+impl UseOfLog {
+    fn new(now: Instant) -> Self {
+        Self { is_suspended: false, unused_checks: 0, checked_at: now }
+    }
+
+    /// Suspends the log if no follower has needed it for some seconds.
+    fn check(&mut self, all: &Followers, subscriptions: &[Subscription]) {
+        if self.is_suspended || self.checked_at.elapsed() < CHECK_INTERVAL {
+            return;
+        }
+        self.checked_at = Instant::now();
+        let followers = || subscriptions.iter().filter_map(|subscription| subscription.follower.upgrade());
+        // Each follower is asked, since each counts from its last answer.
+        let used = followers().filter(|follower| !follower.is_unused()).count();
+        self.unused_checks = if used == 0 { self.unused_checks + 1 } else { 0 };
+        if self.unused_checks >= UNUSED_CHECKS {
+            self.unused_checks = 0;
+            // An earlier call is answered by now. One that comes with a new follower is not: it counts one more.
+            let _earlier = all.wake.notified().now_or_never();
+            self.is_suspended = all.count() == subscriptions.len();
+            if self.is_suspended {
+                followers().for_each(|follower| follower.suspend(&all.wake));
+            }
+        }
+    }
+}
+
 struct Poller {
     shared: Weak<Shared>,
     /// It survives a lost connection.
@@ -88,6 +130,7 @@ impl Poller {
     async fn run_connected(&mut self) -> Result<End> {
         let Some(mut connection) = self.connect().await? else { return Ok(End::Followers) };
         let connected_at = Instant::now();
+        let mut use_of_log = UseOfLog::new(connected_at);
         while let Some(shared) = self.followed() {
             let subscriptions = shared.followers.subscriptions();
             let sent = SentAt::now();
@@ -100,13 +143,22 @@ impl Poller {
             if !std::mem::replace(&mut self.reachable, true) {
                 tracing::info!("the log in Postgres can be read again");
             }
-            let followers = subscriptions.iter().filter_map(|subscription| subscription.follower.upgrade());
-            followers.for_each(|follower| follower.heartbeat(sent.heartbeat_at()));
+            if !use_of_log.is_suspended {
+                let followers =
+                    subscriptions.iter().filter_map(|subscription| subscription.follower.upgrade());
+                followers.for_each(|follower| follower.heartbeat(sent.heartbeat_at()));
+            }
             if read_only && connected_at.elapsed() > READ_ONLY_FOR {
                 shared.pool.renew();
                 return Ok(End::ReadOnly);
             }
+            let wake = Arc::clone(&shared.followers.wake);
+            use_of_log.check(&shared.followers, &subscriptions);
             drop(shared);
+            if use_of_log.is_suspended {
+                use_of_log.is_suspended = timeout(SUSPENDED_INTERVAL, wake.notified()).await.is_err();
+                continue;
+            }
             let due = if changed { sent.at() } else { sent.at() + POLL_INTERVAL };
             sleep_until(due.max(Instant::now() + MIN_PAUSE)).await;
         }

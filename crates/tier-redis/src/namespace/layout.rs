@@ -12,6 +12,7 @@
 //! | `{prefix}:$sign:{token}` | the keep-alive of a lease: `A` its holder is alive, `F` its holder released it |
 //! | `{prefix}:terrace.relay:{namespace}` | the relay's watermark: a cell |
 //! | `{prefix}:$terms:{namespace}` | the options of the namespace, while a process that registered them runs |
+//! | `{prefix}:$sweep` | the number of the process that frees dead cells, for seconds |
 //! | `{prefix}:$ready:{number}:..` | what `ready` writes and deletes; else it ends after ten seconds |
 //!
 //! A process receives lease notifications on the channel `{prefix}:$inbox:{number}`.
@@ -135,10 +136,10 @@ impl Layout {
         self.leases.waiters(token)
     }
 
-    /// A glob for SCAN that matches the cells of this namespace and tenant alone. Escaped names hold no
+    /// What the names of the cells of this namespace and tenant begin with, and no other name. It holds no
     /// characters of a pattern.
-    pub(crate) fn cells_pattern(&self) -> String {
-        format!("{}*", self.cells)
+    pub(crate) fn cells(&self) -> &str {
+        &self.cells
     }
 }
 
@@ -165,6 +166,19 @@ impl LogKeys {
     pub(crate) fn new(prefix: &str) -> Self {
         Self { head: format!("{prefix}:$log-head").into(), entries: format!("{prefix}:$log").into() }
     }
+}
+
+/// The mark of the process that frees dead cells.
+pub(crate) fn sweep_lock(prefix: &str) -> Bytes {
+    format!("{prefix}:$sweep").into()
+}
+
+/// The [`Layout::cells`] of the cell with this name, if it is the name of a cell.
+pub(crate) fn cells_of(name: &[u8]) -> Option<&str> {
+    let parts = if name.splitn(3, |byte| *byte == b':').nth(1)? == b"$ttl" { 3 } else { 2 };
+    let mut colons = name.iter().enumerate().filter(|(_, byte)| **byte == b':');
+    let (last, _) = colons.nth(parts - 1)?;
+    std::str::from_utf8(&name[..=last]).ok()
 }
 
 /// The prefix of the keys that one examination by `ready` writes.
@@ -265,11 +279,18 @@ mod tests {
     fn the_keys_of_the_library_are_no_cells() {
         for level in [Level::Fenced, Level::Ttl] {
             let layout = Layout::new("terrace", &namespace("users", Some("acme"), level));
-            let cells = layout.cells_pattern();
-            let cells = cells.trim_end_matches('*');
+            let cells = layout.cells();
             assert!(!layout.epoch.starts_with(cells) && !layout.options.starts_with(cells));
         }
         assert!(cell_name("$ttl", None, b"users:1").starts_with("terrace:%24ttl:"));
+    }
+
+    #[test]
+    fn the_cells_of_level_ttl_are_told_from_others() {
+        let layout = Layout::new("terrace", &namespace("users", Some("acme"), Level::Ttl));
+        assert_eq!(layout.cells(), "terrace:$ttl:users@acme:");
+        assert_eq!(cells_of(b"terrace:$ttl:users@acme:a:b"), Some(layout.cells()));
+        assert_eq!(cells_of(b"terrace:$log"), None);
     }
 
     #[test]
@@ -296,16 +317,16 @@ mod tests {
         }
 
         #[test]
-        fn a_pattern_matches_its_own_namespace_alone(
+        fn the_beginning_of_a_name_is_that_of_its_own_namespace_alone(
             a in (part(), prop::option::of(part())),
             b in (part(), prop::option::of(part())),
             key in part(),
         ) {
             let layout = Layout::new("terrace", &namespace(&a.0, a.1.as_deref(), Level::Fenced));
-            let pattern = layout.cells_pattern();
             let name = cell_name(&b.0, b.1.as_deref(), key.as_bytes());
-            prop_assert_eq!(a == b, name.starts_with(pattern.trim_end_matches('*')));
-            prop_assert!(!pattern.trim_end_matches('*').contains(['*', '?', '[', ']', '\\']));
+            prop_assert_eq!(a == b, name.starts_with(layout.cells()));
+            prop_assert_eq!(a == b, cells_of(name.as_bytes()) == Some(layout.cells()));
+            prop_assert!(!layout.cells().contains(['*', '?', '[', ']', '\\']));
         }
     }
 }

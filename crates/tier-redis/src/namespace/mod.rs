@@ -8,14 +8,14 @@ mod layout;
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Weak, atomic::AtomicUsize},
+    sync::{Arc, Weak},
 };
 
 use parking_lot::Mutex;
 use terrace_tier::{Level, Namespace, NamespaceGuard, NamespaceRegistry, Result};
 use tokio::time::Instant;
 
-pub(crate) use layout::{Layout, LeaseKeys, LogKeys, is_prefix, ready_prefix};
+pub(crate) use layout::{Layout, LeaseKeys, LogKeys, cells_of, is_prefix, ready_prefix, sweep_lock};
 
 use epoch::LastEpoch;
 
@@ -27,8 +27,6 @@ pub(crate) struct NamespaceState {
     /// When the options were last registered on the server; `None` before the first
     /// [`ready`](terrace_tier::Tier::ready).
     pub(crate) registered_at: Mutex<Option<Instant>>,
-    /// Clears since the last complete pass of `write::reclaim`.
-    pub(crate) unreclaimed_clears: AtomicUsize,
     /// Whether the log reports changes: at all levels but `Ttl`.
     logged: bool,
     /// Keeps other tiers from using the namespace with other options.
@@ -60,7 +58,6 @@ impl NamespaceStates {
             layout: Layout::new(prefix, namespace),
             epoch: LastEpoch::new(),
             registered_at: Mutex::new(None),
-            unreclaimed_clears: AtomicUsize::new(0),
             logged: namespace.level != Level::Ttl,
             _guard: guard,
         });

@@ -9,6 +9,7 @@ use crate::{
     connection::within,
     error::Effect,
     options::renew_options,
+    renewal::renew_epochs,
     scripts::{Batch, PAGE_REQUESTS},
 };
 
@@ -20,6 +21,7 @@ impl CellReader {
         deadline: Instant,
     ) -> Vec<Result<Reply>> {
         renew_options(&self.manager, &self.state, &self.namespace);
+        renew_epochs(&self.manager, &self.state);
         let keys: Vec<Bytes> = batch.iter().map(|(key, _)| self.state.layout.cell(key)).collect();
         let mut found = Vec::with_capacity(keys.len());
         for page in keys.chunks(PAGE_REQUESTS) {

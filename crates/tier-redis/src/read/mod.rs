@@ -23,6 +23,7 @@ use crate::{
     error::{Effect, mixed_batch, server_error, unexpected_reply},
     namespace::NamespaceState,
     options::renew_options,
+    renewal::renew_epochs,
     scripts::{self, Action, Request},
 };
 
@@ -102,6 +103,7 @@ impl CellReader {
         let ask_epoch = ask_epoch || self.namespace.is_promoted || !self.state.epoch.is_fresh();
         if ask_epoch {
             renew_options(&self.manager, &self.state, &self.namespace);
+            renew_epochs(&self.manager, &self.state);
         }
         // A watermark proves nothing about a copy of another epoch, and even a fresh epoch may have changed.
         let ask = ask_epoch || self.state.layout.watermark.is_some();

@@ -15,7 +15,7 @@ use crate::{
 
 /// A time to live of this many milliseconds or more never ends: 2^52, about 140,000 years. The numbers
 /// of Lua and of Redis hold it exactly.
-pub(crate) const FOREVER_MILLIS: u64 = 1 << 52;
+const FOREVER_MILLIS: u64 = 1 << 52;
 
 /// The call of `lease.lua` for the cell with the key `cell`.
 pub(crate) fn lease(

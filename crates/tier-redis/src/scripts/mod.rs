@@ -15,17 +15,16 @@ use redis::{Cmd, Value};
 use terrace_tier::Result;
 
 pub(crate) use calls::{
-    FOREVER_MILLIS, change, clear, condition_args, deadline_bytes, lease, millis, number, random_number,
-    version_or_empty,
+    change, clear, condition_args, deadline_bytes, lease, millis, number, random_number, version_or_empty,
 };
 pub(crate) use pipeline::{Batch, PAGE_REQUESTS, send_all};
 pub(crate) use request::{Action, Request, decode_reply};
 
 use crate::{connection::ConnectionManager, error::Effect};
 
-/// The scripts of this tier. A script that works on a cell begins with `head.lua` and `cell.lua`; a
-/// script that appends to the log also contains `log.lua`, and one that issues versions `version.lua`. What must work on a server whose memory is full begins
-/// with `full.lua`.
+/// The scripts of this tier. A script that works on a cell begins with `life.lua`, `head.lua` and `cell.lua`; a
+/// script that appends to the log also contains `log.lua`, and one that issues versions `version.lua`. What must
+/// work on a server whose memory is full begins with `full.lua`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Script {
     Lease,
@@ -40,6 +39,7 @@ pub(crate) enum Script {
     LeaseStatus,
     Release,
     Reclaim,
+    SweepLock,
     Options,
 }
 
@@ -68,26 +68,35 @@ impl Source {
 }
 
 /// The sources, in the order of [`Script`].
-static SOURCES: LazyLock<[Source; 13]> = LazyLock::new(|| {
+static SOURCES: LazyLock<[Source; 14]> = LazyLock::new(|| {
     [
-        lua!("shared/head", "shared/cell", "lease"),
-        lua!("shared/head", "shared/cell", "fill"),
-        lua!("shared/head", "shared/cell", "shared/log", "shared/version", "put"),
-        lua!("shared/full", "shared/head", "shared/cell", "shared/log", "invalidate"),
-        lua!("shared/full", "shared/head", "shared/cell", "shared/log", "shared/version", "remove"),
-        lua!("shared/full", "shared/head", "shared/cell", "shared/log", "expire"),
-        lua!("shared/full", "shared/log", "clear"),
+        lua!("shared/life", "shared/head", "shared/cell", "lease"),
+        lua!("shared/life", "shared/head", "shared/cell", "fill"),
+        lua!("shared/life", "shared/head", "shared/cell", "shared/log", "shared/version", "put"),
+        lua!("shared/full", "shared/life", "shared/head", "shared/cell", "shared/log", "invalidate"),
+        lua!(
+            "shared/full",
+            "shared/life",
+            "shared/head",
+            "shared/cell",
+            "shared/log",
+            "shared/version",
+            "remove"
+        ),
+        lua!("shared/full", "shared/life", "shared/head", "shared/cell", "shared/log", "expire"),
+        lua!("shared/full", "shared/life", "shared/log", "clear"),
         concat!(
-            lua!("shared/full", "shared/head"),
+            lua!("shared/full", "shared/life", "shared/head"),
             lua_function!("clear": "shared/log", "clear"),
             lua_function!("invalidate": "shared/cell", "shared/log", "invalidate"),
             lua_function!("put": "shared/cell", "shared/log", "shared/version", "put"),
             lua!("shared/cell", "publish"),
         ),
-        lua!("join_log"),
-        lua!("shared/head", "shared/cell", "lease_status"),
+        lua!("shared/life", "join_log"),
+        lua!("shared/life", "shared/head", "shared/cell", "lease_status"),
         lua!("release"),
-        lua!("shared/head", "reclaim"),
+        lua!("shared/life", "shared/head", "reclaim"),
+        lua!("sweep_lock"),
         lua!("options"),
     ]
     .map(Source::new)

@@ -1,6 +1,6 @@
 //! Writes: a script for each operation, or a plain SET at level `Ttl` while the epoch is fresh.
 //!
-//! - `reclaim`: the task that frees the memory of dead cells after a clear.
+//! - `reclaim`: the task that frees the memory of dead cells after clears.
 
 mod reclaim;
 
@@ -14,17 +14,19 @@ use std::{
 
 use bytes::Bytes;
 use redis::{Cmd, Value};
-use terrace_tier::{Cell, ErrorKind, Level, Namespace, Op, Order, Reply, Result, State, TierKey, Token};
+use terrace_tier::{
+    Cell, Clock, ErrorKind, Level, Namespace, Op, Order, Reply, Result, State, TierKey, Token,
+};
 use tokio::time::Instant;
 
-use reclaim::reclaim;
+pub(crate) use reclaim::Reclaimer;
 
 use crate::{
     connection::{ConnectionManager, within},
     error::{Effect, error, server_error, unexpected_reply},
     log::{self, Log},
     namespace::NamespaceState,
-    scripts::{self, Action, Batch, FOREVER_MILLIS, Request},
+    scripts::{self, Action, Batch, Request},
 };
 
 /// The writes of one tier.
@@ -33,6 +35,7 @@ pub(crate) struct CellWriter {
     pub(crate) state: Arc<NamespaceState>,
     pub(crate) manager: Arc<ConnectionManager>,
     pub(crate) log: Arc<Log>,
+    pub(crate) reclaimer: Arc<Reclaimer>,
     /// The follower whose cache makes this tier's writes; zero for none.
     pub(crate) origin: AtomicU64,
     pub(crate) max_value_bytes: usize,
@@ -81,10 +84,9 @@ impl CellWriter {
 
     /// Forgets the epochs that these clears changed, and frees the memory of the dead cells.
     pub(crate) fn after_clear(&self, clears: &[Option<String>]) {
-        for state in self.log.cleared(&self.namespace.name, clears) {
-            state.epoch.forget();
-            reclaim(&self.manager, &state);
-        }
+        let cleared = self.log.cleared(&self.namespace.name, clears);
+        cleared.iter().for_each(|state| state.epoch.forget());
+        self.reclaimer.reclaim(&self.manager, &cleared);
     }
 
     /// The request for `op`, or the answer if no trip is needed. `cell` is the Redis key of `key`.
@@ -134,15 +136,16 @@ impl CellWriter {
     }
 }
 
+/// The longest life of a cell, as in `shared/life.lua`.
+const LONGEST_LIFE: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// A plain SET. The server removes the cell when it expires.
 fn set(key: &Bytes, cell: &Cell) -> Cmd {
     let bytes = cell.encode();
     let mut command = Cmd::with_capacity(5, key.len() + bytes.len() + 32);
     command.arg("SET").arg(key.as_ref()).arg(bytes.as_ref());
-    let expires_at = cell.deadlines.expires_at.as_millis();
-    if expires_at < FOREVER_MILLIS {
-        command.arg("PXAT").arg(expires_at.max(1));
-    }
+    let longest = Clock::system().now().after(LONGEST_LIFE);
+    command.arg("PXAT").arg(cell.deadlines.expires_at.min(longest).as_millis().max(1));
     command
 }
 

@@ -29,6 +29,9 @@ pub(crate) struct Writer {
     pub(crate) connection: SqliteConnection,
     /// Whether a commit waits for the disk.
     synced: bool,
+    /// Whether a transaction may be open. The client's own transactions count wrongly after an error at which
+    /// SQLite has rolled back by itself, as it does on a full disk, and then refuse each later one.
+    open: bool,
 }
 
 /// A connection to read with.
@@ -51,7 +54,7 @@ impl Connections {
                     readers.push(Mutex::new(SqliteConnection::connect_with(&reader).await?));
                 }
             }
-            let writer = Mutex::new(Writer { connection, synced: true });
+            let writer = Mutex::new(Writer { connection, synced: true, open: false });
             Ok((owner, Self { writer, readers, next: AtomicUsize::new(0) }))
         };
         let (owner, connections) = open.await.map_err(|error| typed(error, During::Read))?;
@@ -72,15 +75,18 @@ impl Connections {
         }
     }
 
-    /// The writer; the caller bounds the wait.
+    /// The writer, without an open transaction; the caller bounds the wait.
     pub(crate) async fn writer(&self) -> MutexGuard<'_, Writer> {
-        self.writer.lock().await
+        let mut writer = self.writer.lock().await;
+        // A caller that gave up may have left a transaction.
+        writer.roll_back().await;
+        writer
     }
 
     /// A connection to read with. A database in memory has one connection, so this is the writer's.
     pub(crate) async fn reader(&self) -> Reader<'_> {
         if self.readers.is_empty() {
-            return Reader::Writers(self.writer.lock().await);
+            return Reader::Writers(self.writer().await);
         }
         if let Some(free) = self.readers.iter().find_map(|reader| reader.try_lock().ok()) {
             return Reader::Own(free);
@@ -91,6 +97,27 @@ impl Connections {
 }
 
 impl Writer {
+    pub(crate) async fn begin(&mut self) -> Result<(), sqlx::Error> {
+        self.open = true;
+        self.connection.execute("BEGIN IMMEDIATE").await.map(drop)
+    }
+
+    pub(crate) async fn commit(&mut self) -> Result<(), sqlx::Error> {
+        self.connection.execute("COMMIT").await?;
+        self.open = false;
+        Ok(())
+    }
+
+    /// Ends the transaction, if one is open. An error says that SQLite has rolled it back already; in any other
+    /// case the next beginning fails and the next writer tries again.
+    pub(crate) async fn roll_back(&mut self) {
+        if self.open {
+            // The flag stays set while a caller that gives up may leave the statement behind.
+            let _ended = self.connection.execute("ROLLBACK").await;
+            self.open = false;
+        }
+    }
+
     /// Sets whether a commit waits for the disk.
     ///
     /// A lost lease or fill is a miss, so its commit may wait until the next write. A lost write or

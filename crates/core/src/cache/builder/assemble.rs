@@ -16,6 +16,7 @@ use super::{
         Cache, Tenants,
         chain_spec::{ChainSpec, TIER_BUDGET},
         inner::{Inner, Periods, Policies},
+        near_expiry::NearExpiry,
         tasks::Tasks,
     },
     Builder, OriginLog,
@@ -72,6 +73,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Builder<K, V, N> {
             max_staleness: max_staleness(&chain, self.level, self.near.is_enabled(), &self.clock),
             near: self.near,
             near_counters: TierCounters::default(),
+            near_expiry: NearExpiry::default(),
             observed: monitor.observer.is_some(),
             clock: self.clock,
             coherence: Coherence::default(),
@@ -97,6 +99,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Builder<K, V, N> {
             closed: AtomicBool::new(false),
             versions: AtomicU64::new(0),
         });
+        let sweep = Arc::downgrade(&inner);
+        inner.near_expiry.attach(sweep);
         inner.follow_log(&chain);
         chain.far_to_near().for_each(TierSlot::watch);
         if let ProofSource::Watermarks(tracker) = &inner.proof_source {

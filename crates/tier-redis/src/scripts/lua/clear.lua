@@ -5,7 +5,7 @@
 -- ARGV 2, 3  the new epochs
 -- the rest   as in `shared/log.lua`
 for at = 1, #KEYS - 2 do
-  redis.call('SET', KEYS[at], ARGV[at + 1])
+  redis.call('SET', KEYS[at], ARGV[at + 1], 'PX', EPOCH_LIFE)
 end
 append_entry('C', 0)
 return redis.status_reply('OK')

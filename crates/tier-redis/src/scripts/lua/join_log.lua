@@ -37,7 +37,7 @@ end
 if known ~= '' and id ~= known then
   for at = 3, #KEYS do
     if redis.call('HSETNX', head, KEYS[at], '') == 1 then
-      redis.call('SET', KEYS[at], ARGV[at + 2])
+      redis.call('SET', KEYS[at], ARGV[at + 2], 'PX', EPOCH_LIFE)
     end
   end
 end

@@ -18,6 +18,7 @@
 if condition_fails(ARGV[2], number(ARGV[3], 1)) then
   return 'R' .. epoch
 end
+redis.pcall('PEXPIRE', KEYS[2], EPOCH_LIFE)
 local seed, head, entries = ARGV[1], KEYS[#KEYS - 1], KEYS[#KEYS]
 local at = 9
 for _ = 1, tonumber(ARGV[7]) do

@@ -21,10 +21,8 @@ local next_version = math.min(math.max(micros, floor + 1), LAST)
 local function write(bytes, ends)
   if ends <= now then
     redis.call('DEL', KEYS[1])
-  elseif ends >= FOREVER then
-    redis.call('SET', KEYS[1], bytes)
   else
-    redis.call('SET', KEYS[1], bytes, 'PX', string.format('%.0f', ends - now))
+    redis.call('SET', KEYS[1], bytes, 'PX', string.format('%.0f', math.min(ends - now, LONGEST_LIFE)))
   end
 end
 

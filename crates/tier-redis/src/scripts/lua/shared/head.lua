@@ -29,7 +29,7 @@ local function epoch_at(key, seed)
     return stored
   end
   if seed then
-    redis.call('SET', key, seed)
+    redis.call('SET', key, seed, 'PX', EPOCH_LIFE)
   end
   return seed
 end
