@@ -152,6 +152,7 @@ impl<'a, K: Key, V: Value, N: Near<K, V>> LookupPass<'a, K, V, N> {
             began: self.inner.clock.now(),
             spent: Duration::ZERO,
             renews: false,
+            shares: false,
             refreshes: self.intent == Intent::Refresh,
             store: None,
             stale: None,
@@ -268,7 +269,7 @@ impl<'a, K: Key, V: Value, N: Near<K, V>> LookupPass<'a, K, V, N> {
         };
         let (key, fences) = (lookup.miss.key.clone(), lookup.miss.fences.clone());
         let renews = lookup.miss.renews;
-        let mut copy = TierCopy { key, fences, renews, lease: None, stored, unfenced: None };
+        let mut copy = TierCopy { key, fences, renews, shares: false, lease: None, stored, unfenced: None };
         let may_begin = |flight: &FlightKey<K>| self.inner.begin_fill(&flight.key, flight.id, &mut copy);
         lookup.flight.is_none_or(may_begin).then_some(copy)
     }

@@ -12,7 +12,8 @@
 //!    the load in a task of its own. Before the loader starts, [`wait`] waits for a load of another
 //!    process.
 //! 5. [`accept`]: the loaded value becomes an entry, or in a cache with a store a record ([`create`]).
-//! 6. [`fill`]: copies go into the tiers that missed, far to near.
+//! 6. [`fill`]: copies go into the tiers that missed, far to near. Before that, [`share`] adds what other
+//!    versions of the program keep for the key.
 //!
 //! [`many`] and [`lookup_many`] take the same steps for batches, with one round trip to each tier.
 //! [`strong`] reads at level `Strong`, past all copies. This file holds the types that the steps pass to
@@ -30,6 +31,7 @@ mod one;
 mod outcome;
 mod reply;
 mod run;
+mod share;
 mod strong;
 mod wait;
 
@@ -102,6 +104,8 @@ pub(crate) struct Miss<V> {
     pub(crate) spent: Duration,
     /// Whether a tier has an entry that the load is to replace.
     pub(crate) renews: bool,
+    /// Whether a tier has an entry of another value type, which the load is to leave in its cell.
+    pub(crate) shares: bool,
     /// Whether a `refresh` began the flight. The load of a refresh asks the origin itself and replaces
     /// fresh copies, too.
     pub(crate) refreshes: bool,

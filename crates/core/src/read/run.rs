@@ -97,7 +97,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
             let fence = match reply {
                 Ok(Reply::Miss(given)) => Some(given),
                 Ok(Reply::Hit(hit)) => {
-                    renewals.extend(self.is_to_be_replaced(&hit).then_some((at, hit.version)));
+                    let replaces = loads[at].miss.shares || self.is_to_be_replaced(&hit);
+                    renewals.extend(replaces.then_some((at, hit.version)));
                     None
                 }
                 _ => None,
@@ -113,7 +114,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
         }
     }
 
-    /// Whether a load replaces this entry, because the entry is negative or has become stale.
+    /// Whether a load replaces this entry of its own type, because the entry is negative or has become stale.
     fn is_to_be_replaced(&self, hit: &Stored) -> bool {
         hit.body.is_none() || hit.deadlines.fresh_until <= self.clock.now()
     }

@@ -112,6 +112,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Builder<K, V, N> {
             codec.settings.codec = self.settings.codec.unwrap_or(codec.settings.codec);
             codec.settings.compression = self.settings.compression.unwrap_or(codec.settings.compression);
             codec.settings.check()?;
+            codec.set_upgrades(std::mem::take(&mut self.upgrades))?;
             shape = codec.settings.shape.fingerprint();
         }
         let namespace = Namespace::new(&self.namespace, Role::Cache).with_level(self.level);
