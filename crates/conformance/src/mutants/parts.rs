@@ -260,7 +260,7 @@ impl Backend for OneType {
 
     fn open(&self, namespace: &Namespace) -> Result<std::sync::Arc<dyn Tier>, Error> {
         let is_known = (namespace.schema, namespace.shape) == (self.1.schema, self.1.shape);
-        let in_use = Error::new(ErrorKind::NamespaceInUse, "another value type");
+        let in_use = Error::new(terrace_tier::ErrorKind::NamespaceInUse, "another value type");
         if is_known { self.0.open(namespace) } else { Err(in_use) }
     }
 }
