@@ -27,8 +27,8 @@ use tokio::{
 use crate::{Error, Result};
 
 thread_local! {
-    /// The last runtime of this thread that was found to have timers.
-    static HAS_TIMERS: Cell<Option<Id>> = const { Cell::new(None) };
+    /// The last runtime in which this thread called, and whether it has timers.
+    static LAST: Cell<Option<(Id, bool)>> = const { Cell::new(None) };
 }
 
 /// The tokio runtime of the caller.
@@ -45,17 +45,24 @@ pub fn current_runtime() -> Result<Handle> {
              inside of one, or enter one by `Handle::enter`",
         )
     })?;
-    let id = runtime.id();
-    if HAS_TIMERS.get() != Some(id) {
-        // tokio has no other way to ask. Once for each thread and runtime, this makes a timer.
-        catch_unwind(AssertUnwindSafe(|| drop(tokio::time::sleep(Duration::ZERO)))).map_err(|_| {
-            Error::config(
-                "the tokio runtime of the call has no timers: build it with `enable_time` or `enable_all`",
-            )
-        })?;
-        HAS_TIMERS.set(Some(id));
+    let has_timers = match LAST.get() {
+        Some((id, has_timers)) if id == runtime.id() => has_timers,
+        _ => has_timers(runtime.id()),
+    };
+    match has_timers {
+        true => Ok(runtime),
+        false => Err(Error::config(
+            "the tokio runtime of the call has no timers: build it with `enable_time` or `enable_all`",
+        )),
     }
-    Ok(runtime)
+}
+
+/// tokio has no other way to ask than to make a timer.
+#[cold]
+fn has_timers(runtime: Id) -> bool {
+    let has_timers = catch_unwind(AssertUnwindSafe(|| drop(tokio::time::sleep(Duration::ZERO)))).is_ok();
+    LAST.set(Some((runtime, has_timers)));
+    has_timers
 }
 
 /// The id of the caller's runtime; `None` outside of a runtime.

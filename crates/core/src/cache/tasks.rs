@@ -5,12 +5,14 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use tokio::{runtime::Handle, sync::Notify};
+use terrace_tier::runtime::current_runtime;
+use tokio::{sync::Notify, task::JoinHandle};
 
-/// The tasks of one cache on the runtime that it was built on.
-#[derive(Clone)]
+use crate::Result;
+
+/// The tasks of one cache. Each runs on the runtime of the call that spawns it.
+#[derive(Clone, Default)]
 pub(crate) struct Tasks {
-    runtime: Handle,
     count: Arc<Count>,
 }
 
@@ -21,19 +23,19 @@ struct Count {
 }
 
 impl Tasks {
-    pub(crate) fn new(runtime: Handle) -> Self {
-        Self { runtime, count: Arc::default() }
-    }
-
-    pub(crate) fn spawn<F>(&self, task: F) -> tokio::task::JoinHandle<F::Output>
+    /// Spawns a task on the caller's runtime.
+    ///
+    /// # Errors
+    /// The call fails with [`ErrorKind::Config`](crate::ErrorKind::Config) outside of a runtime.
+    pub(crate) fn spawn<F>(&self, task: F) -> Result<JoinHandle<F::Output>>
     where
         F: Future<Output: Send> + Send + 'static,
     {
-        let running = self.count.enter();
-        self.runtime.spawn(async move {
+        let (runtime, running) = (current_runtime()?, self.count.enter());
+        Ok(runtime.spawn(async move {
             let _running = running;
             task.await
-        })
+        }))
     }
 
     pub(crate) fn running(&self) -> usize {

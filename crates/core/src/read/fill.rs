@@ -99,7 +99,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
             return;
         }
         let (inner, chain) = (Arc::clone(self), Arc::clone(chain));
-        self.tasks.spawn(async move { inner.fill(&chain, &mut copies).await });
+        let _detached = self.tasks.spawn(async move { inner.fill(&chain, &mut copies).await });
     }
 
     /// Fills the tiers from far to near. A copy that a tier refuses is not sent to the nearer tiers.

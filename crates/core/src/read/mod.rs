@@ -35,10 +35,14 @@ mod share;
 mod strong;
 mod wait;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
 use futures_util::future::{BoxFuture, Shared};
-use terrace_tier::{Fence, TierKey, Timestamp, Token, Version};
+use terrace_tier::{Fence, TierKey, Timestamp, Token, Version, runtime::current_runtime_id};
+use tokio::runtime::Id;
 
 use fill::TierLease;
 
@@ -50,10 +54,10 @@ use crate::{
 };
 
 /// The flights of a cache.
-pub(crate) type CacheFlights<K, V> = Flights<TenantKey<K>, SharedLookup<V>, LoadResult<V>>;
+pub(crate) type CacheFlights<K, V> = Flights<TenantKey<K>, FlightLookup<V>, LoadResult<V>>;
 
 /// A caller's ticket for a flight of this cache.
-pub(crate) type CacheTicket<K, V> = Ticket<TenantKey<K>, SharedLookup<V>, LoadResult<V>>;
+pub(crate) type CacheTicket<K, V> = Ticket<TenantKey<K>, FlightLookup<V>, LoadResult<V>>;
 
 /// A load's result, as every caller gets it.
 pub(crate) type LoadResult<V> = Result<(Arc<Entry<V>>, Source)>;
@@ -63,6 +67,15 @@ pub(crate) type Answer<V> = Result<Option<Cached<V>>>;
 
 /// The entry of the near tier that cannot answer a read, if the tier holds one for the key.
 pub(crate) type NearMiss<V> = Option<Arc<Entry<V>>>;
+
+/// The lookup of a flight, and where it runs: its readers poll it, each in the runtime of its call.
+pub(crate) struct FlightLookup<V> {
+    pub(crate) lookup: SharedLookup<V>,
+    /// The runtime of the caller that began the flight.
+    pub(crate) runtime: Option<Id>,
+    /// Whether callers of several runtimes poll the lookup. It then ends early when one of these ends.
+    pub(crate) is_spread: AtomicBool,
+}
 
 /// One key's lookup, which all readers of the key may await.
 pub(crate) enum SharedLookup<V> {
@@ -168,6 +181,12 @@ impl Fences {
     pub(crate) fn owe_others(&self, chain: &Chain, key: &TierKey) {
         let slots = chain.tiers.iter().enumerate().filter(|&(index, _)| self.get(index).is_none());
         slots.for_each(|(_, slot)| slot.owe(key));
+    }
+}
+
+impl<V> FlightLookup<V> {
+    pub(crate) fn new(lookup: SharedLookup<V>) -> Self {
+        Self { lookup, runtime: current_runtime_id(), is_spread: AtomicBool::new(false) }
     }
 }
 

@@ -38,7 +38,8 @@ pub(super) fn spawn_load<K: Key, V: Value, N: Near<K, V>>(
     let loading: Arc<[FlightId]> = outer.iter().copied().chain(flights).collect();
     let (task, chain) = (Arc::clone(inner), Arc::clone(chain));
     let run = async move { task.run_load(&chain, loads, load, loading).await };
-    inner.tasks.spawn(run.instrument(tracing::Span::current()));
+    // Without a runtime the leaders' guards are dropped here, which tells the callers.
+    let _detached = inner.tasks.spawn(run.instrument(tracing::Span::current()));
 }
 
 impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
