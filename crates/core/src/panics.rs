@@ -24,8 +24,8 @@ pub(crate) fn guarded<F: Future>(
 
 /// Gives the result of a spawned write. A panic of the write, or the end of the runtime, becomes a typed
 /// error.
-pub(crate) async fn joined<T>(task: JoinHandle<T>) -> Result<T> {
-    task.await.map_err(|error| match error.is_panic() {
+pub(crate) async fn joined<T>(task: Result<JoinHandle<T>>) -> Result<T> {
+    task?.await.map_err(|error| match error.is_panic() {
         true => Error::new(ErrorKind::Panicked, "a codec, policy or observer panicked during the write"),
         false => shut_down_error(),
     })
@@ -36,5 +36,5 @@ pub(crate) fn loader_panicked_error() -> Error {
 }
 
 pub(crate) fn shut_down_error() -> Error {
-    Error::new(ErrorKind::Closed, "the runtime of the cache has shut down")
+    Error::new(ErrorKind::Closed, "the runtime in which the call was made has shut down")
 }

@@ -28,7 +28,7 @@ async fn a_record_in_use_lives_on_at_one_trip_in_a_tenth_of_its_life() {
         let (redis, store) = (fake("redis", &hand), fake("postgres", &hand));
         let stack = if with_near { builder() } else { without_near() };
         let cache = stack.clock(&hand).tier(redis).store(store.clone()).build().unwrap();
-        cache.put("k", Item::new(1).ttl(LIFE)).await.unwrap();
+        cache.put_item("k", Item::new(1).ttl(LIFE)).await.unwrap();
         use_it(&cache, &hand).await;
         assert_eq!(store.calls().of(Call::Expire), 30);
         assert!(store.calls().of(Call::Get) <= 30, "each renewal drops the copies once");
@@ -44,7 +44,7 @@ async fn a_copy_in_use_lives_on_without_a_store_and_without_any_tier() {
     for cache in
         [builder().clock(&hand).tier(redis.clone()).build().unwrap(), builder().clock(&hand).build().unwrap()]
     {
-        cache.put("k", Item::new(1).ttl(LIFE)).await.unwrap();
+        cache.put_item("k", Item::new(1).ttl(LIFE)).await.unwrap();
         use_it(&cache, &hand).await;
         hand.advance(LIFE);
         assert!(cache.get("k").await.unwrap().is_none());
@@ -57,7 +57,7 @@ async fn a_renewal_that_failed_is_tried_again_by_the_next_call() {
     let hand = Clock::manual();
     let store = Faulty::new(fake("postgres", &hand));
     let cache = builder().clock(&hand).store(store.clone()).build().unwrap();
-    cache.put("k", Item::new(1).ttl(LIFE)).await.unwrap();
+    cache.put_item("k", Item::new(1).ttl(LIFE)).await.unwrap();
     store.arm(Fault::fail(ErrorKind::Unavailable).on(Call::Expire));
     assert_eq!(cache.touch("k", LIFE).await.unwrap_err().kind(), ErrorKind::Unavailable);
     cache.touch("k", LIFE).await.unwrap();
@@ -70,7 +70,7 @@ async fn a_renewal_whose_call_was_cancelled_is_tried_again_by_the_next_call() {
     let hand = Clock::manual();
     let store = fake("postgres", &hand);
     let cache = builder().clock(&hand).store(store.clone()).build().unwrap();
-    cache.put("k", Item::new(1).ttl(LIFE)).await.unwrap();
+    cache.put_item("k", Item::new(1).ttl(LIFE)).await.unwrap();
     store.set_latency(ms(50));
     assert!(tokio::time::timeout(ms(10), cache.touch("k", LIFE)).await.is_err());
     cache.touch("k", LIFE).await.unwrap();
@@ -81,7 +81,7 @@ async fn a_renewal_whose_call_was_cancelled_is_tried_again_by_the_next_call() {
 async fn a_touch_after_a_shorter_life_renews_it_at_once() {
     let hand = Clock::manual();
     let cache = builder().clock(&hand).tier(fake("redis", &hand)).build().unwrap();
-    cache.put("k", Item::new(1).ttl(LIFE)).await.unwrap();
+    cache.put_item("k", Item::new(1).ttl(LIFE)).await.unwrap();
     cache.touch("k", LIFE).await.unwrap();
     cache.expire("k", ms(100)).await.unwrap();
     cache.touch("k", LIFE).await.unwrap();

@@ -28,8 +28,8 @@ pub(crate) async fn register_options(
     state: &NamespaceState,
     namespace: &Namespace,
 ) -> Result<()> {
-    let Namespace { name, role, level, schema, shape, .. } = namespace;
-    let options = format!("role={role:?} level={} schema={schema} shape={shape:016x}", level.name());
+    let Namespace { name, role, level, .. } = namespace;
+    let options = format!("role={role:?} level={}", level.name());
     let keys = vec![Bytes::copy_from_slice(state.layout.options.as_bytes())];
     let args = vec![options.clone().into(), OPTIONS_TTL.as_millis().to_string().into()];
     let call = Call { script: Script::Options, keys, args };

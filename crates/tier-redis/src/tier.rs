@@ -109,6 +109,10 @@ impl InvalidationLog for RedisTier {
         let origin = self.writer.log.follow(namespace, follower);
         self.writer.origin.store(origin, Ordering::Relaxed);
     }
+
+    fn keep_following(&self) {
+        self.writer.log.keep_reading();
+    }
 }
 
 impl fmt::Debug for RedisTier {

@@ -24,10 +24,11 @@
 //! | [`Backend`], [`Tier`], [`Namespace`] | how a cache opens and calls a tier | yes |
 //! | [`Cell`], [`Op`], [`Reply`], [`transition`] | what a tier keeps, and what operations do to it | yes |
 //! | [`Swap`], [`Swapping`] | a tier out of get and compare-and-swap | the short way |
-//! | [`NamespaceRegistry`] | refuses two caches that use one namespace with different types | yes, but `Swapping` has it |
+//! | [`NamespaceRegistry`] | refuses two caches that use one namespace in different roles or levels | yes, but `Swapping` has it |
 //! | [`Batcher`] | lets concurrent calls share round trips | no |
 //! | [`InvalidationLog`], [`Follower`] | reports the changes of other processes, so that near copies end | no |
 //! | [`lease`] | lets a process wait for a load of another process | no |
+//! | [`runtime`] | keeps sockets and tasks apart for each runtime that uses a handle | no |
 //! | [`Publish`], [`Watermark`], [`Replay`] | lets a relay drop copies and prove that the rest are current | no |
 //!
 //! # How the contract grows
@@ -53,6 +54,7 @@ mod level;
 mod log;
 mod namespace;
 mod publish;
+pub mod runtime;
 mod swap;
 mod tier;
 mod time;

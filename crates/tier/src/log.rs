@@ -83,6 +83,11 @@ pub trait InvalidationLog: Send + Sync {
     /// writer has given up on it. A cache calls this on the tiers of all its tenants, with one follower.
     fn follow(&self, namespace: &str, follower: Weak<dyn Follower>);
 
+    /// Goes on reading for the followers, where that is a task of the process and has ended with its runtime.
+    /// A cache that follows calls this with each read that near does not answer, so it must be cheap: one
+    /// atomic load where nothing is to be done. By default there is no such task.
+    fn keep_following(&self) {}
+
     /// The log as a relay reads it. Only a log that reports the changes of the source itself, and that can
     /// be read from any position, has one. By default there is none.
     fn replay(&self) -> Option<Arc<dyn Replay>> {

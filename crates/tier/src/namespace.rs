@@ -23,9 +23,10 @@ pub struct Namespace {
     pub role: Role,
     /// How consistent the cache is.
     pub level: Level,
-    /// The schema number that the user gave the value type.
+    /// The schema number that the user gave the value type. Caches of a namespace may differ in it: the
+    /// envelope of each value says of what type it is.
     pub schema: u32,
-    /// The fingerprint of the value type's shape.
+    /// The fingerprint of the value type's shape. Caches of a namespace may differ in it.
     pub shape: u64,
     /// How long one request may take in this tier, with its time in queues and its round trips.
     pub budget: Duration,
@@ -100,19 +101,20 @@ impl Namespace {
     }
 }
 
-/// The namespaces that the caches of one backend handle use, each with one set of options: role, level,
-/// schema and shape. Two caches that read the same bytes as different types would give each other's
-/// values a wrong meaning.
+/// The namespaces that the caches of one backend handle use, each with one set of options: role and level.
+/// A cache that kept copies where another one keeps records, or wrote without fences where another one relies
+/// on them, would make the other one's answers wrong. Their value types may differ.
 ///
 /// A backend keeps one registry and claims the namespace in [`open`](crate::Backend::open). Its tiers keep
 /// the guard.
 ///
 /// ```
-/// # use terrace_tier::{ErrorKind, Namespace, NamespaceRegistry, Role};
+/// # use terrace_tier::{ErrorKind, Level, Namespace, NamespaceRegistry, Role};
 /// let registry = NamespaceRegistry::default();
 /// let users = Namespace::new("users", Role::Cache).with_type(1, 7);
 /// let guard = registry.claim(&users)?;
-/// let other = users.with_type(2, 7);
+/// assert!(registry.claim(&users.clone().with_type(2, 8)).is_ok());
+/// let other = users.with_level(Level::Ttl);
 /// assert_eq!(registry.claim(&other).unwrap_err().kind(), ErrorKind::NamespaceInUse);
 /// drop(guard);
 /// assert!(registry.claim(&other).is_ok());
@@ -125,14 +127,12 @@ pub struct NamespaceRegistry(Mutex<HashMap<String, Weak<NamespaceOptions>>>);
 #[derive(Clone)]
 pub struct NamespaceGuard(Arc<NamespaceOptions>);
 
-/// What all caches of a namespace agree on. Their tenants and budgets may differ.
+/// What all caches of a namespace agree on. Their tenants, value types and budgets may differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct NamespaceOptions {
     role: Role,
     /// The name alone, since each cache has a bound of its own.
     level: &'static str,
-    schema: u32,
-    shape: u64,
 }
 
 impl NamespaceRegistry {
@@ -144,8 +144,7 @@ impl NamespaceRegistry {
     /// # Cost
     /// One lock and at most one allocation.
     pub fn claim(&self, namespace: &Namespace) -> Result<NamespaceGuard> {
-        let Namespace { role, level, schema, shape, .. } = *namespace;
-        let wanted = NamespaceOptions { role, level: level.name(), schema, shape };
+        let wanted = NamespaceOptions { role: namespace.role, level: namespace.level.name() };
         let mut in_use = self.0.lock();
         if let Some(held) = in_use.get(&namespace.name).and_then(Weak::upgrade) {
             return if *held == wanted {
@@ -161,11 +160,22 @@ impl NamespaceRegistry {
     }
 }
 
+impl NamespaceOptions {
+    fn in_words(&self) -> String {
+        let role = match self.role {
+            Role::Cache => "cache tier",
+            Role::Store => "store",
+        };
+        format!("{role} of level {}", self.level)
+    }
+}
+
 fn conflict(namespace: &Namespace, held: &NamespaceOptions, wanted: &NamespaceOptions) -> Error {
     let message = format!(
-        "the namespace `{}` is in use with {held:?}, and this cache asks for {wanted:?}; \
-         give one of the caches another name",
-        namespace.name
+        "the namespace `{}` is in use as a {}, and this cache asks for a {}; give one of the caches another name",
+        namespace.name,
+        held.in_words(),
+        wanted.in_words()
     );
     Error::new(ErrorKind::NamespaceInUse, message)
 }

@@ -109,11 +109,9 @@ pub trait Tier: fmt::Debug + Send + Sync + 'static {
     /// [`ErrorKind::Unavailable`], [`ErrorKind::Timeout`], [`ErrorKind::Denied`].
     async fn ping(&self) -> Result<()>;
 
-    /// Prepares the tier for use, and checks that all processes use the namespace with the same schema,
-    /// shape, role and level. A higher schema number declares that the type has changed: the namespace
-    /// takes that number, and a program with a lower one is refused from then on. It also tries what the
-    /// cache will do, and returns what is wrong with the server and only slows the cache. The default is a
-    /// [`ping`](Tier::ping).
+    /// Prepares the tier for use, and checks that all processes use the namespace with the same role and
+    /// level. Their value types may differ. It also tries what the cache will do, and returns what is wrong
+    /// with the server and only slows the cache. The default is a [`ping`](Tier::ping).
     ///
     /// # Errors
     /// [`ErrorKind::NamespaceInUse`] where another process uses the namespace with other settings. What stops

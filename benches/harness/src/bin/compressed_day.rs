@@ -108,7 +108,7 @@ async fn main() -> Outcome<()> {
     let stacks = Arc::new(stacks(&redis_server, &server, &file)?);
     for stack in stacks.iter() {
         stack.tenant(0).await?.ready().await?;
-        stack.tenant(0).await?.put(&0, item(0)).await?;
+        stack.tenant(0).await?.put_item(&0, item(0)).await?;
     }
     let mut probe = Probe {
         redis: redis::Client::open(redis_server.url())?.get_multiplexed_async_connection().await?,
@@ -195,7 +195,7 @@ async fn work(stacks: Arc<[Stack; 4]>, tally: Arc<Tally>, number: u64) {
             match kind {
                 0 => drop(cache.invalidate(&key).await?),
                 1 => drop(cache.remove(&key).await?),
-                2..6 => drop(cache.put(&key, item(key)).await?),
+                2..6 => drop(cache.put_item(&key, item(key)).await?),
                 _ => {
                     let load = |_| async move { Ok::<_, std::io::Error>(item(key)) };
                     cache.get_or_load_with(&key, load).await?;

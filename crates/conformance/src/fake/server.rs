@@ -57,10 +57,8 @@ pub(crate) struct Server {
     pub(crate) hooks: Hooks,
     pub(crate) data: Mutex<Data>,
     pub(crate) keep_alives: Mutex<KeepAlives>,
-    /// The options that all handles agreed on in `ready`, for each schema of each namespace.
+    /// The options that all handles agreed on in `ready`, for each namespace.
     pub(super) agreed: NamespaceRegistry,
-    /// The newest schema of each namespace. A handle with an older schema is refused.
-    pub(super) schemas: Mutex<HashMap<String, u32>>,
     pub(super) down: AtomicBool,
     pub(super) latency: Mutex<Duration>,
     pub(super) clock_behind: Mutex<Duration>,
@@ -79,7 +77,6 @@ impl Server {
             data: Mutex::default(),
             keep_alives: Mutex::default(),
             agreed: NamespaceRegistry::default(),
-            schemas: Mutex::default(),
             down: AtomicBool::new(false),
             latency: Mutex::default(),
             clock_behind: Mutex::default(),
@@ -145,17 +142,9 @@ impl Server {
         }
     }
 
-    /// Agrees on the options of a namespace. A handle with a higher schema takes the namespace over.
+    /// Agrees with the other handles on the options of a namespace.
     pub(super) fn agree(&self, namespace: &Namespace) -> Result<NamespaceGuard> {
-        let mut schemas = self.schemas.lock();
-        let newest = schemas.entry(namespace.name.clone()).or_insert(namespace.schema);
-        if namespace.schema < *newest {
-            let message = format!("the namespace `{}` has schema {newest} by now", namespace.name);
-            return Err(Error::new(ErrorKind::NamespaceInUse, message));
-        }
-        *newest = namespace.schema;
-        let name = format!("{}, schema {newest}", namespace.name);
-        self.agreed.claim(&namespace.clone().with_name(name))
+        self.agreed.claim(namespace)
     }
 
     /// Delays or fails a call before it is carried out, as the test has set the server.

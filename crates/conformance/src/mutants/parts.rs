@@ -250,6 +250,32 @@ impl Backend for Careless {
     }
 }
 
+/// A backend that serves one value type, so that the next version of a program cannot start.
+struct OneType(Fake, Namespace);
+
+impl Backend for OneType {
+    fn name(&self) -> &str {
+        "one type"
+    }
+
+    fn open(&self, namespace: &Namespace) -> Result<std::sync::Arc<dyn Tier>, Error> {
+        let is_known = (namespace.schema, namespace.shape) == (self.1.schema, self.1.shape);
+        let in_use = Error::new(terrace_tier::ErrorKind::NamespaceInUse, "another value type");
+        if is_known { self.0.open(namespace) } else { Err(in_use) }
+    }
+}
+
+#[tokio::test]
+async fn refuses_another_value_type() {
+    let (one, any) = (Fake::new(), Fake::new());
+    let known = Namespace::new("any", Role::Cache).with_type(1, 7);
+    let subject = || Subject::new(OneType(one.another_handle(), known.clone()));
+    caught(CACHE, "a_namespace_with_other_options_is_in_use", subject()).await;
+    let second = OneType(any.another_handle(), known.clone());
+    let subject = Subject::new(OneType(any, known)).second(second);
+    caught(PROCESSES, "programs_with_other_value_types_are_ready_at_once", subject).await;
+}
+
 #[tokio::test]
 async fn opens_a_namespace_with_any_options() {
     caught(CACHE, "a_namespace_with_other_options_is_in_use", Subject::new(Careless(Fake::new()))).await;

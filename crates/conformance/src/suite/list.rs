@@ -137,7 +137,7 @@ macro_rules! __cases {
     (processes, $then:ident $arguments:tt) => {
         $crate::$then! {$arguments,
             processes::ready_refuses_other_options_than_another_process_uses,
-            processes::a_higher_schema_takes_the_namespace_over,
+            processes::programs_with_other_value_types_are_ready_at_once,
         }
     };
     (lease_waiter, $then:ident $arguments:tt) => {

@@ -1,19 +1,15 @@
 //! The builder's settings of remote tiers become the chains of a cache here, one chain for each tenant.
 
-use std::{
-    sync::{Arc, Weak},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use terrace_tier::{InvalidationLog, Namespace, Role, Scope};
-use tokio::runtime::Handle;
 
 use crate::{
     Backend, Clock, Error, Level, Result,
     chain::{Chain, Monitor, TierShared, TierSlot},
     freshness::{LEAST_BOUND, ProofSource, WatermarkTracker},
     near::TenantId,
-    relay::{Relay, RelayHandle},
+    relay::RunningRelay,
 };
 
 /// The budget of one request in a cache tier, unless the configuration sets another budget.
@@ -94,11 +90,10 @@ impl ChainSpec {
         store: Option<&TierConfig>,
         origin_log: Option<Arc<dyn InvalidationLog>>,
         monitor: &Arc<Monitor>,
-        runtime: &Handle,
     ) -> Self {
         let spec = |config: &TierConfig, role, budget, beyond: &[Arc<TierShared>]| {
             let (name, monitor) = (config.backend.name(), Arc::clone(monitor));
-            let shared = TierShared::new(name, role, config.ttl, monitor, runtime.clone(), beyond);
+            let shared = TierShared::new(name, role, config.ttl, monitor, beyond);
             let (backend, shared) = (Arc::clone(&config.backend), Arc::new(shared));
             TierSpec { backend, shared, budget: config.budget.unwrap_or(budget) }
         };
@@ -151,20 +146,15 @@ impl ChainSpec {
     }
 
     /// Starts to relay the log of the source of truth into the cache tiers, if the cache has such a log
-    /// and cache tiers. The relay ends when the returned handle is dropped.
-    pub(super) fn relay(&self, tombstone_ttl: Duration, runtime: &Handle) -> Option<Arc<RelayHandle>> {
+    /// and cache tiers. The relay ends when the returned value is dropped.
+    pub(super) fn relay(&self, tombstone_ttl: Duration) -> Option<RunningRelay> {
         let log = self.truth_log()?;
         let tiers = self.tiers.iter().filter(|tier| tier.shared.role == Role::Cache);
         let tiers: Vec<_> = tiers.map(|tier| (Arc::clone(&tier.backend), tier.budget)).collect();
         if tiers.is_empty() || self.namespace.level == Level::Ttl {
             return None;
         }
-        let handle = Arc::new(RelayHandle::default());
-        let relay = Relay::new(log.replay()?, self.namespace.clone(), tiers, tombstone_ttl);
-        runtime.spawn(relay.run(Arc::downgrade(&handle)));
-        let follower: Weak<RelayHandle> = Arc::downgrade(&handle);
-        log.follow(&self.namespace.name, follower);
-        Some(handle)
+        RunningRelay::start(log, self.namespace.clone(), tiers, tombstone_ttl)
     }
 
     /// The remote tiers as one tenant sees them.

@@ -9,18 +9,18 @@ use std::{
 };
 
 use bytes::Bytes;
-use terrace_tier::{Deadlines, TierKey, Timestamp, Token, Version};
+use terrace_tier::{Deadlines, TierKey, Timestamp, Token, Version, runtime::current_runtime};
 
 use super::{loader::BoundLoader, near_expiry::NearExpiry, tasks::Tasks};
 use crate::{
     Admission, AdmitContext, Clock, Coalesce, Copies, Error, ErrorKind, Event, Expiry, Freshness, Key, Level,
     OnStale, Result, StaleHit, Value, WriteContext,
-    chain::{Chain, Monitor, TierCounters},
+    chain::{Chain, Monitor, TierCounters, TierSlot},
     fencing::Fencing,
     freshness::{Coherence, MaxStaleness, ProofSource},
     near::{Entry, Near, TenantKey, TenantKeyRef},
     read::CacheFlights,
-    relay::RelayHandle,
+    relay::RunningRelay,
     typed_codec::{KeyCodec, TypedCodec},
     write::Renewals,
 };
@@ -78,15 +78,45 @@ pub(crate) struct Inner<K, V, N> {
     pub(crate) periods: Periods,
     pub(crate) level: Level,
     pub(crate) loader: Option<BoundLoader<K, V>>,
-    /// The handle of the relay, which carries the log of the source of truth into the cache tiers. The
-    /// relay ends when this handle is dropped.
-    pub(crate) relay: Option<Arc<RelayHandle>>,
+    /// The relay, which carries the log of the source of truth into the cache tiers.
+    pub(crate) relay: Option<RunningRelay>,
     pub(crate) renewals: Renewals<K>,
     pub(crate) closed: AtomicBool,
     pub(crate) versions: AtomicU64,
 }
 
 impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
+    /// Begins a call that near does not answer. Where it needs a runtime, what the cache does in the
+    /// background runs from then on: it may have ended with another runtime, or there was none yet. A cache
+    /// that has only a near tier needs a runtime for a call that spawns a task.
+    ///
+    /// # Errors
+    /// The call fails with [`ErrorKind::Closed`] after the end of the cache, and with [`ErrorKind::Config`]
+    /// where it needs a runtime and has none.
+    ///
+    /// # Cost
+    /// Some atomic loads.
+    pub(crate) fn begin_call(&self, chain: &Chain, spawns: bool) -> Result<()> {
+        self.check_open()?;
+        if chain.is_local() && !spawns {
+            return Ok(());
+        }
+        current_runtime()?;
+        if let Some(relay) = &self.relay {
+            relay.keep_running();
+        }
+        if let Some(log) = chain.log().filter(|_| self.follows_log()) {
+            log.keep_following();
+        }
+        chain.far_to_near().for_each(TierSlot::keep_repaying);
+        Ok(())
+    }
+
+    /// Whether this process follows the log of its tiers, because another process can outdate near copies.
+    pub(crate) fn follows_log(&self) -> bool {
+        self.near.is_enabled() && self.fencing.has_leases()
+    }
+
     pub(crate) fn check_open(&self) -> Result<()> {
         if self.closed.load(Ordering::Acquire) {
             return Err(Error::new(ErrorKind::Closed, "the cache was closed; build a new one"));

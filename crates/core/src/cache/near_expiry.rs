@@ -83,7 +83,9 @@ impl NearExpiry {
         let Some(cache) = self.cache.get() else { return };
         if !self.runs.swap(true, Ordering::AcqRel) {
             let running = RunGuard { cache: Weak::clone(cache), ended: false };
-            *self.task.lock() = Some(tasks.spawn_lasting(run(running)));
+            // Without a runtime no task starts, and an entry that is noted later tries again.
+            let Ok(task) = tasks.spawn_lasting(run(running)) else { return };
+            *self.task.lock() = Some(task);
         }
     }
 

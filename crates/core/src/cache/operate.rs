@@ -2,7 +2,7 @@
 
 use std::{sync::atomic::Ordering, time::Duration};
 
-use terrace_tier::{Deadlines, Finding, KeyName, Op, Reply, Role};
+use terrace_tier::{Deadlines, Finding, KeyName, Op, Reply, Role, runtime::current_runtime};
 
 use super::{Cache, NEAR};
 use crate::{
@@ -12,6 +12,9 @@ use crate::{
     near::{Entry, Near, TenantId, TenantKeyRef},
     panics::joined,
 };
+
+/// The pause after the first attempt of `ready`.
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
 
 impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     /// The name of the cache.
@@ -50,7 +53,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     /// # Cost
     /// The call makes one round trip to a tier, and one more for each tier that fails.
     pub async fn ttl<Q: BorrowedKey<K> + ?Sized>(&self, key: &Q) -> Result<Option<Duration>> {
-        let oldest_proof = self.begin_read()?.oldest_proof;
+        let oldest_proof = self.begin_read(false)?.oldest_proof;
         if self.chain.is_local() {
             let entry = self.inner.near.get(&TenantKeyRef { tenant: self.chain.tenant, key });
             let accepts = |entry: &Entry<V>| {
@@ -140,7 +143,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     /// # Cost
     /// The call makes one round trip to each cache tier, far to near, in a spawned task.
     pub async fn clear(&self) -> Result<()> {
-        self.inner.check_open()?;
+        self.inner.begin_call(&self.chain, true)?;
         self.inner.tell(&Event::Dropped);
         let cache = self.clone();
         let task = async move {
@@ -171,7 +174,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     /// # Errors
     /// The call fails with the error of the first tier that does not answer.
     pub async fn ping(&self) -> Result<()> {
-        self.inner.check_open()?;
+        self.inner.begin_call(&self.chain, false)?;
         for slot in self.chain.far_to_near() {
             slot.ping().await?;
         }
@@ -191,30 +194,38 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     /// The call fails with [`ErrorKind::NamespaceInUse`] and with other errors that waiting does not
     /// resolve. [`Error::finding`](crate::Error::finding) tells what is wrong with a server.
     pub async fn ready(&self) -> Result<Vec<Finding>> {
+        self.inner.begin_call(&self.chain, true)?;
         let mut findings = Vec::new();
         for slot in self.chain.far_to_near() {
-            findings.extend(self.until_it_answers(|| slot.ready()).await?);
+            let mut pause = FIRST_PAUSE;
+            findings.extend(loop {
+                match slot.ready().await {
+                    Err(error) if error.is_transient() => self.pause(&mut pause).await?,
+                    found => break found?,
+                }
+            });
         }
         if let Some(relay) = &self.inner.relay {
-            while !relay.started().await? {
-                self.inner.check_open()?;
+            while !relay.handle().started().await? {
+                self.inner.begin_call(&self.chain, true)?;
             }
         } else if let Some(origin) = self.chain.origin_log.as_ref().and_then(|log| log.replay()) {
-            self.until_it_answers(|| origin.end()).await?;
+            let mut pause = FIRST_PAUSE;
+            loop {
+                match origin.end().await {
+                    Err(error) if error.is_transient() => self.pause(&mut pause).await?,
+                    end => break end.map(drop)?,
+                }
+            }
         }
         Ok(findings)
     }
 
-    async fn until_it_answers<T>(&self, ask: impl AsyncFn() -> Result<T>) -> Result<T> {
-        let mut pause = Duration::from_millis(10);
-        loop {
-            self.inner.check_open()?;
-            match ask().await {
-                Err(error) if error.is_transient() => tokio::time::sleep(pause).await,
-                answer => return answer,
-            }
-            pause = (pause * 2).min(Duration::from_millis(500));
-        }
+    /// Waits before `ready` asks again, each time twice as long, up to half a second.
+    async fn pause(&self, pause: &mut Duration) -> Result<()> {
+        tokio::time::sleep(*pause).await;
+        *pause = (*pause * 2).min(Duration::from_millis(500));
+        self.inner.check_open()
     }
 
     /// The counters of what the cache has done since it was built.
@@ -256,8 +267,11 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     /// five seconds. Any later use of the cache fails with [`ErrorKind::Closed`].
     pub async fn close(&self) {
         self.inner.closed.store(true, Ordering::Release);
-        // A task that still runs after this wait is bounded by the budgets of its calls.
-        let _ = tokio::time::timeout(Duration::from_secs(5), self.inner.tasks.settled()).await;
+        // A task that still runs after this wait is bounded by the budgets of its calls. Outside of a runtime
+        // there is nothing that this call could wait for.
+        if current_runtime().is_ok() {
+            let _ = tokio::time::timeout(Duration::from_secs(5), self.inner.tasks.settled()).await;
+        }
         self.inner.flights.detach_all(|_| true);
         self.inner.near.clear(None);
     }

@@ -5,12 +5,17 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use tokio::{runtime::Handle, sync::Notify, task::AbortHandle};
+use terrace_tier::runtime::current_runtime;
+use tokio::{
+    sync::Notify,
+    task::{AbortHandle, JoinHandle},
+};
 
-/// The tasks of one cache on the runtime that it was built on.
-#[derive(Clone)]
+use crate::Result;
+
+/// The tasks of one cache. Each runs on the runtime of the call that spawns it.
+#[derive(Clone, Default)]
 pub(crate) struct Tasks {
-    runtime: Handle,
     count: Arc<Count>,
 }
 
@@ -21,25 +26,31 @@ struct Count {
 }
 
 impl Tasks {
-    pub(crate) fn new(runtime: Handle) -> Self {
-        Self { runtime, count: Arc::default() }
-    }
-
-    pub(crate) fn spawn<F>(&self, task: F) -> tokio::task::JoinHandle<F::Output>
+    /// Spawns a task on the caller's runtime.
+    ///
+    /// # Errors
+    /// The call fails with [`ErrorKind::Config`](crate::ErrorKind::Config) outside of a runtime.
+    pub(crate) fn spawn<F>(&self, task: F) -> Result<JoinHandle<F::Output>>
     where
         F: Future<Output: Send> + Send + 'static,
     {
-        let running = self.count.enter();
-        self.runtime.spawn(async move {
+        let (runtime, running) = (current_runtime()?, self.count.enter());
+        Ok(runtime.spawn(async move {
             let _running = running;
             task.await
-        })
+        }))
     }
 
     /// Spawns a task that lasts as long as the cache has work for it. [`settled`](Self::settled) does not wait
     /// for it.
-    pub(crate) fn spawn_lasting(&self, task: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
-        self.runtime.spawn(task).abort_handle()
+    ///
+    /// # Errors
+    /// As [`current_runtime`].
+    pub(crate) fn spawn_lasting(
+        &self,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) -> Result<AbortHandle> {
+        Ok(current_runtime()?.spawn(task).abort_handle())
     }
 
     pub(crate) fn running(&self) -> usize {

@@ -115,6 +115,11 @@ impl Debts {
         self.started(&mut state)
     }
 
+    /// Whether there are debts that no task repays. The result is true for one caller, who must start [`repay`].
+    pub(crate) fn must_start(&self) -> bool {
+        self.owed.load(Ordering::Acquire) > 0 && !std::mem::replace(&mut self.state.lock().repaying, true)
+    }
+
     fn started(&self, state: &mut State) -> bool {
         self.owed.store(state.count(), Ordering::Release);
         !std::mem::replace(&mut state.repaying, true)
@@ -213,13 +218,34 @@ impl State {
     }
 }
 
+/// The task that repays debts. Where it is dropped with its runtime, another one may start.
+pub(crate) struct Repayer {
+    debts: Weak<Debts>,
+    ended: bool,
+}
+
+impl Repayer {
+    pub(crate) fn of(debts: &Arc<Debts>) -> Self {
+        Self { debts: Arc::downgrade(debts), ended: false }
+    }
+}
+
+impl Drop for Repayer {
+    fn drop(&mut self) {
+        if let Some(debts) = self.debts.upgrade().filter(|_| !self.ended) {
+            debts.state.lock().repaying = false;
+        }
+    }
+}
+
 /// Repays debts until none is left, or until the cache is dropped.
-pub(crate) async fn repay(debts: Weak<Debts>) {
+pub(crate) async fn repay(mut repayer: Repayer) {
     let mut pause = Duration::from_millis(50);
     loop {
         tokio::time::sleep(pause).await;
-        let Some(debts) = debts.upgrade() else { return };
+        let Some(debts) = repayer.debts.upgrade() else { return };
         if debts.pay().await {
+            repayer.ended = true;
             return;
         }
         pause = (pause * 2).min(Duration::from_secs(1));

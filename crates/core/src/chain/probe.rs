@@ -19,23 +19,38 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// How long a probe waits for its answer.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// Probes the tier until it answers, or until its cache is dropped. The tier of `shared` is lost.
-pub(super) async fn probe(shared: Weak<TierShared>, tier: Arc<dyn Tier>) {
+/// A probe that runs. Where it is dropped with its runtime, it says so.
+pub(super) struct Probing {
+    pub(super) shared: Weak<TierShared>,
+    pub(super) ended: bool,
+}
+
+impl Drop for Probing {
+    fn drop(&mut self) {
+        if let Some(shared) = self.shared.upgrade().filter(|_| !self.ended) {
+            shared.lost_probe();
+        }
+    }
+}
+
+/// Probes the tier until it answers, or until its cache is dropped. The tier of `probing` is lost.
+pub(super) async fn probe(mut probing: Probing, tier: Arc<dyn Tier>) {
     let mut pause = FIRST_PAUSE;
     loop {
         sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
-        if shared.strong_count() == 0 {
+        if probing.shared.strong_count() == 0 {
             return;
         }
         // A tier may panic, and has to be probed all the same.
         let ping = AssertUnwindSafe(tier.ping()).catch_unwind();
         let answered = matches!(timeout(PATIENCE, ping).await, Ok(Ok(Ok(()))));
-        let Some(shared) = shared.upgrade() else { return };
+        let Some(shared) = probing.shared.upgrade() else { return };
         if answered {
             shared.answered();
         }
         if shared.ends_probe() {
+            probing.ended = true;
             return;
         }
     }

@@ -13,16 +13,17 @@ use std::{
 use terrace_tier::{
     Finding, FindingWatcher, InvalidationLog, LeaseWaiter, Namespace, Op, Reply, Role, Tier, TierKey,
     defence::{Defence, enabled},
+    runtime::current_runtime,
     unexpected,
 };
-use tokio::{runtime::Handle, time::timeout};
+use tokio::time::timeout;
 
 use super::{
-    debt::{Creditor, Debts, repay},
+    debt::{Creditor, Debts, Repayer, repay},
     health::{Health, is_read},
     monitor::{Monitor, TierCounters},
     names::interned,
-    probe::probe,
+    probe::{Probing, probe},
     warnings::Warnings,
 };
 use crate::{Error, ErrorKind, Event, Result};
@@ -44,7 +45,6 @@ pub(crate) struct TierShared {
     /// The tier that is probed while it is lost. It is set before the first call.
     probed: OnceLock<Arc<dyn Tier>>,
     is_probing: AtomicBool,
-    runtime: Handle,
 }
 
 /// A tier as one tenant of a cache uses it.
@@ -63,7 +63,6 @@ impl TierShared {
         role: Role,
         ttl: Option<Duration>,
         monitor: Arc<Monitor>,
-        runtime: Handle,
         beyond: &[Arc<Self>],
     ) -> Self {
         let beyond = beyond.iter().map(|shared| Arc::clone(&shared.debts)).collect();
@@ -81,7 +80,6 @@ impl TierShared {
             warnings,
             probed: OnceLock::new(),
             is_probing: AtomicBool::new(false),
-            runtime,
         }
     }
 
@@ -135,6 +133,10 @@ impl TierShared {
                     self.start_probe();
                 } else {
                     self.warnings.failed(&error);
+                    // A probe ends with its runtime, and the calls of another one begin it again.
+                    if self.health.is_lost() {
+                        self.start_probe();
+                    }
                 }
                 Err(error)
             }
@@ -153,8 +155,16 @@ impl TierShared {
         if let Some(tier) = self.probed.get()
             && !self.is_probing.swap(true, Ordering::AcqRel)
         {
-            self.runtime.spawn(probe(Arc::downgrade(self), Arc::clone(tier)));
+            let probing = Probing { shared: Arc::downgrade(self), ended: false };
+            if let Ok(runtime) = current_runtime() {
+                runtime.spawn(probe(probing, Arc::clone(tier)));
+            }
         }
+    }
+
+    /// Notes that no probe runs any more, since it was dropped with its runtime.
+    pub(super) fn lost_probe(&self) {
+        self.is_probing.store(false, Ordering::Release);
     }
 
     /// Ends the probe unless the tier is lost. A tier that is lost from now on starts another one.
@@ -275,7 +285,17 @@ impl TierSlot {
     }
 
     fn repay(&self) {
-        self.shared.runtime.spawn(repay(Arc::downgrade(&self.shared.debts)));
+        let repayer = Repayer::of(&self.shared.debts);
+        if let Ok(runtime) = current_runtime() {
+            runtime.spawn(repay(repayer));
+        }
+    }
+
+    /// Repays the debts of the tier, if the task that does so has ended with its runtime.
+    pub(crate) fn keep_repaying(&self) {
+        if self.shared.debts.must_start() {
+            self.repay();
+        }
     }
 
     fn creditor(&self) -> Creditor {

@@ -41,6 +41,8 @@ pub enum DecodeError {
     Schema {
         /// The schema number in the envelope.
         found: u32,
+        /// The schema number of this program.
+        known: u32,
     },
     /// The value's type had another shape when it was written.
     Shape {
@@ -56,6 +58,11 @@ pub enum DecodeError {
 }
 
 impl DecodeError {
+    /// Whether the bytes are intact and of another value type, which another version of the program may read.
+    pub(crate) fn is_of_another_type(self) -> bool {
+        matches!(self, Self::Schema { .. } | Self::Shape { .. })
+    }
+
     /// Whether the bytes are intact, but their writer used a codec, compression, flag or format that
     /// this program does not know. A cache should not overwrite the bytes of a newer program.
     pub fn is_unknown_here(self) -> bool {
@@ -83,7 +90,15 @@ impl fmt::Display for DecodeError {
             }
             Self::Compression { found } => write!(f, "it has the compression {found}, which is unknown here"),
             Self::WrongKey => f.write_str("it belongs to another key"),
-            Self::Schema { found } => write!(f, "it was written with schema {found}"),
+            Self::Schema { found, known } if found > known => write!(
+                f,
+                "a newer program wrote it, with schema {found}, and this program reads schema {known}"
+            ),
+            Self::Schema { found, known } => write!(
+                f,
+                "it was written with schema {found}, and this program reads schema {known} and has no upgrade \
+                 from {found}"
+            ),
             Self::Shape { .. } => f.write_str("it was written when the type of the value had another shape"),
             Self::TooLarge => f.write_str("it is larger than the limit"),
             Self::Limit => f.write_str("it nests too deep or has too many elements"),

@@ -15,6 +15,13 @@ const CHECKSUM_AT: usize = 46;
 /// The flags that a reader must know. A reader may ignore the other flags. No flag is defined yet.
 const REQUIRED_FLAGS: u8 = 0x0f;
 
+/// What an envelope is of: the schema number and the shape of its value type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Kind {
+    pub(super) schema: u32,
+    pub(super) shape: u64,
+}
+
 /// The fields that precede the payload.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Header {
@@ -48,6 +55,22 @@ impl Header {
         }
         let checksum = checksum(frame);
         frame[CHECKSUM_AT..LEN].copy_from_slice(&checksum.to_be_bytes());
+    }
+
+    /// What the first envelope of `body` says of itself, and its length, without a check of its bytes. `None`
+    /// if no whole envelope of this format stands there.
+    pub(super) fn peek(body: &[u8]) -> Option<(Kind, usize)> {
+        let head = body.first_chunk::<LEN>().filter(|head| head.starts_with(&MAGIC) && head[4] == FORMAT)?;
+        let header_len = usize::from(u16::from_be_bytes(field(head, 8)));
+        let len = header_len.checked_add(u32::from_be_bytes(field(head, 38)) as usize)?;
+        let kind =
+            Kind { schema: u32::from_be_bytes(field(head, 10)), shape: u64::from_be_bytes(field(head, 14)) };
+        (header_len >= LEN && len <= body.len()).then_some((kind, len))
+    }
+
+    /// Whether an envelope begins here, which may have a format that this version does not know.
+    pub(super) fn begins(bytes: &[u8]) -> bool {
+        bytes.starts_with(&MAGIC)
     }
 
     /// Reads the header and the payload, if the magic number, format, lengths and checksum are right.

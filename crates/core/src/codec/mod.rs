@@ -19,10 +19,17 @@
 //! | 10 | 4 | the user's schema number |
 //! | 14 | 8 | fingerprint of the type's [`Shape`] |
 //! | 22 | 16 | digest of namespace, tenant and key ([`key_digest`](crate::key::key_digest)) |
-//! | 38 | 4 | payload length. Nothing follows the payload |
+//! | 38 | 4 | payload length. Nothing follows the payload but further envelopes |
 //! | 42 | 4 | length of the decompressed payload |
 //! | 46 | 4 | CRC32C over all other bytes |
 //! | 50 | | payload |
+//!
+//! # Several value types
+//!
+//! A cache may keep up to four envelopes of one key, one behind the other, each of another schema number or
+//! shape. Programs whose value types differ then share the cache: each of them reads the envelope of its own
+//! type. All envelopes of a key have one version and one life, since whatever changes the key drops them all.
+//! A record in a store has one envelope.
 //!
 //! # Codecs
 //!
@@ -60,15 +67,17 @@ mod envelope;
 mod format;
 mod limited;
 mod shape;
+mod together;
 
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{Error, ErrorKind, Result, key::KeyDigest};
-use envelope::Header;
+use envelope::{Header, Kind};
 
 pub use decode_error::DecodeError;
 pub use shape::Shape;
+pub(crate) use together::together;
 
 /// How a value becomes bytes.
 #[non_exhaustive]
@@ -187,6 +196,10 @@ impl Settings {
         Ok(())
     }
 
+    fn kind(&self) -> Kind {
+        Kind { schema: self.schema, shape: self.shape.fingerprint() }
+    }
+
     fn limit_bytes(&self) -> usize {
         self.max_bytes.min(u32::MAX as usize)
     }
@@ -241,7 +254,8 @@ pub fn seal<V: Serialize + ?Sized>(value: &V, settings: &Settings, key: KeyDiges
 }
 
 /// Decodes the value in an envelope, if the envelope is intact, belongs to the key whose digest is
-/// `key`, and has the schema number and shape of `settings`.
+/// `key`, and has the schema number and shape of `settings`. Of several envelopes, the one with this
+/// schema number and shape is read.
 ///
 /// # Errors
 /// The error is the reason as a [`DecodeError`], which converts to an [`Error`] of
@@ -255,13 +269,13 @@ pub fn open<V: DeserializeOwned>(
     settings: &Settings,
     key: KeyDigest,
 ) -> Result<V, DecodeError> {
-    let (header, payload) = Header::read(bytes)?;
+    let (header, payload) = Header::read(together::select(bytes, settings.kind()))?;
     let codec = Codec::from_id(header.codec).ok_or(DecodeError::Codec { found: header.codec })?;
     if header.key != key {
         return Err(DecodeError::WrongKey);
     }
     if header.schema != settings.schema {
-        return Err(DecodeError::Schema { found: header.schema });
+        return Err(DecodeError::Schema { found: header.schema, known: settings.schema });
     }
     if header.shape != settings.shape.fingerprint() {
         return Err(DecodeError::Shape { found: header.shape });

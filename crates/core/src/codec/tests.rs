@@ -160,7 +160,10 @@ fn another_key_schema_or_shape_gives_no_value() {
     let read = |settings: &Settings, key| open::<(u32, u32)>(&bytes, settings, key);
     assert_eq!(read(&settings, KEY), Ok((1, 2)));
     assert_eq!(read(&settings, key_digest("a", None, b"k")), Err(DecodeError::WrongKey));
-    assert_eq!(read(&Settings { schema: 1, ..settings }, KEY), Err(DecodeError::Schema { found: 0 }));
+    assert_eq!(
+        read(&Settings { schema: 1, ..settings }, KEY),
+        Err(DecodeError::Schema { found: 0, known: 1 })
+    );
     let found = settings.shape.fingerprint();
     assert_eq!(read(&with::<(u32, u64)>(Codec::Postcard), KEY), Err(DecodeError::Shape { found }));
 }

@@ -7,11 +7,14 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
+use terrace_tier::runtime::current_runtime_id;
+use tokio::runtime::Id;
+
 use super::sync::Mutex;
 
 /// A promise is kept once with a value. After that every waiter gets a clone of the value, and so does a
 /// later waiter. A waiter that is dropped leaves no waker behind.
-pub(crate) struct Promise<T>(Arc<Mutex<State<T>>>);
+pub(crate) struct Promise<T>(Arc<Mutex<State<T>>>, Option<Id>);
 
 enum State<T> {
     Open(Wakers),
@@ -49,7 +52,12 @@ impl Wakers {
 
 impl<T: Clone> Promise<T> {
     pub(crate) fn new() -> Self {
-        Self(Arc::new(Mutex::new(State::Open(Wakers::default()))))
+        Self(Arc::new(Mutex::new(State::Open(Wakers::default()))), current_runtime_id())
+    }
+
+    /// The runtime of the caller that made the promise.
+    pub(crate) fn runtime(&self) -> Option<Id> {
+        self.1
     }
 
     /// Gives the value to all waiters. A second value of the promise is ignored.
@@ -83,7 +91,7 @@ impl<T: Clone> Promise<T> {
 
 impl<T> Clone for Promise<T> {
     fn clone(&self) -> Self {
-        Self(Arc::clone(&self.0))
+        Self(Arc::clone(&self.0), self.1)
     }
 }
 

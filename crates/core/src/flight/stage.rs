@@ -1,5 +1,5 @@
 //! The load stage of a flight runs one load at a time. If the load panics, another caller takes over
-//! once.
+//! once; if it ends with its runtime, another caller takes over, too.
 
 use super::promise::Promise;
 use super::sync::Mutex;
@@ -11,7 +11,7 @@ pub(crate) enum LoadOutcome<T> {
     Done(T),
     /// The load ended with a panic. After a panic, the loader of another caller may take over.
     Panicked,
-    /// The load ended because the cache's runtime shut down.
+    /// The load ended with its runtime. The loader of another caller takes over.
     Abandoned,
 }
 
@@ -19,8 +19,10 @@ pub(crate) enum LoadOutcome<T> {
 pub(crate) struct LoadStage<T>(Mutex<Running<T>>);
 
 struct Running<T> {
-    /// The number of loads that have begun. The second load has taken over from the first.
-    attempt: u8,
+    /// The number of loads that have begun. Each after the first has taken over from the one before.
+    attempt: u32,
+    /// How many of them have panicked.
+    panics: u8,
     promise: Option<Promise<LoadOutcome<T>>>,
 }
 
@@ -30,39 +32,43 @@ pub(crate) enum LoadRole<T: Clone> {
     Leader(LeaderGuard<T>),
     /// Another caller's load is under way or done, and the caller waits for the promise. The second
     /// field is the number of that load.
-    Follower(Promise<LoadOutcome<T>>, u8),
+    Follower(Promise<LoadOutcome<T>>, u32),
     /// Two loads have panicked, and no third one is tried.
     GaveUp,
 }
 
-/// The most loads that may be tried in one flight.
-const ATTEMPTS: u8 = 2;
+/// The most loads of one flight that may panic. A load that ended with its runtime does not count: each caller
+/// has one loader, so there are no more loads than callers.
+const PANICS: u8 = 2;
 
 impl<T: Clone> LoadStage<T> {
     pub(crate) fn new() -> Self {
-        Self(Mutex::new(Running { attempt: 0, promise: None }))
+        Self(Mutex::new(Running { attempt: 0, panics: 0, promise: None }))
     }
 
-    /// Enters the load stage with a loader. `panicked` is the number of the load that this caller saw
-    /// panic, or 0.
-    pub(crate) fn enter(&self, panicked: u8) -> LoadRole<T> {
+    /// Enters the load stage with a loader. `seen` is the number of the load that this caller saw end without a
+    /// result, or 0.
+    pub(crate) fn enter(&self, seen: u32) -> LoadRole<T> {
         let mut running = self.0.lock();
-        match &running.promise {
-            Some(promise) if running.attempt > panicked => {
-                LoadRole::Follower(promise.clone(), running.attempt)
+        if let Some(promise) = &running.promise {
+            if running.attempt > seen {
+                return LoadRole::Follower(promise.clone(), running.attempt);
             }
-            Some(_) if running.attempt >= ATTEMPTS => LoadRole::GaveUp,
-            _ => {
-                running.attempt += 1;
-                let promise = Promise::new();
-                running.promise = Some(promise.clone());
-                LoadRole::Leader(LeaderGuard { promise, kept: false, panicked: false })
+            if matches!(promise.peek(), Some(LoadOutcome::Panicked)) {
+                if running.panics + 1 >= PANICS {
+                    return LoadRole::GaveUp;
+                }
+                running.panics += 1;
             }
         }
+        running.attempt += 1;
+        let promise = Promise::new();
+        running.promise = Some(promise.clone());
+        LoadRole::Leader(LeaderGuard { promise, kept: false, panicked: false })
     }
 
     /// The promise and the number of the load that has begun last, if any has.
-    pub(crate) fn following(&self) -> Option<(Promise<LoadOutcome<T>>, u8)> {
+    pub(crate) fn following(&self) -> Option<(Promise<LoadOutcome<T>>, u32)> {
         let running = self.0.lock();
         running.promise.clone().map(|promise| (promise, running.attempt))
     }

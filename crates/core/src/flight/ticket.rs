@@ -36,6 +36,15 @@ impl<K: Eq + Hash, L, T: Clone> Ticket<K, L, T> {
         self.intent
     }
 
+    /// Takes the flight out of the table, so that the next reader begins another one.
+    pub(crate) fn detach(&self) {
+        let mut table = self.shard.lock();
+        let id = self.flight.id;
+        let detached = table.detach_if(id.hash, &self.key, |active| active.flight.id == id);
+        drop(table);
+        drop(detached);
+    }
+
     /// Whether another caller began the flight.
     pub(crate) fn joined(&self) -> bool {
         self.joined

@@ -23,8 +23,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
     /// Follows the log of the tiers of `chain`, if the cache has a near tier whose copies another
     /// process can outdate.
     pub(crate) fn follow_log(self: &Arc<Self>, chain: &Chain) {
-        let follows = self.near.is_enabled() && self.fencing.has_leases();
-        if let Some(log) = chain.log().filter(|_| follows) {
+        if let Some(log) = chain.log().filter(|_| self.follows_log()) {
             let follower = Arc::downgrade(self);
             log.follow(&self.monitor.namespace, follower as Weak<dyn Follower>);
         }

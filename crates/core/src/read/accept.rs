@@ -120,6 +120,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
             key: load.miss.key.clone(),
             fences: load.miss.fences.clone(),
             renews: load.miss.renews,
+            shares: load.miss.shares && !load.miss.refreshes,
             lease: None,
             stored: Stored::new(version, kept_until, body),
             unfenced: None,
@@ -193,7 +194,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
             let attached = self.flights.while_attached(key, flight, || ()).is_some();
             attached && self.begin_fill(key, flight, &mut fill.copy)
         };
-        let (begun, copies): (Vec<_>, Vec<_>) = fills
+        let (begun, mut copies): (Vec<_>, Vec<_>) = fills
             .into_iter()
             .filter_map(|mut fill| may_begin(&mut fill).then_some(fill))
             .map(|PendingFill { ticket, entry, copy, near }| ((ticket, entry, near), copy))
@@ -204,7 +205,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
             ProofSource::None => asked_at,
             _ => entry.proven_at(),
         };
-        let outcomes = self.fill(chain, &copies).await;
+        let outcomes = self.fill(chain, &mut copies).await;
         for ((ticket, entry, near), outcome) in begun.into_iter().zip(outcomes) {
             if near {
                 let proven_at = proof(&entry);

@@ -120,5 +120,5 @@ fn as_if_kept(reply: Result<Reply>) -> Result<Reply> {
 fn copy_of_created<K: Key, V>(chain: &Chain, load: &PendingLoad<K, V>, stored: Stored) -> TierCopy {
     let (key, fences) = (load.miss.key.clone(), load.miss.fences.clone());
     fences.owe_others(chain, &key);
-    TierCopy { key, fences, renews: true, lease: None, stored, unfenced: None }
+    TierCopy { key, fences, renews: true, shares: false, lease: None, stored, unfenced: None }
 }

@@ -25,6 +25,8 @@ pub(crate) struct TierCopy {
     pub(crate) fences: Fences,
     /// Whether a tier has an older entry, which must not stay in a tier that does not keep this copy.
     pub(crate) renews: bool,
+    /// Whether the cell may hold values of other types, which stay beside this one.
+    pub(crate) shares: bool,
     /// The lease that other processes wait for. The lease is given back if no tier answers the fill.
     pub(crate) lease: Option<TierLease>,
     pub(crate) stored: Stored,
@@ -83,7 +85,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
     }
 
     /// Fills the tiers in the background.
-    pub(super) fn fill_later(self: &Arc<Self>, chain: &Arc<Chain>, copies: Vec<TierCopy>) {
+    pub(super) fn fill_later(self: &Arc<Self>, chain: &Arc<Chain>, mut copies: Vec<TierCopy>) {
         if copies.is_empty() {
             return;
         }
@@ -97,17 +99,20 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
             return;
         }
         let (inner, chain) = (Arc::clone(self), Arc::clone(chain));
-        self.tasks.spawn(async move { inner.fill(&chain, &copies).await });
+        let _detached = self.tasks.spawn(async move { inner.fill(&chain, &mut copies).await });
     }
 
     /// Fills the tiers from far to near. A copy that a tier refuses is not sent to the nearer tiers.
-    pub(super) async fn fill(&self, chain: &Chain, copies: &[TierCopy]) -> Vec<FillOutcome> {
+    pub(super) async fn fill(&self, chain: &Chain, copies: &mut [TierCopy]) -> Vec<FillOutcome> {
         let mut outcomes = vec![FillOutcome::Kept; copies.len()];
         for (index, slot) in chain.tiers.iter().enumerate().rev() {
             let authority = chain.store.is_none() && index + 1 == chain.tiers.len();
             let (wanted, mut unkept): (Vec<usize>, Vec<usize>) = (0..copies.len())
                 .filter(|&at| outcomes[at] == FillOutcome::Kept && copies[at].fences.get(index).is_some())
                 .partition(|&at| self.is_wanted(slot, &copies[at]));
+            if authority {
+                self.share_cells(slot, copies, &wanted).await;
+            }
             let batch = wanted.iter().map(|&at| self.fill_op(slot, index, &copies[at])).collect();
             for (&at, reply) in wanted.iter().zip(slot.call_many(FULL_BUDGET, batch).await) {
                 match &reply {

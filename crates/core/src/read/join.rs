@@ -9,7 +9,7 @@ use terrace_tier::{Timestamp, Token};
 use tokio::sync::oneshot;
 
 use super::{
-    CacheTicket, SharedLookup,
+    CacheTicket, FlightLookup, SharedLookup,
     lookup::{FlightKey, look_up},
     lookup_many::look_up_many,
 };
@@ -74,7 +74,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
             let (inner, chain) = (Arc::clone(&self.inner), Arc::clone(&self.chain));
             let flight = FlightKey { key: Arc::clone(key), id, replaces: Token::NONE };
             let lookup = look_up(inner, chain, flight, intent, oldest_proof);
-            SharedLookup::Single(lookup.boxed().shared())
+            FlightLookup::new(SharedLookup::Single(lookup.boxed().shared()))
         };
         self.inner.flights.join(key, intent, mode, lookup)
     }
@@ -104,7 +104,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
             let lookup = |id| {
                 let mut flights = flights.lock();
                 flights.push(FlightKey { key: Arc::clone(&key), id, replaces: Token::NONE });
-                SharedLookup::Grouped { group: group.clone(), index: flights.len() - 1 }
+                FlightLookup::new(SharedLookup::Grouped { group: group.clone(), index: flights.len() - 1 })
             };
             self.inner.flights.join(&key, intent, mode, lookup)
         };

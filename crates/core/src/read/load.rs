@@ -1,9 +1,13 @@
 //! In the load stage one caller leads the load of a key, and the other callers follow it.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
-use terrace_tier::{Timestamp, Token};
+use terrace_tier::{
+    Timestamp, Token,
+    runtime::{current_runtime, current_runtime_id},
+};
+use tokio::time::timeout;
 
 use super::{
     Answer, CacheTicket, LoadResult, LookupOutcome, Miss, PendingLoad, lookup::lookup_of, run::spawn_load,
@@ -23,8 +27,8 @@ pub(super) struct MissedKey<K: Key, V> {
     pub(super) index: usize,
     pub(super) ticket: CacheTicket<K, V>,
     pub(super) miss: Miss<V>,
-    /// The number of the load that this caller saw panic, or 0.
-    pub(super) panicked: u8,
+    /// The number of the load that this caller saw end without a result, or 0.
+    pub(super) ended: u32,
 }
 
 /// A key whose load, led by another caller, is too old for this call.
@@ -72,8 +76,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     /// Runs the load stage for several keys. The load stage works as follows:
     ///
     /// - One load runs for the keys that no other caller is loading, and for the keys in `renewals`.
-    /// - For the other keys this caller follows the load of another caller. If the followed load panics,
-    ///   this caller's loader takes over, unless it has already run.
+    /// - For the other keys this caller follows the load of another caller. If the followed load panics or
+    ///   ends with its runtime, this caller's loader takes over, unless it has already run.
     /// - `answer` gets each key's answer. A returned key has no answer, because another caller's value
     ///   for the key is too old for this call.
     pub(super) async fn load(
@@ -106,8 +110,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
                 spawn_load(&self.inner, &self.chain, loads, load);
             }
             for Wait { index, promise, stale, followed } in waits {
-                let loaded = match (promise.wait().await, followed) {
-                    (LoadOutcome::Panicked, Some(key)) if loader.is_some() => {
+                let loaded = match (self.end_of(&promise).await, followed) {
+                    (LoadOutcome::Panicked | LoadOutcome::Abandoned, Some(key)) if loader.is_some() => {
                         misses.push(key);
                         continue;
                     }
@@ -124,16 +128,16 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     }
 
     /// Follows the load of one key that another caller leads. `None` says that no load has begun, or that
-    /// it has panicked: the key then enters the load stage. A follower needs no memory for a batch.
+    /// it has ended without a result: the key then enters the load stage. A follower needs no memory for a batch.
     pub(super) async fn follow(
         &self,
         key: &mut MissedKey<K, V>,
         bound: ReadBound,
     ) -> Option<Result<Answer<V>, LateKey<V>>> {
         let (promise, number) = key.ticket.flight().load.following()?;
-        match promise.wait().await {
-            LoadOutcome::Panicked => {
-                key.panicked = number;
+        match self.end_of(&promise).await {
+            LoadOutcome::Panicked | LoadOutcome::Abandoned => {
+                key.ended = number;
                 None
             }
             outcome => {
@@ -142,6 +146,15 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
                 Some(followed.inspect_err(|_late| self.inner.tell(&Event::Coalesced)))
             }
         }
+    }
+
+    /// Waits for the end of a load. Another runtime may stop without an end, so a load there has a time limit.
+    async fn end_of(&self, promise: &Promise<LoadOutcome<LoadResult<V>>>) -> LoadOutcome<LoadResult<V>> {
+        if promise.runtime() == current_runtime_id() || current_runtime().is_err() {
+            return promise.wait().await;
+        }
+        let limit = self.inner.periods.load.saturating_add(OTHER_RUNTIMES_GRACE);
+        Box::pin(timeout(limit, promise.wait())).await.unwrap_or(LoadOutcome::Abandoned)
     }
 
     /// The answer of a load that another caller led, or the key if the loaded value is too old.
@@ -199,7 +212,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         });
         let indices: Vec<usize> = tickets.iter().map(|(index, _)| *index).collect();
         let (inner, chain) = (Arc::clone(&self.inner), Arc::clone(&self.chain));
-        self.inner.tasks.spawn(async move {
+        let _detached = self.inner.tasks.spawn(async move {
             let misses = missed_of(tickets).await;
             let Some(load) = load else { return };
             let mut loads = Vec::new();
@@ -218,12 +231,15 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     }
 }
 
+/// How much longer than its deadline a load of another runtime is waited for.
+const OTHER_RUNTIMES_GRACE: Duration = Duration::from_secs(1);
+
 /// Waits for the lookups of these tickets, and returns the keys that no tier has.
 async fn missed_of<K: Key, V: Value>(tickets: Vec<(usize, CacheTicket<K, V>)>) -> Vec<MissedKey<K, V>> {
     let mut misses = Vec::with_capacity(tickets.len());
     for (index, ticket) in tickets {
-        if let LookupOutcome::Missed(miss) = lookup_of(&ticket).await {
-            misses.push(MissedKey { index, ticket, miss, panicked: 0 });
+        if let Some(LookupOutcome::Missed(miss)) = lookup_of(&ticket).await {
+            misses.push(MissedKey { index, ticket, miss, ended: 0 });
         }
     }
     misses
@@ -236,18 +252,18 @@ fn enter<K: Key, V: Value>(
     began: Timestamp,
 ) -> Option<Wait<K, V>> {
     let (index, stale) = (key.index, key.miss.stale.clone());
-    let (promise, followed) = match key.ticket.flight().load.enter(key.panicked) {
+    let (promise, followed) = match key.ticket.flight().load.enter(key.ended) {
         LoadRole::Leader(leader) => {
             let promise = leader.promise();
-            let MissedKey { ticket, mut miss, panicked, .. } = key;
-            if panicked > 0 {
-                // The lease belonged to the load that panicked, so another process may hold a lease now.
+            let MissedKey { ticket, mut miss, ended, .. } = key;
+            if ended > 0 {
+                // The lease belonged to that load, so another process may hold a lease now.
                 miss.token = Token::NONE;
             }
             loads.push(PendingLoad { index, lease: None, ticket, leader, miss, began });
             (promise, None)
         }
-        LoadRole::Follower(promise, panicked) => (promise, Some(MissedKey { panicked, ..key })),
+        LoadRole::Follower(promise, ended) => (promise, Some(MissedKey { ended, ..key })),
         LoadRole::GaveUp => return None,
     };
     Some(Wait { index, promise, stale, followed })

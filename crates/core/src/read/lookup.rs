@@ -1,11 +1,17 @@
 //! A lookup asks the remote tiers from near to far, and keeps the value that it found in the nearer
 //! tiers.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use bytes::Bytes;
-use terrace_tier::{Fence, Op, Reply, Stored, Timestamp, Token, Version};
-use tokio::time::Instant;
+use terrace_tier::{
+    Fence, Op, Reply, Stored, Timestamp, Token, Version,
+    runtime::{current_runtime, current_runtime_id},
+};
+use tokio::time::{Instant, timeout};
 
 use super::{CacheTicket, Fences, HitVerdict, LoadResult, LookupOutcome, Miss, SharedLookup, fill::TierCopy};
 use crate::{
@@ -46,9 +52,32 @@ pub(super) struct KeyLookup<'f, K, V> {
     pub(super) copy: Option<Stored>,
 }
 
-/// Waits for the outcome of a flight's lookup.
-pub(super) async fn lookup_of<K: Key, V: Value>(ticket: &CacheTicket<K, V>) -> LookupOutcome<V> {
-    let (group, index) = match &ticket.flight().lookup {
+/// How long a caller waits for a lookup that began in another runtime, which may have stopped.
+const OTHER_RUNTIMES_LOOKUP: Duration = Duration::from_secs(1);
+
+/// Waits for the outcome of a flight's lookup. `None` says that the lookup has ended with a runtime, or that
+/// another runtime has stopped: the flight has been detached, and the caller looks up again.
+pub(super) async fn lookup_of<K: Key, V: Value>(ticket: &CacheTicket<K, V>) -> Option<LookupOutcome<V>> {
+    let lookup = &ticket.flight().lookup;
+    if ticket.joined() && lookup.runtime != current_runtime_id() && current_runtime().is_ok() {
+        lookup.is_spread.store(true, Ordering::Release);
+        // Boxed, so that the other callers do not pay for the timer's stack size.
+        let shared = Box::pin(timeout(OTHER_RUNTIMES_LOOKUP, shared_lookup_of(ticket)));
+        if let Ok(outcome @ (LookupOutcome::Found(..) | LookupOutcome::Missed(_))) = shared.await {
+            return Some(outcome);
+        }
+    } else {
+        match shared_lookup_of(ticket).await {
+            LookupOutcome::Failed(..) if lookup.is_spread.load(Ordering::Acquire) => {}
+            outcome => return Some(outcome),
+        }
+    }
+    ticket.detach();
+    None
+}
+
+async fn shared_lookup_of<K: Key, V: Value>(ticket: &CacheTicket<K, V>) -> LookupOutcome<V> {
+    let (group, index) = match &ticket.flight().lookup.lookup {
         SharedLookup::Single(lookup) => return lookup.clone().await,
         SharedLookup::Grouped { group, index } => (group.clone(), *index),
     };
@@ -152,6 +181,7 @@ impl<'a, K: Key, V: Value, N: Near<K, V>> LookupPass<'a, K, V, N> {
             began: self.inner.clock.now(),
             spent: Duration::ZERO,
             renews: false,
+            shares: false,
             refreshes: self.intent == Intent::Refresh,
             store: None,
             stale: None,
@@ -268,7 +298,7 @@ impl<'a, K: Key, V: Value, N: Near<K, V>> LookupPass<'a, K, V, N> {
         };
         let (key, fences) = (lookup.miss.key.clone(), lookup.miss.fences.clone());
         let renews = lookup.miss.renews;
-        let mut copy = TierCopy { key, fences, renews, lease: None, stored, unfenced: None };
+        let mut copy = TierCopy { key, fences, renews, shares: false, lease: None, stored, unfenced: None };
         let may_begin = |flight: &FlightKey<K>| self.inner.begin_fill(&flight.key, flight.id, &mut copy);
         lookup.flight.is_none_or(may_begin).then_some(copy)
     }
@@ -324,7 +354,7 @@ mod tests {
             let (inner, chain) = (Arc::clone(&cache.inner), Arc::clone(&cache.chain));
             let lookup = look_up(inner, chain, flight, Intent::Load, ANY_AGE);
             bytes = size_of_val(&lookup);
-            SharedLookup::Single(lookup.boxed().shared())
+            crate::read::FlightLookup::new(SharedLookup::Single(lookup.boxed().shared()))
         });
         assert!((1..=THREAD_CACHED_BYTES).contains(&bytes), "{bytes} bytes");
         let bytes = size_of_val(&*cache.read_one("k".to_owned(), None, None));

@@ -83,7 +83,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     /// loads 32 keys at a time.
     pub(crate) async fn read_many(&self, keys: &[K], loader: Option<LoaderStart<'_, K, V>>) -> Many<V> {
         let loader = loader.or_else(|| self.bound_loader_of_many());
-        let bound = match self.begin_read() {
+        let bound = match self.begin_read(loader.is_some()) {
             Ok(bound) => bound,
             Err(error) => return Many(keys.iter().map(|_| Err(error.clone())).collect()),
         };
@@ -206,7 +206,10 @@ impl<'a, K: Key, V: Value, N: Near<K, V>> Batch<'a, K, V, N> {
                 self.answers.set(index, answer);
                 continue;
             }
-            let outcome = lookup_of(&ticket).await;
+            let Some(outcome) = lookup_of(&ticket).await else {
+                again.push(OpenKey { index, stale });
+                continue;
+            };
             let caller = Caller { ticket: Some(&ticket), intent, mode, bound };
             match cache.judge(&caller, outcome, stale.clone()) {
                 Verdict::Answer { answer, refresh } => {
@@ -214,7 +217,7 @@ impl<'a, K: Key, V: Value, N: Near<K, V>> Batch<'a, K, V, N> {
                     self.answers.set(index, answer);
                 }
                 Verdict::Again | Verdict::AgainForLoad => again.push(OpenKey { index, stale }),
-                Verdict::Load(miss) => misses.push(MissedKey { index, ticket, miss, panicked: 0 }),
+                Verdict::Load(miss) => misses.push(MissedKey { index, ticket, miss, ended: 0 }),
             }
         }
         again

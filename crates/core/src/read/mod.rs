@@ -12,7 +12,8 @@
 //!    the load in a task of its own. Before the loader starts, [`wait`] waits for a load of another
 //!    process.
 //! 5. [`accept`]: the loaded value becomes an entry, or in a cache with a store a record ([`create`]).
-//! 6. [`fill`]: copies go into the tiers that missed, far to near.
+//! 6. [`fill`]: copies go into the tiers that missed, far to near. Before that, [`share`] adds what other
+//!    versions of the program keep for the key.
 //!
 //! [`many`] and [`lookup_many`] take the same steps for batches, with one round trip to each tier.
 //! [`strong`] reads at level `Strong`, past all copies. This file holds the types that the steps pass to
@@ -30,13 +31,18 @@ mod one;
 mod outcome;
 mod reply;
 mod run;
+mod share;
 mod strong;
 mod wait;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
 use futures_util::future::{BoxFuture, Shared};
-use terrace_tier::{Fence, TierKey, Timestamp, Token, Version};
+use terrace_tier::{Fence, TierKey, Timestamp, Token, Version, runtime::current_runtime_id};
+use tokio::runtime::Id;
 
 use fill::TierLease;
 
@@ -48,10 +54,10 @@ use crate::{
 };
 
 /// The flights of a cache.
-pub(crate) type CacheFlights<K, V> = Flights<TenantKey<K>, SharedLookup<V>, LoadResult<V>>;
+pub(crate) type CacheFlights<K, V> = Flights<TenantKey<K>, FlightLookup<V>, LoadResult<V>>;
 
 /// A caller's ticket for a flight of this cache.
-pub(crate) type CacheTicket<K, V> = Ticket<TenantKey<K>, SharedLookup<V>, LoadResult<V>>;
+pub(crate) type CacheTicket<K, V> = Ticket<TenantKey<K>, FlightLookup<V>, LoadResult<V>>;
 
 /// A load's result, as every caller gets it.
 pub(crate) type LoadResult<V> = Result<(Arc<Entry<V>>, Source)>;
@@ -61,6 +67,15 @@ pub(crate) type Answer<V> = Result<Option<Cached<V>>>;
 
 /// The entry of the near tier that cannot answer a read, if the tier holds one for the key.
 pub(crate) type NearMiss<V> = Option<Arc<Entry<V>>>;
+
+/// The lookup of a flight, and where it runs: its readers poll it, each in the runtime of its call.
+pub(crate) struct FlightLookup<V> {
+    pub(crate) lookup: SharedLookup<V>,
+    /// The runtime of the caller that began the flight.
+    pub(crate) runtime: Option<Id>,
+    /// Whether callers of several runtimes poll the lookup. It then ends early when one of these ends.
+    pub(crate) is_spread: AtomicBool,
+}
 
 /// One key's lookup, which all readers of the key may await.
 pub(crate) enum SharedLookup<V> {
@@ -102,6 +117,8 @@ pub(crate) struct Miss<V> {
     pub(crate) spent: Duration,
     /// Whether a tier has an entry that the load is to replace.
     pub(crate) renews: bool,
+    /// Whether a tier has an entry of another value type, which the load is to leave in its cell.
+    pub(crate) shares: bool,
     /// Whether a `refresh` began the flight. The load of a refresh asks the origin itself and replaces
     /// fresh copies, too.
     pub(crate) refreshes: bool,
@@ -164,6 +181,12 @@ impl Fences {
     pub(crate) fn owe_others(&self, chain: &Chain, key: &TierKey) {
         let slots = chain.tiers.iter().enumerate().filter(|&(index, _)| self.get(index).is_none());
         slots.for_each(|(_, slot)| slot.owe(key));
+    }
+}
+
+impl<V> FlightLookup<V> {
+    pub(crate) fn new(lookup: SharedLookup<V>) -> Self {
+        Self { lookup, runtime: current_runtime_id(), is_spread: AtomicBool::new(false) }
     }
 }
 

@@ -42,10 +42,11 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     /// The bound of a read that begins now. Each read calls this function once.
     ///
     /// # Errors
-    /// The call fails with [`ErrorKind::Closed`] after the end of the cache, and with
-    /// [`ErrorKind::Unsupported`] where the cache cannot answer the level.
-    pub(crate) fn begin_read(&self) -> Result<ReadBound> {
-        self.inner.check_open()?;
+    /// The call fails with [`ErrorKind::Closed`] after the end of the cache, with
+    /// [`ErrorKind::Unsupported`] where the cache cannot answer the level, and with [`ErrorKind::Config`]
+    /// where a call that needs one has no runtime. `loads` says that the call has a loader.
+    pub(crate) fn begin_read(&self, loads: bool) -> Result<ReadBound> {
+        self.inner.begin_call(&self.chain, loads)?;
         self.inner.coherence.wake_log();
         if self.mode == ReadMode::Refused {
             let message = "this level reads the store, and the cache has no store";
@@ -68,7 +69,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         near: NearMiss<V>,
         mut loader: Option<LoaderStart<'_, K, V>>,
     ) -> Answer<V> {
-        let bound = self.begin_read()?;
+        let bound = self.begin_read(loader.is_some())?;
         let intent = if loader.is_some() { Intent::Load } else { Intent::Read };
         let key = self.tenant_key(key);
         let stale = match self.judge_near(near, intent) {
@@ -86,7 +87,10 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
             if let Some(answer) = self.answer_before_lookup(&ticket) {
                 return answer;
             }
-            let outcome = lookup_of(&ticket).await;
+            let Some(outcome) = lookup_of(&ticket).await else {
+                rounds.next();
+                continue;
+            };
             let caller = Caller { ticket: Some(&ticket), intent, mode, bound };
             match self.judge(&caller, outcome, stale.clone()) {
                 Verdict::Answer { answer, refresh } => {
@@ -101,7 +105,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
                     continue;
                 }
                 Verdict::Load(miss) => {
-                    let mut miss = MissedKey { index: 0, ticket, miss, panicked: 0 };
+                    let mut miss = MissedKey { index: 0, ticket, miss, ended: 0 };
                     let loaded = match self.follow(&mut miss, bound).await {
                         Some(followed) => followed,
                         // The load stage is boxed, so that a hit does not pay for its stack size.
@@ -144,7 +148,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     /// A plain read of a cache without a near tier. The read needs no flight: this process keeps no copy
     /// that a write could overtake, and the tiers' batchers let concurrent reads share round trips.
     async fn read_past_flights(&self, key: K) -> Answer<V> {
-        let bound = self.begin_read()?;
+        let bound = self.begin_read(false)?;
         let key = TenantKey { tenant: self.chain.tenant, key };
         let pass = LookupPass::new(&self.inner, &self.chain, Intent::Read, bound.oldest_proof);
         let outcome = pass.look_up(&key, None).await;
@@ -162,17 +166,22 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
 
     /// Reads the source of truth past all copies, and replaces the copies.
     pub(crate) async fn read_anew(&self, key: K, loader: LoaderStart<'_, K, V>) -> Answer<V> {
-        let bound = self.begin_read()?;
+        let bound = self.begin_read(true)?;
         let key = self.tenant_key(key);
-        let (intent, mode) = (Intent::Refresh, JoinMode::Replace);
-        let ticket = self.join(&key, intent, mode, bound.oldest_proof);
-        let outcome = lookup_of(&ticket).await;
+        let (intent, mut mode) = (Intent::Refresh, JoinMode::Replace);
+        let (ticket, outcome) = loop {
+            let ticket = self.join(&key, intent, mode, bound.oldest_proof);
+            if let Some(outcome) = lookup_of(&ticket).await {
+                break (ticket, outcome);
+            }
+            mode = JoinMode::Separate;
+        };
         let caller = Caller { ticket: Some(&ticket), intent, mode, bound };
         match self.judge(&caller, outcome, None) {
             Verdict::Answer { answer, .. } => answer,
             Verdict::Again | Verdict::AgainForLoad => Ok(None),
             Verdict::Load(miss) => {
-                let miss = MissedKey { index: 0, ticket, miss, panicked: 0 };
+                let miss = MissedKey { index: 0, ticket, miss, ended: 0 };
                 let loaded = self.load_one(miss, &mut Some(loader), bound).await;
                 // The flight began with this call, so any loader that ran in the flight ran after the
                 // call.

@@ -40,7 +40,10 @@ impl<K: Key, V: Value, N: Near<K, V>> LookupPass<'_, K, V, N> {
             Some(body) => match inner.decode(slot, &lookup.miss.key, body) {
                 Ok(value) => Some(value),
                 Err(reason) if reason.is_unknown_here() => return HitVerdict::Miss,
-                Err(_) => return HitVerdict::Replace(stored.version),
+                Err(reason) => {
+                    lookup.miss.shares |= reason.is_of_another_type();
+                    return HitVerdict::Replace(stored.version);
+                }
             },
         };
         let proven_at = inner.proof_source.of_copy(stored, lookup.miss.began, &inner.clock);

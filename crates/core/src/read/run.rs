@@ -38,7 +38,8 @@ pub(super) fn spawn_load<K: Key, V: Value, N: Near<K, V>>(
     let loading: Arc<[FlightId]> = outer.iter().copied().chain(flights).collect();
     let (task, chain) = (Arc::clone(inner), Arc::clone(chain));
     let run = async move { task.run_load(&chain, loads, load, loading).await };
-    inner.tasks.spawn(run.instrument(tracing::Span::current()));
+    // Without a runtime the leaders' guards are dropped here, which tells the callers.
+    let _detached = inner.tasks.spawn(run.instrument(tracing::Span::current()));
 }
 
 impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
@@ -97,7 +98,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
             let fence = match reply {
                 Ok(Reply::Miss(given)) => Some(given),
                 Ok(Reply::Hit(hit)) => {
-                    renewals.extend(self.is_to_be_replaced(&hit).then_some((at, hit.version)));
+                    let replaces = loads[at].miss.shares || self.is_to_be_replaced(&hit);
+                    renewals.extend(replaces.then_some((at, hit.version)));
                     None
                 }
                 _ => None,
@@ -113,7 +115,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
         }
     }
 
-    /// Whether a load replaces this entry, because the entry is negative or has become stale.
+    /// Whether a load replaces this entry of its own type, because the entry is negative or has become stale.
     fn is_to_be_replaced(&self, hit: &Stored) -> bool {
         hit.body.is_none() || hit.deadlines.fresh_until <= self.clock.now()
     }

@@ -73,7 +73,7 @@ async fn ask_store_many<K: Key, V: Value, N: Near<K, V>>(
 impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     /// Reads one key from the store. With a loader, one load runs for all callers of an absent key.
     pub(super) async fn read_strong(&self, key: K, loader: Option<LoaderStart<'_, K, V>>) -> Answer<V> {
-        let bound = self.begin_read()?;
+        let bound = self.begin_read(loader.is_some())?;
         let key = self.tenant_key(key);
         let Some(loader) = loader else { return self.read_record(&key, false).await };
         let (mut loader, mut shared) = (Some(loader), false);
@@ -88,7 +88,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
                 Err(Some(answer)) => return answer,
                 Err(None) => continue,
             };
-            let miss = MissedKey { index: 0, ticket, miss, panicked: 0 };
+            let miss = MissedKey { index: 0, ticket, miss, ended: 0 };
             let late = match self.load_one(miss, &mut loader, bound).await {
                 Ok(answer) => return answer,
                 Err(late) => late,
@@ -128,7 +128,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         if ticket.joined() && is_reentrant(ticket.flight().id) {
             return Err(Some(Err(reentrant_error())));
         }
-        match lookup_of(ticket).await {
+        let Some(outcome) = lookup_of(ticket).await else { return Err(None) };
+        match outcome {
             LookupOutcome::Missed(miss) => Ok(Miss { oldest_proof: STORE_ONLY, ..miss }),
             _ if ticket.joined() => Err(None),
             LookupOutcome::Found(entry, source) => Err(Some(Ok(self.handle(entry, source, false)))),
@@ -193,7 +194,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         let mut misses = Vec::new();
         for (&index, ticket) in absent.iter().zip(tickets) {
             match self.strong_miss(&ticket).await {
-                Ok(miss) => misses.push(MissedKey { index, ticket, miss, panicked: 0 }),
+                Ok(miss) => misses.push(MissedKey { index, ticket, miss, ended: 0 }),
                 Err(Some(answer)) => answers.set(index, answer),
                 Err(None) => {}
             }

@@ -16,6 +16,7 @@
 
 mod changes;
 mod handle;
+mod running;
 mod step;
 
 use std::{
@@ -28,7 +29,8 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use tokio::time::{Instant, timeout, timeout_at};
 
-pub(crate) use self::handle::RelayHandle;
+use self::handle::RelayHandle;
+pub(crate) use self::running::RunningRelay;
 use crate::{Backend, Error, ErrorKind, Level, Namespace, Replay, Result, Version};
 
 /// The longest time between two steps. In each step the leader advances the watermark, and a follower
@@ -78,7 +80,7 @@ enum RelayState {
 }
 
 impl Relay {
-    pub(crate) fn new(
+    fn new(
         log: Arc<dyn Replay>,
         namespace: Namespace,
         tiers: Vec<(Arc<dyn Backend>, Duration)>,
@@ -89,7 +91,7 @@ impl Relay {
     }
 
     /// Makes one step after another until the cache is dropped.
-    pub(crate) async fn run(mut self, handle: Weak<RelayHandle>) {
+    async fn run(mut self, handle: Weak<RelayHandle>) {
         let (mut due, mut failures) = (Instant::now(), 0);
         while let Some(waiting) = handle.upgrade() {
             let woken = timeout_at(due, waiting.changed()).await.is_ok();

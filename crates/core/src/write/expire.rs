@@ -16,7 +16,7 @@ use crate::{
 
 impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     pub(crate) async fn expire_one(&self, key: K, ttl: Duration) -> Result<bool> {
-        self.inner.check_open()?;
+        self.inner.begin_call(&self.chain, false)?;
         if matches!(self.inner.proof_source, ProofSource::Age) {
             let message =
                 "at level Bounded without a store or a watched origin, only a put gives a value another life";

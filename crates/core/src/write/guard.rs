@@ -10,7 +10,7 @@ use crate::{
     chain::TierSlot,
     flight::WriteTicket,
     near::{Near, TenantKey},
-    read::{LoadResult, SharedLookup},
+    read::{FlightLookup, LoadResult},
 };
 
 /// The last step of a write in this process, which detaches the key's flight and changes the near tier.
@@ -18,7 +18,7 @@ use crate::{
 pub(super) struct WriteGuard<K: Key, V: Value, N: Near<K, V>> {
     inner: Arc<Inner<K, V, N>>,
     pub(super) key: Arc<TenantKey<K>>,
-    ticket: Option<WriteTicket<TenantKey<K>, SharedLookup<V>, LoadResult<V>>>,
+    ticket: Option<WriteTicket<TenantKey<K>, FlightLookup<V>, LoadResult<V>>>,
 }
 
 impl<K: Key, V: Value, N: Near<K, V>> WriteGuard<K, V, N> {

@@ -81,7 +81,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
             let message = "level Ttl has no order of writes; a conditional put needs Level::Fenced";
             return Err(Error::new(ErrorKind::Unsupported, message));
         }
-        self.inner.check_open()
+        self.inner.begin_call(&self.chain, false)
     }
 }
 

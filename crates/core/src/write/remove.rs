@@ -34,7 +34,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
 
     /// Removes keys. The results say for each key, in order, whether it had a value.
     pub(crate) async fn remove_all(&self, keys: Vec<K>, removal: Removal) -> Vec<Result<bool>> {
-        if let Err(error) = self.inner.check_open() {
+        if let Err(error) = self.inner.begin_call(&self.chain, false) {
             return keys.iter().map(|_| Err(error.clone())).collect();
         }
         let keys: Vec<_> = keys.into_iter().map(|key| self.tenant_key(key)).collect();

@@ -133,7 +133,7 @@ async fn a_role_narrows_what_a_database_is_used_as() {
 async fn caches_of_a_stack_share_its_backends() {
     let stack = Stack::from_toml(&format!("[redis]\nurl = '{REDIS}'")).unwrap();
     let _names: Cache<u64, String> = stack.builder("users").build().unwrap();
-    let numbers = stack.clone().builder::<u64, u64>("users").build();
+    let numbers = stack.clone().builder::<u64, u64>("users").level(Level::Ttl).build();
     assert_eq!(numbers.unwrap_err().kind(), ErrorKind::NamespaceInUse);
 }
 

@@ -7,7 +7,8 @@ use futures_util::{
     future::{BoxFuture, Shared},
 };
 use parking_lot::Mutex;
-use terrace_tier::{Error, ErrorKind, Result};
+use terrace_tier::{Error, ErrorKind, Result, runtime::current_runtime_id};
+use tokio::runtime::Id;
 
 /// A value that is made once, in a task of its own. A caller that gives up does not stop the task, so
 /// work that takes longer than one caller's budget is done for the next caller.
@@ -15,7 +16,8 @@ pub(crate) struct Once<T: Clone>(Mutex<State<T>>);
 
 enum State<T: Clone> {
     Idle,
-    Running(Shared<BoxFuture<'static, Result<T>>>),
+    /// The runtime in which the work is done, and its end.
+    Running(Option<Id>, Shared<BoxFuture<'static, Result<T>>>),
     Done(T),
 }
 
@@ -32,18 +34,19 @@ impl<T: Clone + Send + Sync + 'static> Once<T> {
         }
     }
 
-    /// The value. `work` makes it, unless it exists or is being made. All callers that wait get the
-    /// error of a failure, and the next call tries again.
+    /// The value. `work` makes it, unless it exists or is being made in this runtime. All callers that wait
+    /// get the error of a failure, and the next call tries again.
     pub(crate) async fn get<F>(&self, work: impl FnOnce() -> F + Send) -> Result<T>
     where
         F: Future<Output = Result<T>> + Send + 'static,
     {
+        let here = current_runtime_id();
         let running = {
             let mut state = self.0.lock();
             match &*state {
                 State::Done(value) => return Ok(value.clone()),
-                State::Running(running) => running.clone(),
-                State::Idle => {
+                State::Running(runtime, running) if *runtime == here => running.clone(),
+                State::Running(..) | State::Idle => {
                     let task = tokio::spawn(work());
                     let running = async move {
                         task.await.unwrap_or_else(|_| {
@@ -54,14 +57,14 @@ impl<T: Clone + Send + Sync + 'static> Once<T> {
                         })
                     };
                     let running = running.boxed().shared();
-                    *state = State::Running(running.clone());
+                    *state = State::Running(here, running.clone());
                     running
                 }
             }
         };
         let result = running.clone().await;
         let mut state = self.0.lock();
-        if matches!(&*state, State::Running(current) if current.ptr_eq(&running)) {
+        if matches!(&*state, State::Running(_, current) if current.ptr_eq(&running)) {
             *state = match &result {
                 Ok(value) => State::Done(value.clone()),
                 Err(_) => State::Idle,
@@ -112,6 +115,20 @@ mod tests {
         assert_eq!((first.ok(), second.ok()), (Some(1), Some(1)));
         once.forget();
         assert_eq!(once.get(work(false)).await.ok(), Some(2));
+    }
+
+    #[test]
+    fn no_caller_waits_for_the_work_of_another_runtime() {
+        let runtime = || tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let (stands_still, other) = (runtime(), runtime());
+        let once = Arc::new(Once::new());
+        let begun = Arc::clone(&once);
+        stands_still.block_on(async move {
+            tokio::spawn(async move { begun.get(std::future::pending::<Result<u8>>).await });
+            tokio::task::yield_now().await;
+        });
+        assert_eq!(other.block_on(once.get(|| async { Ok(2) })).ok(), Some(2));
+        assert_eq!(once.peek(), Some(2));
     }
 
     #[tokio::test]

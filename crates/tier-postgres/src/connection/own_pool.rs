@@ -10,8 +10,11 @@ use std::{
 
 use parking_lot::Mutex;
 use sqlx::{Connection, PgConnection};
-use terrace_tier::{Error, ErrorKind, Result};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use terrace_tier::{Error, ErrorKind, Result, runtime::current_runtime_id};
+use tokio::{
+    runtime::Id,
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
+};
 
 use super::{
     backoff::Backoff,
@@ -32,11 +35,14 @@ const MAX_AGE_READ_ONLY: Duration = Duration::from_millis(500);
 /// A connection is replaced at this age: the server's memory for it grows.
 const MAX_AGE: Duration = Duration::from_secs(1800);
 
-/// The connections of a handle.
+/// The connections of a handle. Each is used in the runtime in which it was opened, and the pool's size bounds
+/// those of all runtimes together.
 pub(crate) struct OwnPool {
     dialer: Arc<Dialer>,
     backoff: Backoff,
     permits: Arc<Semaphore>,
+    /// The most connections of all runtimes together.
+    size: usize,
     idle: Mutex<Vec<IdleConnection>>,
     /// When a connection was last found broken: older connections are tested before their next use.
     broken_at: Mutex<Option<Instant>>,
@@ -52,6 +58,8 @@ struct Opened {
     at: Instant,
     /// The server took no writes.
     read_only: bool,
+    /// The runtime in which it was opened, and in which alone it is used.
+    runtime: Option<Id>,
 }
 
 struct IdleConnection {
@@ -78,6 +86,7 @@ impl OwnPool {
             dialer,
             backoff: Backoff::default(),
             permits: Arc::new(Semaphore::new(size)),
+            size,
             idle: Mutex::new(Vec::with_capacity(size)),
             broken_at: Mutex::new(None),
             read_only_at: Mutex::new(None),
@@ -106,9 +115,12 @@ impl OwnPool {
     /// Takes the connection that was used last, if it needs no test and no caller waits for one.
     pub(crate) fn take_trusted(self: &Arc<Self>) -> Option<OwnConnection> {
         let permit = Arc::clone(&self.permits).try_acquire_owned().ok()?;
+        let here = current_runtime_id();
         let mut idle = self.idle.lock();
-        let trusted = idle.last().is_some_and(|idle| self.trusts(idle) && !self.is_old(idle.opened));
-        let IdleConnection { connection, opened, .. } = if trusted { idle.pop()? } else { return None };
+        let last = idle.iter().rposition(|idle| idle.opened.runtime == here)?;
+        let trusted = self.trusts(&idle[last]) && !self.is_old(idle[last].opened);
+        let IdleConnection { connection, opened, .. } =
+            if trusted { idle.remove(last) } else { return None };
         drop(idle);
         Some(self.check_out(connection, opened, permit))
     }
@@ -118,8 +130,7 @@ impl OwnPool {
         let permits = Arc::clone(&self.permits);
         let permit = permits.acquire_owned().await.map_err(|_| closed())?;
         loop {
-            let idle = self.idle.lock().pop();
-            let Some(mut idle) = idle else { break };
+            let Some(mut idle) = self.pop_idle(current_runtime_id()) else { break };
             if self.is_old(idle.opened) {
                 close(idle.connection);
             } else if self.trusts(&idle) || answers(&mut idle.connection).await {
@@ -127,6 +138,25 @@ impl OwnPool {
             }
         }
         self.connect(permit).await
+    }
+
+    /// Takes the connection of this runtime that was used last.
+    fn pop_idle(&self, runtime: Option<Id>) -> Option<IdleConnection> {
+        let mut idle = self.idle.lock();
+        let last = idle.iter().rposition(|idle| idle.opened.runtime == runtime)?;
+        Some(idle.remove(last))
+    }
+
+    /// Closes a connection of another runtime, if there would be more connections than the pool may have. The
+    /// caller holds a permit and is about to connect.
+    fn make_way(&self) {
+        let mut idle = self.idle.lock();
+        let in_use = self.size - self.permits.available_permits();
+        let spare = (idle.len() + in_use > self.size).then(|| idle.remove(0));
+        drop(idle);
+        if let Some(idle) = spare {
+            close(idle.connection);
+        }
     }
 
     /// Closes connections that were idle for longer than [`MAX_IDLE`].
@@ -151,6 +181,7 @@ impl OwnPool {
     /// The error of the last attempt, where that failed a moment ago.
     async fn connect(self: &Arc<Self>, permit: OwnedSemaphorePermit) -> Result<OwnConnection> {
         self.backoff.begin()?;
+        self.make_way();
         let (reply, answer) = oneshot::channel();
         let pool = Arc::clone(self);
         tokio::spawn(async move {
@@ -161,7 +192,8 @@ impl OwnPool {
             }
             let connected = connected.map(|Dialed { connection, read_only, started }| {
                 pool.renew_for(started);
-                pool.check_out(connection, Opened { at: Instant::now(), read_only }, permit)
+                let opened = Opened { at: Instant::now(), read_only, runtime: current_runtime_id() };
+                pool.check_out(connection, opened, permit)
             });
             // If the caller gave up, the connection is dropped here, which makes it an idle one.
             let _unclaimed = reply.send(connected);

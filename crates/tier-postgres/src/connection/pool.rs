@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use sqlx::{PgConnection, PgPool};
-use terrace_tier::{Error, ErrorKind, Result};
+use terrace_tier::{Error, ErrorKind, Result, runtime::current_runtime};
 
 use super::{
     dial::{Dialed, Dialer},
@@ -42,6 +42,7 @@ impl Pool {
     /// Takes a connection. Callers that wait for a free one are served in the order in which they came,
     /// and set their own time limit.
     pub(crate) async fn session(&self) -> Result<Session> {
+        current_runtime()?;
         match self {
             Self::Own(pool) => match pool.take_trusted() {
                 Some(connection) => Ok(Session::Own(connection)),

@@ -1,24 +1,22 @@
 //! The followers of the outbox of a handle.
 
-use std::sync::{Arc, Weak};
+use std::sync::{
+    Arc, Weak,
+    atomic::{AtomicBool, Ordering},
+};
 
 use parking_lot::Mutex;
-use terrace_tier::{Follower, Notice};
-use tokio::{sync::Notify, task::JoinHandle};
+use terrace_tier::{Follower, Notice, runtime::BackgroundTask};
+use tokio::sync::Notify;
 
 /// The followers, and the task that polls for them.
 #[derive(Default)]
 pub(crate) struct Followers {
-    state: Mutex<State>,
+    subscriptions: Mutex<Vec<Subscription>>,
+    poller: BackgroundTask,
+    is_followed: AtomicBool,
     /// Wakes the task that polls, while it polls seldom.
     pub(crate) wake: Arc<Notify>,
-}
-
-#[derive(Default)]
-struct State {
-    subscriptions: Vec<Subscription>,
-    /// The task that polls. It ends with its runtime, and the next follower starts another.
-    poller: Option<JoinHandle<()>>,
 }
 
 /// A follower of one namespace.
@@ -31,48 +29,54 @@ pub(crate) struct Subscription {
 }
 
 impl Followers {
-    /// Adds a follower, unless it follows already. `start_poller` starts the task that polls, unless one
-    /// runs.
-    pub(crate) fn add(
-        &self,
-        namespace: &str,
-        follower: Weak<dyn Follower>,
-        start_poller: impl FnOnce() -> JoinHandle<()>,
-    ) {
-        let mut state = self.state.lock();
+    /// Adds a follower, unless it follows already.
+    pub(crate) fn add(&self, namespace: &str, follower: Weak<dyn Follower>) {
+        let mut subscriptions = self.subscriptions.lock();
         let same = |other: &Subscription| other.namespace == namespace && other.follower.ptr_eq(&follower);
-        if !state.subscriptions.iter().any(same) {
+        if !subscriptions.iter().any(same) {
             let namespace = namespace.to_owned();
-            state.subscriptions.push(Subscription { namespace, follower, loss_reported: false });
+            subscriptions.push(Subscription { namespace, follower, loss_reported: false });
             self.wake.notify_one();
         }
-        if state.poller.as_ref().is_none_or(JoinHandle::is_finished) {
-            state.poller = Some(start_poller());
+        self.is_followed.store(true, Ordering::Release);
+    }
+
+    /// Starts the task that polls, if there are followers and none runs: its runtime has ended, or there was
+    /// none yet.
+    pub(crate) fn keep_polling<F>(&self, poll: impl FnOnce() -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        if self.poller.runs() || !self.is_followed.load(Ordering::Acquire) {
+            return;
+        }
+        // The new task takes the same lock first. Changes before its first poll are not reported.
+        let mut subscriptions = self.subscriptions.lock();
+        if self.poller.start(poll) {
+            subscriptions.iter_mut().for_each(|subscription| subscription.loss_reported = false);
         }
     }
 
     /// Whether a follower is left. If not, the calling task must end, and the next follower starts
     /// another.
     pub(crate) fn any_left(&self) -> bool {
-        let mut state = self.state.lock();
-        state.subscriptions.retain(|subscription| subscription.follower.strong_count() > 0);
-        if state.subscriptions.is_empty() {
-            state.poller = None;
-        }
-        state.poller.is_some()
+        let mut subscriptions = self.subscriptions.lock();
+        subscriptions.retain(|subscription| subscription.follower.strong_count() > 0);
+        self.is_followed.store(!subscriptions.is_empty(), Ordering::Release);
+        !subscriptions.is_empty()
     }
 
     pub(crate) fn count(&self) -> usize {
-        self.state.lock().subscriptions.len()
+        self.subscriptions.lock().len()
     }
 
     /// The subscriptions to poll for. New followers are first notified that nothing is proven yet: a
     /// change from now on lies behind the position of the next read.
     pub(crate) fn subscriptions(&self) -> Vec<Subscription> {
-        let mut state = self.state.lock();
-        let subscriptions = state.subscriptions.clone();
-        state.subscriptions.iter_mut().for_each(|subscription| subscription.loss_reported = true);
-        drop(state);
+        let mut kept = self.subscriptions.lock();
+        let subscriptions = kept.clone();
+        kept.iter_mut().for_each(|subscription| subscription.loss_reported = true);
+        drop(kept);
         let new = subscriptions.iter().filter(|subscription| !subscription.loss_reported);
         new.for_each(|subscription| subscription.notify(&Notice::Lost));
         subscriptions
@@ -81,11 +85,7 @@ impl Followers {
     /// Makes the next call of [`subscriptions`](Self::subscriptions) report a loss to all followers:
     /// none of their copies is proven any more.
     pub(crate) fn report_loss_again(&self) {
-        self.state
-            .lock()
-            .subscriptions
-            .iter_mut()
-            .for_each(|subscription| subscription.loss_reported = false);
+        self.subscriptions.lock().iter_mut().for_each(|subscription| subscription.loss_reported = false);
     }
 }
 

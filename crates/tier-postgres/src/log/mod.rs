@@ -17,8 +17,12 @@ pub(crate) struct Log(pub(crate) Arc<Shared>);
 
 impl InvalidationLog for Log {
     fn follow(&self, namespace: &str, follower: Weak<dyn Follower>) {
-        let start_poller = || tokio::spawn(poller::run(Arc::downgrade(&self.0)));
-        self.0.followers.add(namespace, follower, start_poller);
+        self.0.followers.add(namespace, follower);
+        self.keep_following();
+    }
+
+    fn keep_following(&self) {
+        self.0.followers.keep_polling(|| poller::run(Arc::downgrade(&self.0)));
     }
 
     fn replay(&self) -> Option<Arc<dyn Replay>> {

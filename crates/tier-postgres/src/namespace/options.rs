@@ -6,12 +6,10 @@ use terrace_tier::{Epoch, Error, ErrorKind, Namespace, Result, Role};
 use super::tenant::tenant_name;
 use crate::sql::{numbers::signed, statements::Statements};
 
-/// The id of a namespace, and the options that its first user stored.
+/// The id of a namespace, and the option that its first user stored.
 struct StoredOptions {
     id: i32,
     level: Option<String>,
-    schema: Option<i64>,
-    shape: Option<i64>,
 }
 
 /// The id of the row of `namespace`, which is inserted if there is none.
@@ -36,10 +34,8 @@ pub(super) async fn find_or_insert(
     find(connection, statements, namespace).await?.map(|stored| stored.id).ok_or(sqlx::Error::RowNotFound)
 }
 
-/// Checks the stored options against the options of `namespace`.
-///
-/// A higher schema number declares a change of the type, and replaces the stored options. Any other
-/// difference means that two caches use one name.
+/// Checks the stored options against the options of `namespace`, and stores those of a namespace that has
+/// none. The schema number and shape of the first program are stored for operators: those of others may differ.
 pub(super) async fn check(
     connection: &mut PgConnection,
     statements: &Statements,
@@ -57,25 +53,16 @@ pub(super) async fn check(
     let Some(stored) = find(connection, statements, namespace).await? else {
         return Ok(Err(in_use(namespace, "was deleted from the database during this check")));
     };
-    let schema = i64::from(namespace.schema);
-    let difference = match (stored.level.as_deref(), stored.schema, stored.shape) {
-        (Some(level), _, _) if level != namespace.level.name() => Some("is used with another level"),
-        (Some(_), Some(other), _) if other > schema => {
-            Some("is used with a higher schema number, by a newer program")
-        }
-        (Some(_), Some(other), Some(shape)) if other == schema && shape != signed(namespace.shape) => {
-            Some("is used with another value type of the same schema number")
-        }
-        (Some(_), Some(other), _) if other == schema => return Ok(Ok(())),
-        _ => None,
-    };
-    if let Some(difference) = difference {
-        return Ok(Err(in_use(namespace, difference)));
+    if stored.level.as_deref().is_some_and(|level| level != namespace.level.name()) {
+        return Ok(Err(in_use(namespace, "is used with another level")));
+    }
+    if stored.level.is_some() {
+        return Ok(Ok(()));
     }
     sqlx::query(statements.set_options.clone())
         .bind(id)
         .bind(namespace.level.name())
-        .bind(schema)
+        .bind(i64::from(namespace.schema))
         .bind(signed(namespace.shape))
         .execute(connection)
         .await?;
@@ -93,22 +80,14 @@ async fn find(
         .bind(role_name(namespace.role))
         .fetch_optional(connection)
         .await?;
-    row.map(|row| {
-        Ok(StoredOptions {
-            id: row.try_get(0)?,
-            level: row.try_get(1)?,
-            schema: row.try_get(2)?,
-            shape: row.try_get(3)?,
-        })
-    })
-    .transpose()
+    row.map(|row| Ok(StoredOptions { id: row.try_get(0)?, level: row.try_get(1)? })).transpose()
 }
 
 /// The error for a namespace that is used with other options.
 fn in_use(namespace: &Namespace, difference: &str) -> Error {
     let message = format!(
-        "namespace {:?} {difference}: give this cache another name; or raise its schema number, if the value \
-         type changed; or run SELECT forget_terms('...') in the library's schema, if the old use has ended",
+        "namespace {:?} {difference}: give this cache another name; or run SELECT forget_terms('...') in the \
+         library's schema, if the old use has ended",
         namespace.name
     );
     Error::new(ErrorKind::NamespaceInUse, message)

@@ -13,11 +13,12 @@ use tokio::{
 };
 
 use super::{
-    Connection, ConnectionManager, State,
+    Connection,
     connect::{connect, connect_timeout},
     dialer::{Dialer, another_master},
     facts::silent,
     greeting::DIAGNOSIS,
+    shared::{SharedConnection, State},
 };
 use crate::error::{Effect, error};
 
@@ -41,9 +42,9 @@ const BACKOFF_REFUSED: Duration = Duration::from_secs(5);
 /// A connection that ends sooner counts as a failed attempt.
 const SHORT_LIFE: Duration = Duration::from_secs(2);
 
-impl ConnectionManager {
+impl SharedConnection {
     /// Waits for a connection, at most as long as one attempt may take.
-    pub(crate) async fn wait_connected(self: &Arc<Self>) -> Result<()> {
+    pub(super) async fn wait_connected(self: &Arc<Self>) -> Result<()> {
         self.start_supervisor();
         let mut changes = self.state.subscribe();
         let is_settled = |state: &State| match state {
@@ -115,42 +116,42 @@ impl ConnectionManager {
     }
 }
 
-/// Keeps the manager connected until it is dropped.
-async fn supervise(weak: Weak<ConnectionManager>) {
+/// Keeps the connection of a runtime until it is dropped.
+async fn supervise(weak: Weak<SharedConnection>) {
     let mut failures = 0;
     loop {
-        let Some(manager) = weak.upgrade() else { return };
-        let attempt = connect(Arc::clone(&manager.dialer));
-        drop(manager);
+        let Some(shared) = weak.upgrade() else { return };
+        let attempt = connect(Arc::clone(&shared.dialer));
+        drop(shared);
         let outcome = attempt.await;
-        let Some(manager) = weak.upgrade() else { return };
+        let Some(shared) = weak.upgrade() else { return };
         let why = match outcome {
             Ok(connection) => {
                 let connected_at = Instant::now();
                 tracing::debug!(run_id = connection.link.facts.run_id.as_deref(), "connected to redis");
-                connection.link.facts.findings().iter().for_each(|finding| manager.watchers.tell(finding));
-                manager.set_connected(connection.clone());
-                let dialer = Arc::clone(&manager.dialer);
-                drop(manager);
+                connection.link.facts.findings().iter().for_each(|finding| shared.watchers.tell(finding));
+                shared.set_connected(connection.clone());
+                let dialer = Arc::clone(&shared.dialer);
+                drop(shared);
                 let why = watch(&connection, &dialer).await;
                 tracing::debug!(error = %why, "lost the connection to redis");
-                let Some(manager) = weak.upgrade() else { return };
-                manager.set_disconnected(&connection, why.clone());
+                let Some(shared) = weak.upgrade() else { return };
+                shared.set_disconnected(&connection, why.clone());
                 if connected_at.elapsed() >= SHORT_LIFE {
                     failures = 0;
-                    manager.watchers.tell_error(&why);
+                    shared.watchers.tell_error(&why);
                     continue;
                 }
                 why
             }
             Err(why) => {
-                manager.state.send_replace(State::Disconnected(why.clone()));
-                drop(manager);
+                shared.state.send_replace(State::Disconnected(why.clone()));
+                drop(shared);
                 why
             }
         };
-        if let Some(manager) = weak.upgrade() {
-            manager.watchers.tell_error(&why);
+        if let Some(shared) = weak.upgrade() {
+            shared.watchers.tell_error(&why);
         }
         let pause = backoff(failures, why.kind());
         failures = failures.saturating_add(1);

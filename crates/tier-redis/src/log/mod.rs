@@ -13,12 +13,15 @@ mod entry;
 mod reader;
 mod requests;
 
-use std::sync::{Arc, Weak};
+use std::sync::{
+    Arc, Weak,
+    atomic::{AtomicBool, Ordering},
+};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use terrace_tier::{Follower, Notice};
-use tokio::{task::JoinHandle, time::Instant};
+use terrace_tier::{Follower, Notice, runtime::BackgroundTask};
+use tokio::time::Instant;
 
 use entry::Entry;
 pub(crate) use entry::entry_tail;
@@ -34,14 +37,10 @@ pub(crate) struct Log {
     pub(crate) keys: Arc<LogKeys>,
     manager: Arc<ConnectionManager>,
     states: Arc<Mutex<NamespaceStates>>,
-    followers: Mutex<Followers>,
-}
-
-/// The registered followers, and the task that reads the log for them.
-#[derive(Default)]
-struct Followers {
-    registrations: Vec<Registration>,
-    reader: Option<JoinHandle<()>>,
+    followers: Mutex<Vec<Registration>>,
+    /// The task that reads the log for the followers.
+    reader: BackgroundTask,
+    is_followed: AtomicBool,
 }
 
 struct Registration {
@@ -67,28 +66,46 @@ impl Log {
         states: Arc<Mutex<NamespaceStates>>,
     ) -> Arc<Self> {
         let keys = Arc::new(LogKeys::new(prefix));
-        Arc::new(Self { keys, manager, states, followers: Mutex::default() })
+        Arc::new(Self {
+            keys,
+            manager,
+            states,
+            followers: Mutex::default(),
+            reader: BackgroundTask::default(),
+            is_followed: AtomicBool::new(false),
+        })
     }
 
     /// Registers a follower, unless it is registered. Returns its origin, which its own tiers write
     /// into their entries.
     pub(crate) fn follow(self: &Arc<Self>, namespace: &str, follower: Weak<dyn Follower>) -> u64 {
-        let mut followers = self.followers.lock();
+        let mut registrations = self.followers.lock();
         let is_same = |registration: &&Registration| {
             registration.namespace == namespace && Weak::ptr_eq(&registration.follower, &follower)
         };
-        let known = followers.registrations.iter().find(is_same).map(|registration| registration.origin);
+        let known = registrations.iter().find(is_same).map(|registration| registration.origin);
         let origin = known.unwrap_or_else(|| {
             let (origin, namespace) = (fastrand::u64(1..), namespace.to_owned());
-            followers.registrations.push(Registration { origin, namespace, follower, initialized: false });
+            registrations.push(Registration { origin, namespace, follower, initialized: false });
             origin
         });
-        if followers.reader.as_ref().is_none_or(JoinHandle::is_finished) {
-            // A new reader may begin at a later position in the log than the last reader reached.
-            followers.registrations.iter_mut().for_each(|registration| registration.initialized = false);
-            followers.reader = Some(tokio::spawn(reader::run(Arc::downgrade(self))));
-        }
+        drop(registrations);
+        self.is_followed.store(true, Ordering::Release);
+        self.keep_reading();
         origin
+    }
+
+    /// Starts the reader, if there are followers and none runs: its runtime has ended, or there was none yet.
+    pub(crate) fn keep_reading(self: &Arc<Self>) {
+        if self.reader.runs() || !self.is_followed.load(Ordering::Acquire) {
+            return;
+        }
+        // The reader takes the same lock before it notifies anyone.
+        let mut registrations = self.followers.lock();
+        if self.reader.start(|| reader::run(Arc::downgrade(self))) {
+            // A new reader may begin at a later position in the log than the last reader reached.
+            registrations.iter_mut().for_each(|registration| registration.initialized = false);
+        }
     }
 
     /// The states of `namespace` whose copies these clears make dead.
@@ -98,12 +115,10 @@ impl Log {
 
     /// Whether all followers were dropped. The reader then ends, and the next follower starts another.
     fn is_unused(&self) -> bool {
-        let mut followers = self.followers.lock();
-        followers.registrations.retain(|registration| registration.follower.strong_count() > 0);
-        let unused = followers.registrations.is_empty();
-        if unused {
-            followers.reader = None;
-        }
+        let mut registrations = self.followers.lock();
+        registrations.retain(|registration| registration.follower.strong_count() > 0);
+        let unused = registrations.is_empty();
+        self.is_followed.store(!unused, Ordering::Release);
         unused
     }
 
@@ -111,7 +126,7 @@ impl Log {
     fn active(&self) -> Vec<ActiveFollower> {
         let mut new = Vec::new();
         let mut active = Vec::new();
-        for registration in &mut self.followers.lock().registrations {
+        for registration in self.followers.lock().iter_mut() {
             let Some(follower) = registration.follower.upgrade() else { continue };
             if !std::mem::replace(&mut registration.initialized, true) {
                 new.push(Arc::clone(&follower));
@@ -158,13 +173,5 @@ impl Log {
     fn notify_lost(&self) {
         self.forget_epochs();
         self.active().iter().for_each(|active| active.follower.notice(&Notice::Lost));
-    }
-}
-
-impl Drop for Log {
-    fn drop(&mut self) {
-        if let Some(reader) = &self.followers.get_mut().reader {
-            reader.abort();
-        }
     }
 }

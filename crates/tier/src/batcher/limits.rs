@@ -17,14 +17,20 @@ pub struct BatchLimits {
     /// The most requests in the queue. Above that, a call is
     /// [`ErrorKind::Busy`](crate::ErrorKind::Busy).
     pub queue: usize,
-    /// How long one call may take, with its time in the queue.
-    pub budget: Duration,
+    /// How long one call may take, with its time in the queue. `None` where the caller has a timer of its own.
+    pub budget: Option<Duration>,
 }
 
 impl BatchLimits {
     /// Four direct calls, 512 requests in a batch, two workers and 10,000 requests in the queue.
     pub const fn new(budget: Duration) -> Self {
-        Self { direct: 4, batch: 512, workers: 2, queue: 10_000, budget }
+        Self { direct: 4, batch: 512, workers: 2, queue: 10_000, budget: Some(budget) }
+    }
+
+    /// The same limits without a timer: the caller bounds the time of each call.
+    #[must_use]
+    pub const fn without_budget(self) -> Self {
+        Self { budget: None, ..self }
     }
 
     /// The same limits with this number of direct calls.

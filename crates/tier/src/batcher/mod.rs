@@ -7,7 +7,7 @@ use std::{fmt, sync::Arc};
 
 use tokio::time::timeout;
 
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Result, runtime::PerRuntime};
 use worker::Shared;
 
 pub use limits::BatchLimits;
@@ -33,13 +33,17 @@ pub trait BatchCall: Send + Sync + 'static {
 /// tasks empty. A worker yields once, so that every caller that is ready now can join, and then makes one
 /// batched call under one timer. A caller may be cancelled at any point.
 ///
+/// Each runtime has a queue and workers of its own, so that no call waits for a worker that ends with another
+/// runtime.
+///
 /// All calls of a batcher have the same budget. The queue is therefore in the order of the deadlines, and a
 /// worker always returns in time to answer a caller that is late.
 ///
 /// # Errors
 /// - [`ErrorKind::Timeout`] after the budget.
 /// - [`ErrorKind::Busy`] if the queue is full.
-/// - [`ErrorKind::Backend`] if a worker panicked, or was dropped with its runtime.
+/// - [`ErrorKind::Backend`] if a worker panicked.
+/// - [`ErrorKind::Config`] outside of a tokio runtime with timers.
 /// - Every error of the [`BatchCall`].
 ///
 /// # Cost
@@ -74,12 +78,18 @@ pub trait BatchCall: Send + Sync + 'static {
 /// # Ok(())
 /// # }
 /// ```
-pub struct Batcher<T: BatchCall>(Arc<Shared<T>>);
+pub struct Batcher<T: BatchCall>(Arc<Queues<T>>);
+
+struct Queues<T: BatchCall> {
+    call: Arc<T>,
+    limits: BatchLimits,
+    per_runtime: PerRuntime<Shared<T>>,
+}
 
 impl<T: BatchCall> Batcher<T> {
     /// A batcher that sends through `call`.
     pub fn new(call: T, limits: BatchLimits) -> Self {
-        Self(Arc::new(Shared::new(call, limits)))
+        Self(Arc::new(Queues { call: Arc::new(call), limits, per_runtime: PerRuntime::default() }))
     }
 
     /// The [`BatchCall`] that the batcher was made over.
@@ -87,19 +97,22 @@ impl<T: BatchCall> Batcher<T> {
         &self.0.call
     }
 
+    fn shared(&self) -> Result<Arc<Shared<T>>> {
+        self.0.per_runtime.get(|| Shared::new(Arc::clone(&self.0.call), self.0.limits))
+    }
+
     /// Sends one request and returns its reply, within the budget.
     ///
     /// # Errors
     /// As listed for the [`Batcher`].
     pub async fn call(&self, request: T::Request) -> Result<T::Reply> {
-        let shared = &self.0;
+        let shared = self.shared()?;
         if let Some(_direct) = shared.enter_direct() {
             let budget = shared.limits.budget;
             // Boxed, so that queued callers do not pay for the stack size of a direct call.
-            return match timeout(budget, Box::pin(shared.call.one(request))).await {
-                Ok(reply) => reply,
-                Err(_) => Err(Error::timeout(budget)),
-            };
+            let call = Box::pin(shared.call.one(request));
+            let Some(budget) = budget else { return call.await };
+            return timeout(budget, call).await.unwrap_or_else(|_| Err(Error::timeout(budget)));
         }
         match shared.enqueue(request)?.await {
             Ok(reply) => reply,

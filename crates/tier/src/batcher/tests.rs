@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use super::*;
 
 const BUDGET: Duration = Duration::from_millis(50);
-const LIMITS: BatchLimits = BatchLimits { direct: 2, batch: 8, workers: 2, queue: 100, budget: BUDGET };
+const LIMITS: BatchLimits = BatchLimits { direct: 2, batch: 8, workers: 2, queue: 100, budget: Some(BUDGET) };
 
 /// Answers each request with the request itself after `delay`, and records the batches.
 struct Echo {
@@ -163,29 +163,27 @@ async fn cancelled_callers_are_not_sent_and_free_their_places() {
         let _aborted = task.await;
     }
     tokio::time::sleep(BUDGET).await;
-    assert_eq!(batcher.0.direct.load(Ordering::Relaxed), 0);
+    assert_eq!(batcher.shared().unwrap().direct.load(Ordering::Relaxed), 0);
     let sent: usize = batches(&batcher).iter().sum();
     assert!(sent <= 10, "two direct calls and at most two batches, not {sent} requests");
     assert_eq!(end(start(&batcher, 0..2)).await, [Ok(0), Ok(1)]);
 }
 
 #[test]
-fn a_runtime_that_ends_leaves_nobody_waiting() {
+fn a_runtime_that_ends_takes_only_its_own_calls_with_it() {
     let build = || tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build();
     let (doomed, other) = (build().unwrap(), build().unwrap());
-    let limits = BatchLimits { direct: 0, batch: 1, budget: Duration::from_secs(60), ..LIMITS };
-    let batcher = batcher(20_000, limits);
-    let waiting = || batcher.0.queue.lock().waiting.len();
-    // Both workers run on the runtime that ends, and a caller on the other runtime waits for them.
-    let _lost = doomed.block_on(async { start(&batcher, 0..2) });
+    let limits = BatchLimits { direct: 0, batch: 1, budget: Some(Duration::from_secs(60)), ..LIMITS };
+    let batcher = batcher(20, limits);
+    // All workers of the runtime that ends are busy, and the calls of the other one need none of them.
+    let lost = doomed.block_on(async { start(&batcher, 0..100) });
     while batches(&batcher).len() < LIMITS.workers {
         std::thread::yield_now();
     }
-    let left = other.block_on(async { start(&batcher, 5..6) });
-    while waiting() == 0 {
-        std::thread::yield_now();
-    }
+    let left = other.block_on(async { start(&batcher, 100..105) });
     doomed.shutdown_background();
-    assert_eq!(other.block_on(end(left)), [Err(ErrorKind::Backend)]);
-    assert_eq!(batcher.0.queue.lock().workers, 0);
+    assert_eq!(other.block_on(end(left)), [Ok(100), Ok(101), Ok(102), Ok(103), Ok(104)]);
+    drop(lost);
+    let outside = futures_util::future::FutureExt::now_or_never(batcher.call(1)).unwrap();
+    assert_eq!(outside.unwrap_err().kind(), ErrorKind::Config);
 }

@@ -21,7 +21,7 @@ use crate::{Error, ErrorKind, Result};
 
 /// What all clones of a batcher share with its workers.
 pub(super) struct Shared<T: BatchCall> {
-    pub(super) call: T,
+    pub(super) call: Arc<T>,
     pub(super) limits: BatchLimits,
     /// How many direct calls are under way.
     pub(super) direct: AtomicUsize,
@@ -39,7 +39,14 @@ pub(super) struct Queue<T: BatchCall> {
 /// A caller that waits for its reply until a deadline.
 pub(super) struct Caller<R> {
     reply: oneshot::Sender<Result<R>>,
-    deadline: Instant,
+    /// `None` where the caller has a timer of its own.
+    deadline: Option<Instant>,
+}
+
+impl<R> Caller<R> {
+    fn is_late(&self, now: Instant) -> bool {
+        self.deadline.is_some_and(|deadline| deadline <= now)
+    }
 }
 
 /// Counts a direct call until it ends or is cancelled.
@@ -52,7 +59,7 @@ impl Drop for DirectCall<'_> {
 }
 
 impl<T: BatchCall> Shared<T> {
-    pub(super) fn new(call: T, limits: BatchLimits) -> Self {
+    pub(super) fn new(call: Arc<T>, limits: BatchLimits) -> Self {
         let queue = Mutex::new(Queue { waiting: VecDeque::new(), workers: 0 });
         Self { call, limits, direct: AtomicUsize::new(0), busy: AtomicBool::new(false), queue }
     }
@@ -73,7 +80,7 @@ impl<T: BatchCall> Shared<T> {
         request: T::Request,
     ) -> Result<oneshot::Receiver<Result<T::Reply>>> {
         let (reply, answer) = oneshot::channel();
-        let caller = Caller { reply, deadline: Instant::now() + self.limits.budget };
+        let caller = Caller { reply, deadline: self.limits.budget.map(|budget| Instant::now() + budget) };
         let mut queue = self.queue.lock();
         if queue.waiting.len() >= self.limits.queue {
             return Err(Error::new(ErrorKind::Busy, "too many calls wait for this server"));
@@ -128,7 +135,7 @@ impl<T: BatchCall> Worker<T> {
         while requests.len() < self.shared.limits.batch
             && let Some((request, caller)) = queue.waiting.pop_front()
         {
-            if caller.deadline <= now {
+            if caller.is_late(now) {
                 late.push(caller);
             } else if !caller.reply.is_closed() {
                 requests.push(request);
@@ -148,7 +155,11 @@ impl<T: BatchCall> Worker<T> {
         let mut skipped = 0;
         let mut call = pin!(self.shared.call.many(requests));
         while let Some(first) = callers.front() {
-            match timeout_at(first.deadline, &mut call).await {
+            let answer = match first.deadline {
+                Some(deadline) => timeout_at(deadline, &mut call).await,
+                None => Ok((&mut call).await),
+            };
+            match answer {
                 Ok(Ok(replies)) => {
                     // A caller without a reply sees its channel close, which is a typed error.
                     for (caller, reply) in callers.into_iter().zip(replies.into_iter().skip(skipped)) {
@@ -164,7 +175,7 @@ impl<T: BatchCall> Worker<T> {
                 }
                 Err(_) => {
                     let now = Instant::now();
-                    let late = callers.iter().take_while(|caller| caller.deadline <= now).count();
+                    let late = callers.iter().take_while(|caller| caller.is_late(now)).count();
                     callers.drain(..late).for_each(|caller| self.time_out(caller));
                     skipped += late;
                 }
@@ -173,7 +184,8 @@ impl<T: BatchCall> Worker<T> {
     }
 
     fn time_out(&self, caller: Caller<T::Reply>) {
-        let _cancelled = caller.reply.send(Err(Error::timeout(self.shared.limits.budget)));
+        let budget = self.shared.limits.budget.unwrap_or_default();
+        let _cancelled = caller.reply.send(Err(Error::timeout(budget)));
     }
 }
 

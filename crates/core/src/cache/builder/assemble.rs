@@ -9,7 +9,6 @@ use std::{
 };
 
 use terrace_tier::{InvalidationLog, Namespace, Role};
-use tokio::runtime::Handle;
 
 use super::{
     super::{
@@ -41,8 +40,12 @@ impl<K: Key, V: Value, N: Near<K, V>> Builder<K, V, N> {
     /// Builds the cache. Building a cache makes no round trip. A server that does not answer is a lost
     /// tier.
     ///
+    /// A cache may be built outside of a tokio runtime, in a `static` for example, and be used by several
+    /// runtimes. What it does in the background starts with the first call in a runtime, and starts again in
+    /// another one when that has ended.
+    ///
     /// # Errors
-    /// The call fails with [`ErrorKind::Config`] outside of a tokio runtime, for a namespace that is
+    /// The call fails with [`ErrorKind::Config`] for a namespace that is
     /// empty or too long, and for parts that do not fit together. The call also fails with the backends'
     /// own errors, such as [`ErrorKind::NamespaceInUse`].
     ///
@@ -58,13 +61,10 @@ impl<K: Key, V: Value, N: Near<K, V>> Builder<K, V, N> {
     /// The errors are those of [`build`](Builder::build).
     pub fn build_per_tenant(mut self) -> Result<Tenants<K, V, N>> {
         let copies = self.check()?;
-        let runtime = Handle::try_current().map_err(|_| {
-            Error::config("build the cache inside a tokio runtime: its loads and fills run there")
-        })?;
         let monitor = Arc::new(Monitor::new(&self.namespace, self.observer.take()));
         let namespace = self.namespace_options()?;
         let (store, origin_log) = (self.store.as_ref(), self.origin_log.log());
-        let chains = ChainSpec::new(namespace, &self.tiers, store, origin_log, &monitor, &runtime);
+        let chains = ChainSpec::new(namespace, &self.tiers, store, origin_log, &monitor);
         // This call reports a namespace that is in use now, and not only with the first tenant.
         let chain = chains.chain(None)?;
         let proof_source = chains.proof_source(&chain, self.ends_within_bound(), &self.clock)?;
@@ -82,7 +82,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Builder<K, V, N> {
             flights: Arc::new(Flights::new()),
             codec: self.codec,
             key_codec: self.key_codec,
-            tasks: Tasks::new(runtime.clone()),
+            tasks: Tasks::default(),
             fencing: Fencing::of(self.level),
             policies: Policies {
                 freshness: self.freshness.or_else(|| self.expiry.freshness()),
@@ -93,7 +93,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Builder<K, V, N> {
             },
             level: self.level,
             loader: self.loader,
-            relay: chains.relay(periods.tombstone, &runtime),
+            relay: chains.relay(periods.tombstone),
             periods,
             renewals: Renewals::default(),
             closed: AtomicBool::new(false),
@@ -118,6 +118,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Builder<K, V, N> {
             codec.settings.codec = self.settings.codec.unwrap_or(codec.settings.codec);
             codec.settings.compression = self.settings.compression.unwrap_or(codec.settings.compression);
             codec.settings.check()?;
+            codec.set_upgrades(std::mem::take(&mut self.upgrades))?;
             shape = codec.settings.shape.fingerprint();
         }
         let namespace = Namespace::new(&self.namespace, Role::Cache).with_level(self.level);
