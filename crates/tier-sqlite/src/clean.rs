@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use futures_timer::Delay;
 use terrace_tier::{Clock, Result};
 use tokio::sync::Notify;
 
@@ -29,23 +30,21 @@ const CLEARED: &str = "DELETE FROM cells WHERE rowid IN \
     (SELECT c.rowid FROM spaces s JOIN cells c ON c.space = s.id \
      WHERE s.role = 'cache' AND c.epoch <> s.epoch AND ? IS NOT NULL LIMIT ?)";
 
-/// Starts the cleaner; it ends when the last other owner drops `connections`.
-pub(crate) fn start(connections: &Arc<Connections>, clock: Clock, cleared: Arc<Notify>) {
-    let weak = Arc::downgrade(connections);
-    tokio::spawn(async move {
-        let mut statement = CLEARED;
-        loop {
-            let Some(connections) = Weak::upgrade(&weak) else { return };
-            if let Err(error) = round(&connections, &clock, statement).await {
-                tracing::debug!(%error, "cleaning of dead rows stopped; it continues with the next round");
-            }
-            drop(connections);
-            statement = tokio::select! {
-                () = tokio::time::sleep(PAUSE) => EXPIRED,
-                () = cleared.notified() => CLEARED,
-            };
+/// Cleans until the last other owner drops `connections`. The pauses are not tokio's, whose clock a test may
+/// have paused.
+pub(crate) async fn run(connections: Weak<Connections>, clock: Clock, cleared: Arc<Notify>) {
+    let mut statement = CLEARED;
+    loop {
+        let Some(connections) = Weak::upgrade(&connections) else { return };
+        if let Err(error) = round(&connections, &clock, statement).await {
+            tracing::debug!(%error, "cleaning of dead rows stopped; it continues with the next round");
         }
-    });
+        drop(connections);
+        statement = tokio::select! {
+            () = Delay::new(PAUSE) => EXPIRED,
+            () = cleared.notified() => CLEARED,
+        };
+    }
 }
 
 /// Deletes the rows that `statement` selects, batch by batch.
