@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use futures_timer::Delay;
 use terrace_tier::{Clock, Result};
 use tokio::sync::Notify;
 
@@ -31,29 +32,27 @@ const CLEARED: &str = "DELETE FROM cells WHERE rowid IN \
     (SELECT c.rowid FROM spaces s JOIN cells c ON c.space = s.id \
      WHERE s.role = 'cache' AND c.epoch <> s.epoch AND ? IS NOT NULL LIMIT ?)";
 
-/// Starts the cleaner; it ends when the last other owner drops `connections`.
-pub(crate) fn start(connections: &Arc<Connections>, clock: Clock, cleared: Arc<Notify>) {
-    let weak = Arc::downgrade(connections);
-    tokio::spawn(async move {
-        // An earlier run of the program may have left rows that a clear made dead.
-        let mut is_cleared = false;
-        loop {
-            let Some(connections) = Weak::upgrade(&weak) else { return };
-            let pause = match clean(&connections, &clock, &mut is_cleared).await {
-                Ok(true) => PAUSE,
-                Ok(false) => SHORT_PAUSE,
-                Err(error) => {
-                    tracing::debug!(%error, "cleaning of dead rows stopped; it continues with the next round");
-                    PAUSE
-                }
-            };
-            drop(connections);
-            tokio::select! {
-                () = tokio::time::sleep(pause) => {}
-                () = cleared.notified() => is_cleared = false,
+/// Cleans until the last other owner drops `connections`. The pauses are not tokio's, whose clock a test may
+/// have paused.
+pub(crate) async fn run(connections: Weak<Connections>, clock: Clock, cleared: Arc<Notify>) {
+    // An earlier run of the program may have left rows that a clear made dead.
+    let mut is_cleared = false;
+    loop {
+        let Some(connections) = Weak::upgrade(&connections) else { return };
+        let pause = match clean(&connections, &clock, &mut is_cleared).await {
+            Ok(true) => PAUSE,
+            Ok(false) => SHORT_PAUSE,
+            Err(error) => {
+                tracing::debug!(%error, "cleaning of dead rows stopped; it continues with the next round");
+                PAUSE
             }
+        };
+        drop(connections);
+        tokio::select! {
+            () = Delay::new(pause) => {}
+            () = cleared.notified() => is_cleared = false,
         }
-    });
+    }
 }
 
 /// One round. The result says whether no dead row is left; `is_cleared`, whether the last clear left none.

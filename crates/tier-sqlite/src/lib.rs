@@ -16,6 +16,7 @@ mod options;
 mod read;
 mod shared;
 mod tier;
+mod timer;
 mod write;
 
 pub use handle::Sqlite;

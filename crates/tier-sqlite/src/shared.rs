@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use terrace_tier::{Clock, NamespaceRegistry, Result};
+use terrace_tier::{Clock, NamespaceRegistry, Result, runtime::BackgroundTask};
 use tokio::sync::{Notify, OnceCell};
 
 use crate::{
@@ -18,6 +18,8 @@ pub(crate) struct Shared {
     /// Wakes the cleaner after a clear.
     pub(crate) cleared: Arc<Notify>,
     pub(crate) namespaces: NamespaceRegistry,
+    /// Deletes dead rows. It ends with its runtime, and the next call starts it again.
+    cleaner: BackgroundTask,
 }
 
 impl Shared {
@@ -28,19 +30,17 @@ impl Shared {
             connections: OnceCell::new(),
             cleared: Arc::new(Notify::new()),
             namespaces: NamespaceRegistry::default(),
+            cleaner: BackgroundTask::default(),
         }
     }
 
     /// The open database; the first call opens it.
     pub(crate) async fn connections(self: &Arc<Self>) -> Result<&Connections> {
-        self.connections
-            .get_or_try_init(async || {
-                let connections = Arc::new(Connections::open(&self.location).await?);
-                // The cleaner must not keep the handle alive, since the handle holds the file's lock.
-                clean::start(&connections, self.clock.clone(), Arc::clone(&self.cleared));
-                Ok(connections)
-            })
-            .await
-            .map(AsRef::as_ref)
+        let open = async || Connections::open(&self.location).await.map(Arc::new);
+        let connections = self.connections.get_or_try_init(open).await?;
+        // The cleaner must not keep the handle alive, since the handle holds the file's lock.
+        let clean = || clean::run(Arc::downgrade(connections), self.clock.clone(), Arc::clone(&self.cleared));
+        self.cleaner.start(clean);
+        Ok(connections)
     }
 }

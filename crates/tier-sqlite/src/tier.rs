@@ -6,12 +6,13 @@ use async_trait::async_trait;
 use terrace_tier::{
     BatchCall, BatchLimits, Batcher, Error, ErrorKind, Finding, Op, Reply, Result, Role, Tier, TierKey,
 };
-use tokio::time::timeout;
 
 use crate::{
     error::{During, typed},
     namespace::NamespaceRow,
-    read, write,
+    read,
+    timer::within,
+    write,
 };
 
 /// The most operations of one transaction.
@@ -35,7 +36,8 @@ impl SqliteTier {
             .with_direct(1)
             .with_batch(BATCH)
             .with_workers(2)
-            .with_queue(QUEUE);
+            .with_queue(QUEUE)
+            .without_budget();
         Self { writes: Batcher::new(WriteCall(Arc::clone(&row)), limits), row }
     }
 
@@ -82,16 +84,17 @@ impl Tier for SqliteTier {
         let request = [(key.clone(), op)];
         if reads {
             let budget = self.row.namespace.budget;
-            let replies = timeout(budget, Box::pin(read::replies(&self.row, &request))).await;
-            let replies = replies.map_err(|_| Error::timeout(budget))??;
+            let replies = within(budget, read::replies(&self.row, &request)).await;
+            let replies = replies.ok_or_else(|| Error::timeout(budget))??;
             if let Some(Some(reply)) = replies.into_iter().next() {
                 return Ok(reply);
             }
         }
-        let [request] = request;
-        match self.writes.call(request).await {
-            Err(error) if error.kind() == ErrorKind::Timeout && !reads => Err(unknown(error)),
-            reply => reply,
+        let ([request], budget) = (request, self.row.namespace.budget);
+        match within(budget, self.writes.call(request)).await {
+            Some(reply) => reply,
+            None if reads => Err(Error::timeout(budget)),
+            None => Err(unknown(Error::timeout(budget))),
         }
     }
 
@@ -101,11 +104,11 @@ impl Tier for SqliteTier {
         }
         let budget = self.row.namespace.budget_for(batch.len());
         let reads = batch.iter().all(|(_, op)| self.may_only_read(op));
-        let failed = match timeout(budget, self.many(&batch)).await {
-            Ok(Ok(replies)) => return replies.into_iter().map(Ok).collect(),
-            Ok(Err(error)) => error,
-            Err(_) if reads => Error::timeout(budget),
-            Err(_) => unknown(Error::timeout(budget)),
+        let failed = match within(budget, self.many(&batch)).await {
+            Some(Ok(replies)) => return replies.into_iter().map(Ok).collect(),
+            Some(Err(error)) => error,
+            None if reads => Error::timeout(budget),
+            None => unknown(Error::timeout(budget)),
         };
         batch.iter().map(|_| Err(failed.clone())).collect()
     }
@@ -115,9 +118,8 @@ impl Tier for SqliteTier {
             return Ok(());
         }
         let budget = self.row.namespace.budget;
-        timeout(budget, write::clear(&self.row))
-            .await
-            .unwrap_or_else(|_| Err(unknown(Error::timeout(budget))))
+        let cleared = within(budget, write::clear(&self.row)).await;
+        cleared.unwrap_or_else(|| Err(unknown(Error::timeout(budget))))
     }
 
     async fn ping(&self) -> Result<()> {
@@ -126,7 +128,7 @@ impl Tier for SqliteTier {
             let mut reader = self.row.shared.connections().await?.reader().await;
             sqlx::Connection::ping(reader.connection()).await.map_err(|error| typed(error, During::Read))
         };
-        timeout(budget, ping).await.unwrap_or_else(|_| Err(Error::timeout(budget)))
+        within(budget, ping).await.unwrap_or_else(|| Err(Error::timeout(budget)))
     }
 
     /// Opens the file and checks the options of the namespace. No other process uses the file, but an

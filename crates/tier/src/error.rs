@@ -2,7 +2,7 @@
 
 use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
 
-use crate::Finding;
+use crate::{Finding, runtime::clock_hint};
 
 /// A boxed error of the caller's own, which loaders return.
 pub type BoxError = Box<dyn StdError + Send + Sync + 'static>;
@@ -97,7 +97,7 @@ impl Error {
 
     /// The error for a call that had no answer within `budget`.
     pub fn timeout(budget: Duration) -> Self {
-        Self::new(ErrorKind::Timeout, format!("no answer within {budget:?}"))
+        Self::new(ErrorKind::Timeout, format!("no answer within {budget:?}{}", clock_hint()))
     }
 
     /// Adds the tier that was called.

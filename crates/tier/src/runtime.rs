@@ -70,6 +70,17 @@ pub fn current_runtime_id() -> Option<Id> {
     Handle::try_current().ok().map(|runtime| runtime.id())
 }
 
+/// What the error of a call that came too late adds where the clock of the runtime goes ahead of the real one.
+///
+/// A test that has paused tokio's clock (`start_paused`) lets it jump to the next timer whenever the runtime has
+/// nothing to do, so it ends each call of a server before the server has answered.
+pub fn clock_hint() -> &'static str {
+    match tokio::time::Instant::now().into_std() > std::time::Instant::now() {
+        true => "; tokio's clock was paused or advanced, and a server answers in real time",
+        false => "",
+    }
+}
+
 /// One value for each runtime that uses a handle. The value of a runtime that has ended is dropped when the next
 /// runtime gets one, so there are as many as runtimes that live, and those that ended since.
 pub struct PerRuntime<T>(RwLock<Vec<Entry<T>>>);

@@ -127,8 +127,8 @@ pub trait Tier: fmt::Debug + Send + Sync + 'static {
         let _ = watcher;
     }
 
-    /// Whether `apply` and `apply_many` themselves end within the budget of their [`Namespace`]. If not,
-    /// the cache puts a timer around each call.
+    /// Whether `apply`, `apply_many`, `clear` and `ping` themselves end within the budget of their
+    /// [`Namespace`]. If not, the cache puts a timer around each call.
     fn keeps_budget(&self) -> bool {
         false
     }

@@ -27,7 +27,10 @@ mod tls;
 use std::{fmt, sync::Arc};
 
 use redis::{Cmd, Pipeline, Value};
-use terrace_tier::{ErrorKind, Result, runtime::PerRuntime};
+use terrace_tier::{
+    ErrorKind, Result,
+    runtime::{PerRuntime, clock_hint},
+};
 use tokio::time::{Instant, timeout_at};
 
 pub(crate) use address::Address;
@@ -132,9 +135,13 @@ pub(crate) async fn within<T>(
     match timeout_at(deadline, call).await {
         Ok(reply) => reply,
         Err(_) => Err(match effect {
-            Effect::Read => error(ErrorKind::Timeout, "no reply within the budget"),
+            Effect::Read => error(ErrorKind::Timeout, format!("no reply within the budget{}", clock_hint())),
             Effect::Write => {
-                error(ErrorKind::Unknown, "no reply within the budget, after the write was sent")
+                let hint = clock_hint();
+                error(
+                    ErrorKind::Unknown,
+                    format!("no reply within the budget, after the write was sent{hint}"),
+                )
             }
         }),
     }
