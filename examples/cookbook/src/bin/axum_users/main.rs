@@ -28,7 +28,7 @@ use axum::{
 use serde::{Deserialize, Serialize};
 use servers::Servers;
 use sqlx::PgPool;
-use terrace::{Cache, Memory, Postgres, Redis, Served, Source, Ttl};
+use terrace::{Cache, ErrorKind, Memory, Postgres, Redis, Served, Source, Ttl};
 
 /// How long a copy is fresh: short, so that the tour sees the end of it. After a change, the log drops
 /// the copy much earlier.
@@ -116,7 +116,7 @@ fn source(served: &Served) -> String {
     if served.stale { format!("{from}, stale") } else { from }
 }
 
-/// The error of a request; the client does not see it.
+/// The error of a request. The client sees a status, and the log the rest.
 struct Failure(Box<dyn Error + Send + Sync>);
 
 impl<E: Into<Box<dyn Error + Send + Sync>>> From<E> for Failure {
@@ -128,7 +128,16 @@ impl<E: Into<Box<dyn Error + Send + Sync>>> From<E> for Failure {
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         eprintln!("{}", self.0);
-        StatusCode::SERVICE_UNAVAILABLE.into_response()
+        let kind = self.0.downcast_ref::<terrace::Error>().map(terrace::Error::kind);
+        match kind {
+            Some(ErrorKind::Busy) => {
+                (StatusCode::SERVICE_UNAVAILABLE, [("retry-after", "1")]).into_response()
+            }
+            Some(ErrorKind::Timeout) => StatusCode::GATEWAY_TIMEOUT.into_response(),
+            Some(ErrorKind::Key) => StatusCode::BAD_REQUEST.into_response(),
+            // A loader's error is one of the table; another error is one of the update.
+            _ => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+        }
     }
 }
 
