@@ -2,6 +2,7 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod backoff;
 mod bounds;
 mod cache;
 mod chain;
@@ -12,6 +13,8 @@ mod fencing;
 mod flight;
 mod freshness;
 pub mod key;
+mod limit;
+mod load_limit;
 pub mod near;
 mod panics;
 pub mod policy;

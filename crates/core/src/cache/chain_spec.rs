@@ -89,10 +89,11 @@ impl ChainSpec {
         origin_log: Option<Arc<dyn InvalidationLog>>,
         monitor: &Arc<Monitor>,
         runtime: &Handle,
+        max_calls: usize,
     ) -> Self {
         let spec = |config: &TierConfig, role, budget, beyond: &[Arc<TierShared>]| {
             let (name, monitor) = (config.backend.name(), Arc::clone(monitor));
-            let shared = TierShared::new(name, role, config.ttl, monitor, runtime.clone(), beyond);
+            let shared = TierShared::new(name, role, config.ttl, monitor, runtime.clone(), beyond, max_calls);
             let (backend, shared) = (Arc::clone(&config.backend), Arc::new(shared));
             TierSpec { backend, shared, budget: config.budget.unwrap_or(budget) }
         };

@@ -15,9 +15,11 @@ use super::{loader::BoundLoader, tasks::Tasks};
 use crate::{
     Admission, AdmitContext, Clock, Coalesce, Copies, Error, ErrorKind, Event, Expiry, Freshness, Key, Level,
     OnStale, Result, StaleHit, Value, WriteContext,
+    backoff::BackOff,
     chain::{Chain, Monitor, TierCounters},
     fencing::Fencing,
     freshness::{Coherence, MaxStaleness, ProofSource},
+    load_limit::LoadLimit,
     near::{Entry, Near, TenantKey, TenantKeyRef},
     read::CacheFlights,
     relay::RelayHandle,
@@ -45,6 +47,8 @@ pub(crate) struct Periods {
     pub(crate) near_ttl: Option<Duration>,
     /// How long a loader may take.
     pub(crate) load: Duration,
+    /// How long a caller waits for a load where a stale value may be served.
+    pub(crate) soft: Duration,
     /// How long a lease lives, which is longer than any load.
     pub(crate) lease: Duration,
     /// How long a cache tier's tombstone lives, which is longer than any lease.
@@ -76,6 +80,8 @@ pub(crate) struct Inner<K, V, N> {
     pub(crate) periods: Periods,
     pub(crate) level: Level,
     pub(crate) loader: Option<BoundLoader<K, V>>,
+    pub(crate) load_limit: LoadLimit,
+    pub(crate) back_off: BackOff,
     /// The handle of the relay, which carries the log of the source of truth into the cache tiers. The
     /// relay ends when this handle is dropped.
     pub(crate) relay: Option<Arc<RelayHandle>>,
@@ -234,6 +240,14 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
             self.drop_near(key);
         }
         keeps
+    }
+
+    /// Keeps a stale entry in the near tier, unless the near tier has one as new. The caller holds the lock
+    /// of the key's slot in the flight table.
+    pub(crate) fn keep_stale(&self, key: &TenantKey<K>, stale: &Arc<Entry<V>>) -> bool {
+        let held = self.near.get(&TenantKeyRef { tenant: key.tenant, key: &key.key });
+        let is_newer = held.is_none_or(|held| held.version() < stale.version());
+        is_newer && self.keep_near(key, stale, true, stale.proven_at())
     }
 
     /// Reports a fill by [`keep_near`](Self::keep_near), after the slot's lock was released.

@@ -1,5 +1,7 @@
-//! The load stage of a flight runs one load at a time. If the load panics, another caller takes over
-//! once.
+//! The load stage of a flight runs one load at a time. If the load panics or is refused, another caller
+//! takes over once.
+
+use tokio::time::Instant;
 
 use super::promise::Promise;
 use super::sync::Mutex;
@@ -11,6 +13,9 @@ pub(crate) enum LoadOutcome<T> {
     Done(T),
     /// The load ended with a panic. After a panic, the loader of another caller may take over.
     Panicked,
+    /// The load was a renewal for which no caller waited, and was not started. The loader of a caller that
+    /// waits for it by now may take over.
+    Refused,
     /// The load ended because the cache's runtime shut down.
     Abandoned,
 }
@@ -21,6 +26,8 @@ pub(crate) struct LoadStage<T>(Mutex<Running<T>>);
 struct Running<T> {
     /// The number of loads that have begun. The second load has taken over from the first.
     attempt: u8,
+    /// When the last of them began.
+    began: Instant,
     promise: Option<Promise<LoadOutcome<T>>>,
 }
 
@@ -31,7 +38,7 @@ pub(crate) enum LoadRole<T: Clone> {
     /// Another caller's load is under way or done, and the caller waits for the promise. The second
     /// field is the number of that load.
     Follower(Promise<LoadOutcome<T>>, u8),
-    /// Two loads have panicked, and no third one is tried.
+    /// Two loads have panicked or were refused, and no third one is tried.
     GaveUp,
 }
 
@@ -40,11 +47,11 @@ const ATTEMPTS: u8 = 2;
 
 impl<T: Clone> LoadStage<T> {
     pub(crate) fn new() -> Self {
-        Self(Mutex::new(Running { attempt: 0, promise: None }))
+        Self(Mutex::new(Running { attempt: 0, began: Instant::now(), promise: None }))
     }
 
     /// Enters the load stage with a loader. `panicked` is the number of the load that this caller saw
-    /// panic, or 0.
+    /// panic or be refused, or 0.
     pub(crate) fn enter(&self, panicked: u8) -> LoadRole<T> {
         let mut running = self.0.lock();
         match &running.promise {
@@ -54,9 +61,10 @@ impl<T: Clone> LoadStage<T> {
             Some(_) if running.attempt >= ATTEMPTS => LoadRole::GaveUp,
             _ => {
                 running.attempt += 1;
+                running.began = Instant::now();
                 let promise = Promise::new();
                 running.promise = Some(promise.clone());
-                LoadRole::Leader(LeaderGuard { promise, kept: false, panicked: false })
+                LoadRole::Leader(LeaderGuard { promise, kept: false, unkept: LoadOutcome::Abandoned })
             }
         }
     }
@@ -67,11 +75,16 @@ impl<T: Clone> LoadStage<T> {
         running.promise.clone().map(|promise| (promise, running.attempt))
     }
 
+    /// When the last load began.
+    pub(crate) fn began(&self) -> Instant {
+        self.0.lock().began
+    }
+
     /// The result of a load that has ended well.
     pub(crate) fn result(&self) -> Option<T> {
         match self.0.lock().promise.as_ref()?.peek()? {
             LoadOutcome::Done(value) => Some(value),
-            LoadOutcome::Panicked | LoadOutcome::Abandoned => None,
+            LoadOutcome::Panicked | LoadOutcome::Refused | LoadOutcome::Abandoned => None,
         }
     }
 }
@@ -81,7 +94,8 @@ impl<T: Clone> LoadStage<T> {
 pub(crate) struct LeaderGuard<T: Clone> {
     promise: Promise<LoadOutcome<T>>,
     kept: bool,
-    panicked: bool,
+    /// What the drop of the guard reports.
+    unkept: LoadOutcome<T>,
 }
 
 impl<T: Clone> LeaderGuard<T> {
@@ -91,7 +105,12 @@ impl<T: Clone> LeaderGuard<T> {
 
     /// Notes a panic that was caught. The drop of the guard reports the panic.
     pub(crate) fn panicked(&mut self) {
-        self.panicked = true;
+        self.unkept = LoadOutcome::Panicked;
+    }
+
+    /// Notes that the load is not started. The drop of the guard reports the refusal.
+    pub(crate) fn refused(&mut self) {
+        self.unkept = LoadOutcome::Refused;
     }
 
     pub(crate) fn done(mut self, value: T) {
@@ -103,8 +122,8 @@ impl<T: Clone> LeaderGuard<T> {
 impl<T: Clone> Drop for LeaderGuard<T> {
     fn drop(&mut self) {
         if !self.kept {
-            let panicked = self.panicked || std::thread::panicking();
-            self.promise.keep(if panicked { LoadOutcome::Panicked } else { LoadOutcome::Abandoned });
+            let unkept = std::mem::replace(&mut self.unkept, LoadOutcome::Abandoned);
+            self.promise.keep(if std::thread::panicking() { LoadOutcome::Panicked } else { unkept });
         }
     }
 }

@@ -4,14 +4,15 @@ use std::{collections::HashSet, sync::Arc};
 
 use futures_util::FutureExt;
 use terrace_tier::{Timestamp, Token};
+use tokio::time::{Instant, timeout_at};
 
 use super::{
     Answer, CacheTicket, LoadResult, LookupOutcome, Miss, PendingLoad, lookup::lookup_of, run::spawn_load,
 };
 use crate::{
     Cache, Cached, Event, Key, Source, Value,
-    cache::{LoadRequest, LoaderStart},
-    flight::{LoadOutcome, LoadRole, Promise},
+    cache::{Inner, LoadRequest, LoaderStart},
+    flight::{Intent, LoadOutcome, LoadRole, Promise},
     freshness::ReadBound,
     near::{Entry, Near, TenantKey},
     panics::{loader_panicked_error, shut_down_error},
@@ -23,7 +24,7 @@ pub(super) struct MissedKey<K: Key, V> {
     pub(super) index: usize,
     pub(super) ticket: CacheTicket<K, V>,
     pub(super) miss: Miss<V>,
-    /// The number of the load that this caller saw panic, or 0.
+    /// The number of the load that this caller saw panic or be refused, or 0.
     pub(super) panicked: u8,
 }
 
@@ -42,6 +43,9 @@ struct Wait<K: Key, V> {
     index: usize,
     promise: Promise<LoadOutcome<LoadResult<V>>>,
     stale: Option<Arc<Entry<V>>>,
+    key: Arc<TenantKey<K>>,
+    intent: Intent,
+    began: Instant,
     /// The key, where another caller leads the load. This caller loads the key if the other caller's
     /// load panics.
     followed: Option<MissedKey<K, V>>,
@@ -72,8 +76,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     /// Runs the load stage for several keys. The load stage works as follows:
     ///
     /// - One load runs for the keys that no other caller is loading, and for the keys in `renewals`.
-    /// - For the other keys this caller follows the load of another caller. If the followed load panics,
-    ///   this caller's loader takes over, unless it has already run.
+    /// - For the other keys this caller follows the load of another caller. If the followed load panics
+    ///   or is refused, this caller's loader takes over, unless it has already run.
     /// - `answer` gets each key's answer. A returned key has no answer, because another caller's value
     ///   for the key is too old for this call.
     pub(super) async fn load(
@@ -85,7 +89,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         answer: &mut (dyn FnMut(usize, Answer<V>) + Send),
     ) -> Vec<LateKey<V>> {
         let mut late = Vec::new();
-        let mut renewals = missed_of(renewals).await;
+        let mut renewals = self.inner.missed_renewals(renewals).await;
         while !misses.is_empty() {
             let began = self.inner.clock.now();
             let (mut waits, mut loads) = (Vec::with_capacity(misses.len()), Vec::new());
@@ -105,14 +109,22 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
                 let load = loader(LoadRequest { keys: &mut keys, stale });
                 spawn_load(&self.inner, &self.chain, loads, load);
             }
-            for Wait { index, promise, stale, followed } in waits {
-                let loaded = match (promise.wait().await, followed) {
-                    (LoadOutcome::Panicked, Some(key)) if loader.is_some() => {
+            for Wait { index, promise, stale, key, intent, began, followed } in waits {
+                let outcome = self.or_stale(&key, intent, stale.as_ref(), began, promise.wait()).await;
+                let loaded = match (outcome, followed) {
+                    (Err(answer), _) => Ok(answer),
+                    (Ok(LoadOutcome::Refused), Some(key)) if loader.is_some() => {
                         misses.push(key);
                         continue;
                     }
-                    (outcome, Some(_)) => self.followed(outcome, index, stale, bound),
-                    (outcome, None) => Ok(self.loaded(outcome, stale, false)),
+                    (Ok(LoadOutcome::Panicked), Some(key))
+                        if loader.is_some() && !self.may_stand_in(&stale) =>
+                    {
+                        misses.push(key);
+                        continue;
+                    }
+                    (Ok(outcome), Some(_)) => self.followed(outcome, index, stale, bound),
+                    (Ok(outcome), None) => Ok(self.loaded(outcome, stale, false)),
                 };
                 match loaded {
                     Ok(loaded) => answer(index, loaded),
@@ -124,19 +136,26 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     }
 
     /// Follows the load of one key that another caller leads. `None` says that no load has begun, or that
-    /// it has panicked: the key then enters the load stage. A follower needs no memory for a batch.
+    /// it has panicked or was refused: the key then enters the load stage. A follower needs no memory for a batch.
     pub(super) async fn follow(
         &self,
         key: &mut MissedKey<K, V>,
         bound: ReadBound,
     ) -> Option<Result<Answer<V>, LateKey<V>>> {
-        let (promise, number) = key.ticket.flight().load.following()?;
-        match promise.wait().await {
-            LoadOutcome::Panicked => {
+        let load = &key.ticket.flight().load;
+        let (promise, number) = load.following()?;
+        let (intent, stale) = (key.ticket.intent(), key.miss.stale.as_ref());
+        match self.or_stale(key.ticket.key(), intent, stale, load.began(), promise.wait()).await {
+            Err(answer) => Some(Ok(answer)),
+            Ok(LoadOutcome::Panicked) if !self.may_stand_in(&key.miss.stale) => {
                 key.panicked = number;
                 None
             }
-            outcome => {
+            Ok(LoadOutcome::Refused) => {
+                key.panicked = number;
+                None
+            }
+            Ok(outcome) => {
                 let followed = self.followed(outcome, key.index, key.miss.stale.clone(), bound);
                 // The caller has shared the load, although it reads again.
                 Some(followed.inspect_err(|_late| self.inner.tell(&Event::Coalesced)))
@@ -175,8 +194,57 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
             }
             LoadOutcome::Done(Err(error)) => self.stale_or(stale, error),
             LoadOutcome::Panicked => self.stale_or(stale, loader_panicked_error()),
+            LoadOutcome::Refused => self.stale_or(stale, self.inner.load_limit.refused(self.namespace())),
             LoadOutcome::Abandoned => self.stale_or(stale, shut_down_error()),
         }
+    }
+
+    /// Waits for a lookup or load. The error is the stale value, which answers once the load has taken
+    /// longer than the soft timeout, where the freshness policy serves it on errors. The load goes on.
+    async fn or_stale<T>(
+        &self,
+        key: &TenantKey<K>,
+        intent: Intent,
+        stale: Option<&Arc<Entry<V>>>,
+        began: Instant,
+        wait: impl Future<Output = T> + Send,
+    ) -> Result<T, Answer<V>> {
+        let serves = |entry: &&Arc<Entry<V>>| intent != Intent::Refresh && self.serves_on_error(entry);
+        let Some(entry) = stale.filter(serves) else { return Ok(wait.await) };
+        // The wait is boxed, so that callers without a stale value do not pay for its stack size.
+        let mut wait = Box::pin(wait);
+        if let Ok(outcome) = timeout_at(began + self.inner.periods.soft, &mut wait).await {
+            return Ok(outcome);
+        }
+        // Its stale time may have ended during the wait.
+        if !self.serves_on_error(entry) {
+            return Ok(wait.await);
+        }
+        self.inner.back_off.failed(key);
+        self.inner.tell(&Event::SoftTimeout);
+        self.inner.tell(&Event::StaleServed);
+        Err(Ok(Cached::stale(Arc::clone(entry), self.inner.clock.now(), true)))
+    }
+
+    fn may_stand_in(&self, stale: &Option<Arc<Entry<V>>>) -> bool {
+        stale.as_ref().is_some_and(|entry| self.serves_on_error(entry))
+    }
+
+    /// Waits for the lookup of a flight. In a cache with a store the error is the stale value of the near
+    /// tier, which answers once the store has taken longer than the soft timeout. Other tiers have budgets
+    /// that are shorter.
+    pub(super) async fn look_up_or_stale(
+        &self,
+        ticket: &CacheTicket<K, V>,
+        stale: Option<&Arc<Entry<V>>>,
+    ) -> Result<LookupOutcome<V>, Answer<V>> {
+        let stale = stale.filter(|_| self.chain.store.is_some());
+        self.or_stale(ticket.key(), ticket.intent(), stale, Instant::now(), lookup_of(ticket)).await
+    }
+
+    /// Ends a lookup in the background whose caller has got the stale value, so that its value is kept.
+    pub(super) fn finish_lookup(&self, ticket: CacheTicket<K, V>) {
+        self.inner.tasks.spawn(async move { drop(lookup_of(&ticket).await) });
     }
 
     /// Renews stale entries in the background, for the keys that have no flight under way. Without a
@@ -200,7 +268,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         let indices: Vec<usize> = tickets.iter().map(|(index, _)| *index).collect();
         let (inner, chain) = (Arc::clone(&self.inner), Arc::clone(&self.chain));
         self.inner.tasks.spawn(async move {
-            let misses = missed_of(tickets).await;
+            let misses = inner.missed_renewals(tickets).await;
             let Some(load) = load else { return };
             let mut loads = Vec::new();
             misses.into_iter().for_each(|key| _ = enter(key, &mut loads, began));
@@ -218,15 +286,19 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     }
 }
 
-/// Waits for the lookups of these tickets, and returns the keys that no tier has.
-async fn missed_of<K: Key, V: Value>(tickets: Vec<(usize, CacheTicket<K, V>)>) -> Vec<MissedKey<K, V>> {
-    let mut misses = Vec::with_capacity(tickets.len());
-    for (index, ticket) in tickets {
-        if let LookupOutcome::Missed(miss) = lookup_of(&ticket).await {
-            misses.push(MissedKey { index, ticket, miss, panicked: 0 });
+impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
+    /// Waits for the lookups of renewals, and returns the keys that no tier has.
+    async fn missed_renewals(&self, tickets: Vec<(usize, CacheTicket<K, V>)>) -> Vec<MissedKey<K, V>> {
+        let mut misses = Vec::with_capacity(tickets.len());
+        for (index, ticket) in tickets {
+            match lookup_of(&ticket).await {
+                LookupOutcome::Missed(miss) => misses.push(MissedKey { index, ticket, miss, panicked: 0 }),
+                LookupOutcome::Failed(..) => self.back_off.failed(&**ticket.key()),
+                LookupOutcome::Found(..) => {}
+            }
         }
+        misses
     }
-    misses
 }
 
 /// Enters the load stage of one key. Returns `None` where two loads of the key's flight have panicked.
@@ -236,6 +308,8 @@ fn enter<K: Key, V: Value>(
     began: Timestamp,
 ) -> Option<Wait<K, V>> {
     let (index, stale) = (key.index, key.miss.stale.clone());
+    let (tenant_key, intent) = (Arc::clone(key.ticket.key()), key.ticket.intent());
+    let mut load_began = Instant::now();
     let (promise, followed) = match key.ticket.flight().load.enter(key.panicked) {
         LoadRole::Leader(leader) => {
             let promise = leader.promise();
@@ -247,8 +321,11 @@ fn enter<K: Key, V: Value>(
             loads.push(PendingLoad { index, lease: None, ticket, leader, miss, began });
             (promise, None)
         }
-        LoadRole::Follower(promise, panicked) => (promise, Some(MissedKey { panicked, ..key })),
+        LoadRole::Follower(promise, panicked) => {
+            load_began = key.ticket.flight().load.began();
+            (promise, Some(MissedKey { panicked, ..key }))
+        }
         LoadRole::GaveUp => return None,
     };
-    Some(Wait { index, promise, stale, followed })
+    Some(Wait { index, promise, stale, key: tenant_key, intent, began: load_began, followed })
 }

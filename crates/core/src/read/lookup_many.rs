@@ -50,8 +50,8 @@ impl<K: Key, V: Value, N: Near<K, V>> LookupPass<'_, K, V, N> {
             self.ask_store_many(store, &mut lookups).await;
         }
         let mut copies = Vec::new();
-        let outcomes = lookups.into_iter().map(|lookup| {
-            let (outcome, copy) = self.end(lookup);
+        let outcomes = lookups.into_iter().zip(flights).map(|(lookup, flight)| {
+            let (outcome, copy) = self.end(&flight.key, lookup);
             copies.extend(copy);
             outcome
         });

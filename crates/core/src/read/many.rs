@@ -8,7 +8,6 @@ use terrace_tier::{Error, ErrorKind};
 use super::{
     Answer, CacheTicket, NearMiss,
     load::{LateKey, MissedKey},
-    lookup::lookup_of,
     outcome::{Caller, StaleEntry, Verdict},
 };
 use crate::{
@@ -16,7 +15,7 @@ use crate::{
     cache::{Distinct, LoaderStart, Occurrence},
     flight::{Intent, JoinMode},
     freshness::{ReadBound, ReadMode},
-    near::{Near, TenantKey},
+    near::{Near, TenantKey, TenantKeyRef},
     panics::loader_panicked_error,
 };
 
@@ -110,8 +109,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         }))
     }
 
-    /// Joins a flight for each key that is to be renewed and that has no flight under way. Without a
-    /// loader only a store can give a newer entry.
+    /// Joins a flight for each key that is to be renewed, that has no flight under way, and whose last try
+    /// did not fail just now. Without a loader only a store can give a newer entry.
     pub(super) fn join_renewals(
         &self,
         keys: Vec<(usize, Arc<TenantKey<K>>)>,
@@ -120,8 +119,10 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         if !has_loader && self.chain.store.is_none() {
             return Vec::new();
         }
-        let is_idle = |(_, key): &(usize, Arc<TenantKey<K>>)| !self.inner.flights.is_active(key);
-        let (indices, keys): (Vec<_>, Vec<_>) = keys.into_iter().filter(is_idle).unzip();
+        let is_due = |(_, key): &(usize, Arc<TenantKey<K>>)| {
+            !self.inner.flights.is_active(key) && self.inner.back_off.may_try(&**key)
+        };
+        let (indices, keys): (Vec<_>, Vec<_>) = keys.into_iter().filter(is_due).unzip();
         let tickets = self.join_many(keys, Intent::Revalidate, self.join_mode(), self.oldest_proof());
         indices.into_iter().zip(tickets).collect()
     }
@@ -166,7 +167,8 @@ impl<'a, K: Key, V: Value, N: Near<K, V>> Batch<'a, K, V, N> {
                 continue;
             }
             firsts.push(index);
-            match self.cache.judge_near(near, self.intent) {
+            let key_ref = TenantKeyRef { tenant: self.cache.chain.tenant, key };
+            match self.cache.judge_near(&key_ref, near, self.intent) {
                 StaleEntry::Keep(stale) => open.push(OpenKey { index, stale }),
                 StaleEntry::Serve(hit) => self.answers.set(index, Ok(Some(hit))),
                 StaleEntry::ServeAndRefresh(hit) => {
@@ -206,7 +208,14 @@ impl<'a, K: Key, V: Value, N: Near<K, V>> Batch<'a, K, V, N> {
                 self.answers.set(index, answer);
                 continue;
             }
-            let outcome = lookup_of(&ticket).await;
+            let outcome = match cache.look_up_or_stale(&ticket, stale.as_ref()).await {
+                Ok(outcome) => outcome,
+                Err(answer) => {
+                    cache.finish_lookup(ticket);
+                    self.answers.set(index, answer);
+                    continue;
+                }
+            };
             let caller = Caller { ticket: Some(&ticket), intent, mode, bound };
             match cache.judge(&caller, outcome, stale.clone()) {
                 Verdict::Answer { answer, refresh } => {

@@ -70,7 +70,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         let bound = self.begin_read()?;
         let intent = if loader.is_some() { Intent::Load } else { Intent::Read };
         let key = self.tenant_key(key);
-        let stale = match self.judge_near(near, intent) {
+        let stale = match self.judge_near(&*key, near, intent) {
             StaleEntry::Serve(hit) => return Ok(Some(hit)),
             StaleEntry::ServeAndRefresh(hit) => {
                 self.revalidate(vec![(0, key)], loader, Some(hit.clone()));
@@ -85,7 +85,13 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
             if let Some(answer) = self.answer_before_lookup(&ticket) {
                 return answer;
             }
-            let outcome = lookup_of(&ticket).await;
+            let outcome = match self.look_up_or_stale(&ticket, stale.as_ref()).await {
+                Ok(outcome) => outcome,
+                Err(answer) => {
+                    self.finish_lookup(ticket);
+                    return answer;
+                }
+            };
             let caller = Caller { ticket: Some(&ticket), intent, mode, bound };
             match self.judge(&caller, outcome, stale.clone()) {
                 Verdict::Answer { answer, refresh } => {

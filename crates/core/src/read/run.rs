@@ -5,25 +5,39 @@ use std::{sync::Arc, time::Instant};
 use terrace_tier::{Op, Reply, Stored, TierKey, Token};
 use tracing::Instrument;
 
-use super::PendingLoad;
+use super::{Miss, PendingLoad};
 use crate::{
     Error, Event, Item, Key, Result, Value,
-    cache::{Inner, Load},
+    cache::{Inner, Load, NEAR},
     chain::Chain,
-    flight::FlightId,
-    near::Near,
+    flight::{FlightId, Intent},
+    freshness::STORE_ONLY,
+    load_limit::LoadPermit,
+    near::{Entry, Near},
     panics::guarded,
 };
 
 tokio::task_local! {
-    /// The flights whose loaders run in this task. A loader that waits for one of these flights would
-    /// wait for itself.
-    static LOADING: Arc<[FlightId]>;
+    /// The loads that this task runs, and the loads whose loaders have started them.
+    static LOADING: Arc<Loading>;
+}
+
+#[derive(Clone, Default)]
+struct Loading {
+    /// A loader that waits for one of these flights would wait for itself.
+    flights: Vec<FlightId>,
+    /// The caches of these flights, by their addresses.
+    caches: Vec<usize>,
 }
 
 /// Whether the caller is the loader of this flight.
 pub(super) fn is_reentrant(flight: FlightId) -> bool {
-    LOADING.try_with(|loading| loading.contains(&flight)).unwrap_or(false)
+    LOADING.try_with(|loading| loading.flights.contains(&flight)).unwrap_or(false)
+}
+
+/// Whether no caller waits for the load.
+fn is_renewal<K: Key, V>(loads: &[PendingLoad<K, V>]) -> bool {
+    loads.iter().all(|load| load.ticket.intent() == Intent::Revalidate)
 }
 
 /// Spawns the task of a load.
@@ -34,10 +48,15 @@ pub(super) fn spawn_load<K: Key, V: Value, N: Near<K, V>>(
     load: Load<V>,
 ) {
     let outer = LOADING.try_with(Arc::clone).unwrap_or_default();
-    let flights = loads.iter().map(|load| load.ticket.flight().id);
-    let loading: Arc<[FlightId]> = outer.iter().copied().chain(flights).collect();
+    let cache = Arc::as_ptr(inner).addr();
+    // A load that a loader of this cache waits for is a part of that loader's own load. If it needed a
+    // permit of its own, loads that hold all permits would wait for each other.
+    let is_part = outer.caches.contains(&cache);
+    let mut loading = Loading::clone(&outer);
+    loading.flights.extend(loads.iter().map(|load| load.ticket.flight().id));
+    loading.caches.push(cache);
     let (task, chain) = (Arc::clone(inner), Arc::clone(chain));
-    let run = async move { task.run_load(&chain, loads, load, loading).await };
+    let run = async move { task.run_load(&chain, loads, load, Arc::new(loading), is_part).await };
     inner.tasks.spawn(run.instrument(tracing::Span::current()));
 }
 
@@ -47,7 +66,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
         chain: &Arc<Chain>,
         mut loads: Vec<PendingLoad<K, V>>,
         load: Load<V>,
-        loading: Arc<[FlightId]>,
+        loading: Arc<Loading>,
+        is_part: bool,
     ) {
         self.take_missing_leases(chain, &mut loads).await;
         if self.policies.coalesce.waits() {
@@ -58,17 +78,77 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
                 return;
             }
         }
-        match self.run_loader(load, loading).await {
+        let permit = match is_part {
+            true => None,
+            false => match self.permit(&loads).await {
+                Some(permit) => Some(permit),
+                None => return self.refuse(loads),
+            },
+        };
+        let loaded = self.run_loader(load, loading).await;
+        drop(permit);
+        match loaded {
             Ok(Ok(items)) => self.accept_all(chain, loads, items).await,
             Ok(Err(error)) => loads.into_iter().for_each(|load| self.fail_load(load, error.clone())),
             // The leaders' guards report the panic when they are dropped. After this report a follower
             // with a loader takes over.
-            Err(_panic) => loads.iter_mut().for_each(|load| load.leader.panicked()),
+            Err(_panic) => loads.iter_mut().for_each(|load| {
+                self.note_failure(load);
+                load.leader.panicked();
+            }),
+        }
+    }
+
+    /// The permission to run the loader. A load waits for it unless stale values may answer all its
+    /// callers, or no caller waits.
+    async fn permit(&self, loads: &[PendingLoad<K, V>]) -> Option<LoadPermit> {
+        if is_renewal(loads) {
+            return self.load_limit.enter_background();
+        }
+        let may_wait = !loads.iter().all(|load| !load.miss.refreshes && self.stale_may_answer(&load.miss));
+        self.load_limit.enter(may_wait).await
+    }
+
+    /// Ends a load whose loader does not run. Where no caller began the load, one that follows it by now
+    /// takes over, and all others get the error.
+    fn refuse(&self, mut loads: Vec<PendingLoad<K, V>>) {
+        self.tell(&Event::LoadRefused);
+        let error = self.load_limit.refused(&self.monitor.namespace);
+        if is_renewal(&loads) {
+            loads.iter_mut().for_each(|load| {
+                self.note_failure(load);
+                load.leader.refused();
+            });
+            return;
+        }
+        loads.into_iter().for_each(|load| self.fail_load(load, error.clone()));
+    }
+
+    fn stale_may_answer(&self, miss: &Miss<V>) -> bool {
+        let serves = |entry: &Arc<Entry<V>>| self.serves_on_error(&entry.deadlines());
+        miss.oldest_proof != STORE_ONLY && miss.stale.as_ref().is_some_and(serves)
+    }
+
+    /// Notes that a load has failed: renewals pause, and the near tier keeps the stale value that stands
+    /// in for the value, so that it also does where its tier fails.
+    fn note_failure(&self, load: &PendingLoad<K, V>) {
+        let key = load.ticket.key();
+        if load.miss.stale.is_some() || load.ticket.intent().renews() {
+            self.back_off.failed(&**key);
+        }
+        if let Some(stale) = load.miss.stale.as_ref()
+            && self.stale_may_answer(&load.miss)
+            && self.admits(NEAR, load.miss.stale_bytes)
+        {
+            let keep = || self.keep_stale(key, stale);
+            let kept = self.flights.while_attached(key, load.ticket.flight().id, keep);
+            self.tell_kept(kept.unwrap_or_default());
         }
     }
 
     /// Ends a load with an error for all its callers.
     pub(super) fn fail_load(&self, load: PendingLoad<K, V>, error: Error) {
+        self.note_failure(&load);
         // The flight leaves the table before its callers get the error, so that a later call begins a
         // new flight.
         self.flights.complete(load.ticket.key(), load.ticket.flight().id);
@@ -123,7 +203,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
     async fn run_loader(
         &self,
         load: Load<V>,
-        loading: Arc<[FlightId]>,
+        loading: Arc<Loading>,
     ) -> Result<Result<Vec<Result<Option<Item<V>>>>>> {
         let began = Instant::now();
         let load = guarded("the loader panicked", LOADING.scope(loading, load));

@@ -22,10 +22,12 @@ use super::{
 };
 use crate::{
     Copies, Error, Key, Level, Result, Value, WriteContext, WritePlan,
+    backoff::BackOff,
     chain::{Monitor, TierCounters, TierSlot},
     fencing::Fencing,
     flight::Flights,
     freshness::{Coherence, ProofSource, max_staleness},
+    load_limit::LoadLimit,
     near::Near,
 };
 
@@ -62,7 +64,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Builder<K, V, N> {
         let monitor = Arc::new(Monitor::new(&self.namespace, self.observer.take()));
         let namespace = self.namespace_options()?;
         let (store, origin_log) = (self.store.as_ref(), self.origin_log.log());
-        let chains = ChainSpec::new(namespace, &self.tiers, store, origin_log, &monitor, &runtime);
+        let chains =
+            ChainSpec::new(namespace, &self.tiers, store, origin_log, &monitor, &runtime, self.max_loads);
         // This call reports a namespace that is in use now, and not only with the first tenant.
         let chain = chains.chain(None)?;
         let proof_source = chains.proof_source(&chain, self.ends_within_bound(), &self.clock)?;
@@ -72,7 +75,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Builder<K, V, N> {
             near: self.near,
             near_counters: TierCounters::default(),
             observed: monitor.observer.is_some(),
-            clock: self.clock,
+            clock: self.clock.clone(),
             coherence: Coherence::default(),
             proof_source,
             monitor,
@@ -90,6 +93,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Builder<K, V, N> {
             },
             level: self.level,
             loader: self.loader,
+            load_limit: LoadLimit::new(self.max_loads),
+            back_off: BackOff::new(self.clock.clone()),
             relay: chains.relay(periods.tombstone, &runtime),
             periods,
             closed: AtomicBool::new(false),
@@ -125,6 +130,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Builder<K, V, N> {
         Periods {
             near_ttl: self.near_ttl,
             load: self.load_deadline,
+            soft: self.soft_timeout,
             lease,
             tombstone: lease.saturating_mul(2),
             removed: REMOVED_FOR,
@@ -144,6 +150,9 @@ impl<K: Key, V: Value, N: Near<K, V>> Builder<K, V, N> {
     fn check(&self) -> Result<Copies> {
         if self.namespace.is_empty() || self.namespace.len() > MAX_NAMESPACE_BYTES {
             return Err(Error::config("a namespace has 1 to 128 bytes"));
+        }
+        if self.max_loads == 0 {
+            return Err(Error::config("max_loads is at least 1: with 0 no loader could ever run"));
         }
         let stored = self.store.is_some();
         let plan = self.write.unwrap_or(WritePlan { store: stored, copies: Copies::Replace });

@@ -1,0 +1,121 @@
+//! The load limit of a cache bounds the loads under way in this process, so that a burst of misses does
+//! not overload the origin.
+//!
+//! By Little's law the loads under way are the origin's throughput times the time of one load. More loads
+//! under way do not make the origin answer more of them: they only make each load wait longer within the
+//! origin, until callers give up before their values come.
+
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use crate::{
+    Error, ErrorKind,
+    limit::{Limit, Permit},
+};
+
+/// The load limit of a cache whose builder sets none. An origin that needs more than 20 loads under way
+/// to be busy is rare, and one that answers 400 loads a second answers each of 128 within a third of a
+/// second. `docs/adr/0023-a-limit-on-loads-under-way.md` says more.
+pub(crate) const DEFAULT_MAX_LOADS: usize = 128;
+
+/// How long a load waits for others to end. A caller learns by then that the origin is overloaded.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// The shortest time between two warnings about refused loads.
+const WARN_EVERY: Duration = Duration::from_secs(60);
+
+pub(crate) struct LoadLimit {
+    all: Limit,
+    /// The loads of renewals in the background, which leave half of the limit to loads that callers wait for.
+    background: Limit,
+    warned: Mutex<Option<Instant>>,
+}
+
+/// The permission to run a loader.
+pub(crate) struct LoadPermit {
+    _all: Permit,
+    _background: Option<Permit>,
+}
+
+impl LoadLimit {
+    pub(crate) fn new(max: usize) -> Self {
+        Self { all: Limit::new(max), background: Limit::new(max.div_ceil(2)), warned: Mutex::new(None) }
+    }
+
+    pub(crate) fn under_way(&self) -> usize {
+        self.all.under_way()
+    }
+
+    pub(crate) fn waiting(&self) -> usize {
+        self.all.waiting()
+    }
+
+    /// The permission for a load that callers wait for. A load that `may_wait` waits in a short queue.
+    pub(crate) async fn enter(&self, may_wait: bool) -> Option<LoadPermit> {
+        let all = match may_wait {
+            true => self.all.enter(PATIENCE).await,
+            false => self.all.try_enter(),
+        };
+        all.map(|all| LoadPermit { _all: all, _background: None })
+    }
+
+    /// The permission for a load that no caller waits for.
+    pub(crate) fn enter_background(&self) -> Option<LoadPermit> {
+        let background = self.background.try_enter()?;
+        Some(LoadPermit { _all: self.all.try_enter()?, _background: Some(background) })
+    }
+
+    /// The error of a load that was refused. Such errors are told in the program's log once a minute.
+    pub(crate) fn refused(&self, cache: &str) -> Error {
+        let max = self.all.max();
+        if self.is_warning_due() {
+            let cure = "give the origin more capacity, or set another limit with max_loads";
+            tracing::warn!(cache, max_loads = max, cure, "loads are refused, because the limit is reached");
+        }
+        let message = format!("{max} loads are under way, which is the limit `max_loads`; no loader ran");
+        Error::new(ErrorKind::Busy, message).during("load")
+    }
+
+    fn is_warning_due(&self) -> bool {
+        let now = Instant::now();
+        let mut warned = self.warned.lock();
+        let due = warned.is_none_or(|at| now.duration_since(at) >= WARN_EVERY);
+        if due {
+            *warned = Some(now);
+        }
+        due
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn renewals_leave_half_of_the_limit_to_loads_that_callers_wait_for() {
+        let limit = LoadLimit::new(5);
+        let background: Vec<_> = std::iter::from_fn(|| limit.enter_background()).collect();
+        assert_eq!((background.len(), limit.under_way()), (3, 3));
+        let awaited = (limit.enter(true).await, limit.enter(false).await);
+        assert!(awaited.0.is_some() && awaited.1.is_some());
+        drop(background);
+        let mut awaited = vec![awaited.0, awaited.1];
+        while limit.under_way() < 5 {
+            awaited.push(limit.enter(false).await);
+        }
+        assert!(limit.enter_background().is_none(), "callers have taken the whole limit");
+        drop(awaited);
+        assert!(LoadLimit::new(1).enter_background().is_some(), "a limit of one renews, too");
+        assert_eq!(limit.under_way(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn refused_loads_are_told_once_a_minute() {
+        let limit = LoadLimit::new(1);
+        assert_eq!((0..100).filter(|_| limit.is_warning_due()).count(), 1);
+        tokio::time::advance(WARN_EVERY).await;
+        assert!(limit.is_warning_due());
+    }
+}
