@@ -276,14 +276,16 @@ impl TierSlot {
         let began = Instant::now();
         // The wait is boxed, so that calls which do not wait do not pay for its stack size.
         let permit = Box::pin(limit.enter(budget.saturating_sub(spent))).await;
-        let permit = permit.ok_or_else(|| {
+        let spent = spent + began.elapsed();
+        // A call that has no time left is not sent: a write would not know whether it happened.
+        let permit = permit.filter(|_| spent < budget).ok_or_else(|| {
             let max = limit.max();
             Error::new(
                 ErrorKind::Busy,
                 format!("{max} calls are under way, which is the limit; nothing was sent"),
             )
         })?;
-        Ok((spent + began.elapsed(), Some(permit)))
+        Ok((spent, Some(permit)))
     }
 
     /// Gives the output of a call, or `None` after the budget is spent. A tier that keeps its budget

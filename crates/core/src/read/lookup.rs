@@ -107,6 +107,7 @@ impl<'a, K: Key, V: Value, N: Near<K, V>> LookupPass<'a, K, V, N> {
                 self.ask_tier(index, slot, &mut lookup).await;
             }
         }
+        self.take_try(key, &mut lookup);
         if let (Some(store), None) = (&self.chain.store, &lookup.found) {
             let op = self.read_op(&lookup, true, None);
             let reply = store.call(FULL_BUDGET, &lookup.miss.key, op).await;
@@ -156,15 +157,23 @@ impl<'a, K: Key, V: Value, N: Near<K, V>> LookupPass<'a, K, V, N> {
             store: None,
             stale: None,
             stale_bytes: None,
-            is_pausing: !self.may_try(tenant_key),
+            is_pausing: self.keeps_pauses() && self.inner.back_off.is_pausing(tenant_key),
         };
         KeyLookup { flight, miss, found, copy: None }
     }
 
-    /// Whether this lookup may try to renew the key's value. A lookup that cannot renew the value leaves
-    /// the try to others, a renewal has taken it before, and a refresh needs no permission.
-    fn may_try(&self, key: &TenantKey<K>) -> bool {
-        self.intent.renews() || !self.renews_stale() || self.inner.back_off.may_try(key)
+    /// Whether the back-off of a key concerns this lookup. A lookup that cannot renew a value leaves the
+    /// try to others, a renewal has taken it before, and a refresh needs no permission.
+    fn keeps_pauses(&self) -> bool {
+        !self.intent.renews() && self.renews_stale()
+    }
+
+    /// Takes the try that is due, for a lookup that no cache tier has answered. What follows, a call of the
+    /// store or a load, is that try.
+    pub(super) fn take_try(&self, key: &TenantKey<K>, lookup: &mut KeyLookup<'_, K, V>) {
+        if lookup.found.is_none() && self.keeps_pauses() {
+            lookup.miss.is_pausing = !self.inner.back_off.may_try(key);
+        }
     }
 
     /// Whether this read can renew a stale value.
@@ -262,8 +271,12 @@ impl<'a, K: Key, V: Value, N: Near<K, V>> LookupPass<'a, K, V, N> {
             _ => {}
         }
         let Some(flight) = flight else { return (outcome, copy) };
-        let size = if let LookupOutcome::Failed(..) = &outcome { stale_bytes } else { size };
-        let admitted = inner.near.is_enabled() && inner.admits(NEAR, size);
+        let admitted = inner.near.is_enabled()
+            && match &outcome {
+                LookupOutcome::Found(..) => inner.admits(NEAR, size),
+                LookupOutcome::Failed(_, stale) => stale.is_some() && inner.admits(NEAR, stale_bytes),
+                LookupOutcome::Missed(_) => false,
+            };
         let is_answer = !matches!(outcome, LookupOutcome::Missed(_));
         let kept = inner.flights.end_lookup(&flight.key, flight.id, is_answer, || {
             if let LookupOutcome::Found(entry, _) = &outcome {
