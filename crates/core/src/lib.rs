@@ -2,7 +2,6 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-mod backoff;
 mod bounds;
 mod cache;
 mod chain;
@@ -13,9 +12,8 @@ mod fencing;
 mod flight;
 mod freshness;
 pub mod key;
-mod limit;
-mod load_limit;
 pub mod near;
+mod overload;
 mod panics;
 pub mod policy;
 mod read;

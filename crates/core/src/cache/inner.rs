@@ -15,12 +15,11 @@ use super::{loader::BoundLoader, tasks::Tasks};
 use crate::{
     Admission, AdmitContext, Clock, Coalesce, Copies, Error, ErrorKind, Event, Expiry, Freshness, Key, Level,
     OnStale, Result, StaleHit, Value, WriteContext,
-    backoff::BackOff,
     chain::{Chain, Monitor, TierCounters},
     fencing::Fencing,
     freshness::{Coherence, MaxStaleness, ProofSource},
-    load_limit::LoadLimit,
     near::{Entry, Near, TenantKey, TenantKeyRef},
+    overload::{BackOff, LoadLimit},
     read::CacheFlights,
     relay::RelayHandle,
     typed_codec::{KeyCodec, TypedCodec},

@@ -30,7 +30,7 @@ use super::{
 };
 use crate::{
     Error, ErrorKind, Event, Result,
-    limit::{Limit, Permit},
+    overload::{Limit, Permit},
 };
 
 /// The time that a request has spent of a tier's budget before its first round trip.

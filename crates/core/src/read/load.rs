@@ -110,7 +110,10 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
                 spawn_load(&self.inner, &self.chain, loads, load);
             }
             for Wait { index, promise, stale, key, intent, began, followed } in waits {
-                let outcome = self.or_stale(&key, intent, stale.as_ref(), began, promise.wait()).await;
+                let outcome = match self.stand_in(intent, stale.as_ref()) {
+                    None => Ok(promise.wait().await),
+                    Some(stale) => self.or_stale(&key, stale, began, promise.wait()).await,
+                };
                 let loaded = match (outcome, followed) {
                     (Err(answer), _) => Ok(answer),
                     (Ok(LoadOutcome::Refused), Some(key)) if loader.is_some() => {
@@ -118,7 +121,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
                         continue;
                     }
                     (Ok(LoadOutcome::Panicked), Some(key))
-                        if loader.is_some() && !self.may_stand_in(&stale) =>
+                        if loader.is_some() && self.stand_in(intent, stale.as_ref()).is_none() =>
                     {
                         misses.push(key);
                         continue;
@@ -144,10 +147,15 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     ) -> Option<Result<Answer<V>, LateKey<V>>> {
         let load = &key.ticket.flight().load;
         let (promise, number) = load.following()?;
-        let (intent, stale) = (key.ticket.intent(), key.miss.stale.as_ref());
-        match self.or_stale(key.ticket.key(), intent, stale, load.began(), promise.wait()).await {
+        let outcome = match self.stand_in(key.ticket.intent(), key.miss.stale.as_ref()) {
+            None => Ok(promise.wait().await),
+            Some(stale) => self.or_stale(key.ticket.key(), stale, load.began(), promise.wait()).await,
+        };
+        match outcome {
             Err(answer) => Some(Ok(answer)),
-            Ok(LoadOutcome::Panicked) if !self.may_stand_in(&key.miss.stale) => {
+            Ok(LoadOutcome::Panicked)
+                if self.stand_in(key.ticket.intent(), key.miss.stale.as_ref()).is_none() =>
+            {
                 key.panicked = number;
                 None
             }
@@ -199,47 +207,42 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         }
     }
 
-    /// Waits for a lookup or load. The error is the stale value, which answers once the load has taken
-    /// longer than the soft timeout, where the freshness policy serves it on errors. The load goes on.
-    async fn or_stale<T>(
+    /// The stale value that may answer a caller in place of a load that is late or fails.
+    fn stand_in<'s>(&self, intent: Intent, stale: Option<&'s Arc<Entry<V>>>) -> Option<&'s Arc<Entry<V>>> {
+        stale.filter(|entry| intent != Intent::Refresh && self.serves_on_error(entry))
+    }
+
+    /// The stale value that may answer a caller in place of a lookup that is late. Only a store may be that
+    /// late: the budgets of cache tiers are shorter than the soft timeout.
+    pub(super) fn stand_in_for_store<'s>(
+        &self,
+        intent: Intent,
+        stale: Option<&'s Arc<Entry<V>>>,
+    ) -> Option<&'s Arc<Entry<V>>> {
+        self.stand_in(intent, stale.filter(|_| self.chain.store.is_some()))
+    }
+
+    /// Waits for a lookup or load that `began` then. The error is the stale value, which answers after the
+    /// soft timeout. The load goes on.
+    pub(super) async fn or_stale<T>(
         &self,
         key: &TenantKey<K>,
-        intent: Intent,
-        stale: Option<&Arc<Entry<V>>>,
+        stale: &Arc<Entry<V>>,
         began: Instant,
         wait: impl Future<Output = T> + Send,
     ) -> Result<T, Answer<V>> {
-        let serves = |entry: &&Arc<Entry<V>>| intent != Intent::Refresh && self.serves_on_error(entry);
-        let Some(entry) = stale.filter(serves) else { return Ok(wait.await) };
-        // The wait is boxed, so that callers without a stale value do not pay for its stack size.
+        // The wait is boxed, since it is polled again where the stale time ends before the load does.
         let mut wait = Box::pin(wait);
         if let Ok(outcome) = timeout_at(began + self.inner.periods.soft, &mut wait).await {
             return Ok(outcome);
         }
-        // Its stale time may have ended during the wait.
-        if !self.serves_on_error(entry) {
+        if !self.serves_on_error(stale) {
             return Ok(wait.await);
         }
         self.inner.back_off.failed(key);
         self.inner.tell(&Event::SoftTimeout);
         self.inner.tell(&Event::StaleServed);
-        Err(Ok(Cached::stale(Arc::clone(entry), self.inner.clock.now(), true)))
-    }
-
-    fn may_stand_in(&self, stale: &Option<Arc<Entry<V>>>) -> bool {
-        stale.as_ref().is_some_and(|entry| self.serves_on_error(entry))
-    }
-
-    /// Waits for the lookup of a flight. In a cache with a store the error is the stale value of the near
-    /// tier, which answers once the store has taken longer than the soft timeout. Other tiers have budgets
-    /// that are shorter.
-    pub(super) async fn look_up_or_stale(
-        &self,
-        ticket: &CacheTicket<K, V>,
-        stale: Option<&Arc<Entry<V>>>,
-    ) -> Result<LookupOutcome<V>, Answer<V>> {
-        let stale = stale.filter(|_| self.chain.store.is_some());
-        self.or_stale(ticket.key(), ticket.intent(), stale, Instant::now(), lookup_of(ticket)).await
+        Err(Ok(Cached::stale(Arc::clone(stale), self.inner.clock.now(), true)))
     }
 
     /// Ends a lookup in the background whose caller has got the stale value, so that its value is kept.

@@ -4,10 +4,12 @@ use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use futures_util::{FutureExt, StreamExt, stream};
 use terrace_tier::{Error, ErrorKind};
+use tokio::time::Instant;
 
 use super::{
     Answer, CacheTicket, NearMiss,
     load::{LateKey, MissedKey},
+    lookup::lookup_of,
     outcome::{Caller, StaleEntry, Verdict},
 };
 use crate::{
@@ -202,13 +204,17 @@ impl<'a, K: Key, V: Value, N: Near<K, V>> Batch<'a, K, V, N> {
         let (cache, intent, bound) = (self.cache, self.intent, self.bound);
         let keys = open.iter().map(|one| cache.tenant_key(self.keys[one.index].clone())).collect();
         let tickets = cache.join_many(keys, intent, mode, bound.oldest_proof);
-        let mut again = Vec::new();
+        let (mut again, began) = (Vec::new(), Instant::now());
         for (OpenKey { index, stale }, ticket) in open.into_iter().zip(tickets) {
             if let Some(answer) = cache.answer_before_lookup(&ticket) {
                 self.answers.set(index, answer);
                 continue;
             }
-            let outcome = match cache.look_up_or_stale(&ticket, stale.as_ref()).await {
+            let outcome = match cache.stand_in_for_store(intent, stale.as_ref()) {
+                None => Ok(lookup_of(&ticket).await),
+                Some(stale) => cache.or_stale(ticket.key(), stale, began, lookup_of(&ticket)).await,
+            };
+            let outcome = match outcome {
                 Ok(outcome) => outcome,
                 Err(answer) => {
                     cache.finish_lookup(ticket);

@@ -8,7 +8,6 @@ use super::{
     load::MissedKey,
     lookup::{LookupPass, lookup_of},
     outcome::{Caller, StaleEntry, Verdict},
-    run::is_reentrant,
 };
 use crate::{
     Cache, Error, ErrorKind, Key, Result, Value,
@@ -16,8 +15,10 @@ use crate::{
     flight::{Intent, JoinMode},
     freshness::{ReadBound, ReadMode},
     near::{Near, TenantKey, TenantKeyRef},
+    overload::is_reentrant,
 };
 use futures_util::{FutureExt, future::BoxFuture};
+use tokio::time::Instant;
 
 impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     /// Reads a key that the near tier could not answer. `near` is the entry of the near tier that does
@@ -85,7 +86,11 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
             if let Some(answer) = self.answer_before_lookup(&ticket) {
                 return answer;
             }
-            let outcome = match self.look_up_or_stale(&ticket, stale.as_ref()).await {
+            let outcome = match self.stand_in_for_store(intent, stale.as_ref()) {
+                None => Ok(lookup_of(&ticket).await),
+                Some(stale) => self.or_stale(&key, stale, Instant::now(), lookup_of(&ticket)).await,
+            };
+            let outcome = match outcome {
                 Ok(outcome) => outcome,
                 Err(answer) => {
                     self.finish_lookup(ticket);

@@ -1,44 +1,19 @@
 //! A load runs in a task of its own, which no caller's cancellation stops.
 
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
 use terrace_tier::{Op, Reply, Stored, TierKey, Token};
 use tracing::Instrument;
 
 use super::{Miss, PendingLoad};
 use crate::{
-    Error, Event, Item, Key, Result, Value,
+    Error, Event, Key, Value,
     cache::{Inner, Load, NEAR},
     chain::Chain,
-    flight::{FlightId, Intent},
     freshness::STORE_ONLY,
-    load_limit::LoadPermit,
     near::{Entry, Near},
-    panics::guarded,
+    overload::{Loading, is_renewal},
 };
-
-tokio::task_local! {
-    /// The loads that this task runs, and the loads whose loaders have started them.
-    static LOADING: Arc<Loading>;
-}
-
-#[derive(Clone, Default)]
-struct Loading {
-    /// A loader that waits for one of these flights would wait for itself.
-    flights: Vec<FlightId>,
-    /// The caches of these flights, by their addresses.
-    caches: Vec<usize>,
-}
-
-/// Whether the caller is the loader of this flight.
-pub(super) fn is_reentrant(flight: FlightId) -> bool {
-    LOADING.try_with(|loading| loading.flights.contains(&flight)).unwrap_or(false)
-}
-
-/// Whether no caller waits for the load.
-fn is_renewal<K: Key, V>(loads: &[PendingLoad<K, V>]) -> bool {
-    loads.iter().all(|load| load.ticket.intent() == Intent::Revalidate)
-}
 
 /// Spawns the task of a load.
 pub(super) fn spawn_load<K: Key, V: Value, N: Near<K, V>>(
@@ -47,16 +22,10 @@ pub(super) fn spawn_load<K: Key, V: Value, N: Near<K, V>>(
     loads: Vec<PendingLoad<K, V>>,
     load: Load<V>,
 ) {
-    let outer = LOADING.try_with(Arc::clone).unwrap_or_default();
-    let cache = Arc::as_ptr(inner).addr();
-    // A load that a loader of this cache waits for is a part of that loader's own load. If it needed a
-    // permit of its own, loads that hold all permits would wait for each other.
-    let is_part = outer.caches.contains(&cache);
-    let mut loading = Loading::clone(&outer);
-    loading.flights.extend(loads.iter().map(|load| load.ticket.flight().id));
-    loading.caches.push(cache);
+    let flights = loads.iter().map(|load| load.ticket.flight().id);
+    let loading = Loading::of(Arc::as_ptr(inner).addr(), flights);
     let (task, chain) = (Arc::clone(inner), Arc::clone(chain));
-    let run = async move { task.run_load(&chain, loads, load, Arc::new(loading), is_part).await };
+    let run = async move { task.run_load(&chain, loads, load, loading).await };
     inner.tasks.spawn(run.instrument(tracing::Span::current()));
 }
 
@@ -66,8 +35,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
         chain: &Arc<Chain>,
         mut loads: Vec<PendingLoad<K, V>>,
         load: Load<V>,
-        loading: Arc<Loading>,
-        is_part: bool,
+        loading: Loading,
     ) {
         self.take_missing_leases(chain, &mut loads).await;
         if self.policies.coalesce.waits() {
@@ -78,15 +46,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
                 return;
             }
         }
-        let permit = match is_part {
-            true => None,
-            false => match self.permit(&loads).await {
-                Some(permit) => Some(permit),
-                None => return self.refuse(loads),
-            },
-        };
-        let loaded = self.run_loader(load, loading).await;
-        drop(permit);
+        let Some(loaded) = self.run_loader(&loads, load, loading).await else { return self.refuse(loads) };
         match loaded {
             Ok(Ok(items)) => self.accept_all(chain, loads, items).await,
             Ok(Err(error)) => loads.into_iter().for_each(|load| self.fail_load(load, error.clone())),
@@ -97,16 +57,6 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
                 load.leader.panicked();
             }),
         }
-    }
-
-    /// The permission to run the loader. A load waits for it unless stale values may answer all its
-    /// callers, or no caller waits.
-    async fn permit(&self, loads: &[PendingLoad<K, V>]) -> Option<LoadPermit> {
-        if is_renewal(loads) {
-            return self.load_limit.enter_background();
-        }
-        let may_wait = !loads.iter().all(|load| !load.miss.refreshes && self.stale_may_answer(&load.miss));
-        self.load_limit.enter(may_wait).await
     }
 
     /// Ends a load whose loader does not run. Where no caller began the load, one that follows it by now
@@ -124,7 +74,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
         loads.into_iter().for_each(|load| self.fail_load(load, error.clone()));
     }
 
-    fn stale_may_answer(&self, miss: &Miss<V>) -> bool {
+    /// Whether the stale value that a lookup met may answer all callers of the load.
+    pub(crate) fn stale_may_answer(&self, miss: &Miss<V>) -> bool {
         let serves = |entry: &Arc<Entry<V>>| self.serves_on_error(&entry.deadlines());
         miss.oldest_proof != STORE_ONLY && miss.stale.as_ref().is_some_and(serves)
     }
@@ -196,24 +147,5 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
     /// Whether a load replaces this entry, because the entry is negative or has become stale.
     fn is_to_be_replaced(&self, hit: &Stored) -> bool {
         hit.body.is_none() || hit.deadlines.fresh_until <= self.clock.now()
-    }
-
-    /// Runs the loader within its deadline. Returns the loader's items, or the error of the whole load.
-    /// The outer error is a panic.
-    async fn run_loader(
-        &self,
-        load: Load<V>,
-        loading: Arc<Loading>,
-    ) -> Result<Result<Vec<Result<Option<Item<V>>>>>> {
-        let began = Instant::now();
-        let load = guarded("the loader panicked", LOADING.scope(loading, load));
-        let result = match tokio::time::timeout(self.periods.load, load).await {
-            Ok(Ok(items)) => Ok(Ok(items)),
-            Ok(Err(panic)) => Err(panic),
-            Err(_elapsed) => Ok(Err(Error::timeout(self.periods.load).during("load"))),
-        };
-        let ok = matches!(&result, Ok(Ok(items)) if items.iter().all(Result::is_ok));
-        self.tell(&Event::Loaded { elapsed: began.elapsed(), ok });
-        result
     }
 }

@@ -22,13 +22,12 @@ use super::{
 };
 use crate::{
     Copies, Error, Key, Level, Result, Value, WriteContext, WritePlan,
-    backoff::BackOff,
     chain::{Monitor, TierCounters, TierSlot},
     fencing::Fencing,
     flight::Flights,
     freshness::{Coherence, ProofSource, max_staleness},
-    load_limit::LoadLimit,
     near::Near,
+    overload::{BackOff, LoadLimit},
 };
 
 /// The longest name of a cache.

@@ -13,8 +13,8 @@ use super::{Cache, chain_spec::TierConfig, loader::BoundLoader};
 use crate::{
     Backend, BoxError, Clock, Error, Item, Key, Level, Observer, Result, Value,
     codec::{Codec, Compression},
-    load_limit::DEFAULT_MAX_LOADS,
     near::Near,
+    overload::DEFAULT_MAX_LOADS,
     policy::{
         Admission, Coalesce, Expiry, Freshness, Lifetime, Stampede, WriteContext, WritePlan, WritePolicy,
     },

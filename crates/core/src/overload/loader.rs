@@ -1,3 +1,5 @@
+//! A loader runs within the load limit and its deadline.
+//!
 //! The load limit of a cache bounds the loads under way in this process, so that a burst of misses does
 //! not overload the origin.
 //!
@@ -5,14 +7,19 @@
 //! under way do not make the origin answer more of them: they only make each load wait longer within the
 //! origin, until callers give up before their values come.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use super::limit::{Limit, Permit};
 use crate::{
-    Error, ErrorKind,
-    limit::{Limit, Permit},
+    Error, ErrorKind, Event, Item, Key, Result, Value,
+    cache::{Inner, Load},
+    flight::{FlightId, Intent},
+    near::Near,
+    panics::guarded,
+    read::PendingLoad,
 };
 
 /// The load limit of a cache whose builder sets none. An origin that needs more than 20 loads under way
@@ -54,9 +61,9 @@ impl LoadLimit {
 
     /// The permission for a load that callers wait for. A load that `may_wait` waits in a short queue.
     pub(crate) async fn enter(&self, may_wait: bool) -> Option<LoadPermit> {
-        let all = match may_wait {
-            true => self.all.enter(PATIENCE).await,
-            false => self.all.try_enter(),
+        let all = match self.all.try_enter() {
+            None if may_wait => self.all.enter(PATIENCE).await,
+            all => all,
         };
         all.map(|all| LoadPermit { _all: all, _background: None })
     }
@@ -86,6 +93,77 @@ impl LoadLimit {
             *warned = Some(now);
         }
         due
+    }
+}
+
+tokio::task_local! {
+    /// The loads that the loader of this task is a part of.
+    static LOADING: Arc<Loading>;
+}
+
+/// The loads that a loader is a part of: its own, and those whose loaders wait for it.
+#[derive(Clone, Default)]
+pub(crate) struct Loading {
+    /// A loader that waits for one of these flights would wait for itself.
+    flights: Vec<FlightId>,
+    /// The caches of these flights, by their addresses.
+    caches: Vec<usize>,
+    /// Whether a loader of the same cache waits for this load. Such a load is a part of that loader's own
+    /// load: if it needed a permit too, loads that hold all permits would wait for each other.
+    is_part: bool,
+}
+
+impl Loading {
+    /// A load of these flights that the caller's task starts in this cache.
+    pub(crate) fn of(cache: usize, flights: impl Iterator<Item = FlightId>) -> Self {
+        let outer = LOADING.try_with(Arc::clone).unwrap_or_default();
+        let is_part = outer.caches.contains(&cache);
+        let flights = outer.flights.iter().copied().chain(flights).collect();
+        let caches = outer.caches.iter().copied().chain([cache]).collect();
+        Self { flights, caches, is_part }
+    }
+}
+
+/// Whether the caller is the loader of this flight.
+pub(crate) fn is_reentrant(flight: FlightId) -> bool {
+    LOADING.try_with(|loading| loading.flights.contains(&flight)).unwrap_or(false)
+}
+
+/// Whether no caller waits for the load.
+pub(crate) fn is_renewal<K: Key, V>(loads: &[PendingLoad<K, V>]) -> bool {
+    loads.iter().all(|load| load.ticket.intent() == Intent::Revalidate)
+}
+
+impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
+    /// Runs the loader within the load limit and its deadline. Returns the loader's items, or the error of
+    /// the whole load. The outer error is a panic, and `None` says that the limit permits no loader more.
+    pub(crate) async fn run_loader(
+        &self,
+        loads: &[PendingLoad<K, V>],
+        load: Load<V>,
+        loading: Loading,
+    ) -> Option<Result<Result<Vec<Result<Option<Item<V>>>>>>> {
+        let _permit = if loading.is_part { None } else { Some(self.permit(loads).await?) };
+        let began = std::time::Instant::now();
+        let load = guarded("the loader panicked", LOADING.scope(Arc::new(loading), load));
+        let result = match tokio::time::timeout(self.periods.load, load).await {
+            Ok(Ok(items)) => Ok(Ok(items)),
+            Ok(Err(panic)) => Err(panic),
+            Err(_elapsed) => Ok(Err(Error::timeout(self.periods.load).during("load"))),
+        };
+        let ok = matches!(&result, Ok(Ok(items)) if items.iter().all(Result::is_ok));
+        self.tell(&Event::Loaded { elapsed: began.elapsed(), ok });
+        Some(result)
+    }
+
+    /// The permission to run the loader. A load waits for it unless stale values may answer all its
+    /// callers, or no caller waits.
+    async fn permit(&self, loads: &[PendingLoad<K, V>]) -> Option<LoadPermit> {
+        if is_renewal(loads) {
+            return self.load_limit.enter_background();
+        }
+        let may_wait = !loads.iter().all(|load| !load.miss.refreshes && self.stale_may_answer(&load.miss));
+        self.load_limit.enter(may_wait).await
     }
 }
 
