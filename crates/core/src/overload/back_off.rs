@@ -100,7 +100,8 @@ impl BackOff {
             Some(pause) if pause.is_over(&self.clock) => *pause = Pause::after(pause.failures, &self.clock),
             Some(_) => {}
             None => {
-                if shard.pauses.len() >= KEYS_PER_SHARD {
+                let is_full = shard.pauses.len() >= KEYS_PER_SHARD;
+                if is_full && shard.swept.is_none_or(|swept| swept.elapsed() >= FIRST_PAUSE) {
                     self.sweep(&mut shard);
                 }
                 if shard.pauses.len() < KEYS_PER_SHARD {

@@ -52,8 +52,8 @@ async fn an_origin_that_hangs_for_ever_is_called_once_per_deadline_or_pause() {
         slow += usize::from(began.elapsed() > ms(1));
         pass(&hand, ms(100)).await;
     }
-    // 60 seconds: calls at 0, and in the pauses of 4, 8, 16 and 16 s at the latest.
-    assert!((4..=6).contains(&loader.runs()), "{} calls", loader.runs());
+    // In 60 to 67 seconds: at 0, then at each deadline while the pauses are shorter, then after 8 and 16 s.
+    assert!((4..=7).contains(&loader.runs()), "{} calls", loader.runs());
     assert_eq!(slow, loader.runs(), "one reader waits for each call");
 }
 
