@@ -32,6 +32,8 @@
 //! stale_if_error_seconds = 600
 //! level = "fenced"                      # or "ttl", "bounded", "strong": see below
 //! stampede = "single_flight"            # or "unshared", "lease", "lease_or_stale"
+//! max_loads = 40                        # loads at a time of each cache in a process; 128 unless set
+//! soft_timeout_ms = 300                 # how long a load may keep a stale value waiting; a second unless set
 //!
 //! [memory]                              # the near tier of each cache
 //! entries = 10000                       # as many unless set; 0 turns it off

@@ -29,6 +29,11 @@ pub struct Config {
     pub bound_ms: Option<u64>,
     /// Which callers share one load of a key.
     pub stampede: StampedeConfig,
+    /// How many loads of each cache may run at a time in one process; 128 unless set.
+    pub max_loads: Option<usize>,
+    /// How many milliseconds a caller waits for a load of a key whose stale value is served on errors; a
+    /// second unless set.
+    pub soft_timeout_ms: Option<u64>,
     /// The near tier of each cache; caches have none unless set.
     pub memory: Option<MemoryConfig>,
     /// The Redis tier.

@@ -40,6 +40,8 @@ pub struct Stack {
     expiry: Ttl,
     level: Level,
     stampede: StampedeConfig,
+    max_loads: Option<usize>,
+    soft_timeout: Option<Duration>,
 }
 
 /// A backend with the settings that it has in every cache of the stack.
@@ -82,8 +84,12 @@ impl Stack {
                 "a stack without any tier: configure memory, redis, postgres or sqlite",
             ));
         }
-        let stampede = config.stampede;
-        Ok(Self { near_entries, near_ttl, redis, database, expiry, level, stampede })
+        if config.max_loads == Some(0) {
+            return Err(Error::config("max_loads is at least 1: with 0 no loader could ever run"));
+        }
+        let (stampede, max_loads) = (config.stampede, config.max_loads);
+        let soft_timeout = millis(config.soft_timeout_ms)?;
+        Ok(Self { near_entries, near_ttl, redis, database, expiry, level, stampede, max_loads, soft_timeout })
     }
 
     /// The stack of a TOML text.
@@ -155,6 +161,12 @@ impl Stack {
         let mut builder = builder.level(self.level).stampede(self.stampede);
         if let Some(ttl) = self.near_ttl {
             builder = builder.near_ttl(ttl);
+        }
+        if let Some(max) = self.max_loads {
+            builder = builder.max_loads(max);
+        }
+        if let Some(timeout) = self.soft_timeout {
+            builder = builder.soft_timeout(timeout);
         }
         match &self.redis {
             Some(redis) => builder.tier(redis.config(redis.ttl)),

@@ -42,6 +42,11 @@ pub enum Event<'a> {
         /// How long the load waited.
         elapsed: Duration,
     },
+    /// A load was not started, because too many loads were under way.
+    LoadRefused,
+    /// A caller got a stale value, because the load of the key took longer than the soft timeout. The load
+    /// goes on.
+    SoftTimeout,
     /// A tier took the copy that a fill sent to it.
     Filled {
         /// The name of the tier.

@@ -13,6 +13,7 @@ mod flight;
 mod freshness;
 pub mod key;
 pub mod near;
+mod overload;
 mod panics;
 pub mod policy;
 mod read;

@@ -149,8 +149,8 @@ pub trait Freshness: Send + Sync + 'static {
     /// Whether to serve the stale hit, and whether to renew its entry.
     fn on_stale(&self, hit: &StaleHit) -> OnStale;
 
-    /// Whether to serve the stale hit after its renewal has failed. By default a stale hit is not
-    /// served.
+    /// Whether to serve the stale hit after its renewal has failed, while it takes longer than the soft
+    /// timeout, and until it is tried again. By default a stale hit is not served.
     fn on_error(&self, _hit: &StaleHit) -> bool {
         false
     }

@@ -40,6 +40,10 @@ pub struct Stats {
     pub loads: u64,
     /// The number of loaders that failed or panicked.
     pub load_errors: u64,
+    /// The number of loads that were not started, because too many loads were under way.
+    pub loads_refused: u64,
+    /// The number of stale values that were served because a load took longer than the soft timeout.
+    pub soft_timeouts: u64,
     /// The number of callers that shared another caller's lookup or load.
     pub coalesced: u64,
     /// The number of loads that waited for a load of another process.
@@ -59,6 +63,12 @@ pub struct Stats {
     pub near_weight: u64,
     /// The number of keys with a lookup or a load under way.
     pub flights: usize,
+    /// The number of loads under way that [`Builder::max_loads`](crate::Builder::max_loads) counts.
+    pub loads_under_way: usize,
+    /// The number of loads that wait for other loads to end.
+    pub loads_waiting: usize,
+    /// The number of keys whose last load or renewal failed, as far as the cache remembers them.
+    pub keys_in_backoff: usize,
 }
 
 impl Stats {

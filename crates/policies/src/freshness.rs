@@ -17,7 +17,8 @@ impl Freshness for Strict {
     }
 }
 
-/// Serves a stale value while a task renews it in the background.
+/// Serves a stale value while a task renews it in the background. A renewal that fails is tried again after
+/// a pause of 1 to 24 s.
 ///
 /// A reader that cannot renew the value (it has no loader and no store) gets the stale value too.
 ///
@@ -43,7 +44,11 @@ impl Freshness for StaleWhileRevalidate {
     }
 }
 
-/// Serves a stale value if renewing it has failed.
+/// Serves a stale value if renewing it has failed, or takes longer than the soft timeout
+/// ([`Builder::soft_timeout`](terrace_core::Builder::soft_timeout)).
+///
+/// One reader tries to renew the value after each pause, which lasts 1 to 24 s; all others get the stale
+/// value at once.
 ///
 /// Source: RFC 5861, section 4.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

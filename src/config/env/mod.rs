@@ -44,6 +44,9 @@ impl Config {
         if let Some(ttl_seconds) = vars.number("CACHE_TTL_SECONDS")? {
             self.ttl_seconds = Some(ttl_seconds);
         }
+        if let Some(max_loads) = vars.number("CACHE_MAX_LOADS")? {
+            self.max_loads = Some(max_loads);
+        }
         if let Some(entries) = vars.number("CACHE_MEMORY_ENTRIES")? {
             self.memory = Some(MemoryConfig { entries, ..self.memory.unwrap_or_default() });
         }
@@ -155,12 +158,14 @@ mod tests {
             ("DATABASE_URL", "postgres://localhost/shop"),
             ("CACHE_TTL_SECONDS", "7"),
             ("CACHE_MEMORY_ENTRIES", "0"),
+            ("CACHE_MAX_LOADS", "40"),
         ])
         .unwrap();
         let redis = config.redis.unwrap();
         assert_eq!((redis.url.unwrap().expose(), redis.allow_plaintext), ("cache:6379", true));
         assert_eq!(config.postgres.unwrap().url.unwrap().expose(), "postgres://localhost/shop");
         assert_eq!((config.ttl_seconds, config.memory.unwrap().entries), (Some(7), 0));
+        assert_eq!(config.max_loads, Some(40));
     }
 
     #[test]
@@ -203,6 +208,7 @@ mod tests {
         for (name, value) in [
             ("CACHE_TTL_SECONDS", "secret"),
             ("CACHE_TTL_SECONDS", "-1"),
+            ("CACHE_MAX_LOADS", "secret"),
             ("CACHE_MEMORY_ENTRIES", "18446744073709551616"),
             ("DATABASE_URL", "mysql://user:secret@localhost"),
             ("DATABASE_URL", "secret"),

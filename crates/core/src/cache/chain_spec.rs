@@ -90,10 +90,11 @@ impl ChainSpec {
         store: Option<&TierConfig>,
         origin_log: Option<Arc<dyn InvalidationLog>>,
         monitor: &Arc<Monitor>,
+        max_calls: usize,
     ) -> Self {
         let spec = |config: &TierConfig, role, budget, beyond: &[Arc<TierShared>]| {
             let (name, monitor) = (config.backend.name(), Arc::clone(monitor));
-            let shared = TierShared::new(name, role, config.ttl, monitor, beyond);
+            let shared = TierShared::new(name, role, config.ttl, monitor, beyond, max_calls);
             let (backend, shared) = (Arc::clone(&config.backend), Arc::new(shared));
             TierSpec { backend, shared, budget: config.budget.unwrap_or(budget) }
         };

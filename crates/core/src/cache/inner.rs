@@ -19,6 +19,7 @@ use crate::{
     fencing::Fencing,
     freshness::{Coherence, MaxStaleness, ProofSource},
     near::{Entry, Near, TenantKey, TenantKeyRef},
+    overload::{BackOff, LoadLimit},
     read::CacheFlights,
     relay::RunningRelay,
     typed_codec::{KeyCodec, TypedCodec},
@@ -46,6 +47,8 @@ pub(crate) struct Periods {
     pub(crate) near_ttl: Option<Duration>,
     /// How long a loader may take.
     pub(crate) load: Duration,
+    /// How long a caller waits for a load where a stale value may be served.
+    pub(crate) soft: Duration,
     /// How long a lease lives, which is longer than any load.
     pub(crate) lease: Duration,
     /// How long a cache tier's tombstone lives, which is longer than any lease.
@@ -78,6 +81,8 @@ pub(crate) struct Inner<K, V, N> {
     pub(crate) periods: Periods,
     pub(crate) level: Level,
     pub(crate) loader: Option<BoundLoader<K, V>>,
+    pub(crate) load_limit: LoadLimit,
+    pub(crate) back_off: BackOff,
     /// The relay, which carries the log of the source of truth into the cache tiers.
     pub(crate) relay: Option<RunningRelay>,
     pub(crate) renewals: Renewals<K>,
@@ -270,6 +275,14 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
             self.drop_near(key);
         }
         keeps
+    }
+
+    /// Keeps a stale entry in the near tier, unless the near tier has one as new. The caller holds the lock
+    /// of the key's slot in the flight table.
+    pub(crate) fn keep_stale(&self, key: &TenantKey<K>, stale: &Arc<Entry<V>>) -> bool {
+        let held = self.near.get(&TenantKeyRef { tenant: key.tenant, key: &key.key });
+        let is_newer = held.is_none_or(|held| held.version() < stale.version());
+        is_newer && self.keep_near(key, stale, true, stale.proven_at())
     }
 
     /// Reports a fill by [`keep_near`](Self::keep_near), after the slot's lock was released.

@@ -118,7 +118,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     /// # Errors
     /// The error of the loader is [`ErrorKind::Load`]. The load fails with [`ErrorKind::Panicked`] after
     /// a second caller's loader has panicked too, with [`ErrorKind::Timeout`] after the load's deadline,
-    /// with [`ErrorKind::Reentrant`] from within a loader of the same key, and with the store's errors.
+    /// with [`ErrorKind::Reentrant`] from within a loader of the same key, with [`ErrorKind::Busy`] where
+    /// the cache already runs as many loads as it may ([`Builder::max_loads`]), and with the store's errors.
     /// All callers of one load get the same error.
     ///
     /// # Cost

@@ -246,6 +246,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
             tiers,
             loads: monitor.loads.sum(),
             load_errors: monitor.load_errors.sum(),
+            loads_refused: monitor.loads_refused.sum(),
+            soft_timeouts: monitor.soft_timeouts.sum(),
             coalesced: monitor.coalesced.sum(),
             waits: monitor.waits.sum(),
             stale_served: monitor.stale_served.sum(),
@@ -255,6 +257,9 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
             near_entries: near.entries,
             near_weight: near.weight,
             flights: inner.flights.len(),
+            loads_under_way: inner.load_limit.under_way(),
+            loads_waiting: inner.load_limit.waiting(),
+            keys_in_backoff: inner.back_off.len(),
         }
     }
 

@@ -16,7 +16,7 @@ use terrace_tier::{
     runtime::current_runtime,
     unexpected,
 };
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::{
     debt::{Creditor, Debts, Repayer, repay},
@@ -26,7 +26,10 @@ use super::{
     probe::{Probing, probe},
     warnings::Warnings,
 };
-use crate::{Error, ErrorKind, Event, Result};
+use crate::{
+    Error, ErrorKind, Event, Result,
+    overload::{Limit, Permit},
+};
 
 /// The time that a request has spent of a tier's budget before its first round trip.
 pub(crate) const FULL_BUDGET: Duration = Duration::ZERO;
@@ -38,6 +41,8 @@ pub(crate) struct TierShared {
     /// The longest life of a copy in this tier, if the tier was given one.
     pub(crate) ttl: Option<Duration>,
     pub(crate) counters: TierCounters,
+    /// The bound on calls under way of a store. It is for tiers that do not bound their calls themselves.
+    calls: Option<Limit>,
     pub(crate) health: Health,
     debts: Arc<Debts>,
     monitor: Arc<Monitor>,
@@ -64,6 +69,7 @@ impl TierShared {
         ttl: Option<Duration>,
         monitor: Arc<Monitor>,
         beyond: &[Arc<Self>],
+        max_calls: usize,
     ) -> Self {
         let beyond = beyond.iter().map(|shared| Arc::clone(&shared.debts)).collect();
         let (health, debts) = (Health::new(), Arc::new(Debts::before(beyond)));
@@ -74,6 +80,7 @@ impl TierShared {
             role,
             ttl,
             counters: TierCounters::default(),
+            calls: (role == Role::Store).then(|| Limit::new(max_calls)),
             health,
             debts,
             monitor,
@@ -223,7 +230,10 @@ impl TierSlot {
         let (operation, budget) = (op.name(), self.namespace.budget);
         let call = self.tier.apply(key, op);
         async move {
-            let reply = self.timed(call, budget, spent).await;
+            let reply = match self.enter(budget, spent).await {
+                Ok((spent, _permit)) => self.timed(call, budget, spent).await,
+                Err(busy) => Some(Err(busy)),
+            };
             let reply = reply.unwrap_or_else(|| Err(late(operation, budget)));
             self.shared.judge(reply.and_then(|reply| fitting(reply, operation)), operation)
         }
@@ -253,10 +263,36 @@ impl TierSlot {
     async fn call_distinct(&self, spent: Duration, batch: Vec<(TierKey, Op)>) -> Vec<Result<Reply>> {
         let Some(operation) = batch.first().map(|(_, op)| op.name()) else { return Vec::new() };
         let (keys, budget) = (batch.len(), self.namespace.budget_for(batch.len()));
-        let replies = self.timed(self.tier.apply_many(batch), budget, spent).await;
+        let replies = match self.enter(budget, spent).await {
+            Ok((spent, _permit)) => self.timed(self.tier.apply_many(batch), budget, spent).await,
+            Err(busy) => Some((0..keys).map(|_| Err(busy.clone())).collect()),
+        };
         let replies = replies.unwrap_or_else(|| (0..keys).map(|_| Err(late(operation, budget))).collect());
         let replies = replies.into_iter().map(|reply| reply.and_then(|reply| fitting(reply, operation)));
         self.shared.judge_trip(replies.collect(), keys, operation)
+    }
+
+    /// The permission for a call of a store, where the tier does not bound its calls itself, and the time
+    /// of the budget that is spent by then.
+    async fn enter(&self, budget: Duration, spent: Duration) -> Result<(Duration, Option<Permit>)> {
+        let limit = self.shared.calls.as_ref().filter(|_| !self.tier.keeps_budget());
+        let Some(limit) = limit else { return Ok((spent, None)) };
+        if let Some(permit) = limit.try_enter() {
+            return Ok((spent, Some(permit)));
+        }
+        let began = Instant::now();
+        // The wait is boxed, so that calls which do not wait do not pay for its stack size.
+        let permit = Box::pin(limit.enter(budget.saturating_sub(spent))).await;
+        let spent = spent + began.elapsed();
+        // A call that has no time left is not sent: a write would not know whether it happened.
+        let permit = permit.filter(|_| spent < budget).ok_or_else(|| {
+            let max = limit.max();
+            Error::new(
+                ErrorKind::Busy,
+                format!("{max} calls are under way, which is the limit; nothing was sent"),
+            )
+        })?;
+        Ok((spent, Some(permit)))
     }
 
     /// Gives the output of a call, or `None` after the budget is spent. A tier that keeps its budget

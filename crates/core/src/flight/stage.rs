@@ -1,5 +1,7 @@
-//! The load stage of a flight runs one load at a time. If the load panics, another caller takes over
-//! once; if it ends with its runtime, another caller takes over, too.
+//! The load stage of a flight runs one load at a time. If the load panics or is refused, another caller takes
+//! over once; if it ends with its runtime, another caller takes over, too.
+
+use tokio::time::Instant;
 
 use super::promise::Promise;
 use super::sync::Mutex;
@@ -11,6 +13,9 @@ pub(crate) enum LoadOutcome<T> {
     Done(T),
     /// The load ended with a panic. After a panic, the loader of another caller may take over.
     Panicked,
+    /// The load was a renewal for which no caller waited, and was not started. The loader of a caller that
+    /// waits for it by now may take over.
+    Refused,
     /// The load ended with its runtime. The loader of another caller takes over.
     Abandoned,
 }
@@ -21,8 +26,10 @@ pub(crate) struct LoadStage<T>(Mutex<Running<T>>);
 struct Running<T> {
     /// The number of loads that have begun. Each after the first has taken over from the one before.
     attempt: u32,
-    /// How many of them have panicked.
-    panics: u8,
+    /// How many of them have panicked or were refused.
+    failures: u8,
+    /// When the last of them began.
+    began: Instant,
     promise: Option<Promise<LoadOutcome<T>>>,
 }
 
@@ -33,17 +40,17 @@ pub(crate) enum LoadRole<T: Clone> {
     /// Another caller's load is under way or done, and the caller waits for the promise. The second
     /// field is the number of that load.
     Follower(Promise<LoadOutcome<T>>, u32),
-    /// Two loads have panicked, and no third one is tried.
+    /// Two loads have panicked or were refused, and no third one is tried.
     GaveUp,
 }
 
-/// The most loads of one flight that may panic. A load that ended with its runtime does not count: each caller
-/// has one loader, so there are no more loads than callers.
-const PANICS: u8 = 2;
+/// The most loads of one flight that may panic or be refused. A load that ended with its runtime does not count:
+/// each caller has one loader, so there are no more loads than callers.
+const MAX_FAILURES: u8 = 2;
 
 impl<T: Clone> LoadStage<T> {
     pub(crate) fn new() -> Self {
-        Self(Mutex::new(Running { attempt: 0, panics: 0, promise: None }))
+        Self(Mutex::new(Running { attempt: 0, failures: 0, began: Instant::now(), promise: None }))
     }
 
     /// Enters the load stage with a loader. `seen` is the number of the load that this caller saw end without a
@@ -54,17 +61,18 @@ impl<T: Clone> LoadStage<T> {
             if running.attempt > seen {
                 return LoadRole::Follower(promise.clone(), running.attempt);
             }
-            if matches!(promise.peek(), Some(LoadOutcome::Panicked)) {
-                if running.panics + 1 >= PANICS {
+            if matches!(promise.peek(), Some(LoadOutcome::Panicked | LoadOutcome::Refused)) {
+                if running.failures + 1 >= MAX_FAILURES {
                     return LoadRole::GaveUp;
                 }
-                running.panics += 1;
+                running.failures += 1;
             }
         }
         running.attempt += 1;
+        running.began = Instant::now();
         let promise = Promise::new();
         running.promise = Some(promise.clone());
-        LoadRole::Leader(LeaderGuard { promise, kept: false, panicked: false })
+        LoadRole::Leader(LeaderGuard { promise, kept: false, unkept: LoadOutcome::Abandoned })
     }
 
     /// The promise and the number of the load that has begun last, if any has.
@@ -73,11 +81,16 @@ impl<T: Clone> LoadStage<T> {
         running.promise.clone().map(|promise| (promise, running.attempt))
     }
 
+    /// When the last load began.
+    pub(crate) fn began(&self) -> Instant {
+        self.0.lock().began
+    }
+
     /// The result of a load that has ended well.
     pub(crate) fn result(&self) -> Option<T> {
         match self.0.lock().promise.as_ref()?.peek()? {
             LoadOutcome::Done(value) => Some(value),
-            LoadOutcome::Panicked | LoadOutcome::Abandoned => None,
+            LoadOutcome::Panicked | LoadOutcome::Refused | LoadOutcome::Abandoned => None,
         }
     }
 }
@@ -87,7 +100,8 @@ impl<T: Clone> LoadStage<T> {
 pub(crate) struct LeaderGuard<T: Clone> {
     promise: Promise<LoadOutcome<T>>,
     kept: bool,
-    panicked: bool,
+    /// What the drop of the guard reports.
+    unkept: LoadOutcome<T>,
 }
 
 impl<T: Clone> LeaderGuard<T> {
@@ -97,7 +111,12 @@ impl<T: Clone> LeaderGuard<T> {
 
     /// Notes a panic that was caught. The drop of the guard reports the panic.
     pub(crate) fn panicked(&mut self) {
-        self.panicked = true;
+        self.unkept = LoadOutcome::Panicked;
+    }
+
+    /// Notes that the load is not started. The drop of the guard reports the refusal.
+    pub(crate) fn refused(&mut self) {
+        self.unkept = LoadOutcome::Refused;
     }
 
     pub(crate) fn done(mut self, value: T) {
@@ -109,8 +128,8 @@ impl<T: Clone> LeaderGuard<T> {
 impl<T: Clone> Drop for LeaderGuard<T> {
     fn drop(&mut self) {
         if !self.kept {
-            let panicked = self.panicked || std::thread::panicking();
-            self.promise.keep(if panicked { LoadOutcome::Panicked } else { LoadOutcome::Abandoned });
+            let unkept = std::mem::replace(&mut self.unkept, LoadOutcome::Abandoned);
+            self.promise.keep(if std::thread::panicking() { LoadOutcome::Panicked } else { unkept });
         }
     }
 }

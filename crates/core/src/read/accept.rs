@@ -153,6 +153,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
     fn answer(&self, loaded: LoadedEntry<K, V>) -> Option<PendingFill<K, V>> {
         let LoadedEntry { load, entry, source, copy, keep_at_once, proven_at } = loaded;
         let PendingLoad { ticket, leader, lease, .. } = load;
+        self.back_off.succeeded(&**ticket.key());
         let size = copy.as_ref().and_then(|copy| copy.stored.body.as_ref()).map(Bytes::len);
         let admitted = self.admits(NEAR, size);
         if keep_at_once || !admitted {

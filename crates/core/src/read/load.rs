@@ -7,15 +7,15 @@ use terrace_tier::{
     Timestamp, Token,
     runtime::{current_runtime, current_runtime_id},
 };
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{
     Answer, CacheTicket, LoadResult, LookupOutcome, Miss, PendingLoad, lookup::lookup_of, run::spawn_load,
 };
 use crate::{
     Cache, Cached, Event, Key, Source, Value,
-    cache::{LoadRequest, LoaderStart},
-    flight::{LoadOutcome, LoadRole, Promise},
+    cache::{Inner, LoadRequest, LoaderStart},
+    flight::{Intent, LoadOutcome, LoadRole, Promise},
     freshness::ReadBound,
     near::{Entry, Near, TenantKey},
     panics::{loader_panicked_error, shut_down_error},
@@ -46,6 +46,9 @@ struct Wait<K: Key, V> {
     index: usize,
     promise: Promise<LoadOutcome<LoadResult<V>>>,
     stale: Option<Arc<Entry<V>>>,
+    key: Arc<TenantKey<K>>,
+    intent: Intent,
+    began: Instant,
     /// The key, where another caller leads the load. This caller loads the key if the other caller's
     /// load panics.
     followed: Option<MissedKey<K, V>>,
@@ -76,8 +79,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     /// Runs the load stage for several keys. The load stage works as follows:
     ///
     /// - One load runs for the keys that no other caller is loading, and for the keys in `renewals`.
-    /// - For the other keys this caller follows the load of another caller. If the followed load panics or
-    ///   ends with its runtime, this caller's loader takes over, unless it has already run.
+    /// - For the other keys this caller follows the load of another caller. If the followed load panics, is
+    ///   refused or ends with its runtime, this caller's loader takes over, unless it has already run.
     /// - `answer` gets each key's answer. A returned key has no answer, because another caller's value
     ///   for the key is too old for this call.
     pub(super) async fn load(
@@ -89,7 +92,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         answer: &mut (dyn FnMut(usize, Answer<V>) + Send),
     ) -> Vec<LateKey<V>> {
         let mut late = Vec::new();
-        let mut renewals = missed_of(renewals).await;
+        let mut renewals = self.inner.missed_renewals(renewals).await;
         while !misses.is_empty() {
             let began = self.inner.clock.now();
             let (mut waits, mut loads) = (Vec::with_capacity(misses.len()), Vec::new());
@@ -109,14 +112,25 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
                 let load = loader(LoadRequest { keys: &mut keys, stale });
                 spawn_load(&self.inner, &self.chain, loads, load);
             }
-            for Wait { index, promise, stale, followed } in waits {
-                let loaded = match (self.end_of(&promise).await, followed) {
-                    (LoadOutcome::Panicked | LoadOutcome::Abandoned, Some(key)) if loader.is_some() => {
+            for Wait { index, promise, stale, key, intent, began, followed } in waits {
+                let outcome = match self.stand_in(intent, stale.as_ref()) {
+                    None => Ok(self.end_of(&promise).await),
+                    Some(stale) => self.or_stale(&key, stale, began, self.end_of(&promise)).await,
+                };
+                let loaded = match (outcome, followed) {
+                    (Err(answer), _) => Ok(answer),
+                    (Ok(LoadOutcome::Refused | LoadOutcome::Abandoned), Some(key)) if loader.is_some() => {
                         misses.push(key);
                         continue;
                     }
-                    (outcome, Some(_)) => self.followed(outcome, index, stale, bound),
-                    (outcome, None) => Ok(self.loaded(outcome, stale, false)),
+                    (Ok(LoadOutcome::Panicked), Some(key))
+                        if loader.is_some() && self.stand_in(intent, stale.as_ref()).is_none() =>
+                    {
+                        misses.push(key);
+                        continue;
+                    }
+                    (Ok(outcome), Some(_)) => self.followed(outcome, index, stale, bound),
+                    (Ok(outcome), None) => Ok(self.loaded(outcome, stale, false)),
                 };
                 match loaded {
                     Ok(loaded) => answer(index, loaded),
@@ -134,13 +148,25 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         key: &mut MissedKey<K, V>,
         bound: ReadBound,
     ) -> Option<Result<Answer<V>, LateKey<V>>> {
-        let (promise, number) = key.ticket.flight().load.following()?;
-        match self.end_of(&promise).await {
-            LoadOutcome::Panicked | LoadOutcome::Abandoned => {
+        let load = &key.ticket.flight().load;
+        let (promise, number) = load.following()?;
+        let outcome = match self.stand_in(key.ticket.intent(), key.miss.stale.as_ref()) {
+            None => Ok(self.end_of(&promise).await),
+            Some(stale) => self.or_stale(key.ticket.key(), stale, load.began(), self.end_of(&promise)).await,
+        };
+        match outcome {
+            Err(answer) => Some(Ok(answer)),
+            Ok(LoadOutcome::Panicked)
+                if self.stand_in(key.ticket.intent(), key.miss.stale.as_ref()).is_none() =>
+            {
                 key.ended = number;
                 None
             }
-            outcome => {
+            Ok(LoadOutcome::Refused | LoadOutcome::Abandoned) => {
+                key.ended = number;
+                None
+            }
+            Ok(outcome) => {
                 let followed = self.followed(outcome, key.index, key.miss.stale.clone(), bound);
                 // The caller has shared the load, although it reads again.
                 Some(followed.inspect_err(|_late| self.inner.tell(&Event::Coalesced)))
@@ -188,8 +214,52 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
             }
             LoadOutcome::Done(Err(error)) => self.stale_or(stale, error),
             LoadOutcome::Panicked => self.stale_or(stale, loader_panicked_error()),
+            LoadOutcome::Refused => self.stale_or(stale, self.inner.load_limit.refused(self.namespace())),
             LoadOutcome::Abandoned => self.stale_or(stale, shut_down_error()),
         }
+    }
+
+    /// The stale value that may answer a caller in place of a load that is late or fails.
+    fn stand_in<'s>(&self, intent: Intent, stale: Option<&'s Arc<Entry<V>>>) -> Option<&'s Arc<Entry<V>>> {
+        stale.filter(|entry| intent != Intent::Refresh && self.serves_on_error(entry))
+    }
+
+    /// The stale value that may answer a caller in place of a lookup that is late. Only a store may be that
+    /// late: the budgets of cache tiers are shorter than the soft timeout.
+    pub(super) fn stand_in_for_store<'s>(
+        &self,
+        intent: Intent,
+        stale: Option<&'s Arc<Entry<V>>>,
+    ) -> Option<&'s Arc<Entry<V>>> {
+        self.stand_in(intent, stale.filter(|_| self.chain.store.is_some()))
+    }
+
+    /// Waits for a lookup or load that `began` then. The error is the stale value, which answers after the
+    /// soft timeout. The load goes on.
+    pub(super) async fn or_stale<T>(
+        &self,
+        key: &TenantKey<K>,
+        stale: &Arc<Entry<V>>,
+        began: Instant,
+        wait: impl Future<Output = T> + Send,
+    ) -> Result<T, Answer<V>> {
+        // The wait is boxed, since it is polled again where the stale time ends before the load does.
+        let mut wait = Box::pin(wait);
+        if let Ok(outcome) = timeout_at(began + self.inner.periods.soft, &mut wait).await {
+            return Ok(outcome);
+        }
+        if !self.serves_on_error(stale) {
+            return Ok(wait.await);
+        }
+        self.inner.back_off.failed(key);
+        self.inner.tell(&Event::SoftTimeout);
+        self.inner.tell(&Event::StaleServed);
+        Err(Ok(Cached::stale(Arc::clone(stale), self.inner.clock.now(), true)))
+    }
+
+    /// Ends a lookup in the background whose caller has got the stale value, so that its value is kept.
+    pub(super) fn finish_lookup(&self, ticket: CacheTicket<K, V>) {
+        let _detached = self.inner.tasks.spawn(async move { drop(lookup_of(&ticket).await) });
     }
 
     /// Renews stale entries in the background, for the keys that have no flight under way. Without a
@@ -213,7 +283,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         let indices: Vec<usize> = tickets.iter().map(|(index, _)| *index).collect();
         let (inner, chain) = (Arc::clone(&self.inner), Arc::clone(&self.chain));
         let _detached = self.inner.tasks.spawn(async move {
-            let misses = missed_of(tickets).await;
+            let misses = inner.missed_renewals(tickets).await;
             let Some(load) = load else { return };
             let mut loads = Vec::new();
             misses.into_iter().for_each(|key| _ = enter(key, &mut loads, began));
@@ -234,15 +304,21 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
 /// How much longer than its deadline a load of another runtime is waited for.
 const OTHER_RUNTIMES_GRACE: Duration = Duration::from_secs(1);
 
-/// Waits for the lookups of these tickets, and returns the keys that no tier has.
-async fn missed_of<K: Key, V: Value>(tickets: Vec<(usize, CacheTicket<K, V>)>) -> Vec<MissedKey<K, V>> {
-    let mut misses = Vec::with_capacity(tickets.len());
-    for (index, ticket) in tickets {
-        if let Some(LookupOutcome::Missed(miss)) = lookup_of(&ticket).await {
-            misses.push(MissedKey { index, ticket, miss, ended: 0 });
+impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
+    /// Waits for the lookups of renewals, and returns the keys that no tier has.
+    async fn missed_renewals(&self, tickets: Vec<(usize, CacheTicket<K, V>)>) -> Vec<MissedKey<K, V>> {
+        let mut misses = Vec::with_capacity(tickets.len());
+        for (index, ticket) in tickets {
+            match lookup_of(&ticket).await {
+                Some(LookupOutcome::Missed(miss)) => {
+                    misses.push(MissedKey { index, ticket, miss, ended: 0 });
+                }
+                Some(LookupOutcome::Failed(..)) => self.back_off.failed(&**ticket.key()),
+                Some(LookupOutcome::Found(..)) | None => {}
+            }
         }
+        misses
     }
-    misses
 }
 
 /// Enters the load stage of one key. Returns `None` where two loads of the key's flight have panicked.
@@ -252,6 +328,8 @@ fn enter<K: Key, V: Value>(
     began: Timestamp,
 ) -> Option<Wait<K, V>> {
     let (index, stale) = (key.index, key.miss.stale.clone());
+    let (tenant_key, intent) = (Arc::clone(key.ticket.key()), key.ticket.intent());
+    let mut load_began = Instant::now();
     let (promise, followed) = match key.ticket.flight().load.enter(key.ended) {
         LoadRole::Leader(leader) => {
             let promise = leader.promise();
@@ -263,8 +341,11 @@ fn enter<K: Key, V: Value>(
             loads.push(PendingLoad { index, lease: None, ticket, leader, miss, began });
             (promise, None)
         }
-        LoadRole::Follower(promise, ended) => (promise, Some(MissedKey { ended, ..key })),
+        LoadRole::Follower(promise, ended) => {
+            load_began = key.ticket.flight().load.began();
+            (promise, Some(MissedKey { ended, ..key }))
+        }
         LoadRole::GaveUp => return None,
     };
-    Some(Wait { index, promise, stale, followed })
+    Some(Wait { index, promise, stale, key: tenant_key, intent, began: load_began, followed })
 }

@@ -136,12 +136,13 @@ impl<'a, K: Key, V: Value, N: Near<K, V>> LookupPass<'a, K, V, N> {
                 self.ask_tier(index, slot, &mut lookup).await;
             }
         }
+        self.take_try(key, &mut lookup);
         if let (Some(store), None) = (&self.chain.store, &lookup.found) {
             let op = self.read_op(&lookup, true, None);
             let reply = store.call(FULL_BUDGET, &lookup.miss.key, op).await;
             self.take_record(store, &mut lookup, reply);
         }
-        let (outcome, copy) = self.end(lookup);
+        let (outcome, copy) = self.end(key, lookup);
         self.inner.fill_later(self.chain, copy.into_iter().collect());
         outcome
     }
@@ -165,10 +166,10 @@ impl<'a, K: Key, V: Value, N: Near<K, V>> LookupPass<'a, K, V, N> {
 
     pub(super) fn begin<'f>(
         &self,
-        key: &TenantKey<K>,
+        tenant_key: &TenantKey<K>,
         flight: Option<&'f FlightKey<K>>,
     ) -> KeyLookup<'f, K, V> {
-        let (key, found) = match self.inner.tier_key(self.chain, key) {
+        let (key, found) = match self.inner.tier_key(self.chain, tenant_key) {
             Ok(key) => (key, None),
             Err(error) => (UNUSED_KEY, Some(Err(error))),
         };
@@ -185,8 +186,29 @@ impl<'a, K: Key, V: Value, N: Near<K, V>> LookupPass<'a, K, V, N> {
             refreshes: self.intent == Intent::Refresh,
             store: None,
             stale: None,
+            stale_bytes: None,
+            is_pausing: self.keeps_pauses() && self.inner.back_off.is_pausing(tenant_key),
         };
         KeyLookup { flight, miss, found, copy: None }
+    }
+
+    /// Whether the back-off of a key concerns this lookup. A lookup that cannot renew a value leaves the
+    /// try to others, a renewal has taken it before, and a refresh needs no permission.
+    fn keeps_pauses(&self) -> bool {
+        !self.intent.renews() && self.renews_stale()
+    }
+
+    /// Takes the try that is due, for a lookup that no cache tier has answered. What follows, a call of the
+    /// store or a load, is that try.
+    pub(super) fn take_try(&self, key: &TenantKey<K>, lookup: &mut KeyLookup<'_, K, V>) {
+        if lookup.found.is_none() && self.keeps_pauses() {
+            lookup.miss.is_pausing = !self.inner.back_off.may_try(key);
+        }
+    }
+
+    /// Whether this read can renew a stale value.
+    pub(super) fn renews_stale(&self) -> bool {
+        self.intent.loads() || self.chain.store.is_some() || self.inner.loader.is_some()
     }
 
     /// Whether a fill of this tier may follow a miss in the tier. `index` is the tier's index in the
@@ -260,18 +282,41 @@ impl<'a, K: Key, V: Value, N: Near<K, V>> LookupPass<'a, K, V, N> {
 
     /// Keeps the found value in the near tier, and ends the lookup stage of the key's flight. The result
     /// also has the copy for the tiers that missed.
-    pub(super) fn end(&self, mut lookup: KeyLookup<'_, K, V>) -> (LookupOutcome<V>, Option<TierCopy>) {
+    pub(super) fn end(
+        &self,
+        key: &TenantKey<K>,
+        mut lookup: KeyLookup<'_, K, V>,
+    ) -> (LookupOutcome<V>, Option<TierCopy>) {
+        let stale_bytes = lookup.miss.stale_bytes;
         let size = lookup.copy.as_ref().and_then(|copy| copy.body.as_ref()).map(Bytes::len);
         let copy = self.copy_for_nearer(&mut lookup);
         let flight = lookup.flight;
         let outcome = lookup.outcome();
-        let Some(flight) = flight else { return (outcome, copy) };
         let inner = self.inner;
-        let admitted = inner.near.is_enabled() && inner.admits(NEAR, size);
+        match &outcome {
+            LookupOutcome::Found(entry, _) if entry.is_fresh(inner.clock.now()) => {
+                inner.back_off.succeeded(key)
+            }
+            LookupOutcome::Failed(_, Some(_)) => inner.back_off.failed(key),
+            _ => {}
+        }
+        let Some(flight) = flight else { return (outcome, copy) };
+        let admitted = inner.near.is_enabled()
+            && match &outcome {
+                LookupOutcome::Found(..) => inner.admits(NEAR, size),
+                LookupOutcome::Failed(_, stale) => stale.is_some() && inner.admits(NEAR, stale_bytes),
+                LookupOutcome::Missed(_) => false,
+            };
         let is_answer = !matches!(outcome, LookupOutcome::Missed(_));
         let kept = inner.flights.end_lookup(&flight.key, flight.id, is_answer, || {
             if let LookupOutcome::Found(entry, _) = &outcome {
                 return inner.keep_near(&flight.key, entry, admitted, entry.proven_at());
+            }
+            if let LookupOutcome::Failed(_, Some(stale)) = &outcome
+                && admitted
+                && inner.serves_on_error(&stale.deadlines())
+            {
+                return inner.keep_stale(&flight.key, stale);
             }
             // The store has no record of the key any more, so the near tier must not keep its copy.
             if !is_answer && self.chain.store.is_some() {

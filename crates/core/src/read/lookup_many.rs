@@ -46,12 +46,13 @@ impl<K: Key, V: Value, N: Near<K, V>> LookupPass<'_, K, V, N> {
         for (index, slot) in self.chain.tiers.iter().enumerate() {
             self.ask_tier_many(index, slot, &mut lookups).await;
         }
+        lookups.iter_mut().zip(flights).for_each(|(lookup, flight)| self.take_try(&flight.key, lookup));
         if let Some(store) = &self.chain.store {
             self.ask_store_many(store, &mut lookups).await;
         }
         let mut copies = Vec::new();
-        let outcomes = lookups.into_iter().map(|lookup| {
-            let (outcome, copy) = self.end(lookup);
+        let outcomes = lookups.into_iter().zip(flights).map(|(lookup, flight)| {
+            let (outcome, copy) = self.end(&flight.key, lookup);
             copies.extend(copy);
             outcome
         });

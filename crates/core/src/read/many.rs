@@ -4,6 +4,7 @@ use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use futures_util::{FutureExt, StreamExt, stream};
 use terrace_tier::{Error, ErrorKind};
+use tokio::time::Instant;
 
 use super::{
     Answer, CacheTicket, NearMiss,
@@ -16,7 +17,7 @@ use crate::{
     cache::{Distinct, LoaderStart, Occurrence},
     flight::{Intent, JoinMode},
     freshness::{ReadBound, ReadMode},
-    near::{Near, TenantKey},
+    near::{Near, TenantKey, TenantKeyRef},
     panics::loader_panicked_error,
 };
 
@@ -110,8 +111,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         }))
     }
 
-    /// Joins a flight for each key that is to be renewed and that has no flight under way. Without a
-    /// loader only a store can give a newer entry.
+    /// Joins a flight for each key that is to be renewed, that has no flight under way, and whose last try
+    /// did not fail just now. Without a loader only a store can give a newer entry.
     pub(super) fn join_renewals(
         &self,
         keys: Vec<(usize, Arc<TenantKey<K>>)>,
@@ -120,8 +121,10 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         if !has_loader && self.chain.store.is_none() {
             return Vec::new();
         }
-        let is_idle = |(_, key): &(usize, Arc<TenantKey<K>>)| !self.inner.flights.is_active(key);
-        let (indices, keys): (Vec<_>, Vec<_>) = keys.into_iter().filter(is_idle).unzip();
+        let is_due = |(_, key): &(usize, Arc<TenantKey<K>>)| {
+            !self.inner.flights.is_active(key) && self.inner.back_off.may_try(&**key)
+        };
+        let (indices, keys): (Vec<_>, Vec<_>) = keys.into_iter().filter(is_due).unzip();
         let tickets = self.join_many(keys, Intent::Revalidate, self.join_mode(), self.oldest_proof());
         indices.into_iter().zip(tickets).collect()
     }
@@ -166,7 +169,8 @@ impl<'a, K: Key, V: Value, N: Near<K, V>> Batch<'a, K, V, N> {
                 continue;
             }
             firsts.push(index);
-            match self.cache.judge_near(near, self.intent) {
+            let key_ref = TenantKeyRef { tenant: self.cache.chain.tenant, key };
+            match self.cache.judge_near(&key_ref, near, self.intent) {
                 StaleEntry::Keep(stale) => open.push(OpenKey { index, stale }),
                 StaleEntry::Serve(hit) => self.answers.set(index, Ok(Some(hit))),
                 StaleEntry::ServeAndRefresh(hit) => {
@@ -200,15 +204,27 @@ impl<'a, K: Key, V: Value, N: Near<K, V>> Batch<'a, K, V, N> {
         let (cache, intent, bound) = (self.cache, self.intent, self.bound);
         let keys = open.iter().map(|one| cache.tenant_key(self.keys[one.index].clone())).collect();
         let tickets = cache.join_many(keys, intent, mode, bound.oldest_proof);
-        let mut again = Vec::new();
+        let (mut again, began) = (Vec::new(), Instant::now());
         for (OpenKey { index, stale }, ticket) in open.into_iter().zip(tickets) {
             if let Some(answer) = cache.answer_before_lookup(&ticket) {
                 self.answers.set(index, answer);
                 continue;
             }
-            let Some(outcome) = lookup_of(&ticket).await else {
-                again.push(OpenKey { index, stale });
-                continue;
+            let outcome = match cache.stand_in_for_store(intent, stale.as_ref()) {
+                None => Ok(lookup_of(&ticket).await),
+                Some(stale) => cache.or_stale(ticket.key(), stale, began, lookup_of(&ticket)).await,
+            };
+            let outcome = match outcome {
+                Ok(Some(outcome)) => outcome,
+                Ok(None) => {
+                    again.push(OpenKey { index, stale });
+                    continue;
+                }
+                Err(answer) => {
+                    cache.finish_lookup(ticket);
+                    self.answers.set(index, answer);
+                    continue;
+                }
             };
             let caller = Caller { ticket: Some(&ticket), intent, mode, bound };
             match cache.judge(&caller, outcome, stale.clone()) {

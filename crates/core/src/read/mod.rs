@@ -126,6 +126,10 @@ pub(crate) struct Miss<V> {
     pub(crate) store: Option<Fence>,
     /// A stale entry that the lookup met.
     pub(crate) stale: Option<Arc<Entry<V>>>,
+    /// The length of that entry's envelope, if the entry came from a tier.
+    pub(crate) stale_bytes: Option<usize>,
+    /// Whether the key's last try failed, and its next one is still to be waited for.
+    pub(crate) is_pausing: bool,
 }
 
 /// What a tier's hit means for a lookup.

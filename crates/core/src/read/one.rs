@@ -8,7 +8,6 @@ use super::{
     load::MissedKey,
     lookup::{LookupPass, lookup_of},
     outcome::{Caller, StaleEntry, Verdict},
-    run::is_reentrant,
 };
 use crate::{
     Cache, Error, ErrorKind, Key, Result, Value,
@@ -16,8 +15,10 @@ use crate::{
     flight::{Intent, JoinMode},
     freshness::{ReadBound, ReadMode},
     near::{Near, TenantKey, TenantKeyRef},
+    overload::is_reentrant,
 };
 use futures_util::{FutureExt, future::BoxFuture};
+use tokio::time::Instant;
 
 impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     /// Reads a key that the near tier could not answer. `near` is the entry of the near tier that does
@@ -72,7 +73,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         let bound = self.begin_read(loader.is_some())?;
         let intent = if loader.is_some() { Intent::Load } else { Intent::Read };
         let key = self.tenant_key(key);
-        let stale = match self.judge_near(near, intent) {
+        let stale = match self.judge_near(&*key, near, intent) {
             StaleEntry::Serve(hit) => return Ok(Some(hit)),
             StaleEntry::ServeAndRefresh(hit) => {
                 self.revalidate(vec![(0, key)], loader, Some(hit.clone()));
@@ -87,9 +88,20 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
             if let Some(answer) = self.answer_before_lookup(&ticket) {
                 return answer;
             }
-            let Some(outcome) = lookup_of(&ticket).await else {
-                rounds.next();
-                continue;
+            let outcome = match self.stand_in_for_store(intent, stale.as_ref()) {
+                None => Ok(lookup_of(&ticket).await),
+                Some(stale) => self.or_stale(&key, stale, Instant::now(), lookup_of(&ticket)).await,
+            };
+            let outcome = match outcome {
+                Ok(Some(outcome)) => outcome,
+                Ok(None) => {
+                    rounds.next();
+                    continue;
+                }
+                Err(answer) => {
+                    self.finish_lookup(ticket);
+                    return answer;
+                }
             };
             let caller = Caller { ticket: Some(&ticket), intent, mode, bound };
             match self.judge(&caller, outcome, stale.clone()) {

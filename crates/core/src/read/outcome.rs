@@ -2,7 +2,7 @@
 //!
 //! This file also decides which stale entry a caller may get where no tier has a fresh one.
 
-use std::sync::Arc;
+use std::{hash::Hash, sync::Arc};
 
 use terrace_tier::{
     Deadlines,
@@ -78,15 +78,29 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
             }
             LookupOutcome::Found(entry, source) => {
                 let refresh = self.is_to_be_refreshed(&entry);
+                if entry.value().is_some() && !entry.is_fresh(self.inner.clock.now()) {
+                    self.inner.tell(&Event::StaleServed);
+                }
                 if joined {
                     self.inner.tell(&Event::Coalesced);
                 }
                 return Verdict::Answer { answer: Ok(self.handle(entry, source, joined)), refresh };
             }
-            LookupOutcome::Failed(error, met) => self.stale_or(met.or(stale), error),
+            LookupOutcome::Failed(error, met) => {
+                let answer = self.stale_or(met.or(stale), error);
+                if let (Some(ticket), Ok(_)) = (caller.ticket, &answer) {
+                    self.inner.back_off.failed(&**ticket.key());
+                }
+                answer
+            }
             LookupOutcome::Missed(miss) => match self.loaded_meanwhile(caller, &miss) {
                 None if loads => {
                     let stale = miss.stale.clone().or(stale);
+                    if miss.is_pausing
+                        && let Some(hit) = self.stale_in_backoff(stale.as_ref())
+                    {
+                        return Verdict::Answer { answer: Ok(Some(hit)), refresh: false };
+                    }
                     // The lookup may have been made for a caller that accepts older proofs.
                     let oldest_proof = caller.bound.oldest_proof;
                     return Verdict::Load(Miss { stale, oldest_proof, ..miss });
@@ -168,32 +182,47 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
 
     /// The stale entry that answers instead of an error, where the freshness policy permits it.
     pub(super) fn stale_or(&self, stale: Option<Arc<Entry<V>>>, error: Error) -> Answer<V> {
-        let serves = |entry: &Entry<V>| self.inner.serves_on_error(&entry.deadlines());
-        match stale {
-            Some(entry) if self.mode != ReadMode::StoreOnly && serves(&entry) => {
+        match stale.filter(|entry| self.serves_on_error(entry)) {
+            Some(entry) => {
                 self.inner.tell(&Event::StaleServed);
                 Ok(Cached::stale(entry, self.inner.clock.now(), false))
             }
-            _ => Err(error),
+            None => Err(error),
         }
     }
 
+    /// Whether an entry may answer where its renewal has failed.
+    pub(super) fn serves_on_error(&self, entry: &Entry<V>) -> bool {
+        self.mode != ReadMode::StoreOnly && self.inner.serves_on_error(&entry.deadlines())
+    }
+
+    /// The stale value that answers at once, because the last try to renew it has failed and the next one
+    /// is still to be waited for.
+    fn stale_in_backoff(&self, stale: Option<&Arc<Entry<V>>>) -> Option<Cached<V>> {
+        let entry = stale.filter(|entry| self.serves_on_error(entry))?;
+        self.inner.tell(&Event::StaleServed);
+        Cached::stale(Arc::clone(entry), self.inner.clock.now(), false)
+    }
+
     /// Decides what to do with an entry of the near tier that is not a valid answer.
-    pub(super) fn judge_near(&self, near: NearMiss<V>, intent: Intent) -> StaleEntry<V> {
+    pub(super) fn judge_near(&self, key: &impl Hash, near: NearMiss<V>, intent: Intent) -> StaleEntry<V> {
         let inner = &self.inner;
         if inner.near.is_enabled() {
             inner.tell_near(&Event::Miss { tier: NEAR });
         }
         let Some(entry) = near.filter(|entry| entry.value().is_some()) else { return StaleEntry::Keep(None) };
+        let renewable = intent.loads() || self.chain.store.is_some() || inner.loader.is_some();
+        let mut verdict = OnStale::Miss;
         // A fresh entry without a proof is served only where the farther tiers fail, if at all.
         if entry.is_fresh(inner.clock.now()) {
             inner.tell_near(&Event::Unproven { tier: NEAR });
-            return StaleEntry::Keep(Some(entry));
+        } else {
+            verdict = inner.on_stale(&entry.deadlines(), renewable);
         }
-        let renewable = intent.loads() || self.chain.store.is_some() || inner.loader.is_some();
-        let verdict = inner.on_stale(&entry.deadlines(), renewable);
         if verdict == OnStale::Miss {
-            return StaleEntry::Keep(Some(entry));
+            let is_pausing = renewable && inner.back_off.is_pausing(key);
+            let hit = is_pausing.then(|| self.stale_in_backoff(Some(&entry))).flatten();
+            return hit.map_or(StaleEntry::Keep(Some(entry)), StaleEntry::Serve);
         }
         inner.tell(&Event::StaleServed);
         let Some(hit) = self.handle(entry, Source::Near, false) else { return StaleEntry::Keep(None) };

@@ -56,24 +56,27 @@ impl<K: Key, V: Value, N: Near<K, V>> LookupPass<'_, K, V, N> {
             deadlines.fresh_until = deadlines.written;
         }
         let entry = Arc::new(Entry::new(value, stored.version, deadlines).with_proof(proven_at));
-        if fresh && !proven && !intent.renews() {
-            slot.shared.tell(&Event::Unproven { tier: slot.shared.name });
-            lookup.miss.stale = Some(entry).filter(|entry| entry.value().is_some());
-            return HitVerdict::Miss;
-        }
-        if fresh && proven && intent != Intent::Refresh {
-            return HitVerdict::Answer(entry);
-        }
-        let renewable = intent.loads() || self.chain.store.is_some() || inner.loader.is_some();
         // A stale value is marked as stale. An absence cannot be marked, and a read of the store alone
         // accepts neither stale values nor absences.
         let is_servable = entry.value().is_some() && self.oldest_proof != STORE_ONLY;
-        match inner.on_stale(&stored.deadlines, renewable) {
+        let is_answer = fresh && proven && intent != Intent::Refresh;
+        if !is_answer && is_servable && lookup.miss.is_pausing && inner.serves_on_error(&stored.deadlines) {
+            return HitVerdict::Answer(entry);
+        }
+        if fresh && !proven && !intent.renews() {
+            slot.shared.tell(&Event::Unproven { tier: slot.shared.name });
+            lookup.met_stale(entry, stored);
+            return HitVerdict::Miss;
+        }
+        if is_answer {
+            return HitVerdict::Answer(entry);
+        }
+        match inner.on_stale(&stored.deadlines, self.renews_stale()) {
             OnStale::Serve | OnStale::ServeAndRefresh if is_servable && !intent.renews() => {
                 HitVerdict::Answer(entry)
             }
             _ => {
-                lookup.miss.stale = Some(entry).filter(|entry| entry.value().is_some());
+                lookup.met_stale(entry, stored);
                 HitVerdict::Replace(stored.version)
             }
         }
@@ -109,6 +112,14 @@ impl<K: Key, V: Value, N: Near<K, V>> LookupPass<'_, K, V, N> {
             Err(error) => error,
         };
         lookup.found = Some(Err(error));
+    }
+}
+
+impl<K, V> KeyLookup<'_, K, V> {
+    /// Notes a stale entry that does not answer, and may be served where no tier gives a better one.
+    fn met_stale(&mut self, entry: Arc<Entry<V>>, stored: &Stored) {
+        self.miss.stale = Some(entry).filter(|entry| entry.value().is_some());
+        self.miss.stale_bytes = stored.body.as_ref().map(Bytes::len);
     }
 }
 

@@ -1,30 +1,19 @@
 //! A load runs in a task of its own, which no caller's cancellation stops.
 
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
 use terrace_tier::{Op, Reply, Stored, TierKey, Token};
 use tracing::Instrument;
 
-use super::PendingLoad;
+use super::{Miss, PendingLoad};
 use crate::{
-    Error, Event, Item, Key, Result, Value,
-    cache::{Inner, Load},
+    Error, Event, Key, Value,
+    cache::{Inner, Load, NEAR},
     chain::Chain,
-    flight::FlightId,
-    near::Near,
-    panics::guarded,
+    freshness::STORE_ONLY,
+    near::{Entry, Near},
+    overload::{Loading, is_renewal},
 };
-
-tokio::task_local! {
-    /// The flights whose loaders run in this task. A loader that waits for one of these flights would
-    /// wait for itself.
-    static LOADING: Arc<[FlightId]>;
-}
-
-/// Whether the caller is the loader of this flight.
-pub(super) fn is_reentrant(flight: FlightId) -> bool {
-    LOADING.try_with(|loading| loading.contains(&flight)).unwrap_or(false)
-}
 
 /// Spawns the task of a load.
 pub(super) fn spawn_load<K: Key, V: Value, N: Near<K, V>>(
@@ -33,9 +22,8 @@ pub(super) fn spawn_load<K: Key, V: Value, N: Near<K, V>>(
     loads: Vec<PendingLoad<K, V>>,
     load: Load<V>,
 ) {
-    let outer = LOADING.try_with(Arc::clone).unwrap_or_default();
     let flights = loads.iter().map(|load| load.ticket.flight().id);
-    let loading: Arc<[FlightId]> = outer.iter().copied().chain(flights).collect();
+    let loading = Loading::of(Arc::as_ptr(inner).addr(), flights);
     let (task, chain) = (Arc::clone(inner), Arc::clone(chain));
     let run = async move { task.run_load(&chain, loads, load, loading).await };
     // Without a runtime the leaders' guards are dropped here, which tells the callers.
@@ -48,7 +36,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
         chain: &Arc<Chain>,
         mut loads: Vec<PendingLoad<K, V>>,
         load: Load<V>,
-        loading: Arc<[FlightId]>,
+        loading: Loading,
     ) {
         self.take_missing_leases(chain, &mut loads).await;
         if self.policies.coalesce.waits() {
@@ -59,17 +47,60 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
                 return;
             }
         }
-        match self.run_loader(load, loading).await {
+        let Some(loaded) = self.run_loader(&loads, load, loading).await else { return self.refuse(loads) };
+        match loaded {
             Ok(Ok(items)) => self.accept_all(chain, loads, items).await,
             Ok(Err(error)) => loads.into_iter().for_each(|load| self.fail_load(load, error.clone())),
             // The leaders' guards report the panic when they are dropped. After this report a follower
             // with a loader takes over.
-            Err(_panic) => loads.iter_mut().for_each(|load| load.leader.panicked()),
+            Err(_panic) => loads.iter_mut().for_each(|load| {
+                self.note_failure(load);
+                load.leader.panicked();
+            }),
+        }
+    }
+
+    /// Ends a load whose loader does not run. Where no caller began the load, one that follows it by now
+    /// takes over, and all others get the error.
+    fn refuse(&self, mut loads: Vec<PendingLoad<K, V>>) {
+        self.tell(&Event::LoadRefused);
+        let error = self.load_limit.refused(&self.monitor.namespace);
+        if is_renewal(&loads) {
+            loads.iter_mut().for_each(|load| {
+                self.note_failure(load);
+                load.leader.refused();
+            });
+            return;
+        }
+        loads.into_iter().for_each(|load| self.fail_load(load, error.clone()));
+    }
+
+    /// Whether the stale value that a lookup met may answer all callers of the load.
+    pub(crate) fn stale_may_answer(&self, miss: &Miss<V>) -> bool {
+        let serves = |entry: &Arc<Entry<V>>| self.serves_on_error(&entry.deadlines());
+        miss.oldest_proof != STORE_ONLY && miss.stale.as_ref().is_some_and(serves)
+    }
+
+    /// Notes that a load has failed: renewals pause, and the near tier keeps the stale value that stands
+    /// in for the value, so that it also does where its tier fails.
+    fn note_failure(&self, load: &PendingLoad<K, V>) {
+        let key = load.ticket.key();
+        if load.miss.stale.is_some() || load.ticket.intent().renews() {
+            self.back_off.failed(&**key);
+        }
+        if let Some(stale) = load.miss.stale.as_ref()
+            && self.stale_may_answer(&load.miss)
+            && self.admits(NEAR, load.miss.stale_bytes)
+        {
+            let keep = || self.keep_stale(key, stale);
+            let kept = self.flights.while_attached(key, load.ticket.flight().id, keep);
+            self.tell_kept(kept.unwrap_or_default());
         }
     }
 
     /// Ends a load with an error for all its callers.
     pub(super) fn fail_load(&self, load: PendingLoad<K, V>, error: Error) {
+        self.note_failure(&load);
         // The flight leaves the table before its callers get the error, so that a later call begins a
         // new flight.
         self.flights.complete(load.ticket.key(), load.ticket.flight().id);
@@ -118,24 +149,5 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
     /// Whether a load replaces this entry of its own type, because the entry is negative or has become stale.
     fn is_to_be_replaced(&self, hit: &Stored) -> bool {
         hit.body.is_none() || hit.deadlines.fresh_until <= self.clock.now()
-    }
-
-    /// Runs the loader within its deadline. Returns the loader's items, or the error of the whole load.
-    /// The outer error is a panic.
-    async fn run_loader(
-        &self,
-        load: Load<V>,
-        loading: Arc<[FlightId]>,
-    ) -> Result<Result<Vec<Result<Option<Item<V>>>>>> {
-        let began = Instant::now();
-        let load = guarded("the loader panicked", LOADING.scope(loading, load));
-        let result = match tokio::time::timeout(self.periods.load, load).await {
-            Ok(Ok(items)) => Ok(Ok(items)),
-            Ok(Err(panic)) => Err(panic),
-            Err(_elapsed) => Ok(Err(Error::timeout(self.periods.load).during("load"))),
-        };
-        let ok = matches!(&result, Ok(Ok(items)) if items.iter().all(Result::is_ok));
-        self.tell(&Event::Loaded { elapsed: began.elapsed(), ok });
-        result
     }
 }

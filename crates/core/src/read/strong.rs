@@ -17,7 +17,6 @@ use super::{
     lookup::{KeyLookup, LOOKUP_PANICKED, LookupPass, lookup_of},
     many::{BatchAnswers, repeated_keys},
     one::reentrant_error,
-    run::is_reentrant,
 };
 use crate::{
     Cache, Key, Many, Value,
@@ -26,6 +25,7 @@ use crate::{
     flight::{Intent, JoinMode},
     freshness::{ReadBound, STORE_ONLY},
     near::{Near, TenantKey},
+    overload::is_reentrant,
     panics::guarded,
 };
 

@@ -8,7 +8,7 @@ use std::{
 };
 
 use terrace::{
-    Cache, ErrorKind, Level,
+    Cache, Clock, ErrorKind, Level,
     config::{Config, Stack},
 };
 
@@ -327,6 +327,27 @@ async fn a_database_in_parts_is_the_same_stack_as_its_url() {
         &[("DATABASE_URL", "postgresql+asyncpg://127.0.0.1:1/app?ssl=disable"), ("POSTGRES_USER", "app")],
     ] {
         assert_eq!(shape(&from_vars(vars).unwrap()).await, expected, "{vars:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_limit_of_loads_and_the_soft_timeout_reach_the_caches() {
+    let text = "ttl_seconds = 1\nstale_if_error_seconds = 600\nmax_loads = 1\nsoft_timeout_ms = 200\n[memory]\nentries = 5";
+    let clock = Clock::manual();
+    let stack = Stack::from_toml(text).unwrap();
+    let cache: Cache<u64, u64> = stack.builder("users").clock(&clock).build().unwrap();
+    let never = || std::future::pending::<Result<u64, std::io::Error>>();
+    cache.put(&1, 1).await.unwrap();
+    clock.advance(Duration::from_secs(2));
+    let began = tokio::time::Instant::now();
+    assert_eq!(cache.get_or_load(&1, never).await.unwrap(), 1);
+    assert_eq!(began.elapsed(), Duration::from_millis(200));
+    // The load that hangs is the only one that may run.
+    assert_eq!(cache.get_or_load(&2, never).await.unwrap_err().kind(), ErrorKind::Busy);
+    for (text, why) in [("max_loads = 0", "max_loads is at least 1"), ("soft_timeout_ms = 0", "at least one")]
+    {
+        let error = Stack::from_toml(&format!("{text}\n[memory]\nentries = 5")).unwrap_err();
+        assert!(error.kind() == ErrorKind::Config && error.to_string().contains(why), "{error}");
     }
 }
 

@@ -27,6 +27,7 @@ use crate::{
     flight::Flights,
     freshness::{Coherence, ProofSource, max_staleness},
     near::Near,
+    overload::{BackOff, LoadLimit},
     write::Renewals,
 };
 
@@ -64,7 +65,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Builder<K, V, N> {
         let monitor = Arc::new(Monitor::new(&self.namespace, self.observer.take()));
         let namespace = self.namespace_options()?;
         let (store, origin_log) = (self.store.as_ref(), self.origin_log.log());
-        let chains = ChainSpec::new(namespace, &self.tiers, store, origin_log, &monitor);
+        let chains = ChainSpec::new(namespace, &self.tiers, store, origin_log, &monitor, self.max_loads);
         // This call reports a namespace that is in use now, and not only with the first tenant.
         let chain = chains.chain(None)?;
         let proof_source = chains.proof_source(&chain, self.ends_within_bound(), &self.clock)?;
@@ -75,7 +76,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Builder<K, V, N> {
             near_counters: TierCounters::default(),
             near_expiry: NearExpiry::default(),
             observed: monitor.observer.is_some(),
-            clock: self.clock,
+            clock: self.clock.clone(),
             coherence: Coherence::default(),
             proof_source,
             monitor,
@@ -93,6 +94,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Builder<K, V, N> {
             },
             level: self.level,
             loader: self.loader,
+            load_limit: LoadLimit::new(self.max_loads),
+            back_off: BackOff::new(self.clock.clone()),
             relay: chains.relay(periods.tombstone),
             periods,
             renewals: Renewals::default(),
@@ -132,6 +135,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Builder<K, V, N> {
         Periods {
             near_ttl: self.near_ttl,
             load: self.load_deadline,
+            soft: self.soft_timeout,
             lease,
             tombstone: lease.saturating_mul(2),
             removed: REMOVED_FOR,
@@ -151,6 +155,9 @@ impl<K: Key, V: Value, N: Near<K, V>> Builder<K, V, N> {
     fn check(&self) -> Result<Copies> {
         if self.namespace.is_empty() || self.namespace.len() > MAX_NAMESPACE_BYTES {
             return Err(Error::config("a namespace has 1 to 128 bytes"));
+        }
+        if self.max_loads == 0 {
+            return Err(Error::config("max_loads is at least 1: with 0 no loader could ever run"));
         }
         let stored = self.store.is_some();
         let plan = self.write.unwrap_or(WritePlan { store: stored, copies: Copies::Replace });

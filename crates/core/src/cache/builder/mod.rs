@@ -18,6 +18,7 @@ use crate::{
     Backend, BoxError, Clock, Error, Item, Key, Level, Observer, Result, Value,
     codec::{Codec, Compression},
     near::Near,
+    overload::DEFAULT_MAX_LOADS,
     policy::{
         Admission, Coalesce, Expiry, Freshness, Lifetime, Stampede, WriteContext, WritePlan, WritePolicy,
     },
@@ -43,6 +44,8 @@ pub struct Builder<K, V, N> {
     coalesce: Coalesce,
     level: Level,
     load_deadline: Duration,
+    soft_timeout: Duration,
+    max_loads: usize,
     settings: CodecSettings,
     upgrades: Vec<Upgrade<V>>,
     clock: Clock,
@@ -66,6 +69,7 @@ struct CodecSettings {
 }
 
 const LOAD_DEADLINE: Duration = Duration::from_secs(30);
+const SOFT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The expiry policy of a builder without one: entries live for five minutes, and absences are not kept.
 struct DefaultExpiry;
@@ -105,6 +109,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Builder<K, V, N> {
             coalesce: Coalesce::Local,
             level: Level::default(),
             load_deadline: LOAD_DEADLINE,
+            soft_timeout: SOFT_TIMEOUT,
+            max_loads: DEFAULT_MAX_LOADS,
             settings: CodecSettings::default(),
             upgrades: Vec::new(),
             clock: Clock::system(),
@@ -254,6 +260,51 @@ impl<K: Key, V: Value, N: Near<K, V>> Builder<K, V, N> {
     #[must_use]
     pub fn load_deadline(mut self, deadline: Duration) -> Self {
         self.load_deadline = deadline;
+        self
+    }
+
+    /// Sets how long a caller waits for a load of a key whose stale value the freshness policy serves on
+    /// errors ([`Freshness::on_error`]). Without a setting the soft timeout is one second. After that time
+    /// the caller gets the stale value, and the load goes on in the background, until its deadline; its
+    /// value is kept. Until the next try of the key, further readers get the stale value at once.
+    ///
+    /// A [`refresh`](Cache::refresh) waits for its load, and so does a caller without a stale value.
+    ///
+    /// # Cost
+    /// One timer for each caller that has a stale value and waits for a load.
+    #[must_use]
+    pub fn soft_timeout(mut self, timeout: Duration) -> Self {
+        self.soft_timeout = timeout;
+        self
+    }
+
+    /// Sets how many loads of this cache may run at a time in this process, for all tenants together.
+    /// Without a setting there may be 128. One load of a batch counts as one. A load that waits for
+    /// another process, and a caller that shares a load, do not count; a load that a loader of the same
+    /// cache starts is a part of the load of that loader.
+    ///
+    /// Where the limit is reached, callers that the freshness policy serves a stale value on errors get
+    /// it at once. Other loads wait in a queue that is as long as the limit, for at most 100 ms. Renewals in
+    /// the background take at most half of the limit, and do not wait.
+    ///
+    /// By Little's law an origin that answers `r` loads a second, in `t` seconds each, is busy with
+    /// `r * t` loads under way. Set twice that number, divided by the number of processes. In a cache
+    /// with a store whose tier does not bound its own calls
+    /// ([`Tier::keeps_budget`](terrace_tier::Tier::keeps_budget)), as many calls of the store may be
+    /// under way.
+    ///
+    /// # Errors
+    /// The callers of a load that found no place get [`ErrorKind::Busy`](crate::ErrorKind::Busy), and
+    /// [`build`](Builder::build) refuses 0.
+    ///
+    /// ```
+    /// # use terrace_core::{Cache, NoNear};
+    /// // A pool of 20 connections: more than 40 loads would only wait for one.
+    /// let builder = Cache::<u64, String, NoNear>::builder("users").max_loads(40);
+    /// ```
+    #[must_use]
+    pub fn max_loads(mut self, max: usize) -> Self {
+        self.max_loads = max;
         self
     }
 

@@ -1,0 +1,199 @@
+//! A loader runs within the load limit and its deadline.
+//!
+//! The load limit of a cache bounds the loads under way in this process, so that a burst of misses does
+//! not overload the origin.
+//!
+//! By Little's law the loads under way are the origin's throughput times the time of one load. More loads
+//! under way do not make the origin answer more of them: they only make each load wait longer within the
+//! origin, until callers give up before their values come.
+
+use std::{sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use super::limit::{Limit, Permit};
+use crate::{
+    Error, ErrorKind, Event, Item, Key, Result, Value,
+    cache::{Inner, Load},
+    flight::{FlightId, Intent},
+    near::Near,
+    panics::guarded,
+    read::PendingLoad,
+};
+
+/// The load limit of a cache whose builder sets none. An origin that needs more than 20 loads under way
+/// to be busy is rare, and one that answers 400 loads a second answers each of 128 within a third of a
+/// second. `docs/adr/0023-a-limit-on-loads-under-way.md` says more.
+pub(crate) const DEFAULT_MAX_LOADS: usize = 128;
+
+/// How long a load waits for others to end. A caller learns by then that the origin is overloaded.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// The shortest time between two warnings about refused loads.
+const WARN_EVERY: Duration = Duration::from_secs(60);
+
+pub(crate) struct LoadLimit {
+    all: Limit,
+    /// The loads of renewals in the background, which leave half of the limit to loads that callers wait for.
+    background: Limit,
+    warned: Mutex<Option<Instant>>,
+}
+
+/// The permission to run a loader.
+pub(crate) struct LoadPermit {
+    _all: Permit,
+    _background: Option<Permit>,
+}
+
+impl LoadLimit {
+    pub(crate) fn new(max: usize) -> Self {
+        Self { all: Limit::new(max), background: Limit::new(max.div_ceil(2)), warned: Mutex::new(None) }
+    }
+
+    pub(crate) fn under_way(&self) -> usize {
+        self.all.under_way()
+    }
+
+    pub(crate) fn waiting(&self) -> usize {
+        self.all.waiting()
+    }
+
+    /// The permission for a load that callers wait for. A load that `may_wait` waits in a short queue.
+    pub(crate) async fn enter(&self, may_wait: bool) -> Option<LoadPermit> {
+        let all = match self.all.try_enter() {
+            None if may_wait => self.all.enter(PATIENCE).await,
+            all => all,
+        };
+        all.map(|all| LoadPermit { _all: all, _background: None })
+    }
+
+    /// The permission for a load that no caller waits for.
+    pub(crate) fn enter_background(&self) -> Option<LoadPermit> {
+        let background = self.background.try_enter()?;
+        Some(LoadPermit { _all: self.all.try_enter()?, _background: Some(background) })
+    }
+
+    /// The error of a load that was refused. Such errors are told in the program's log once a minute.
+    pub(crate) fn refused(&self, cache: &str) -> Error {
+        let max = self.all.max();
+        if self.is_warning_due() {
+            let cure = "give the origin more capacity, or set another limit with max_loads";
+            tracing::warn!(cache, max_loads = max, cure, "loads are refused, because the limit is reached");
+        }
+        let message = format!("{max} loads are under way, which is the limit `max_loads`; no loader ran");
+        Error::new(ErrorKind::Busy, message).during("load")
+    }
+
+    fn is_warning_due(&self) -> bool {
+        let now = Instant::now();
+        let mut warned = self.warned.lock();
+        let due = warned.is_none_or(|at| now.duration_since(at) >= WARN_EVERY);
+        if due {
+            *warned = Some(now);
+        }
+        due
+    }
+}
+
+tokio::task_local! {
+    /// The loads that the loader of this task is a part of.
+    static LOADING: Arc<Loading>;
+}
+
+/// The loads that a loader is a part of: its own, and those whose loaders wait for it.
+#[derive(Clone, Default)]
+pub(crate) struct Loading {
+    /// A loader that waits for one of these flights would wait for itself.
+    flights: Vec<FlightId>,
+    /// The caches of these flights, by their addresses.
+    caches: Vec<usize>,
+    /// Whether a loader of the same cache waits for this load. Such a load is a part of that loader's own
+    /// load: if it needed a permit too, loads that hold all permits would wait for each other.
+    is_part: bool,
+}
+
+impl Loading {
+    /// A load of these flights that the caller's task starts in this cache.
+    pub(crate) fn of(cache: usize, flights: impl Iterator<Item = FlightId>) -> Self {
+        let outer = LOADING.try_with(Arc::clone).unwrap_or_default();
+        let is_part = outer.caches.contains(&cache);
+        let flights = outer.flights.iter().copied().chain(flights).collect();
+        let caches = outer.caches.iter().copied().chain([cache]).collect();
+        Self { flights, caches, is_part }
+    }
+}
+
+/// Whether the caller is the loader of this flight.
+pub(crate) fn is_reentrant(flight: FlightId) -> bool {
+    LOADING.try_with(|loading| loading.flights.contains(&flight)).unwrap_or(false)
+}
+
+/// Whether no caller waits for the load.
+pub(crate) fn is_renewal<K: Key, V>(loads: &[PendingLoad<K, V>]) -> bool {
+    loads.iter().all(|load| load.ticket.intent() == Intent::Revalidate)
+}
+
+impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
+    /// Runs the loader within the load limit and its deadline. Returns the loader's items, or the error of
+    /// the whole load. The outer error is a panic, and `None` says that the limit permits no loader more.
+    pub(crate) async fn run_loader(
+        &self,
+        loads: &[PendingLoad<K, V>],
+        load: Load<V>,
+        loading: Loading,
+    ) -> Option<Result<Result<Vec<Result<Option<Item<V>>>>>>> {
+        let _permit = if loading.is_part { None } else { Some(self.permit(loads).await?) };
+        let began = std::time::Instant::now();
+        let load = guarded("the loader panicked", LOADING.scope(Arc::new(loading), load));
+        let result = match tokio::time::timeout(self.periods.load, load).await {
+            Ok(Ok(items)) => Ok(Ok(items)),
+            Ok(Err(panic)) => Err(panic),
+            Err(_elapsed) => Ok(Err(Error::timeout(self.periods.load).during("load"))),
+        };
+        let ok = matches!(&result, Ok(Ok(items)) if items.iter().all(Result::is_ok));
+        self.tell(&Event::Loaded { elapsed: began.elapsed(), ok });
+        Some(result)
+    }
+
+    /// The permission to run the loader. A load waits for it unless stale values may answer all its
+    /// callers, or no caller waits.
+    async fn permit(&self, loads: &[PendingLoad<K, V>]) -> Option<LoadPermit> {
+        if is_renewal(loads) {
+            return self.load_limit.enter_background();
+        }
+        let may_wait = !loads.iter().all(|load| !load.miss.refreshes && self.stale_may_answer(&load.miss));
+        self.load_limit.enter(may_wait).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn renewals_leave_half_of_the_limit_to_loads_that_callers_wait_for() {
+        let limit = LoadLimit::new(5);
+        let background: Vec<_> = std::iter::from_fn(|| limit.enter_background()).collect();
+        assert_eq!((background.len(), limit.under_way()), (3, 3));
+        let awaited = (limit.enter(true).await, limit.enter(false).await);
+        assert!(awaited.0.is_some() && awaited.1.is_some());
+        drop(background);
+        let mut awaited = vec![awaited.0, awaited.1];
+        while limit.under_way() < 5 {
+            awaited.push(limit.enter(false).await);
+        }
+        assert!(limit.enter_background().is_none(), "callers have taken the whole limit");
+        drop(awaited);
+        assert!(LoadLimit::new(1).enter_background().is_some(), "a limit of one renews, too");
+        assert_eq!(limit.under_way(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn refused_loads_are_told_once_a_minute() {
+        let limit = LoadLimit::new(1);
+        assert_eq!((0..100).filter(|_| limit.is_warning_due()).count(), 1);
+        tokio::time::advance(WARN_EVERY).await;
+        assert!(limit.is_warning_due());
+    }
+}
