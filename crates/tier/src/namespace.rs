@@ -163,11 +163,39 @@ impl NamespaceRegistry {
 
 fn conflict(namespace: &Namespace, held: &NamespaceOptions, wanted: &NamespaceOptions) -> Error {
     let message = format!(
-        "the namespace `{}` is in use with {held:?}, and this cache asks for {wanted:?}; \
-         give one of the caches another name",
-        namespace.name
+        "another cache of this backend uses the namespace `{}` {}; give one of the two caches another name",
+        namespace.name,
+        held.differences(wanted)
     );
     Error::new(ErrorKind::NamespaceInUse, message)
+}
+
+const fn word(role: Role) -> &'static str {
+    match role {
+        Role::Cache => "cache",
+        Role::Store => "store",
+    }
+}
+
+impl NamespaceOptions {
+    /// What differs from `wanted`, in words.
+    fn differences(&self, wanted: &Self) -> String {
+        let mut differences = Vec::new();
+        if self.role != wanted.role {
+            differences.push(format!("as a {}, and this cache as a {}", word(self.role), word(wanted.role)));
+        }
+        if self.level != wanted.level {
+            differences.push(format!("at level {}, and this cache at level {}", self.level, wanted.level));
+        }
+        if self.schema != wanted.schema {
+            let (one, other) = (self.schema, wanted.schema);
+            differences.push(format!("with schema number {one}, and this cache with {other}"));
+        }
+        if self.shape != wanted.shape {
+            differences.push("for another value type than this cache".to_owned());
+        }
+        differences.join("; ")
+    }
 }
 
 impl fmt::Debug for NamespaceRegistry {
@@ -179,5 +207,29 @@ impl fmt::Debug for NamespaceRegistry {
 impl fmt::Debug for NamespaceGuard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("NamespaceGuard").field(&self.0).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_namespace_in_use_says_in_words_what_differs() {
+        let registry = NamespaceRegistry::default();
+        let used = Namespace::new("users", Role::Cache).with_type(1, 0xfeed_beef);
+        let guard = registry.claim(&used);
+        let told = |wanted: Namespace| registry.claim(&wanted).map(|_| ()).expect_err("in use").to_string();
+        let other_type = told(used.clone().with_type(1, 0xdead_beef));
+        assert_eq!(
+            other_type,
+            "another cache of this backend uses the namespace `users` for another value type than this cache; \
+             give one of the two caches another name"
+        );
+        let all = told(used.clone().with_role(Role::Store).with_level(Level::Strong).with_type(2, 1));
+        for words in ["as a cache, and this cache as a store", "at level strong", "with schema number 1"] {
+            assert!(all.contains(words), "{all}");
+        }
+        drop(guard);
     }
 }

@@ -332,7 +332,8 @@ fn late(operation: &str, budget: Duration) -> Error {
         _ => Error::new(
             ErrorKind::Unknown,
             format!("no answer within {budget:?}: the write may or may not have happened"),
-        ),
+        )
+        .with_cure("read the value before you try again, and check the load of the server"),
     }
 }
 

@@ -108,7 +108,10 @@ impl Warnings {
             Some(finding) => {
                 tracing::warn!(%cache, tier, cause = finding.cause(), cure = finding.cure(), "{what}");
             }
-            None => tracing::warn!(%cache, tier, cause = %error, cure = cure_of(error.kind()), "{what}"),
+            None => {
+                let cure = error.cure().unwrap_or_else(|| cure_of(error.kind()));
+                tracing::warn!(%cache, tier, cause = format!("{error:#}"), cure, "{what}");
+            }
         }
     }
 }

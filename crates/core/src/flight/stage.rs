@@ -3,14 +3,15 @@
 
 use super::promise::Promise;
 use super::sync::Mutex;
+use crate::panics::PanicText;
 
 /// How a load ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum LoadOutcome<T> {
     /// The load ended with a result that all callers get.
     Done(T),
-    /// The load ended with a panic. After a panic, the loader of another caller may take over.
-    Panicked,
+    /// The load ended with this panic. After a panic, the loader of another caller may take over.
+    Panicked(PanicText),
     /// The load ended because the cache's runtime shut down.
     Abandoned,
 }
@@ -31,8 +32,8 @@ pub(crate) enum LoadRole<T: Clone> {
     /// Another caller's load is under way or done, and the caller waits for the promise. The second
     /// field is the number of that load.
     Follower(Promise<LoadOutcome<T>>, u8),
-    /// Two loads have panicked, and no third one is tried.
-    GaveUp,
+    /// Two loads have panicked, the second one with this text, and no third one is tried.
+    GaveUp(PanicText),
 }
 
 /// The most loads that may be tried in one flight.
@@ -51,12 +52,15 @@ impl<T: Clone> LoadStage<T> {
             Some(promise) if running.attempt > panicked => {
                 LoadRole::Follower(promise.clone(), running.attempt)
             }
-            Some(_) if running.attempt >= ATTEMPTS => LoadRole::GaveUp,
+            Some(promise) if running.attempt >= ATTEMPTS => LoadRole::GaveUp(match promise.peek() {
+                Some(LoadOutcome::Panicked(panic)) => panic,
+                _ => PanicText::default(),
+            }),
             _ => {
                 running.attempt += 1;
                 let promise = Promise::new();
                 running.promise = Some(promise.clone());
-                LoadRole::Leader(LeaderGuard { promise, kept: false, panicked: false })
+                LoadRole::Leader(LeaderGuard { promise, kept: false, panic: None })
             }
         }
     }
@@ -71,7 +75,7 @@ impl<T: Clone> LoadStage<T> {
     pub(crate) fn result(&self) -> Option<T> {
         match self.0.lock().promise.as_ref()?.peek()? {
             LoadOutcome::Done(value) => Some(value),
-            LoadOutcome::Panicked | LoadOutcome::Abandoned => None,
+            LoadOutcome::Panicked(_) | LoadOutcome::Abandoned => None,
         }
     }
 }
@@ -81,7 +85,7 @@ impl<T: Clone> LoadStage<T> {
 pub(crate) struct LeaderGuard<T: Clone> {
     promise: Promise<LoadOutcome<T>>,
     kept: bool,
-    panicked: bool,
+    panic: Option<PanicText>,
 }
 
 impl<T: Clone> LeaderGuard<T> {
@@ -90,8 +94,8 @@ impl<T: Clone> LeaderGuard<T> {
     }
 
     /// Notes a panic that was caught. The drop of the guard reports the panic.
-    pub(crate) fn panicked(&mut self) {
-        self.panicked = true;
+    pub(crate) fn panicked(&mut self, panic: PanicText) {
+        self.panic = Some(panic);
     }
 
     pub(crate) fn done(mut self, value: T) {
@@ -103,8 +107,9 @@ impl<T: Clone> LeaderGuard<T> {
 impl<T: Clone> Drop for LeaderGuard<T> {
     fn drop(&mut self) {
         if !self.kept {
-            let panicked = self.panicked || std::thread::panicking();
-            self.promise.keep(if panicked { LoadOutcome::Panicked } else { LoadOutcome::Abandoned });
+            let unwinds = || std::thread::panicking().then(PanicText::default);
+            let panic = self.panic.take().or_else(unwinds);
+            self.promise.keep(panic.map_or(LoadOutcome::Abandoned, LoadOutcome::Panicked));
         }
     }
 }

@@ -6,15 +6,16 @@ use futures_util::FutureExt;
 use terrace_tier::{Timestamp, Token};
 
 use super::{
-    Answer, CacheTicket, LoadResult, LookupOutcome, Miss, PendingLoad, lookup::lookup_of, run::spawn_load,
+    Answer, CacheTicket, LoadResult, LookupOutcome, Miss, PendingLoad, StaleCopy, lookup::lookup_of,
+    run::spawn_load,
 };
 use crate::{
-    Cache, Cached, Event, Key, Source, Value,
+    Cache, Cached, Event, Key, Result, Source, Value,
     cache::{LoadRequest, LoaderStart},
     flight::{LoadOutcome, LoadRole, Promise},
     freshness::ReadBound,
     near::{Entry, Near, TenantKey},
-    panics::{loader_panicked_error, shut_down_error},
+    panics::{PanicText, loader_panicked_error, shut_down_error},
 };
 
 /// A key that no tier has, and that enters the load stage.
@@ -31,7 +32,7 @@ pub(super) struct MissedKey<K: Key, V> {
 pub(super) struct LateKey<V> {
     pub(super) index: usize,
     /// The stale entry that the lookup met.
-    pub(super) stale: Option<Arc<Entry<V>>>,
+    pub(super) stale: Option<StaleCopy<V>>,
     /// The entry that the other caller's load gave.
     pub(super) entry: Arc<Entry<V>>,
     pub(super) source: Source,
@@ -41,7 +42,7 @@ pub(super) struct LateKey<V> {
 struct Wait<K: Key, V> {
     index: usize,
     promise: Promise<LoadOutcome<LoadResult<V>>>,
-    stale: Option<Arc<Entry<V>>>,
+    stale: Option<StaleCopy<V>>,
     /// The key, where another caller leads the load. This caller loads the key if the other caller's
     /// load panics.
     followed: Option<MissedKey<K, V>>,
@@ -92,22 +93,22 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
             for key in misses.drain(..) {
                 let (index, stale) = (key.index, key.miss.stale.clone());
                 match enter(key, &mut loads, began) {
-                    Some(wait) => waits.push(wait),
-                    None => answer(index, self.stale_or(stale, loader_panicked_error())),
+                    Ok(wait) => waits.push(wait),
+                    Err(panic) => answer(index, self.stale_or(stale, loader_panicked_error(&panic))),
                 }
             }
             // No caller waits for the loads of renewed keys.
             renewals.drain(..).for_each(|key| _ = enter(key, &mut loads, began));
             if let Some(loader) = loader.take_if(|_| !loads.is_empty()) {
                 let stale = loads.first().and_then(|first| first.miss.stale.clone());
-                let stale = stale.and_then(|entry| self.handle(entry, Source::Near, false));
+                let stale = stale.and_then(|stale| self.handle(stale.entry, stale.from, false));
                 let mut keys = loads.iter().map(|load| (load.index, load.ticket.key().key.clone()));
                 let load = loader(LoadRequest { keys: &mut keys, stale });
                 spawn_load(&self.inner, &self.chain, loads, load);
             }
             for Wait { index, promise, stale, followed } in waits {
                 let loaded = match (promise.wait().await, followed) {
-                    (LoadOutcome::Panicked, Some(key)) if loader.is_some() => {
+                    (LoadOutcome::Panicked(_), Some(key)) if loader.is_some() => {
                         misses.push(key);
                         continue;
                     }
@@ -132,7 +133,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     ) -> Option<Result<Answer<V>, LateKey<V>>> {
         let (promise, number) = key.ticket.flight().load.following()?;
         match promise.wait().await {
-            LoadOutcome::Panicked => {
+            LoadOutcome::Panicked(_) => {
                 key.panicked = number;
                 None
             }
@@ -149,7 +150,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         &self,
         outcome: LoadOutcome<LoadResult<V>>,
         index: usize,
-        stale: Option<Arc<Entry<V>>>,
+        stale: Option<StaleCopy<V>>,
         bound: ReadBound,
     ) -> Result<Answer<V>, LateKey<V>> {
         match outcome {
@@ -163,7 +164,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     fn loaded(
         &self,
         outcome: LoadOutcome<LoadResult<V>>,
-        stale: Option<Arc<Entry<V>>>,
+        stale: Option<StaleCopy<V>>,
         follows: bool,
     ) -> Answer<V> {
         match outcome {
@@ -171,10 +172,11 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
                 if follows {
                     self.inner.tell(&Event::Coalesced);
                 }
+                self.tell_stale(&entry, source);
                 Ok(self.handle(entry, source, follows))
             }
             LoadOutcome::Done(Err(error)) => self.stale_or(stale, error),
-            LoadOutcome::Panicked => self.stale_or(stale, loader_panicked_error()),
+            LoadOutcome::Panicked(panic) => self.stale_or(stale, loader_panicked_error(&panic)),
             LoadOutcome::Abandoned => self.stale_or(stale, shut_down_error()),
         }
     }
@@ -229,12 +231,13 @@ async fn missed_of<K: Key, V: Value>(tickets: Vec<(usize, CacheTicket<K, V>)>) -
     misses
 }
 
-/// Enters the load stage of one key. Returns `None` where two loads of the key's flight have panicked.
+/// Enters the load stage of one key. Fails with the text of the last panic where two loads of the key's
+/// flight have panicked.
 fn enter<K: Key, V: Value>(
     key: MissedKey<K, V>,
     loads: &mut Vec<PendingLoad<K, V>>,
     began: Timestamp,
-) -> Option<Wait<K, V>> {
+) -> Result<Wait<K, V>, PanicText> {
     let (index, stale) = (key.index, key.miss.stale.clone());
     let (promise, followed) = match key.ticket.flight().load.enter(key.panicked) {
         LoadRole::Leader(leader) => {
@@ -248,7 +251,7 @@ fn enter<K: Key, V: Value>(
             (promise, None)
         }
         LoadRole::Follower(promise, panicked) => (promise, Some(MissedKey { panicked, ..key })),
-        LoadRole::GaveUp => return None,
+        LoadRole::GaveUp(panic) => return Err(panic),
     };
-    Some(Wait { index, promise, stale, followed })
+    Ok(Wait { index, promise, stale, followed })
 }

@@ -196,6 +196,7 @@ impl<'a, K: Key, V: Value, N: Near<K, V>> LookupPass<'a, K, V, N> {
         reply: Result<Reply>,
     ) -> Option<Version> {
         let tier = slot.shared.name;
+        let has_answered = reply.is_ok();
         let verdict = match reply {
             Ok(Reply::Hit(stored)) => {
                 let verdict = self.judge_hit(slot, lookup, &stored);
@@ -215,7 +216,9 @@ impl<'a, K: Key, V: Value, N: Near<K, V>> LookupPass<'a, K, V, N> {
             lookup.found = Some(Ok((entry, Source::Tier(tier))));
             return None;
         }
-        slot.shared.tell(&Event::Miss { tier });
+        if has_answered {
+            slot.shared.tell(&Event::Miss { tier });
+        }
         let HitVerdict::Replace(version) = verdict else { return None };
         lookup.miss.renews = true;
         if !self.inner.fencing.has_leases() {

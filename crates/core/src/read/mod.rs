@@ -33,7 +33,7 @@ mod run;
 mod strong;
 mod wait;
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use futures_util::future::{BoxFuture, Shared};
 use terrace_tier::{Fence, TierKey, Timestamp, Token, Version};
@@ -62,6 +62,31 @@ pub(crate) type Answer<V> = Result<Option<Cached<V>>>;
 /// The entry of the near tier that cannot answer a read, if the tier holds one for the key.
 pub(crate) type NearMiss<V> = Option<Arc<Entry<V>>>;
 
+/// A stale entry, and the part of the cache that holds it.
+pub(crate) struct StaleCopy<V> {
+    pub(crate) entry: Arc<Entry<V>>,
+    pub(crate) from: Source,
+}
+
+impl<V> StaleCopy<V> {
+    /// The copy, or `None` for a negative entry, which is never served as stale.
+    pub(super) fn of(entry: Arc<Entry<V>>, from: Source) -> Option<Self> {
+        entry.value().is_some().then_some(Self { entry, from })
+    }
+}
+
+impl<V> Clone for StaleCopy<V> {
+    fn clone(&self) -> Self {
+        Self { entry: Arc::clone(&self.entry), from: self.from }
+    }
+}
+
+impl<V> fmt::Debug for StaleCopy<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StaleCopy").field("from", &self.from).finish_non_exhaustive()
+    }
+}
+
 /// One key's lookup, which all readers of the key may await.
 pub(crate) enum SharedLookup<V> {
     /// A lookup of this key alone.
@@ -78,7 +103,7 @@ pub(crate) enum LookupOutcome<V> {
     Missed(Miss<V>),
     /// The store did not answer, or its record could not be read. The second field is a stale entry, if
     /// the lookup found one.
-    Failed(Error, Option<Arc<Entry<V>>>),
+    Failed(Error, Option<StaleCopy<V>>),
 }
 
 /// What a lookup that found nothing hands to the load stage.
@@ -108,7 +133,7 @@ pub(crate) struct Miss<V> {
     /// The fence that the store gave, in a cache with a store.
     pub(crate) store: Option<Fence>,
     /// A stale entry that the lookup met.
-    pub(crate) stale: Option<Arc<Entry<V>>>,
+    pub(crate) stale: Option<StaleCopy<V>>,
 }
 
 /// What a tier's hit means for a lookup.

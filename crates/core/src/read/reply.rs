@@ -10,7 +10,7 @@ use terrace_tier::{
 };
 
 use super::{
-    HitVerdict, LoadResult,
+    HitVerdict, LoadResult, StaleCopy,
     lookup::{KeyLookup, LookupPass},
 };
 use crate::{
@@ -55,7 +55,7 @@ impl<K: Key, V: Value, N: Near<K, V>> LookupPass<'_, K, V, N> {
         let entry = Arc::new(Entry::new(value, stored.version, deadlines).with_proof(proven_at));
         if fresh && !proven && !intent.renews() {
             slot.shared.tell(&Event::Unproven { tier: slot.shared.name });
-            lookup.miss.stale = Some(entry).filter(|entry| entry.value().is_some());
+            lookup.miss.stale = StaleCopy::of(entry, Source::Tier(slot.shared.name));
             return HitVerdict::Miss;
         }
         if fresh && proven && intent != Intent::Refresh {
@@ -70,7 +70,7 @@ impl<K: Key, V: Value, N: Near<K, V>> LookupPass<'_, K, V, N> {
                 HitVerdict::Answer(entry)
             }
             _ => {
-                lookup.miss.stale = Some(entry).filter(|entry| entry.value().is_some());
+                lookup.miss.stale = StaleCopy::of(entry, Source::Tier(slot.shared.name));
                 HitVerdict::Replace(stored.version)
             }
         }

@@ -7,12 +7,12 @@ use tracing::Instrument;
 
 use super::PendingLoad;
 use crate::{
-    Error, Event, Item, Key, Result, Value,
+    Error, ErrorKind, Event, Item, Key, Result, Value,
     cache::{Inner, Load},
     chain::Chain,
     flight::FlightId,
     near::Near,
-    panics::guarded,
+    panics::{PanicText, caught},
 };
 
 tokio::task_local! {
@@ -63,7 +63,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
             Ok(Err(error)) => loads.into_iter().for_each(|load| self.fail_load(load, error.clone())),
             // The leaders' guards report the panic when they are dropped. After this report a follower
             // with a loader takes over.
-            Err(_panic) => loads.iter_mut().for_each(|load| load.leader.panicked()),
+            Err(panic) => loads.iter_mut().for_each(|load| load.leader.panicked(Arc::clone(&panic))),
         }
     }
 
@@ -124,16 +124,23 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
         &self,
         load: Load<V>,
         loading: Arc<[FlightId]>,
-    ) -> Result<Result<Vec<Result<Option<Item<V>>>>>> {
+    ) -> Result<Result<Vec<Result<Option<Item<V>>>>>, PanicText> {
         let began = Instant::now();
-        let load = guarded("the loader panicked", LOADING.scope(loading, load));
+        let load = caught(LOADING.scope(loading, load));
         let result = match tokio::time::timeout(self.periods.load, load).await {
             Ok(Ok(items)) => Ok(Ok(items)),
             Ok(Err(panic)) => Err(panic),
-            Err(_elapsed) => Ok(Err(Error::timeout(self.periods.load).during("load"))),
+            Err(_elapsed) => Ok(Err(self.late_load())),
         };
         let ok = matches!(&result, Ok(Ok(items)) if items.iter().all(Result::is_ok));
         self.tell(&Event::Loaded { elapsed: began.elapsed(), ok });
         result
+    }
+
+    fn late_load(&self) -> Error {
+        let deadline = self.periods.load;
+        let message = format!("the loader gave no answer within the load deadline of {deadline:?}");
+        let error = Error::new(ErrorKind::Timeout, message);
+        error.with_cure("make the loader quicker, or raise `Builder::load_deadline`")
     }
 }

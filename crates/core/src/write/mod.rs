@@ -6,6 +6,7 @@ mod put;
 mod remove;
 mod unfenced;
 
+pub(crate) use remove::unconfirmed_error;
 pub(crate) use unfenced::{UnfencedFill, UnfencedFills};
 
 use terrace_tier::Version;

@@ -38,9 +38,9 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
             return keys.iter().map(|_| Err(error.clone())).collect();
         }
         let keys: Vec<_> = keys.into_iter().map(|key| self.tenant_key(key)).collect();
-        keys.iter().for_each(|_| self.inner.tell(&Event::Dropped));
         if self.chain.is_local() {
-            return keys.iter().map(|key| Ok(self.inner.remove_local(key))).collect();
+            let local = keys.iter().map(|key| Ok(self.inner.remove_local(key)));
+            return local.inspect(|result| self.inner.tell_dropped(result)).collect();
         }
         let (mut distinct, mut firsts) = (Distinct::new(), Vec::with_capacity(keys.len()));
         let occurrences: Vec<Occurrence> = keys.iter().map(|key| distinct.add(Arc::clone(key))).collect();
@@ -99,7 +99,14 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
             let key = Arc::clone(&guard.key);
             guard.finish(Version::NONE, |_| self.drop_near(&key));
         }
-        pending.into_iter().map(PendingRemoval::result).collect()
+        pending.into_iter().map(PendingRemoval::result).inspect(|result| self.tell_dropped(result)).collect()
+    }
+
+    /// Reports a key that every tier has dropped.
+    pub(crate) fn tell_dropped<T>(&self, result: &Result<T>) {
+        if result.is_ok() {
+            self.tell(&Event::Dropped);
+        }
     }
 
     async fn remove_in(&self, slot: &TierSlot, deletes: bool, pending: &mut [PendingRemoval]) {
@@ -137,6 +144,15 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
     }
 }
 
+/// The error of a change that these errors of tiers left unconfirmed. Its text holds theirs, so it has no
+/// source that would repeat them.
+pub(crate) fn unconfirmed_error(what: &str, errors: &[Error]) -> Error {
+    let failed: Vec<String> = errors.iter().map(|error| format!("{error:#}")).collect();
+    let message = format!("a tier {what}, and reads of this process go past it: {}", failed.join("; "));
+    let cure = "other processes may read the old value until the tier answers; this process repeats the change";
+    Error::new(ErrorKind::Partial, message).with_cure(cure)
+}
+
 impl PendingRemoval {
     fn of(key: Result<TierKey>) -> Self {
         let (key, errors) = match key {
@@ -156,11 +172,6 @@ impl PendingRemoval {
         if self.key.is_none() {
             return Err(self.errors.remove(0));
         }
-        let failed: Vec<String> = self.errors.iter().map(Error::to_string).collect();
-        let message = format!(
-            "these tiers did not confirm, and reads of this process go past them: {}",
-            failed.join("; ")
-        );
-        Err(Error::new(ErrorKind::Partial, message).with_source(self.errors.remove(0)))
+        Err(unconfirmed_error("did not confirm that the key was dropped", &self.errors))
     }
 }

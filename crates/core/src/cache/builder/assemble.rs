@@ -54,7 +54,12 @@ impl<K: Key, V: Value, N: Near<K, V>> Builder<K, V, N> {
     ///
     /// # Errors
     /// The errors are those of [`build`](Builder::build).
-    pub fn build_per_tenant(mut self) -> Result<Tenants<K, V, N>> {
+    pub fn build_per_tenant(self) -> Result<Tenants<K, V, N>> {
+        let namespace = self.namespace.clone();
+        self.assemble().map_err(|error| error.in_cache(namespace).during("build"))
+    }
+
+    fn assemble(mut self) -> Result<Tenants<K, V, N>> {
         let copies = self.check()?;
         let runtime = Handle::try_current().map_err(|_| {
             Error::config("build the cache inside a tokio runtime: its loads and fills run there")
