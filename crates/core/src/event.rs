@@ -60,6 +60,12 @@ pub enum Event<'a> {
         /// Why the bytes could not be read.
         error: &'a Error,
     },
+    /// A loaded value could not be encoded, or is larger than the codec's limit. Its callers got it, and no
+    /// shared tier keeps it: each read of its key loads it again.
+    Unencodable {
+        /// Why the value could not be encoded.
+        error: &'a Error,
+    },
     /// A tier failed an operation.
     Failed {
         /// The name of the tier.

@@ -48,6 +48,8 @@ pub struct Stats {
     pub stale_served: u64,
     /// The number of values that were put. Puts that failed or were refused do not count.
     pub puts: u64,
+    /// The number of loaded values that could not be encoded, and that no shared tier keeps.
+    pub unencodable: u64,
     /// The number of keys that were invalidated or removed, and namespaces that were cleared, once every tier
     /// had confirmed it.
     pub drops: u64,

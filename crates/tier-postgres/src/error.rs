@@ -5,6 +5,9 @@ use std::fmt;
 use sqlx::error::DatabaseError;
 use terrace_tier::{Error, ErrorKind, Finding, FindingTopic, Secrets};
 
+/// The short name of the tier in stats, logs and errors.
+pub(crate) const NAME: &str = "postgres";
+
 /// What the tier did when an error came. This decides what is known of the outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::{
     connection::{ConnectionManager, within},
-    error::{Effect, error, server_error, unexpected_reply},
+    error::{Effect, NAME, error, server_error, unexpected_reply},
     namespace::NamespaceState,
     scripts::{Call, Script},
 };
@@ -73,8 +73,8 @@ pub(crate) fn renew_options(
         let (manager, state, namespace) = (Arc::clone(manager), Arc::clone(state), Arc::clone(namespace));
         tokio::spawn(async move {
             if let Err(error) = register_options(&manager, &state, &namespace).await {
-                let namespace = &namespace.name;
-                tracing::warn!(%error, namespace, "cannot register the options of the namespace again");
+                let cache = &namespace.name;
+                tracing::warn!(cache, tier = NAME, %error, "cannot register the options of the namespace again");
             }
         });
     }

@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 
 use crate::{
     connection::Connections,
-    error::{During, typed},
+    error::{During, NAME, typed},
 };
 
 /// The time between two rounds.
@@ -30,14 +30,20 @@ const CLEARED: &str = "DELETE FROM cells WHERE rowid IN \
      WHERE s.role = 'cache' AND c.epoch <> s.epoch AND ? IS NOT NULL LIMIT ?)";
 
 /// Starts the cleaner; it ends when the last other owner drops `connections`.
-pub(crate) fn start(connections: &Arc<Connections>, clock: Clock, cleared: Arc<Notify>) {
+pub(crate) fn start(
+    connections: &Arc<Connections>,
+    clock: Clock,
+    cleared: Arc<Notify>,
+    namespaces: NamespaceRegistry,
+) {
     let weak = Arc::downgrade(connections);
     tokio::spawn(async move {
         let mut statement = CLEARED;
         loop {
             let Some(connections) = Weak::upgrade(&weak) else { return };
             if let Err(error) = round(&connections, &clock, statement).await {
-                tracing::debug!(%error, "cleaning of dead rows stopped; it continues with the next round");
+                let what = "cleaning of dead rows stopped; it continues with the next round";
+                tracing::debug!(cache = %namespaces.names(), tier = NAME, %error, "{what}");
             }
             drop(connections);
             statement = tokio::select! {

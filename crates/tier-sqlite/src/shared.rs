@@ -37,7 +37,8 @@ impl Shared {
             .get_or_try_init(async || {
                 let connections = Arc::new(Connections::open(&self.location).await?);
                 // The cleaner must not keep the handle alive, since the handle holds the file's lock.
-                clean::start(&connections, self.clock.clone(), Arc::clone(&self.cleared));
+                let namespaces = self.namespaces.clone();
+                clean::start(&connections, self.clock.clone(), Arc::clone(&self.cleared), namespaces);
                 Ok(connections)
             })
             .await

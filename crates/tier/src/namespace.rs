@@ -105,7 +105,8 @@ impl Namespace {
 /// values a wrong meaning.
 ///
 /// A backend keeps one registry and claims the namespace in [`open`](crate::Backend::open). Its tiers keep
-/// the guard.
+/// the guard. A clone is a handle of the same registry: what runs in the background for all caches of the
+/// backend logs their [`names`](Self::names).
 ///
 /// ```
 /// # use terrace_tier::{ErrorKind, Namespace, NamespaceRegistry, Role};
@@ -118,8 +119,11 @@ impl Namespace {
 /// assert!(registry.claim(&other).is_ok());
 /// # Ok::<_, terrace_tier::Error>(())
 /// ```
-#[derive(Default)]
-pub struct NamespaceRegistry(Mutex<HashMap<String, Weak<NamespaceOptions>>>);
+#[derive(Clone, Default)]
+pub struct NamespaceRegistry(Arc<Mutex<HashMap<String, Weak<NamespaceOptions>>>>);
+
+/// The most names of caches in one line of a log.
+const MOST_NAMES: usize = 8;
 
 /// A namespace in use. Its options are fixed until the last guard of the namespace is dropped.
 #[derive(Clone)]
@@ -158,6 +162,27 @@ impl NamespaceRegistry {
         let options = Arc::new(wanted);
         in_use.insert(namespace.name.clone(), Arc::downgrade(&options));
         Ok(NamespaceGuard(options))
+    }
+}
+
+impl NamespaceRegistry {
+    /// The names of the caches that use the backend now, for a log: sorted, with commas between them, and at
+    /// most eight.
+    ///
+    /// # Cost
+    /// One lock, and a few allocations.
+    pub fn names(&self) -> String {
+        let in_use = self.0.lock();
+        let mut names: Vec<&str> = in_use
+            .iter()
+            .filter(|(_, options)| options.strong_count() > 0)
+            .map(|(name, _)| &**name)
+            .collect();
+        names.sort_unstable();
+        let rest = names.len().saturating_sub(MOST_NAMES);
+        names.truncate(MOST_NAMES);
+        let names = names.join(", ");
+        if rest == 0 { names } else { format!("{names} and {rest} more") }
     }
 }
 
@@ -231,5 +256,18 @@ mod tests {
             assert!(all.contains(words), "{all}");
         }
         drop(guard);
+    }
+
+    #[test]
+    fn a_registry_names_the_caches_that_live() {
+        let registry = NamespaceRegistry::default();
+        let claim = |name: &str| registry.claim(&Namespace::new(name, Role::Cache)).expect("free");
+        let (orders, users) = (claim("orders"), claim("users"));
+        assert_eq!(registry.clone().names(), "orders, users");
+        drop((orders, users));
+        assert_eq!(registry.names(), "");
+        let many: Vec<_> = (10..20).map(|number| claim(&number.to_string())).collect();
+        assert_eq!(registry.names(), "10, 11, 12, 13, 14, 15, 16, 17 and 2 more");
+        drop(many);
     }
 }

@@ -11,7 +11,7 @@ use tokio::runtime::Handle;
 use crate::{
     Backend, Clock, Error, Level, Result,
     chain::{Chain, Monitor, TierShared, TierSlot},
-    freshness::{LEAST_BOUND, ProofSource, WatermarkTracker},
+    freshness::{AppliedChanges, LEAST_BOUND, ProofSource, WatermarkTracker},
     near::TenantId,
     relay::{Relay, RelayHandle},
 };
@@ -71,7 +71,8 @@ pub(super) struct ChainSpec {
     namespace: Namespace,
     /// The cache tiers from near to far, then the store.
     tiers: Vec<TierSpec>,
-    origin_log: Option<Arc<dyn InvalidationLog>>,
+    /// The log of the origin, and the name of the backend that keeps it.
+    origin_log: Option<(Arc<dyn InvalidationLog>, String)>,
 }
 
 /// The specification from which the slots of one tier are made.
@@ -86,7 +87,7 @@ impl ChainSpec {
         namespace: Namespace,
         tiers: &[TierConfig],
         store: Option<&TierConfig>,
-        origin_log: Option<Arc<dyn InvalidationLog>>,
+        origin_log: Option<(Arc<dyn InvalidationLog>, String)>,
         monitor: &Arc<Monitor>,
         runtime: &Handle,
     ) -> Self {
@@ -111,7 +112,8 @@ impl ChainSpec {
     /// origin's log.
     fn truth_log(&self) -> Option<Arc<dyn InvalidationLog>> {
         let store = self.tiers.iter().find(|tier| tier.shared.role == Role::Store);
-        store.map_or_else(|| self.origin_log.clone(), |tier| tier.backend.log())
+        let origin_log = || self.origin_log.as_ref().map(|(log, _)| Arc::clone(log));
+        store.map_or_else(origin_log, |tier| tier.backend.log())
     }
 
     /// The source that proves copies at level `Bounded`. `ages` says that the expiry policy lets no copy
@@ -146,7 +148,12 @@ impl ChainSpec {
 
     /// Starts to relay the log of the source of truth into the cache tiers, if the cache has such a log
     /// and cache tiers. The relay ends when the returned handle is dropped.
-    pub(super) fn relay(&self, tombstone_ttl: Duration, runtime: &Handle) -> Option<Arc<RelayHandle>> {
+    pub(super) fn relay(
+        &self,
+        tombstone_ttl: Duration,
+        runtime: &Handle,
+        applied: &Arc<AppliedChanges>,
+    ) -> Option<Arc<RelayHandle>> {
         let log = self.truth_log()?;
         let tiers = self.tiers.iter().filter(|tier| tier.shared.role == Role::Cache);
         let tiers: Vec<_> = tiers.map(|tier| (Arc::clone(&tier.backend), tier.budget)).collect();
@@ -155,6 +162,7 @@ impl ChainSpec {
         }
         let handle = Arc::new(RelayHandle::default());
         let relay = Relay::new(log.replay()?, self.namespace.clone(), tiers, tombstone_ttl);
+        let relay = relay.sparing(Arc::clone(applied));
         runtime.spawn(relay.run(Arc::downgrade(&handle)));
         let follower: Weak<RelayHandle> = Arc::downgrade(&handle);
         log.follow(&self.namespace.name, follower);
@@ -181,7 +189,8 @@ impl ChainSpec {
             scope: Scope::new(name, tenant),
             tiers,
             store,
-            origin_log: self.origin_log.clone(),
+            origin_log: self.origin_log.as_ref().map(|(log, _)| Arc::clone(log)),
+            origin_name: self.origin_log.as_ref().map(|(_, name)| name.clone()),
             tenant_name: tenant.map(str::to_owned),
         })
     }

@@ -2,6 +2,7 @@
 
 mod builder;
 mod chain_spec;
+mod changes;
 mod distinct;
 mod handle;
 mod inner;

@@ -178,6 +178,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     }
 
     async fn until_ready(&self) -> Result<Vec<Finding>> {
+        self.inner.check_open()?;
         let mut findings = Vec::new();
         for slot in self.chain.far_to_near() {
             findings.extend(self.until_it_answers(|| slot.ready()).await?);
@@ -228,6 +229,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
             puts: monitor.puts.sum(),
             drops: monitor.drops.sum(),
             fills_skipped: monitor.fills_skipped.sum(),
+            unencodable: monitor.unencodable.sum(),
             near_entries: near.entries,
             near_weight: near.weight,
             flights: inner.flights.len(),

@@ -86,6 +86,9 @@ impl TierShared {
     }
 
     pub(crate) fn tell(&self, event: &Event<'_>) {
+        if let Event::Undecodable { error, .. } = event {
+            self.warnings.undecodable(error);
+        }
         self.monitor.tell_tier(&self.counters, event);
     }
 

@@ -60,6 +60,7 @@ mod envelope;
 mod format;
 mod limited;
 mod shape;
+mod trial;
 
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
@@ -69,6 +70,7 @@ use envelope::Header;
 
 pub use decode_error::DecodeError;
 pub use shape::Shape;
+pub(crate) use trial::{check, lost_field};
 
 /// How a value becomes bytes.
 #[non_exhaustive]

@@ -62,8 +62,11 @@ impl Relay {
     /// Drops the copies that changed after `position`, and advances the watermark. The new watermark's
     /// proof dates from the advance to `version`, which the watermark had before the changes were read.
     async fn carry_on(&mut self, version: Version, position: &Bytes) -> Result<()> {
-        let (notices, next) = match self.log.since(&self.namespace.name, position).await? {
-            Some(read) => read,
+        let (notices, next) = match self.log.changes_since(&self.namespace.name, position).await? {
+            Some((changes, next)) => {
+                let of = |(number, notice)| self.applied.for_shared_tier(number, notice);
+                (changes.into_iter().map(of).collect(), next)
+            }
             None if enabled(Defence::Missed) => (vec![Notice::Lost], self.log.end().await?),
             None => (Vec::new(), self.log.end().await?),
         };

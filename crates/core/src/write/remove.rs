@@ -22,6 +22,8 @@ struct PendingRemoval {
     /// The version of the removal, after the store has issued it.
     version: Option<Version>,
     existed: bool,
+    /// The highest version of a tombstone that a cache tier left.
+    tombstone: Version,
     /// The error of the store, whose record may still exist.
     store_error: Option<Error>,
     errors: Vec<Error>,
@@ -50,7 +52,10 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
             }
         }
         let (inner, chain) = (Arc::clone(&self.inner), Arc::clone(&self.chain));
-        let task = async move { inner.remove_through(&chain, firsts, removal).await };
+        let task = async move {
+            let removed = inner.remove_through(&chain, firsts, removal).await;
+            removed.into_iter().map(|(result, _tombstone)| result).collect::<Vec<_>>()
+        };
         match joined(self.inner.tasks.spawn(task)).await {
             // Only the first removal of a repeated key can find a value.
             Ok(results) => occurrences
@@ -66,7 +71,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
 }
 
 impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
-    fn remove_local(&self, key: &TenantKey<K>) -> bool {
+    pub(crate) fn remove_local(&self, key: &TenantKey<K>) -> bool {
         self.flights.write_now(key, || {
             let held = self.near.get(&TenantKeyRef { tenant: key.tenant, key: &key.key });
             self.drop_near(key);
@@ -74,13 +79,14 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
         })
     }
 
-    /// Asks every tier, and reports the tiers that failed.
-    async fn remove_through(
+    /// Asks every tier, and reports the tiers that failed. Each key has its result, and the highest version
+    /// of a tombstone that a cache tier left.
+    pub(crate) async fn remove_through(
         self: &Arc<Self>,
         chain: &Arc<Chain>,
         keys: Vec<Arc<TenantKey<K>>>,
         removal: Removal,
-    ) -> Vec<Result<bool>> {
+    ) -> Vec<(Result<bool>, Version)> {
         let guards: Vec<_> = keys.iter().map(|key| WriteGuard::begin(self, key)).collect();
         let mut pending: Vec<PendingRemoval> =
             keys.iter().map(|key| PendingRemoval::of(self.tier_key(chain, key))).collect();
@@ -99,7 +105,9 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
             let key = Arc::clone(&guard.key);
             guard.finish(Version::NONE, |_| self.drop_near(&key));
         }
-        pending.into_iter().map(PendingRemoval::result).inspect(|result| self.tell_dropped(result)).collect()
+        let removed = pending.into_iter().map(|one| (one.tombstone, one.result()));
+        let removed = removed.inspect(|(_, result)| self.tell_dropped(result));
+        removed.map(|(tombstone, result)| (result, tombstone)).collect()
     }
 
     /// Reports a key that every tier has dropped.
@@ -127,6 +135,9 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
             match reply {
                 Ok(Reply::Done { existed, version }) => {
                     one.existed |= existed;
+                    if !is_store {
+                        one.tombstone = one.tombstone.max(version);
+                    }
                     // Without a store no tier's version is above those of all copies, so all copies are
                     // dropped, of any version.
                     if deletes && is_store {
@@ -149,7 +160,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
 pub(crate) fn unconfirmed_error(what: &str, errors: &[Error]) -> Error {
     let failed: Vec<String> = errors.iter().map(|error| format!("{error:#}")).collect();
     let message = format!("a tier {what}, and reads of this process go past it: {}", failed.join("; "));
-    let cure = "other processes may read the old value until the tier answers; this process repeats the change";
+    let cure =
+        "other processes may read the old value until the tier answers; this process repeats the change";
     Error::new(ErrorKind::Partial, message).with_cure(cure)
 }
 
@@ -159,7 +171,7 @@ impl PendingRemoval {
             Ok(key) => (Some(key), Vec::new()),
             Err(error) => (None, vec![error]),
         };
-        Self { key, version: None, existed: false, store_error: None, errors }
+        Self { key, version: None, existed: false, tombstone: Version::NONE, store_error: None, errors }
     }
 
     fn result(mut self) -> Result<bool> {

@@ -68,7 +68,8 @@ fn options(mut url: url::Url) -> Result<PgConnectOptions> {
                 ));
             }
         } else {
-            tracing::warn!(parameter = %name, "the Postgres URL has an unknown parameter, which is ignored");
+            // No cache uses the handle yet.
+            tracing::warn!(cache = "", tier = NAME, parameter = %name, "the Postgres URL has an unknown parameter, which is ignored");
         }
     }
     if known.iter().any(|(name, value)| name == "host" && value.contains(',')) {

@@ -1,6 +1,6 @@
 //! The followers of the outbox of a handle.
 
-use std::sync::Weak;
+use std::{collections::BTreeSet, sync::Weak};
 
 use parking_lot::Mutex;
 use terrace_tier::{Follower, Notice};
@@ -46,6 +46,13 @@ impl Followers {
         }
     }
 
+    /// The names of the caches that follow, with commas between them.
+    pub(crate) fn names(&self) -> String {
+        let state = self.0.lock();
+        let names: BTreeSet<&str> = state.subscriptions.iter().map(|one| &*one.namespace).collect();
+        names.into_iter().collect::<Vec<_>>().join(", ")
+    }
+
     /// Whether a follower is left. If not, the calling task must end, and the next follower starts
     /// another.
     pub(crate) fn any_left(&self) -> bool {
@@ -77,6 +84,12 @@ impl Followers {
 }
 
 impl Subscription {
+    pub(crate) fn change(&self, number: u64, notice: &Notice) {
+        if let Some(follower) = self.follower.upgrade() {
+            follower.change(number, notice);
+        }
+    }
+
     pub(crate) fn notify(&self, notice: &Notice) {
         if let Some(follower) = self.follower.upgrade() {
             follower.notice(notice);

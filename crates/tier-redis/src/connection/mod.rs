@@ -26,7 +26,7 @@ use std::{fmt, sync::Arc};
 
 use parking_lot::Mutex;
 use redis::{Cmd, Pipeline, RedisError, Value};
-use terrace_tier::{Error, ErrorKind, Result};
+use terrace_tier::{Error, ErrorKind, NamespaceRegistry, Result};
 use tokio::{
     sync::watch,
     task::JoinHandle,
@@ -55,6 +55,8 @@ use crate::{
 pub(crate) struct ConnectionManager {
     pub(crate) dialer: Arc<Dialer>,
     pub(crate) watchers: Watchers,
+    /// The namespaces of the handle's tiers.
+    pub(crate) namespaces: NamespaceRegistry,
     state: watch::Sender<State>,
     idle: IdleClones,
     supervisor: Mutex<Option<JoinHandle<()>>>,
@@ -71,7 +73,8 @@ impl ConnectionManager {
     pub(crate) fn new(dialer: Dialer) -> Arc<Self> {
         let (state, _) = watch::channel(State::Starting);
         let (idle, supervisor) = (IdleClones::default(), Mutex::new(None));
-        Arc::new(Self { dialer: Arc::new(dialer), watchers: Watchers::default(), state, idle, supervisor })
+        let (watchers, namespaces) = (Watchers::default(), NamespaceRegistry::default());
+        Arc::new(Self { dialer: Arc::new(dialer), watchers, namespaces, state, idle, supervisor })
     }
 
     /// Sends one command and returns its reply, which may be [`Value::ServerError`].

@@ -19,7 +19,7 @@ use super::{
     facts::silent,
     greeting::DIAGNOSIS,
 };
-use crate::error::{Effect, error};
+use crate::error::{Effect, NAME, error};
 
 /// The time in which a connection must answer after a caller gave up waiting.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(500);
@@ -127,14 +127,16 @@ async fn supervise(weak: Weak<ConnectionManager>) {
         let why = match outcome {
             Ok(connection) => {
                 let connected_at = Instant::now();
-                tracing::debug!(run_id = connection.link.facts.run_id.as_deref(), "connected to redis");
+                let (cache, run_id) = (manager.namespaces.names(), connection.link.facts.run_id.as_deref());
+                tracing::debug!(%cache, tier = NAME, run_id, "connected to redis");
                 connection.link.facts.findings().iter().for_each(|finding| manager.watchers.tell(finding));
                 manager.set_connected(connection.clone());
                 let dialer = Arc::clone(&manager.dialer);
                 drop(manager);
                 let why = watch(&connection, &dialer).await;
-                tracing::debug!(error = %why, "lost the connection to redis");
                 let Some(manager) = weak.upgrade() else { return };
+                let cache = manager.namespaces.names();
+                tracing::debug!(%cache, tier = NAME, error = %why, "lost the connection to redis");
                 manager.set_disconnected(&connection, why.clone());
                 if connected_at.elapsed() >= SHORT_LIFE {
                     failures = 0;

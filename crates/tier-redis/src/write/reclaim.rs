@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::{
     connection::{ConnectionManager, within},
-    error::{Effect, server_error, unexpected_reply},
+    error::{Effect, NAME, server_error, unexpected_reply},
     namespace::NamespaceState,
     scripts::{Call, Script},
 };
@@ -50,7 +50,9 @@ impl Sweep {
             match free_page(&manager, &state, cursor).await {
                 Ok(next) => cursor = next,
                 Err(error) => {
-                    tracing::debug!(%error, "cannot free the memory of dead cells; they expire later");
+                    let cache = manager.namespaces.names();
+                    let what = "cannot free the memory of dead cells; they expire later";
+                    tracing::debug!(%cache, tier = NAME, %error, "{what}");
                     return;
                 }
             }

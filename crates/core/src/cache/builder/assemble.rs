@@ -22,10 +22,10 @@ use super::{
 };
 use crate::{
     Copies, Error, Key, Level, Result, Value, WriteContext, WritePlan,
-    chain::{Monitor, TierCounters, TierSlot},
+    chain::{Monitor, TierCounters, TierSlot, Warnings},
     fencing::Fencing,
     flight::Flights,
-    freshness::{Coherence, ProofSource, max_staleness},
+    freshness::{AppliedChanges, Coherence, ProofSource, max_staleness},
     near::Near,
 };
 
@@ -64,24 +64,28 @@ impl<K: Key, V: Value, N: Near<K, V>> Builder<K, V, N> {
         let runtime = Handle::try_current().map_err(|_| {
             Error::config("build the cache inside a tokio runtime: its loads and fills run there")
         })?;
-        let monitor = Arc::new(Monitor::new(&self.namespace, self.observer.take()));
+        let monitor = Arc::new(Monitor::new(&self.namespace, self.observer.take(), self.logs_reads));
+        let monitor_namespace = Arc::clone(&monitor.namespace);
         let namespace = self.namespace_options()?;
         let (store, origin_log) = (self.store.as_ref(), self.origin_log.log());
         let chains = ChainSpec::new(namespace, &self.tiers, store, origin_log, &monitor, &runtime);
         // This call reports a namespace that is in use now, and not only with the first tenant.
         let chain = chains.chain(None)?;
         let proof_source = chains.proof_source(&chain, self.ends_within_bound(), &self.clock)?;
-        let periods = self.periods();
+        let (periods, applied) = (self.periods(), Arc::new(AppliedChanges::default()));
         let inner = Arc::new(Inner {
             max_staleness: max_staleness(&chain, self.level, self.near.is_enabled(), &self.clock),
             near: self.near,
             near_counters: TierCounters::default(),
-            observed: monitor.observer.is_some(),
+            observed: monitor.observer.is_some() || monitor.logs_reads,
             clock: self.clock,
             coherence: Coherence::default(),
             proof_source,
             monitor,
             flights: Arc::new(Flights::new()),
+            relay: chains.relay(periods.tombstone, &runtime, &applied),
+            applied,
+            warnings: Warnings::of_shared_tiers(&monitor_namespace, &chain),
             codec: self.codec,
             key_codec: self.key_codec,
             tasks: Tasks::new(runtime.clone()),
@@ -95,7 +99,6 @@ impl<K: Key, V: Value, N: Near<K, V>> Builder<K, V, N> {
             },
             level: self.level,
             loader: self.loader,
-            relay: chains.relay(periods.tombstone, &runtime),
             periods,
             closed: AtomicBool::new(false),
             versions: AtomicU64::new(0),
@@ -111,12 +114,15 @@ impl<K: Key, V: Value, N: Near<K, V>> Builder<K, V, N> {
     /// The namespace with the options that its caches must agree on. This method also sets how values
     /// are encoded.
     fn namespace_options(&mut self) -> Result<Namespace> {
+        if let Some(codec) = &self.key_codec {
+            codec.check()?;
+        }
         let mut shape = 0;
         if let Some(codec) = &mut self.codec {
             codec.settings.schema = self.settings.schema;
             codec.settings.codec = self.settings.codec.unwrap_or(codec.settings.codec);
             codec.settings.compression = self.settings.compression.unwrap_or(codec.settings.compression);
-            codec.settings.check()?;
+            codec.check()?;
             shape = codec.settings.shape.fingerprint();
         }
         let namespace = Namespace::new(&self.namespace, Role::Cache).with_level(self.level);
@@ -171,21 +177,21 @@ impl<K: Key, V: Value, N: Near<K, V>> Builder<K, V, N> {
             OriginLog::NoLog => {
                 Err(Error::config("the backend given to `watch_origin` keeps no log of an origin's changes"))
             }
-            OriginLog::Of(_) if stored => {
+            OriginLog::Of(..) if stored => {
                 Err(Error::config("a cache with a store follows the store's own log, not another's"))
             }
-            OriginLog::Of(_) if self.level == Level::Ttl => {
+            OriginLog::Of(..) if self.level == Level::Ttl => {
                 Err(Error::config("level Ttl follows no log; `watch_origin` needs Level::Fenced"))
             }
-            OriginLog::Of(_) => Ok(plan.copies),
+            OriginLog::Of(..) => Ok(plan.copies),
         }
     }
 }
 
 impl OriginLog {
-    fn log(&self) -> Option<Arc<dyn InvalidationLog>> {
+    fn log(&self) -> Option<(Arc<dyn InvalidationLog>, String)> {
         match self {
-            Self::Of(log) => Some(Arc::clone(log)),
+            Self::Of(log, name) => Some((Arc::clone(log), name.clone())),
             Self::None | Self::NoLog => None,
         }
     }
