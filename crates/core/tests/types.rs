@@ -78,12 +78,29 @@ enum DeepSkip {
     Nested(Vec<Option<LeavesOut>>),
 }
 
+#[derive(Serialize, Deserialize)]
+struct LeavesOutLists {
+    users: Vec<Listed>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Listed {
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    roles: Vec<String>,
+}
+
 #[tokio::test]
 async fn a_field_that_serde_leaves_out_is_refused_where_the_codec_cannot_express_it() {
     let words = ["the field `nick` of `LeavesOut`", "skip_serializing_if", "Codec::Json"];
     refused(values::<LeavesOut>(Codec::Postcard), ErrorKind::Unencodable, &words);
     refused(values::<DeepSkip>(Codec::Postcard), ErrorKind::Unencodable, &words);
+    refused(
+        values::<LeavesOutLists>(Codec::Postcard),
+        ErrorKind::Unencodable,
+        &["the field `roles` of `Listed`"],
+    );
     values::<LeavesOut>(Codec::Json).unwrap();
+    values::<LeavesOutLists>(Codec::Json).unwrap();
     values::<DeepSkip>(Codec::Json).unwrap();
 }
 
@@ -274,7 +291,7 @@ async fn a_key_type_that_no_tier_can_take_is_refused_by_the_type() {
     refused(keys::<SkippingKey>(), ErrorKind::Key, &["the field `region` of `SkippingKey`"]);
     keys::<(String, Option<uuid::Uuid>, Vec<u8>)>().unwrap();
     let hand = Clock::manual();
-    let origin = fake("origin", &hand).with_log();
+    let origin = support::ReplayableStore(fake("origin", &hand));
     let watching = Builder::<Real, u8, NoNear>::new("types".to_owned(), NoNear).watch_origin(&origin);
     refused(watching.build().map(|_| ()), ErrorKind::Key, &["a key cannot hold a float"]);
     let store = Builder::<Real, u8, NoNear>::new("types".to_owned(), NoNear).store(fake("db", &hand));

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use terrace_tier::{Clock, Result};
+use terrace_tier::{Clock, NamespaceRegistry, Result};
 use tokio::sync::Notify;
 
 use crate::{

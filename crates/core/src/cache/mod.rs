@@ -244,6 +244,10 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     /// tiers. Returns the version of the value. After the put has returned, this process reads the put
     /// value or a newer one.
     ///
+    /// In a cache without a store, the value is kept as a copy: it ends with its life, and a full tier may
+    /// evict it. It is not kept at all, and the put succeeds nevertheless, where the expiry policy gives it
+    /// no life, where the admission policy keeps it out of each tier, and in a cache without any tier.
+    ///
     /// # Errors
     /// The call fails with the error of the authority, which is the store, or without a store the
     /// farthest tier. After [`ErrorKind::Unknown`] the write may have happened. A nearer tier that fails

@@ -4,8 +4,16 @@
 //! # The format
 //!
 //! Any `K: Serialize + DeserializeOwned + Eq` is a key, and needs no derive of this crate. A key has at
-//! most [`MAX_KEY_BYTES`] bytes and nests at most 64 levels deep. To serde the format of keys is not
-//! human-readable (a UUID is its 16 bytes).
+//! most [`MAX_LONG_KEY_BYTES`] bytes and nests at most 64 levels deep. To serde the format of keys is not
+//! human-readable (a UUID is its 16 bytes). A cache with a shared tier, a store or a watched origin refuses a
+//! key type that holds a float or a map when it is built.
+//!
+//! # Long keys
+//!
+//! Shared tiers and logs keep a key of up to [`MAX_KEY_BYTES`] bytes as it is. They know a longer key, such as
+//! a prompt, by a marker of eight bytes and the SHA-256 of its bytes. This costs one pass of SHA-256 a call.
+//! A log cannot name a long key to the near tier, so a near copy of a long key is valid for a second after it
+//! was last read from a shared tier, at each level but `Ttl`. A [`Digest`] as the key has no such limit.
 //!
 //! | Rust | bytes | SQL (Postgres) |
 //! |---|---|---|

@@ -271,7 +271,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
         for (put, version) in pending.iter_mut().zip(&versions) {
             put.outcome = match self.near.is_enabled() {
                 true => Ok(PutOutcome::Kept(*version)),
-                false => Err(Error::new(ErrorKind::Unavailable, "no tier took the value")),
+                false => Err(Error::new(ErrorKind::Unavailable, "no tier took the value; try the put again")),
             };
         }
         for slot in chain.far_to_near() {

@@ -1,18 +1,22 @@
 //! Invalidates a key in a transaction of the application.
 
-use std::{fmt, hash::Hash};
+use std::{fmt, hash::Hash, time::Duration};
 
 use sqlx::PgConnection;
 use terrace_core::{BorrowedKey, Cache, near::Near};
 use terrace_tier::{Error, Result};
 
 use crate::{
-    connection::timeout::{LOOKUP_TIMEOUT, within},
+    connection::timeout::within,
     error::{NAME, Phase},
     handle::Postgres,
     namespace::tenant::tenant_name,
     sql::numbers::unsigned,
 };
+
+/// The longest wait for the state of a transaction. All connections of the pool may be taken, and the copies
+/// have to be dropped.
+const STATUS_TIMEOUT: Duration = Duration::from_millis(100);
 
 impl Postgres {
     /// Invalidates `key` of `cache` in a transaction of the application that changes the origin.
@@ -86,7 +90,7 @@ impl Postgres {
             let status = status.fetch_one(session.connection()?).await;
             shared.typed(session.end(status), Phase::Read)
         };
-        within(LOOKUP_TIMEOUT, asked).await.is_ok_and(|committed| committed == Some(true))
+        within(STATUS_TIMEOUT, asked).await.is_ok_and(|committed| committed == Some(true))
     }
 }
 

@@ -19,7 +19,7 @@ use super::{
     facts::silent,
     greeting::DIAGNOSIS,
 };
-use crate::error::{Effect, NAME, error};
+use crate::error::{Effect, NAME, REACH, error};
 
 /// The time in which a connection must answer after a caller gave up waiting.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(500);
@@ -77,7 +77,7 @@ impl ConnectionManager {
             State::Starting => None,
             State::Connected(connection) => Some(Ok(connection.clone())),
             State::Disconnected(why) => {
-                let error = error(why.kind(), "not connected").with_source(why.clone());
+                let error = error(why.kind(), "not connected").with_cure(REACH).with_source(why.clone());
                 Some(Err(match why.finding() {
                     Some(finding) => error.with_finding(finding.clone()),
                     None => error,

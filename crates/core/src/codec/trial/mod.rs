@@ -1,9 +1,9 @@
 //! A type is tried on samples when a cache is built, so that a type which a codec cannot carry is refused
 //! there and not at the first value.
 //!
-//! A sample is a value that the type's own `Deserialize` makes of plain parts: zeros, short texts, options
-//! with and without content, sequences and maps of one element, and each variant of an enum. Each sample is
-//! encoded, decoded and encoded again, and the names of its fields are recorded on both ways.
+//! A sample is a value that the type's own `Deserialize` makes of plain parts: zeros, short texts, options,
+//! sequences and maps that are all empty, all full, or full but for one of them, and each variant of an enum.
+//! Each sample is encoded, decoded and encoded again, and the names of its fields are recorded on both ways.
 //!
 //! A type whose `Deserialize` refuses every sample is not tried. Neither are rules of single values, such as
 //! a float that is not finite: the codec refuses these when they are encoded.
@@ -21,10 +21,12 @@ use crate::{Error, ErrorKind, Result};
 use names::Names;
 use sample::{Content, Notes, Sample};
 
-/// The most samples of one kind of content. An enum with more variants is tried with as many of them.
-const MAX_SAMPLES: usize = 64;
-/// The fewest samples: one for each number, text and length of bytes.
-const MIN_SAMPLES: usize = super::shape::SAMPLES;
+/// The most kinds of samples. An enum with more variants is tried with as many of them.
+const MAX_KINDS: usize = 64;
+/// The fewest kinds of samples: one for each number, text and length of bytes.
+const MIN_KINDS: usize = super::shape::SAMPLES;
+/// The most samples in which one option, sequence or map is empty among full ones.
+const MAX_SAMPLES: usize = 512;
 
 /// Checks that a codec carries the samples of `V`.
 ///
@@ -33,7 +35,7 @@ const MIN_SAMPLES: usize = super::shape::SAMPLES;
 /// were.
 ///
 /// # Cost
-/// A sample takes a few microseconds, and there are between 12 and 128 of them.
+/// A sample takes a few microseconds, and there are between 12 and 640 of them.
 pub(crate) fn check<V: Serialize + DeserializeOwned>(settings: &Settings) -> Result<()> {
     let names = Names::default();
     let tried = each_sample::<V>(&names, |value| comes_back(value, settings));
@@ -57,22 +59,28 @@ fn each_sample<V: Serialize + DeserializeOwned>(
     names: &Names,
     check: impl Fn(&V) -> Result<()>,
 ) -> Result<()> {
-    for content in [Content::None, Content::Some] {
-        let mut samples = MIN_SAMPLES;
-        let mut kind = 0;
-        while kind < samples.min(MAX_SAMPLES) {
-            let notes = Notes::new(kind, names);
-            let tried = catch_unwind(AssertUnwindSafe(|| {
-                let value = V::deserialize(Sample::new(kind, content, &notes)).ok()?;
-                recorder::record(&value, names);
-                Some(check(&value))
-            }));
-            if let Ok(Some(checked)) = tried {
-                checked?;
-            }
-            samples = samples.max(notes.variants());
-            kind += 1;
+    let mut left = MAX_SAMPLES;
+    let try_one = |kind, content| {
+        let notes = Notes::new(kind, names);
+        let tried = catch_unwind(AssertUnwindSafe(|| {
+            let value = V::deserialize(Sample::new(kind, content, &notes)).ok()?;
+            recorder::record(&value, names);
+            Some(check(&value))
+        }));
+        let checked = tried.ok().flatten().unwrap_or(Ok(()));
+        checked.map(|()| (notes.variants(), notes.containers()))
+    };
+    let (mut kinds, mut kind) = (MIN_KINDS, 0);
+    while kind < kinds.min(MAX_KINDS) {
+        try_one(kind, Content::None)?;
+        let (variants, containers) = try_one(kind, Content::Full)?;
+        kinds = kinds.max(variants);
+        let holes = containers.min(left);
+        for hole in 0..holes {
+            try_one(kind, Content::FullBut(hole))?;
         }
+        left -= holes;
+        kind += 1;
     }
     Ok(())
 }

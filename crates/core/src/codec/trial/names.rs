@@ -100,7 +100,7 @@ impl Names {
 fn is_alias<V: DeserializeOwned>(asked: &ReadFields, written: &'static str, name: &'static str) -> bool {
     let names = Names::default();
     let test = AliasTest { container: asked.container, written, name };
-    [Content::None, Content::Some].into_iter().any(|content| {
+    [Content::None, Content::Full].into_iter().any(|content| {
         let notes = Notes::new(asked.sample, &names).with_alias_test(test);
         V::deserialize(Sample::new(asked.sample, content, &notes)).is_err_and(|stop| stop.is_duplicate)
     })

@@ -18,11 +18,13 @@ const MAX_DEPTH: usize = 48;
 /// The most parts of one sample.
 const MAX_PARTS: usize = 10_000;
 
-/// Whether options, sequences and maps of a sample have content.
+/// Which options, sequences and maps of a sample have content.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Content {
     None,
-    Some,
+    Full,
+    /// All but the one of this number.
+    FullBut(usize),
 }
 
 /// A test whether `name` is an alias of the field `written` of `container`.
@@ -40,14 +42,15 @@ pub(super) struct Notes<'n> {
     alias: Option<AliasTest>,
     parts: Cell<usize>,
     variants: Cell<usize>,
+    containers: Cell<usize>,
     /// The types around the part, by which a type that contains itself is recognised.
     around: RefCell<Vec<&'static str>>,
 }
 
 impl<'n> Notes<'n> {
     pub(super) fn new(sample: usize, names: &'n Names) -> Self {
-        let (parts, variants) = (Cell::new(0), Cell::new(0));
-        Self { sample, names, alias: None, parts, variants, around: RefCell::default() }
+        let [parts, variants, containers] = [0; 3].map(Cell::new);
+        Self { sample, names, alias: None, parts, variants, containers, around: RefCell::default() }
     }
 
     pub(super) fn with_alias_test(self, test: AliasTest) -> Self {
@@ -57,6 +60,11 @@ impl<'n> Notes<'n> {
     /// The most variants of an enum in the sample.
     pub(super) fn variants(&self) -> usize {
         self.variants.get()
+    }
+
+    /// The number of options, sequences and maps in the sample.
+    pub(super) fn containers(&self) -> usize {
+        self.containers.get()
     }
 }
 
@@ -101,7 +109,9 @@ impl<'a> Sample<'a> {
     }
 
     fn has_content(self, is_again: bool) -> bool {
-        self.content == Content::Some && !is_again
+        let number = self.notes.containers.get();
+        self.notes.containers.set(number + 1);
+        !is_again && self.content != Content::None && self.content != Content::FullBut(number)
     }
 
     fn fields<'de, V: Visitor<'de>>(
