@@ -206,6 +206,21 @@ async fn the_relay_drops_no_shared_copy_that_came_after_the_same_change() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_call_after_the_relay_has_dropped_the_copies_drops_no_newer_one_in_the_shared_tier() {
+    let (hand, origin) = (Clock::manual(), Origin::default());
+    let (cache, _redis) = over_redis(&hand, &origin).await;
+    assert_eq!(read(&cache, &origin).await, 0);
+    let number = origin.change(1, "k");
+    origin.tell(number);
+    step().await;
+    assert_eq!(read(&cache, &origin).await, 1, "another caller's load");
+    cache.invalidate_change("k", number).await.unwrap();
+    let hit = cache.get("k").await.unwrap().expect("the new copy");
+    assert_eq!((*hit, hit.served().from), (1, Source::Tier("redis")));
+    assert_eq!(cache.stats().loads, 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_failover_that_undoes_the_drop_leaves_no_old_copy() {
     let (hand, origin) = (Clock::manual(), Origin::default());
     let (cache, redis) = over_redis(&hand, &origin).await;

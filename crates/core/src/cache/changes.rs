@@ -6,11 +6,7 @@ use terrace_tier::Version;
 
 use super::Cache;
 use crate::{
-    BorrowedKey, Key, Result, Value,
-    freshness::{AppliedChange, AppliedChanges},
-    near::Near,
-    panics::joined,
-    write::Removal,
+    BorrowedKey, Key, Result, Value, freshness::AppliedChange, near::Near, panics::joined, write::Removal,
 };
 
 impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
@@ -43,7 +39,10 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         let (inner, chain, key) = (Arc::clone(&self.inner), Arc::clone(&self.chain), self.tenant_key(key));
         // The same task drops the copies and says so, so that no cancellation comes between.
         let task = async move {
-            let (existed, tombstone) = match chain.is_local() {
+            let applied = &inner.applied;
+            let _no_step = applied.between_steps().await;
+            let is_relayed = applied.is_relayed(number, tenant.as_deref(), &bytes);
+            let (existed, tombstone) = match chain.is_local() || is_relayed {
                 true => {
                     let existed = Ok(inner.remove_local(&key));
                     inner.tell_dropped(&existed);
@@ -59,8 +58,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
             // new copy from the old one. With several tiers, one tombstone says nothing of the others.
             let tells = chain.store.is_none() && chain.tiers.len() == 1 && tombstone != Version::NONE;
             let first_version = tells.then(|| Version::from_u64(tombstone.as_u64().saturating_add(1)));
-            let applied: &AppliedChanges = &inner.applied;
-            applied.add(number, AppliedChange { tenant, key: bytes, first_version });
+            applied.add(number, AppliedChange { tenant, key: bytes, first_version, by_relay: is_relayed });
             Ok(existed)
         };
         joined(self.inner.tasks.spawn(task)).await?

@@ -7,6 +7,7 @@
 //!
 //! - In the near tier, the drop has detached the flights of its time, so every copy there came after it. A
 //!   report of the same change drops nothing.
+//! - Where the relay of this process came first, the call changes no shared tier, and drops the near copy.
 //! - In a shared tier, a failover may undo the drop. So the relay still sends the change there, and names the
 //!   first version that may stay: the one after the tombstone that the drop left. A copy that a failover
 //!   brought back has a lower version.
@@ -19,16 +20,24 @@ use std::{
 use bytes::Bytes;
 use parking_lot::Mutex;
 use terrace_tier::{Notice, Version};
-use tokio::time::Instant;
+use tokio::{
+    sync::{RwLock, RwLockReadGuard, RwLockWriteGuard},
+    time::{Instant, timeout},
+};
 
 /// How long an applied change is known. The log reports a change within a second, and a relay within a minute.
 const KNOWN_FOR: Duration = Duration::from_secs(60);
 /// The most changes that are known. The log drops the copies of an older one again.
 const MOST: usize = 10_000;
 
-/// The changes that this process has applied.
+/// The changes that this process has applied, itself or by its relay.
 #[derive(Default)]
-pub(crate) struct AppliedChanges(Mutex<State>);
+pub(crate) struct AppliedChanges {
+    state: Mutex<State>,
+    /// A step of the relay is the writer, and a call that applies a change is a reader, so that one of them
+    /// knows what the other has done. A call that waits too long for it goes on without.
+    steps: RwLock<()>,
+}
 
 #[derive(Default)]
 struct State {
@@ -37,18 +46,24 @@ struct State {
 }
 
 /// A change that was applied to every tier.
+#[derive(Clone)]
 pub(crate) struct AppliedChange {
     pub(crate) tenant: Option<String>,
     pub(crate) key: Bytes,
     /// The first version of copies in the shared tier that may stay, where one is known.
     pub(crate) first_version: Option<Version>,
+    /// Whether the relay of this process has applied it.
+    pub(crate) by_relay: bool,
 }
+
+/// How long a call waits for the end of a step of the relay.
+const STEP_WAIT: Duration = Duration::from_millis(100);
 
 impl AppliedChanges {
     /// Notes the change that the log reports under this number.
     pub(crate) fn add(&self, number: u64, change: AppliedChange) {
         let now = Instant::now();
-        let mut state = self.0.lock();
+        let mut state = self.state.lock();
         while let Some(&(added, oldest)) = state.order.front()
             && (state.order.len() >= MOST || now.duration_since(added) >= KNOWN_FOR)
         {
@@ -60,15 +75,42 @@ impl AppliedChanges {
         }
     }
 
-    /// Whether this is the report of an applied change.
+    /// Waits for the end of the relay's step, and keeps the next one from beginning.
+    pub(crate) async fn between_steps(&self) -> Option<RwLockReadGuard<'_, ()>> {
+        timeout(STEP_WAIT, self.steps.read()).await.ok()
+    }
+
+    /// Waits until no call applies a change, and keeps the next one waiting.
+    pub(crate) async fn begin_step(&self) -> RwLockWriteGuard<'_, ()> {
+        self.steps.write().await
+    }
+
+    /// Notes what a step of the relay has dropped from every shared tier.
+    pub(crate) fn relayed(&self, changes: &[(Option<u64>, Notice)]) {
+        for (number, notice) in changes {
+            if let (Some(number), Notice::Key { tenant, key, version: None }) = (number, notice) {
+                let (tenant, key) = (tenant.clone(), key.clone());
+                self.add(*number, AppliedChange { tenant, key, first_version: None, by_relay: true });
+            }
+        }
+    }
+
+    /// Whether the relay of this process has dropped this change from every shared tier.
+    pub(crate) fn is_relayed(&self, number: u64, tenant: Option<&str>, key: &Bytes) -> bool {
+        let state = self.state.lock();
+        let is_same = |change: &AppliedChange| change.tenant.as_deref() == tenant && change.key == *key;
+        state.by_number.get(&number).is_some_and(|change| change.by_relay && is_same(change))
+    }
+
+    /// Whether this is the report of a change that a call has applied, near copies included.
     pub(crate) fn has(&self, number: u64, notice: &Notice) -> bool {
-        self.find(number, notice, |_| ()).is_some()
+        self.find(number, notice, |change| !change.by_relay).unwrap_or_default()
     }
 
     /// The notice for a shared tier. That of an applied change lets newer copies stay.
-    pub(crate) fn for_shared_tier(&self, number: Option<u64>, notice: Notice) -> Notice {
-        let first_version = |number| self.find(number, &notice, |change| change.first_version).flatten();
-        match (number.and_then(first_version), notice) {
+    pub(crate) fn for_shared_tier(&self, number: Option<u64>, notice: &Notice) -> Notice {
+        let first_version = |number| self.find(number, notice, |change| change.first_version).flatten();
+        match (number.and_then(first_version), notice.clone()) {
             (Some(first), Notice::Key { tenant, key, version: None }) => {
                 Notice::Key { tenant, key, version: Some(first) }
             }
@@ -78,12 +120,12 @@ impl AppliedChanges {
 
     /// Forgets all changes, since the log may be another one now.
     pub(crate) fn forget(&self) {
-        *self.0.lock() = State::default();
+        *self.state.lock() = State::default();
     }
 
     fn find<T>(&self, number: u64, notice: &Notice, of: impl FnOnce(&AppliedChange) -> T) -> Option<T> {
         let Notice::Key { tenant, key, version: None } = notice else { return None };
-        let state = self.0.lock();
+        let state = self.state.lock();
         let change = state.by_number.get(&number)?;
         (change.tenant == *tenant && change.key == *key).then(|| of(change))
     }
@@ -102,7 +144,12 @@ mod tests {
     }
 
     fn change(text: &'static str) -> AppliedChange {
-        AppliedChange { tenant: None, key: key(text), first_version: Some(Version::from_u64(8)) }
+        AppliedChange {
+            tenant: None,
+            key: key(text),
+            first_version: Some(Version::from_u64(8)),
+            by_relay: false,
+        }
     }
 
     #[tokio::test(start_paused = true)]
@@ -113,22 +160,36 @@ mod tests {
         assert!(!applied.has(2, &notice("a", None)), "another change of the key");
         assert!(!applied.has(1, &notice("b", None)), "the number of another log");
         assert!(!applied.has(1, &notice("a", Some(9))), "a change with a version of its own");
-        assert_eq!(applied.for_shared_tier(Some(1), notice("a", None)), notice("a", Some(8)));
+        assert_eq!(applied.for_shared_tier(Some(1), &notice("a", None)), notice("a", Some(8)));
         for other in [Some(2), None] {
-            assert_eq!(applied.for_shared_tier(other, notice("a", None)), notice("a", None));
+            assert_eq!(applied.for_shared_tier(other, &notice("a", None)), notice("a", None));
         }
         applied.forget();
         assert!(!applied.has(1, &notice("a", None)));
     }
 
     #[tokio::test(start_paused = true)]
+    async fn what_the_relay_has_dropped_is_not_dropped_from_the_shared_tiers_again() {
+        let applied = AppliedChanges::default();
+        applied.relayed(&[
+            (Some(1), notice("a", None)),
+            (Some(2), notice("b", Some(9))),
+            (None, notice("c", None)),
+        ]);
+        assert!(applied.is_relayed(1, None, &key("a")));
+        assert!(!applied.is_relayed(1, Some("tenant"), &key("a")) && !applied.is_relayed(1, None, &key("b")));
+        assert!(!applied.is_relayed(2, None, &key("b")), "it may have left newer copies");
+        assert!(!applied.has(1, &notice("a", None)), "near copies are another matter");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn what_is_known_has_a_bound_in_number_and_time() {
         let applied = AppliedChanges::default();
         (0..=MOST as u64).for_each(|number| applied.add(number, change("a")));
-        assert_eq!(applied.0.lock().by_number.len(), MOST);
+        assert_eq!(applied.state.lock().by_number.len(), MOST);
         assert!(!applied.has(0, &notice("a", None)) && applied.has(1, &notice("a", None)));
         tokio::time::advance(KNOWN_FOR).await;
         applied.add(1 << 40, change("a"));
-        assert_eq!(applied.0.lock().by_number.len(), 1);
+        assert_eq!(applied.state.lock().by_number.len(), 1);
     }
 }
