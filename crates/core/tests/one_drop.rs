@@ -221,6 +221,31 @@ async fn a_call_after_the_relay_has_dropped_the_copies_drops_no_newer_one_in_the
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_relay_waits_a_moment_for_a_call_that_is_expected() {
+    let (hand, origin) = (Clock::manual(), Origin::default());
+    let (cache, _redis) = over_redis(&hand, &origin).await;
+    assert_eq!(read(&cache, &origin).await, 0);
+    step().await;
+    let number = origin.change(1, "k");
+    let expected = cache.expect_change(number);
+    origin.tell(number);
+    tokio::time::sleep(ms(20)).await;
+    assert_eq!(*cache.get("k").await.unwrap().expect("not dropped yet"), 0);
+    cache.invalidate_change("k", number).await.unwrap();
+    drop(expected);
+    assert_eq!(read(&cache, &origin).await, 1);
+    step().await;
+    assert_eq!(read(&cache, &origin).await, 1);
+    assert_eq!(cache.stats().loads, 2);
+    // A call that never comes delays the relay by 50 ms, and no more.
+    let number = origin.change(2, "k");
+    let _expected = cache.expect_change(number);
+    origin.tell(number);
+    tokio::time::sleep(ms(100)).await;
+    assert!(cache.get("k").await.unwrap().is_none());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_failover_that_undoes_the_drop_leaves_no_old_copy() {
     let (hand, origin) = (Clock::manual(), Origin::default());
     let (cache, redis) = over_redis(&hand, &origin).await;

@@ -6,7 +6,11 @@ use terrace_tier::Version;
 
 use super::Cache;
 use crate::{
-    BorrowedKey, Key, Result, Value, freshness::AppliedChange, near::Near, panics::joined, write::Removal,
+    BorrowedKey, Key, Result, Value,
+    freshness::{AppliedChange, ExpectedChange},
+    near::Near,
+    panics::joined,
+    write::Removal,
 };
 
 impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
@@ -15,6 +19,13 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     pub fn truth_log(&self) -> Option<&str> {
         let store = self.chain.store.as_ref().filter(|store| store.log().is_some());
         store.map(|store| store.shared.name).or(self.chain.origin_name.as_deref())
+    }
+
+    /// Says that this process will call [`invalidate_change`](Cache::invalidate_change) for a change as soon as
+    /// it has committed. The relay of this process then waits for that call for up to 50 ms, and drops no copy
+    /// twice. The caller drops the guard after the call, or if it makes none.
+    pub fn expect_change(&self, change: u64) -> ExpectedChange {
+        self.inner.applied.expect(change)
     }
 
     /// Drops the copies of a key as [`invalidate`](Cache::invalidate) does, for a change of the truth that its
@@ -38,6 +49,11 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         let (bytes, tenant) = (codec.key(&key)?, self.chain.tenant_name.clone());
         let (inner, chain, key) = (Arc::clone(&self.inner), Arc::clone(&self.chain), self.tenant_key(key));
         // The same task drops the copies and says so, so that no cancellation comes between.
+        // With a store, a copy that is read again has the version of its record, so no version tells the new
+        // copy from the old one. With several tiers, one tombstone says nothing of the others.
+        let issues = chain.store.is_none() && chain.tiers.len() == 1;
+        // A removal gives its tombstone a version above those of all copies. An invalidation does not.
+        let removal = if issues { Removal::Everywhere } else { Removal::Copies };
         let task = async move {
             let applied = &inner.applied;
             let _no_step = applied.between_steps().await;
@@ -49,15 +65,12 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
                     (existed, Version::NONE)
                 }
                 false => {
-                    let mut removed = inner.remove_through(&chain, vec![key], Removal::Copies).await;
+                    let mut removed = inner.remove_through(&chain, vec![key], removal).await;
                     removed.pop().unwrap_or((Ok(false), Version::NONE))
                 }
             };
             let existed = existed?;
-            // With a store, a copy that is read again has the version of its record, so no version tells the
-            // new copy from the old one. With several tiers, one tombstone says nothing of the others.
-            let tells = chain.store.is_none() && chain.tiers.len() == 1 && tombstone != Version::NONE;
-            let first_version = tells.then(|| Version::from_u64(tombstone.as_u64().saturating_add(1)));
+            let first_version = (issues && tombstone != Version::NONE).then_some(tombstone);
             applied.add(number, AppliedChange { tenant, key: bytes, first_version, by_relay: is_relayed });
             Ok(existed)
         };

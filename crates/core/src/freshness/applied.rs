@@ -7,13 +7,16 @@
 //!
 //! - In the near tier, the drop has detached the flights of its time, so every copy there came after it. A
 //!   report of the same change drops nothing.
-//! - Where the relay of this process came first, the call changes no shared tier, and drops the near copy.
+//! - The relay of this process waits a moment for a call that is about to apply a change that it has read.
+//!   Where the relay came first all the same, the call changes no shared tier, and drops the near copy.
 //! - In a shared tier, a failover may undo the drop. So the relay still sends the change there, and names the
-//!   first version that may stay: the one after the tombstone that the drop left. A copy that a failover
-//!   brought back has a lower version.
+//!   first version that may stay: that of the tombstone that the drop left. A copy that a failover brought
+//!   back has a lower version.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
+    fmt,
+    sync::Arc,
     time::Duration,
 };
 
@@ -21,7 +24,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use terrace_tier::{Notice, Version};
 use tokio::{
-    sync::{RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::{Notify, RwLock, RwLockReadGuard, RwLockWriteGuard},
     time::{Instant, timeout},
 };
 
@@ -37,12 +40,36 @@ pub(crate) struct AppliedChanges {
     /// A step of the relay is the writer, and a call that applies a change is a reader, so that one of them
     /// knows what the other has done. A call that waits too long for it goes on without.
     steps: RwLock<()>,
+    /// Wakes the relay when a guard of an expected change is dropped.
+    ended: Notify,
 }
 
 #[derive(Default)]
 struct State {
     by_number: HashMap<u64, AppliedChange>,
     order: VecDeque<(Instant, u64)>,
+    /// The changes that a call will apply soon. Each belongs to a guard.
+    expected: HashSet<u64>,
+}
+
+/// A change that this process is about to apply itself. Until the guard is dropped, the relay of this process
+/// waits a moment for it.
+pub struct ExpectedChange {
+    changes: Arc<AppliedChanges>,
+    number: u64,
+}
+
+impl Drop for ExpectedChange {
+    fn drop(&mut self) {
+        self.changes.state.lock().expected.remove(&self.number);
+        self.changes.ended.notify_waiters();
+    }
+}
+
+impl fmt::Debug for ExpectedChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ExpectedChange").field("number", &self.number).finish_non_exhaustive()
+    }
 }
 
 /// A change that was applied to every tier.
@@ -56,6 +83,8 @@ pub(crate) struct AppliedChange {
     pub(crate) by_relay: bool,
 }
 
+/// How long the relay waits for the calls that will apply what it has read. Other changes wait as long.
+const EXPECTED_WAIT: Duration = Duration::from_millis(50);
 /// How long a call waits for the end of a step of the relay.
 const STEP_WAIT: Duration = Duration::from_millis(100);
 
@@ -73,6 +102,33 @@ impl AppliedChanges {
         if state.by_number.insert(number, change).is_none() {
             state.order.push_back((now, number));
         }
+    }
+
+    /// Says that a call will apply the change.
+    pub(crate) fn expect(self: &Arc<Self>, number: u64) -> ExpectedChange {
+        self.state.lock().expected.insert(number);
+        ExpectedChange { changes: Arc::clone(self), number }
+    }
+
+    /// Waits for a moment until the calls have ended that apply some of these changes.
+    pub(crate) async fn await_expected(&self, changes: &[(Option<u64>, Notice)]) {
+        let is_expected = || {
+            let state = self.state.lock();
+            let expects =
+                |number: &Option<u64>| number.is_some_and(|number| state.expected.contains(&number));
+            !state.expected.is_empty() && changes.iter().any(|(number, _)| expects(number))
+        };
+        let none_left = async {
+            loop {
+                let ended = self.ended.notified();
+                if !is_expected() {
+                    return;
+                }
+                ended.await;
+            }
+        };
+        // A change that nobody applies in time is dropped as any other.
+        let _ = timeout(EXPECTED_WAIT, none_left).await;
     }
 
     /// Waits for the end of the relay's step, and keeps the next one from beginning.
@@ -120,7 +176,8 @@ impl AppliedChanges {
 
     /// Forgets all changes, since the log may be another one now.
     pub(crate) fn forget(&self) {
-        *self.state.lock() = State::default();
+        let mut state = self.state.lock();
+        (state.by_number, state.order) = Default::default();
     }
 
     fn find<T>(&self, number: u64, notice: &Notice, of: impl FnOnce(&AppliedChange) -> T) -> Option<T> {

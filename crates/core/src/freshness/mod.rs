@@ -7,6 +7,7 @@ mod mode;
 mod proof;
 mod watermark;
 
+pub use applied::ExpectedChange;
 pub(crate) use applied::{AppliedChange, AppliedChanges};
 pub(crate) use coherence::{Coherence, max_staleness};
 pub(crate) use mode::ReadMode;

@@ -62,10 +62,13 @@ impl Relay {
     /// Drops the copies that changed after `position`, and advances the watermark. The new watermark's
     /// proof dates from the advance to `version`, which the watermark had before the changes were read.
     async fn carry_on(&mut self, version: Version, position: &Bytes) -> Result<()> {
-        let applied = Arc::clone(&self.applied);
+        let (applied, mut numbered) = (Arc::clone(&self.applied), Vec::new());
+        let read = self.log.changes_since(&self.namespace.name, position).await?;
+        if let Some((changes, _)) = &read {
+            applied.await_expected(changes).await;
+        }
         let _step = applied.begin_step().await;
-        let mut numbered = Vec::new();
-        let (notices, next) = match self.log.changes_since(&self.namespace.name, position).await? {
+        let (notices, next) = match read {
             Some((changes, next)) => {
                 let of = |(number, notice): &(_, _)| applied.for_shared_tier(*number, notice);
                 numbered = changes;

@@ -3,7 +3,7 @@
 use std::{fmt, hash::Hash, time::Duration};
 
 use sqlx::PgConnection;
-use terrace_core::{BorrowedKey, Cache, near::Near};
+use terrace_core::{BorrowedKey, Cache, ExpectedChange, near::Near};
 use terrace_tier::{Error, Result};
 
 use crate::{
@@ -76,8 +76,9 @@ impl Postgres {
         // An error leaves nothing unknown: only the caller's commit makes the row visible.
         let (number, transaction) =
             self.shared().typed(added, Phase::Read).map_err(|error| named(cache, error))?;
-        let (postgres, cache) = (self.clone(), cache.clone());
-        Ok(PendingInvalidation { postgres, cache, key: key.to_key(), number: unsigned(number), transaction })
+        let (postgres, cache, number) = (self.clone(), cache.clone(), unsigned(number));
+        let expected = cache.expect_change(number);
+        Ok(PendingInvalidation { postgres, cache, key: key.to_key(), number, transaction, expected })
     }
 
     /// Whether the transaction of this id has committed. Where the server does not say so, it may not have.
@@ -119,6 +120,8 @@ pub struct PendingInvalidation<K, V, N> {
     number: u64,
     /// The id of the transaction, as text.
     transaction: String,
+    /// The relay of this process waits for this invalidation, for a moment after the commit.
+    expected: ExpectedChange,
 }
 
 impl<K, V, N> PendingInvalidation<K, V, N>
@@ -141,11 +144,12 @@ where
     /// The cost of [`Cache::invalidate`], and one trip that asks whether the transaction has committed: a call
     /// before the commit drops the copies, and the log drops them again.
     pub async fn committed(self) -> Result<()> {
-        let Self { postgres, cache, key, number, transaction } = self;
+        let Self { postgres, cache, key, number, transaction, expected } = self;
         let dropped = match postgres.has_committed(&transaction).await {
             true => cache.invalidate_change(&key, number).await,
             false => cache.invalidate(&key).await,
         };
+        drop(expected);
         dropped.map(|_existed| ()).map_err(|error| error.during("committed"))
     }
 }
