@@ -48,6 +48,8 @@ pub(crate) struct AppliedChanges {
 struct State {
     by_number: HashMap<u64, AppliedChange>,
     order: VecDeque<(Instant, u64)>,
+    /// The tombstones of applied changes whose own report the tier's log has not made yet, by tenant and key.
+    own: HashMap<(Option<String>, Bytes), Version>,
     /// The changes that a call will apply soon. Each belongs to a guard.
     expected: HashSet<u64>,
 }
@@ -97,7 +99,12 @@ impl AppliedChanges {
             && (state.order.len() >= MOST || now.duration_since(added) >= KNOWN_FOR)
         {
             state.order.pop_front();
-            state.by_number.remove(&oldest);
+            if let Some(change) = state.by_number.remove(&oldest) {
+                state.own.remove(&(change.tenant, change.key));
+            }
+        }
+        if let (Some(version), false) = (change.first_version, change.by_relay) {
+            state.own.insert((change.tenant.clone(), change.key.clone()), version);
         }
         if state.by_number.insert(number, change).is_none() {
             state.order.push_back((now, number));
@@ -163,6 +170,23 @@ impl AppliedChanges {
         self.find(number, notice, |change| !change.by_relay).unwrap_or_default()
     }
 
+    /// Whether this is the first report of the tombstone that an applied change left in the shared tier. The
+    /// call has dropped the near copy already. A later report may be the relay's, after a failover has brought
+    /// an old copy back; the loss of the log in a failover forgets all tombstones.
+    pub(crate) fn is_own_tombstone(&self, notice: &Notice) -> bool {
+        let Notice::Key { tenant, key, version: Some(version) } = notice else { return false };
+        let mut state = self.state.lock();
+        if state.own.is_empty() {
+            return false;
+        }
+        let name = (tenant.clone(), key.clone());
+        let is_own = state.own.get(&name) == Some(version);
+        if is_own {
+            state.own.remove(&name);
+        }
+        is_own
+    }
+
     /// The notice for a shared tier. That of an applied change lets newer copies stay.
     pub(crate) fn for_shared_tier(&self, number: Option<u64>, notice: &Notice) -> Notice {
         let first_version = |number| self.find(number, notice, |change| change.first_version).flatten();
@@ -177,7 +201,7 @@ impl AppliedChanges {
     /// Forgets all changes, since the log may be another one now.
     pub(crate) fn forget(&self) {
         let mut state = self.state.lock();
-        (state.by_number, state.order) = Default::default();
+        (state.by_number, state.order, state.own) = Default::default();
     }
 
     fn find<T>(&self, number: u64, notice: &Notice, of: impl FnOnce(&AppliedChange) -> T) -> Option<T> {
@@ -223,6 +247,21 @@ mod tests {
         }
         applied.forget();
         assert!(!applied.has(1, &notice("a", None)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_report_of_an_own_tombstone_is_known_once() {
+        let applied = AppliedChanges::default();
+        applied.add(1, change("a"));
+        assert!(!applied.is_own_tombstone(&notice("a", Some(7))), "another write of the key");
+        assert!(
+            !applied.is_own_tombstone(&notice("b", Some(8))) && !applied.is_own_tombstone(&notice("a", None))
+        );
+        assert!(applied.is_own_tombstone(&notice("a", Some(8))));
+        assert!(!applied.is_own_tombstone(&notice("a", Some(8))), "the report of the relay");
+        applied.add(2, change("a"));
+        applied.forget();
+        assert!(!applied.is_own_tombstone(&notice("a", Some(8))), "the log was lost");
     }
 
     #[tokio::test(start_paused = true)]

@@ -67,6 +67,9 @@ impl<K: Key, V: Value, N: Near<K, V>> Follower for Inner<K, V, N> {
     }
 
     fn notice(&self, notice: &Notice) {
+        if self.applied.is_own_tombstone(notice) {
+            return;
+        }
         match notice {
             Notice::Key { tenant, key, version } => {
                 // Bytes that do not decode to a key of this cache name no entry of the near tier.
