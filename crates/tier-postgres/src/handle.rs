@@ -12,6 +12,7 @@ use crate::{
         pool::Pool,
         shared::Shared,
     },
+    error::NAME,
     log::Log,
     namespace::NamespaceRow,
     sql::script,
@@ -271,7 +272,7 @@ impl Backend for Postgres {
     }
 
     fn name(&self) -> &str {
-        "postgres"
+        NAME
     }
 
     fn open(&self, namespace: &Namespace) -> Result<Arc<dyn Tier>> {

@@ -109,7 +109,7 @@ impl Redis {
     pub(crate) fn connect_through(dialer: Dialer, prefix: String, max_value_bytes: usize) -> Self {
         let address = dialer.address.clone();
         let manager = ConnectionManager::new(dialer);
-        let states = Arc::default();
+        let states = Arc::new(Mutex::new(NamespaceStates::new(manager.namespaces.clone())));
         Self(Arc::new(Inner {
             address,
             log: Log::new(&prefix, Arc::clone(&manager), Arc::clone(&states)),

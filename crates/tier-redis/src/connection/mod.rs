@@ -28,7 +28,7 @@ use std::{fmt, sync::Arc};
 
 use redis::{Cmd, Pipeline, Value};
 use terrace_tier::{
-    ErrorKind, Result,
+    ErrorKind, NamespaceRegistry, Result,
     runtime::{PerRuntime, clock_hint},
 };
 use tokio::time::{Instant, timeout_at};
@@ -54,13 +54,16 @@ use crate::{
 pub(crate) struct ConnectionManager {
     pub(crate) dialer: Arc<Dialer>,
     pub(crate) watchers: Arc<Watchers>,
+    /// The namespaces of the handle's tiers.
+    pub(crate) namespaces: NamespaceRegistry,
     connections: PerRuntime<SharedConnection>,
 }
 
 impl ConnectionManager {
     pub(crate) fn new(dialer: Dialer) -> Arc<Self> {
         let (dialer, watchers) = (Arc::new(dialer), Arc::default());
-        Arc::new(Self { dialer, watchers, connections: PerRuntime::default() })
+        let (namespaces, connections) = (NamespaceRegistry::default(), PerRuntime::default());
+        Arc::new(Self { dialer, watchers, namespaces, connections })
     }
 
     /// Sends one command and returns its reply, which may be [`Value::ServerError`].
@@ -112,7 +115,10 @@ impl ConnectionManager {
     }
 
     fn shared(&self) -> Result<Arc<SharedConnection>> {
-        let new = || SharedConnection::new(Arc::clone(&self.dialer), Arc::clone(&self.watchers));
+        let new = || {
+            let (dialer, watchers) = (Arc::clone(&self.dialer), Arc::clone(&self.watchers));
+            SharedConnection::new(dialer, watchers, self.namespaces.clone())
+        };
         self.connections.get(new)
     }
 }

@@ -50,13 +50,15 @@ pub struct Builder<K, V, N> {
     upgrades: Vec<Upgrade<V>>,
     clock: Clock,
     observer: Option<Arc<dyn Observer>>,
+    logs_reads: bool,
     types: PhantomData<fn() -> (K, V)>,
 }
 
 /// The log that reports changes of the origin.
 enum OriginLog {
     None,
-    Of(Arc<dyn InvalidationLog>),
+    /// The log, and the name of the backend that keeps it.
+    Of(Arc<dyn InvalidationLog>, String),
     /// The given backend has no log.
     NoLog,
 }
@@ -115,6 +117,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Builder<K, V, N> {
             upgrades: Vec::new(),
             clock: Clock::system(),
             observer: None,
+            logs_reads: false,
             types: PhantomData,
         }
     }
@@ -176,7 +179,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Builder<K, V, N> {
     where
         K: Serialize + DeserializeOwned,
     {
-        self.origin_log = origin.log().map_or(OriginLog::NoLog, OriginLog::Of);
+        let of = |log| OriginLog::Of(log, origin.name().to_owned());
+        self.origin_log = origin.log().map_or(OriginLog::NoLog, of);
         self.key_codec.get_or_insert_with(KeyCodec::new);
         self
     }
@@ -386,6 +390,17 @@ impl<K: Key, V: Value, N: Near<K, V>> Builder<K, V, N> {
     #[must_use]
     pub fn clock(mut self, clock: impl Into<Clock>) -> Self {
         self.clock = clock.into();
+        self
+    }
+
+    /// Logs each hit and each miss of this cache at level DEBUG, with the fields `cache` and `tier`. Without
+    /// this call reads are only counted.
+    ///
+    /// # Cost
+    /// The cost is one log line for each tier that a read asks. A cache without this call pays nothing.
+    #[must_use]
+    pub fn log_reads(mut self) -> Self {
+        self.logs_reads = true;
         self
     }
 
