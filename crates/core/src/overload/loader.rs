@@ -22,9 +22,8 @@ use crate::{
     read::PendingLoad,
 };
 
-/// The load limit of a cache whose builder sets none. An origin that needs more than 20 loads under way
-/// to be busy is rare, and one that answers 400 loads a second answers each of 128 within a third of a
-/// second. `docs/adr/0023-a-limit-on-loads-under-way.md` says more.
+/// The load limit of a cache whose builder sets none. An origin of 400 loads a second answers each of 128
+/// loads within a third of a second; `docs/adr/0023-a-limit-on-loads-under-way.md` says more.
 pub(crate) const DEFAULT_MAX_LOADS: usize = 128;
 
 /// How long a load waits for others to end. A caller learns by then that the origin is overloaded.
@@ -80,13 +79,8 @@ impl LoadLimit {
     pub(crate) fn refused(&self, cache: &str) -> Error {
         let max = self.all.max();
         if self.is_warning_due() {
-            tracing::warn!(
-                cache,
-                tier = "loader",
-                max_loads = max,
-                cure = CURE,
-                "loads are refused, because the limit is reached"
-            );
+            let cause = format!("{max} loads are under way, which is the limit");
+            tracing::warn!(%cache, tier = "loader", cause, cure = CURE, "the cache refuses loads");
         }
         let message = format!("{max} loads are under way, which is the limit `max_loads`; no loader ran");
         Error::new(ErrorKind::Busy, message).with_cure(CURE)
@@ -143,7 +137,7 @@ pub(crate) fn is_renewal<K: Key, V>(loads: &[PendingLoad<K, V>]) -> bool {
 
 impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
     /// Runs the loader within the load limit and its deadline. Returns the loader's items, or the error of
-    /// the whole load. The outer error is a panic, and `None` says that the limit permits no loader more.
+    /// the whole load. The outer error is a panic, and `None` says that the limit permits no further load.
     pub(crate) async fn run_loader(
         &self,
         loads: &[PendingLoad<K, V>],

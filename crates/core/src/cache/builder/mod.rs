@@ -285,7 +285,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Builder<K, V, N> {
     /// Sets how many loads of this cache may run at a time in this process, for all tenants together.
     /// Without a setting there may be 128. One load of a batch counts as one. A load that waits for
     /// another process, and a caller that shares a load, do not count; a load that a loader of the same
-    /// cache starts is a part of the load of that loader.
+    /// cache starts, in its own task, is a part of the load of that loader. The future of a loader that is
+    /// refused is dropped before it was polled.
     ///
     /// Where the limit is reached, callers that the freshness policy serves a stale value on errors get
     /// it at once. Other loads wait in a queue that is as long as the limit, for at most 100 ms. Renewals in
