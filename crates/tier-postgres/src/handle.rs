@@ -35,7 +35,7 @@ const DEFAULT_STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
 /// [`ErrorKind::Config`](terrace_tier::ErrorKind::Config) at once for a malformed URL or setting.
 ///
 /// # Cost
-/// All caches of the handle share a pool of 8 connections. One more is open while a cache follows the
+/// All caches of the handle share a pool of 8 connections, whichever runtimes use it. One more is open while a cache follows the
 /// log. A pooler in between (PgBouncer) must work by sessions (`pool_mode = session`): the handle sets
 /// settings at the start of a session, and prepares statements in it.
 ///
@@ -105,6 +105,8 @@ impl Postgres {
     /// A handle over a pool that the application made.
     ///
     /// - Its sessions must run at READ COMMITTED, the default of Postgres.
+    /// - It belongs to the runtime in which it was made: sqlx keeps its connections there. A handle with a pool of
+    ///   its own serves several runtimes.
     /// - Set `test_before_acquire(false)` on it: the test costs a quarter of the throughput.
     /// - Set an `acquire_timeout` on it: sqlx's pool waits that long while a server refuses connections.
     ///

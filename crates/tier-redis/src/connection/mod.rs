@@ -101,12 +101,15 @@ impl ConnectionManager {
     /// Whether `other`, a connection of its own, leads to the server of the shared connections of all runtimes.
     /// `None` while that is not known: a shared connection is away.
     pub(crate) fn is_same_server(&self, other: &Connection) -> Option<bool> {
-        let answers = self.connections.all().into_iter().map(|shared| shared.is_same_server(other));
-        answers.fold(Some(true), |all, one| match (all, one) {
-            (Some(false), _) | (_, Some(false)) => Some(false),
-            (None, _) | (_, None) => None,
-            (Some(true), Some(true)) => Some(true),
-        })
+        let mut is_same = Some(true);
+        for shared in self.connections.all() {
+            match shared.is_same_server(other) {
+                Some(false) => return Some(false),
+                None => is_same = None,
+                Some(true) => {}
+            }
+        }
+        is_same
     }
 
     /// The number of the shared connection of this runtime; `None` without one.
