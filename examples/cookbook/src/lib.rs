@@ -15,6 +15,8 @@ documents! {
     Configuration = "../../../docs/configuration.md";
     Consistency = "../../../docs/consistency.md";
     Cookbook = "../../../docs/cookbook.md";
+    Deploys = "../../../docs/deploys.md";
+    Operations = "../../../docs/operations.md";
     PostgresGuide = "../../../docs/postgres.md";
     Questions = "../../../docs/questions.md";
     RedisGuide = "../../../docs/redis.md";
