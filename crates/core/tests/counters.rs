@@ -1,4 +1,5 @@
 //! Counters and events tell what happened: no refused, failed or unwritten call counts as done.
+#![allow(clippy::unwrap_used, reason = "a panic in a helper fails the test")]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! The errors that callers get: the cache, the method, each cause once, the loader's own error, and no key.
+#![allow(clippy::unwrap_used, reason = "a panic in a helper fails the test")]
 
 mod support;
 

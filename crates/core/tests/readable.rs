@@ -1,4 +1,5 @@
 //! A put that succeeds can be read, on every stack; the docs of `put` list the exceptions.
+#![allow(clippy::unwrap_used, reason = "a panic in a helper fails the test")]
 
 mod support;
 

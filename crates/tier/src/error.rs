@@ -239,15 +239,14 @@ impl Error {
             write!(f, "{tier}: ")?;
         }
         f.write_str(&self.0.message)?;
-        match self.0.cause.as_deref() {
-            Some(cause) => match (cause as &(dyn StdError + 'static)).downcast_ref::<Self>() {
+        if let Some(cause) = self.0.cause.as_deref() {
+            match (cause as &(dyn StdError + 'static)).downcast_ref::<Self>() {
                 Some(nested) => {
                     f.write_str(": ")?;
                     nested.write(f, Some(&self.0))?;
                 }
                 None => write!(f, ": {cause}")?,
-            },
-            None => {}
+            }
         }
         match self.0.cure {
             Some(cure) if outer.is_none() && !f.alternate() => write!(f, "; {cure}"),
