@@ -1,5 +1,7 @@
 //! Fills send copies to the cache tiers, far to near, each with the fence of its tier.
 
+mod share;
+
 use std::sync::Arc;
 
 use bytes::Bytes;

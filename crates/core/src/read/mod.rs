@@ -12,8 +12,8 @@
 //!    the load in a task of its own. Before the loader starts, [`wait`] waits for a load of another
 //!    process.
 //! 5. [`accept`]: the loaded value becomes an entry, or in a cache with a store a record ([`create`]).
-//! 6. [`fill`]: copies go into the tiers that missed, far to near. Before that, [`share`] adds what other
-//!    versions of the program keep for the key.
+//! 6. [`fill`]: copies go into the tiers that missed, far to near. Before that, `fill/share.rs` adds
+//!    what other versions of the program keep for the key.
 //!
 //! [`many`] and [`lookup_many`] take the same steps for batches, with one round trip to each tier.
 //! [`strong`] reads at level `Strong`, past all copies. This file holds the types that the steps pass to
@@ -31,7 +31,6 @@ mod one;
 mod outcome;
 mod reply;
 mod run;
-mod share;
 mod strong;
 mod wait;
 

@@ -10,7 +10,7 @@
 
 use terrace_tier::{Deadlines, Op, Reply, Stored, TierKey};
 
-use super::fill::TierCopy;
+use super::TierCopy;
 use crate::{
     Key, Value,
     cache::Inner,
