@@ -1,10 +1,11 @@
 //! How many bytes an entry takes in each tier, and what a tenant, a lease and a tombstone take:
 //! `cargo run --release -p terrace-bench --bin entry_sizes` prints the table of docs/operations.md.
 //!
-//! Keys are numbers, and values are texts that do not compress. Near tiers are measured by the growth of this
-//! process, Redis by its used memory, and Postgres by the sizes of its tables with their indexes, 10,000 entries each.
+//! Keys are numbers, and values are texts that do not compress. Near tiers are measured by the growth of a process
+//! of their own, Redis by its used memory, and Postgres by the sizes of its tables with their indexes, 10,000 entries
+//! each.
 
-use std::{error::Error, fs, time::Duration};
+use std::{error::Error, fs, process::Command, time::Duration};
 
 use redis::aio::MultiplexedConnection;
 use sqlx::{Connection, PgConnection};
@@ -23,6 +24,16 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> Outcome<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [engine, size] = arguments.as_slice() {
+        let (size, capacity) = (size.parse()?, 4 * COUNT);
+        let bytes = match engine.as_str() {
+            "memory" => near(Memory::entries(capacity), size).await?,
+            _ => near(Quick::entries(capacity as usize), size).await?,
+        };
+        println!("{bytes}");
+        return Ok(());
+    }
     let (redis_server, server) = (testbed::Redis::start().await?, testbed::Postgres::start().await?);
     let mut raw = redis::Client::open(redis_server.url())?.get_multiplexed_async_connection().await?;
     let mut session = PgConnection::connect(&server.superuser_url_of("terrace_test_app")).await?;
@@ -83,6 +94,12 @@ async fn print_sizes(name: &str, mut bytes: impl AsyncFnMut(usize) -> Outcome<f6
     Ok(())
 }
 
+/// What this program prints for one near tier and one size. Memory that was freed before would be used again.
+fn in_new_process(engine: &str, size: usize) -> Outcome<f64> {
+    let output = Command::new(std::env::current_exe()?).arg(engine).arg(size.to_string()).output()?;
+    Ok(String::from_utf8(output.stdout)?.trim().parse()?)
+}
+
 /// The bytes of a near entry, by the growth of this process.
 async fn near<N: Near<u64, String>>(near: N, size: usize) -> Outcome<f64> {
     let cache: Cache<u64, String, N> = Cache::builder("near").near(near).build()?;
@@ -91,7 +108,6 @@ async fn near<N: Near<u64, String>>(near: N, size: usize) -> Outcome<f64> {
         cache.put(&key, body(key, size)).await?;
     }
     let grown = resident_bytes() - before;
-    // The engine keeps all of them, so that none of their memory was used twice.
     match cache.stats().near_entries {
         entries if entries >= COUNT * 99 / 100 => Ok(grown / COUNT as f64),
         entries => Err(format!("{entries} entries are near").into()),
