@@ -7,6 +7,7 @@
 
 use std::{error::Error, fs, process::Command, time::Duration};
 
+use futures_util::future::join_all;
 use redis::aio::MultiplexedConnection;
 use sqlx::{Connection, PgConnection};
 use terrace::{Cache, Memory, NoNear, Postgres, Quick, Redis, TierSettings, near::Near};
@@ -18,6 +19,7 @@ type Far = Cache<u64, String, NoNear>;
 
 const COUNT: u64 = 10_000;
 const SIZES: [usize; 3] = [100, 1_000, 10_000];
+const TENANTS: u64 = 2_000;
 const LEASES: u64 = 50;
 /// A busy machine must not make a tier a lost one.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -77,8 +79,11 @@ async fn main() -> Outcome<()> {
     let of_postgres: Far = Cache::builder("marks").tier(postgres.budget(PATIENCE)).build()?;
     let before = (used_memory(&mut raw).await?, table_bytes(&mut session, "cache_entries").await?);
     for cache in [&of_redis, &of_postgres] {
-        for key in 0..COUNT {
-            cache.invalidate(&key).await?;
+        for from in (0..COUNT).step_by(100) {
+            let invalidations = (from..from + 100).map(async |key| cache.invalidate(&key).await);
+            for done in join_all(invalidations).await {
+                done?;
+            }
         }
     }
     let in_redis = (used_memory(&mut raw).await? - before.0) / COUNT as f64;
@@ -146,13 +151,13 @@ async fn tenants(
         Cache::<u64, String, NoNear>::builder("tenants").tier(postgres.clone().budget(PATIENCE));
     let (of_redis, of_postgres) = (of_redis.build_per_tenant()?, of_postgres.build_per_tenant()?);
     let before = (used_memory(raw).await?, table_bytes(session, "spaces").await?);
-    for tenant in 0..COUNT {
+    for tenant in 0..TENANTS {
         // A clear writes the epoch and no entry.
         of_redis.tenant(&tenant.to_string())?.clear().await?;
         of_postgres.tenant(&tenant.to_string())?.clear().await?;
     }
-    let in_redis = (used_memory(raw).await? - before.0) / COUNT as f64;
-    Ok((in_redis, (table_bytes(session, "spaces").await? - before.1) / COUNT as f64))
+    let in_redis = (used_memory(raw).await? - before.0) / TENANTS as f64;
+    Ok((in_redis, (table_bytes(session, "spaces").await? - before.1) / TENANTS as f64))
 }
 
 /// The bytes of a lease in Redis, while its load runs.
