@@ -35,6 +35,9 @@ async fn the_row_of_a_tenant_may_be_deleted_and_is_made_again() {
     let deleted = sqlx::query(delete).execute(&mut connect(&url).await).await.expect("a row");
     assert_eq!(deleted.rows_affected(), 1);
     assert!(!matches!(tier.apply(&key(1), Op::Get).await, Ok(Reply::Hit(_))), "its copies went with it");
+    // The first write says that the row is gone, and the next one makes it again.
+    let error = tier.apply(&key(1), put("new")).await.expect_err("no row");
+    assert!(error.is_transient(), "{error}");
     tier.apply(&key(1), put("new")).await.expect("a copy");
     assert!(
         matches!(tier.apply(&key(1), Op::Get).await, Ok(Reply::Hit(hit)) if hit.body == Some("new".into()))

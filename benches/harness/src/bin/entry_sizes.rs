@@ -1,11 +1,13 @@
 //! How many bytes an entry takes in each tier, and what a tenant, a lease and a tombstone take:
 //! `cargo run --release -p terrace-bench --bin entry_sizes` prints the table of docs/operations.md.
 //!
-//! Keys are numbers, and values are texts that do not compress. Near tiers are measured by the growth of this
-//! process, Redis by its used memory, and Postgres by the sizes of its tables with their indexes, 10,000 entries each.
+//! Keys are numbers, and values are texts that do not compress. Near tiers are measured by the growth of a process
+//! of their own, Redis by its used memory, and Postgres by the sizes of its tables with their indexes, 10,000 entries
+//! each.
 
-use std::{error::Error, fs, time::Duration};
+use std::{error::Error, fs, process::Command, time::Duration};
 
+use futures_util::future::join_all;
 use redis::aio::MultiplexedConnection;
 use sqlx::{Connection, PgConnection};
 use terrace::{Cache, Memory, NoNear, Postgres, Quick, Redis, TierSettings, near::Near};
@@ -17,23 +19,37 @@ type Far = Cache<u64, String, NoNear>;
 
 const COUNT: u64 = 10_000;
 const SIZES: [usize; 3] = [100, 1_000, 10_000];
+const TENANTS: u64 = 2_000;
 const LEASES: u64 = 50;
 /// A busy machine must not make a tier a lost one.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> Outcome<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [engine, size] = arguments.as_slice() {
+        let (size, capacity) = (size.parse()?, 4 * COUNT);
+        let bytes = match engine.as_str() {
+            "memory" => near(Memory::entries(capacity), size).await?,
+            _ => near(Quick::entries(capacity as usize), size).await?,
+        };
+        println!("{bytes}");
+        return Ok(());
+    }
     let (redis_server, server) = (testbed::Redis::start().await?, testbed::Postgres::start().await?);
     let mut raw = redis::Client::open(redis_server.url())?.get_multiplexed_async_connection().await?;
     let mut session = PgConnection::connect(&server.superuser_url_of("terrace_test_app")).await?;
     let (redis, postgres) = (Redis::new(redis_server.url())?, Postgres::new(&server.url())?);
     postgres.prepare().await?;
+    // The log in Redis has its full length before anything is measured.
+    let first: Far = Cache::builder("first").tier(redis.clone().budget(PATIENCE)).build()?;
+    fill(&first, 10).await?;
+    fill(&first, 10).await?;
 
     println!("| bytes of | 100 B | 1 KB | 10 KB |");
     println!("|---|---|---|---|");
-    print_sizes("an entry in `Memory`", async |size| near(Memory::entries(4 * COUNT), size).await).await?;
-    print_sizes("an entry in `Quick`", async |size| near(Quick::entries(4 * COUNT as usize), size).await)
-        .await?;
+    print_sizes("an entry in `Memory`", async |size| in_new_process("memory", size)).await?;
+    print_sizes("an entry in `Quick`", async |size| in_new_process("quick", size)).await?;
     print_sizes("a copy in Redis", async |size| {
         let cache: Far =
             Cache::builder(format!("copies{size}")).tier(redis.clone().budget(PATIENCE)).build()?;
@@ -62,8 +78,11 @@ async fn main() -> Outcome<()> {
     let of_postgres: Far = Cache::builder("marks").tier(postgres.budget(PATIENCE)).build()?;
     let before = (used_memory(&mut raw).await?, table_bytes(&mut session, "cache_entries").await?);
     for cache in [&of_redis, &of_postgres] {
-        for key in 0..COUNT {
-            cache.invalidate(&key).await?;
+        for from in (0..COUNT).step_by(100) {
+            let invalidations = (from..from + 100).map(async |key| cache.invalidate(&key).await);
+            for done in join_all(invalidations).await {
+                done?;
+            }
         }
     }
     let in_redis = (used_memory(&mut raw).await? - before.0) / COUNT as f64;
@@ -83,6 +102,12 @@ async fn print_sizes(name: &str, mut bytes: impl AsyncFnMut(usize) -> Outcome<f6
     Ok(())
 }
 
+/// What this program prints for one near tier and one size. Memory that was freed before would be used again.
+fn in_new_process(engine: &str, size: usize) -> Outcome<f64> {
+    let output = Command::new(std::env::current_exe()?).arg(engine).arg(size.to_string()).output()?;
+    Ok(String::from_utf8(output.stdout)?.trim().parse()?)
+}
+
 /// The bytes of a near entry, by the growth of this process.
 async fn near<N: Near<u64, String>>(near: N, size: usize) -> Outcome<f64> {
     let cache: Cache<u64, String, N> = Cache::builder("near").near(near).build()?;
@@ -91,7 +116,6 @@ async fn near<N: Near<u64, String>>(near: N, size: usize) -> Outcome<f64> {
         cache.put(&key, body(key, size)).await?;
     }
     let grown = resident_bytes() - before;
-    // The engine keeps all of them, so that none of their memory was used twice.
     match cache.stats().near_entries {
         entries if entries >= COUNT * 99 / 100 => Ok(grown / COUNT as f64),
         entries => Err(format!("{entries} entries are near").into()),
@@ -126,15 +150,13 @@ async fn tenants(
         Cache::<u64, String, NoNear>::builder("tenants").tier(postgres.clone().budget(PATIENCE));
     let (of_redis, of_postgres) = (of_redis.build_per_tenant()?, of_postgres.build_per_tenant()?);
     let before = (used_memory(raw).await?, table_bytes(session, "spaces").await?);
-    for tenant in 0..COUNT {
+    for tenant in 0..TENANTS {
         // A clear writes the epoch and no entry.
         of_redis.tenant(&tenant.to_string())?.clear().await?;
         of_postgres.tenant(&tenant.to_string())?.clear().await?;
     }
-    let log: f64 =
-        redis::cmd("MEMORY").arg("USAGE").arg("terrace:$log").arg("SAMPLES").arg(0).query_async(raw).await?;
-    let in_redis = (used_memory(raw).await? - before.0 - log) / COUNT as f64;
-    Ok((in_redis, (table_bytes(session, "spaces").await? - before.1) / COUNT as f64))
+    let in_redis = (used_memory(raw).await? - before.0) / TENANTS as f64;
+    Ok((in_redis, (table_bytes(session, "spaces").await? - before.1) / TENANTS as f64))
 }
 
 /// The bytes of a lease in Redis, while its load runs.

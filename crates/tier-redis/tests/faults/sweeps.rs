@@ -19,8 +19,8 @@ async fn calls_of(raw: &mut MultiplexedConnection, command: &str) -> u64 {
 /// Writes foreign keys, whose names begin like those of cells.
 async fn write_foreign(raw: &mut MultiplexedConnection, count: u64) {
     let script = "for n = ARGV[1], ARGV[2] do redis.call('SET', 'terrace:foreign:' .. n, 'x') end";
-    for from in (0..count).step_by(10_000) {
-        let page = redis::cmd("EVAL").arg(script).arg(0).arg(from).arg(from + 9_999).to_owned();
+    for from in (0..count).step_by(1_000) {
+        let page = redis::cmd("EVAL").arg(script).arg(0).arg(from).arg(from + 999).to_owned();
         page.exec_async(raw).await.unwrap();
     }
 }
