@@ -93,7 +93,9 @@ pub mod near {
 
 /// For programs that read or write the keys of a cache themselves: the format of keys.
 pub mod key {
-    pub use terrace_core::key::{BorrowedKey, EncodedKey, MAX_KEY_BYTES, decode_key, encode_key};
+    pub use terrace_core::key::{
+        BorrowedKey, EncodedKey, MAX_KEY_BYTES, MAX_LONG_KEY_BYTES, decode_key, encode_key,
+    };
 }
 
 /// For operation: the login of a server that is asked for at each connect, and what
@@ -109,9 +111,9 @@ pub mod tier {
     pub use terrace_tier::{
         BatchCall, BatchLimits, Batcher, Cell, Change, Condition, Deadlines, Epoch, Fence, FindingWatcher,
         Follower, HEADER_LEN, Invalidation, InvalidationLog, KeyDigest, KeyName, LeaseWaiter, Moment,
-        Namespace, NamespaceGuard, NamespaceRegistry, Notice, Op, Order, Publication, Publish, Replay, Reply,
-        Role, Scope, Secrets, SentAt, State, Stored, Swap, Swapping, Tier, TierKey, Timestamp, Token,
-        Watermark, key_digest, lease, transition, unexpected,
+        Namespace, NamespaceGuard, NamespaceRegistry, Notice, NumberedChanges, Op, Order, Publication,
+        Publish, Replay, Reply, Role, Scope, Secrets, SentAt, State, Stored, Swap, Swapping, Tier, TierKey,
+        Timestamp, Token, Watermark, key_digest, lease, transition, unexpected,
     };
 }
 

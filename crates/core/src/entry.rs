@@ -214,8 +214,8 @@ impl<V> Cached<V> {
     }
 
     /// Makes the handle of a read that a stale entry answers because no tier gave a better answer.
-    pub(crate) fn stale(entry: Arc<Entry<V>>, read_at: Timestamp, coalesced: bool) -> Option<Self> {
-        Self::of(FarRead { entry, read_at, from: Source::Near, coalesced, stale: true })
+    pub(crate) fn stale(entry: Arc<Entry<V>>, read_at: Timestamp, from: Source) -> Option<Self> {
+        Self::of(FarRead { entry, read_at, from, coalesced: false, stale: true })
     }
 
     fn of(read: FarRead<V>) -> Option<Self> {

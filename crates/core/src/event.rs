@@ -13,7 +13,7 @@ pub enum Event<'a> {
         /// The name of the tier.
         tier: &'a str,
     },
-    /// A tier had no fresh entry for a read.
+    /// A tier had no fresh entry for a read. A call that failed is no miss: [`Event::Failed`] reports it.
     Miss {
         /// The name of the tier.
         tier: &'a str,
@@ -24,7 +24,7 @@ pub enum Event<'a> {
         /// The name of the tier.
         tier: &'a str,
     },
-    /// A stale entry was served.
+    /// A caller was served a stale entry.
     StaleServed,
     /// A caller shared another caller's lookup or load.
     Coalesced,
@@ -65,6 +65,12 @@ pub enum Event<'a> {
         /// Why the bytes could not be read.
         error: &'a Error,
     },
+    /// A loaded value could not be encoded, or is larger than the codec's limit. Its callers got it, and no
+    /// shared tier keeps it: each read of its key loads it again.
+    Unencodable {
+        /// Why the value could not be encoded.
+        error: &'a Error,
+    },
     /// A tier failed an operation.
     Failed {
         /// The name of the tier.
@@ -85,9 +91,11 @@ pub enum Event<'a> {
         /// The name of the tier.
         tier: &'a str,
     },
-    /// A value was put, with or without a condition.
+    /// The authority took a value that was put, with or without a condition. A put that failed, or whose
+    /// condition did not hold, is not reported.
     Put,
-    /// A key was invalidated or removed, or a namespace was cleared.
+    /// Every tier has dropped a key that was invalidated or removed, or a namespace that was cleared. A call
+    /// that a tier did not confirm is not reported.
     Dropped,
     /// A fill was skipped, because too many fills were under way.
     FillSkipped,

@@ -27,6 +27,7 @@ pub use cache::{Builder, Cache, LoadContext, Many, MissingKeys, Tenants, TierCon
 pub use codec::{Codec, Compression, DecodeError};
 pub use entry::{Cached, Item, Served, Source};
 pub use event::{Event, Observer};
+pub use freshness::ExpectedChange;
 pub use key::{BorrowedKey, Digest};
 pub use near::NoNear;
 pub use stats::{Stats, TierStats};

@@ -1,6 +1,6 @@
 //! Panics of user code (loaders, codecs, policies, observers, tiers) become typed errors here.
 
-use std::panic::AssertUnwindSafe;
+use std::{any::Any, panic::AssertUnwindSafe, sync::Arc};
 
 use futures_util::FutureExt;
 use tokio::task::JoinHandle;
@@ -18,21 +18,45 @@ pub(crate) fn guarded<F: Future>(
     what: &'static str,
     future: F,
 ) -> impl Future<Output = Result<F::Output>> + use<F> {
-    let error = move |_panic| Error::new(ErrorKind::Panicked, what);
-    AssertUnwindSafe(future).catch_unwind().map(move |outcome| outcome.map_err(error))
+    caught(future).map(move |outcome| outcome.map_err(|panic| panicked_error(what, &panic)))
+}
+
+/// What a panic said: the text of `panic!`, cut to a bound. A panic with another payload says nothing.
+pub(crate) type PanicText = Arc<str>;
+
+/// The most bytes of a panic's text that an error shows.
+const PANIC_BYTES: usize = 1_000;
+
+/// Gives the output of `future`, or the text of its panic.
+pub(crate) fn caught<F: Future>(future: F) -> impl Future<Output = Result<F::Output, PanicText>> + use<F> {
+    AssertUnwindSafe(future).catch_unwind().map(|outcome| outcome.map_err(|payload| panic_text(&*payload)))
+}
+
+fn panic_text(payload: &(dyn Any + Send)) -> PanicText {
+    let text = payload.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or_default();
+    text[..text.floor_char_boundary(PANIC_BYTES)].into()
+}
+
+fn panicked_error(what: &str, panic: &str) -> Error {
+    let message = if panic.is_empty() { what.to_owned() } else { format!("{what}: {panic}") };
+    Error::new(ErrorKind::Panicked, message)
 }
 
 /// Gives the result of a spawned write. A panic of the write, or the end of the runtime, becomes a typed
 /// error.
 pub(crate) async fn joined<T>(task: Result<JoinHandle<T>>) -> Result<T> {
-    task?.await.map_err(|error| match error.is_panic() {
-        true => Error::new(ErrorKind::Panicked, "a codec, policy or observer panicked during the write"),
-        false => shut_down_error(),
+    task?.await.map_err(|error| match error.try_into_panic() {
+        Ok(payload) => panicked_error(WRITE_PANICKED, &panic_text(&*payload)),
+        Err(_shut_down) => shut_down_error(),
     })
 }
 
-pub(crate) fn loader_panicked_error() -> Error {
-    Error::new(ErrorKind::Panicked, "the loader panicked, and so did any loader that took over")
+const WRITE_PANICKED: &str = "a codec, policy or observer panicked during the write";
+
+/// The error of a load whose loader panicked with this text, as did any loader that took over.
+pub(crate) fn loader_panicked_error(panic: &str) -> Error {
+    panicked_error("the loader panicked", panic)
 }
 
 pub(crate) fn shut_down_error() -> Error {

@@ -13,7 +13,7 @@ pub struct TierStats {
     pub name: String,
     /// The number of reads that the tier answered.
     pub hits: u64,
-    /// The number of reads that the tier could not answer.
+    /// The number of reads for which the tier had no fresh entry. A read that failed counts as an error.
     pub misses: u64,
     /// The number of values that the tier took as copies.
     pub fills: u64,
@@ -48,11 +48,14 @@ pub struct Stats {
     pub coalesced: u64,
     /// The number of loads that waited for a load of another process.
     pub waits: u64,
-    /// The number of stale entries that were served.
+    /// The number of answers that were stale entries.
     pub stale_served: u64,
-    /// The number of values that were put.
+    /// The number of values that were put. Puts that failed or were refused do not count.
     pub puts: u64,
-    /// The number of keys that were invalidated or removed, and namespaces that were cleared.
+    /// The number of loaded values that could not be encoded, and that no shared tier keeps.
+    pub unencodable: u64,
+    /// The number of keys that were invalidated or removed, and namespaces that were cleared, once every tier
+    /// had confirmed it.
     pub drops: u64,
     /// The number of fills that were skipped, because too many fills were under way.
     pub fills_skipped: u64,

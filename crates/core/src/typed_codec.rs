@@ -44,6 +44,8 @@ impl<V> Upgrade<V> {
 pub(crate) struct KeyCodec<K> {
     key: fn(&K) -> Result<Bytes>,
     decode: fn(&[u8]) -> Result<K>,
+    is_long: fn(&K) -> bool,
+    check: fn() -> Result<()>,
 }
 
 /// The codec of a cache's keys and values, which turns keys into bytes, and values into bytes and back.
@@ -51,6 +53,7 @@ pub(crate) struct TypedCodec<K, V> {
     key: fn(&K) -> Result<Bytes>,
     seal: fn(&V, &Settings, KeyDigest) -> Result<Bytes>,
     open: fn(&[u8], &Settings, KeyDigest) -> Result<V, DecodeError>,
+    check: fn(&Settings) -> Result<()>,
     pub(crate) settings: Settings,
     upgrades: Vec<Upgrade<V>>,
 }
@@ -60,7 +63,18 @@ impl<K> KeyCodec<K> {
     where
         K: Serialize + DeserializeOwned + Eq + 'static,
     {
-        Self { key: key::encode_key::<K>, decode: key::decode_key::<K> }
+        let (key, decode) = (key::shared_key::<K>, key::decode_shared_key::<K>);
+        Self { key, decode, is_long: key::is_long_key::<K>, check: key::check_type::<K> }
+    }
+
+    /// Refuses a key type that the format of keys cannot carry.
+    pub(crate) fn check(&self) -> Result<()> {
+        (self.check)()
+    }
+
+    /// Whether tiers and logs know the key by its digest alone, from which it cannot be decoded.
+    pub(crate) fn is_long(&self, key: &K) -> bool {
+        (self.is_long)(key)
     }
 
     pub(crate) fn key(&self, key: &K) -> Result<Bytes> {
@@ -79,12 +93,19 @@ impl<K, V> TypedCodec<K, V> {
         V: Serialize + DeserializeOwned,
     {
         Self {
-            key: key::encode_key::<K>,
+            key: key::shared_key::<K>,
             seal: codec::seal::<V>,
             open: codec::open::<V>,
+            check: codec::check::<V>,
             settings: Settings::of::<V>(),
             upgrades: Vec::new(),
         }
+    }
+
+    /// Refuses a value type that the codec of the settings cannot carry.
+    pub(crate) fn check(&self) -> Result<()> {
+        self.settings.check()?;
+        (self.check)(&self.settings)
     }
 
     /// Sets the older types that are read, after the settings are complete.

@@ -35,7 +35,7 @@ async fn fill<N: Near<u64, Value>>(
     for key in keys {
         let value = Arc::new(vec![7; 1024]);
         values.push(Arc::downgrade(&value));
-        cache.put(&key, Item::new(value).ttl(life)).await.unwrap();
+        cache.put_item(&key, Item::new(value).ttl(life)).await.unwrap();
     }
     values
 }
@@ -143,7 +143,7 @@ async fn an_entry_that_never_ends_needs_no_task() {
     let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
     let cache: Cache<u64, Value, Memory<u64, Value>> =
         Cache::builder("tests").near(Memory::entries(10)).build().unwrap();
-    cache.put(&1, Item::new(Arc::new(Vec::new())).ttl(Duration::MAX)).await.unwrap();
+    cache.put_item(&1, Item::new(Arc::new(Vec::new())).ttl(Duration::MAX)).await.unwrap();
     cache.settled().await;
     assert_eq!(tasks(), 0);
 }

@@ -1,4 +1,5 @@
 //! Where a call is made from: several runtimes one after another, none at all, or one without timers.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod support;
 
@@ -46,7 +47,7 @@ async fn work(cache: &Stack, round: u64) {
     cache.invalidate(&key).await.unwrap();
     let refreshed = cache.refresh(&key, |_| async move { Ok::<_, BoxError>(Some(round + 2)) }).await.unwrap();
     assert!(refreshed.is_some());
-    assert_eq!(cache.get_many(&[key.clone()]).await.into_values().unwrap().len(), 1);
+    assert_eq!(cache.get_many(std::slice::from_ref(&key)).await.into_values().unwrap().len(), 1);
     cache.remove(&key).await.unwrap();
     assert_eq!(cache.get(&key).await.unwrap(), None);
     cache.clear().await.unwrap();
@@ -226,7 +227,7 @@ fn a_cache_without_other_tiers_needs_a_runtime_for_loads_alone() {
     assert_eq!(cache.get_or_load("k", never).now_or_never().unwrap().unwrap(), 1, "a near hit needs none");
     cache.invalidate("k").now_or_never().unwrap().unwrap();
     assert!(config_of(cache.get_or_load("k", never).now_or_never().unwrap()));
-    let _closed = cache.close().now_or_never().unwrap();
+    cache.close().now_or_never().unwrap();
 }
 
 /// The task that repays debts, and the one that probes, have ended with their runtime.

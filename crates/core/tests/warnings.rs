@@ -248,3 +248,25 @@ async fn a_ping_that_panics_ends_no_probe() {
     assert!(!backend.0.panics.load(Ordering::SeqCst), "the first probe panicked");
     assert!(!cache.stats().tier("redis").unwrap().lost, "another one was answered");
 }
+
+#[tokio::test(start_paused = true)]
+async fn refused_loads_are_told_once_a_minute_with_cause_and_cure() {
+    let lines = Lines::default();
+    let _recorded = lines.record();
+    let cache = without_near().max_loads(1).build().unwrap();
+    let held = tokio::spawn({
+        let cache = cache.clone();
+        async move { cache.get_or_load("held", std::future::pending::<Result<u64>>).await.map(drop) }
+    });
+    tokio::time::sleep(ms(1)).await;
+    for key in 0..20 {
+        let load = || async { Ok::<_, Error>(1) };
+        assert!(cache.get_or_load(&key.to_string(), load).await.is_err());
+    }
+    let told = lines.all();
+    assert_eq!(told.len(), 1, "{told:?}");
+    for part in ["WARN", "cache=tests", "cause=\"1 loads are under way", "cure=", "max_loads"] {
+        assert!(told[0].contains(part), "{part}: {told:?}");
+    }
+    held.abort();
+}

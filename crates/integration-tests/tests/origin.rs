@@ -59,7 +59,9 @@ impl Servers {
                     name.fetch_one(&pool).await.map(|name: String| name)
                 }
             });
-        let users = if with_redis { users.tier(self.redis()).build() } else { users.build() };
+        // A load of this machine is no reason to read past Redis.
+        let redis = || self.redis().budget(Duration::from_secs(30));
+        let users = if with_redis { users.tier(redis()).build() } else { users.build() };
         let users = users.expect("a cache");
         users.ready().await.expect("ready");
         (users, postgres)
@@ -150,6 +152,124 @@ async fn a_transaction_of_the_application_invalidates_where_it_commits() {
         let (transaction, _pending) = change(3, "never").await;
         transaction.rollback().await.expect("a rollback");
         assert_eq!(name(&users, 3).await, "old");
+    }
+}
+
+/// Changes a user in a transaction that invalidates its copies, and says after the commit that it has.
+async fn rename(servers: &Servers, postgres: &Postgres, users: &Cache<i64, String>, id: i64, name: &str) {
+    let mut transaction = servers.pool.begin().await.expect("a transaction");
+    let update = sqlx::query("UPDATE users SET name = $2 WHERE id = $1").bind(id).bind(name);
+    update.execute(&mut *transaction).await.expect("an update");
+    let pending = postgres.invalidate_in(&mut transaction, users, &id).await.expect("a row");
+    transaction.commit().await.expect("a commit");
+    pending.committed().await.expect("dropped");
+}
+
+/// Waits until this process has heard all changes so far: the log reports them in order.
+async fn heard(servers: &Servers, users: &Cache<i64, String>, number: usize) {
+    read_until(users, 2, &name(users, 2).await).await;
+    let marker = format!("marker {number}");
+    let update = sqlx::query("UPDATE users SET name = $1 WHERE id = 2").bind(&marker);
+    update.execute(&servers.pool).await.expect("an update");
+    servers.sql("SELECT terrace.invalidate('users', NULL, terrace.key(2::bigint))").await;
+    read_until(users, 2, &marker).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_change_in_a_transaction_costs_one_load_and_hides_no_other_change() {
+    for with_redis in [false, true] {
+        let servers = Servers::start().await;
+        let (users, postgres) = servers.users(with_redis).await;
+        heard(&servers, &users, 0).await;
+        assert_eq!(name(&users, 1).await, "old");
+        let loads = || users.stats().loads;
+        let (mut of_renames, mut others) = (0, 0);
+        for number in 1..=20 {
+            let (before, new) = (loads(), format!("name {number}"));
+            rename(&servers, &postgres, &users, 1, &new).await;
+            assert_eq!(name(&users, 1).await, new);
+            let marked = loads();
+            heard(&servers, &users, number).await;
+            let of_markers = loads() - marked;
+            assert_eq!(name(&users, 1).await, new);
+            of_renames += loads() - before;
+            others += of_markers;
+        }
+        assert_eq!(
+            of_renames - others,
+            20,
+            "one load a change, with Redis: {with_redis}: {:?}",
+            users.stats()
+        );
+        // A change by SQL that comes right after one of this process is another change.
+        for number in 0..10 {
+            rename(&servers, &postgres, &users, 1, "by this process").await;
+            assert_eq!(name(&users, 1).await, "by this process");
+            servers.sql("UPDATE users SET name = 'by another' WHERE id = 1").await;
+            servers.sql("SELECT terrace.invalidate('users', NULL, terrace.key(1::bigint))").await;
+            heard(&servers, &users, 100 + number).await;
+            assert_eq!(name(&users, 1).await, "by another");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_after_the_call_that_says_so_leaves_nothing_stale() {
+    for with_redis in [false, true] {
+        let servers = Servers::start().await;
+        let (users, postgres) = servers.users(with_redis).await;
+        heard(&servers, &users, 0).await;
+        let mut transaction = servers.pool.begin().await.expect("a transaction");
+        let update = sqlx::query("UPDATE users SET name = 'new' WHERE id = 1");
+        update.execute(&mut *transaction).await.expect("an update");
+        let pending = postgres.invalidate_in(&mut transaction, &users, &1).await.expect("a row");
+        pending.committed().await.expect("dropped");
+        assert_eq!(name(&users, 1).await, "old");
+        transaction.commit().await.expect("a commit");
+        read_until(&users, 1, "new").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_of_a_row_with_a_long_key_reaches_other_processes() {
+    let servers = Servers::start().await;
+    servers.sql("CREATE TABLE answers (prompt text NOT NULL, answer text NOT NULL)").await;
+    servers.sql("INSERT INTO answers VALUES (repeat('why? ', 2000), 'old')").await;
+    let (pool, postgres) = (servers.pool.clone(), servers.postgres());
+    let answers =
+        Cache::<String, String>::builder("answers").near(Memory::entries(10)).expire(Ttl::secs(3600));
+    let answers = answers
+        .tier(servers.redis().budget(Duration::from_secs(30)))
+        .watch_origin(&postgres)
+        .loader(move |prompt: String| {
+            let pool = pool.clone();
+            async move {
+                let answer = sqlx::query_scalar("SELECT answer FROM answers WHERE prompt = $1").bind(prompt);
+                answer.fetch_one(&pool).await.map(|answer: String| answer)
+            }
+        });
+    let answers = answers.build().expect("a cache");
+    answers.ready().await.expect("ready");
+    servers.sql("SELECT terrace.watch('answers', 'answers', '{prompt}')").await;
+    let prompt = "why? ".repeat(2000);
+    let answer = async || answers.get(&prompt).await.expect("an answer").expect("a row").to_string();
+    // A watch begins with a clear, which the near tier may hear a moment later.
+    for _ in 0..20 {
+        let loads = answers.stats().loads;
+        assert_eq!(answer().await, "old");
+        answers.settled().await;
+        if answers.stats().loads == loads {
+            break;
+        }
+    }
+    let loads = answers.stats().loads;
+    assert_eq!(answer().await, "old");
+    assert_eq!(answers.stats().loads, loads, "a long key is cached");
+    servers.sql("UPDATE answers SET answer = 'new'").await;
+    let from = Instant::now();
+    while answer().await != "new" {
+        assert!(from.elapsed() < Duration::from_secs(20), "the read still gives an old value");
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
 

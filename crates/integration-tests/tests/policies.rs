@@ -78,6 +78,8 @@ async fn stale_if_error_serves_the_old_value_after_an_error_alone() -> Result<()
         cache.settled().await;
         clock.advance(secs(61));
         assert_eq!(fail(&cache).await?, "old");
+        assert_eq!(load(&cache, "new").await?, "old", "the next try comes after a pause");
+        clock.advance(secs(2));
         assert_eq!(load(&cache, "new").await?, "new");
         cache.settled().await;
         clock.advance(secs(661));

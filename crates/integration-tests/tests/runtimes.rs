@@ -160,6 +160,38 @@ fn the_log_is_read_on_in_the_next_runtime() {
     }
 }
 
+/// How many runtimes use a server one after another.
+const RUNTIMES: u64 = 20;
+
+#[test]
+fn runtimes_that_have_ended_leave_no_connections() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let first = runtime();
+    let (server, url) = first.block_on(async {
+        (terrace_testbed::Redis::start().await.unwrap(), shared_postgres().await.unwrap())
+    });
+    let redis = Redis::builder(server.url()).allow_plaintext().build().unwrap().budget(PATIENCE);
+    let postgres = Postgres::builder(&url).pool_size(2).build().unwrap().budget(PATIENCE);
+    let cache: Stack = Cache::builder("ended").tier(redis).store(postgres).build().unwrap();
+    let counted = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
+                   AND pid <> pg_backend_pid()";
+    for round in 0..RUNTIMES {
+        runtime().block_on(async {
+            cache.put(&format!("k{round}"), round).await.unwrap();
+            assert_eq!(cache.get(&format!("k{round}")).await.unwrap().unwrap(), round);
+        });
+    }
+    first.block_on(async {
+        let mut raw = support::raw_redis(&server.url()).await;
+        let clients: String = support::redis_command(&mut raw, &["CLIENT", "LIST"]).await;
+        assert!(clients.lines().count() <= 3, "{clients}");
+        let mut session = <sqlx::PgConnection as sqlx::Connection>::connect(&url).await.unwrap();
+        let sessions: i64 = sqlx::query_scalar(counted).fetch_one(&mut session).await.unwrap();
+        // The relay's log has a connection beside the pool's.
+        assert!(sessions <= 2 + 1, "{sessions} sessions");
+    });
+}
+
 /// A runtime ends while calls of it are under way; those of another one go on.
 #[test]
 fn a_runtime_that_ends_harms_no_call_of_another_one() {

@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 
 use crate::{
     connection::{shared::Shared, timeout::within},
-    error::{Phase, unreadable},
+    error::{NAME, Phase, unreadable},
 };
 
 /// The mean time between two rounds that the time makes.
@@ -127,7 +127,9 @@ async fn run(shared: Weak<Shared>, wake: Arc<Notify>) {
         };
         let Some(shared) = shared.upgrade() else { return };
         if let Err(error) = within(ROUND_TIMEOUT, cleaner.round(&shared, reason)).await {
-            tracing::debug!(%error, "a round of cleaning in Postgres failed; the next round goes on");
+            let (cache, what) =
+                (shared.cache_names(), "a round of cleaning in Postgres failed; the next one goes on");
+            tracing::debug!(%cache, tier = NAME, %error, "{what}");
         }
     }
 }

@@ -5,6 +5,9 @@ use std::fmt;
 use sqlx::error::DatabaseError;
 use terrace_tier::{Error, ErrorKind, Finding, FindingTopic, Secrets};
 
+/// The short name of the tier in stats, logs and errors.
+pub(crate) const NAME: &str = "postgres";
+
 /// What the tier did when an error came. This decides what is known of the outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
@@ -60,9 +63,22 @@ enum Meaning {
 impl Meaning {
     fn into_error(self) -> Error {
         match self {
-            Self::Call(kind, message) => Error::new(kind, message),
+            Self::Call(kind, message) => match cure_of(kind) {
+                Some(cure) => Error::new(kind, message).with_cure(cure),
+                None => Error::new(kind, message),
+            },
             Self::Server(kind, topic, cause, cure) => Finding::stops(topic, cause, cure).into_error(kind),
         }
+    }
+}
+
+/// What to do about an error whose message does not say it.
+const fn cure_of(kind: ErrorKind) -> Option<&'static str> {
+    match kind {
+        ErrorKind::Unavailable => Some("check that the server runs, and that this host reaches it"),
+        ErrorKind::Unknown => Some("the write may have happened: read the value before you try again"),
+        ErrorKind::Timeout => Some("give the pool more connections, or the server less load"),
+        _ => None,
     }
 }
 

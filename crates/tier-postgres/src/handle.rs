@@ -12,6 +12,7 @@ use crate::{
         pool::Pool,
         shared::Shared,
     },
+    error::NAME,
     log::Log,
     namespace::NamespaceRow,
     sql::script,
@@ -34,7 +35,7 @@ const DEFAULT_STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
 /// [`ErrorKind::Config`](terrace_tier::ErrorKind::Config) at once for a malformed URL or setting.
 ///
 /// # Cost
-/// All caches of the handle share a pool of 8 connections. One more is open while a cache follows the
+/// All caches of the handle share a pool of 8 connections, whichever runtimes use it. One more is open while a cache follows the
 /// log. A pooler in between (PgBouncer) must work by sessions (`pool_mode = session`): the handle sets
 /// settings at the start of a session, and prepares statements in it.
 ///
@@ -104,6 +105,8 @@ impl Postgres {
     /// A handle over a pool that the application made.
     ///
     /// - Its sessions must run at READ COMMITTED, the default of Postgres.
+    /// - It belongs to the runtime in which it was made: sqlx keeps its connections there. A handle with a pool of
+    ///   its own serves several runtimes.
     /// - Set `test_before_acquire(false)` on it: the test costs a quarter of the throughput.
     /// - Set an `acquire_timeout` on it: sqlx's pool waits that long while a server refuses connections.
     ///
@@ -271,7 +274,7 @@ impl Backend for Postgres {
     }
 
     fn name(&self) -> &str {
-        "postgres"
+        NAME
     }
 
     fn open(&self, namespace: &Namespace) -> Result<Arc<dyn Tier>> {

@@ -136,6 +136,22 @@ async fn a_pool_whose_only_connection_is_in_a_transaction_does_not_wait_for_itse
 }
 
 #[tokio::test]
+async fn a_cache_that_does_not_follow_the_log_is_refused_before_anything_is_sent() {
+    let url = shared_postgres().await.expect("a server");
+    let pool = PgPoolOptions::new().max_connections(2).connect(&url).await.expect("a pool");
+    let postgres = Postgres::from_pool(pool.clone());
+    let alone: Cache<i64, String, NoNear> = Cache::builder("users").build().expect("a cache");
+    let copies = Cache::<i64, String, NoNear>::builder("users").tier(postgres.clone()).build();
+    let mut transaction = pool.begin().await.expect("a transaction");
+    for cache in [alone, copies.expect("a cache")] {
+        let refused = postgres.invalidate_in(&mut transaction, &cache, &7).await.expect_err("no follower");
+        assert_eq!(refused.kind(), ErrorKind::Config, "{refused}");
+        assert_eq!((refused.cache(), refused.operation()), (Some("users"), Some("invalidate_in")));
+    }
+    transaction.commit().await.expect("no statement failed");
+}
+
+#[tokio::test]
 async fn a_pool_without_a_connection_to_make_the_schema_on_says_so() {
     let url = shared_postgres().await.expect("a server");
     let options = PgPoolOptions::new().max_connections(1).acquire_timeout(Duration::from_millis(200));

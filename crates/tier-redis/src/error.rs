@@ -16,6 +16,11 @@ pub(crate) const NAME: &str = "redis";
 /// The most bytes of a foreign text that an error shows.
 const FOREIGN_BYTES: usize = 300;
 
+/// What to do where the server cannot be reached.
+pub(crate) const REACH: &str = "check that the server runs, and that this host reaches it";
+/// What to do where a write may have happened.
+const ASK_FIRST: &str = "the write may have happened: read the value before you try again";
+
 /// Whether a command changes data. This decides which error reports a reply that did not come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Effect {
@@ -72,19 +77,19 @@ pub(crate) fn client_error(cause: &RedisError, effect: Effect, secrets: &Secrets
     if let Some(code) = cause.code() {
         return coded_error(code, details, secrets);
     }
-    let (kind, message) = match (cause.kind(), effect) {
+    let (kind, message, cure) = match (cause.kind(), effect) {
         (redis::ErrorKind::AuthenticationFailed, _) => {
             return coded_error("WRONGPASS", "the password is wrong, or none is needed", secrets);
         }
         (redis::ErrorKind::Io | redis::ErrorKind::Parse, Effect::Read) => {
-            (ErrorKind::Unavailable, "the server cannot be reached")
+            (ErrorKind::Unavailable, "the server cannot be reached", REACH)
         }
         (redis::ErrorKind::Io | redis::ErrorKind::Parse, Effect::Write) => {
-            (ErrorKind::Unknown, "the connection broke before the reply arrived")
+            (ErrorKind::Unknown, "the connection broke before the reply arrived", ASK_FIRST)
         }
-        _ => (ErrorKind::Backend, "the Redis client failed"),
+        _ => (ErrorKind::Backend, "the Redis client failed", "the cause says what the client refused"),
     };
-    error(kind, message).with_source(Foreign::new(&cause.to_string(), secrets))
+    error(kind, message).with_cure(cure).with_source(Foreign::new(&cause.to_string(), secrets))
 }
 
 /// The error for an error reply of the server. A refused write is never [`ErrorKind::Unknown`], because

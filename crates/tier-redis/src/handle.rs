@@ -32,7 +32,8 @@ const READ_BATCH: usize = 512;
 const READ_BATCHES: usize = 8;
 const READ_QUEUE: usize = 16_384;
 
-/// One Redis server, shared by any number of caches over one connection.
+/// One Redis server, shared by any number of caches over one connection. Where several tokio runtimes use the
+/// handle, each of them has a connection of its own.
 ///
 /// The first call connects. While the server is away, calls fail at once with a typed error, the caches
 /// go on without this tier, and a background task connects again. The task ends when the last clone of
@@ -109,7 +110,7 @@ impl Redis {
     pub(crate) fn connect_through(dialer: Dialer, prefix: String, max_value_bytes: usize) -> Self {
         let address = dialer.address.clone();
         let manager = ConnectionManager::new(dialer);
-        let states = Arc::default();
+        let states = Arc::new(Mutex::new(NamespaceStates::new(manager.namespaces.clone())));
         Self(Arc::new(Inner {
             address,
             log: Log::new(&prefix, Arc::clone(&manager), Arc::clone(&states)),

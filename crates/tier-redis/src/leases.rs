@@ -16,7 +16,7 @@ use terrace_tier::{
 
 use crate::{
     connection::{ConnectionManager, Listener},
-    error::{Effect, server_error, unexpected_reply},
+    error::{Effect, NAME, server_error, unexpected_reply},
     namespace::{LeaseKeys, NamespaceState},
     scripts::{Call, Request, Script, millis, number, random_number, send_all},
 };
@@ -90,6 +90,10 @@ impl RedisLeases {
 
 impl LeaseBackend for RedisLeases {
     type Address = CellKeys;
+
+    fn log_names(&self) -> (&str, String) {
+        (NAME, self.manager.namespaces.names())
+    }
 
     async fn poll(&self, leases: &[LeaseRef<CellKeys>]) -> Result<Vec<LeaseStatus>> {
         self.listener.start();

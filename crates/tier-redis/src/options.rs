@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::{
     connection::{ConnectionManager, within},
-    error::{Effect, error, server_error, unexpected_reply},
+    error::{Effect, NAME, error, server_error, unexpected_reply},
     namespace::NamespaceState,
     scripts::{Call, Script},
 };
@@ -37,16 +37,28 @@ pub(crate) async fn register_options(
     match within(deadline, Effect::Read, call.run(manager, Effect::Read)).await? {
         Value::BulkString(registered) if registered == options.as_bytes() => Ok(()),
         Value::BulkString(registered) => {
-            let registered = String::from_utf8_lossy(&registered);
+            let differences = differences(&String::from_utf8_lossy(&registered), &options);
             let message = format!(
-                "the namespace `{name}` is in use with other options: the server has {registered}, \
-                 this process has {options}"
+                "another process uses the namespace `{name}` {differences}; give one of the two caches another \
+                 name, or end the other process and wait for a minute"
             );
             Err(error(ErrorKind::NamespaceInUse, message))
         }
         Value::ServerError(answer) => Err(server_error(&answer)),
         _ => Err(unexpected_reply()),
     }
+}
+
+/// What differs between the options that the server has and ours, in words: the shape is a number that says
+/// nothing to a person.
+fn differences(registered: &str, ours: &str) -> String {
+    let parts = registered.split(' ').zip(ours.split(' ')).filter(|(one, other)| one != other);
+    let words = parts.map(|(one, other)| match (one.split_once('='), other.split_once('=')) {
+        (Some(("shape", _)), Some(("shape", _))) => "for another value type".to_owned(),
+        (Some((name, one)), Some((_, other))) => format!("with {name} {one} (here {other})"),
+        _ => "with options that this version does not know".to_owned(),
+    });
+    words.collect::<Vec<_>>().join(" and ")
 }
 
 /// Registers the options again in the background, at most once in [`RENEW_AFTER`].
@@ -61,9 +73,24 @@ pub(crate) fn renew_options(
         let (manager, state, namespace) = (Arc::clone(manager), Arc::clone(state), Arc::clone(namespace));
         tokio::spawn(async move {
             if let Err(error) = register_options(&manager, &state, &namespace).await {
-                let namespace = &namespace.name;
-                tracing::warn!(%error, namespace, "cannot register the options of the namespace again");
+                let cache = &namespace.name;
+                tracing::warn!(cache, tier = NAME, %error, "cannot register the options of the namespace again");
             }
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_that_differ_are_told_in_words() {
+        let ours = "role=Cache level=Fenced schema=1 shape=00000000feedbeef";
+        let told = |registered| differences(registered, ours);
+        assert_eq!(told("role=Cache level=Fenced schema=1 shape=00000000deadbeef"), "for another value type");
+        let both = told("role=Store level=Fenced schema=2 shape=00000000feedbeef");
+        assert_eq!(both, "with role Store (here Cache) and with schema 2 (here 1)");
+        assert_eq!(told("x"), "with options that this version does not know");
     }
 }

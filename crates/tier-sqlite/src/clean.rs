@@ -6,12 +6,12 @@ use std::{
 };
 
 use futures_timer::Delay;
-use terrace_tier::{Clock, Result};
+use terrace_tier::{Clock, NamespaceRegistry, Result};
 use tokio::sync::Notify;
 
 use crate::{
     connection::Connections,
-    error::{During, typed},
+    error::{During, NAME, typed},
 };
 
 /// The time between two rounds that leave no dead row.
@@ -34,7 +34,12 @@ const CLEARED: &str = "DELETE FROM cells WHERE rowid IN \
 
 /// Cleans until the last other owner drops `connections`. The pauses are not tokio's, whose clock a test may
 /// have paused.
-pub(crate) async fn run(connections: Weak<Connections>, clock: Clock, cleared: Arc<Notify>) {
+pub(crate) async fn run(
+    connections: Weak<Connections>,
+    clock: Clock,
+    cleared: Arc<Notify>,
+    namespaces: NamespaceRegistry,
+) {
     // An earlier run of the program may have left rows that a clear made dead.
     let mut is_cleared = false;
     loop {
@@ -43,7 +48,8 @@ pub(crate) async fn run(connections: Weak<Connections>, clock: Clock, cleared: A
             Ok(true) => PAUSE,
             Ok(false) => SHORT_PAUSE,
             Err(error) => {
-                tracing::debug!(%error, "cleaning of dead rows stopped; it continues with the next round");
+                let what = "cleaning of dead rows stopped; it continues with the next round";
+                tracing::debug!(cache = %namespaces.names(), tier = NAME, %error, "{what}");
                 PAUSE
             }
         };

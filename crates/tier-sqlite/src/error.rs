@@ -2,6 +2,9 @@
 
 use terrace_tier::{Error, ErrorKind};
 
+/// The short name of the tier in stats, logs and errors.
+pub(crate) const NAME: &str = "sqlite";
+
 /// A result of the database client.
 pub(crate) type SqlResult<T> = std::result::Result<T, sqlx::Error>;
 

@@ -4,7 +4,7 @@ use std::{fmt, path::Path, sync::Arc};
 
 use terrace_tier::{Backend, Clock, Namespace, Result, Tier};
 
-use crate::{connection::Location, namespace::NamespaceRow, shared::Shared, tier::SqliteTier};
+use crate::{connection::Location, error::NAME, namespace::NamespaceRow, shared::Shared, tier::SqliteTier};
 
 /// SQLite as store of record or as expiring cache tier, embedded: one process uses it, without a
 /// server.
@@ -61,7 +61,7 @@ impl Sqlite {
 
 impl Backend for Sqlite {
     fn name(&self) -> &str {
-        "sqlite"
+        NAME
     }
 
     fn open(&self, namespace: &Namespace) -> Result<Arc<dyn Tier>> {

@@ -39,8 +39,10 @@ impl Shared {
         let open = async || Connections::open(&self.location).await.map(Arc::new);
         let connections = self.connections.get_or_try_init(open).await?;
         // The cleaner must not keep the handle alive, since the handle holds the file's lock.
-        let clean = || clean::run(Arc::downgrade(connections), self.clock.clone(), Arc::clone(&self.cleared));
-        self.cleaner.start(clean);
+        self.cleaner.start(|| {
+            let namespaces = self.namespaces.clone();
+            clean::run(Arc::downgrade(connections), self.clock.clone(), Arc::clone(&self.cleared), namespaces)
+        });
         Ok(connections)
     }
 }

@@ -39,7 +39,7 @@ pub enum ErrorKind {
     Unknown,
     /// A bounded queue was full, or other writers of the key were faster too often. Nothing was done.
     Busy,
-    /// The caller's loader failed. Its error is the source.
+    /// The caller's loader failed. [`Error::load_error`] gives back its error.
     Load,
     /// The caller's loader, codec or policy panicked.
     Panicked,
@@ -55,21 +55,40 @@ pub enum ErrorKind {
     Backend,
 }
 
-/// What failed, where and why: a kind, the tier and the operation if there was one, a hint that says what
-/// to do, and a source.
+/// What failed, where and why: a kind, the cache and the call that it was made for, the tier if one was
+/// asked, a message, a cure, and a cause.
 ///
 /// It is cheap to clone (one reference count), since every caller that shares a load gets the same error.
-/// Its text never contains a connection string or a key.
+///
+/// # What it prints
+/// `Display` prints all of that with the text of the cause. [`source`](std::error::Error::source) goes on
+/// with the causes of the cause, as that of [`std::io::Error`] does. So each cause is printed once, by
+/// `Display` alone and by a program that prints an error with its sources. The text never contains a
+/// connection string, a key or a value, unless the caller's own loader put one into its error. The alternate
+/// form `{:#}` leaves the cure out.
+///
+/// ```
+/// use terrace_tier::{Error, ErrorKind};
+///
+/// let refused = std::io::Error::other("connection refused");
+/// let error = Error::new(ErrorKind::Unavailable, "the server cannot be reached").with_source(refused);
+/// let error = error.in_cache("users").during("get_or_load").at_tier("redis");
+/// let text = "cache users: get_or_load: redis: the server cannot be reached: connection refused";
+/// assert_eq!(error.to_string(), text);
+/// ```
 #[derive(Clone)]
 pub struct Error(Arc<Inner>);
 
+#[derive(Clone)]
 struct Inner {
     kind: ErrorKind,
     message: String,
-    tier: Option<String>,
+    cache: Option<String>,
     operation: Option<&'static str>,
+    tier: Option<String>,
+    cure: Option<&'static str>,
     finding: Option<Finding>,
-    source: Option<BoxError>,
+    cause: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
 impl Error {
@@ -78,10 +97,12 @@ impl Error {
         Self(Arc::new(Inner {
             kind,
             message: message.into(),
-            tier: None,
+            cache: None,
             operation: None,
+            tier: None,
+            cure: None,
             finding: None,
-            source: None,
+            cause: None,
         }))
     }
 
@@ -97,7 +118,14 @@ impl Error {
 
     /// The error for a call that had no answer within `budget`.
     pub fn timeout(budget: Duration) -> Self {
-        Self::new(ErrorKind::Timeout, format!("no answer within {budget:?}{}", clock_hint()))
+        let error = Self::new(ErrorKind::Timeout, format!("no answer within {budget:?}{}", clock_hint()));
+        error.with_cure("check the load of the server and the network to it, or set a larger budget")
+    }
+
+    /// Adds the name of the cache.
+    #[must_use]
+    pub fn in_cache(self, cache: impl Into<String>) -> Self {
+        self.edit(|inner| inner.cache = Some(cache.into()))
     }
 
     /// Adds the tier that was called.
@@ -106,7 +134,8 @@ impl Error {
         self.edit(|inner| inner.tier = Some(tier.into()))
     }
 
-    /// Adds the operation that was tried.
+    /// Adds the operation that was tried: an operation of the tier, or in an error that a cache returns the
+    /// method that its caller called.
     #[must_use]
     pub fn during(self, operation: &'static str) -> Self {
         self.edit(|inner| inner.operation = Some(operation))
@@ -115,7 +144,14 @@ impl Error {
     /// Adds the cause.
     #[must_use]
     pub fn with_source(self, source: impl Into<BoxError>) -> Self {
-        self.edit(|inner| inner.source = Some(source.into()))
+        self.edit(|inner| inner.cause = Some(Arc::from(source.into())))
+    }
+
+    /// Adds what to do about the error, where the message does not say so. It is an instruction without a
+    /// final stop.
+    #[must_use]
+    pub fn with_cure(self, cure: &'static str) -> Self {
+        self.edit(|inner| inner.cure = Some(cure))
     }
 
     /// Adds what is wrong with the server.
@@ -129,19 +165,52 @@ impl Error {
         self.0.kind
     }
 
+    /// The name of the cache, if a cache returned the error.
+    pub fn cache(&self) -> Option<&str> {
+        self.0.cache.as_deref()
+    }
+
     /// The tier that was called, if the error came from a call of a tier.
     pub fn tier(&self) -> Option<&str> {
         self.0.tier.as_deref()
     }
 
-    /// The operation that was tried, if there was one.
+    /// The operation that was tried. In an error that a cache returns it is the method that its caller
+    /// called, such as `get_or_load`; in an event it is the operation of the tier, such as `lease`.
     pub fn operation(&self) -> Option<&'static str> {
         self.0.operation
+    }
+
+    /// What to do about the error, where that is known apart from the message.
+    pub fn cure(&self) -> Option<&str> {
+        self.0.finding.as_ref().map(Finding::cure).or(self.0.cure)
     }
 
     /// What is wrong with the server, if the tier knows it.
     pub fn finding(&self) -> Option<&Finding> {
         self.0.finding.as_ref()
+    }
+
+    /// The error of type `E` that the caller's own loader returned, or that is among its sources. All
+    /// callers that shared the load get the same one, so it is borrowed.
+    ///
+    /// ```
+    /// use terrace_tier::Error;
+    ///
+    /// let error = Error::load(std::io::Error::from(std::io::ErrorKind::NotFound));
+    /// let own: Option<&std::io::Error> = error.load_error();
+    /// assert_eq!(own.map(std::io::Error::kind), Some(std::io::ErrorKind::NotFound));
+    /// ```
+    pub fn load_error<E: StdError + 'static>(&self) -> Option<&E> {
+        let cause = self.0.cause.as_deref().filter(|_| self.0.kind == ErrorKind::Load)?;
+        let mut cause: Option<&(dyn StdError + 'static)> = Some(cause);
+        while let Some(error) = cause {
+            if let Some(own) = error.downcast_ref() {
+                return Some(own);
+            }
+            cause = error.source();
+        }
+        None
     }
 
     /// Whether the same call may succeed later, without a change by the caller.
@@ -150,67 +219,64 @@ impl Error {
         matches!(self.0.kind, Timeout | Unavailable | Busy | Unknown)
     }
 
-    /// Edits the error in place if no clone shares it; else edits a copy whose source is the original.
+    /// Edits the error in place if no clone shares it, else a copy.
     fn edit(mut self, change: impl FnOnce(&mut Inner)) -> Self {
-        if Arc::get_mut(&mut self.0).is_none() {
-            let copy = Inner {
-                kind: self.0.kind,
-                message: self.0.message.clone(),
-                tier: self.0.tier.clone(),
-                operation: self.0.operation,
-                finding: self.0.finding.clone(),
-                source: Some(Box::new(Shared(self.clone()))),
-            };
-            self = Self(Arc::new(copy));
-        }
-        if let Some(inner) = Arc::get_mut(&mut self.0) {
-            change(inner);
-        }
+        change(Arc::make_mut(&mut self.0));
         self
     }
-}
 
-/// A shared error, which is the source of its edited copy.
-#[derive(Debug)]
-struct Shared(Error);
-
-impl fmt::Display for Shared {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl StdError for Shared {
-    fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        StdError::source(&self.0)
+    /// Writes the error as the cause of `outer`, whose text names what both have in common.
+    fn write(&self, f: &mut fmt::Formatter<'_>, outer: Option<&Inner>) -> fmt::Result {
+        let Inner { cache, operation, tier, .. } = &*self.0;
+        let is_new_cache = outer.is_none_or(|outer| outer.cache != *cache);
+        if let Some(cache) = cache.as_ref().filter(|_| is_new_cache) {
+            write!(f, "cache {cache}: ")?;
+        }
+        if let Some(operation) = operation.filter(|_| is_new_cache || outer.is_none()) {
+            write!(f, "{operation}: ")?;
+        }
+        if let Some(tier) = tier.as_ref().filter(|_| outer.is_none_or(|outer| outer.tier != *tier)) {
+            write!(f, "{tier}: ")?;
+        }
+        f.write_str(&self.0.message)?;
+        if let Some(cause) = self.0.cause.as_deref() {
+            match (cause as &(dyn StdError + 'static)).downcast_ref::<Self>() {
+                Some(nested) => {
+                    f.write_str(": ")?;
+                    nested.write(f, Some(&self.0))?;
+                }
+                None => write!(f, ": {cause}")?,
+            }
+        }
+        match self.0.cure {
+            Some(cure) if outer.is_none() && !f.alternate() => write!(f, "; {cure}"),
+            _ => Ok(()),
+        }
     }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(tier) = &self.0.tier {
-            write!(f, "{tier}: ")?;
-        }
-        if let Some(operation) = self.0.operation {
-            write!(f, "{operation}: ")?;
-        }
-        f.write_str(&self.0.message)?;
-        if let Some(source) = &self.0.source {
-            write!(f, ": {source}")?;
-        }
-        Ok(())
+        self.write(f, None)
     }
 }
 
+/// Shows the kind, the text, and all further causes, since `unwrap` and `main` print no sources.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Error({:?}: {self})", self.0.kind)
+        write!(f, "Error({:?}: {self}", self.0.kind)?;
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        f.write_str(")")
     }
 }
 
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.0.source.as_deref().map(|source| source as _)
+        self.0.cause.as_deref().and_then(StdError::source)
     }
 }
 
@@ -218,14 +284,77 @@ impl StdError for Error {
 mod tests {
     use super::*;
 
+    /// An error whose text does not repeat its source, as libraries write them.
+    #[derive(Debug)]
+    struct Query(std::io::Error);
+
+    impl fmt::Display for Query {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("the query failed")
+        }
+    }
+
+    impl StdError for Query {
+        fn source(&self) -> Option<&(dyn StdError + 'static)> {
+            Some(&self.0)
+        }
+    }
+
+    /// What a program prints that prints an error with its sources.
+    fn with_sources(error: &Error) -> String {
+        let (mut text, mut cause) = (error.to_string(), error.source());
+        while let Some(source) = cause {
+            text += &format!(": {source}");
+            cause = source.source();
+        }
+        text
+    }
+
     #[test]
-    fn an_error_names_tier_operation_and_cause() {
+    fn an_error_names_cache_operation_tier_and_cause() {
         let error = Error::new(ErrorKind::Unavailable, "cannot connect")
             .at_tier("redis")
             .during("get")
-            .with_source(std::io::Error::other("refused"));
-        assert_eq!(error.to_string(), "redis: get: cannot connect: refused");
+            .with_source(std::io::Error::other("refused"))
+            .in_cache("users")
+            .with_cure("start the server");
+        let text = "cache users: get: redis: cannot connect: refused; start the server";
+        assert_eq!(error.to_string(), text);
+        assert_eq!(format!("{error:#}; start the server"), text);
         assert!(error.is_transient());
+    }
+
+    #[test]
+    fn each_cause_is_printed_once_alone_and_with_the_sources() {
+        let load = Error::load(Query(std::io::Error::other("refused"))).in_cache("users").during("get");
+        assert_eq!(load.to_string(), "cache users: get: the loader failed: the query failed");
+        assert_eq!(with_sources(&load), "cache users: get: the loader failed: the query failed: refused");
+        assert_eq!(format!("{load:?}"), format!("Error(Load: {})", with_sources(&load)));
+        let lost = Error::new(ErrorKind::Unavailable, "cannot connect").at_tier("redis");
+        let lost = lost.with_source(std::io::Error::other("refused"));
+        let outer = Error::new(ErrorKind::Unavailable, "not connected").at_tier("redis").with_source(lost);
+        assert_eq!(with_sources(&outer), "redis: not connected: cannot connect: refused");
+    }
+
+    #[test]
+    fn a_cache_that_a_loader_asks_is_named_beside_its_own() {
+        let inner = Error::new(ErrorKind::Timeout, "late").in_cache("orders").during("get").at_tier("redis");
+        let outer = Error::load(inner).in_cache("users").during("get");
+        let text = "cache users: get: the loader failed: cache orders: get: redis: late";
+        assert_eq!(with_sources(&outer), text);
+        assert_eq!(outer.load_error::<Error>().map(Error::kind), Some(ErrorKind::Timeout));
+    }
+
+    #[test]
+    fn callers_that_share_a_load_get_the_loaders_own_error() {
+        let error = Error::load(Query(std::io::Error::from(std::io::ErrorKind::NotFound)));
+        let shared = error.clone().in_cache("users");
+        let (one, other): (Option<&Query>, Option<&Query>) = (error.load_error(), shared.load_error());
+        assert!(std::ptr::eq(one.expect("its own"), other.expect("its own")));
+        let below: Option<&std::io::Error> = shared.load_error();
+        assert_eq!(below.map(std::io::Error::kind), Some(std::io::ErrorKind::NotFound));
+        let other = Error::new(ErrorKind::Backend, "no load").with_source(std::io::Error::other("refused"));
+        assert!(other.load_error::<std::io::Error>().is_none(), "no loader returned it");
     }
 
     #[test]
@@ -234,5 +363,6 @@ mod tests {
         let second = first.clone().at_tier("redis");
         assert_eq!(first.tier(), None);
         assert_eq!(second.tier(), Some("redis"));
+        assert_eq!(second.to_string(), "redis: late");
     }
 }

@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 /// [`Namespace`](crate::Namespace) or in the operation.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TierKey {
-    /// The encoded key, of at most 4 KiB.
+    /// The encoded key, of at most 4 KiB; or the marker and the SHA-256 of a longer one.
     pub bytes: Bytes,
     /// The digest of namespace, tenant and key, which indexes and envelopes carry.
     pub digest: KeyDigest,

@@ -71,7 +71,7 @@ pub use finding::{Finding, FindingTopic, FindingWatcher};
 pub use key::{KeyDigest, KeyName, Scope, TierKey, key_digest};
 pub use lease::LeaseWaiter;
 pub use level::Level;
-pub use log::{Follower, InvalidationLog, Notice, Replay, SentAt};
+pub use log::{Follower, InvalidationLog, Notice, NumberedChanges, Replay, SentAt};
 pub use namespace::{Namespace, NamespaceGuard, NamespaceRegistry};
 pub use publish::{Invalidation, Publication, Publish};
 pub use swap::{Swap, Swapping};

@@ -44,6 +44,13 @@ pub trait Follower: Send + Sync + 'static {
     /// Something has happened.
     fn notice(&self, notice: &Notice);
 
+    /// The same as [`notice`](Self::notice), from a log that gives each change a number of its own. A follower
+    /// that has applied the change already may leave it out. By default it does not.
+    fn change(&self, number: u64, notice: &Notice) {
+        let _ = number;
+        self.notice(notice);
+    }
+
     /// Everything that had happened before `at` has been reported.
     ///
     /// `at` is the time at which the log *sent* the request whose answer shows this, less the time by which
@@ -110,7 +117,19 @@ pub trait Replay: Send + Sync + 'static {
     /// # Errors
     /// The errors of the server.
     async fn since(&self, namespace: &str, position: &Bytes) -> Result<Option<(Vec<Notice>, Bytes)>>;
+
+    /// The same as [`since`](Self::since), with the number that the log gives each change, if it gives any.
+    ///
+    /// # Errors
+    /// The errors of the server.
+    async fn changes_since(&self, namespace: &str, position: &Bytes) -> Result<Option<NumberedChanges>> {
+        let read = self.since(namespace, position).await?;
+        Ok(read.map(|(notices, next)| (notices.into_iter().map(|notice| (None, notice)).collect(), next)))
+    }
 }
+
+/// The changes in a log, each with its number if the log gives numbers, and the position after them.
+pub type NumberedChanges = (Vec<(Option<u64>, Notice)>, Bytes);
 
 /// When a log sent a request, on two clocks. The monotonic clock goes on while the process is stopped, and
 /// the wall clock goes on while the machine sleeps.

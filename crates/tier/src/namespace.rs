@@ -106,7 +106,8 @@ impl Namespace {
 /// on them, would make the other one's answers wrong. Their value types may differ.
 ///
 /// A backend keeps one registry and claims the namespace in [`open`](crate::Backend::open). Its tiers keep
-/// the guard.
+/// the guard. A clone is a handle of the same registry: what runs in the background for all caches of the
+/// backend logs their [`names`](Self::names).
 ///
 /// ```
 /// # use terrace_tier::{ErrorKind, Level, Namespace, NamespaceRegistry, Role};
@@ -120,8 +121,11 @@ impl Namespace {
 /// assert!(registry.claim(&other).is_ok());
 /// # Ok::<_, terrace_tier::Error>(())
 /// ```
-#[derive(Default)]
-pub struct NamespaceRegistry(Mutex<HashMap<String, Weak<NamespaceOptions>>>);
+#[derive(Clone, Default)]
+pub struct NamespaceRegistry(Arc<Mutex<HashMap<String, Weak<NamespaceOptions>>>>);
+
+/// The most names of caches in one line of a log.
+const MOST_NAMES: usize = 8;
 
 /// A namespace in use. Its options are fixed until the last guard of the namespace is dropped.
 #[derive(Clone)]
@@ -160,24 +164,55 @@ impl NamespaceRegistry {
     }
 }
 
-impl NamespaceOptions {
-    fn in_words(&self) -> String {
-        let role = match self.role {
-            Role::Cache => "cache tier",
-            Role::Store => "store",
-        };
-        format!("{role} of level {}", self.level)
+impl NamespaceRegistry {
+    /// The names of the caches that use the backend now, for a log: sorted, with commas between them, and at
+    /// most eight.
+    ///
+    /// # Cost
+    /// One lock, and a few allocations.
+    pub fn names(&self) -> String {
+        let in_use = self.0.lock();
+        let mut names: Vec<&str> = in_use
+            .iter()
+            .filter(|(_, options)| options.strong_count() > 0)
+            .map(|(name, _)| &**name)
+            .collect();
+        names.sort_unstable();
+        let rest = names.len().saturating_sub(MOST_NAMES);
+        names.truncate(MOST_NAMES);
+        let names = names.join(", ");
+        if rest == 0 { names } else { format!("{names} and {rest} more") }
     }
 }
 
 fn conflict(namespace: &Namespace, held: &NamespaceOptions, wanted: &NamespaceOptions) -> Error {
     let message = format!(
-        "the namespace `{}` is in use as a {}, and this cache asks for a {}; give one of the caches another name",
+        "another cache of this backend uses the namespace `{}` {}; give one of the two caches another name",
         namespace.name,
-        held.in_words(),
-        wanted.in_words()
+        held.differences(wanted)
     );
     Error::new(ErrorKind::NamespaceInUse, message)
+}
+
+const fn word(role: Role) -> &'static str {
+    match role {
+        Role::Cache => "cache",
+        Role::Store => "store",
+    }
+}
+
+impl NamespaceOptions {
+    /// What differs from `wanted`, in words.
+    fn differences(&self, wanted: &Self) -> String {
+        let mut differences = Vec::new();
+        if self.role != wanted.role {
+            differences.push(format!("as a {}, and this cache as a {}", word(self.role), word(wanted.role)));
+        }
+        if self.level != wanted.level {
+            differences.push(format!("at level {}, and this cache at level {}", self.level, wanted.level));
+        }
+        differences.join("; ")
+    }
 }
 
 impl fmt::Debug for NamespaceRegistry {
@@ -189,5 +224,37 @@ impl fmt::Debug for NamespaceRegistry {
 impl fmt::Debug for NamespaceGuard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("NamespaceGuard").field(&self.0).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_namespace_in_use_says_in_words_what_differs() {
+        let registry = NamespaceRegistry::default();
+        let used = Namespace::new("users", Role::Cache).with_type(1, 0xfeed_beef);
+        let guard = registry.claim(&used);
+        let told = |wanted: Namespace| registry.claim(&wanted).map(|_| ()).expect_err("in use").to_string();
+        let all = told(used.clone().with_role(Role::Store).with_level(Level::Strong));
+        for words in ["as a cache, and this cache as a store", "and this cache at level strong"] {
+            assert!(all.contains(words), "{all}");
+        }
+        assert!(registry.claim(&used.with_type(2, 0xdead_beef)).is_ok(), "value types may differ");
+        drop(guard);
+    }
+
+    #[test]
+    fn a_registry_names_the_caches_that_live() {
+        let registry = NamespaceRegistry::default();
+        let claim = |name: &str| registry.claim(&Namespace::new(name, Role::Cache)).expect("free");
+        let (orders, users) = (claim("orders"), claim("users"));
+        assert_eq!(registry.clone().names(), "orders, users");
+        drop((orders, users));
+        assert_eq!(registry.names(), "");
+        let many: Vec<_> = (10..20).map(|number| claim(&number.to_string())).collect();
+        assert_eq!(registry.names(), "10, 11, 12, 13, 14, 15, 16, 17 and 2 more");
+        drop(many);
     }
 }

@@ -44,8 +44,8 @@ async fn main() -> Outcome<()> {
     let server = testbed::Redis::start().await?;
     let mut raw = redis::Client::open(server.url())?.get_multiplexed_async_connection().await?;
     let script = "for n = ARGV[1], ARGV[2] do redis.call('SET', 'session:' .. n, 'of another program') end";
-    for from in (0..FOREIGN).step_by(10_000) {
-        let page = redis::cmd("EVAL").arg(script).arg(0).arg(from).arg(from + 9_999).to_owned();
+    for from in (0..FOREIGN).step_by(1_000) {
+        let page = redis::cmd("EVAL").arg(script).arg(0).arg(from).arg(from + 999).to_owned();
         page.exec_async(&mut raw).await?;
     }
     let life = Ttl::of(Duration::from_secs(3_600));

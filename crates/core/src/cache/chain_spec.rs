@@ -7,7 +7,7 @@ use terrace_tier::{InvalidationLog, Namespace, Role, Scope};
 use crate::{
     Backend, Clock, Error, Level, Result,
     chain::{Chain, Monitor, TierShared, TierSlot},
-    freshness::{LEAST_BOUND, ProofSource, WatermarkTracker},
+    freshness::{AppliedChanges, LEAST_BOUND, ProofSource, WatermarkTracker},
     near::TenantId,
     relay::RunningRelay,
 };
@@ -73,7 +73,8 @@ pub(super) struct ChainSpec {
     namespace: Namespace,
     /// The cache tiers from near to far, then the store.
     tiers: Vec<TierSpec>,
-    origin_log: Option<Arc<dyn InvalidationLog>>,
+    /// The log of the origin, and the name of the backend that keeps it.
+    origin_log: Option<(Arc<dyn InvalidationLog>, String)>,
 }
 
 /// The specification from which the slots of one tier are made.
@@ -88,7 +89,7 @@ impl ChainSpec {
         namespace: Namespace,
         tiers: &[TierConfig],
         store: Option<&TierConfig>,
-        origin_log: Option<Arc<dyn InvalidationLog>>,
+        origin_log: Option<(Arc<dyn InvalidationLog>, String)>,
         monitor: &Arc<Monitor>,
         max_calls: usize,
     ) -> Self {
@@ -113,7 +114,8 @@ impl ChainSpec {
     /// origin's log.
     fn truth_log(&self) -> Option<Arc<dyn InvalidationLog>> {
         let store = self.tiers.iter().find(|tier| tier.shared.role == Role::Store);
-        store.map_or_else(|| self.origin_log.clone(), |tier| tier.backend.log())
+        let origin_log = || self.origin_log.as_ref().map(|(log, _)| Arc::clone(log));
+        store.map_or_else(origin_log, |tier| tier.backend.log())
     }
 
     /// The source that proves copies at level `Bounded`. `ages` says that the expiry policy lets no copy
@@ -148,14 +150,18 @@ impl ChainSpec {
 
     /// Starts to relay the log of the source of truth into the cache tiers, if the cache has such a log
     /// and cache tiers. The relay ends when the returned value is dropped.
-    pub(super) fn relay(&self, tombstone_ttl: Duration) -> Option<RunningRelay> {
+    pub(super) fn relay(
+        &self,
+        tombstone_ttl: Duration,
+        applied: &Arc<AppliedChanges>,
+    ) -> Option<RunningRelay> {
         let log = self.truth_log()?;
         let tiers = self.tiers.iter().filter(|tier| tier.shared.role == Role::Cache);
         let tiers: Vec<_> = tiers.map(|tier| (Arc::clone(&tier.backend), tier.budget)).collect();
         if tiers.is_empty() || self.namespace.level == Level::Ttl {
             return None;
         }
-        RunningRelay::start(log, self.namespace.clone(), tiers, tombstone_ttl)
+        RunningRelay::start(log, self.namespace.clone(), tiers, tombstone_ttl, applied)
     }
 
     /// The remote tiers as one tenant sees them.
@@ -178,7 +184,8 @@ impl ChainSpec {
             scope: Scope::new(name, tenant),
             tiers,
             store,
-            origin_log: self.origin_log.clone(),
+            origin_log: self.origin_log.as_ref().map(|(log, _)| Arc::clone(log)),
+            origin_name: self.origin_log.as_ref().map(|(_, name)| name.clone()),
             tenant_name: tenant.map(str::to_owned),
         })
     }

@@ -15,9 +15,9 @@ use super::{loader::BoundLoader, near_expiry::NearExpiry, tasks::Tasks};
 use crate::{
     Admission, AdmitContext, Clock, Coalesce, Copies, Error, ErrorKind, Event, Expiry, Freshness, Key, Level,
     OnStale, Result, StaleHit, Value, WriteContext,
-    chain::{Chain, Monitor, TierCounters, TierSlot},
+    chain::{Chain, Monitor, TierCounters, TierSlot, Warnings},
     fencing::Fencing,
-    freshness::{Coherence, MaxStaleness, ProofSource},
+    freshness::{AppliedChanges, Coherence, MaxStaleness, ProofSource},
     near::{Entry, Near, TenantKey, TenantKeyRef},
     overload::{BackOff, LoadLimit},
     read::CacheFlights,
@@ -62,7 +62,7 @@ pub(crate) struct Inner<K, V, N> {
     pub(crate) near: N,
     pub(crate) near_counters: TierCounters,
     pub(crate) near_expiry: NearExpiry,
-    /// Whether an observer receives the events of near hits.
+    /// Whether an observer or the log receives the events of near hits.
     pub(crate) observed: bool,
     pub(crate) clock: Clock,
     pub(crate) coherence: Coherence,
@@ -71,6 +71,10 @@ pub(crate) struct Inner<K, V, N> {
     pub(crate) proof_source: ProofSource,
     pub(crate) monitor: Arc<Monitor>,
     pub(crate) flights: Arc<CacheFlights<K, V>>,
+    /// The changes of the truth that this process has applied before the log reports them.
+    pub(crate) applied: Arc<AppliedChanges>,
+    /// The warnings of what no shared tier can keep.
+    pub(crate) warnings: Warnings,
     /// The codec of keys and values, in a cache with remote tiers.
     pub(crate) codec: Option<TypedCodec<K, V>>,
     /// The codec of keys that a log names, in a cache with remote tiers or a log of the origin.
@@ -267,7 +271,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
         let keeps = keeps && self.near.is_enabled() && now < entry.deadlines().expires_at;
         if keeps {
             self.coherence.wake_log();
-            self.coherence.admit(entry, proven_at, now, self.max_staleness);
+            let covered = self.is_named_by_logs(key);
+            self.coherence.admit(entry, proven_at, now, self.max_staleness, covered);
             self.near.insert(key.clone(), Arc::clone(entry));
             // After the insertion: a pass in between would not see the entry, and forget its end.
             self.near_expiry.note(entry.deadlines().expires_at, &self.tasks);
@@ -283,6 +288,19 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
         let held = self.near.get(&TenantKeyRef { tenant: key.tenant, key: &key.key });
         let is_newer = held.is_none_or(|held| held.version() < stale.version());
         is_newer && self.keep_near(key, stale, true, stale.proven_at())
+    }
+
+    /// Whether the log can name the key, which this process then finds in its near tier. A long key has only
+    /// a digest in the log, so each copy of it is valid for the time of its own proof.
+    fn is_named_by_logs(&self, key: &TenantKey<K>) -> bool {
+        let is_long = |codec: &KeyCodec<K>| codec.is_long(&key.key);
+        self.max_staleness == MaxStaleness::UNLIMITED || !self.key_codec.as_ref().is_some_and(is_long)
+    }
+
+    /// Reports a loaded value that cannot be encoded. Its callers get it, and no shared tier keeps it.
+    pub(crate) fn tell_unencodable(&self, error: &Error) {
+        self.tell(&Event::Unencodable { error });
+        self.warnings.unencodable(error);
     }
 
     /// Reports a fill by [`keep_near`](Self::keep_near), after the slot's lock was released.

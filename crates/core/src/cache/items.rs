@@ -16,7 +16,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     /// The call makes one round trip to each tier, and one more to a tier that takes only some of the
     /// values.
     pub async fn put_many(&self, values: impl IntoIterator<Item = (K, V)>) -> Vec<Result<Version>> {
-        self.put_items(values.into_iter().map(|(key, value)| (key, value.into()))).await
+        let items = values.into_iter().map(|(key, value)| (key, value.into())).collect();
+        self.put_batch("put_many", items).await
     }
 
     /// Writes a value with a life of its own. The method is like [`put`](Cache::put), but for an [`Item`].
@@ -37,7 +38,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     /// # }
     /// ```
     pub async fn put_item<Q: BorrowedKey<K> + ?Sized>(&self, key: &Q, item: Item<V>) -> Result<Version> {
-        self.put_one(key.to_key(), item, Condition::Always).await?.version()
+        let outcome = self.put_one(key.to_key(), item, Condition::Always).await;
+        self.named("put_item", outcome.and_then(PutOutcome::version))
     }
 
     /// Writes a value with a life of its own if the key has no value. The result says whether the value was
@@ -53,8 +55,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         key: &Q,
         item: Item<V>,
     ) -> Result<bool> {
-        let outcome = self.put_one(key.to_key(), item, Condition::Absent).await?;
-        Ok(matches!(outcome, PutOutcome::Kept(_)))
+        let outcome = self.put_one(key.to_key(), item, Condition::Absent).await;
+        self.named("put_item_if_absent", outcome.map(|outcome| matches!(outcome, PutOutcome::Kept(_))))
     }
 
     /// Replaces a value, if it still has the version that the caller saw, by one with a life of its own. The
@@ -71,8 +73,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         seen: Version,
         item: Item<V>,
     ) -> Result<bool> {
-        let outcome = self.put_one(key.to_key(), item, Condition::Version(seen)).await?;
-        Ok(matches!(outcome, PutOutcome::Kept(_)))
+        let outcome = self.put_one(key.to_key(), item, Condition::Version(seen)).await;
+        self.named("replace_item", outcome.map(|outcome| matches!(outcome, PutOutcome::Kept(_))))
     }
 
     /// Writes many values, each with a life of its own, and gives one result for each item, in order.
@@ -83,7 +85,12 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     /// # Cost
     /// The costs are those of [`put_many`](Cache::put_many).
     pub async fn put_items(&self, items: impl IntoIterator<Item = (K, Item<V>)>) -> Vec<Result<Version>> {
-        let outcomes = self.put_all(items.into_iter().collect(), Condition::Always).await;
-        outcomes.into_iter().map(|outcome| outcome.and_then(PutOutcome::version)).collect()
+        self.put_batch("put_items", items.into_iter().collect()).await
+    }
+
+    async fn put_batch(&self, method: &'static str, items: Vec<(K, Item<V>)>) -> Vec<Result<Version>> {
+        let outcomes = self.put_all(items, Condition::Always).await;
+        let version = |outcome: Result<_>| self.named(method, outcome.and_then(PutOutcome::version));
+        outcomes.into_iter().map(version).collect()
     }
 }

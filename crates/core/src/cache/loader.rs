@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures_util::{FutureExt, future::BoxFuture};
 
 use super::many::MissingKeys;
-use crate::{BoxError, Cached, Error, Item, Result};
+use crate::{BoxError, Cached, Error, ErrorKind, Item, Result};
 
 /// What a loader may use while it loads.
 #[non_exhaustive]
@@ -45,6 +45,15 @@ where
         let load = load(LoadContext { stale: request.stale });
         load.map(|result| vec![result.map(|item| Some(item.into())).map_err(Error::load)]).boxed()
     })
+}
+
+/// The error where a loader of another caller said that the key has no value, and this caller's method has no
+/// way to say so.
+pub(super) fn no_value_error() -> Error {
+    Error::new(
+        ErrorKind::Load,
+        "a loader of this cache said that the key has no value; use get_or_load_with for such keys",
+    )
 }
 
 /// Adapts a grouped loader, which gives pairs of a key and an item. A key that the loader leaves out is

@@ -2,12 +2,14 @@
 
 mod builder;
 mod chain_spec;
+mod changes;
 mod distinct;
 mod handle;
 mod inner;
 mod items;
 mod loader;
 mod many;
+mod named;
 mod near_expiry;
 mod operate;
 mod tasks;
@@ -27,14 +29,14 @@ use std::{future::Future, sync::Arc};
 use terrace_tier::Condition;
 
 use crate::{
-    BorrowedKey, BoxError, Cached, Error, ErrorKind, Event, Item, Key, Result, Value, Version,
+    BorrowedKey, BoxError, Cached, Event, Item, Key, Result, Value, Version,
     chain::Chain,
     freshness::{MaxStaleness, ReadMode},
     near::{Near, TenantId, TenantKeyRef},
     read::NearMiss,
     write::{PutOutcome, Removal},
 };
-use loader::{load_group, load_one};
+use loader::{load_group, load_one, no_value_error};
 
 /// A cache of values `V` by keys `K`: a near tier `N`, and remote tiers behind it.
 ///
@@ -87,7 +89,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     pub async fn get<Q: BorrowedKey<K> + ?Sized>(&self, key: &Q) -> Result<Option<Cached<V>>> {
         match self.near_hit(key, false) {
             Ok(hit) => Ok(hit),
-            Err(near) => self.read_one(key.to_key(), near, None).await,
+            Err(near) => self.named("get", self.read_one(key.to_key(), near, None).await),
         }
     }
 
@@ -138,13 +140,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
             Ok(None) => None,
             Err(near) => near,
         };
-        match self.read_one(key.to_key(), near, Some(load_one(move |_| load()))).await? {
-            Some(value) => Ok(value),
-            None => Err(Error::new(
-                ErrorKind::Load,
-                "a loader of this cache said that the key has no value; use get_or_load_with for such keys",
-            )),
-        }
+        let answer = self.read_one(key.to_key(), near, Some(load_one(move |_| load()))).await;
+        self.named("get_or_load", answer.and_then(|value| value.ok_or_else(no_value_error)))
     }
 
     /// Reads the value of a key, or its absence. The method is like [`get_or_load`](Cache::get_or_load),
@@ -179,7 +176,10 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     {
         match self.near_hit(key, true) {
             Ok(hit) => Ok(hit),
-            Err(near) => self.read_one(key.to_key(), near, Some(load_one(load))).await,
+            Err(near) => {
+                let answer = self.read_one(key.to_key(), near, Some(load_one(load))).await;
+                self.named("get_or_load_with", answer)
+            }
         }
     }
 
@@ -194,7 +194,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     /// All keys that the near tier cannot answer share one round trip to each tier, and a second one to
     /// Redis for the leases.
     pub async fn get_many(&self, keys: &[K]) -> Many<V> {
-        self.read_many(keys, None).await
+        self.named_many("get_many", self.read_many(keys, None).await)
     }
 
     /// Reads the values of many keys. `load` makes the values that no tier has, in one grouped load. The
@@ -239,7 +239,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         T: Into<Item<V>>,
         E: Into<BoxError>,
     {
-        self.read_many(keys, Some(load_group(load))).await
+        self.named_many("get_or_load_many", self.read_many(keys, Some(load_group(load))).await)
     }
 
     /// Reads the source of truth again, past all copies, and replaces the copies. The source of truth is
@@ -260,12 +260,16 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         T: Into<Item<V>>,
         E: Into<BoxError>,
     {
-        self.read_anew(key.to_key(), load_one(load)).await
+        self.named("refresh", self.read_anew(key.to_key(), load_one(load)).await)
     }
 
     /// Writes a value to the store and then to its copies, or in a cache without a store to the cache
     /// tiers. Returns the version of the value. After the put has returned, this process reads the put
     /// value or a newer one.
+    ///
+    /// In a cache without a store, the value is kept as a copy: it ends with its life, and a full tier may
+    /// evict it. It is not kept at all, and the put succeeds nevertheless, where the expiry policy gives it
+    /// no life, where the admission policy keeps it out of each tier, and in a cache without any tier.
     ///
     /// # Errors
     /// The call fails with the error of the authority, which is the store, or without a store the
@@ -276,7 +280,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     /// The write makes one round trip to each tier, far to near, in a spawned task that no cancellation
     /// of the caller stops.
     pub async fn put<Q: BorrowedKey<K> + ?Sized>(&self, key: &Q, value: V) -> Result<Version> {
-        self.put_one(key.to_key(), value.into(), Condition::Always).await?.version()
+        let outcome = self.put_one(key.to_key(), value.into(), Condition::Always).await;
+        self.named("put", outcome.and_then(PutOutcome::version))
     }
 
     /// Writes a value if the key has none. The result says whether the value was written.
@@ -288,8 +293,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     /// # Cost
     /// The costs are those of [`put`](Cache::put).
     pub async fn put_if_absent<Q: BorrowedKey<K> + ?Sized>(&self, key: &Q, value: V) -> Result<bool> {
-        let outcome = self.put_one(key.to_key(), value.into(), Condition::Absent).await?;
-        Ok(matches!(outcome, PutOutcome::Kept(_)))
+        let outcome = self.put_one(key.to_key(), value.into(), Condition::Absent).await;
+        self.named("put_if_absent", outcome.map(|outcome| matches!(outcome, PutOutcome::Kept(_))))
     }
 
     /// Replaces a value if the value still has the version that the caller saw
@@ -306,8 +311,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         seen: Version,
         value: V,
     ) -> Result<bool> {
-        let outcome = self.put_one(key.to_key(), value.into(), Condition::Version(seen)).await?;
-        Ok(matches!(outcome, PutOutcome::Kept(_)))
+        let outcome = self.put_one(key.to_key(), value.into(), Condition::Version(seen)).await;
+        self.named("replace", outcome.map(|outcome| matches!(outcome, PutOutcome::Kept(_))))
     }
 
     /// Drops the copies of a key in every cache tier. A store keeps its record. The result says whether
@@ -321,7 +326,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     /// # Cost
     /// The call makes one round trip to each cache tier, far to near, in a spawned task.
     pub async fn invalidate<Q: BorrowedKey<K> + ?Sized>(&self, key: &Q) -> Result<bool> {
-        self.remove_one(key.to_key(), Removal::Copies).await
+        self.named("invalidate", self.remove_one(key.to_key(), Removal::Copies).await)
     }
 
     /// Drops the copies of many keys, and gives one result for each key, in order.
@@ -332,7 +337,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     /// # Cost
     /// The call makes one round trip to each tier.
     pub async fn invalidate_many(&self, keys: &[K]) -> Vec<Result<bool>> {
-        self.remove_all(keys.to_vec(), Removal::Copies).await
+        let results = self.remove_all(keys.to_vec(), Removal::Copies).await;
+        results.into_iter().map(|result| self.named("invalidate_many", result)).collect()
     }
 
     /// Deletes a key in all tiers and in the store. The result says whether the key had a value.
@@ -342,7 +348,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     /// fails, its record still exists, or may exist after [`ErrorKind::Unknown`]. The copies were
     /// dropped nevertheless.
     pub async fn remove<Q: BorrowedKey<K> + ?Sized>(&self, key: &Q) -> Result<bool> {
-        self.remove_one(key.to_key(), Removal::Everywhere).await
+        self.named("remove", self.remove_one(key.to_key(), Removal::Everywhere).await)
     }
 
     /// Deletes many keys in all tiers and in the store, and gives one result for each key, in order.
@@ -353,7 +359,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     /// # Cost
     /// The call makes one round trip to each tier.
     pub async fn remove_many(&self, keys: &[K]) -> Vec<Result<bool>> {
-        self.remove_all(keys.to_vec(), Removal::Everywhere).await
+        let results = self.remove_all(keys.to_vec(), Removal::Everywhere).await;
+        results.into_iter().map(|result| self.named("remove_many", result)).collect()
     }
 
     /// Whether a key has a value. The call is a read like [`get`](Cache::get), at the same cost: the
@@ -362,7 +369,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     /// # Errors
     /// The errors are those of [`get`](Cache::get).
     pub async fn contains<Q: BorrowedKey<K> + ?Sized>(&self, key: &Q) -> Result<bool> {
-        Ok(self.get(key).await?.is_some())
+        let answer = self.get(key).await;
+        self.named("contains", answer.map(|value| value.is_some()))
     }
 
     /// The near tier's answer, which is `Ok(None)` for a negative entry. The error holds the entry of

@@ -6,11 +6,12 @@ use terrace_tier::{Deadlines, Finding, KeyName, Op, Reply, Role, runtime::curren
 
 use super::{Cache, NEAR};
 use crate::{
-    BorrowedKey, Error, ErrorKind, Event, Key, Result, Stats, TierStats, Value,
+    BorrowedKey, Error, Key, Result, Stats, TierStats, Value,
     chain::{FULL_BUDGET, TierCounters, TierShared},
     freshness::{ANY_AGE, STORE_ONLY},
     near::{Entry, Near, TenantId, TenantKeyRef},
     panics::joined,
+    write::unconfirmed_error,
 };
 
 /// The pause after the first attempt of `ready`.
@@ -31,12 +32,15 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     /// follows. No other process knows a cache without these parts.
     pub fn name_of<Q: BorrowedKey<K> + ?Sized>(&self, key: &Q) -> Result<KeyName> {
         let Some(codec) = &self.inner.key_codec else {
-            return Err(Error::config("no other process knows this cache"));
+            let error = Error::config(
+                "no other process knows this cache: give it a shared tier, a store, or `watch_origin`",
+            );
+            return Err(self.name_error(error, "name_of"));
         };
         Ok(KeyName {
             namespace: self.namespace().to_owned(),
             tenant: self.chain.tenant_name.clone(),
-            key: codec.key(&key.to_key())?,
+            key: codec.key(&key.to_key()).map_err(|error| self.name_error(error, "name_of"))?,
         })
     }
 
@@ -53,6 +57,10 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     /// # Cost
     /// The call makes one round trip to a tier, and one more for each tier that fails.
     pub async fn ttl<Q: BorrowedKey<K> + ?Sized>(&self, key: &Q) -> Result<Option<Duration>> {
+        self.ttl_of(key).await.map_err(|error| self.name_error(error, "ttl"))
+    }
+
+    async fn ttl_of<Q: BorrowedKey<K> + ?Sized>(&self, key: &Q) -> Result<Option<Duration>> {
         let oldest_proof = self.begin_read(false)?.oldest_proof;
         if self.chain.is_local() {
             let entry = self.inner.near.get(&TenantKeyRef { tenant: self.chain.tenant, key });
@@ -104,7 +112,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     /// The call makes one round trip to each tier, far to near, in a spawned task.
     pub async fn expire<Q: BorrowedKey<K> + ?Sized>(&self, key: &Q, ttl: Duration) -> Result<bool> {
         self.inner.renewals.forget(&TenantKeyRef { tenant: self.chain.tenant, key });
-        self.expire_one(key.to_key(), ttl).await
+        self.named("expire", self.expire_one(key.to_key(), ttl).await)
     }
 
     /// Renews the life of a value that is in use, such as a session, if this process has not renewed it
@@ -130,7 +138,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     /// # }
     /// ```
     pub async fn touch<Q: BorrowedKey<K> + ?Sized>(&self, key: &Q, life: Duration) -> Result<()> {
-        self.touch_one(key, life).await
+        self.named("touch", self.touch_one(key, life).await)
     }
 
     /// Drops all cached copies of the namespace, or in a tenant's cache all copies of the tenant. The
@@ -143,8 +151,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     /// # Cost
     /// The call makes one round trip to each cache tier, far to near, in a spawned task.
     pub async fn clear(&self) -> Result<()> {
-        self.inner.begin_call(&self.chain, true)?;
-        self.inner.tell(&Event::Dropped);
+        self.named("clear", self.inner.begin_call(&self.chain, true))?;
         let cache = self.clone();
         let task = async move {
             let mut failed = Vec::new();
@@ -158,15 +165,15 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
             }
             let tenant = cache.chain.tenant;
             inner.drop_copies((tenant != TenantId::NONE).then_some(tenant));
-            match failed.is_empty() {
+            let result = match failed.is_empty() {
                 true => Ok(()),
-                false => {
-                    let tiers: Vec<String> = failed.iter().map(Error::to_string).collect();
-                    Err(Error::new(ErrorKind::Partial, format!("not cleared: {}", tiers.join("; "))))
-                }
-            }
+                false => Err(unconfirmed_error("did not confirm the clear", &failed)),
+            };
+            inner.tell_dropped(&result);
+            result
         };
-        joined(self.inner.tasks.spawn(task)).await?
+        let result = joined(self.inner.tasks.spawn(task)).await.flatten();
+        result.map_err(|error| self.name_error(error, "clear"))
     }
 
     /// Makes one round trip to every remote tier.
@@ -174,11 +181,14 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     /// # Errors
     /// The call fails with the error of the first tier that does not answer.
     pub async fn ping(&self) -> Result<()> {
-        self.inner.begin_call(&self.chain, false)?;
-        for slot in self.chain.far_to_near() {
-            slot.ping().await?;
-        }
-        Ok(())
+        let ping = async {
+            self.inner.begin_call(&self.chain, false)?;
+            for slot in self.chain.far_to_near() {
+                slot.ping().await?;
+            }
+            Ok(())
+        };
+        self.named("ping", ping.await)
     }
 
     /// Waits until every remote tier, and the backend given to
@@ -194,6 +204,10 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     /// The call fails with [`ErrorKind::NamespaceInUse`] and with other errors that waiting does not
     /// resolve. [`Error::finding`](crate::Error::finding) tells what is wrong with a server.
     pub async fn ready(&self) -> Result<Vec<Finding>> {
+        self.named("ready", self.until_ready().await)
+    }
+
+    async fn until_ready(&self) -> Result<Vec<Finding>> {
         self.inner.begin_call(&self.chain, true)?;
         let mut findings = Vec::new();
         for slot in self.chain.far_to_near() {
@@ -254,6 +268,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
             puts: monitor.puts.sum(),
             drops: monitor.drops.sum(),
             fills_skipped: monitor.fills_skipped.sum(),
+            unencodable: monitor.unencodable.sum(),
             near_entries: near.entries,
             near_weight: near.weight,
             flights: inner.flights.len(),

@@ -48,10 +48,12 @@ impl<K: Key, V: Value, N: Near<K, V>> Tenants<K, V, N> {
     /// The call makes a few allocations and no round trip. A caller that makes many calls for one tenant
     /// should keep the handle.
     pub fn tenant(&self, id: &str) -> Result<Cache<K, V, N>> {
-        if id.len() > MAX_TENANT_BYTES {
-            return Err(Error::new(ErrorKind::Key, "a tenant's name has at most 256 bytes"));
-        }
-        self.open(Some(id))
+        let tenant = if id.len() > MAX_TENANT_BYTES {
+            Err(Error::new(ErrorKind::Key, "a tenant's name has at most 256 bytes"))
+        } else {
+            self.open(Some(id))
+        };
+        tenant.map_err(|error| error.in_cache(&*self.inner.monitor.namespace).during("tenant"))
     }
 
     pub(super) fn open(&self, tenant: Option<&str>) -> Result<Cache<K, V, N>> {

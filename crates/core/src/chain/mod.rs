@@ -11,6 +11,7 @@ mod warnings;
 
 pub(crate) use monitor::{Monitor, TierCounters};
 pub(crate) use slot::{FULL_BUDGET, TierShared, TierSlot};
+pub(crate) use warnings::Warnings;
 
 use std::sync::Arc;
 
@@ -31,6 +32,8 @@ pub(crate) struct Chain {
     pub(crate) store: Option<TierSlot>,
     /// The log of the origin, if the cache was given one.
     pub(crate) origin_log: Option<Arc<dyn InvalidationLog>>,
+    /// The name of the backend that keeps the log of the origin.
+    pub(crate) origin_name: Option<String>,
     /// The tenant's name, if the cache was built per tenant.
     pub(crate) tenant_name: Option<String>,
 }

@@ -8,6 +8,8 @@ use crate::{Event, Observer, stats::Counter};
 pub(crate) struct Monitor {
     pub(crate) namespace: Arc<str>,
     pub(crate) observer: Option<Arc<dyn Observer>>,
+    /// Whether each hit and miss is logged.
+    pub(crate) logs_reads: bool,
     pub(crate) loads: Counter,
     pub(crate) load_errors: Counter,
     pub(crate) loads_refused: Counter,
@@ -18,6 +20,7 @@ pub(crate) struct Monitor {
     pub(crate) puts: Counter,
     pub(crate) drops: Counter,
     pub(crate) fills_skipped: Counter,
+    pub(crate) unencodable: Counter,
 }
 
 /// The counters of one tier.
@@ -33,10 +36,11 @@ pub(crate) struct TierCounters {
 }
 
 impl Monitor {
-    pub(crate) fn new(namespace: &str, observer: Option<Arc<dyn Observer>>) -> Self {
+    pub(crate) fn new(namespace: &str, observer: Option<Arc<dyn Observer>>, logs_reads: bool) -> Self {
         Self {
             namespace: namespace.into(),
             observer,
+            logs_reads,
             loads: Counter::default(),
             load_errors: Counter::default(),
             loads_refused: Counter::default(),
@@ -47,6 +51,7 @@ impl Monitor {
             puts: Counter::default(),
             drops: Counter::default(),
             fills_skipped: Counter::default(),
+            unencodable: Counter::default(),
         }
     }
 
@@ -61,6 +66,7 @@ impl Monitor {
             Event::Put => self.puts.add(1),
             Event::Dropped => self.drops.add(1),
             Event::FillSkipped => self.fills_skipped.add(1),
+            Event::Unencodable { .. } => self.unencodable.add(1),
             Event::Loaded { ok, .. } => {
                 self.loads.add(1);
                 self.load_errors.add(u64::from(!ok));
@@ -79,10 +85,7 @@ impl Monitor {
             Event::FillRefused { .. } => counters.fills_refused.add(1),
             Event::Unproven { .. } => counters.unproven.add(1),
             Event::Failed { .. } => counters.errors.add(1),
-            Event::Undecodable { tier, error } => {
-                counters.undecodable.add(1);
-                tracing::debug!(cache = %self.namespace, tier, %error, "stored bytes were not readable");
-            }
+            Event::Undecodable { .. } => counters.undecodable.add(1),
             _ => {}
         }
         self.observe(event);
@@ -90,8 +93,20 @@ impl Monitor {
 
     #[inline]
     pub(crate) fn observe(&self, event: &Event<'_>) {
+        if self.logs_reads {
+            self.log_read(event);
+        }
         if let Some(observer) = &self.observer {
             observer.observe(&self.namespace, event);
+        }
+    }
+
+    #[cold]
+    fn log_read(&self, event: &Event<'_>) {
+        match event {
+            Event::Hit { tier } => tracing::debug!(cache = %self.namespace, tier, "hit"),
+            Event::Miss { tier } => tracing::debug!(cache = %self.namespace, tier, "miss"),
+            _ => {}
         }
     }
 }

@@ -91,6 +91,9 @@ impl TierShared {
     }
 
     pub(crate) fn tell(&self, event: &Event<'_>) {
+        if let Event::Undecodable { error, .. } = event {
+            self.warnings.undecodable(error);
+        }
         self.monitor.tell_tier(&self.counters, event);
     }
 
@@ -391,7 +394,8 @@ fn late(operation: &str, budget: Duration) -> Error {
         _ => Error::new(
             ErrorKind::Unknown,
             format!("no answer within {budget:?}: the write may or may not have happened"),
-        ),
+        )
+        .with_cure("read the value before you try again, and check the load of the server"),
     }
 }
 

@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use terrace_tier::{Finding, FindingTopic};
 use tokio::time::Instant;
 
+use super::{Chain, names::interned};
 use crate::{Error, ErrorKind};
 
 /// The shortest time between two warnings for one reason.
@@ -50,6 +51,27 @@ pub(crate) struct Warnings {
 impl Warnings {
     pub(crate) fn new(cache: Arc<str>, tier: &'static str) -> Self {
         Self { cache, tier, windows: Mutex::default(), told_away: AtomicBool::new(false) }
+    }
+
+    /// The warnings of all shared tiers of a chain together.
+    pub(crate) fn of_shared_tiers(cache: &Arc<str>, chain: &Chain) -> Self {
+        let tiers: Vec<&str> = chain.tiers.iter().chain(&chain.store).map(|slot| slot.shared.name).collect();
+        Self::new(Arc::clone(cache), interned(&tiers.join(", ")))
+    }
+
+    /// A loaded value cannot be encoded.
+    pub(crate) fn unencodable(&self, error: &Error) {
+        if self.is_due(Reason::Failed(error.kind()), 1) {
+            let what = "a value is not kept in the shared tiers; each read of its key loads it again";
+            self.tell(error, what);
+        }
+    }
+
+    /// The tier has given bytes that are no value of this cache.
+    pub(crate) fn undecodable(&self, error: &Error) {
+        if self.is_due(Reason::Failed(error.kind()), 1) {
+            self.tell(error, "stored bytes are not readable, and count as a miss");
+        }
     }
 
     /// A call of the tier failed. A few late answers are no reason for a warning while the tier is not lost.
@@ -102,13 +124,19 @@ impl Warnings {
     }
 
     fn warn(&self, error: &Error) {
+        self.tell(error, "the tier does not serve the cache; reads go past what it does not answer");
+    }
+
+    fn tell(&self, error: &Error, what: &str) {
         let (cache, tier) = (&self.cache, self.tier);
-        let what = "the tier does not serve the cache; reads go past what it does not answer";
         match error.finding() {
             Some(finding) => {
                 tracing::warn!(%cache, tier, cause = finding.cause(), cure = finding.cure(), "{what}");
             }
-            None => tracing::warn!(%cache, tier, cause = %error, cure = cure_of(error.kind()), "{what}"),
+            None => {
+                let cure = error.cure().unwrap_or_else(|| cure_of(error.kind()));
+                tracing::warn!(%cache, tier, cause = format!("{error:#}"), cure, "{what}");
+            }
         }
     }
 }
@@ -133,6 +161,11 @@ fn cure_of(kind: ErrorKind) -> &'static str {
         ErrorKind::Denied => "check the user, its password and its permissions",
         ErrorKind::ReadOnly => "connect to a server that takes writes, and check its memory and disk",
         ErrorKind::TooLarge => "raise the tier's limit, or keep such values out with SizeLimit",
+        ErrorKind::Unencodable => "change the type or the codec as the cause says",
+        ErrorKind::Undecodable => {
+            "if programs with another value type or codec share the cache, let the deploy end; else check \
+             what else writes to this server"
+        }
         ErrorKind::Busy => "give the tier a larger budget, or its server less load",
         _ => "the cause says what the server answered",
     }

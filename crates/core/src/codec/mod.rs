@@ -38,13 +38,21 @@
 //!
 //! - [`Codec::Postcard`], the default, is small and fast. Postcard cannot carry types whose serde form
 //!   is known only from a value (`flatten`, `untagged`, internally tagged enums, `serde_json::Value`),
-//!   nor types that leave fields out (`skip_serializing_if`), and [`seal`] refuses such values.
+//!   nor types that leave fields out (`skip_serializing_if`).
 //! - [`Codec::Json`] is larger and readable, and carries all types of serde. JSON refuses a value that
 //!   would read back as another value: a float that is not finite, `Some(None)`, `Some(())`.
 //! - `Codec::Bincode`, behind the feature `bincode`, is bincode 2, which is no longer maintained
 //!   (RUSTSEC-2025-0141). Bincode carries the same types as postcard.
 //!
-//! A type whose `Serialize` and `Deserialize` differ (with `skip_serializing` alone, for example) needs JSON.
+//! A cache tries its value type on samples when it is built, and refuses a type that its codec cannot carry,
+//! with the name of the field. It also refuses a type with a field that only one of `Serialize` and
+//! `Deserialize` knows (`skip_serializing`, `skip_deserializing`), with any codec: a reader would get another
+//! value. What only a single value shows, such as a float that is not finite, [`seal`] refuses. A loaded value
+//! that cannot be encoded goes to its callers, is counted ([`Stats::unencodable`](crate::Stats)), and is
+//! warned of in the log once a minute.
+//!
+//! A field that serde skips on both sides (`skip`) is not part of the value: a shared tier gives it back with
+//! its default.
 //!
 //! # Limits
 //!
@@ -68,6 +76,7 @@ mod format;
 mod limited;
 mod shape;
 mod together;
+mod trial;
 
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
@@ -78,6 +87,7 @@ use envelope::{Header, Kind};
 pub use decode_error::DecodeError;
 pub use shape::Shape;
 pub(crate) use together::together;
+pub(crate) use trial::{check, lost_field};
 
 /// How a value becomes bytes.
 #[non_exhaustive]

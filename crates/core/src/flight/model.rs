@@ -76,7 +76,7 @@ impl World {
                 }
                 LoadRole::Follower(promise, attempt) => match promise.wait().await {
                     LoadOutcome::Done(value) => return value,
-                    LoadOutcome::Panicked | LoadOutcome::Refused => panicked = attempt,
+                    LoadOutcome::Panicked(_) | LoadOutcome::Refused => panicked = attempt,
                     LoadOutcome::Abandoned => return None,
                 },
                 LoadRole::GaveUp => return None,
@@ -84,7 +84,7 @@ impl World {
         };
         match promise.wait().await {
             LoadOutcome::Done(value) => value,
-            LoadOutcome::Panicked | LoadOutcome::Refused | LoadOutcome::Abandoned => None,
+            LoadOutcome::Panicked(_) | LoadOutcome::Refused | LoadOutcome::Abandoned => None,
         }
     }
 

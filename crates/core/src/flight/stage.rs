@@ -1,18 +1,19 @@
-//! The load stage of a flight runs one load at a time. If the load panics or is refused, another caller takes
-//! over once; if it ends with its runtime, another caller takes over, too.
+//! The load stage of a flight runs one load at a time. If the load panics, another caller takes over once; if
+//! it is refused or ends with its runtime, another caller takes over, too.
 
 use tokio::time::Instant;
 
 use super::promise::Promise;
 use super::sync::Mutex;
+use crate::panics::PanicText;
 
 /// How a load ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum LoadOutcome<T> {
     /// The load ended with a result that all callers get.
     Done(T),
-    /// The load ended with a panic. After a panic, the loader of another caller may take over.
-    Panicked,
+    /// The load ended with this panic. After a panic, the loader of another caller may take over.
+    Panicked(PanicText),
     /// The load was a renewal for which no caller waited, and was not started. The loader of a caller that
     /// waits for it by now may take over.
     Refused,
@@ -26,8 +27,8 @@ pub(crate) struct LoadStage<T>(Mutex<Running<T>>);
 struct Running<T> {
     /// The number of loads that have begun. Each after the first has taken over from the one before.
     attempt: u32,
-    /// How many of them have panicked or were refused.
-    failures: u8,
+    /// How many of them have panicked.
+    panics: u8,
     /// When the last of them began.
     began: Instant,
     promise: Option<Promise<LoadOutcome<T>>>,
@@ -40,17 +41,17 @@ pub(crate) enum LoadRole<T: Clone> {
     /// Another caller's load is under way or done, and the caller waits for the promise. The second
     /// field is the number of that load.
     Follower(Promise<LoadOutcome<T>>, u32),
-    /// Two loads have panicked or were refused, and no third one is tried.
-    GaveUp,
+    /// Two loads have panicked, the second one with this text, and no third one is tried.
+    GaveUp(PanicText),
 }
 
-/// The most loads of one flight that may panic or be refused. A load that ended with its runtime does not count:
+/// The most loads of one flight that may panic. A load that was refused or ended with its runtime does not count:
 /// each caller has one loader, so there are no more loads than callers.
-const MAX_FAILURES: u8 = 2;
+const MAX_PANICS: u8 = 2;
 
 impl<T: Clone> LoadStage<T> {
     pub(crate) fn new() -> Self {
-        Self(Mutex::new(Running { attempt: 0, failures: 0, began: Instant::now(), promise: None }))
+        Self(Mutex::new(Running { attempt: 0, panics: 0, began: Instant::now(), promise: None }))
     }
 
     /// Enters the load stage with a loader. `seen` is the number of the load that this caller saw end without a
@@ -61,11 +62,11 @@ impl<T: Clone> LoadStage<T> {
             if running.attempt > seen {
                 return LoadRole::Follower(promise.clone(), running.attempt);
             }
-            if matches!(promise.peek(), Some(LoadOutcome::Panicked | LoadOutcome::Refused)) {
-                if running.failures + 1 >= MAX_FAILURES {
-                    return LoadRole::GaveUp;
+            if let Some(LoadOutcome::Panicked(panic)) = promise.peek() {
+                if running.panics + 1 >= MAX_PANICS {
+                    return LoadRole::GaveUp(panic);
                 }
-                running.failures += 1;
+                running.panics += 1;
             }
         }
         running.attempt += 1;
@@ -90,7 +91,7 @@ impl<T: Clone> LoadStage<T> {
     pub(crate) fn result(&self) -> Option<T> {
         match self.0.lock().promise.as_ref()?.peek()? {
             LoadOutcome::Done(value) => Some(value),
-            LoadOutcome::Panicked | LoadOutcome::Refused | LoadOutcome::Abandoned => None,
+            LoadOutcome::Panicked(_) | LoadOutcome::Refused | LoadOutcome::Abandoned => None,
         }
     }
 }
@@ -110,8 +111,8 @@ impl<T: Clone> LeaderGuard<T> {
     }
 
     /// Notes a panic that was caught. The drop of the guard reports the panic.
-    pub(crate) fn panicked(&mut self) {
-        self.unkept = LoadOutcome::Panicked;
+    pub(crate) fn panicked(&mut self, panic: PanicText) {
+        self.unkept = LoadOutcome::Panicked(panic);
     }
 
     /// Notes that the load is not started. The drop of the guard reports the refusal.
@@ -129,7 +130,8 @@ impl<T: Clone> Drop for LeaderGuard<T> {
     fn drop(&mut self) {
         if !self.kept {
             let unkept = std::mem::replace(&mut self.unkept, LoadOutcome::Abandoned);
-            self.promise.keep(if std::thread::panicking() { LoadOutcome::Panicked } else { unkept });
+            let unwinds = std::thread::panicking() && !matches!(unkept, LoadOutcome::Panicked(_));
+            self.promise.keep(if unwinds { LoadOutcome::Panicked(PanicText::default()) } else { unkept });
         }
     }
 }

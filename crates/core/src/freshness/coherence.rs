@@ -56,11 +56,19 @@ impl Coherence {
 
     /// Notes that an entry was as new as the source of truth at `proven_at`. The caller holds the lock
     /// of the key's slot in the flight table, and keeps the entry afterwards.
-    pub(crate) fn admit<V>(&self, entry: &Entry<V>, proven_at: Timestamp, now: Timestamp, max: MaxStaleness) {
+    /// `named` says whether the log can name the entry's key.
+    pub(crate) fn admit<V>(
+        &self,
+        entry: &Entry<V>,
+        proven_at: Timestamp,
+        now: Timestamp,
+        max: MaxStaleness,
+        named: bool,
+    ) {
         let last_heartbeat = self.last_heartbeat.load(Ordering::Acquire);
         let last_gap = self.last_gap.load(Ordering::Relaxed);
         let gapless = proven_at.as_millis() > last_gap || !enabled(Defence::BeforeGap);
-        let covered = (max.reaches(last_heartbeat, now) && gapless) || !enabled(Defence::OwnEnd);
+        let covered = (max.reaches(last_heartbeat, now) && gapless && named) || !enabled(Defence::OwnEnd);
         entry.set_proof(proven_at, max.end(proven_at, covered), covered);
     }
 
@@ -149,7 +157,7 @@ mod tests {
     fn the_log_covers_a_copy_while_its_heartbeat_is_recent() {
         let (coherence, entry) = (Coherence::default(), entry());
         coherence.heartbeat(at(10));
-        coherence.admit(&entry, at(10), at(20), MAX);
+        coherence.admit(&entry, at(10), at(20), MAX, true);
         assert!(entry.is_valid(at(5_000)));
         assert!(coherence.covers(&entry, at(1_009), MAX));
         assert!(!coherence.covers(&entry, at(1_010), MAX));
@@ -160,7 +168,7 @@ mod tests {
     #[test]
     fn a_copy_that_no_log_covers_ends_with_its_own_proof() {
         let (coherence, entry) = (Coherence::default(), entry());
-        coherence.admit(&entry, at(10), at(200), MAX);
+        coherence.admit(&entry, at(10), at(200), MAX, true);
         assert!(coherence.covers(&entry, at(1_009), MAX) && entry.is_valid(at(1_009)));
         coherence.heartbeat(at(1_010));
         assert!(!entry.is_valid(at(1_010)), "the log does not cover it");
@@ -171,12 +179,12 @@ mod tests {
     fn a_longer_life_proves_nothing() {
         let (coherence, entry) = (Coherence::default(), entry());
         let longer = Deadlines::ttl(at(0), Duration::from_secs(3_600));
-        coherence.admit(&entry, at(10), at(200), MAX);
+        coherence.admit(&entry, at(10), at(200), MAX, true);
         entry.set_deadlines(longer, MAX.end(entry.proven_at(), entry.covered_by_log()));
         coherence.heartbeat(at(1_010));
         assert!(entry.is_valid(at(1_009)) && !entry.is_valid(at(1_010)), "the log does not cover it");
         assert!(entry.is_fresh(at(3_599_999)));
-        coherence.admit(&entry, at(1_010), at(1_020), MAX);
+        coherence.admit(&entry, at(1_010), at(1_020), MAX, true);
         entry.set_deadlines(longer, MAX.end(entry.proven_at(), entry.covered_by_log()));
         assert!(entry.is_valid(at(3_599_999)), "now it does");
     }
@@ -187,7 +195,7 @@ mod tests {
         coherence.heartbeat(at(5));
         assert!(coherence.lose(at(10)));
         coherence.heartbeat(at(20));
-        coherence.admit(&entry, at(10), at(30), MAX);
+        coherence.admit(&entry, at(10), at(30), MAX, true);
         assert!(!entry.is_valid(at(1_010)));
         assert!(coherence.lose(at(40)) && !coherence.lose(at(50)), "the log covers copies after a heartbeat");
     }
@@ -196,7 +204,7 @@ mod tests {
     fn a_clock_that_goes_back_proves_nothing() {
         let (coherence, entry) = (Coherence::default(), entry());
         coherence.heartbeat(at(500));
-        coherence.admit(&entry, at(500), at(500), MAX);
+        coherence.admit(&entry, at(500), at(500), MAX, true);
         assert!(!coherence.covers(&entry, at(400), MAX));
     }
 
@@ -204,7 +212,7 @@ mod tests {
     fn a_suspended_log_covers_nothing_until_its_next_heartbeat() {
         let (coherence, entry) = (Coherence::default(), entry());
         coherence.heartbeat(at(10));
-        coherence.admit(&entry, at(10), at(20), MAX);
+        coherence.admit(&entry, at(10), at(20), MAX, true);
         let wake = Arc::new(Notify::new());
         coherence.suspend(&wake);
         assert!(!coherence.covers(&entry, at(1_010), MAX));
@@ -219,7 +227,7 @@ mod tests {
     #[test]
     fn without_a_log_every_copy_is_valid() {
         let (coherence, entry) = (Coherence::default(), entry());
-        coherence.admit(&entry, at(0), at(0), MaxStaleness::UNLIMITED);
+        coherence.admit(&entry, at(0), at(0), MaxStaleness::UNLIMITED, true);
         assert!(coherence.covers(&entry, at(50_000), MaxStaleness::UNLIMITED) && entry.is_valid(at(50_000)));
     }
 }

@@ -59,7 +59,16 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
 }
 
 impl<K: Key, V: Value, N: Near<K, V>> Follower for Inner<K, V, N> {
+    fn change(&self, number: u64, notice: &Notice) {
+        if !self.applied.has(number, notice) {
+            self.notice(notice);
+        }
+    }
+
     fn notice(&self, notice: &Notice) {
+        if self.applied.is_own_tombstone(notice) {
+            return;
+        }
         match notice {
             Notice::Key { tenant, key, version } => {
                 // Bytes that do not decode to a key of this cache name no entry of the near tier.
@@ -75,6 +84,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Follower for Inner<K, V, N> {
             }
             // A kind of notice that a later version adds may outdate any copy.
             Notice::Lost | _ => {
+                self.applied.forget();
                 if self.coherence.lose(self.clock.now()) && enabled(Defence::Gap) {
                     self.drop_copies(None);
                 }

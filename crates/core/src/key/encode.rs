@@ -3,7 +3,7 @@
 use serde::{Serialize, ser::Impossible};
 
 use super::{
-    KeyError, MAX_DEPTH, MAX_KEY_BYTES,
+    KeyError, MAX_DEPTH, MAX_LONG_KEY_BYTES,
     serializer::{Kind, Parts, Serializer, Sink},
 };
 
@@ -37,8 +37,8 @@ impl<'a> Encoder<'a> {
     /// Writes a value whose bytes are known.
     fn put(self, bytes: &[u8]) -> Result {
         if self.framing != Framing::None {
-            // A key has at most `MAX_KEY_BYTES` bytes, so a longer length, which the cast to `u32` could
-            // truncate, is never kept.
+            // A key has at most `MAX_LONG_KEY_BYTES` bytes, so a longer length, which the cast to `u32`
+            // could truncate, is never kept.
             push(self.out, &(bytes.len() as u32).to_be_bytes())?;
         }
         push(self.out, bytes)
@@ -201,8 +201,8 @@ impl Parts for Open<'_> {
             .iter()
             .flat_map(|byte| [8_u32.to_be_bytes().as_slice(), &u64::from(*byte).to_be_bytes()].concat())
             .collect();
-        if self.out.len() - count + integers.len() > MAX_KEY_BYTES {
-            return Err(KeyError::TooLong);
+        if self.out.len() - count + integers.len() > MAX_LONG_KEY_BYTES {
+            return Err(KeyError::TooLong { most: MAX_LONG_KEY_BYTES });
         }
         self.out.splice(self.start..before, integers);
         Ok(())
@@ -222,8 +222,8 @@ impl Parts for Open<'_> {
 }
 
 fn push(out: &mut Vec<u8>, bytes: &[u8]) -> Result {
-    if out.len() + bytes.len() > MAX_KEY_BYTES {
-        return Err(KeyError::TooLong);
+    if out.len() + bytes.len() > MAX_LONG_KEY_BYTES {
+        return Err(KeyError::TooLong { most: MAX_LONG_KEY_BYTES });
     }
     out.extend_from_slice(bytes);
     Ok(())

@@ -4,8 +4,16 @@
 //! # The format
 //!
 //! Any `K: Serialize + DeserializeOwned + Eq` is a key, and needs no derive of this crate. A key has at
-//! most [`MAX_KEY_BYTES`] bytes and nests at most 64 levels deep. To serde the format of keys is not
-//! human-readable (a UUID is its 16 bytes).
+//! most [`MAX_LONG_KEY_BYTES`] bytes and nests at most 64 levels deep. To serde the format of keys is not
+//! human-readable (a UUID is its 16 bytes). A cache with a shared tier, a store or a watched origin refuses a
+//! key type that holds a float or a map when it is built.
+//!
+//! # Long keys
+//!
+//! Shared tiers and logs keep a key of up to [`MAX_KEY_BYTES`] bytes as it is. They know a longer key, such as
+//! a prompt, by a marker of eight bytes and the SHA-256 of its bytes. This costs one pass of SHA-256 a call.
+//! A log cannot name a long key to the near tier, so a near copy of a long key is valid for a second after it
+//! was last read from a shared tier, at each level but `Ttl`. A [`Digest`] as the key has no such limit.
 //!
 //! | Rust | bytes | SQL (Postgres) |
 //! |---|---|---|
@@ -38,6 +46,7 @@ mod canonical;
 mod decode;
 mod digest;
 mod encode;
+mod long;
 mod serializer;
 mod variant;
 
@@ -50,11 +59,16 @@ use crate::{Error, ErrorKind, Result};
 
 pub use borrowed::BorrowedKey;
 pub use digest::Digest;
+pub(crate) use long::{check_type, decode_shared_key, is_long_key, shared_key};
 pub use terrace_tier::{KeyDigest, Scope, TierKey, key_digest};
 pub(crate) use variant::NamedVariant;
 
-/// The most bytes that an encoded key may have.
+/// The most bytes of an encoded key that shared tiers and logs keep as they are. They know a longer key by
+/// its digest.
 pub const MAX_KEY_BYTES: usize = 4096;
+
+/// The most bytes that an encoded key may have at all.
+pub const MAX_LONG_KEY_BYTES: usize = 16 << 20;
 
 /// How deep a key may nest.
 const MAX_DEPTH: u8 = 64;
@@ -80,7 +94,7 @@ impl EncodedKey {
     pub fn from_bytes(bytes: impl Into<Bytes>) -> Result<Self> {
         let bytes = bytes.into();
         if bytes.len() > MAX_KEY_BYTES {
-            return Err(KeyError::TooLong.into());
+            return Err(KeyError::TooLong { most: MAX_KEY_BYTES }.into());
         }
         Ok(Self(bytes))
     }
@@ -136,20 +150,37 @@ impl fmt::Debug for EncodedKey {
 /// # Ok::<(), terrace_core::Error>(())
 /// ```
 pub fn encode_key<K: Serialize + DeserializeOwned + Eq + 'static>(key: &K) -> Result<Bytes> {
+    with_encoded(key, |bytes| match bytes.len() {
+        0..=MAX_KEY_BYTES => Ok(Bytes::copy_from_slice(bytes)),
+        _ => Err(KeyError::TooLong { most: MAX_KEY_BYTES }.into()),
+    })
+}
+
+/// Encodes `key`, checks that the bytes decode to an equal key, and hands them to `use_bytes`.
+fn with_encoded<K, T>(key: &K, use_bytes: impl FnOnce(&[u8]) -> Result<T>) -> Result<T>
+where
+    K: Serialize + DeserializeOwned + Eq + 'static,
+{
     // The buffer is taken and not borrowed, since the key's own code may encode another key.
     let mut scratch = SCRATCH.take();
     scratch.clear();
     encode::write(key, &mut scratch)?;
     if !is_known_to_decode::<K>() {
-        let decoded: K = decode::from_slice(&scratch).map_err(|cause| not_reversible().with_source(cause))?;
+        // The text of a decode error may hold a part of the key.
+        let decoded: K = decode::from_slice(&scratch).map_err(|_cause| not_reversible())?;
         if decoded != *key {
             return Err(not_reversible());
         }
     }
-    let encoded = Bytes::copy_from_slice(&scratch);
-    SCRATCH.set(scratch);
-    Ok(encoded)
+    let used = use_bytes(&scratch);
+    if scratch.capacity() <= MOST_SCRATCH_BYTES {
+        SCRATCH.set(scratch);
+    }
+    used
 }
+
+/// The most bytes of the buffer that a thread keeps between two keys.
+const MOST_SCRATCH_BYTES: usize = 64 << 10;
 
 thread_local! {
     /// The buffer in which a key is encoded until its length is known.
@@ -175,7 +206,7 @@ fn is_known_to_decode<K: 'static>() -> bool {
 /// panics.
 pub fn decode_key<K: DeserializeOwned>(bytes: &[u8]) -> Result<K> {
     if bytes.len() > MAX_KEY_BYTES {
-        return Err(KeyError::TooLong.into());
+        return Err(KeyError::TooLong { most: MAX_KEY_BYTES }.into());
     }
     Ok(decode::from_slice(bytes)?)
 }
@@ -191,7 +222,7 @@ fn not_reversible() -> Error {
 /// The reasons why the format refuses a key or bytes.
 #[derive(Debug)]
 enum KeyError {
-    TooLong,
+    TooLong { most: usize },
     TooDeep,
     Float,
     Map,
@@ -203,9 +234,9 @@ enum KeyError {
 impl fmt::Display for KeyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::TooLong => write!(
+            Self::TooLong { most } => write!(
                 f,
-                "the key is longer than {MAX_KEY_BYTES} bytes: use `Digest::of(&key)` as the key instead"
+                "the key is longer than {most} bytes: use `Digest::of(&key)` as the key instead"
             ),
             Self::TooDeep => write!(f, "the key nests deeper than {MAX_DEPTH} levels"),
             Self::Float => f.write_str("a key cannot hold a float: 0.0 equals -0.0, and NaN does not equal itself"),

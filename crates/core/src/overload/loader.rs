@@ -18,13 +18,12 @@ use crate::{
     cache::{Inner, Load},
     flight::{FlightId, Intent},
     near::Near,
-    panics::guarded,
+    panics::{PanicText, caught},
     read::PendingLoad,
 };
 
-/// The load limit of a cache whose builder sets none. An origin that needs more than 20 loads under way
-/// to be busy is rare, and one that answers 400 loads a second answers each of 128 within a third of a
-/// second. `docs/adr/0023-a-limit-on-loads-under-way.md` says more.
+/// The load limit of a cache whose builder sets none. An origin of 400 loads a second answers each of 128
+/// loads within a third of a second; `docs/adr/0023-a-limit-on-loads-under-way.md` says more.
 pub(crate) const DEFAULT_MAX_LOADS: usize = 128;
 
 /// How long a load waits for others to end. A caller learns by then that the origin is overloaded.
@@ -32,6 +31,8 @@ const PATIENCE: Duration = Duration::from_millis(100);
 
 /// The shortest time between two warnings about refused loads.
 const WARN_EVERY: Duration = Duration::from_secs(60);
+
+const CURE: &str = "give the origin more capacity, or set another limit with max_loads";
 
 pub(crate) struct LoadLimit {
     all: Limit,
@@ -78,11 +79,11 @@ impl LoadLimit {
     pub(crate) fn refused(&self, cache: &str) -> Error {
         let max = self.all.max();
         if self.is_warning_due() {
-            let cure = "give the origin more capacity, or set another limit with max_loads";
-            tracing::warn!(cache, max_loads = max, cure, "loads are refused, because the limit is reached");
+            let cause = format!("{max} loads are under way, which is the limit");
+            tracing::warn!(%cache, tier = "loader", cause, cure = CURE, "the cache refuses loads");
         }
         let message = format!("{max} loads are under way, which is the limit `max_loads`; no loader ran");
-        Error::new(ErrorKind::Busy, message).during("load")
+        Error::new(ErrorKind::Busy, message).with_cure(CURE)
     }
 
     fn is_warning_due(&self) -> bool {
@@ -136,24 +137,31 @@ pub(crate) fn is_renewal<K: Key, V>(loads: &[PendingLoad<K, V>]) -> bool {
 
 impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
     /// Runs the loader within the load limit and its deadline. Returns the loader's items, or the error of
-    /// the whole load. The outer error is a panic, and `None` says that the limit permits no loader more.
+    /// the whole load. The outer error is a panic, and `None` says that the limit permits no further load.
     pub(crate) async fn run_loader(
         &self,
         loads: &[PendingLoad<K, V>],
         load: Load<V>,
         loading: Loading,
-    ) -> Option<Result<Result<Vec<Result<Option<Item<V>>>>>>> {
+    ) -> Option<Result<Result<Vec<Result<Option<Item<V>>>>>, PanicText>> {
         let _permit = if loading.is_part { None } else { Some(self.permit(loads).await?) };
         let began = std::time::Instant::now();
-        let load = guarded("the loader panicked", LOADING.scope(Arc::new(loading), load));
+        let load = caught(LOADING.scope(Arc::new(loading), load));
         let result = match tokio::time::timeout(self.periods.load, load).await {
             Ok(Ok(items)) => Ok(Ok(items)),
             Ok(Err(panic)) => Err(panic),
-            Err(_elapsed) => Ok(Err(Error::timeout(self.periods.load).during("load"))),
+            Err(_elapsed) => Ok(Err(self.late_load())),
         };
         let ok = matches!(&result, Ok(Ok(items)) if items.iter().all(Result::is_ok));
         self.tell(&Event::Loaded { elapsed: began.elapsed(), ok });
         Some(result)
+    }
+
+    fn late_load(&self) -> Error {
+        let deadline = self.periods.load;
+        let message = format!("the loader gave no answer within the load deadline of {deadline:?}");
+        let error = Error::new(ErrorKind::Timeout, message);
+        error.with_cure("make the loader quicker, or raise `Builder::load_deadline`")
     }
 
     /// The permission to run the loader. A load waits for it unless stale values may answer all its

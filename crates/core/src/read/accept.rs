@@ -94,7 +94,9 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
         let deadlines = self.deadlines_from(written, item.value.is_none(), item.ttl);
         let deadlines = deadlines.unwrap_or_else(|| self.no_life());
         let sealed = match (&self.codec, &item.value) {
-            (Some(codec), Some(value)) => codec.seal(value, load.miss.key.digest),
+            (Some(codec), Some(value)) => {
+                codec.seal(value, load.miss.key.digest).inspect_err(|error| self.tell_unencodable(error))
+            }
             _ => Ok(Bytes::new()),
         };
         LoadedItem { load, item, deadlines, sealed, proven_at }

@@ -162,7 +162,10 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
         let replies = slot.call_many(FULL_BUDGET, batch.collect()).await;
         for (at, reply) in refused.into_iter().zip(replies) {
             match reply {
-                Ok(Reply::Kept(_)) => outcomes[at] = FillOutcome::Kept,
+                Ok(Reply::Kept(_)) => {
+                    slot.shared.tell(&Event::Filled { tier: slot.shared.name });
+                    outcomes[at] = FillOutcome::Kept;
+                }
                 Ok(_) => {}
                 Err(_) => slot.owe(&copies[at].key),
             }

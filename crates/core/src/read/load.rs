@@ -10,15 +10,16 @@ use terrace_tier::{
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{
-    Answer, CacheTicket, LoadResult, LookupOutcome, Miss, PendingLoad, lookup::lookup_of, run::spawn_load,
+    Answer, CacheTicket, LoadResult, LookupOutcome, Miss, PendingLoad, StaleCopy, lookup::lookup_of,
+    run::spawn_load,
 };
 use crate::{
-    Cache, Cached, Event, Key, Source, Value,
+    Cache, Cached, Event, Key, Result, Source, Value,
     cache::{Inner, LoadRequest, LoaderStart},
     flight::{Intent, LoadOutcome, LoadRole, Promise},
     freshness::ReadBound,
     near::{Entry, Near, TenantKey},
-    panics::{loader_panicked_error, shut_down_error},
+    panics::{PanicText, loader_panicked_error, shut_down_error},
 };
 
 /// A key that no tier has, and that enters the load stage.
@@ -35,7 +36,7 @@ pub(super) struct MissedKey<K: Key, V> {
 pub(super) struct LateKey<V> {
     pub(super) index: usize,
     /// The stale entry that the lookup met.
-    pub(super) stale: Option<Arc<Entry<V>>>,
+    pub(super) stale: Option<StaleCopy<V>>,
     /// The entry that the other caller's load gave.
     pub(super) entry: Arc<Entry<V>>,
     pub(super) source: Source,
@@ -45,7 +46,7 @@ pub(super) struct LateKey<V> {
 struct Wait<K: Key, V> {
     index: usize,
     promise: Promise<LoadOutcome<LoadResult<V>>>,
-    stale: Option<Arc<Entry<V>>>,
+    stale: Option<StaleCopy<V>>,
     key: Arc<TenantKey<K>>,
     intent: Intent,
     began: Instant,
@@ -99,15 +100,15 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
             for key in misses.drain(..) {
                 let (index, stale) = (key.index, key.miss.stale.clone());
                 match enter(key, &mut loads, began) {
-                    Some(wait) => waits.push(wait),
-                    None => answer(index, self.stale_or(stale, loader_panicked_error())),
+                    Ok(wait) => waits.push(wait),
+                    Err(panic) => answer(index, self.stale_or(stale, loader_panicked_error(&panic))),
                 }
             }
             // No caller waits for the loads of renewed keys.
             renewals.drain(..).for_each(|key| _ = enter(key, &mut loads, began));
             if let Some(loader) = loader.take_if(|_| !loads.is_empty()) {
                 let stale = loads.first().and_then(|first| first.miss.stale.clone());
-                let stale = stale.and_then(|entry| self.handle(entry, Source::Near, false));
+                let stale = stale.and_then(|stale| self.handle(stale.entry, stale.from, false));
                 let mut keys = loads.iter().map(|load| (load.index, load.ticket.key().key.clone()));
                 let load = loader(LoadRequest { keys: &mut keys, stale });
                 spawn_load(&self.inner, &self.chain, loads, load);
@@ -123,7 +124,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
                         misses.push(key);
                         continue;
                     }
-                    (Ok(LoadOutcome::Panicked), Some(key))
+                    (Ok(LoadOutcome::Panicked(_)), Some(key))
                         if loader.is_some() && self.stand_in(intent, stale.as_ref()).is_none() =>
                     {
                         misses.push(key);
@@ -156,7 +157,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         };
         match outcome {
             Err(answer) => Some(Ok(answer)),
-            Ok(LoadOutcome::Panicked)
+            Ok(LoadOutcome::Panicked(_))
                 if self.stand_in(key.ticket.intent(), key.miss.stale.as_ref()).is_none() =>
             {
                 key.ended = number;
@@ -188,7 +189,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         &self,
         outcome: LoadOutcome<LoadResult<V>>,
         index: usize,
-        stale: Option<Arc<Entry<V>>>,
+        stale: Option<StaleCopy<V>>,
         bound: ReadBound,
     ) -> Result<Answer<V>, LateKey<V>> {
         match outcome {
@@ -202,7 +203,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     fn loaded(
         &self,
         outcome: LoadOutcome<LoadResult<V>>,
-        stale: Option<Arc<Entry<V>>>,
+        stale: Option<StaleCopy<V>>,
         follows: bool,
     ) -> Answer<V> {
         match outcome {
@@ -210,18 +211,19 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
                 if follows {
                     self.inner.tell(&Event::Coalesced);
                 }
+                self.tell_stale(&entry, source);
                 Ok(self.handle(entry, source, follows))
             }
             LoadOutcome::Done(Err(error)) => self.stale_or(stale, error),
-            LoadOutcome::Panicked => self.stale_or(stale, loader_panicked_error()),
+            LoadOutcome::Panicked(panic) => self.stale_or(stale, loader_panicked_error(&panic)),
             LoadOutcome::Refused => self.stale_or(stale, self.inner.load_limit.refused(self.namespace())),
             LoadOutcome::Abandoned => self.stale_or(stale, shut_down_error()),
         }
     }
 
     /// The stale value that may answer a caller in place of a load that is late or fails.
-    fn stand_in<'s>(&self, intent: Intent, stale: Option<&'s Arc<Entry<V>>>) -> Option<&'s Arc<Entry<V>>> {
-        stale.filter(|entry| intent != Intent::Refresh && self.serves_on_error(entry))
+    fn stand_in<'s>(&self, intent: Intent, stale: Option<&'s StaleCopy<V>>) -> Option<&'s StaleCopy<V>> {
+        stale.filter(|stale| intent != Intent::Refresh && self.serves_on_error(&stale.entry))
     }
 
     /// The stale value that may answer a caller in place of a lookup that is late. Only a store may be that
@@ -229,8 +231,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     pub(super) fn stand_in_for_store<'s>(
         &self,
         intent: Intent,
-        stale: Option<&'s Arc<Entry<V>>>,
-    ) -> Option<&'s Arc<Entry<V>>> {
+        stale: Option<&'s StaleCopy<V>>,
+    ) -> Option<&'s StaleCopy<V>> {
         self.stand_in(intent, stale.filter(|_| self.chain.store.is_some()))
     }
 
@@ -239,7 +241,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     pub(super) async fn or_stale<T>(
         &self,
         key: &TenantKey<K>,
-        stale: &Arc<Entry<V>>,
+        stale: &StaleCopy<V>,
         began: Instant,
         wait: impl Future<Output = T> + Send,
     ) -> Result<T, Answer<V>> {
@@ -248,13 +250,13 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         if let Ok(outcome) = timeout_at(began + self.inner.periods.soft, &mut wait).await {
             return Ok(outcome);
         }
-        if !self.serves_on_error(stale) {
+        if !self.serves_on_error(&stale.entry) {
             return Ok(wait.await);
         }
         self.inner.back_off.failed(key);
         self.inner.tell(&Event::SoftTimeout);
         self.inner.tell(&Event::StaleServed);
-        Err(Ok(Cached::stale(Arc::clone(stale), self.inner.clock.now(), true)))
+        Err(Ok(Cached::stale(Arc::clone(&stale.entry), self.inner.clock.now(), stale.from)))
     }
 
     /// Ends a lookup in the background whose caller has got the stale value, so that its value is kept.
@@ -321,12 +323,13 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
     }
 }
 
-/// Enters the load stage of one key. Returns `None` where two loads of the key's flight have panicked.
+/// Enters the load stage of one key. Fails with the text of the last panic where two loads of the key's
+/// flight have panicked.
 fn enter<K: Key, V: Value>(
     key: MissedKey<K, V>,
     loads: &mut Vec<PendingLoad<K, V>>,
     began: Timestamp,
-) -> Option<Wait<K, V>> {
+) -> Result<Wait<K, V>, PanicText> {
     let (index, stale) = (key.index, key.miss.stale.clone());
     let (tenant_key, intent) = (Arc::clone(key.ticket.key()), key.ticket.intent());
     let mut load_began = Instant::now();
@@ -345,7 +348,7 @@ fn enter<K: Key, V: Value>(
             load_began = key.ticket.flight().load.began();
             (promise, Some(MissedKey { ended, ..key }))
         }
-        LoadRole::GaveUp => return None,
+        LoadRole::GaveUp(panic) => return Err(panic),
     };
-    Some(Wait { index, promise, stale, key: tenant_key, intent, began: load_began, followed })
+    Ok(Wait { index, promise, stale, key: tenant_key, intent, began: load_began, followed })
 }

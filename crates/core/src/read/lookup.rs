@@ -248,6 +248,7 @@ impl<'a, K: Key, V: Value, N: Near<K, V>> LookupPass<'a, K, V, N> {
         reply: Result<Reply>,
     ) -> Option<Version> {
         let tier = slot.shared.name;
+        let has_answered = reply.is_ok();
         let verdict = match reply {
             Ok(Reply::Hit(stored)) => {
                 let verdict = self.judge_hit(slot, lookup, &stored);
@@ -267,7 +268,9 @@ impl<'a, K: Key, V: Value, N: Near<K, V>> LookupPass<'a, K, V, N> {
             lookup.found = Some(Ok((entry, Source::Tier(tier))));
             return None;
         }
-        slot.shared.tell(&Event::Miss { tier });
+        if has_answered {
+            slot.shared.tell(&Event::Miss { tier });
+        }
         let HitVerdict::Replace(version) = verdict else { return None };
         lookup.miss.renews = true;
         if !self.inner.fencing.has_leases() {
@@ -314,9 +317,9 @@ impl<'a, K: Key, V: Value, N: Near<K, V>> LookupPass<'a, K, V, N> {
             }
             if let LookupOutcome::Failed(_, Some(stale)) = &outcome
                 && admitted
-                && inner.serves_on_error(&stale.deadlines())
+                && inner.serves_on_error(&stale.entry.deadlines())
             {
-                return inner.keep_stale(&flight.key, stale);
+                return inner.keep_stale(&flight.key, &stale.entry);
             }
             // The store has no record of the key any more, so the near tier must not keep its copy.
             if !is_answer && self.chain.store.is_some() {
@@ -325,6 +328,11 @@ impl<'a, K: Key, V: Value, N: Near<K, V>> LookupPass<'a, K, V, N> {
             false
         });
         inner.tell_kept(kept.unwrap_or_default());
+        if let (LookupOutcome::Missed(miss), None, [_]) = (&outcome, &self.chain.store, &self.chain.tiers[..])
+            && let Some(fence) = miss.fences.get(0).filter(|_| inner.near.is_enabled())
+        {
+            inner.flights.note_lease(&flight.key, flight.id, fence.version.as_u64());
+        }
         (outcome, copy)
     }
 

@@ -1,13 +1,13 @@
 //! A read of many keys makes one round trip to each tier for the keys that the near tier cannot answer.
 
-use std::{panic::AssertUnwindSafe, sync::Arc};
+use std::sync::Arc;
 
 use futures_util::{FutureExt, StreamExt, stream};
 use terrace_tier::{Error, ErrorKind};
 use tokio::time::Instant;
 
 use super::{
-    Answer, CacheTicket, NearMiss,
+    Answer, CacheTicket, StaleCopy,
     load::{LateKey, MissedKey},
     lookup::lookup_of,
     outcome::{Caller, StaleEntry, Verdict},
@@ -18,7 +18,7 @@ use crate::{
     flight::{Intent, JoinMode},
     freshness::{ReadBound, ReadMode},
     near::{Near, TenantKey, TenantKeyRef},
-    panics::loader_panicked_error,
+    panics::{caught, loader_panicked_error},
 };
 
 /// How many runs of a bound loader one batch has at a time.
@@ -28,7 +28,7 @@ const LOADS_AT_ONCE: usize = 32;
 struct OpenKey<V> {
     index: usize,
     /// The stale entry that the near tier holds.
-    stale: NearMiss<V>,
+    stale: Option<StaleCopy<V>>,
 }
 
 /// A key that stands in a batch more than once: the index of a repetition, and the index of its first
@@ -104,8 +104,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
             let load = |(_, key): (usize, K)| {
                 let loader = Arc::clone(&loader);
                 // The panic of a loader fails only the key that it loads.
-                let load = AssertUnwindSafe(async move { loader(key).await }).catch_unwind();
-                load.map(|loaded| loaded.unwrap_or_else(|_| Err(loader_panicked_error())).map(Some))
+                let load = caught(async move { loader(key).await });
+                load.map(|loaded| loaded.unwrap_or_else(|panic| Err(loader_panicked_error(&panic))).map(Some))
             };
             stream::iter(request.keys.map(load).collect::<Vec<_>>()).buffered(LOADS_AT_ONCE).collect().boxed()
         }))

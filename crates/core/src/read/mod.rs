@@ -36,6 +36,7 @@ mod strong;
 mod wait;
 
 use std::{
+    fmt,
     sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
@@ -68,6 +69,31 @@ pub(crate) type Answer<V> = Result<Option<Cached<V>>>;
 /// The entry of the near tier that cannot answer a read, if the tier holds one for the key.
 pub(crate) type NearMiss<V> = Option<Arc<Entry<V>>>;
 
+/// A stale entry, and the part of the cache that holds it.
+pub(crate) struct StaleCopy<V> {
+    pub(crate) entry: Arc<Entry<V>>,
+    pub(crate) from: Source,
+}
+
+impl<V> StaleCopy<V> {
+    /// The copy, or `None` for a negative entry, which is never served as stale.
+    pub(super) fn of(entry: Arc<Entry<V>>, from: Source) -> Option<Self> {
+        entry.value().is_some().then_some(Self { entry, from })
+    }
+}
+
+impl<V> Clone for StaleCopy<V> {
+    fn clone(&self) -> Self {
+        Self { entry: Arc::clone(&self.entry), from: self.from }
+    }
+}
+
+impl<V> fmt::Debug for StaleCopy<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StaleCopy").field("from", &self.from).finish_non_exhaustive()
+    }
+}
+
 /// The lookup of a flight, and where it runs: its readers poll it, each in the runtime of its call.
 pub(crate) struct FlightLookup<V> {
     pub(crate) lookup: SharedLookup<V>,
@@ -93,7 +119,7 @@ pub(crate) enum LookupOutcome<V> {
     Missed(Miss<V>),
     /// The store did not answer, or its record could not be read. The second field is a stale entry, if
     /// the lookup found one.
-    Failed(Error, Option<Arc<Entry<V>>>),
+    Failed(Error, Option<StaleCopy<V>>),
 }
 
 /// What a lookup that found nothing hands to the load stage.
@@ -125,7 +151,7 @@ pub(crate) struct Miss<V> {
     /// The fence that the store gave, in a cache with a store.
     pub(crate) store: Option<Fence>,
     /// A stale entry that the lookup met.
-    pub(crate) stale: Option<Arc<Entry<V>>>,
+    pub(crate) stale: Option<StaleCopy<V>>,
     /// The length of that entry's envelope, if the entry came from a tier.
     pub(crate) stale_bytes: Option<usize>,
     /// Whether the key's last try failed, and its next one is still to be waited for.

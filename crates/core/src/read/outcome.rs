@@ -9,7 +9,7 @@ use terrace_tier::{
     defence::{Defence, enabled},
 };
 
-use super::{Answer, CacheTicket, LookupOutcome, Miss, NearMiss};
+use super::{Answer, CacheTicket, LookupOutcome, Miss, NearMiss, StaleCopy};
 use crate::{
     Cache, Cached, Error, Event, Key, OnStale, Source, Value,
     cache::NEAR,
@@ -54,7 +54,7 @@ pub(super) enum StaleEntry<V> {
     Serve(Cached<V>),
     ServeAndRefresh(Cached<V>),
     /// The read goes on, and may serve the entry if the load fails.
-    Keep(Option<Arc<Entry<V>>>),
+    Keep(Option<StaleCopy<V>>),
 }
 
 impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
@@ -64,7 +64,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         &self,
         caller: &Caller<'_, K, V>,
         outcome: LookupOutcome<V>,
-        stale: Option<Arc<Entry<V>>>,
+        stale: Option<StaleCopy<V>>,
     ) -> Verdict<V> {
         if self.is_too_old(caller, &outcome) {
             return Verdict::Again;
@@ -84,6 +84,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
                 if joined {
                     self.inner.tell(&Event::Coalesced);
                 }
+                self.tell_stale(&entry, source);
                 return Verdict::Answer { answer: Ok(self.handle(entry, source, joined)), refresh };
             }
             LookupOutcome::Failed(error, met) => {
@@ -166,26 +167,27 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     }
 
     /// The stale entry of a flight that another caller began in order to replace it.
-    fn stale_meanwhile(&self, caller: &Caller<'_, K, V>, stale: Option<Arc<Entry<V>>>) -> Option<Cached<V>> {
-        let entry = stale.filter(|entry| caller.joined() && self.suffices(entry, caller.bound))?;
+    fn stale_meanwhile(&self, caller: &Caller<'_, K, V>, stale: Option<StaleCopy<V>>) -> Option<Cached<V>> {
+        let suffices = |entry: &Entry<V>| caller.joined() && self.suffices(entry, caller.bound);
+        let StaleCopy { entry, from } = stale.filter(|stale| suffices(&stale.entry))?;
         // A `refresh` passes over fresh copies, too. Fresh copies may answer the callers that joined the
         // flight of a refresh.
         if entry.is_fresh(self.inner.clock.now()) {
-            return self.handle(entry, Source::Near, true);
+            return self.handle(entry, from, true);
         }
         if self.inner.on_stale(&entry.deadlines(), true) == OnStale::Miss {
             return None;
         }
         self.inner.tell(&Event::StaleServed);
-        self.handle(entry, Source::Near, true)
+        self.handle(entry, from, true)
     }
 
     /// The stale entry that answers instead of an error, where the freshness policy permits it.
-    pub(super) fn stale_or(&self, stale: Option<Arc<Entry<V>>>, error: Error) -> Answer<V> {
-        match stale.filter(|entry| self.serves_on_error(entry)) {
-            Some(entry) => {
+    pub(super) fn stale_or(&self, stale: Option<StaleCopy<V>>, error: Error) -> Answer<V> {
+        match stale.filter(|stale| self.serves_on_error(&stale.entry)) {
+            Some(StaleCopy { entry, from }) => {
                 self.inner.tell(&Event::StaleServed);
-                Ok(Cached::stale(entry, self.inner.clock.now(), false))
+                Ok(Cached::stale(entry, self.inner.clock.now(), from))
             }
             None => Err(error),
         }
@@ -198,10 +200,19 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
 
     /// The stale value that answers at once, because the last try to renew it has failed and the next one
     /// is still to be waited for.
-    fn stale_in_backoff(&self, stale: Option<&Arc<Entry<V>>>) -> Option<Cached<V>> {
-        let entry = stale.filter(|entry| self.serves_on_error(entry))?;
+    fn stale_in_backoff(&self, stale: Option<&StaleCopy<V>>) -> Option<Cached<V>> {
+        let stale = stale.filter(|stale| self.serves_on_error(&stale.entry))?;
         self.inner.tell(&Event::StaleServed);
-        Cached::stale(Arc::clone(entry), self.inner.clock.now(), false)
+        Cached::stale(Arc::clone(&stale.entry), self.inner.clock.now(), stale.from)
+    }
+
+    /// Reports an answer that is a stale copy. A value of the loader or a record of the store is new, even if
+    /// the expiry policy gives it no life.
+    pub(super) fn tell_stale(&self, entry: &Entry<V>, source: Source) {
+        let is_copy = matches!(source, Source::Near | Source::Tier(_));
+        if is_copy && entry.value().is_some() && !entry.is_fresh(self.inner.clock.now()) {
+            self.inner.tell(&Event::StaleServed);
+        }
     }
 
     /// Decides what to do with an entry of the near tier that is not a valid answer.
@@ -220,9 +231,10 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
             verdict = inner.on_stale(&entry.deadlines(), renewable);
         }
         if verdict == OnStale::Miss {
+            let stale = StaleCopy::of(entry, Source::Near);
             let is_pausing = renewable && inner.back_off.is_pausing(key);
-            let hit = is_pausing.then(|| self.stale_in_backoff(Some(&entry))).flatten();
-            return hit.map_or(StaleEntry::Keep(Some(entry)), StaleEntry::Serve);
+            let hit = is_pausing.then(|| self.stale_in_backoff(stale.as_ref())).flatten();
+            return hit.map_or(StaleEntry::Keep(stale), StaleEntry::Serve);
         }
         inner.tell(&Event::StaleServed);
         let Some(hit) = self.handle(entry, Source::Near, false) else { return StaleEntry::Keep(None) };

@@ -10,7 +10,7 @@ use terrace_tier::{
 };
 
 use super::{
-    HitVerdict, LoadResult,
+    HitVerdict, LoadResult, StaleCopy,
     lookup::{KeyLookup, LookupPass},
 };
 use crate::{
@@ -65,7 +65,7 @@ impl<K: Key, V: Value, N: Near<K, V>> LookupPass<'_, K, V, N> {
         }
         if fresh && !proven && !intent.renews() {
             slot.shared.tell(&Event::Unproven { tier: slot.shared.name });
-            lookup.met_stale(entry, stored);
+            lookup.met_stale(slot, entry, stored);
             return HitVerdict::Miss;
         }
         if is_answer {
@@ -76,7 +76,7 @@ impl<K: Key, V: Value, N: Near<K, V>> LookupPass<'_, K, V, N> {
                 HitVerdict::Answer(entry)
             }
             _ => {
-                lookup.met_stale(entry, stored);
+                lookup.met_stale(slot, entry, stored);
                 HitVerdict::Replace(stored.version)
             }
         }
@@ -117,8 +117,8 @@ impl<K: Key, V: Value, N: Near<K, V>> LookupPass<'_, K, V, N> {
 
 impl<K, V> KeyLookup<'_, K, V> {
     /// Notes a stale entry that does not answer, and may be served where no tier gives a better one.
-    fn met_stale(&mut self, entry: Arc<Entry<V>>, stored: &Stored) {
-        self.miss.stale = Some(entry).filter(|entry| entry.value().is_some());
+    fn met_stale(&mut self, slot: &TierSlot, entry: Arc<Entry<V>>, stored: &Stored) {
+        self.miss.stale = StaleCopy::of(entry, Source::Tier(slot.shared.name));
         self.miss.stale_bytes = stored.body.as_ref().map(Bytes::len);
     }
 }

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use terrace_tier::{Op, Reply, Stored, TierKey, Token};
 use tracing::Instrument;
 
-use super::{Miss, PendingLoad};
+use super::{Miss, PendingLoad, StaleCopy};
 use crate::{
     Error, Event, Key, Value,
     cache::{Inner, Load, NEAR},
     chain::Chain,
     freshness::STORE_ONLY,
-    near::{Entry, Near},
+    near::Near,
     overload::{Loading, is_renewal},
 };
 
@@ -53,9 +53,9 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
             Ok(Err(error)) => loads.into_iter().for_each(|load| self.fail_load(load, error.clone())),
             // The leaders' guards report the panic when they are dropped. After this report a follower
             // with a loader takes over.
-            Err(_panic) => loads.iter_mut().for_each(|load| {
+            Err(panic) => loads.iter_mut().for_each(|load| {
                 self.note_failure(load);
-                load.leader.panicked();
+                load.leader.panicked(Arc::clone(&panic));
             }),
         }
     }
@@ -77,7 +77,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
 
     /// Whether the stale value that a lookup met may answer all callers of the load.
     pub(crate) fn stale_may_answer(&self, miss: &Miss<V>) -> bool {
-        let serves = |entry: &Arc<Entry<V>>| self.serves_on_error(&entry.deadlines());
+        let serves = |stale: &StaleCopy<V>| self.serves_on_error(&stale.entry.deadlines());
         miss.oldest_proof != STORE_ONLY && miss.stale.as_ref().is_some_and(serves)
     }
 
@@ -92,7 +92,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
             && self.stale_may_answer(&load.miss)
             && self.admits(NEAR, load.miss.stale_bytes)
         {
-            let keep = || self.keep_stale(key, stale);
+            let keep = || self.keep_stale(key, &stale.entry);
             let kept = self.flights.while_attached(key, load.ticket.flight().id, keep);
             self.tell_kept(kept.unwrap_or_default());
         }

@@ -10,7 +10,7 @@ use terrace_tier::{
 use tokio::time::{Instant, timeout_at};
 
 use super::{
-    LookupOutcome, Miss, PendingLoad,
+    LookupOutcome, Miss, PendingLoad, StaleCopy,
     fill::TierLease,
     lookup::{FlightKey, LookupPass},
 };
@@ -107,7 +107,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
 
     /// The stale value that a caller gets instead of a wait, where the policy permits it.
     fn stale_instead(&self, miss: &Miss<V>) -> RemoteLoad<V> {
-        let stale = miss.stale.as_ref().filter(|_| self.policies.coalesce == Coalesce::LeaseOrStale)?;
+        let leases = self.policies.coalesce == Coalesce::LeaseOrStale;
+        let StaleCopy { entry: stale, from } = miss.stale.as_ref().filter(|_| leases)?;
         let now = self.clock.now();
         // A fresh entry without a proof would not be marked as stale, so it would look like a valid
         // answer.
@@ -117,10 +118,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
             _ => !stale.is_fresh(now),
         };
         let alive = stale.value().is_some() && marked && now < stale.deadlines().stale_until;
-        alive.then(|| {
-            self.tell(&Event::StaleServed);
-            (Arc::clone(stale), Source::Near)
-        })
+        alive.then(|| (Arc::clone(stale), *from))
     }
 }
 

@@ -74,11 +74,11 @@ impl RelayHandle {
     }
 
     /// Keeps the error of a step if waiting does not resolve it, and logs the first such error in a row.
-    pub(super) fn record(&self, step: &Result<()>, namespace: &str) {
+    pub(super) fn record(&self, step: &Result<()>, cache: &str, tier: &str) {
         let lasting = step.as_ref().err().filter(|error| !error.is_transient());
         let mut failure = self.failure.lock();
         if let (Some(error), None) = (lasting, &*failure) {
-            tracing::warn!(%error, cache = %namespace, "the relay cannot go on; it tries again");
+            tracing::warn!(cache, tier, %error, "the relay cannot go on; it tries again");
         }
         *failure = lasting.cloned();
     }

@@ -31,7 +31,9 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use self::handle::RelayHandle;
 pub(crate) use self::running::RunningRelay;
-use crate::{Backend, Error, ErrorKind, Level, Namespace, Replay, Result, Version};
+use crate::{
+    Backend, Error, ErrorKind, Level, Namespace, Replay, Result, Version, freshness::AppliedChanges,
+};
 
 /// The longest time between two steps. In each step the leader advances the watermark, and a follower
 /// reads it.
@@ -59,6 +61,8 @@ pub(crate) struct Relay {
     /// The cache tiers with their budgets, near to far.
     tiers: Vec<(Arc<dyn Backend>, Duration)>,
     tombstone_ttl: Duration,
+    /// The changes that this process has applied itself.
+    applied: Arc<AppliedChanges>,
     /// A random number that distinguishes this relay from others.
     id: u64,
     state: RelayState,
@@ -87,7 +91,13 @@ impl Relay {
         tombstone_ttl: Duration,
     ) -> Self {
         let (id, state) = (fastrand::u64(..), RelayState::Unknown);
-        Self { log, namespace, tiers, tombstone_ttl, id, state }
+        let applied = Arc::default();
+        Self { log, namespace, tiers, tombstone_ttl, applied, id, state }
+    }
+
+    /// The same relay, which lets newer copies stay where this process has applied a change itself.
+    pub(crate) fn sparing(self, applied: Arc<AppliedChanges>) -> Self {
+        Self { applied, ..self }
     }
 
     /// Makes one step after another until the cache is dropped.
@@ -104,7 +114,8 @@ impl Relay {
             }
             let step = self.guarded_step().await;
             if let Err(error) = &step {
-                tracing::debug!(%error, cache = %self.namespace.name, "a step of the relay failed");
+                let (cache, tier) = (&self.namespace.name, self.tier_names());
+                tracing::debug!(cache, tier, %error, "a step of the relay failed");
                 // A follower remembers since when the watermark has not advanced: a tier that fails now and
                 // then would keep everyone from taking over a dead leader.
                 if matches!(self.state, RelayState::Leader { .. }) {
@@ -114,12 +125,17 @@ impl Relay {
             failures = if step.is_err() { failures + 1 } else { 0 };
             due = began + self.pause(failures);
             let Some(handle) = handle.upgrade() else { return };
-            handle.record(&step, &self.namespace.name);
+            handle.record(&step, &self.namespace.name, &self.tier_names());
             handle.set_leads(matches!(self.state, RelayState::Leader { .. }));
             if !matches!(self.state, RelayState::Unknown) {
                 handle.set_started();
             }
         }
+    }
+
+    /// The tiers that the relay carries changes into, near to far.
+    fn tier_names(&self) -> String {
+        self.tiers.iter().map(|(tier, _)| tier.name()).collect::<Vec<_>>().join(", ")
     }
 
     /// The time from the start of a step to the next one, if the log reports nothing.

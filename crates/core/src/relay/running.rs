@@ -8,7 +8,7 @@ use std::{
 use terrace_tier::{InvalidationLog, runtime::BackgroundTask};
 
 use super::{Relay, handle::RelayHandle};
-use crate::{Backend, Namespace, Replay};
+use crate::{Backend, Namespace, Replay, freshness::AppliedChanges};
 
 /// The relay of one cache in one process. It ends when this value is dropped.
 pub(crate) struct RunningRelay {
@@ -18,6 +18,7 @@ pub(crate) struct RunningRelay {
     namespace: Namespace,
     tiers: Vec<(Arc<dyn Backend>, Duration)>,
     tombstone_ttl: Duration,
+    applied: Arc<AppliedChanges>,
     task: BackgroundTask,
 }
 
@@ -29,11 +30,12 @@ impl RunningRelay {
         namespace: Namespace,
         tiers: Vec<(Arc<dyn Backend>, Duration)>,
         tombstone_ttl: Duration,
+        applied: &Arc<AppliedChanges>,
     ) -> Option<Self> {
         let (handle, replay) = (Arc::new(RelayHandle::default()), log.replay()?);
         let follower: Weak<RelayHandle> = Arc::downgrade(&handle);
-        let task = BackgroundTask::default();
-        let relay = Self { handle, log, replay, namespace, tiers, tombstone_ttl, task };
+        let (applied, task) = (Arc::clone(applied), BackgroundTask::default());
+        let relay = Self { handle, log, replay, namespace, tiers, tombstone_ttl, applied, task };
         relay.keep_running();
         relay.log.follow(&relay.namespace.name, follower);
         Some(relay)
@@ -45,7 +47,7 @@ impl RunningRelay {
         self.task.start(|| {
             let (replay, namespace) = (Arc::clone(&self.replay), self.namespace.clone());
             let relay = Relay::new(replay, namespace, self.tiers.clone(), self.tombstone_ttl);
-            relay.run(Arc::downgrade(&self.handle))
+            relay.sparing(Arc::clone(&self.applied)).run(Arc::downgrade(&self.handle))
         });
     }
 

@@ -62,13 +62,27 @@ impl Relay {
     /// Drops the copies that changed after `position`, and advances the watermark. The new watermark's
     /// proof dates from the advance to `version`, which the watermark had before the changes were read.
     async fn carry_on(&mut self, version: Version, position: &Bytes) -> Result<()> {
-        let (notices, next) = match self.log.since(&self.namespace.name, position).await? {
-            Some(read) => read,
+        let (applied, mut numbered) = (Arc::clone(&self.applied), Vec::new());
+        let read = self.log.changes_since(&self.namespace.name, position).await?;
+        if let Some((changes, _)) = &read {
+            applied.await_expected(changes).await;
+        }
+        let _step = applied.begin_step().await;
+        let (notices, next) = match read {
+            Some((changes, next)) => {
+                let of = |(number, notice): &(_, _)| applied.for_shared_tier(*number, notice);
+                numbered = changes;
+                (numbered.iter().map(of).collect(), next)
+            }
             None if enabled(Defence::Missed) => (vec![Notice::Lost], self.log.end().await?),
             None => (Vec::new(), self.log.end().await?),
         };
         let watermark = self.watermark(version, next);
-        self.advance(Condition::Version(version), &PendingChanges::of(&notices), watermark).await
+        self.advance(Condition::Version(version), &PendingChanges::of(&notices), watermark).await?;
+        if let RelayState::Leader { .. } = self.state {
+            applied.relayed(&numbered);
+        }
+        Ok(())
     }
 
     /// Drops the changed copies from every tier, far to near. Each tier must confirm the drops before

@@ -4,7 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use terrace_tier::{Deadlines, Op, Reply, unexpected};
 
-use super::guard::{DebtGuard, WriteGuard};
+use super::{
+    guard::{DebtGuard, WriteGuard},
+    unconfirmed_error,
+};
 use crate::{
     Cache, Error, ErrorKind, Key, Result, Value,
     cache::Inner,
@@ -84,9 +87,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
             return Err(error);
         }
         if let Some(error) = failed {
-            let message =
-                "the authority took the new life, and a tier did not drop its copy; reads go past that tier";
-            return Err(Error::new(ErrorKind::Partial, message).with_source(error));
+            return Err(unconfirmed_error("did not drop its copy with the old life", &[error]));
         }
         Ok(existed.unwrap_or_default())
     }

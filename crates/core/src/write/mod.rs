@@ -7,6 +7,7 @@ mod remove;
 mod touch;
 mod unfenced;
 
+pub(crate) use remove::unconfirmed_error;
 pub(crate) use touch::Renewals;
 pub(crate) use unfenced::{UnfencedFill, UnfencedFills};
 

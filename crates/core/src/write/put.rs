@@ -59,12 +59,11 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         if let Err(error) = self.check_writable(condition) {
             return items.iter().map(|_| Err(error.clone())).collect();
         }
-        let puts = items.into_iter().map(|(key, item)| {
-            self.inner.tell(&Event::Put);
-            Put { key: self.tenant_key(key), item, condition }
-        });
+        let put = |(key, item)| Put { key: self.tenant_key(key), item, condition };
+        let puts = items.into_iter().map(put);
         if self.chain.is_local() {
-            return puts.map(|put| Ok(self.inner.put_local(put))).collect();
+            let local = |put| Ok(self.inner.put_local(put));
+            return puts.map(local).inspect(|outcome| self.inner.tell_put(outcome)).collect();
         }
         let (puts, numbers) = last_of_each(puts);
         let (inner, chain) = (Arc::clone(&self.inner), Arc::clone(&self.chain));
@@ -164,7 +163,15 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
         }
         let mut ended = pending.into_iter().map(|put| self.end_put(put));
         let outcome = |known: Option<_>| known.or_else(|| ended.next()).unwrap_or(Ok(PutOutcome::Refused));
-        outcomes.into_iter().map(outcome).collect()
+        outcomes.into_iter().map(outcome).inspect(|outcome| self.tell_put(outcome)).collect()
+    }
+
+    /// Reports a put that the authority took. The task of the put reports it, so that a caller that has gone
+    /// changes no count.
+    fn tell_put(&self, outcome: &Result<PutOutcome>) {
+        if let Ok(PutOutcome::Kept(_)) = outcome {
+            self.tell(&Event::Put);
+        }
     }
 
     fn begin_put(self: &Arc<Self>, chain: &Chain, put: Put<K, V>) -> Result<PendingPut<K, V, N>> {
@@ -264,7 +271,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
         for (put, version) in pending.iter_mut().zip(&versions) {
             put.outcome = match self.near.is_enabled() {
                 true => Ok(PutOutcome::Kept(*version)),
-                false => Err(Error::new(ErrorKind::Unavailable, "no tier took the value")),
+                false => Err(Error::new(ErrorKind::Unavailable, "no tier took the value; try the put again")),
             };
         }
         for slot in chain.far_to_near() {

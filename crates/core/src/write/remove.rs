@@ -22,6 +22,8 @@ struct PendingRemoval {
     /// The version of the removal, after the store has issued it.
     version: Option<Version>,
     existed: bool,
+    /// The highest version of a tombstone that a cache tier left.
+    tombstone: Version,
     /// The error of the store, whose record may still exist.
     store_error: Option<Error>,
     errors: Vec<Error>,
@@ -38,9 +40,9 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
             return keys.iter().map(|_| Err(error.clone())).collect();
         }
         let keys: Vec<_> = keys.into_iter().map(|key| self.tenant_key(key)).collect();
-        keys.iter().for_each(|_| self.inner.tell(&Event::Dropped));
         if self.chain.is_local() {
-            return keys.iter().map(|key| Ok(self.inner.remove_local(key))).collect();
+            let local = keys.iter().map(|key| Ok(self.inner.remove_local(key)));
+            return local.inspect(|result| self.inner.tell_dropped(result)).collect();
         }
         let (mut distinct, mut firsts) = (Distinct::new(), Vec::with_capacity(keys.len()));
         let occurrences: Vec<Occurrence> = keys.iter().map(|key| distinct.add(Arc::clone(key))).collect();
@@ -50,7 +52,10 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
             }
         }
         let (inner, chain) = (Arc::clone(&self.inner), Arc::clone(&self.chain));
-        let task = async move { inner.remove_through(&chain, firsts, removal).await };
+        let task = async move {
+            let removed = inner.remove_through(&chain, firsts, removal).await;
+            removed.into_iter().map(|(result, _tombstone)| result).collect::<Vec<_>>()
+        };
         match joined(self.inner.tasks.spawn(task)).await {
             // Only the first removal of a repeated key can find a value.
             Ok(results) => occurrences
@@ -66,7 +71,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
 }
 
 impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
-    fn remove_local(&self, key: &TenantKey<K>) -> bool {
+    pub(crate) fn remove_local(&self, key: &TenantKey<K>) -> bool {
         self.flights.write_now(key, || {
             let held = self.near.get(&TenantKeyRef { tenant: key.tenant, key: &key.key });
             self.drop_near(key);
@@ -74,13 +79,14 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
         })
     }
 
-    /// Asks every tier, and reports the tiers that failed.
-    async fn remove_through(
+    /// Asks every tier, and reports the tiers that failed. Each key has its result, and the highest version
+    /// of a tombstone that a cache tier left.
+    pub(crate) async fn remove_through(
         self: &Arc<Self>,
         chain: &Arc<Chain>,
         keys: Vec<Arc<TenantKey<K>>>,
         removal: Removal,
-    ) -> Vec<Result<bool>> {
+    ) -> Vec<(Result<bool>, Version)> {
         let guards: Vec<_> = keys.iter().map(|key| WriteGuard::begin(self, key)).collect();
         let mut pending: Vec<PendingRemoval> =
             keys.iter().map(|key| PendingRemoval::of(self.tier_key(chain, key))).collect();
@@ -99,7 +105,16 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
             let key = Arc::clone(&guard.key);
             guard.finish(Version::NONE, |_| self.drop_near(&key));
         }
-        pending.into_iter().map(PendingRemoval::result).collect()
+        let removed = pending.into_iter().map(|one| (one.tombstone, one.result()));
+        let removed = removed.inspect(|(_, result)| self.tell_dropped(result));
+        removed.map(|(tombstone, result)| (result, tombstone)).collect()
+    }
+
+    /// Reports a key that every tier has dropped.
+    pub(crate) fn tell_dropped<T>(&self, result: &Result<T>) {
+        if result.is_ok() {
+            self.tell(&Event::Dropped);
+        }
     }
 
     async fn remove_in(&self, slot: &TierSlot, deletes: bool, pending: &mut [PendingRemoval]) {
@@ -120,6 +135,9 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
             match reply {
                 Ok(Reply::Done { existed, version }) => {
                     one.existed |= existed;
+                    if !is_store {
+                        one.tombstone = one.tombstone.max(version);
+                    }
                     // Without a store no tier's version is above those of all copies, so all copies are
                     // dropped, of any version.
                     if deletes && is_store {
@@ -137,13 +155,23 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
     }
 }
 
+/// The error of a change that these errors of tiers left unconfirmed. Its text holds theirs, so it has no
+/// source that would repeat them.
+pub(crate) fn unconfirmed_error(what: &str, errors: &[Error]) -> Error {
+    let failed: Vec<String> = errors.iter().map(|error| format!("{error:#}")).collect();
+    let message = format!("a tier {what}, and reads of this process go past it: {}", failed.join("; "));
+    let cure =
+        "other processes may read the old value until the tier answers; this process repeats the change";
+    Error::new(ErrorKind::Partial, message).with_cure(cure)
+}
+
 impl PendingRemoval {
     fn of(key: Result<TierKey>) -> Self {
         let (key, errors) = match key {
             Ok(key) => (Some(key), Vec::new()),
             Err(error) => (None, vec![error]),
         };
-        Self { key, version: None, existed: false, store_error: None, errors }
+        Self { key, version: None, existed: false, tombstone: Version::NONE, store_error: None, errors }
     }
 
     fn result(mut self) -> Result<bool> {
@@ -156,11 +184,6 @@ impl PendingRemoval {
         if self.key.is_none() {
             return Err(self.errors.remove(0));
         }
-        let failed: Vec<String> = self.errors.iter().map(Error::to_string).collect();
-        let message = format!(
-            "these tiers did not confirm, and reads of this process go past them: {}",
-            failed.join("; ")
-        );
-        Err(Error::new(ErrorKind::Partial, message).with_source(self.errors.remove(0)))
+        Err(unconfirmed_error("did not confirm that the key was dropped", &self.errors))
     }
 }

@@ -6,7 +6,7 @@ use futures_util::{
     FutureExt,
     future::{BoxFuture, join_all},
 };
-use terrace_core::{BoxError, ErrorKind, Level, MissingKeys, Source, policy::Coalesce};
+use terrace_core::{BoxError, Level, MissingKeys, Source, policy::Coalesce};
 use terrace_tier::Clock;
 
 use crate::support::{FixedStampede, Loader, Stack, builder, fake, local, ms, without_near};

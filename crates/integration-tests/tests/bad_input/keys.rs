@@ -1,6 +1,9 @@
-//! Keys of any bytes work. A key that is too long is refused before any trip.
+//! Keys of any bytes and of any length work, up to a bound beyond which a key is refused before any trip.
 
-use terrace::{BoxError, Cache, ErrorKind, Memory, key::MAX_KEY_BYTES};
+use terrace::{
+    BoxError, Cache, ErrorKind, Memory,
+    key::{MAX_KEY_BYTES, MAX_LONG_KEY_BYTES},
+};
 
 use super::stacks::{Backends, Stack};
 
@@ -22,7 +25,7 @@ fn odd_keys() -> Vec<Vec<u8>> {
     ]
     .map(<[u8]>::to_vec)
     .to_vec();
-    keys.extend([128, 129, 2_705, MAX_KEY_BYTES].map(|length| vec![b'x'; length]));
+    keys.extend([128, 129, 2_705, MAX_KEY_BYTES, MAX_KEY_BYTES + 1].map(|length| vec![b'x'; length]));
     keys
 }
 
@@ -58,10 +61,31 @@ async fn empty_nul_crlf_and_non_utf8_keys_are_keys_of_their_own() {
 }
 
 #[tokio::test]
-async fn a_key_of_one_mebibyte_is_a_key_error_that_quotes_no_key() {
+async fn a_key_of_a_hundred_kibibytes_works_on_every_stack() {
     let backends = Backends::new().await;
-    let key = vec![b'q'; 1 << 20];
-    for cache in backends.all(std::convert::identity).await {
+    let (one, other) = ("q".repeat(100 << 10), "r".repeat(100 << 10));
+    for cache in backends.all::<String, usize>(std::convert::identity).await {
+        assert_eq!(cache.get_or_load(&one, async || Ok::<_, BoxError>(1)).await.unwrap(), 1, "{cache:?}");
+        cache.put(&other, 2).await.unwrap();
+        cache.settled().await;
+        let keys = [one.clone(), "short".to_owned(), other.clone()];
+        let found = cache.get_many(&keys).await.into_values().unwrap();
+        assert_eq!(
+            found.iter().map(|one| one.as_ref().map(|found| **found)).collect::<Vec<_>>(),
+            [Some(1), None, Some(2)]
+        );
+        assert!(cache.remove(&one).await.unwrap());
+        assert!(cache.get(&one).await.unwrap().is_none());
+        assert_eq!(cache.get(&other).await.unwrap().unwrap(), 2);
+        assert!(cache.stats().tiers.iter().all(|tier| tier.errors == 0));
+    }
+}
+
+#[tokio::test]
+async fn a_key_of_more_than_16_mebibytes_is_a_key_error_that_quotes_no_key() {
+    let backends = Backends::new().await;
+    let key = "q".repeat(MAX_LONG_KEY_BYTES + 1);
+    for cache in backends.all::<String, usize>(std::convert::identity).await {
         let errors = [
             cache.get(&key).await.map(drop).unwrap_err(),
             cache.put(&key, 1).await.map(drop).unwrap_err(),
@@ -76,7 +100,7 @@ async fn a_key_of_one_mebibyte_is_a_key_error_that_quotes_no_key() {
             assert!(!format!("{error} {error:?}").contains("qq"), "a key may be personal data");
         }
         // The other keys of a batch are not lost with it.
-        let keys = [b"good".to_vec(), key.clone(), b"fine".to_vec()];
+        let keys = ["good".to_owned(), key.clone(), "fine".to_owned()];
         let put = cache.put_many(keys.iter().cloned().zip([1_usize, 2, 3])).await;
         assert!(put[0].is_ok() && put[2].is_ok());
         assert_eq!(put[1].as_ref().unwrap_err().kind(), ErrorKind::Key);
@@ -90,8 +114,8 @@ async fn a_key_of_one_mebibyte_is_a_key_error_that_quotes_no_key() {
         assert_eq!(*found[2].as_ref().unwrap().clone().unwrap(), 3);
         assert_eq!(cache.stats().flights, 0);
     }
-    // A cache without remote tiers sends no keys, so a long key works there.
-    let local: Cache<Vec<u8>, usize> = Cache::builder("local").near(Memory::entries(5)).build().unwrap();
+    // A cache without remote tiers sends no keys, so a key of any length works there.
+    let local: Cache<String, usize> = Cache::builder("local").near(Memory::entries(5)).build().unwrap();
     local.put(&key, 1).await.unwrap();
     assert_eq!(local.get(&key).await.unwrap().unwrap(), 1);
 }

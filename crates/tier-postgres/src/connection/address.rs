@@ -5,6 +5,8 @@ use std::str::FromStr;
 use sqlx::postgres::PgConnectOptions;
 use terrace_tier::{Error, Result};
 
+use crate::error::NAME;
+
 /// The most hosts of a URL.
 const MAX_HOSTS: usize = 16;
 
@@ -68,7 +70,9 @@ fn options(mut url: url::Url) -> Result<PgConnectOptions> {
                 ));
             }
         } else {
-            tracing::warn!(parameter = %name, "the Postgres URL has an unknown parameter, which is ignored");
+            // No cache uses the handle yet.
+            let what = "the Postgres URL has an unknown parameter, which is ignored";
+            tracing::warn!(cache = "", tier = NAME, parameter = %name, "{what}");
         }
     }
     if known.iter().any(|(name, value)| name == "host" && value.contains(',')) {

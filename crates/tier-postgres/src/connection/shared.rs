@@ -47,9 +47,9 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn new(pool: Pool, schema: &str, max_value_bytes: usize) -> Self {
         let schema = format!("\"{schema}\"");
-        let called = Statements::new(&schema, false);
+        let (called, namespaces) = (Statements::new(&schema, false), NamespaceRegistry::default());
         Self {
-            lease_tracker: PostgresLeases::tracker(&pool, &called.leases),
+            lease_tracker: PostgresLeases::tracker(&pool, &called.leases, namespaces.clone()),
             pool,
             direct: Statements::new(&schema, true),
             called,
@@ -60,7 +60,7 @@ impl Shared {
             cleaner: CleanerState::default(),
             cleaner_task: Mutex::default(),
             followers: Followers::default(),
-            namespaces: NamespaceRegistry::default(),
+            namespaces,
             has_no_pooler: AtomicBool::new(false),
             watchers: Mutex::default(),
         }
@@ -89,6 +89,12 @@ impl Shared {
         let mut watchers = self.watchers.lock();
         watchers.retain(|watcher| watcher.strong_count() > 0);
         watchers.push(watcher);
+    }
+
+    /// The caches that use this handle, for the log: those with a tier here, else those that follow its log.
+    pub(crate) fn cache_names(&self) -> String {
+        let names = self.namespaces.names();
+        if names.is_empty() { self.followers.names() } else { names }
     }
 
     /// Tells all watchers of a finding.

@@ -6,13 +6,13 @@
 use std::time::Duration;
 
 use terrace_tier::{
-    Result,
+    NamespaceRegistry, Result,
     lease::{LeaseBackend, LeaseRef, LeaseStatus, LeaseTracker, PollInterval},
 };
 
 use crate::{
     connection::pool::Pool,
-    error::Phase,
+    error::{NAME, Phase},
     sql::{
         numbers::{millis, signed},
         statements::LeaseStatements,
@@ -31,11 +31,17 @@ pub(crate) type CellAddress = (i32, [u8; 16]);
 pub(crate) struct PostgresLeases {
     pool: Pool,
     statements: LeaseStatements,
+    namespaces: NamespaceRegistry,
 }
 
 impl PostgresLeases {
-    pub(crate) fn tracker(pool: &Pool, statements: &LeaseStatements) -> LeaseTracker<Self> {
-        LeaseTracker::new(Self { pool: pool.clone(), statements: statements.clone() }, POLL_INTERVAL)
+    pub(crate) fn tracker(
+        pool: &Pool,
+        statements: &LeaseStatements,
+        namespaces: NamespaceRegistry,
+    ) -> LeaseTracker<Self> {
+        let (pool, statements) = (pool.clone(), statements.clone());
+        LeaseTracker::new(Self { pool, statements, namespaces }, POLL_INTERVAL)
     }
 
     /// Records a keep-alive, or the release, of each lease for this time.
@@ -61,6 +67,10 @@ impl PostgresLeases {
 
 impl LeaseBackend for PostgresLeases {
     type Address = CellAddress;
+
+    fn log_names(&self) -> (&str, String) {
+        (NAME, self.namespaces.names())
+    }
 
     async fn poll(&self, leases: &[LeaseRef<CellAddress>]) -> Result<Vec<LeaseStatus>> {
         let (namespaces, digests): (Vec<i32>, Vec<&[u8]>) =

@@ -1,8 +1,11 @@
 //! The followers of the outbox of a handle.
 
-use std::sync::{
-    Arc, Weak,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use parking_lot::Mutex;
@@ -57,6 +60,13 @@ impl Followers {
         }
     }
 
+    /// The names of the caches that follow, with commas between them.
+    pub(crate) fn names(&self) -> String {
+        let subscriptions = self.subscriptions.lock();
+        let names: BTreeSet<&str> = subscriptions.iter().map(|one| &*one.namespace).collect();
+        names.into_iter().collect::<Vec<_>>().join(", ")
+    }
+
     /// Whether a follower is left. If not, the calling task must end, and the next follower starts
     /// another.
     pub(crate) fn any_left(&self) -> bool {
@@ -90,6 +100,12 @@ impl Followers {
 }
 
 impl Subscription {
+    pub(crate) fn change(&self, number: u64, notice: &Notice) {
+        if let Some(follower) = self.follower.upgrade() {
+            follower.change(number, notice);
+        }
+    }
+
     pub(crate) fn notify(&self, notice: &Notice) {
         if let Some(follower) = self.follower.upgrade() {
             follower.notice(notice);

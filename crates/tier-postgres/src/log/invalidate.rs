@@ -1,12 +1,22 @@
 //! Invalidates a key in a transaction of the application.
 
-use std::{fmt, hash::Hash};
+use std::{fmt, hash::Hash, time::Duration};
 
 use sqlx::PgConnection;
-use terrace_core::{BorrowedKey, Cache, near::Near};
-use terrace_tier::Result;
+use terrace_core::{BorrowedKey, Cache, ExpectedChange, near::Near};
+use terrace_tier::{Error, Result};
 
-use crate::{error::Phase, handle::Postgres, namespace::tenant::tenant_name};
+use crate::{
+    connection::timeout::within,
+    error::{NAME, Phase},
+    handle::Postgres,
+    namespace::tenant::tenant_name,
+    sql::numbers::unsigned,
+};
+
+/// The longest wait for the state of a transaction. All connections of the pool may be taken, and the copies
+/// have to be dropped.
+const STATUS_TIMEOUT: Duration = Duration::from_millis(100);
 
 impl Postgres {
     /// Invalidates `key` of `cache` in a transaction of the application that changes the origin.
@@ -18,7 +28,8 @@ impl Postgres {
     ///
     /// # Errors
     /// - [`ErrorKind::Key`](terrace_tier::ErrorKind::Key) for a key that no tier accepts.
-    /// - [`ErrorKind::Config`](terrace_tier::ErrorKind::Config) for a cache that only this process knows.
+    /// - [`ErrorKind::Config`](terrace_tier::ErrorKind::Config) for a cache that does not follow the log of
+    ///   Postgres: nothing would drop its copies.
     /// - The errors of [`Postgres::prepare`], if the schema is not made yet. It is made on another
     ///   connection: [`ErrorKind::Timeout`](terrace_tier::ErrorKind::Timeout) if the pool has none left.
     /// - The errors of a statement, after which the transaction can only be rolled back.
@@ -52,24 +63,65 @@ impl Postgres {
         Q: BorrowedKey<K> + ?Sized,
     {
         let name = cache.name_of(key)?;
+        if cache.truth_log() != Some(NAME) {
+            return Err(named(cache, follows_nothing()));
+        }
         self.shared().prepare_schema_in(transaction).await?;
-        let added = sqlx::query(self.shared().statements().outbox.add.clone())
+        let added = sqlx::query_as::<_, (i64, String)>(self.shared().statements().outbox.add.clone())
             .bind(&name.namespace)
             .bind(tenant_name(name.tenant.as_deref()))
             .bind(name.key.as_ref())
-            .execute(transaction)
+            .fetch_one(transaction)
             .await;
         // An error leaves nothing unknown: only the caller's commit makes the row visible.
-        self.shared().typed(added, Phase::Read)?;
-        Ok(PendingInvalidation { cache: cache.clone(), key: key.to_key() })
+        let (number, transaction) =
+            self.shared().typed(added, Phase::Read).map_err(|error| named(cache, error))?;
+        let (postgres, cache, number) = (self.clone(), cache.clone(), unsigned(number));
+        let expected = cache.expect_change(number);
+        Ok(PendingInvalidation { postgres, cache, key: key.to_key(), number, transaction, expected })
     }
+
+    /// Whether the transaction of this id has committed. Where the server does not say so, it may not have.
+    async fn has_committed(&self, transaction: &str) -> bool {
+        let shared = self.shared();
+        let asked = async {
+            let mut session = shared.pool.session().await?;
+            let statement = shared.statements().outbox.has_committed.clone();
+            let status = sqlx::query_scalar::<_, Option<bool>>(statement).bind(transaction);
+            let status = status.fetch_one(session.connection()?).await;
+            shared.typed(session.end(status), Phase::Read)
+        };
+        within(STATUS_TIMEOUT, asked).await.is_ok_and(|committed| committed == Some(true))
+    }
+}
+
+fn follows_nothing() -> Error {
+    let message = "the cache does not follow the log of Postgres, so no process would drop its copies; give it \
+                   its store there, or `watch_origin(&postgres)`";
+    Error::config(message).at_tier(NAME)
+}
+
+fn named<K, V, N>(cache: &Cache<K, V, N>, error: Error) -> Error
+where
+    K: Clone + Eq + Hash + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+    N: Near<K, V>,
+{
+    error.in_cache(cache.namespace()).during("invalidate_in")
 }
 
 /// An invalidation whose transaction has not committed yet. If it is dropped, the followers of the log
 /// still drop their copies after the commit.
 pub struct PendingInvalidation<K, V, N> {
+    postgres: Postgres,
     cache: Cache<K, V, N>,
     key: K,
+    /// The number of the row in the outbox.
+    number: u64,
+    /// The id of the transaction, as text.
+    transaction: String,
+    /// The relay of this process waits for this invalidation, for a moment after the commit.
+    expected: ExpectedChange,
 }
 
 impl<K, V, N> PendingInvalidation<K, V, N>
@@ -81,13 +133,24 @@ where
     /// Drops the copies now. Call it after the commit: a read of this process that begins after it
     /// returns sees the change.
     ///
+    /// When the log reports the same change, this process drops no copy again that came after this call, so
+    /// one change costs one load. If the relay runs in another process, it drops the copy in a shared tier
+    /// once more.
+    ///
     /// # Errors
     /// The errors of [`Cache::invalidate`]. The log still drops the copies that this call could not drop.
     ///
     /// # Cost
-    /// The cost of [`Cache::invalidate`].
+    /// The cost of [`Cache::invalidate`], and one trip that asks whether the transaction has committed: a call
+    /// before the commit drops the copies, and the log drops them again.
     pub async fn committed(self) -> Result<()> {
-        self.cache.invalidate(&self.key).await.map(|_existed| ())
+        let Self { postgres, cache, key, number, transaction, expected } = self;
+        let dropped = match postgres.has_committed(&transaction).await {
+            true => cache.invalidate_change(&key, number).await,
+            false => cache.invalidate(&key).await,
+        };
+        drop(expected);
+        dropped.map(|_existed| ()).map_err(|error| error.during("committed"))
     }
 }
 

@@ -47,6 +47,8 @@ pub(super) enum Changes {
 
 /// A row of the outbox.
 pub(super) struct Change {
+    /// The number of the row.
+    pub(super) number: u64,
     pub(super) namespace: String,
     pub(super) notice: Notice,
 }
@@ -132,5 +134,5 @@ fn change(row: &PgRow) -> Result<Change, sqlx::Error> {
         Some(key) => Notice::Key { tenant, key: key.into(), version },
         None => Notice::Clear { tenant },
     };
-    Ok(Change { namespace: row.try_get(3)?, notice })
+    Ok(Change { number: unsigned(row.try_get(0)?), namespace: row.try_get(3)?, notice })
 }

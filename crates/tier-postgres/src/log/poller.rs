@@ -20,7 +20,7 @@ use crate::{
         shared::Shared,
         timeout::{CONNECT_TIMEOUT, within},
     },
-    error::{Phase, misses_schema},
+    error::{NAME, Phase, misses_schema},
 };
 
 /// The time between two polls while nothing changes. A change is reported half of it later on average,
@@ -54,10 +54,9 @@ pub(super) async fn run(shared: Weak<Shared>) {
             Err(error) => {
                 poller.tell(&error);
                 if std::mem::take(&mut poller.reachable) {
-                    tracing::warn!(
-                        %error,
-                        "the log in Postgres cannot be read; until it can, changes by other processes are not known"
-                    );
+                    let cache = poller.cache_names();
+                    let what = "the log in Postgres cannot be read; until it can, changes by other processes are not known";
+                    tracing::warn!(%cache, tier = NAME, %error, "{what}");
                     pause = RETRY_PAUSE[0];
                 }
             }
@@ -141,7 +140,8 @@ impl Poller {
             }
             let Polled { changed, read_only } = shared.typed(poll, Phase::Read)?;
             if !std::mem::replace(&mut self.reachable, true) {
-                tracing::info!("the log in Postgres can be read again");
+                let cache = shared.cache_names();
+                tracing::info!(%cache, tier = NAME, "the log in Postgres can be read again");
             }
             if !use_of_log.is_suspended {
                 let followers =
@@ -164,6 +164,10 @@ impl Poller {
         }
         let _closed = timeout(CONNECT_TIMEOUT, connection.close()).await;
         Ok(End::Followers)
+    }
+
+    fn cache_names(&self) -> String {
+        self.shared.upgrade().map(|shared| shared.cache_names()).unwrap_or_default()
     }
 
     /// Tells the caches of this handle that the log cannot be read.
@@ -219,7 +223,7 @@ impl Poller {
                     subscriptions
                         .iter()
                         .filter(|subscription| subscription.namespace == change.namespace)
-                        .for_each(|subscription| subscription.notify(&change.notice));
+                        .for_each(|subscription| subscription.change(change.number, &change.notice));
                 }
                 !changes.is_empty()
             }

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use terrace_tier::{Notice, Replay, Result};
+use terrace_tier::{Notice, NumberedChanges, Replay, Result};
 
 use super::{
     Log,
@@ -20,6 +20,11 @@ impl Replay for Log {
     }
 
     async fn since(&self, namespace: &str, position: &Bytes) -> Result<Option<(Vec<Notice>, Bytes)>> {
+        let read = self.changes_since(namespace, position).await?;
+        Ok(read.map(|(changes, next)| (changes.into_iter().map(|(_, notice)| notice).collect(), next)))
+    }
+
+    async fn changes_since(&self, namespace: &str, position: &Bytes) -> Result<Option<NumberedChanges>> {
         let Some(position) = Position::from_bytes(position) else { return Ok(None) };
         within(LOOKUP_TIMEOUT, self.read_since(namespace, position)).await
     }
@@ -34,11 +39,7 @@ impl Log {
         shared.typed(session.end(position), Phase::Read)?.ok_or_else(standby_error)
     }
 
-    async fn read_since(
-        &self,
-        namespace: &str,
-        mut position: Position,
-    ) -> Result<Option<(Vec<Notice>, Bytes)>> {
+    async fn read_since(&self, namespace: &str, mut position: Position) -> Result<Option<NumberedChanges>> {
         if !self.end_position().await?.is_same_server(&position) {
             return Ok(None);
         }
@@ -50,7 +51,8 @@ impl Log {
             position.read(session.connection()?, &shared.statements().outbox, &namespaces, false).await;
         Ok(match shared.typed(session.end(read), Phase::Read)?.changes {
             Changes::Complete(changes) => {
-                let notices = changes.into_iter().map(|change| change.notice).collect();
+                let notices =
+                    changes.into_iter().map(|change| (Some(change.number), change.notice)).collect();
                 Some((notices, position.to_bytes()))
             }
             Changes::Gap => None,

@@ -44,8 +44,10 @@ pub(crate) struct OutboxStatements {
     /// The identity of this outbox (start of the server, the table's number) and its snapshot. No row on a
     /// standby.
     pub(crate) server: SqlStr,
-    /// `$1` namespace, `$2` tenant, `$3` key.
+    /// `$1` namespace, `$2` tenant, `$3` key: the number of the row, and the id of the transaction.
     pub(crate) add: SqlStr,
+    /// `$1` the id of a transaction: whether it has committed.
+    pub(crate) has_committed: SqlStr,
     /// `$1` the most rows: the number of deleted rows.
     pub(crate) trim: SqlStr,
 }
@@ -116,7 +118,8 @@ impl Statements {
                     )
                 },
                 server: fixed(SERVER),
-                add: fixed("SELECT {schema}.outbox_add($1, $2, $3)"),
+                add: fixed("SELECT {schema}.outbox_add_change($1, $2, $3), pg_current_xact_id()::text"),
+                has_committed: fixed("SELECT pg_xact_status($1::text::xid8) = 'committed'"),
                 trim: fixed("SELECT {schema}.trim_outbox($1)"),
             },
             store: Self::of_role("store", "records", "", direct, &sql),

@@ -20,7 +20,7 @@ use tokio::{
 
 use super::{ConnectionManager, connect::connect_pubsub};
 use crate::{
-    error::{Effect, client_error, error, server_error},
+    error::{Effect, NAME, client_error, error, server_error},
     findings::slows,
 };
 
@@ -80,9 +80,12 @@ async fn listen<L: LeaseBackend>(
     while notifier.has_waiters() {
         let started = Instant::now();
         let Err(error) = receive(&manager, &channel, &notifier).await else { continue };
-        tracing::debug!(%error, "no lease notifications are received; leases are polled");
-        if let (Some(manager), false) = (manager.upgrade(), error.is_transient()) {
-            manager.watchers.tell(&unheard(&error));
+        if let Some(manager) = manager.upgrade() {
+            let cache = manager.namespaces.names();
+            tracing::debug!(%cache, tier = NAME, %error, "no lease notifications are received; leases are polled");
+            if !error.is_transient() {
+                manager.watchers.tell(&unheard(&error));
+            }
         }
         failures = if started.elapsed() > PROBE { 0 } else { failures + 1 };
         sleep(retry(failures, error.kind())).await;

@@ -28,7 +28,7 @@ use std::{fmt, sync::Arc};
 
 use redis::{Cmd, Pipeline, Value};
 use terrace_tier::{
-    ErrorKind, Result,
+    ErrorKind, NamespaceRegistry, Result,
     runtime::{PerRuntime, clock_hint},
 };
 use tokio::time::{Instant, timeout_at};
@@ -54,13 +54,16 @@ use crate::{
 pub(crate) struct ConnectionManager {
     pub(crate) dialer: Arc<Dialer>,
     pub(crate) watchers: Arc<Watchers>,
+    /// The namespaces of the handle's tiers.
+    pub(crate) namespaces: NamespaceRegistry,
     connections: PerRuntime<SharedConnection>,
 }
 
 impl ConnectionManager {
     pub(crate) fn new(dialer: Dialer) -> Arc<Self> {
         let (dialer, watchers) = (Arc::new(dialer), Arc::default());
-        Arc::new(Self { dialer, watchers, connections: PerRuntime::default() })
+        let (namespaces, connections) = (NamespaceRegistry::default(), PerRuntime::default());
+        Arc::new(Self { dialer, watchers, namespaces, connections })
     }
 
     /// Sends one command and returns its reply, which may be [`Value::ServerError`].
@@ -98,12 +101,15 @@ impl ConnectionManager {
     /// Whether `other`, a connection of its own, leads to the server of the shared connections of all runtimes.
     /// `None` while that is not known: a shared connection is away.
     pub(crate) fn is_same_server(&self, other: &Connection) -> Option<bool> {
-        let answers = self.connections.all().into_iter().map(|shared| shared.is_same_server(other));
-        answers.fold(Some(true), |all, one| match (all, one) {
-            (Some(false), _) | (_, Some(false)) => Some(false),
-            (None, _) | (_, None) => None,
-            (Some(true), Some(true)) => Some(true),
-        })
+        let mut is_same = Some(true);
+        for shared in self.connections.all() {
+            match shared.is_same_server(other) {
+                Some(false) => return Some(false),
+                None => is_same = None,
+                Some(true) => {}
+            }
+        }
+        is_same
     }
 
     /// The number of the shared connection of this runtime; `None` without one.
@@ -112,7 +118,10 @@ impl ConnectionManager {
     }
 
     fn shared(&self) -> Result<Arc<SharedConnection>> {
-        let new = || SharedConnection::new(Arc::clone(&self.dialer), Arc::clone(&self.watchers));
+        let new = || {
+            let (dialer, watchers) = (Arc::clone(&self.dialer), Arc::clone(&self.watchers));
+            SharedConnection::new(dialer, watchers, self.namespaces.clone())
+        };
         self.connections.get(new)
     }
 }

@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use parking_lot::Mutex;
 use redis::{Cmd, Pipeline, RedisError, Value};
-use terrace_tier::{Error, Result};
+use terrace_tier::{Error, NamespaceRegistry, Result};
 use tokio::{sync::watch, task::JoinHandle};
 
 use super::{Connection, Dialer, connect::Signals, idle::IdleClones};
@@ -21,6 +21,8 @@ use crate::{
 pub(super) struct SharedConnection {
     pub(super) dialer: Arc<Dialer>,
     pub(super) watchers: Arc<Watchers>,
+    /// The namespaces of the handle's tiers.
+    pub(super) namespaces: NamespaceRegistry,
     pub(super) state: watch::Sender<State>,
     pub(super) idle: IdleClones,
     pub(super) supervisor: Mutex<Option<JoinHandle<()>>>,
@@ -34,9 +36,10 @@ pub(super) enum State {
 }
 
 impl SharedConnection {
-    pub(super) fn new(dialer: Arc<Dialer>, watchers: Arc<Watchers>) -> Self {
+    pub(super) fn new(dialer: Arc<Dialer>, watchers: Arc<Watchers>, namespaces: NamespaceRegistry) -> Self {
         let (state, _) = watch::channel(State::Starting);
-        Self { dialer, watchers, state, idle: IdleClones::default(), supervisor: Mutex::new(None) }
+        let (idle, supervisor) = (IdleClones::default(), Mutex::new(None));
+        Self { dialer, watchers, namespaces, state, idle, supervisor }
     }
 
     /// Sends one command and returns its reply, which may be [`Value::ServerError`].

@@ -20,7 +20,7 @@ use super::{
     greeting::DIAGNOSIS,
     shared::{SharedConnection, State},
 };
-use crate::error::{Effect, error};
+use crate::error::{Effect, NAME, REACH, error};
 
 /// The time in which a connection must answer after a caller gave up waiting.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(500);
@@ -78,7 +78,7 @@ impl SharedConnection {
             State::Starting => None,
             State::Connected(connection) => Some(Ok(connection.clone())),
             State::Disconnected(why) => {
-                let error = error(why.kind(), "not connected").with_source(why.clone());
+                let error = error(why.kind(), "not connected").with_cure(REACH).with_source(why.clone());
                 Some(Err(match why.finding() {
                     Some(finding) => error.with_finding(finding.clone()),
                     None => error,
@@ -128,14 +128,16 @@ async fn supervise(weak: Weak<SharedConnection>) {
         let why = match outcome {
             Ok(connection) => {
                 let connected_at = Instant::now();
-                tracing::debug!(run_id = connection.link.facts.run_id.as_deref(), "connected to redis");
+                let (cache, run_id) = (shared.namespaces.names(), connection.link.facts.run_id.as_deref());
+                tracing::debug!(%cache, tier = NAME, run_id, "connected to redis");
                 connection.link.facts.findings().iter().for_each(|finding| shared.watchers.tell(finding));
                 shared.set_connected(connection.clone());
                 let dialer = Arc::clone(&shared.dialer);
                 drop(shared);
                 let why = watch(&connection, &dialer).await;
-                tracing::debug!(error = %why, "lost the connection to redis");
                 let Some(shared) = weak.upgrade() else { return };
+                let cache = shared.namespaces.names();
+                tracing::debug!(%cache, tier = NAME, error = %why, "lost the connection to redis");
                 shared.set_disconnected(&connection, why.clone());
                 if connected_at.elapsed() >= SHORT_LIFE {
                     failures = 0;

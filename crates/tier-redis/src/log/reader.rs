@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     connection::{Connection, backoff, within},
-    error::{Effect, error},
+    error::{Effect, NAME, error},
     findings::slows,
 };
 
@@ -45,9 +45,12 @@ pub(super) async fn run(log: Weak<Log>) {
             Err(error) => Err(error),
         };
         let Err(error) = end else { return };
-        tracing::debug!(%error, "cannot read the invalidation log");
-        if let (Some(log), false) = (reader.log.upgrade(), error.is_transient()) {
-            log.manager.watchers.tell(&unread(&error));
+        if let Some(log) = reader.log.upgrade() {
+            let cache = log.manager.namespaces.names();
+            tracing::debug!(%cache, tier = NAME, %error, "cannot read the invalidation log");
+            if !error.is_transient() {
+                log.manager.watchers.tell(&unread(&error));
+            }
         }
         let pause = pause(reader.failures, error.kind());
         reader.failures = reader.failures.saturating_add(1);
@@ -171,7 +174,8 @@ impl LogReader {
             Some(last) if resume && same_log => last,
             before => {
                 if before.is_some() {
-                    tracing::warn!("the invalidation log has a gap; near copies are dropped");
+                    let cache = log.manager.namespaces.names();
+                    tracing::warn!(%cache, tier = NAME, "the invalidation log has a gap; near copies are dropped");
                     log.notify_lost();
                 }
                 joined

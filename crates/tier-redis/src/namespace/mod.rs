@@ -43,6 +43,10 @@ pub(crate) struct NamespaceStates {
 }
 
 impl NamespaceStates {
+    pub(crate) fn new(registry: NamespaceRegistry) -> Self {
+        Self { registry, ..Self::default() }
+    }
+
     /// The state of `namespace`, shared with the tiers that have it open.
     ///
     /// # Errors

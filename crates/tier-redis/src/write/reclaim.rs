@@ -24,7 +24,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     connection::{ConnectionManager, within},
-    error::{Effect, server_error, unexpected_reply},
+    error::{Effect, NAME, server_error, unexpected_reply},
     namespace::{NamespaceState, cells_of, sweep_lock},
     scripts::{Call, Script, random_number},
 };
@@ -118,7 +118,10 @@ impl Sweeper {
             let lock = reclaimer.lock.clone();
             drop(reclaimer);
             if let Err(error) = self.sweep(&owners, &lock).await {
-                tracing::debug!(%error, "cannot free the memory of dead cells; they expire later");
+                let Some(manager) = self.manager.upgrade() else { return };
+                let (cache, what) =
+                    (manager.namespaces.names(), "cannot free the memory of dead cells; they expire later");
+                tracing::debug!(%cache, tier = NAME, %error, "{what}");
             }
         }
     }

@@ -35,6 +35,11 @@ pub trait LeaseBackend: Send + Sync + 'static {
     /// What finds the cell of a lease at the server.
     type Address: Clone + Send + Sync + 'static;
 
+    /// The tier, and the names of the caches whose leases these are, for the log. By default both are empty.
+    fn log_names(&self) -> (&str, String) {
+        ("", String::new())
+    }
+
     /// The status of each lease, in order. A server that announces fills may conclude that this process
     /// waits for these leases, until some time after the last poll.
     ///

@@ -22,10 +22,10 @@ use super::{
 };
 use crate::{
     Copies, Error, Key, Level, Result, Value, WriteContext, WritePlan,
-    chain::{Monitor, TierCounters, TierSlot},
+    chain::{Monitor, TierCounters, TierSlot, Warnings},
     fencing::Fencing,
     flight::Flights,
-    freshness::{Coherence, ProofSource, max_staleness},
+    freshness::{AppliedChanges, Coherence, ProofSource, max_staleness},
     near::Near,
     overload::{BackOff, LoadLimit},
     write::Renewals,
@@ -60,27 +60,36 @@ impl<K: Key, V: Value, N: Near<K, V>> Builder<K, V, N> {
     ///
     /// # Errors
     /// The errors are those of [`build`](Builder::build).
-    pub fn build_per_tenant(mut self) -> Result<Tenants<K, V, N>> {
+    pub fn build_per_tenant(self) -> Result<Tenants<K, V, N>> {
+        let namespace = self.namespace.clone();
+        self.assemble().map_err(|error| error.in_cache(namespace).during("build"))
+    }
+
+    fn assemble(mut self) -> Result<Tenants<K, V, N>> {
         let copies = self.check()?;
-        let monitor = Arc::new(Monitor::new(&self.namespace, self.observer.take()));
+        let monitor = Arc::new(Monitor::new(&self.namespace, self.observer.take(), self.logs_reads));
+        let monitor_namespace = Arc::clone(&monitor.namespace);
         let namespace = self.namespace_options()?;
         let (store, origin_log) = (self.store.as_ref(), self.origin_log.log());
         let chains = ChainSpec::new(namespace, &self.tiers, store, origin_log, &monitor, self.max_loads);
         // This call reports a namespace that is in use now, and not only with the first tenant.
         let chain = chains.chain(None)?;
         let proof_source = chains.proof_source(&chain, self.ends_within_bound(), &self.clock)?;
-        let periods = self.periods();
+        let (periods, applied) = (self.periods(), Arc::new(AppliedChanges::default()));
         let inner = Arc::new(Inner {
             max_staleness: max_staleness(&chain, self.level, self.near.is_enabled(), &self.clock),
             near: self.near,
             near_counters: TierCounters::default(),
             near_expiry: NearExpiry::default(),
-            observed: monitor.observer.is_some(),
+            observed: monitor.observer.is_some() || monitor.logs_reads,
             clock: self.clock.clone(),
             coherence: Coherence::default(),
             proof_source,
             monitor,
             flights: Arc::new(Flights::new()),
+            relay: chains.relay(periods.tombstone, &applied),
+            applied,
+            warnings: Warnings::of_shared_tiers(&monitor_namespace, &chain),
             codec: self.codec,
             key_codec: self.key_codec,
             tasks: Tasks::default(),
@@ -96,7 +105,6 @@ impl<K: Key, V: Value, N: Near<K, V>> Builder<K, V, N> {
             loader: self.loader,
             load_limit: LoadLimit::new(self.max_loads),
             back_off: BackOff::new(self.clock.clone()),
-            relay: chains.relay(periods.tombstone),
             periods,
             renewals: Renewals::default(),
             closed: AtomicBool::new(false),
@@ -115,12 +123,15 @@ impl<K: Key, V: Value, N: Near<K, V>> Builder<K, V, N> {
     /// The namespace with the options that its caches must agree on. This method also sets how values
     /// are encoded.
     fn namespace_options(&mut self) -> Result<Namespace> {
+        if let Some(codec) = &self.key_codec {
+            codec.check()?;
+        }
         let mut shape = 0;
         if let Some(codec) = &mut self.codec {
             codec.settings.schema = self.settings.schema;
             codec.settings.codec = self.settings.codec.unwrap_or(codec.settings.codec);
             codec.settings.compression = self.settings.compression.unwrap_or(codec.settings.compression);
-            codec.settings.check()?;
+            codec.check()?;
             codec.set_upgrades(std::mem::take(&mut self.upgrades))?;
             shape = codec.settings.shape.fingerprint();
         }
@@ -180,21 +191,21 @@ impl<K: Key, V: Value, N: Near<K, V>> Builder<K, V, N> {
             OriginLog::NoLog => {
                 Err(Error::config("the backend given to `watch_origin` keeps no log of an origin's changes"))
             }
-            OriginLog::Of(_) if stored => {
+            OriginLog::Of(..) if stored => {
                 Err(Error::config("a cache with a store follows the store's own log, not another's"))
             }
-            OriginLog::Of(_) if self.level == Level::Ttl => {
+            OriginLog::Of(..) if self.level == Level::Ttl => {
                 Err(Error::config("level Ttl follows no log; `watch_origin` needs Level::Fenced"))
             }
-            OriginLog::Of(_) => Ok(plan.copies),
+            OriginLog::Of(..) => Ok(plan.copies),
         }
     }
 }
 
 impl OriginLog {
-    fn log(&self) -> Option<Arc<dyn InvalidationLog>> {
+    fn log(&self) -> Option<(Arc<dyn InvalidationLog>, String)> {
         match self {
-            Self::Of(log) => Some(Arc::clone(log)),
+            Self::Of(log, name) => Some((Arc::clone(log), name.clone())),
             Self::None | Self::NoLog => None,
         }
     }

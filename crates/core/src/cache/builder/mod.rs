@@ -50,13 +50,15 @@ pub struct Builder<K, V, N> {
     upgrades: Vec<Upgrade<V>>,
     clock: Clock,
     observer: Option<Arc<dyn Observer>>,
+    logs_reads: bool,
     types: PhantomData<fn() -> (K, V)>,
 }
 
 /// The log that reports changes of the origin.
 enum OriginLog {
     None,
-    Of(Arc<dyn InvalidationLog>),
+    /// The log, and the name of the backend that keeps it.
+    Of(Arc<dyn InvalidationLog>, String),
     /// The given backend has no log.
     NoLog,
 }
@@ -115,6 +117,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Builder<K, V, N> {
             upgrades: Vec::new(),
             clock: Clock::system(),
             observer: None,
+            logs_reads: false,
             types: PhantomData,
         }
     }
@@ -176,7 +179,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Builder<K, V, N> {
     where
         K: Serialize + DeserializeOwned,
     {
-        self.origin_log = origin.log().map_or(OriginLog::NoLog, OriginLog::Of);
+        let of = |log| OriginLog::Of(log, origin.name().to_owned());
+        self.origin_log = origin.log().map_or(OriginLog::NoLog, of);
         self.key_codec.get_or_insert_with(KeyCodec::new);
         self
     }
@@ -281,7 +285,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Builder<K, V, N> {
     /// Sets how many loads of this cache may run at a time in this process, for all tenants together.
     /// Without a setting there may be 128. One load of a batch counts as one. A load that waits for
     /// another process, and a caller that shares a load, do not count; a load that a loader of the same
-    /// cache starts is a part of the load of that loader.
+    /// cache starts, in its own task, is a part of the load of that loader. The future of a loader that is
+    /// refused is dropped before it was polled.
     ///
     /// Where the limit is reached, callers that the freshness policy serves a stale value on errors get
     /// it at once. Other loads wait in a queue that is as long as the limit, for at most 100 ms. Renewals in
@@ -386,6 +391,17 @@ impl<K: Key, V: Value, N: Near<K, V>> Builder<K, V, N> {
     #[must_use]
     pub fn clock(mut self, clock: impl Into<Clock>) -> Self {
         self.clock = clock.into();
+        self
+    }
+
+    /// Logs each hit and each miss of this cache at level DEBUG, with the fields `cache` and `tier`. Without
+    /// this call reads are only counted.
+    ///
+    /// # Cost
+    /// The cost is one log line for each tier that a read asks. A cache without this call pays nothing.
+    #[must_use]
+    pub fn log_reads(mut self) -> Self {
+        self.logs_reads = true;
         self
     }
 

@@ -7,16 +7,16 @@ use super::stop::Stop;
 use crate::key::NamedVariant;
 
 /// How many kinds of samples there are.
-pub(super) const SAMPLES: usize = 6;
+pub(in crate::codec) const SAMPLES: usize = 6;
 
 /// How deep a sample may nest.
 const MAX_DEPTH: usize = 32;
 
-const NUMBERS: [u8; SAMPLES] = [0, 1, 1, 1, 2, 0];
-const TEXTS: [&str; SAMPLES] = ["", "a", "1", "1970-01-01T00:00:00Z", "127.0.0.1", "a"];
+pub(in crate::codec) const NUMBERS: [u8; SAMPLES] = [0, 1, 1, 1, 2, 0];
+pub(in crate::codec) const TEXTS: [&str; SAMPLES] = ["", "a", "1", "1970-01-01T00:00:00Z", "127.0.0.1", "a"];
 /// The byte strings of the samples have the lengths of UUIDs, digests and addresses, and one has no
 /// bytes.
-const BYTES: [&[u8]; SAMPLES] = [&[0; 16], &[0; 16], &[0; 32], &[0; 4], &[], &[0; 32]];
+pub(in crate::codec) const BYTES: [&[u8]; SAMPLES] = [&[0; 16], &[0; 16], &[0; 32], &[0; 4], &[], &[0; 32]];
 
 /// A sample of one kind. The kinds differ in numbers, texts, lengths and variants, since a type may refuse
 /// zero or the empty text.
@@ -32,7 +32,7 @@ impl Dummy {
     }
 
     fn deeper(self) -> Result<Self, Stop> {
-        if self.depth < MAX_DEPTH { Ok(Self { depth: self.depth + 1, ..self }) } else { Err(Stop) }
+        if self.depth < MAX_DEPTH { Ok(Self { depth: self.depth + 1, ..self }) } else { Err(Stop::default()) }
     }
 
     fn elements(self, len: usize) -> Result<Elements, Stop> {
@@ -143,7 +143,7 @@ impl<'de> Deserializer<'de> for Dummy {
         variants: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Stop> {
-        let last = variants.len().checked_sub(1).ok_or(Stop)?;
+        let last = variants.len().checked_sub(1).ok_or_else(Stop::default)?;
         let name = if self.kind + 1 == SAMPLES { variants[last] } else { variants[self.kind.min(last)] };
         visitor.visit_enum(NamedVariant { name, content: self.deeper()? })
     }
@@ -177,7 +177,7 @@ impl<'de> de::MapAccess<'de> for Elements {
     }
 
     fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, _: T) -> Result<T::Value, Stop> {
-        Err(Stop)
+        Err(Stop::default())
     }
 }
 

@@ -11,7 +11,9 @@ mod stop;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
+pub(super) use dummy::{BYTES, NUMBERS, SAMPLES, TEXTS};
 use probe::Found;
+pub(super) use stop::Stop;
 
 /// The most parts of a type that are probed.
 const MAX_PARTS: usize = 4096;
@@ -49,6 +51,10 @@ pub struct Shape {
     fingerprint: u64,
     whole: bool,
     any: bool,
+    /// Whether a part is a float, which is no part of a key.
+    float: bool,
+    /// Whether a part is a map, which is no part of a key.
+    map: bool,
 }
 
 impl Shape {
@@ -68,7 +74,7 @@ impl Shape {
     /// ```
     pub fn of<V: DeserializeOwned>() -> Self {
         let mut hasher = Sha256::new();
-        let mut shape = Self { fingerprint: 0, whole: true, any: false };
+        let mut shape = Self { fingerprint: 0, whole: true, any: false, float: false, map: false };
         let mut paths = vec![Vec::new()];
         let mut parts = 0;
         // The search goes depth first with the children in order, so that a type always gives the same
@@ -109,7 +115,19 @@ impl Shape {
         self.any
     }
 
+    /// Whether a value of the type may hold a float.
+    pub(crate) const fn has_float(self) -> bool {
+        self.float
+    }
+
+    /// Whether a value of the type may hold a map.
+    pub(crate) const fn has_map(self) -> bool {
+        self.map
+    }
+
     fn note(&mut self, found: &Found) {
+        self.float |= matches!(&found.description[..], b"f32" | b"f64");
+        self.map |= found.description == b"map";
         self.any |= found.is_any;
         self.whole &= !found.is_any && !found.is_cut;
     }

@@ -88,7 +88,7 @@ impl Probe<'_> {
     fn child_of(self, found: impl FnOnce() -> Found) -> Result<(usize, Self), Stop> {
         let Some((child, path)) = self.path.split_first() else {
             self.notes.found.borrow_mut().get_or_insert_with(found);
-            return Err(Stop);
+            return Err(Stop::default());
         };
         Ok((*child, Self { path, ..self }))
     }
@@ -130,7 +130,7 @@ impl Probe<'_> {
 macro_rules! leaves {
     ($($method:ident $kind:literal;)*) => {$(
         fn $method<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Stop> {
-            self.child_of(|| Found::new($kind)).and(Err(Stop))
+            self.child_of(|| Found::new($kind)).and(Err(Stop::default()))
         }
     )*};
 }
@@ -163,7 +163,7 @@ impl<'de> Deserializer<'de> for Probe<'_> {
     }
 
     fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Stop> {
-        self.child_of(|| Found { is_any: true, ..Found::new("any") }).and(Err(Stop))
+        self.child_of(|| Found { is_any: true, ..Found::new("any") }).and(Err(Stop::default()))
     }
 
     fn deserialize_unit_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Stop> {
@@ -224,7 +224,7 @@ impl<'de> Deserializer<'de> for Probe<'_> {
         visitor: V,
     ) -> Result<V::Value, Stop> {
         let (child, content) = self.child_of_type::<V>(|| Found::of_names("enum", variants))?;
-        let name = variants.get(child).ok_or(Stop)?;
+        let name = variants.get(child).ok_or_else(Stop::default)?;
         visitor.visit_enum(NamedVariant { name, content })
     }
 
@@ -274,7 +274,7 @@ impl<'de> de::MapAccess<'de> for Field<'_> {
     }
 
     fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<T::Value, Stop> {
-        seed.deserialize(self.part.take().ok_or(Stop)?)
+        seed.deserialize(self.part.take().ok_or_else(Stop::default)?)
     }
 }
 
@@ -299,7 +299,7 @@ impl<'de> de::MapAccess<'de> for Entry<'_> {
     }
 
     fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<T::Value, Stop> {
-        seed.deserialize(self.part.take().ok_or(Stop)?)
+        seed.deserialize(self.part.take().ok_or_else(Stop::default)?)
     }
 }
 
@@ -307,7 +307,7 @@ impl<'de> de::VariantAccess<'de> for Probe<'_> {
     type Error = Stop;
 
     fn unit_variant(self) -> Result<(), Stop> {
-        self.child_of(|| Found::new("unit variant")).and(Err(Stop))
+        self.child_of(|| Found::new("unit variant")).and(Err(Stop::default()))
     }
 
     fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, Stop> {

@@ -59,10 +59,17 @@ BEGIN
 END
 $function$;
 
--- Says that a key has changed. The tenant is written as in the table spaces.
+-- Says that a key has changed, and returns the number of the change. The tenant is written as in the table
+-- spaces.
+CREATE OR REPLACE FUNCTION {schema}.outbox_add_change(p_namespace text, p_tenant text, p_key bytea) RETURNS bigint
+LANGUAGE sql VOLATILE {definer} AS $function$
+    INSERT INTO {schema}.outbox (namespace, tenant, key) VALUES (p_namespace, p_tenant, p_key) RETURNING id
+$function$;
+
+-- The same for programs of an earlier version.
 CREATE OR REPLACE FUNCTION {schema}.outbox_add(p_namespace text, p_tenant text, p_key bytea) RETURNS void
 LANGUAGE sql VOLATILE {definer} AS $function$
-    INSERT INTO {schema}.outbox (namespace, tenant, key) VALUES (p_namespace, p_tenant, p_key)
+    SELECT {schema}.outbox_add_change(p_namespace, p_tenant, p_key)
 $function$;
 
 -- Reads the outbox for a role that may not SELECT from it: see the statement of the same name.

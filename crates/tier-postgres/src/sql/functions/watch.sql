@@ -110,15 +110,14 @@ BEGIN
     -- The columns are not named here: new, found and other names are also variables of PL/pgSQL.
     SELECT string_agg(format('SELECT * FROM %I', c.name), ' UNION ALL ')
         INTO rows_of FROM unnest(changed) AS c(name);
-    -- A cache refuses keys of more than 4,096 bytes.
     RETURN format($body$
 BEGIN
     IF (SELECT count(*) FROM (SELECT FROM %I LIMIT 1001) r) > 1000 THEN
         %s
     ELSE
         INSERT INTO {schema}.outbox (namespace, tenant, key)
-        SELECT DISTINCT %L, %s, k.key FROM (%s) r, LATERAL (SELECT {schema}.key(%s)) AS k(key)
-        WHERE %s AND octet_length(k.key) <= 4096;
+        SELECT DISTINCT %L, %s, k.key FROM (%s) r, LATERAL (SELECT {schema}.shared_key({schema}.key(%s))) AS k(key)
+        WHERE %s;
     END IF;
     RETURN NULL;
 END$body$, changed[1], clear, of_namespace, tenant, rows_of, parts, present);

@@ -117,7 +117,9 @@ impl<B: LeaseBackend> LeaseTracker<B> {
             if let (true, Ok(runtime)) = (releases, Handle::try_current()) {
                 runtime.spawn(async move {
                     if let Err(error) = in_time(tracker.backend.release(&lease)).await {
-                        tracing::debug!(%error, "a lease was not released; it ends when its holder is silent for too long");
+                        let (tier, cache) = tracker.backend.log_names();
+                        let what = "a lease was not released; it ends when its holder is silent for too long";
+                        tracing::debug!(%cache, tier, %error, "{what}");
                     }
                 });
             }
@@ -196,7 +198,10 @@ async fn keep_alive<B: LeaseBackend>(tracker: Arc<Shared<B>>) {
             let sent_at = Instant::now();
             match in_time(tracker.backend.keep_alive(&due, LIFE)).await {
                 Ok(()) => tracker.held.confirm(&due, sent_at),
-                Err(error) => tracing::debug!(%error, "a keep-alive failed; it is sent again"),
+                Err(error) => {
+                    let (tier, cache) = tracker.backend.log_names();
+                    tracing::debug!(%cache, tier, %error, "a keep-alive failed; it is sent again");
+                }
             }
         }
         sleep(TICK).await;
