@@ -30,19 +30,24 @@ struct Article {
 /// Builds the cache. No other code names the tiers.
 fn open() -> Result<Cache<u64, Article>> {
     let cache = Cache::builder("articles").near(Memory::entries(1_000)).expire(Ttl::secs(60));
-    match (var("REDIS_URL"), var("DATABASE_URL")) {
-        #[cfg(all(feature = "redis", feature = "postgres"))]
-        (Ok(redis), Ok(database)) => {
-            cache.tier(terrace::Redis::new(redis)?).store(terrace::Postgres::new(&database)?).build()
+    #[cfg(all(feature = "redis", feature = "postgres"))]
+    if let (Ok(redis), Ok(database)) = (var("REDIS_URL"), var("DATABASE_URL")) {
+        return cache.tier(terrace::Redis::new(redis)?).store(terrace::Postgres::new(&database)?).build();
+    }
+    cache.store(Sqlite::file(std::env::temp_dir().join("terrace-quickstart.db"))?).build()
+}
+
+/// Says why servers that the environment names are not used.
+fn explain_unused_servers() {
+    let with_servers = cfg!(all(feature = "redis", feature = "postgres"));
+    match (var("REDIS_URL").is_ok(), var("DATABASE_URL").is_ok()) {
+        (true, true) if !with_servers => {
+            println!("To use REDIS_URL and DATABASE_URL, add --features redis,postgres.\n");
         }
-        #[cfg(not(all(feature = "redis", feature = "postgres")))]
-        (Ok(_), Ok(_)) => Err(Error::config(
-            "REDIS_URL and DATABASE_URL are set: run with --features redis,postgres, or unset them",
-        )),
-        (Err(_), Err(_)) => {
-            cache.store(Sqlite::file(std::env::temp_dir().join("terrace-quickstart.db"))?).build()
+        (one, other) if one != other => {
+            println!("Servers are used if both REDIS_URL and DATABASE_URL are set.\n");
         }
-        _ => Err(Error::config("set both REDIS_URL and DATABASE_URL, or none of them")),
+        _ => {}
     }
 }
 
@@ -54,6 +59,7 @@ async fn write_article(number: u64) -> Result<Article, Infallible> {
 
 #[tokio::main]
 async fn main() -> Result<()> {
+    explain_unused_servers();
     let articles = open()?;
     articles.ready().await?;
     // An earlier run may have left these articles behind.

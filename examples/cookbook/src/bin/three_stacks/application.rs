@@ -24,9 +24,17 @@ impl Application {
         Ok(Self { sessions })
     }
 
-    pub(crate) async fn sign_in(&self, id: u64) -> Result<()> {
-        let pages = (0..10).map(|page| format!("/products/{id}/{page}")).collect();
-        self.sessions.put(&id, Session { visits: 0, pages }).await?;
+    /// Makes the sessions of this many users, a hundred at a time.
+    pub(crate) async fn sign_in_all(&self, users: u64) -> Result<()> {
+        let session = |id: u64| {
+            let pages = (0..10).map(|page| format!("/products/{id}/{page}")).collect();
+            (id, Session { visits: 0, pages })
+        };
+        for first in (0..users).step_by(100) {
+            for put in self.sessions.put_many((first..users.min(first + 100)).map(session)).await {
+                put?;
+            }
+        }
         Ok(())
     }
 

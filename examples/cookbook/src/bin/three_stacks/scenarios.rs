@@ -22,7 +22,7 @@ pub(crate) struct Size {
 
 impl Size {
     pub(crate) const FULL: Self =
-        Self { requests_per_caller: 1_000, sessions: 200, many_sessions: 2_000, changes: 40, visits: 20 };
+        Self { requests_per_caller: 500, sessions: 200, many_sessions: 2_000, changes: 40, visits: 20 };
     pub(crate) const QUICK: Self =
         Self { requests_per_caller: 40, sessions: 20, many_sessions: 100, changes: 3, visits: 4 };
 }
@@ -37,9 +37,7 @@ pub(crate) async fn run(servers: &Servers, choice: Choice, size: &Size) -> Outco
     let namespace = choice.name.replace([' ', '+'], "");
     let open = async || Application::open(&settings, &namespace).await;
     let one = vec![open().await?];
-    for id in 0..size.many_sessions {
-        one[0].sign_in(id).await?;
-    }
+    one[0].sign_in_all(size.many_sessions).await?;
     let load = requests(&one, size.sessions, 4, size.requests_per_caller).await?;
 
     let mut several = one;
