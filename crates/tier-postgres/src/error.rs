@@ -309,8 +309,7 @@ mod tests {
         secrets.add("hunter2");
         let quoted = sqlx::Error::Protocol("unknown message 'hunter2' from user app".to_owned());
         let error = typed(quoted, Phase::Read, &secrets);
-        assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
-        let source = std::error::Error::source(&error).map(|source| format!("{source} {source:?}"));
-        assert!(source.is_some_and(|text| text.contains("***") && !text.contains("hunter2")));
+        let text = format!("{error} {error:?}");
+        assert!(text.contains("***") && !text.contains("hunter2"), "{text}");
     }
 }

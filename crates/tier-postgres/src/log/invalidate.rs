@@ -62,10 +62,31 @@ impl Postgres {
         N: Near<K, V>,
         Q: BorrowedKey<K> + ?Sized,
     {
-        let name = cache.name_of(key)?;
+        let added = self.add_change(transaction, cache, key).await;
+        let (number, transaction) =
+            added.map_err(|error| error.in_cache(cache.namespace()).during("invalidate_in"))?;
+        let expected = cache.expect_change(number);
+        let (postgres, cache) = (self.clone(), cache.clone());
+        Ok(PendingInvalidation { postgres, cache, key: key.to_key(), number, transaction, expected })
+    }
+
+    /// Adds the row that says that the key has changed. Returns its number, and the id of the transaction.
+    async fn add_change<K, V, N, Q>(
+        &self,
+        transaction: &mut PgConnection,
+        cache: &Cache<K, V, N>,
+        key: &Q,
+    ) -> Result<(u64, String)>
+    where
+        K: Clone + Eq + Hash + Send + Sync + 'static,
+        V: Send + Sync + 'static,
+        N: Near<K, V>,
+        Q: BorrowedKey<K> + ?Sized,
+    {
         if cache.truth_log() != Some(NAME) {
-            return Err(named(cache, follows_nothing()));
+            return Err(follows_nothing());
         }
+        let name = cache.name_of(key)?;
         self.shared().prepare_schema_in(transaction).await?;
         let added = sqlx::query_as::<_, (i64, String)>(self.shared().statements().outbox.add.clone())
             .bind(&name.namespace)
@@ -74,11 +95,8 @@ impl Postgres {
             .fetch_one(transaction)
             .await;
         // An error leaves nothing unknown: only the caller's commit makes the row visible.
-        let (number, transaction) =
-            self.shared().typed(added, Phase::Read).map_err(|error| named(cache, error))?;
-        let (postgres, cache, number) = (self.clone(), cache.clone(), unsigned(number));
-        let expected = cache.expect_change(number);
-        Ok(PendingInvalidation { postgres, cache, key: key.to_key(), number, transaction, expected })
+        let (number, transaction) = self.shared().typed(added, Phase::Read)?;
+        Ok((unsigned(number), transaction))
     }
 
     /// Whether the transaction of this id has committed. Where the server does not say so, it may not have.
@@ -99,15 +117,6 @@ fn follows_nothing() -> Error {
     let message = "the cache does not follow the log of Postgres, so no process would drop its copies; give it \
                    its store there, or `watch_origin(&postgres)`";
     Error::config(message).at_tier(NAME)
-}
-
-fn named<K, V, N>(cache: &Cache<K, V, N>, error: Error) -> Error
-where
-    K: Clone + Eq + Hash + Send + Sync + 'static,
-    V: Send + Sync + 'static,
-    N: Near<K, V>,
-{
-    error.in_cache(cache.namespace()).during("invalidate_in")
 }
 
 /// An invalidation whose transaction has not committed yet. If it is dropped, the followers of the log
