@@ -169,6 +169,8 @@ async fn a_stale_copy_after_a_failed_load_names_the_tier_that_holds_it() {
         let hit = cache.get_or_load("k", || loader.fail(ms(0))).await.unwrap();
         assert_eq!((*hit, hit.served().from, hit.served().stale), (1, from, true));
         assert_eq!(cache.stats().stale_served, 1);
+        // The pause after the failed load ends.
+        hand.advance(ms(2_000));
         let seen = Arc::new(Mutex::new(None));
         let load = |context: terrace_core::LoadContext<u64>| {
             *seen.lock() = context.stale.map(|stale| stale.served().from);

@@ -2,6 +2,7 @@
 //! tiers.
 
 use std::{
+    num::NonZero,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -290,7 +291,7 @@ impl<'a, K: Key, V: Value, N: Near<K, V>> LookupPass<'a, K, V, N> {
         key: &TenantKey<K>,
         mut lookup: KeyLookup<'_, K, V>,
     ) -> (LookupOutcome<V>, Option<TierCopy>) {
-        let stale_bytes = lookup.miss.stale_bytes;
+        let stale_bytes = lookup.miss.stale_bytes.map(NonZero::get);
         let size = lookup.copy.as_ref().and_then(|copy| copy.body.as_ref()).map(Bytes::len);
         let copy = self.copy_for_nearer(&mut lookup);
         let flight = lookup.flight;

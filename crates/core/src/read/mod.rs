@@ -36,6 +36,7 @@ mod wait;
 
 use std::{
     fmt,
+    num::NonZero,
     sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
@@ -152,7 +153,7 @@ pub(crate) struct Miss<V> {
     /// A stale entry that the lookup met.
     pub(crate) stale: Option<StaleCopy<V>>,
     /// The length of that entry's envelope, if the entry came from a tier.
-    pub(crate) stale_bytes: Option<usize>,
+    pub(crate) stale_bytes: Option<NonZero<usize>>,
     /// Whether the key's last try failed, and its next one is still to be waited for.
     pub(crate) is_pausing: bool,
 }

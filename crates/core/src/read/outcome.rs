@@ -78,9 +78,6 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
             }
             LookupOutcome::Found(entry, source) => {
                 let refresh = self.is_to_be_refreshed(&entry);
-                if entry.value().is_some() && !entry.is_fresh(self.inner.clock.now()) {
-                    self.inner.tell(&Event::StaleServed);
-                }
                 if joined {
                     self.inner.tell(&Event::Coalesced);
                 }

@@ -1,6 +1,6 @@
 //! A lookup judges the replies of tiers here: a reply may answer the lookup, or not.
 
-use std::{sync::Arc, time::Duration};
+use std::{num::NonZero, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use terrace_tier::{
@@ -119,7 +119,7 @@ impl<K, V> KeyLookup<'_, K, V> {
     /// Notes a stale entry that does not answer, and may be served where no tier gives a better one.
     fn met_stale(&mut self, slot: &TierSlot, entry: Arc<Entry<V>>, stored: &Stored) {
         self.miss.stale = StaleCopy::of(entry, Source::Tier(slot.shared.name));
-        self.miss.stale_bytes = stored.body.as_ref().map(Bytes::len);
+        self.miss.stale_bytes = stored.body.as_ref().and_then(|body| NonZero::new(body.len()));
     }
 }
 

@@ -1,6 +1,6 @@
 //! A load runs in a task of its own, which no caller's cancellation stops.
 
-use std::sync::Arc;
+use std::{num::NonZero, sync::Arc};
 
 use terrace_tier::{Op, Reply, Stored, TierKey, Token};
 use tracing::Instrument;
@@ -90,7 +90,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
         }
         if let Some(stale) = load.miss.stale.as_ref()
             && self.stale_may_answer(&load.miss)
-            && self.admits(NEAR, load.miss.stale_bytes)
+            && self.admits(NEAR, load.miss.stale_bytes.map(NonZero::get))
         {
             let keep = || self.keep_stale(key, &stale.entry);
             let kept = self.flights.while_attached(key, load.ticket.flight().id, keep);
