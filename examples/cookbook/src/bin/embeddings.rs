@@ -68,7 +68,7 @@ async fn main() -> Result<()> {
     let file = std::env::temp_dir().join(format!("terrace-embeddings-{}.db", std::process::id()));
     let vectors = Cache::builder("embeddings")
         .near(Memory::bytes(64 << 20, |_, vector: &Vector| vector.len() * size_of::<f32>()))
-        .tier(Sqlite::file(&file)?.budget(Duration::from_secs(1)))
+        .tier(Sqlite::file(&file)?.budget(Duration::from_secs(10)))
         // A vector never changes: a new model has other keys.
         .expire(Forever)
         .build()?;

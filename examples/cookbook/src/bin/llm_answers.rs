@@ -23,7 +23,7 @@ use terrace::{
 };
 
 /// How long an answer is fresh. Real answers are fresh for a day or a month.
-const LIFE: Duration = Duration::from_secs(2);
+const LIFE: Duration = Duration::from_secs(4);
 
 /// All that changes the answer is part of the key. A new version of the model has other keys.
 #[derive(Serialize)]
@@ -84,7 +84,7 @@ async fn main() -> Result<()> {
     let mut config = Config::embedded(&file).with_env()?;
     if let Some(sqlite) = &mut config.sqlite {
         // A disk may take longer than the 50 milliseconds of a tier, and a model takes longer still.
-        sqlite.budget_ms = Some(1_000);
+        sqlite.budget_ms = Some(10_000);
     }
     let stack = Stack::new(&config)?;
     let answers =
