@@ -88,7 +88,7 @@ pub mod policy {
 
 /// For authors of near tiers: the trait, its keys and its entries.
 pub mod near {
-    pub use terrace_core::near::{Entry, Near, NearSize, TenantId, TenantKey, TenantKeyRef, Timestamp};
+    pub use terrace_core::near::{Entry, Near, NearSize, TenantId, TenantKey, TenantKeyRef};
 }
 
 /// For programs that read or write the keys of a cache themselves: the format of keys.

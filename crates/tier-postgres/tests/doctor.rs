@@ -186,7 +186,12 @@ async fn the_provider_is_asked_for_each_connection_and_its_failure_is_told() {
     let error = second.apply(&key(1), Op::Get).await.expect_err("no login");
     assert!(error.is_transient() && error.to_string().contains("the vault is sealed"), "{error}");
     *login.lock() = Ok("sesame123".to_owned());
-    assert!(matches!(second.apply(&key(1), Op::Get).await, Ok(Reply::Hit(_))));
+    // The next attempt to connect begins after a short pause.
+    let restored = std::time::Instant::now();
+    while !matches!(second.apply(&key(1), Op::Get).await, Ok(Reply::Hit(_))) {
+        assert!(restored.elapsed() < std::time::Duration::from_secs(2), "the new login is not used");
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
 }
 
 #[derive(Default)]

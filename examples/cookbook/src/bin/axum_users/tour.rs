@@ -51,7 +51,7 @@ pub(crate) async fn run(server: SocketAddr, pool: &PgPool, servers: &Servers) ->
     until(server, "hot", 9, |answer| answer.from == "near").await?;
     postgres.kill9()?;
     sleep(FRESH).await;
-    expect(&get(server, "served", 9).await?, "User 9", "near, stale")?;
+    expect(&get(server, "served", 9).await?, "User 9", "redis, stale")?;
     postgres.restart().await?;
     println!("Postgres is back");
     until(server, "fresh", 9, |answer| !answer.from.ends_with("stale")).await?;
