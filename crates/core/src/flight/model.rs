@@ -13,6 +13,7 @@ use shuttle::{
 };
 
 use super::{Flights, Intent, JoinMode, LoadOutcome, LoadRole};
+use crate::panics::PanicText;
 
 type Table = Flights<u8, (), Option<u64>>;
 
@@ -61,7 +62,7 @@ impl World {
                         let mut lead = lead;
                         world.loads.fetch_add(1, Ordering::SeqCst);
                         if panics {
-                            lead.panicked();
+                            lead.panicked(PanicText::default());
                             return drop((lead, ticket));
                         }
                         let loaded = world.origin.load(Ordering::SeqCst);
@@ -79,7 +80,7 @@ impl World {
                     LoadOutcome::Panicked(_) | LoadOutcome::Refused => panicked = attempt,
                     LoadOutcome::Abandoned => return None,
                 },
-                LoadRole::GaveUp => return None,
+                LoadRole::GaveUp(_) => return None,
             }
         };
         match promise.wait().await {
