@@ -124,7 +124,7 @@ fn of_loads() -> Vec<Switch> {
             script(stack, &steps, &[(0, Trouble::Cut(1, 0, Way::There, 300))])
         }),
         core("the authority confirms a load that it is not to keep", "3", Defence::Confirm, || Plan {
-            seed: 9,
+            seed: 6,
             ..slow_load(1, Stack { picky: true, ..LOGGED })
         }),
     ]
