@@ -99,12 +99,12 @@ impl LoadLimit {
 
 tokio::task_local! {
     /// The loads that the loader of this task is a part of.
-    static LOADING: Arc<Loading>;
+    static LOADING: Arc<EnclosingLoads>;
 }
 
 /// The loads that a loader is a part of: its own, and those whose loaders wait for it.
 #[derive(Clone, Default)]
-pub(crate) struct Loading {
+pub(crate) struct EnclosingLoads {
     /// A loader that waits for one of these flights would wait for itself.
     flights: Vec<FlightId>,
     /// The caches of these flights, by their addresses.
@@ -114,7 +114,7 @@ pub(crate) struct Loading {
     is_part: bool,
 }
 
-impl Loading {
+impl EnclosingLoads {
     /// A load of these flights that the caller's task starts in this cache.
     pub(crate) fn of(cache: usize, flights: impl Iterator<Item = FlightId>) -> Self {
         let outer = LOADING.try_with(Arc::clone).unwrap_or_default();
@@ -142,7 +142,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
         &self,
         loads: &[PendingLoad<K, V>],
         load: Load<V>,
-        loading: Loading,
+        loading: EnclosingLoads,
     ) -> Option<Result<Result<Vec<Result<Option<Item<V>>>>>, PanicText>> {
         let _permit = if loading.is_part { None } else { Some(self.permit(loads).await?) };
         let began = std::time::Instant::now();

@@ -9,4 +9,4 @@ mod loader;
 
 pub(crate) use back_off::BackOff;
 pub(crate) use limit::{Limit, Permit};
-pub(crate) use loader::{DEFAULT_MAX_LOADS, LoadLimit, Loading, is_reentrant, is_renewal};
+pub(crate) use loader::{DEFAULT_MAX_LOADS, EnclosingLoads, LoadLimit, is_reentrant, is_renewal};

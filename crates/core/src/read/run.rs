@@ -12,7 +12,7 @@ use crate::{
     chain::Chain,
     freshness::STORE_ONLY,
     near::Near,
-    overload::{Loading, is_renewal},
+    overload::{EnclosingLoads, is_renewal},
 };
 
 /// Spawns the task of a load.
@@ -23,7 +23,7 @@ pub(super) fn spawn_load<K: Key, V: Value, N: Near<K, V>>(
     load: Load<V>,
 ) {
     let flights = loads.iter().map(|load| load.ticket.flight().id);
-    let loading = Loading::of(Arc::as_ptr(inner).addr(), flights);
+    let loading = EnclosingLoads::of(Arc::as_ptr(inner).addr(), flights);
     let (task, chain) = (Arc::clone(inner), Arc::clone(chain));
     let run = async move { task.run_load(&chain, loads, load, loading).await };
     // Without a runtime the leaders' guards are dropped here, which tells the callers.
@@ -36,7 +36,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
         chain: &Arc<Chain>,
         mut loads: Vec<PendingLoad<K, V>>,
         load: Load<V>,
-        loading: Loading,
+        loading: EnclosingLoads,
     ) {
         self.take_missing_leases(chain, &mut loads).await;
         if self.policies.coalesce.waits() {
