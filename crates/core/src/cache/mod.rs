@@ -84,8 +84,9 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     /// is bound to the cache, if there is one.
     ///
     /// # Errors
-    /// The read fails with the store's error or the bound loader's error, and with [`ErrorKind::Key`](crate::ErrorKind::Key)
-    /// for a key that no remote tier can take. A cache tier that fails counts as a miss.
+    /// The read fails with the store's error or the bound loader's error, and with
+    /// [`ErrorKind::Key`](crate::ErrorKind::Key) for a key that no remote tier can take. A cache tier
+    /// that fails counts as a miss.
     pub async fn get<Q: BorrowedKey<K> + ?Sized>(&self, key: &Q) -> Result<Option<Cached<V>>> {
         match self.near_hit(key, false) {
             Ok(hit) => Ok(hit),
@@ -118,11 +119,12 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     /// ```
     ///
     /// # Errors
-    /// The error of the loader is [`ErrorKind::Load`](crate::ErrorKind::Load). The load fails with [`ErrorKind::Panicked`](crate::ErrorKind::Panicked) after
-    /// a second caller's loader has panicked too, with [`ErrorKind::Timeout`](crate::ErrorKind::Timeout) after the load's deadline,
-    /// with [`ErrorKind::Reentrant`](crate::ErrorKind::Reentrant) from within a loader of the same key, with [`ErrorKind::Busy`](crate::ErrorKind::Busy) where
-    /// the cache already runs as many loads as it may ([`Builder::max_loads`]), and with the store's errors.
-    /// All callers of one load get the same error.
+    /// The error of the loader is [`ErrorKind::Load`](crate::ErrorKind::Load). The load fails with
+    /// [`ErrorKind::Panicked`](crate::ErrorKind::Panicked) after a second caller's loader has panicked
+    /// too, with [`ErrorKind::Timeout`](crate::ErrorKind::Timeout) after the load's deadline, with
+    /// [`ErrorKind::Reentrant`](crate::ErrorKind::Reentrant) from within a loader of the same key, with
+    /// [`ErrorKind::Busy`](crate::ErrorKind::Busy) where the cache already runs as many loads as it may
+    /// ([`Builder::max_loads`]), and with the store's errors. All callers of one load get the same error.
     ///
     /// # Cost
     /// A near hit costs the same as in [`get`](Cache::get), and does not call `load`. On a miss the load
@@ -273,8 +275,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     ///
     /// # Errors
     /// The call fails with the error of the authority, which is the store, or without a store the
-    /// farthest tier. After [`ErrorKind::Unknown`](crate::ErrorKind::Unknown) the write may have happened. A nearer tier that fails
-    /// is no error, because this process reads past that tier.
+    /// farthest tier. After [`ErrorKind::Unknown`](crate::ErrorKind::Unknown) the write may have
+    /// happened. A nearer tier that fails is no error, because this process reads past that tier.
     ///
     /// # Cost
     /// The write makes one round trip to each tier, far to near, in a spawned task that no cancellation
@@ -287,8 +289,9 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     /// Writes a value if the key has none. The result says whether the value was written.
     ///
     /// # Errors
-    /// The errors are those of [`put`](Cache::put), and [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) at level `Ttl`, which
-    /// has no order of writes.
+    /// The errors are those of [`put`](Cache::put), and
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) at level `Ttl`, which has no order of
+    /// writes.
     ///
     /// # Cost
     /// The costs are those of [`put`](Cache::put).
@@ -319,9 +322,9 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     /// the key had a copy. The value of a load that is under way is not kept in any tier.
     ///
     /// # Errors
-    /// The call fails with [`ErrorKind::Partial`](crate::ErrorKind::Partial) if a tier did not confirm the invalidation. This
-    /// process reads past an unconfirmed tier for the key until the tier confirms. The tiers that did
-    /// confirm have dropped the copy.
+    /// The call fails with [`ErrorKind::Partial`](crate::ErrorKind::Partial) if a tier did not confirm
+    /// the invalidation. This process reads past an unconfirmed tier for the key until the tier confirms.
+    /// The tiers that did confirm have dropped the copy.
     ///
     /// # Cost
     /// The call makes one round trip to each cache tier, far to near, in a spawned task.
@@ -345,8 +348,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     ///
     /// # Errors
     /// The errors are those of [`invalidate`](Cache::invalidate), and those of the store. If the store
-    /// fails, its record still exists, or may exist after [`ErrorKind::Unknown`](crate::ErrorKind::Unknown). The copies were
-    /// dropped nevertheless.
+    /// fails, its record still exists, or may exist after
+    /// [`ErrorKind::Unknown`](crate::ErrorKind::Unknown). The copies were dropped nevertheless.
     pub async fn remove<Q: BorrowedKey<K> + ?Sized>(&self, key: &Q) -> Result<bool> {
         self.named("remove", self.remove_one(key.to_key(), Removal::Everywhere).await)
     }

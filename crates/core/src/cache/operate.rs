@@ -27,9 +27,9 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     /// transaction of the origin, invalidates the key by this name.
     ///
     /// # Errors
-    /// The call fails with [`ErrorKind::Key`](crate::ErrorKind::Key) for a key that no server can take, and with
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if the cache has neither a remote tier nor a store nor a log that it
-    /// follows. No other process knows a cache without these parts.
+    /// The call fails with [`ErrorKind::Key`](crate::ErrorKind::Key) for a key that no server can take,
+    /// and with [`ErrorKind::Config`](crate::ErrorKind::Config) if the cache has neither a remote tier
+    /// nor a store nor a log that it follows. No other process knows a cache without these parts.
     pub fn name_of<Q: BorrowedKey<K> + ?Sized>(&self, key: &Q) -> Result<KeyName> {
         let Some(codec) = &self.inner.key_codec else {
             let error = Error::config(
@@ -104,9 +104,10 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     /// value.
     ///
     /// # Errors
-    /// The call fails with the error of the authority, with [`ErrorKind::Partial`](crate::ErrorKind::Partial) if a copy could not
-    /// be changed, and with [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) at level `Bounded` without a store or a watched
-    /// origin: in such a cache only the life of a copy bounds its age.
+    /// The call fails with the error of the authority, with
+    /// [`ErrorKind::Partial`](crate::ErrorKind::Partial) if a copy could not be changed, and with
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) at level `Bounded` without a store or a
+    /// watched origin: in such a cache only the life of a copy bounds its age.
     ///
     /// # Cost
     /// The call makes one round trip to each tier, far to near, in a spawned task.
@@ -145,8 +146,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     /// records of a store stay. The values of loads under way are not kept.
     ///
     /// # Errors
-    /// The call fails with [`ErrorKind::Partial`](crate::ErrorKind::Partial) if a tier did not confirm the clear. This process
-    /// reads past an unconfirmed tier until the tier confirms.
+    /// The call fails with [`ErrorKind::Partial`](crate::ErrorKind::Partial) if a tier did not confirm
+    /// the clear. This process reads past an unconfirmed tier until the tier confirms.
     ///
     /// # Cost
     /// The call makes one round trip to each cache tier, far to near, in a spawned task.
@@ -201,8 +202,9 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     /// cache. Each finding names its tier, the cause and the cure.
     ///
     /// # Errors
-    /// The call fails with [`ErrorKind::NamespaceInUse`](crate::ErrorKind::NamespaceInUse) and with other errors that waiting does not
-    /// resolve. [`Error::finding`](crate::Error::finding) tells what is wrong with a server.
+    /// The call fails with [`ErrorKind::NamespaceInUse`](crate::ErrorKind::NamespaceInUse) and with other
+    /// errors that waiting does not resolve. [`Error::finding`](crate::Error::finding) tells what is
+    /// wrong with a server.
     pub async fn ready(&self) -> Result<Vec<Finding>> {
         self.named("ready", self.until_ready().await)
     }
