@@ -4,7 +4,11 @@ use std::sync::Arc;
 
 use redis::Pipeline;
 
-use crate::{connection::ConnectionManager, error::Effect, namespace::NamespaceState};
+use crate::{
+    connection::ConnectionManager,
+    error::{Effect, NAME},
+    namespace::NamespaceState,
+};
 
 /// How long an epoch is kept after a renewal, as in `shared/life.lua`.
 const EPOCH_LIFE_MILLIS: u64 = 2_592_000_000;
@@ -26,7 +30,11 @@ pub(crate) fn renew_epochs(manager: &Arc<ConnectionManager>, state: &Arc<Namespa
             commands.cmd("PEXPIRE").arg(&epoch[..]).arg(EPOCH_LIFE_MILLIS);
         }
         if let Err(error) = manager.send_many(&commands, Effect::Read).await {
-            tracing::debug!(%error, "the epochs of a tenant were not renewed; a later read tries again");
+            let (cache, what) = (
+                manager.namespaces.names(),
+                "the epochs of a tenant were not renewed; a later read tries again",
+            );
+            tracing::debug!(%cache, tier = NAME, %error, "{what}");
         }
     });
 }
