@@ -11,6 +11,11 @@ use crate::run::{self, Result, announce, cargo};
 use crate::summary::Summary;
 use crate::{flagged, model, servers};
 
+/// How many tests of one program run at a time.
+const THREADS: &str = "RUST_TEST_THREADS";
+/// Many tests wait for a server most of the time.
+const THREADS_PER_CORE: usize = 2;
+
 /// Builds, starts the servers, runs all tests, and prints one line of results at the end.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     if let servers::Plan::InContainer(mut command) = servers::provide()? {
@@ -23,6 +28,10 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let mut command = Command::new(with_servers);
     command.arg(run::cargo_program()).args(&test).current_dir(run::root());
     run::without_own_package(&mut command);
+    if std::env::var_os(THREADS).is_none() {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        command.env(THREADS, (THREADS_PER_CORE * cores).to_string());
+    }
     let (mut sum, mut good) = counted(&mut command)?;
     if arguments.is_empty() {
         for mut command in [model::command(), flagged::switches()] {
