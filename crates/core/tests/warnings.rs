@@ -253,7 +253,7 @@ async fn a_ping_that_panics_ends_no_probe() {
 async fn refused_loads_are_told_once_a_minute_with_cause_and_cure() {
     let lines = Lines::default();
     let _recorded = lines.record();
-    let cache = without_near().max_loads(1).build().unwrap();
+    let cache = without_near().max_loads(1).load_deadline(ms(600_000)).build().unwrap();
     let held = tokio::spawn({
         let cache = cache.clone();
         async move { cache.get_or_load("held", std::future::pending::<Result<u64>>).await.map(drop) }
@@ -268,5 +268,11 @@ async fn refused_loads_are_told_once_a_minute_with_cause_and_cure() {
     for part in ["WARN", "cache=tests", "cause=\"1 loads are under way", "cure=", "max_loads"] {
         assert!(told[0].contains(part), "{part}: {told:?}");
     }
+    tokio::time::sleep(ms(60_000)).await;
+    for key in 0..20 {
+        let load = || async { Ok::<_, Error>(1) };
+        assert!(cache.get_or_load(&key.to_string(), load).await.is_err());
+    }
+    assert_eq!(lines.all().len(), 2, "once a minute");
     held.abort();
 }

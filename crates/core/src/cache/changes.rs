@@ -25,7 +25,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     /// it has committed. The relay of this process then waits for that call for up to 50 ms, and drops no copy
     /// twice. The caller drops the guard after the call, or if it makes none.
     pub fn expect_change(&self, change: u64) -> ExpectedChange {
-        self.inner.applied.expect(change)
+        self.inner.applied.announce(change)
     }
 
     /// Drops the copies of a key as [`invalidate`](Cache::invalidate) does, for a change of the truth that its

@@ -38,7 +38,7 @@ struct Window {
     told: bool,
 }
 
-/// The warnings of one tier.
+/// The warnings of one tier, or of another part of a cache that its name stands for.
 pub(crate) struct Warnings {
     cache: Arc<str>,
     tier: &'static str,
@@ -71,6 +71,13 @@ impl Warnings {
     pub(crate) fn undecodable(&self, error: &Error) {
         if self.is_due(Reason::Failed(error.kind()), 1) {
             self.tell(error, "stored bytes are not readable, and count as a miss");
+        }
+    }
+
+    /// A load was refused, because as many are under way as may be.
+    pub(crate) fn refused(&self, error: &Error) {
+        if self.is_due(Reason::Failed(error.kind()), 1) {
+            self.tell(error, "the cache refuses loads");
         }
     }
 

@@ -112,7 +112,7 @@ impl AppliedChanges {
     }
 
     /// Says that a call will apply the change.
-    pub(crate) fn expect(self: &Arc<Self>, number: u64) -> ExpectedChange {
+    pub(crate) fn announce(self: &Arc<Self>, number: u64) -> ExpectedChange {
         self.state.lock().expected.insert(number);
         ExpectedChange { changes: Arc::clone(self), number }
     }

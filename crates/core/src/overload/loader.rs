@@ -9,13 +9,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use parking_lot::Mutex;
-use tokio::time::Instant;
-
 use super::limit::{Limit, Permit};
 use crate::{
     Error, ErrorKind, Event, Item, Key, Result, Value,
     cache::{Inner, Load},
+    chain::Warnings,
     flight::{FlightId, Intent},
     near::Near,
     panics::{PanicText, caught},
@@ -29,16 +27,13 @@ pub(crate) const DEFAULT_MAX_LOADS: usize = 128;
 /// How long a load waits for others to end. A caller learns by then that the origin is overloaded.
 const PATIENCE: Duration = Duration::from_millis(100);
 
-/// The shortest time between two warnings about refused loads.
-const WARN_EVERY: Duration = Duration::from_secs(60);
-
 const CURE: &str = "give the origin more capacity, or set another limit with max_loads";
 
 pub(crate) struct LoadLimit {
     all: Limit,
     /// The loads of renewals in the background, which leave half of the limit to loads that callers wait for.
     background: Limit,
-    warned: Mutex<Option<Instant>>,
+    warnings: Warnings,
 }
 
 /// The permission to run a loader.
@@ -48,8 +43,9 @@ pub(crate) struct LoadPermit {
 }
 
 impl LoadLimit {
-    pub(crate) fn new(max: usize) -> Self {
-        Self { all: Limit::new(max), background: Limit::new(max.div_ceil(2)), warned: Mutex::new(None) }
+    pub(crate) fn new(max: usize, cache: Arc<str>) -> Self {
+        let warnings = Warnings::new(cache, "loader");
+        Self { all: Limit::new(max), background: Limit::new(max.div_ceil(2)), warnings }
     }
 
     pub(crate) fn under_way(&self) -> usize {
@@ -76,24 +72,12 @@ impl LoadLimit {
     }
 
     /// The error of a load that was refused. Such errors are told in the program's log once a minute.
-    pub(crate) fn refused(&self, cache: &str) -> Error {
+    pub(crate) fn refused(&self) -> Error {
         let max = self.all.max();
-        if self.is_warning_due() {
-            let cause = format!("{max} loads are under way, which is the limit");
-            tracing::warn!(%cache, tier = "loader", cause, cure = CURE, "the cache refuses loads");
-        }
         let message = format!("{max} loads are under way, which is the limit `max_loads`; no loader ran");
-        Error::new(ErrorKind::Busy, message).with_cure(CURE)
-    }
-
-    fn is_warning_due(&self) -> bool {
-        let now = Instant::now();
-        let mut warned = self.warned.lock();
-        let due = warned.is_none_or(|at| now.duration_since(at) >= WARN_EVERY);
-        if due {
-            *warned = Some(now);
-        }
-        due
+        let error = Error::new(ErrorKind::Busy, message).with_cure(CURE);
+        self.warnings.refused(&error);
+        error
     }
 }
 
@@ -181,7 +165,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn renewals_leave_half_of_the_limit_to_loads_that_callers_wait_for() {
-        let limit = LoadLimit::new(5);
+        let limit = LoadLimit::new(5, "tests".into());
         let background: Vec<_> = std::iter::from_fn(|| limit.enter_background()).collect();
         assert_eq!((background.len(), limit.under_way()), (3, 3));
         let awaited = (limit.enter(true).await, limit.enter(false).await);
@@ -193,15 +177,7 @@ mod tests {
         }
         assert!(limit.enter_background().is_none(), "callers have taken the whole limit");
         drop(awaited);
-        assert!(LoadLimit::new(1).enter_background().is_some(), "a limit of one renews, too");
+        assert!(LoadLimit::new(1, "tests".into()).enter_background().is_some(), "a limit of one renews, too");
         assert_eq!(limit.under_way(), 0);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn refused_loads_are_told_once_a_minute() {
-        let limit = LoadLimit::new(1);
-        assert_eq!((0..100).filter(|_| limit.is_warning_due()).count(), 1);
-        tokio::time::advance(WARN_EVERY).await;
-        assert!(limit.is_warning_due());
     }
 }

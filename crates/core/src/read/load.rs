@@ -216,7 +216,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
             }
             LoadOutcome::Done(Err(error)) => self.stale_or(stale, error),
             LoadOutcome::Panicked(panic) => self.stale_or(stale, loader_panicked_error(&panic)),
-            LoadOutcome::Refused => self.stale_or(stale, self.inner.load_limit.refused(self.namespace())),
+            LoadOutcome::Refused => self.stale_or(stale, self.inner.load_limit.refused()),
             LoadOutcome::Abandoned => self.stale_or(stale, shut_down_error()),
         }
     }

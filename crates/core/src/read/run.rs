@@ -64,7 +64,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
     /// takes over, and all others get the error.
     fn refuse(&self, mut loads: Vec<PendingLoad<K, V>>) {
         self.tell(&Event::LoadRefused);
-        let error = self.load_limit.refused(&self.monitor.namespace);
+        let error = self.load_limit.refused();
         if is_renewal(&loads) {
             loads.iter_mut().for_each(|load| {
                 self.note_failure(load);

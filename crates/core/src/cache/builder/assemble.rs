@@ -103,7 +103,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Builder<K, V, N> {
             },
             level: self.level,
             loader: self.loader,
-            load_limit: LoadLimit::new(self.max_loads),
+            load_limit: LoadLimit::new(self.max_loads, Arc::clone(&monitor_namespace)),
             back_off: BackOff::new(self.clock.clone()),
             periods,
             renewals: Renewals::default(),
