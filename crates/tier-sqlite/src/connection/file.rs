@@ -19,7 +19,19 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
 pub(crate) enum Location {
     Memory,
     /// The path, and the lock that keeps other processes and handles out.
-    File(PathBuf, #[expect(dead_code, reason = "the lock lasts as long as the open file")] File),
+    File(PathBuf, Lock),
+}
+
+/// The lock on the file beside the database.
+pub(crate) struct Lock(File);
+
+impl Drop for Lock {
+    /// Closing the file would release the lock too late: a child process that another thread is starting has
+    /// a copy of the open file until it runs its own program.
+    fn drop(&mut self) {
+        // A lock that cannot be released here ends with the last copy of the open file.
+        let _ = self.0.unlock();
+    }
 }
 
 impl Location {
@@ -43,7 +55,7 @@ impl Location {
             Error::new(kind, message).with_source(error)
         })?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self::File(path.to_owned(), lock)),
+            Ok(()) => Ok(Self::File(path.to_owned(), Lock(lock))),
             Err(TryLockError::WouldBlock) => Err(Error::new(
                 ErrorKind::Config,
                 "the database file is open in another process, or by another handle of this process: a file \
@@ -66,5 +78,22 @@ impl Location {
                 .journal_mode(SqliteJournalMode::Wal),
         };
         options.synchronous(SqliteSynchronous::Full).busy_timeout(BUSY_TIMEOUT).disable_statement_logging()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dropped_lock_is_free_although_a_starting_child_has_a_copy_of_the_open_file() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("terrace.db");
+        let location = Location::lock(&path).expect("the lock");
+        let Location::File(_, lock) = &location else { panic!("no file") };
+        let of_the_child = lock.0.try_clone().expect("a copy");
+        drop(location);
+        Location::lock(&path).expect("the lock, again");
+        drop(of_the_child);
     }
 }
