@@ -19,27 +19,16 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
 pub(crate) enum Location {
     Memory,
     /// The path, and the lock that keeps other processes and handles out.
-    File(PathBuf, Lock),
+    File(PathBuf, #[expect(dead_code, reason = "the lock lasts as long as it is kept")] Lock),
 }
 
-/// The lock on the file beside the database.
+/// The lock on a file beside the database, since SQLite's own locks do not report a second handle of this
+/// process. The operating system releases it when the process ends.
 pub(crate) struct Lock(File);
 
-impl Drop for Lock {
-    /// Closing the file would release the lock too late: a child process that another thread is starting has
-    /// a copy of the open file until it runs its own program.
-    fn drop(&mut self) {
-        // A lock that cannot be released here ends with the last copy of the open file.
-        let _ = self.0.unlock();
-    }
-}
-
-impl Location {
+impl Lock {
     /// Takes the lock for the database at `path`.
-    ///
-    /// The lock is on a file beside the database, since SQLite's own locks do not report a second
-    /// handle of this process. The operating system releases it when the process ends.
-    pub(crate) fn lock(path: &Path) -> Result<Self> {
+    fn take(path: &Path) -> Result<Self> {
         let mut name = path.as_os_str().to_owned();
         name.push("-lock");
         let lock = File::options().create(true).truncate(false).write(true).open(&name).map_err(|error| {
@@ -55,7 +44,7 @@ impl Location {
             Error::new(kind, message).with_source(error)
         })?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self::File(path.to_owned(), Lock(lock))),
+            Ok(()) => Ok(Self(lock)),
             Err(TryLockError::WouldBlock) => Err(Error::new(
                 ErrorKind::Config,
                 "the database file is open in another process, or by another handle of this process: a file \
@@ -66,6 +55,22 @@ impl Location {
                     .with_source(error))
             }
         }
+    }
+}
+
+impl Drop for Lock {
+    /// Closing the file would release the lock too late: a child process that another thread is starting has
+    /// a copy of the open file until it runs its own program.
+    fn drop(&mut self) {
+        // A lock that cannot be released here ends with the last copy of the open file.
+        let _ = self.0.unlock();
+    }
+}
+
+impl Location {
+    /// Takes the lock for the database at `path`.
+    pub(crate) fn lock(path: &Path) -> Result<Self> {
+        Ok(Self::File(path.to_owned(), Lock::take(path)?))
     }
 
     /// How to open a connection to the database.
@@ -89,11 +94,10 @@ mod tests {
     fn a_dropped_lock_is_free_although_a_starting_child_has_a_copy_of_the_open_file() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("terrace.db");
-        let location = Location::lock(&path).expect("the lock");
-        let Location::File(_, lock) = &location else { panic!("no file") };
+        let lock = Lock::take(&path).expect("the lock");
         let of_the_child = lock.0.try_clone().expect("a copy");
-        drop(location);
-        Location::lock(&path).expect("the lock, again");
+        drop(lock);
+        Lock::take(&path).expect("the lock, again");
         drop(of_the_child);
     }
 }
