@@ -1,6 +1,9 @@
 //! What `ready` finds: it tries each command that the cache will send, the log, and a wait for a lease.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use redis::{Pipeline, Value};
@@ -15,8 +18,8 @@ use crate::{
     error::{Effect, code_of, server_error},
     findings::{ALLOW, finding_error},
     log::{self, Log},
-    namespace::{Layout, LeaseKeys, LogKeys, ready_prefix},
-    scripts::{change, lease},
+    namespace::{Layout, LeaseKeys, LogKeys, NamespaceState, ready_prefix},
+    scripts::{CellCall, CellOp, CellOwner, Script, ScriptCall},
 };
 
 /// How long the keys stay that the examination writes, if it cannot delete them.
@@ -49,27 +52,26 @@ const TTL: &str = "10000";
 const TRIALS: &[Trial] = &[
     Trial(Use::Cells, &["SET", STRING, "v", "PX", TTL]),
     Trial(Use::Cells, &["GET", STRING]),
+    Trial(Use::Cells, &["GETRANGE", STRING, "0", "0"]),
     Trial(Use::Cells, &["MGET", STRING]),
     Trial(Use::Cells, &["SETRANGE", STRING, "0", "w"]),
+    Trial(Use::Cells, &["PEXPIRE", STRING, TTL]),
     Trial(Use::Cells, &["TIME"]),
     Trial(Use::Cells, &["EVAL", "return 1", "0"]),
     // It is answered NOSCRIPT, or that it is not allowed.
     Trial(Use::Cells, &["EVALSHA", "0000000000000000000000000000000000000000", "0"]),
     Trial(Use::Cells, &["HSET", HASH, "field", "v"]),
     Trial(Use::Cells, &["HGET", HASH, "field"]),
-    Trial(Use::Cells, &["HINCRBY", HASH, "number", "1"]),
+    Trial(Use::Cells, &["HMGET", HASH, "field"]),
     Trial(Use::Cells, &["HDEL", HASH, "none"]),
     Trial(Use::Cells, &["XADD", STREAM, "MAXLEN", "~", "16", "*", "e", "v"]),
-    Trial(Use::Log, &["HMGET", HASH, "field"]),
     Trial(Use::Log, &["HSETNX", HASH, "other", "v"]),
     Trial(Use::Log, &["XRANGE", STREAM, "-", "+", "COUNT", "1"]),
     Trial(Use::Log, &["XREAD", "COUNT", "1", "STREAMS", STREAM, "0"]),
     Trial(Use::Leases, &["SADD", SET, "member"]),
     Trial(Use::Leases, &["SMEMBERS", SET]),
-    Trial(Use::Leases, &["PEXPIRE", SET, TTL]),
     Trial(Use::Leases, &["PUBLISH", CHANNEL, ""]),
     Trial(Use::Memory, &["SCAN", "0", "COUNT", "1"]),
-    Trial(Use::Memory, &["GETRANGE", STRING, "0", "0"]),
     Trial(Use::Memory, &["UNLINK", STRING, SET, STREAM]),
     Trial(Use::Cells, &["DEL", HASH]),
 ];
@@ -154,23 +156,31 @@ impl Doctor<'_> {
     /// Runs scripts of the cache on a cell of its own: not every server runs the same Lua.
     async fn try_scripts(&self) -> Result<()> {
         let prefix = ready_prefix(self.prefix, fastrand::u64(..));
-        let (layout, log) =
-            (Layout::new(&prefix, &Namespace::new("ready", Role::Cache)), LogKeys::new(&prefix));
+        let namespace = Namespace::new("ready", Role::Cache);
+        let owner = Arc::new(CellOwner {
+            state: Arc::new(NamespaceState::detached(Layout::new(&prefix, &namespace))),
+            namespace: Arc::new(namespace),
+            log_keys: Arc::new(LogKeys::new(&prefix)),
+            origin: AtomicU64::new(0),
+        });
         let (bytes, ttl) = (Bytes::from_static(b"key"), KEPT);
         let key = TierKey { digest: key_digest("ready", None, &bytes), bytes };
-        let cell = layout.cell(&key);
+        let cell = owner.state.layout.cell(&key);
         let put = Op::Put {
             order: Order::Author(Condition::Always),
             deadlines: Deadlines::ttl(Clock::system().now(), ttl),
             body: Some(Bytes::new()),
             tombstone_ttl: ttl,
         };
-        let leased = lease(cell.clone(), &layout, Token::random(), ttl, None, Token::NONE);
-        let put = change(cell.clone(), &layout, &log, Bytes::from_static(b"entry"), put)?;
-        let mut commands = Pipeline::with_capacity(6);
-        commands.add_command(leased.in_full());
-        commands.add_command(put.in_full());
-        let kept = [cell, Bytes::copy_from_slice(layout.epoch.as_bytes()), log.head, log.entries];
+        let lease = Op::Lease { token: Token::random(), ttl, over: None, replaces: Token::NONE };
+        let mut commands = Pipeline::with_capacity(7);
+        for (script, op) in [(Script::Lease, lease), (Script::Put, put)] {
+            let op = CellOp { owner: Arc::clone(&owner), cell: cell.clone(), key: key.bytes.clone(), op };
+            let call = CellCall { script, ops: std::slice::from_ref(&op) };
+            commands.add_command(call.in_full());
+        }
+        let epoch = Bytes::copy_from_slice(owner.state.layout.epoch.as_bytes());
+        let kept = [cell, epoch, owner.log_keys.head.clone(), owner.log_keys.entries.clone()];
         for key in &kept {
             commands.cmd("PEXPIRE").arg(&key[..]).arg(TTL);
         }
@@ -178,11 +188,7 @@ impl Doctor<'_> {
         let sent = self.manager.send_many(&commands, Effect::Read);
         let replies = within(Instant::now() + PATIENCE, Effect::Read, sent).await?;
         match replies.as_slice() {
-            [Value::BulkString(leased), Value::BulkString(put), ..]
-                if leased.first() == Some(&b'M') && put.first() == Some(&b'K') =>
-            {
-                Ok(())
-            }
+            [leased, put, ..] if begins(leased, b'M') && begins(put, b'K') => Ok(()),
             [Value::ServerError(answer), ..] | [_, Value::ServerError(answer), ..] => {
                 let error = server_error(answer);
                 Err(if error.finding().is_some() { error } else { other_lua(&error.to_string()) })
@@ -208,6 +214,12 @@ fn found(outcome: Result<()>, finding: fn(&Error) -> Finding) -> Result<Option<F
         Err(error) if error.is_transient() => Err(error),
         Err(error) => Ok(Some(finding(&error))),
     }
+}
+
+/// Whether the reply of a script on one cell begins with this outcome.
+fn begins(replies: &Value, outcome: u8) -> bool {
+    let Value::Array(replies) = replies else { return false };
+    matches!(&replies[..], [Value::BulkString(reply)] if reply.first() == Some(&outcome))
 }
 
 fn other_lua(why: &str) -> Error {

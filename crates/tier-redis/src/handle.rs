@@ -19,7 +19,8 @@ use crate::{
     leases::{RedisLeases, TierLeases},
     log::Log,
     namespace::NamespaceStates,
-    read::{CellReader, ReadCall},
+    read::{CellReader, MissRatio, ReadCall},
+    scripts::{CellBatchers, CellOwner},
     tier::RedisTier,
     write::{CellWriter, Reclaimer},
 };
@@ -47,8 +48,9 @@ const READ_QUEUE: usize = 16_384;
 /// [`ErrorKind::Config`] for an invalid URL or setting. The message never contains a password.
 ///
 /// # Cost
-/// A hit, a fill, a write or a removal takes one trip, and a miss that takes a lease takes two. A batch
-/// takes as many for each page of up to 512 keys and about 4 MiB. Concurrent reads share trips.
+/// A hit, a fill, a write or a removal takes one trip. A miss that takes a lease takes two trips, and one while
+/// misses are frequent. A batch takes as many for each 512 keys and about 4 MiB. Concurrent calls share trips and
+/// scripts.
 ///
 /// # Example
 /// ```
@@ -70,8 +72,9 @@ struct Inner {
     states: Arc<Mutex<NamespaceStates>>,
     reclaimer: Arc<Reclaimer>,
     lease_tracker: LeaseTracker<RedisLeases>,
-    /// One batcher for each budget in use.
-    batchers: Mutex<HashMap<Duration, Batcher<ReadCall>>>,
+    scripts: Arc<CellBatchers>,
+    /// One batcher of reads for each budget in use.
+    reads: Mutex<HashMap<Duration, Batcher<ReadCall>>>,
 }
 
 impl Redis {
@@ -118,9 +121,10 @@ impl Redis {
             reclaimer: Reclaimer::new(&prefix),
             prefix,
             max_value_bytes,
-            manager,
             states,
-            batchers: Mutex::default(),
+            scripts: Arc::new(CellBatchers::new(&manager)),
+            reads: Mutex::default(),
+            manager,
         }))
     }
 }
@@ -137,20 +141,26 @@ impl Backend for Redis {
         let inner = &self.0;
         let state = inner.states.lock().open(&inner.prefix, namespace)?;
         let (namespace, manager) = (Arc::new(namespace.clone()), &inner.manager);
+        let owner = Arc::new(CellOwner {
+            namespace: Arc::clone(&namespace),
+            state: Arc::clone(&state),
+            log_keys: Arc::clone(&inner.log.keys),
+            origin: AtomicU64::new(0),
+        });
         Ok(Arc::new(RedisTier {
             reader: CellReader {
-                namespace: Arc::clone(&namespace),
-                state: Arc::clone(&state),
+                owner: Arc::clone(&owner),
                 manager: Arc::clone(manager),
-                batcher: inner.batcher(namespace.budget),
+                reads: inner.reads(namespace.budget),
+                scripts: Arc::clone(&inner.scripts),
+                misses: MissRatio::default(),
             },
             writer: CellWriter {
-                namespace: Arc::clone(&namespace),
-                state: Arc::clone(&state),
+                owner,
                 manager: Arc::clone(manager),
+                scripts: Arc::clone(&inner.scripts),
                 log: Arc::clone(&inner.log),
                 reclaimer: Arc::clone(&inner.reclaimer),
-                origin: AtomicU64::new(0),
                 max_value_bytes: inner.max_value_bytes,
             },
             leases: TierLeases { state: Arc::clone(&state), lease_tracker: inner.lease_tracker.clone() },
@@ -163,14 +173,14 @@ impl Backend for Redis {
 }
 
 impl Inner {
-    fn batcher(&self, budget: Duration) -> Batcher<ReadCall> {
+    fn reads(&self, budget: Duration) -> Batcher<ReadCall> {
         let limits = BatchLimits::new(budget)
             .with_direct(DIRECT_READS)
             .with_batch(READ_BATCH)
             .with_workers(READ_BATCHES)
             .with_queue(READ_QUEUE);
         let new = || Batcher::new(ReadCall { manager: Arc::clone(&self.manager) }, limits);
-        self.batchers.lock().entry(budget).or_insert_with(new).clone()
+        self.reads.lock().entry(budget).or_insert_with(new).clone()
     }
 }
 

@@ -8,9 +8,9 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use redis::Value;
+use redis::{Pipeline, Value};
 use terrace_tier::{
-    LeaseWaiter, Result, TierKey, Token, Version,
+    LeaseWaiter, Result, TierKey, Token,
     lease::{LeaseBackend, LeaseEnd, LeaseGuard, LeaseRef, LeaseStatus, LeaseTracker, PollInterval},
 };
 
@@ -18,7 +18,7 @@ use crate::{
     connection::{ConnectionManager, Listener},
     error::{Effect, NAME, server_error, unexpected_reply},
     namespace::{LeaseKeys, NamespaceState},
-    scripts::{Call, Request, Script, millis, number, random_number, send_all},
+    scripts::{Call, Script, ScriptCall, random_number, send_calls},
 };
 
 /// Notifications report most changes at once. Polling finds the missed ones, and dead holders.
@@ -27,6 +27,9 @@ const POLL_INTERVAL: PollInterval = PollInterval::new(Duration::from_millis(100)
 const WAITER_TTL: Duration = Duration::from_secs(1);
 /// How long a released lease has the status `Free`; after that it is `Silent`.
 const RELEASED_TTL: Duration = Duration::from_secs(60);
+
+/// The most keep-alives in one round trip.
+const KEEP_ALIVES: usize = 512;
 
 /// The leases of one tier, tracked together with the leases of the other tiers of the handle.
 pub(crate) struct TierLeases {
@@ -83,7 +86,7 @@ impl RedisLeases {
         Call {
             script: Script::LeaseStatus,
             keys: vec![cell, own, shared, waiters, keep_alive],
-            args: vec![random_number(), number(lease.token.as_u64()), channel, millis(WAITER_TTL)],
+            args: vec![random_number(), token_bytes(lease.token), channel, millis(WAITER_TTL)],
         }
     }
 }
@@ -97,31 +100,40 @@ impl LeaseBackend for RedisLeases {
 
     async fn poll(&self, leases: &[LeaseRef<CellKeys>]) -> Result<Vec<LeaseStatus>> {
         self.listener.start();
-        let calls = leases.iter().map(|lease| Request::Script(self.status_call(lease)));
-        let values = send_all(&self.manager, &calls.collect::<Vec<_>>(), Effect::Read).await?;
+        let calls: Vec<Call> = leases.iter().map(|lease| self.status_call(lease)).collect();
+        let values = send_calls(&self.manager, &calls, Effect::Read).await?;
         values.into_iter().map(status_in).collect()
     }
 
     async fn keep_alive(&self, leases: &[LeaseRef<CellKeys>], life: Duration) -> Result<()> {
-        let set = |lease: &LeaseRef<CellKeys>| {
-            let (key, life) = (self.keys.keep_alive(lease.token), millis(life));
-            let mut command = redis::cmd("SET");
-            command.arg(key.as_ref()).arg("A").arg("PX").arg(life.as_ref());
-            Request::Set(command, Version::NONE)
-        };
-        let keep_alives: Vec<Request> = leases.iter().map(set).collect();
-        let values = send_all(&self.manager, &keep_alives, Effect::Read).await?;
-        values.iter().try_for_each(check)
+        let life = millis(life);
+        for page in leases.chunks(KEEP_ALIVES) {
+            let mut sets = Pipeline::with_capacity(page.len());
+            for lease in page {
+                let key = self.keys.keep_alive(lease.token);
+                sets.cmd("SET").arg(key.as_ref()).arg("A").arg("PX").arg(life.as_ref());
+            }
+            self.manager.send_many(&sets, Effect::Read).await?.iter().try_for_each(check)?;
+        }
+        Ok(())
     }
 
     async fn release(&self, lease: &LeaseRef<CellKeys>) -> Result<()> {
         let call = Call {
             script: Script::Release,
             keys: vec![self.keys.keep_alive(lease.token), self.keys.waiters(lease.token)],
-            args: vec![number(lease.token.as_u64()), millis(RELEASED_TTL)],
+            args: vec![token_bytes(lease.token), millis(RELEASED_TTL)],
         };
         check(&call.run(&self.manager, Effect::Read).await?)
     }
+}
+
+fn token_bytes(token: Token) -> Bytes {
+    Bytes::copy_from_slice(&token.as_u64().to_be_bytes())
+}
+
+fn millis(life: Duration) -> Bytes {
+    life.as_millis().to_string().into()
 }
 
 fn status_in(value: Value) -> Result<LeaseStatus> {

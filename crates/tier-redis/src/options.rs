@@ -11,7 +11,7 @@ use crate::{
     connection::{ConnectionManager, within},
     error::{Effect, NAME, error, server_error, unexpected_reply},
     namespace::NamespaceState,
-    scripts::{Call, Script},
+    scripts::{Call, Script, ScriptCall},
 };
 
 /// How long the server keeps the options after they were registered.

@@ -1,23 +1,24 @@
 //! A relay's step in one script: it invalidates copies, clears tenants and advances the watermark.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::AtomicU64},
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use redis::Value;
+use redis::{Cmd, Value};
 use terrace_tier::{
-    Deadlines, ErrorKind, Namespace, Publication, Publish, Reply, Result, Timestamp, Watermark,
+    Deadlines, ErrorKind, Namespace, Op, Order, Publication, Publish, Reply, Result, TierKey, Timestamp,
+    Watermark,
 };
 use tokio::time::Instant;
 
 use crate::{
     connection::within,
     error::{Effect, during, error, server_error, unexpected_reply},
-    log,
-    namespace::Layout,
-    scripts::{
-        Call, Script, condition_args, deadline_bytes, decode_reply, millis, random_number, version_or_empty,
-    },
+    namespace::NamespaceState,
+    scripts::{CellCall, CellOp, CellOwner, Script, ScriptCall, ScriptReply, random_number},
     write::CellWriter,
 };
 
@@ -34,10 +35,14 @@ async fn publish(writer: &CellWriter, publication: Publication) -> Result<Reply>
         let message = format!("{drops} invalidations are more than one step may contain");
         return Err(error(ErrorKind::TooLarge, message));
     }
-    let call = CallBuilder::new(writer, &publication).build(&publication);
-    let deadline = Instant::now() + writer.namespace.budget_for(drops);
-    let reply = match within(deadline, Effect::Write, call.run(&writer.manager, Effect::Write)).await? {
-        Value::BulkString(bytes) => decode_reply(&Bytes::from(bytes))?.1,
+    let step = Step::new(writer, &publication);
+    let sent_at = Instant::now();
+    let deadline = sent_at + writer.owner.namespace.budget_for(drops);
+    let reply = match within(deadline, Effect::Write, step.run(&writer.manager, Effect::Write)).await? {
+        Value::Array(mut replies) => {
+            let value = replies.pop().ok_or_else(unexpected_reply)?;
+            ScriptReply { value, sent_at }.decode(&step.watermark.owner.state)?
+        }
         Value::ServerError(answer) => return Err(server_error(&answer)),
         _ => return Err(unexpected_reply()),
     };
@@ -47,92 +52,94 @@ async fn publish(writer: &CellWriter, publication: Publication) -> Result<Reply>
     Ok(reply)
 }
 
-/// Collects the KEYS and ARGV of `publish.lua`.
-struct CallBuilder<'a> {
-    writer: &'a CellWriter,
-    /// The watermark's keys, then epochs.
-    keys: Vec<Bytes>,
-    /// The arguments of the clears.
-    clears: Vec<Bytes>,
-    tenants: HashMap<Option<&'a str>, TenantKeys>,
+/// The call of `publish.lua`.
+struct Step {
+    watermark: CellOp,
+    clears: Vec<Clear>,
+    /// The invalidations, those of each tenant together.
+    drops: Vec<CellOp>,
 }
 
-/// The keys of a tenant whose copies are invalidated.
-struct TenantKeys {
-    namespace: Namespace,
-    layout: Layout,
-    /// The indexes of its two epochs among the KEYS, counted from 1.
-    epochs: [Bytes; 2],
+/// The change of one epoch.
+struct Clear {
+    epoch: Bytes,
+    new: Bytes,
+    /// The beginning of the log entry. Empty for the second epoch of a clear, which has no entry of its own.
+    entry_head: Bytes,
 }
 
-impl<'a> CallBuilder<'a> {
-    fn new(writer: &'a CellWriter, publication: &'a Publication) -> Self {
-        let watermark = writer.state.layout.for_namespace(&Watermark::namespace(&writer.namespace));
-        let [epoch, shared_epoch] = watermark.epochs();
-        let keys = vec![watermark.cell(&publication.watermark_key), epoch, shared_epoch];
-        let mut builder = Self { writer, keys, clears: Vec::new(), tenants: HashMap::new() };
-        for tenant in &publication.clears {
-            builder.add_clear(tenant.as_deref());
-        }
-        for drop in &publication.drops {
-            builder.add_tenant(drop.tenant.as_deref());
-        }
-        builder
+impl Step {
+    fn new(writer: &CellWriter, publication: &Publication) -> Self {
+        let owner = |namespace: Namespace| {
+            let state = NamespaceState::detached(writer.owner.state.layout.for_namespace(&namespace));
+            Arc::new(CellOwner {
+                namespace: Arc::new(namespace),
+                state: Arc::new(state),
+                log_keys: Arc::clone(&writer.log.keys),
+                origin: AtomicU64::new(0),
+            })
+        };
+        let of_tenant = |tenant: Option<&str>| {
+            owner(Namespace::clone(&writer.owner.namespace).with_tenant(tenant.map(str::to_owned)))
+        };
+        let op = |owner: &Arc<CellOwner>, key: &TierKey, op| {
+            let (cell, key) = (owner.state.layout.cell(key), key.bytes.clone());
+            CellOp { owner: Arc::clone(owner), cell, key, op }
+        };
+        let tombstone_ttl = publication.tombstone_ttl;
+        let put = Op::Put {
+            order: Order::Author(publication.expected),
+            deadlines: Deadlines::forever(Timestamp::default()),
+            body: Some(publication.body.clone()),
+            tombstone_ttl,
+        };
+        let watermark = owner(Watermark::namespace(&writer.owner.namespace));
+        let mut tenants = HashMap::new();
+        let mut drops: Vec<_> = publication.drops.iter().collect();
+        drops.sort_by_key(|drop| drop.tenant.as_deref());
+        let drops = drops.into_iter().map(|drop| {
+            let tenant = drop.tenant.as_deref();
+            let owner = tenants.entry(tenant).or_insert_with(|| of_tenant(tenant));
+            op(owner, &drop.key, Op::Invalidate { version: drop.version, tombstone_ttl })
+        });
+        let drops = drops.collect();
+        let clears = publication.clears.iter().flat_map(|tenant| {
+            let owner = of_tenant(tenant.as_deref());
+            let mut entry_head = owner.entry_head();
+            let epochs = owner.state.layout.clear_epochs().into_iter();
+            let clear = move |epoch| Clear {
+                epoch,
+                new: random_number(),
+                entry_head: std::mem::take(&mut entry_head),
+            };
+            epochs.map(clear).collect::<Vec<_>>()
+        });
+        Self { watermark: op(&watermark, &publication.watermark_key, put), clears: clears.collect(), drops }
+    }
+}
+
+impl ScriptCall for Step {
+    fn script(&self) -> Script {
+        Script::Publish
     }
 
-    /// Adds the change of one epoch, or of two. Only the first change has a log entry, for both.
-    fn add_clear(&mut self, tenant: Option<&str>) {
-        let namespace = self.namespace(tenant);
-        let mut entry_tail = log::entry_tail(0, &namespace, b"");
-        for epoch in self.writer.state.layout.for_namespace(&namespace).clear_epochs() {
-            let index = self.add_key(epoch);
-            self.clears.extend([index, random_number(), std::mem::take(&mut entry_tail)]);
+    fn command(&self, name: &str, script: &str) -> Cmd {
+        let watermark = CellCall { script: Script::Put, ops: std::slice::from_ref(&self.watermark) };
+        let drops = CellCall { script: Script::Invalidate, ops: &self.drops };
+        let log = &self.watermark.owner.log_keys;
+        let keys = watermark.keys() + self.clears.len() + drops.keys() + 2;
+        let mut command = Cmd::with_capacity(8 + 4 * keys, script.len() + watermark.size() + drops.size());
+        command.arg(name).arg(script).arg(keys);
+        watermark.push_keys(&mut command);
+        self.clears.iter().for_each(|clear| _ = command.arg(&clear.epoch[..]));
+        drops.push_keys(&mut command);
+        command.arg(&log.head[..]).arg(&log.entries[..]);
+        command.arg(&random_number()[..]).arg(self.clears.len());
+        watermark.push_args(&mut command);
+        for clear in &self.clears {
+            command.arg(&clear.new[..]).arg(&clear.entry_head[..]);
         }
-    }
-
-    fn add_tenant(&mut self, tenant: Option<&'a str>) {
-        if !self.tenants.contains_key(&tenant) {
-            let namespace = self.namespace(tenant);
-            let layout = self.writer.state.layout.for_namespace(&namespace);
-            let epochs = layout.epochs().map(|epoch| self.add_key(epoch));
-            self.tenants.insert(tenant, TenantKeys { namespace, layout, epochs });
-        }
-    }
-
-    /// Adds a key and returns its index, counted from 1.
-    fn add_key(&mut self, key: Bytes) -> Bytes {
-        self.keys.push(key);
-        self.keys.len().to_string().into()
-    }
-
-    fn namespace(&self, tenant: Option<&str>) -> Namespace {
-        Namespace::clone(&self.writer.namespace).with_tenant(tenant.map(str::to_owned))
-    }
-
-    fn build(self, publication: &'a Publication) -> Call {
-        let Self { writer, mut keys, clears, tenants } = self;
-        let (condition, version) = condition_args(publication.expected);
-        let mut args = vec![
-            random_number(),
-            condition,
-            version,
-            millis(publication.tombstone_ttl),
-            deadline_bytes(&Deadlines::forever(Timestamp::default())),
-            publication.body.clone(),
-            (clears.len() / 3).to_string().into(),
-            (keys.len() + 1).to_string().into(),
-        ];
-        args.extend(clears);
-        for drop in &publication.drops {
-            let Some(tenant) = tenants.get(&drop.tenant.as_deref()) else { continue };
-            keys.push(tenant.layout.cell(&drop.key));
-            args.extend(tenant.epochs.clone());
-            let entry_tail = log::entry_tail(0, &tenant.namespace, &drop.key.bytes);
-            args.extend([version_or_empty(drop.version), entry_tail]);
-        }
-        keys.extend([writer.log.keys.head.clone(), writer.log.keys.entries.clone()]);
-        let watermark = Watermark::namespace(&writer.namespace);
-        args.push(log::entry_tail(0, &watermark, &publication.watermark_key.bytes));
-        Call { script: Script::Publish, keys, args }
+        drops.push_args(&mut command);
+        command
     }
 }

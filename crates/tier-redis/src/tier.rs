@@ -107,7 +107,7 @@ impl Tier for RedisTier {
 impl InvalidationLog for RedisTier {
     fn follow(&self, namespace: &str, follower: Weak<dyn Follower>) {
         let origin = self.writer.log.follow(namespace, follower);
-        self.writer.origin.store(origin, Ordering::Relaxed);
+        self.writer.owner.origin.store(origin, Ordering::Relaxed);
     }
 
     fn keep_following(&self) {

@@ -24,7 +24,7 @@ use terrace_tier::{Follower, Notice, runtime::BackgroundTask};
 use tokio::time::Instant;
 
 use entry::Entry;
-pub(crate) use entry::entry_tail;
+pub(crate) use entry::entry_head;
 pub(crate) use reader::{reads, unread};
 
 use crate::{
@@ -147,15 +147,17 @@ impl Log {
                 followers.iter().for_each(|active| active.follower.notice(&Notice::Lost));
                 continue;
             };
-            if let Notice::Clear { tenant } = &entry.notice {
-                // Before the notice: a read that began after it would take a dead copy for a live one, and
-                // near would keep the copy.
-                let cleared = self.cleared(&entry.namespace, std::slice::from_ref(tenant));
-                cleared.iter().for_each(|state| state.epoch.forget());
-            }
-            for active in followers.iter().filter(|active| active.namespace == entry.namespace) {
-                if !entry.is_known_to(active.origin) {
-                    active.follower.notice(&entry.notice);
+            for notice in &entry.notices {
+                if let Notice::Clear { tenant } = notice {
+                    // Before the notice: a read that began after it would take a dead copy for a live one, and
+                    // near would keep the copy.
+                    let cleared = self.cleared(&entry.namespace, std::slice::from_ref(tenant));
+                    cleared.iter().for_each(|state| state.epoch.forget());
+                }
+                for active in followers.iter().filter(|active| active.namespace == entry.namespace) {
+                    if !entry.is_known_to(active.origin, notice) {
+                        active.follower.notice(notice);
+                    }
                 }
             }
         }

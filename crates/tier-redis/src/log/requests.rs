@@ -9,7 +9,7 @@ use crate::{
     connection::Connection,
     error::{Effect, server_error, unexpected_reply},
     namespace::LogKeys,
-    scripts::{Call, Script, random_number},
+    scripts::{Call, Script, ScriptCall, random_number},
 };
 
 /// How long the server may hold a reply back while the log has no new entry. A follower of a quiet log

@@ -29,8 +29,16 @@ pub(crate) struct NamespaceState {
     pub(crate) registered_at: Mutex<Option<Instant>>,
     /// Whether the log reports changes: at all levels but `Ttl`.
     logged: bool,
-    /// Keeps other tiers from using the namespace with other options.
-    _guard: NamespaceGuard,
+    /// Keeps other tiers from using the namespace with other options; `None` for cells that no tier reads.
+    _guard: Option<NamespaceGuard>,
+}
+
+impl NamespaceState {
+    /// The state of cells that no tier of this handle has open.
+    pub(crate) fn detached(layout: Layout) -> Self {
+        let (epoch, registered_at) = (LastEpoch::new(), Mutex::new(None));
+        Self { layout, epoch, registered_at, logged: false, _guard: None }
+    }
 }
 
 /// The namespaces and tenants that the tiers of a handle use now.
@@ -63,7 +71,7 @@ impl NamespaceStates {
             epoch: LastEpoch::new(),
             registered_at: Mutex::new(None),
             logged: namespace.level != Level::Ttl,
-            _guard: guard,
+            _guard: Some(guard),
         });
         self.states.insert(name, Arc::downgrade(&state));
         self.sweep();

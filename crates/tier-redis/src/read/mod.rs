@@ -4,37 +4,40 @@
 //!
 //! - `batch`: reads of many keys.
 //! - `mget`: the MGET command and its reply.
+//! - `misses`: how often the reads miss that bring a loader.
 
 mod batch;
 mod mget;
+mod misses;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use redis::{Cmd, Value};
 use terrace_tier::{
-    BatchCall, Batcher, Cell, Clock, Epoch, Fence, Level, Namespace, Op, Reply, Result, State, Stored,
-    TierKey, Version,
+    BatchCall, Batcher, Cell, Clock, Epoch, Fence, Level, Op, Reply, Result, State, Stored, TierKey, Version,
 };
 use tokio::time::Instant;
 
 use crate::{
     connection::{ConnectionManager, within},
-    error::{Effect, mixed_batch, server_error, unexpected_reply},
+    error::{Effect, server_error, unexpected_reply},
     namespace::NamespaceState,
     options::renew_options,
     renewal::renew_epochs,
-    scripts::{self, Action, Request},
+    scripts::{CellBatchers, CellOp, CellOwner},
 };
 
 use mget::{Mget, index_of};
+pub(crate) use misses::MissRatio;
 
 /// The reads of one tier.
 pub(crate) struct CellReader {
-    pub(crate) namespace: Arc<Namespace>,
-    pub(crate) state: Arc<NamespaceState>,
+    pub(crate) owner: Arc<CellOwner>,
     pub(crate) manager: Arc<ConnectionManager>,
-    pub(crate) batcher: Batcher<ReadCall>,
+    pub(crate) reads: Batcher<ReadCall>,
+    pub(crate) scripts: Arc<CellBatchers>,
+    pub(crate) misses: MissRatio,
 }
 
 /// What a read finds under a key.
@@ -82,34 +85,59 @@ impl CellReader {
         })
     }
 
-    /// A GET, and on a miss the lease script, within one budget.
+    /// The value, or a lease on a miss, within one budget: a GET and the lease script, or the script alone while
+    /// misses are frequent.
     pub(crate) async fn lease(&self, key: &TierKey, op: Op) -> Result<Reply> {
-        let deadline = Instant::now() + self.namespace.budget;
-        if let Lookup::Entry(stored) = self.look_up(key, false).await?
-            && !leases_over(&op, stored.version)
-        {
-            return Ok(Reply::Hit(stored));
+        let deadline = Instant::now() + self.owner.namespace.budget;
+        let leases_first = self.misses.are_frequent() && self.may_lease_first(&op);
+        if !leases_first {
+            match self.look_up(key, false).await? {
+                Lookup::Entry(stored) if !leases_over(&op, stored.version) => {
+                    self.misses.record(false);
+                    return Ok(Reply::Hit(stored));
+                }
+                _ => self.misses.record(true),
+            }
         }
-        match self.lease_action(self.state.layout.cell(key), op) {
-            Action::Answer(reply) => reply,
-            Action::Send(request) => {
-                let sent = Box::pin(request.send(&self.manager, &self.state, Effect::Read));
-                within(deadline, Effect::Read, sent).await
+        match self.lease_plan(key, op) {
+            LeasePlan::Answer(reply) => Ok(reply),
+            LeasePlan::Script(op) => {
+                let reply = within(deadline, Effect::Read, Box::pin(self.scripts.run(op))).await?;
+                if leases_first {
+                    self.renew();
+                    self.misses.record(matches!(reply, Reply::Miss(_)));
+                }
+                Ok(reply)
             }
         }
     }
 
+    /// Whether the lease script may answer in place of a plain read: it reads no watermark, and makes no lease at
+    /// level `Ttl` where none is wanted.
+    fn may_lease_first(&self, op: &Op) -> bool {
+        matches!(op, Op::Lease { over: None, .. })
+            && self.owner.namespace.level != Level::Ttl
+            && self.owner.state.layout.watermark.is_none()
+    }
+
     async fn look_up(&self, key: &TierKey, ask_epoch: bool) -> Result<Lookup> {
-        let ask_epoch = ask_epoch || self.namespace.is_promoted || !self.state.epoch.is_fresh();
+        let CellOwner { namespace, state, .. } = &*self.owner;
+        let ask_epoch = ask_epoch || namespace.is_promoted || !state.epoch.is_fresh();
         if ask_epoch {
-            renew_options(&self.manager, &self.state, &self.namespace);
-            renew_epochs(&self.manager, &self.state);
+            self.renew();
         }
         // A watermark proves nothing about a copy of another epoch, and even a fresh epoch may have changed.
-        let ask = ask_epoch || self.state.layout.watermark.is_some();
-        let status_of = ask.then(|| Arc::clone(&self.state));
-        let reply = self.batcher.call(CellRead { key: self.state.layout.cell(key), status_of }).await?;
+        let ask = ask_epoch || state.layout.watermark.is_some();
+        let status_of = ask.then(|| Arc::clone(state));
+        let reply = self.reads.call(CellRead { key: state.layout.cell(key), status_of }).await?;
         Ok(self.interpret(reply))
+    }
+
+    /// Renews in the background what ends on the server while a namespace is in use.
+    fn renew(&self) {
+        let CellOwner { namespace, state, .. } = &*self.owner;
+        renew_options(&self.manager, state, namespace);
+        renew_epochs(&self.manager, state);
     }
 
     /// Compares the epochs. The server has already removed expired cells.
@@ -117,7 +145,7 @@ impl CellReader {
         let Some(cell) = reply.cell.and_then(Cell::decode) else { return Lookup::Miss };
         let epoch = match reply.status {
             Some(status) => status.epoch,
-            None => self.state.epoch.get(),
+            None => self.owner.state.epoch.get(),
         };
         if epoch != Some(cell.epoch) {
             return if reply.status.is_some() { Lookup::Miss } else { Lookup::EpochMismatch };
@@ -131,21 +159,28 @@ impl CellReader {
         Lookup::Entry(Stored::new(cell.version, cell.deadlines, body).with_watermark(watermark))
     }
 
-    /// The request for the lease `op`, or the answer if no trip is needed. `cell` is the Redis key.
-    fn lease_action(&self, cell: Bytes, op: Op) -> Action {
+    /// How the lease `op` is taken after a miss.
+    fn lease_plan(&self, key: &TierKey, op: Op) -> LeasePlan {
+        let CellOwner { namespace, state, .. } = &*self.owner;
         match op {
             // Level `Ttl` has no fence and takes any fill, so a miss needs no second trip, except where other
             // callers are to wait for the token.
-            Op::Lease { token, .. } if self.namespace.level == Level::Ttl && !token.is_of_loader() => {
-                Action::Answer(Ok(Reply::Miss(Fence { token, version: version_now() })))
+            Op::Lease { token, .. } if namespace.level == Level::Ttl && !token.is_of_loader() => {
+                LeasePlan::Answer(Reply::Miss(Fence { token, version: version_now() }))
             }
-            Op::Lease { token, ttl, over, replaces } => {
-                let call = scripts::lease(cell, &self.state.layout, token, ttl, over, replaces);
-                Action::Send(Request::Script(call))
+            op => {
+                let (cell, key) = (state.layout.cell(key), key.bytes.clone());
+                LeasePlan::Script(CellOp { owner: Arc::clone(&self.owner), cell, key, op })
             }
-            _ => Action::Answer(Err(mixed_batch())),
         }
     }
+}
+
+/// How a lease is taken.
+enum LeasePlan {
+    /// The tier knows the reply, so no trip is needed.
+    Answer(Reply),
+    Script(CellOp),
 }
 
 /// Sends the reads of many callers: a lone read as a GET, concurrent ones as one MGET.

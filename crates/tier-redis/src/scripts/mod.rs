@@ -1,30 +1,31 @@
-//! The Lua scripts, and how one call of a script is sent.
+//! The Lua scripts, and how their calls are sent.
 //!
-//! - `calls`: the keys and arguments of the script for each operation.
-//! - `request`: one operation as a command, and the reply to it.
-//! - `pipeline`: many requests in few round trips.
+//! - `cells`: operations on cells as calls: their keys and arguments.
+//! - `batch`: the calls of concurrent callers share scripts and trips.
+//! - `pipeline`: operations on many cells in few calls and few round trips.
+//! - `reply`: the reply to an operation.
 
-mod calls;
+mod batch;
+mod cells;
 mod pipeline;
-mod request;
+mod reply;
 
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 
 use bytes::Bytes;
 use redis::{Cmd, Value};
 use terrace_tier::Result;
 
-pub(crate) use calls::{
-    change, clear, condition_args, deadline_bytes, lease, millis, number, random_number, version_or_empty,
-};
-pub(crate) use pipeline::{Batch, PAGE_REQUESTS, send_all};
-pub(crate) use request::{Action, Request, decode_reply};
+pub(crate) use batch::CellBatchers;
+pub(crate) use cells::{CellCall, CellOp, CellOwner, body_bytes, random_number};
+pub(crate) use pipeline::{send_calls, trip_ends};
+pub(crate) use reply::ScriptReply;
 
-use crate::{connection::ConnectionManager, error::Effect};
+use crate::{connection::ConnectionManager, error::Effect, namespace::LogKeys};
 
-/// The scripts of this tier. A script that works on a cell begins with `life.lua`, `head.lua` and `cell.lua`; a
-/// script that appends to the log also contains `log.lua`, and one that issues versions `version.lua`. What must
-/// work on a server whose memory is full begins with `full.lua`.
+/// The scripts of this tier. The first six work on cells: each is a function that changes one cell, and
+/// `shared/each.lua` calls it for every cell of the call. What must work on a server whose memory is full begins
+/// with `full.lua`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Script {
     Lease,
@@ -43,16 +44,39 @@ pub(crate) enum Script {
     Options,
 }
 
+impl Script {
+    /// Of a script that works on cells: the keys and the arguments of each cell, and whether it appends to the log.
+    const fn shape_of_cells(self) -> (usize, usize, bool) {
+        match self {
+            Self::Lease => (1, 1, false),
+            Self::Fill => (2, 2, false),
+            Self::Put => (1, 3, true),
+            _ => (1, 2, true),
+        }
+    }
+}
+
 macro_rules! lua {
     ($($file:literal),*) => {
         concat!($(include_str!(concat!("lua/", $file, ".lua"))),*)
     };
 }
 
-/// A script as a Lua function of its KEYS and ARGV.
-macro_rules! lua_function {
-    ($name:literal: $($file:literal),*) => {
-        concat!("local function ", $name, "(KEYS, ARGV)\n", lua!($($file),*), "end\n")
+/// A script that works on cells, as a function that changes one, and begins with what that function needs.
+macro_rules! on_cells {
+    ([$($file:literal),*], $change:literal) => {
+        concat!(
+            lua!($($file),*),
+            include_str!(concat!("lua/", $change, ".lua")),
+            "return (each(", $change, ", 1, #KEYS, 2))\n"
+        )
+    };
+    ([$($file:literal),*], $change:literal, logged) => {
+        concat!(
+            lua!($($file),*),
+            include_str!(concat!("lua/", $change, ".lua")),
+            "return (each(", $change, ", 1, #KEYS - 2, 2, begin_group, end_group))\n"
+        )
     };
 }
 
@@ -70,27 +94,48 @@ impl Source {
 /// The sources, in the order of [`Script`].
 static SOURCES: LazyLock<[Source; 14]> = LazyLock::new(|| {
     [
-        lua!("shared/life", "shared/head", "shared/cell", "lease"),
-        lua!("shared/life", "shared/head", "shared/cell", "fill"),
-        lua!("shared/life", "shared/head", "shared/cell", "shared/log", "shared/version", "put"),
-        lua!("shared/full", "shared/life", "shared/head", "shared/cell", "shared/log", "invalidate"),
+        on_cells!(["shared/life", "shared/head", "shared/cell", "shared/each"], "lease"),
+        on_cells!(["shared/life", "shared/head", "shared/cell", "shared/each"], "fill"),
+        on_cells!(
+            ["shared/life", "shared/head", "shared/cell", "shared/each", "shared/log", "shared/version"],
+            "put",
+            logged
+        ),
+        on_cells!(
+            ["shared/full", "shared/life", "shared/head", "shared/cell", "shared/each", "shared/log"],
+            "invalidate",
+            logged
+        ),
+        on_cells!(
+            [
+                "shared/full",
+                "shared/life",
+                "shared/head",
+                "shared/cell",
+                "shared/each",
+                "shared/log",
+                "shared/version"
+            ],
+            "remove",
+            logged
+        ),
+        on_cells!(
+            ["shared/full", "shared/life", "shared/head", "shared/cell", "shared/each", "shared/log"],
+            "expire",
+            logged
+        ),
+        lua!("shared/full", "shared/life", "shared/head", "shared/log", "clear"),
         lua!(
             "shared/full",
             "shared/life",
             "shared/head",
             "shared/cell",
+            "shared/each",
             "shared/log",
             "shared/version",
-            "remove"
-        ),
-        lua!("shared/full", "shared/life", "shared/head", "shared/cell", "shared/log", "expire"),
-        lua!("shared/full", "shared/life", "shared/log", "clear"),
-        concat!(
-            lua!("shared/full", "shared/life", "shared/head"),
-            lua_function!("clear": "shared/log", "clear"),
-            lua_function!("invalidate": "shared/cell", "shared/log", "invalidate"),
-            lua_function!("put": "shared/cell", "shared/log", "shared/version", "put"),
-            lua!("shared/cell", "publish"),
+            "invalidate",
+            "put",
+            "publish"
         ),
         lua!("shared/life", "join_log"),
         lua!("shared/life", "shared/head", "shared/cell", "lease_status"),
@@ -102,7 +147,46 @@ static SOURCES: LazyLock<[Source; 14]> = LazyLock::new(|| {
     .map(Source::new)
 });
 
-/// One call of a script.
+/// The call that makes all cells of a namespace dead, by new values for `epochs`. `entry_head` begins its log entry.
+pub(crate) fn clear(epochs: Vec<Bytes>, log: &LogKeys, entry_head: Bytes) -> Call {
+    let mut args = vec![random_number()];
+    args.extend(epochs.iter().map(|_| random_number()));
+    args.push(entry_head);
+    let keys = epochs.into_iter().chain([log.head.clone(), log.entries.clone()]).collect();
+    Call { script: Script::Clear, keys, args }
+}
+
+/// A call of a script, which is sent by the hash of the script.
+pub(crate) trait ScriptCall {
+    fn script(&self) -> Script;
+
+    /// The command with the name `name` that runs a script, which `script` is or stands for.
+    fn command(&self, name: &str, script: &str) -> Cmd;
+
+    /// The `EVALSHA` command.
+    fn by_hash(&self) -> Cmd {
+        self.command("EVALSHA", &SOURCES[self.script() as usize].hash)
+    }
+
+    /// The `EVAL` command, for a server that does not know the script.
+    fn in_full(&self) -> Cmd {
+        self.command("EVAL", SOURCES[self.script() as usize].code)
+    }
+
+    /// Sends the call and returns the reply, which may be [`Value::ServerError`]. One round trip, or two
+    /// if the server does not know the script.
+    fn run(&self, manager: &ConnectionManager, effect: Effect) -> impl Future<Output = Result<Value>> + Send
+    where
+        Self: Sync,
+    {
+        async move {
+            let value = manager.send(&self.by_hash(), effect).await?;
+            if is_unknown_script(&value) { manager.send(&self.in_full(), effect).await } else { Ok(value) }
+        }
+    }
+}
+
+/// A call of a script that does not work on groups of cells.
 #[derive(Debug)]
 pub(crate) struct Call {
     pub(crate) script: Script,
@@ -110,26 +194,9 @@ pub(crate) struct Call {
     pub(crate) args: Vec<Bytes>,
 }
 
-impl Call {
-    /// Sends the call and returns the reply, which may be [`Value::ServerError`]. One round trip, or two
-    /// if the server does not know the script.
-    pub(crate) async fn run(&self, manager: &Arc<ConnectionManager>, effect: Effect) -> Result<Value> {
-        let value = manager.send(&self.by_hash(), effect).await?;
-        if is_unknown_script(&value) { manager.send(&self.in_full(), effect).await } else { Ok(value) }
-    }
-
-    /// The `EVALSHA` command.
-    fn by_hash(&self) -> Cmd {
-        self.command("EVALSHA", &self.source().hash)
-    }
-
-    /// The `EVAL` command, for a server that does not know the script.
-    pub(crate) fn in_full(&self) -> Cmd {
-        self.command("EVAL", self.source().code)
-    }
-
-    fn source(&self) -> &'static Source {
-        &SOURCES[self.script as usize]
+impl ScriptCall for Call {
+    fn script(&self) -> Script {
+        self.script
     }
 
     fn command(&self, name: &str, script: &str) -> Cmd {

@@ -1,127 +1,111 @@
-//! Many requests in few round trips.
+//! Operations on many cells in few calls and few round trips.
 
 use std::sync::Arc;
 
 use redis::{Pipeline, Value};
-use terrace_tier::{Error, ErrorKind, Reply, Result};
-use tokio::time::Instant;
+use terrace_tier::Result;
 
-use super::{Action, Request, is_unknown_script};
+use super::{
+    Call, Script, ScriptCall,
+    cells::{CellCall, CellOp},
+    is_unknown_script,
+};
 use crate::{
-    connection::{ConnectionManager, within},
-    error::{Effect, error, unexpected_reply},
-    namespace::NamespaceState,
+    connection::ConnectionManager,
+    error::{Effect, unexpected_reply},
 };
 
-/// The most commands of one round trip. A longer one would delay all other callers.
-pub(crate) const PAGE_REQUESTS: usize = 512;
+/// The most cells in one call of a script, which takes less than a millisecond of the server's time: the server
+/// serves nobody else meanwhile.
+pub(crate) const CALL_CELLS: usize = 128;
+/// About the most bytes in one call.
+const CALL_BYTES: usize = 1 << 20;
+/// The most cells of one round trip. A longer one would delay all other callers.
+const TRIP_CELLS: usize = 512;
 /// About the most bytes of one round trip.
-const PAGE_BYTES: usize = 4 << 20;
+const TRIP_BYTES: usize = 4 << 20;
 
-/// A batch of operations of one kind, with a reply for each.
-pub(crate) struct Batch {
-    /// The replies in order. A request without a reply has an error.
-    replies: Vec<Result<Reply>>,
-    requests: Vec<Request>,
-    /// The index among the replies, and the size in bytes, of each request.
-    indexes: Vec<(usize, usize)>,
+/// The end of each round trip, for operations of these sizes in bytes.
+pub(crate) fn trip_ends(sizes: impl Iterator<Item = usize>) -> Vec<usize> {
+    ends(sizes, TRIP_CELLS, TRIP_BYTES)
 }
 
-impl Batch {
-    pub(crate) fn with_capacity(operations: usize) -> Self {
-        Self { replies: Vec::with_capacity(operations), requests: Vec::new(), indexes: Vec::new() }
-    }
-
-    /// Adds an operation of about `size` bytes.
-    pub(crate) fn push(&mut self, action: Action, size: usize) {
-        let index = self.replies.len();
-        self.replies.push(match action {
-            Action::Answer(reply) => reply,
-            Action::Send(request) => {
-                self.requests.push(request);
-                self.indexes.push((index, size));
-                Err(unexpected_reply())
-            }
-        });
-    }
-
-    /// Sends the requests, one round trip for each page, and returns the replies in order.
-    pub(crate) async fn send(
-        mut self,
-        manager: &Arc<ConnectionManager>,
-        state: &NamespaceState,
-        deadline: Instant,
-        effect: Effect,
-    ) -> Vec<Result<Reply>> {
-        let mut start = 0;
-        for end in page_ends(self.indexes.iter().map(|(_, size)| *size)) {
-            let page = &self.requests[start..end];
-            let replies = if Instant::now() < deadline {
-                let sent = async { Ok(send_page(manager, state, page, effect).await) };
-                within(deadline, effect, sent).await
-            } else {
-                let message = "the budget of the batch ended before this operation was sent";
-                Err(error(ErrorKind::Timeout, message))
-            };
-            let replies = replies.unwrap_or_else(|error| errors(page, &error));
-            for ((index, _), reply) in self.indexes[start..end].iter().zip(replies) {
-                self.replies[*index] = reply;
-            }
-            start = end;
-        }
-        self.replies
-    }
-}
-
-/// Sends requests of one kind, one round trip for each page. One value for each request, in order, which
-/// may be [`Value::ServerError`].
-pub(crate) async fn send_all(
+/// Sends operations of one kind in one round trip, or in two if the server does not know the script. One value for
+/// each operation, in order, which may be [`Value::ServerError`].
+pub(crate) async fn send_cells(
     manager: &Arc<ConnectionManager>,
-    requests: &[Request],
+    script: Script,
+    ops: &[CellOp],
     effect: Effect,
 ) -> Result<Vec<Value>> {
-    let mut values = Vec::with_capacity(requests.len());
-    for page in requests.chunks(PAGE_REQUESTS) {
-        values.extend(values_of(manager, page, effect).await?);
+    let mut calls = Vec::new();
+    let mut start = 0;
+    for end in ends(ops.iter().map(CellOp::size), CALL_CELLS, CALL_BYTES) {
+        calls.push(CellCall { script, ops: &ops[start..end] });
+        start = end;
+    }
+    let answers = send_scripts(manager, &calls, effect).await?;
+    let mut values = Vec::with_capacity(ops.len());
+    for (call, answer) in calls.iter().zip(answers) {
+        match answer {
+            Value::Array(replies) if replies.len() == call.ops.len() => values.extend(replies),
+            // A script stops at the first command that the server refuses: then it refuses them all.
+            Value::ServerError(answer) => {
+                values.extend(call.ops.iter().map(|_| Value::ServerError(answer.clone())));
+            }
+            _ => return Err(unexpected_reply()),
+        }
     }
     Ok(values)
 }
 
-/// Sends a page in one round trip.
-async fn send_page(
+/// Sends one operation, in one round trip, or in two if the server does not know the script.
+pub(crate) async fn send_cell(
     manager: &Arc<ConnectionManager>,
-    state: &NamespaceState,
-    page: &[Request],
+    script: Script,
+    op: CellOp,
     effect: Effect,
-) -> Vec<Result<Reply>> {
-    let sent_at = Instant::now();
-    match values_of(manager, page, effect).await {
-        Ok(values) => {
-            let replies = page.iter().zip(values);
-            replies.map(|(request, value)| request.reply(value, state, sent_at)).collect()
-        }
-        Err(error) => errors(page, &error),
+) -> Result<Value> {
+    let call = CellCall { script, ops: std::slice::from_ref(&op) };
+    match call.run(manager, effect).await? {
+        Value::Array(mut replies) if replies.len() == 1 => replies.pop().ok_or_else(unexpected_reply),
+        refused @ Value::ServerError(_) => Ok(refused),
+        _ => Err(unexpected_reply()),
     }
 }
 
-fn errors(page: &[Request], error: &Error) -> Vec<Result<Reply>> {
-    page.iter().map(|_| Err(error.clone())).collect()
+/// Sends calls of one script, in as many round trips as their number needs. One value for each call, in order,
+/// which may be [`Value::ServerError`].
+pub(crate) async fn send_calls(
+    manager: &Arc<ConnectionManager>,
+    calls: &[Call],
+    effect: Effect,
+) -> Result<Vec<Value>> {
+    let mut values = Vec::with_capacity(calls.len());
+    for trip in calls.chunks(TRIP_CELLS) {
+        values.extend(send_scripts(manager, trip, effect).await?);
+    }
+    Ok(values)
 }
 
-/// Sends a page in one round trip, or in two if the server does not know the script.
-async fn values_of(manager: &Arc<ConnectionManager>, page: &[Request], effect: Effect) -> Result<Vec<Value>> {
-    let mut commands = Pipeline::with_capacity(page.len());
-    for request in page {
-        commands.add_command(request.command());
+/// Sends calls of one script in one round trip, or in two if the server does not know the script.
+async fn send_scripts(
+    manager: &Arc<ConnectionManager>,
+    calls: &[impl ScriptCall],
+    effect: Effect,
+) -> Result<Vec<Value>> {
+    let mut commands = Pipeline::with_capacity(calls.len());
+    for call in calls {
+        commands.add_command(call.by_hash());
     }
     let mut values = manager.send_many(&commands, effect).await?;
     let unknown: Vec<usize> = (0..values.len()).filter(|at| is_unknown_script(&values[*at])).collect();
-    if let Some(Request::Script(call)) = unknown.first().map(|at| &page[*at]) {
+    if let Some((first, others)) = unknown.split_first() {
         // The first call brings the script, and the server then knows it for the others.
         let mut again = Pipeline::with_capacity(unknown.len());
-        again.add_command(call.in_full());
-        for at in &unknown[1..] {
-            again.add_command(page[*at].command());
+        again.add_command(calls[*first].in_full());
+        for at in others {
+            again.add_command(calls[*at].by_hash());
         }
         let late = manager.send_many(&again, effect).await?;
         for (at, value) in unknown.into_iter().zip(late) {
@@ -131,11 +115,11 @@ async fn values_of(manager: &Arc<ConnectionManager>, page: &[Request], effect: E
     Ok(values)
 }
 
-/// The end of each page, for requests of these sizes in bytes.
-fn page_ends(sizes: impl Iterator<Item = usize>) -> Vec<usize> {
+/// The end of each part, for operations of these sizes in bytes.
+fn ends(sizes: impl Iterator<Item = usize>, most: usize, most_bytes: usize) -> Vec<usize> {
     let (mut ends, mut count, mut bytes, mut at) = (Vec::new(), 0, 0, 0);
     for size in sizes {
-        if count > 0 && (count == PAGE_REQUESTS || bytes + size > PAGE_BYTES) {
+        if count > 0 && (count == most || bytes + size > most_bytes) {
             ends.push(at);
             (count, bytes) = (0, 0);
         }
@@ -152,12 +136,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pages_are_bounded_in_operations_and_bytes() {
-        assert_eq!(page_ends(std::iter::empty()), Vec::<usize>::new());
-        assert_eq!(page_ends([10; 100].into_iter()), [100]);
-        assert_eq!(page_ends([10; 1_100].into_iter()), [512, 1_024, 1_100]);
+    fn parts_are_bounded_in_operations_and_bytes() {
         let mebi = 1 << 20;
-        assert_eq!(page_ends([mebi; 9].into_iter()), [4, 8, 9]);
-        assert_eq!(page_ends([9 * mebi, 1].into_iter()), [1, 2]);
+        let ends = |sizes: &[usize]| ends(sizes.iter().copied(), 512, 4 * mebi);
+        assert_eq!(ends(&[]), Vec::<usize>::new());
+        assert_eq!(ends(&[10; 100]), [100]);
+        assert_eq!(ends(&[10; 1_100]), [512, 1_024, 1_100]);
+        assert_eq!(ends(&[mebi; 9]), [4, 8, 9]);
+        assert_eq!(ends(&[9 * mebi, 1]), [1, 2]);
     }
 }

@@ -26,7 +26,7 @@ use crate::{
     connection::{ConnectionManager, within},
     error::{Effect, NAME, server_error, unexpected_reply},
     namespace::{NamespaceState, cells_of, sweep_lock},
-    scripts::{Call, Script, random_number},
+    scripts::{Call, Script, ScriptCall, random_number},
 };
 
 /// The keys that one SCAN looks at.

@@ -95,6 +95,16 @@ impl Bench {
         self.tier.apply(&self.key(key), put(body)).await
     }
 
+    /// Appends so many entries to the log: puts that do not share a call do not share an entry.
+    pub(crate) async fn append_entries(&self, number: usize) {
+        let puts = async |first: usize| {
+            for at in (first..number).step_by(2) {
+                self.put(&(at % 400).to_string(), "value").await.unwrap();
+            }
+        };
+        tokio::join!(puts(0), puts(1));
+    }
+
     /// A read that must end within the short budget.
     pub(crate) async fn get_in_budget(&self, key: &str) -> Result<Reply> {
         in_time(self.short_budget.apply(&self.key(key), Op::Get)).await

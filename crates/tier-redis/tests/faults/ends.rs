@@ -148,17 +148,35 @@ async fn a_tenant_that_is_read_keeps_its_epoch() {
     bench.reads("k", "value").await;
 }
 
+/// The length of the value of a log entry.
+fn entry_bytes(entry: &redis::Value) -> usize {
+    match entry {
+        redis::Value::Array(parts) => parts.iter().map(entry_bytes).max().unwrap_or_default(),
+        redis::Value::BulkString(bytes) => bytes.len(),
+        other => panic!("{other:?}"),
+    }
+}
+
 #[tokio::test]
 async fn the_log_keeps_some_16_384_entries() {
     let server = Redis::start().await.unwrap();
     let bench = Bench::new(&server.url());
     let mut raw = bench.raw().await;
-    for _ in 0..50 {
-        let batch: Vec<_> = (0..400).map(|number| (bench.key(&number.to_string()), put("value"))).collect();
-        assert!(bench.tier.apply_many(batch).await.iter().all(Result::is_ok));
-    }
+    bench.append_entries(18_000).await;
     let length: usize = redis::cmd("XLEN").arg("terrace:$log").query_async(&mut raw).await.unwrap();
     assert!((16_384..=16_384 + 100).contains(&length), "{length}");
+    let batch: Vec<_> = (0..400).map(|number| (bench.key(&number.to_string()), put("value"))).collect();
+    assert!(bench.tier.apply_many(batch).await.iter().all(Result::is_ok));
+    let entry: redis::Value = redis::cmd("XREVRANGE")
+        .arg(&["terrace:$log", "+", "-", "COUNT", "1"])
+        .query_async(&mut raw)
+        .await
+        .unwrap();
+    let redis::Value::Array(entry) = entry else { panic!("{entry:?}") };
+    let bytes = entry_bytes(&entry[0]);
+    let name = &bench.namespace.name;
+    // 16 keys of at most 3 digits, each with its version and length.
+    assert!(bytes <= 21 + name.len() + 16 * (12 + 3), "an entry has at most 16 keys: {bytes} bytes");
     // The head has three fields, and one for each namespace.
     let fields: usize = redis::cmd("HLEN").arg("terrace:$log-head").query_async(&mut raw).await.unwrap();
     assert!(fields <= 3, "{fields}");

@@ -11,7 +11,7 @@ use terrace_testbed::{Proxy, Redis};
 use terrace_tier::{Follower, Notice, Op};
 use tokio::time::{Instant, sleep};
 
-use crate::bench::{Bench, put, raw};
+use crate::bench::{Bench, raw};
 
 /// A follower that records what it receives.
 #[derive(Default)]
@@ -192,10 +192,7 @@ async fn a_follower_that_misses_trimmed_entries_has_lost_the_log() {
     follower.gets_heartbeat().await;
     proxy.refuse().await;
     proxy.cut().await;
-    for _ in 0..40 {
-        let batch: Vec<_> = (0..500).map(|number| (direct.key(&number.to_string()), put("value"))).collect();
-        assert!(direct.tier.apply_many(batch).await.iter().all(Result::is_ok));
-    }
+    direct.append_entries(18_000).await;
     let length: usize =
         redis::cmd("XLEN").arg("terrace:$log").query_async(&mut direct.raw().await).await.unwrap();
     assert!(length < 17_000, "the log is bounded: {length}");

@@ -1,9 +1,19 @@
 -- Gives a value other deadlines.
 --
--- ARGV 2    the deadlines
--- the rest  as in `shared/cell.lua` and `shared/log.lua`
-append_entry('K', 0)
-if value then
-  write(string.sub(cell, 1, 25) .. ARGV[2] .. string.sub(cell, 58), number(ARGV[2], 25))
+-- KEYS of a cell  the cell
+-- ARGV of a cell  1: the deadlines; 2: the key for the log
+local function expire(epoch, key, at)
+  local cell, deadlines = KEYS[key], ARGV[at]
+  local state, version = look(cell, epoch)
+  log(0, ARGV[at + 1])
+  if state == 'V' then
+    local life = math.min(number(deadlines, 25) - now, LONGEST_LIFE)
+    if life <= 0 then
+      redis.call('DEL', cell)
+    else
+      redis.call('SETRANGE', cell, 25, deadlines)
+      redis.call('PEXPIRE', cell, life)
+    end
+  end
+  return 'D' .. epoch .. (state == 'V' and '1' or '0') .. pack(version), key + 1, at + 2
 end
-return 'D' .. epoch .. (value and '1' or '0') .. pack(floor)

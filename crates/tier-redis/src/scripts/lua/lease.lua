@@ -1,25 +1,28 @@
 -- Returns the entry, or grants a lease.
 --
--- ARGV 2    the token
--- ARGV 3    the time to live of the lease in ms
--- ARGV 4    an entry of this version does not prevent a lease; '' if any entry does
--- ARGV 5    the token of a holder that is gone: the new lease replaces its lease
--- the rest  as in `shared/cell.lua`
-local token, ttl, over = ARGV[2], tonumber(ARGV[3]), ARGV[4]
-if entry and (over == '' or number(over, 1) ~= floor) then
-  return 'H' .. epoch .. cell
-end
-if not live or state == 'T' then
-  write_marker('L', floor, token, ttl)
-else
-  local held = string.sub(cell, 18, 25)
-  if held ~= NONE and held ~= ARGV[5] then
-    token = held
+-- KEYS of a cell  the cell
+-- ARGV of a cell  the token (8 bytes), the token of a holder that is gone and whose lease the new one replaces (8),
+--                 the time to live of the lease in ms (8); then, if there is one, the version of an entry that does
+--                 not prevent a lease (8)
+local function lease(epoch, key, at)
+  local cell, wanted = KEYS[key], ARGV[at]
+  local bytes = redis.pcall('GET', cell)
+  local state, version, held, ends, fresh = open(bytes, epoch)
+  if (state == 'V' or state == 'N') and (#wanted == 24 or number(wanted, 25) ~= version) then
+    return 'H' .. epoch .. bytes, key + 1, at + 1
   end
-  if state == 'L' and now + ttl > number(cell, 50) then
-    write_marker('L', floor, token, ttl)
-  elseif held ~= token then
-    redis.call('SETRANGE', KEYS[1], 17, token)
+  local token, gone, ttl = struct.unpack('>c8c8I8', wanted)
+  if not state or state == 'T' then
+    write_marker(cell, epoch, 'L', version, token, ttl)
+  else
+    if held ~= NONE and held ~= gone then
+      token = held
+    end
+    if state == 'L' and now + ttl > ends then
+      write_marker(cell, epoch, 'L', version, token, ttl, fresh == NONE and held == token and NONE)
+    elseif held ~= token then
+      redis.call('SETRANGE', cell, 17, token)
+    end
   end
+  return 'M' .. epoch .. token .. pack(math.min(math.max(micros, version + 1), LAST)), key + 1, at + 1
 end
-return 'M' .. epoch .. token .. pack(next_version)

@@ -1,8 +1,12 @@
 -- Deletes a value as the authority.
 --
--- ARGV 2    the time to live of the tombstone in ms
--- the rest  as in `shared/cell.lua` and `shared/log.lua`
-local version = issue_version()
-append_entry('K', version)
-write_marker('T', version, NONE, tonumber(ARGV[2]))
-return 'D' .. epoch .. (value and '1' or '0') .. pack(version)
+-- KEYS of a cell  the cell
+-- ARGV of a cell  1: the time to live of the tombstone in ms (8 bytes); 2: the key for the log
+local function remove(epoch, key, at)
+  local cell = KEYS[key]
+  local state, floor = look(cell, epoch)
+  local version = issue_version(floor)
+  log(version, ARGV[at + 1])
+  write_marker(cell, epoch, 'T', version, NONE, (struct.unpack('>I8', ARGV[at])))
+  return 'D' .. epoch .. (state == 'V' and '1' or '0') .. pack(version), key + 1, at + 2
+end

@@ -8,12 +8,6 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local micros = time[1] * 1000000 + time[2]
 
--- The string under a key. A value of another type counts as none.
-local function read(key)
-  local found = redis.pcall('GET', key)
-  return type(found) == 'string' and found or nil
-end
-
 local function number(bytes, at)
   return math.min((struct.unpack('>I8', bytes, at)), LAST)
 end
@@ -24,8 +18,8 @@ end
 
 -- The epoch under a key. If there is none, stores `seed` as the epoch, if that is given.
 local function epoch_at(key, seed)
-  local stored = read(key)
-  if stored and #stored == 8 then
+  local stored = redis.pcall('GET', key)
+  if type(stored) == 'string' and #stored == 8 then
     return stored
   end
   if seed then
