@@ -94,15 +94,31 @@ impl Source {
 /// The sources, in the order of [`Script`].
 static SOURCES: LazyLock<[Source; 14]> = LazyLock::new(|| {
     [
-        on_cells!(["shared/life", "shared/head", "shared/cell", "shared/each"], "lease"),
+        on_cells!(["shared/life", "shared/head", "shared/cell", "shared/marker", "shared/each"], "lease"),
         on_cells!(["shared/life", "shared/head", "shared/cell", "shared/each"], "fill"),
         on_cells!(
-            ["shared/life", "shared/head", "shared/cell", "shared/each", "shared/log", "shared/version"],
+            [
+                "shared/life",
+                "shared/head",
+                "shared/cell",
+                "shared/marker",
+                "shared/each",
+                "shared/log",
+                "shared/version"
+            ],
             "put",
             logged
         ),
         on_cells!(
-            ["shared/full", "shared/life", "shared/head", "shared/cell", "shared/each", "shared/log"],
+            [
+                "shared/full",
+                "shared/life",
+                "shared/head",
+                "shared/cell",
+                "shared/marker",
+                "shared/each",
+                "shared/log"
+            ],
             "invalidate",
             logged
         ),
@@ -112,6 +128,7 @@ static SOURCES: LazyLock<[Source; 14]> = LazyLock::new(|| {
                 "shared/life",
                 "shared/head",
                 "shared/cell",
+                "shared/marker",
                 "shared/each",
                 "shared/log",
                 "shared/version"
@@ -130,6 +147,7 @@ static SOURCES: LazyLock<[Source; 14]> = LazyLock::new(|| {
             "shared/life",
             "shared/head",
             "shared/cell",
+            "shared/marker",
             "shared/each",
             "shared/log",
             "shared/version",

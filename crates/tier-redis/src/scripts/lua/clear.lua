@@ -5,7 +5,7 @@
 -- ARGV 2, 3  the new epochs
 -- the last ARGV  the beginning of the log entry; '' for a namespace without a log
 for at = 1, #KEYS - 2 do
-  redis.call('SET', KEYS[at], ARGV[at + 1], 'PX', EPOCH_LIFE)
+  call('SET', KEYS[at], ARGV[at + 1], 'PX', EPOCH_LIFE)
 end
 begin_group(ARGV[#ARGV], KEYS[1])
 end_group(ARGV[#ARGV], 'C')

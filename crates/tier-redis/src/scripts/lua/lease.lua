@@ -6,23 +6,24 @@
 --                 not prevent a lease (8)
 local function lease(epoch, key, at)
   local cell, wanted = KEYS[key], ARGV[at]
-  local bytes = redis.pcall('GET', cell)
-  local state, version, held, ends, fresh = open(bytes, epoch)
-  if (state == 'V' or state == 'N') and (#wanted == 24 or number(wanted, 25) ~= version) then
+  local bytes = pcall('GET', cell)
+  local state, version, held, fresh, ends = open(bytes, epoch)
+  if (state == 'V' or state == 'N') and (#wanted == 24 or unpack('>I8', wanted, 25) ~= version) then
     return 'H' .. epoch .. bytes, key + 1, at + 1
   end
-  local token, gone, ttl = struct.unpack('>c8c8I8', wanted)
+  local token, gone, ttl = unpack('>c8c8I8', wanted)
   if not state or state == 'T' then
-    write_marker(cell, epoch, 'L', version, token, ttl)
+    store_marker(cell, epoch, 'L', version, token, ttl)
   else
     if held ~= NONE and held ~= gone then
       token = held
     end
     if state == 'L' and now + ttl > ends then
-      write_marker(cell, epoch, 'L', version, token, ttl, fresh == NONE and held == token and NONE)
+      store_marker(cell, epoch, 'L', version, token, ttl, fresh == NONE and held == token and NONE)
     elseif held ~= token then
-      redis.call('SETRANGE', cell, 17, token)
+      call('SETRANGE', cell, 17, token)
     end
   end
-  return 'M' .. epoch .. token .. pack(math.min(math.max(micros, version + 1), LAST)), key + 1, at + 1
+  local least = math.min(math.max(micros, version + 1), LAST)
+  return 'M' .. epoch .. token .. pack('>I8', least), key + 1, at + 1
 end

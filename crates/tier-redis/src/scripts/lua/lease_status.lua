@@ -9,15 +9,15 @@
 -- ARGV 2     the token
 -- ARGV 3     the channel of the process
 -- ARGV 4     how long the channel stays registered, in ms
-local state, _, held, _, fresh = look(KEYS[1], epoch_of(KEYS[2], KEYS[3], ARGV[1]))
+local state, _, held, fresh = open(pcall('GETRANGE', KEYS[1], 0, 56), epoch_of(KEYS[2], KEYS[3], ARGV[1]))
 if not state or held ~= ARGV[2] then
   return 'C'
 end
-redis.call('SADD', KEYS[4], ARGV[3])
-redis.call('PEXPIRE', KEYS[4], ARGV[4])
+call('SADD', KEYS[4], ARGV[3])
+call('PEXPIRE', KEYS[4], ARGV[4])
 -- The mark tells the fill that somebody waits. A stale value has deadlines of its own in that place.
 if state == 'L' and fresh ~= NONE then
-  redis.call('SETRANGE', KEYS[1], 33, NONE)
+  call('SETRANGE', KEYS[1], 33, NONE)
 end
-local sign = redis.pcall('GET', KEYS[5])
+local sign = pcall('GET', KEYS[5])
 return type(sign) == 'string' and sign or 'S'

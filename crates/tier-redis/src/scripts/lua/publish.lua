@@ -7,16 +7,16 @@
 -- ARGV 2        the number of clears
 -- ARGV 3, ..    the group of the watermark, with one put; then for each clear the new epoch and the beginning of its
 --               log entry; then the groups of the cells to invalidate
-local order, expected = struct.unpack('>c1I8', ARGV[5])
-local state, version = look(KEYS[3], epoch_of(KEYS[1], KEYS[2], ARGV[1]))
+local order, expected = unpack('>c1I8', ARGV[5])
+local state, version = open(pcall('GETRANGE', KEYS[3], 0, 56), epoch_of(KEYS[1], KEYS[2], ARGV[1]))
 if (order == 'N' and state == 'V') or (order == 'C' and not (state == 'V' and version == expected)) then
   return {'R' .. epoch_of(KEYS[1], KEYS[2])}
 end
-redis.pcall('PEXPIRE', KEYS[1], EPOCH_LIFE)
+pcall('PEXPIRE', KEYS[1], EPOCH_LIFE)
 local clears = tonumber(ARGV[2])
 for clear = 1, clears do
   local key, at = 3 + clear, 6 + 2 * clear
-  redis.call('SET', KEYS[key], ARGV[at], 'PX', EPOCH_LIFE)
+  call('SET', KEYS[key], ARGV[at], 'PX', EPOCH_LIFE)
   begin_group(ARGV[at + 1], KEYS[key])
   end_group(ARGV[at + 1], 'C')
 end

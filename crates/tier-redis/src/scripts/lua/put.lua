@@ -3,34 +3,34 @@
 -- KEYS of a cell  the cell
 -- ARGV of a cell  1: the order (F follow, U unfenced, A always, N if there is no value, C if the value has this
 --                 version), its version (8 bytes), the time to live of a tombstone in ms (8), the state (1);
---                 2: the content; 3: the key for the log
+--                 2: what follows the epoch in the new cell: no token, the deadlines, the envelope;
+--                 3: the key for the log, with its length
 local function put(epoch, key, at)
-  local cell, order, given, ttl, tag = KEYS[key], struct.unpack('>c1I8I8c1', ARGV[at])
+  local cell, order, given, ttl, tag = KEYS[key], unpack('>c1I8I8c1', ARGV[at])
   local content, name = ARGV[at + 1], ARGV[at + 2]
-  local state, floor = look(cell, epoch)
+  local state, floor = open(pcall('GETRANGE', cell, 0, 56), epoch)
   local entry = state == 'V' or state == 'N'
-  local version = math.min(given, LAST)
-  key, at = key + 1, at + 3
-  if order == 'F' then
-    -- Logged even if nothing changes here: a reader may have filled the new value already.
-    log(version, name)
-    if (entry or state == 'L') and floor >= version then
-      return 'R' .. epoch, key, at
-    end
-    if not entry then
-      write_marker(cell, epoch, 'T', math.max(floor, version), NONE, ttl)
-      return 'R' .. epoch, key, at
-    end
-  elseif order == 'U' then
-    log(0, name)
-  else
-    if (order == 'N' and state == 'V') or (order == 'C' and not (state == 'V' and floor == version)) then
-      return 'R' .. epoch .. (entry and redis.call('GET', cell) or ''), key, at
+  local version, logged = given, given
+  if order == 'U' then
+    logged = 0
+  elseif order ~= 'F' then
+    if (order == 'N' and state == 'V') or (order == 'C' and not (state == 'V' and floor == given)) then
+      return 'R' .. epoch .. (entry and call('GET', cell) or ''), key + 1, at + 3
     end
     version = issue_version(floor)
-    log(version, name)
+    logged = version
   end
-  local stored = pack(version)
-  write_entry(cell, epoch, tag, stored, content)
-  return 'K' .. epoch .. stored, key, at
+  -- A value that follows is logged even if nothing changes here: a reader may have filled it already.
+  if changes then
+    changes[#changes + 1] = pack('>I8', logged) .. name
+  end
+  if order == 'F' and not (entry and floor < version) then
+    if not entry and not (state == 'L' and floor >= version) then
+      store_marker(cell, epoch, 'T', math.max(floor, version), NONE, ttl)
+    end
+    return 'R' .. epoch, key + 1, at + 3
+  end
+  local stored = pack('>I8', version)
+  store(cell, tag .. stored .. epoch .. content, (unpack('>I8', content, 33)))
+  return 'K' .. epoch .. stored, key + 1, at + 3
 end

@@ -9,10 +9,10 @@ for at = 3, #KEYS, 3 do
   if KEYS[at - 2] ~= last then
     last, epoch = KEYS[at - 2], epoch_of(KEYS[at - 2], KEYS[at - 1])
   end
-  local head = redis.pcall('GETRANGE', KEYS[at], 0, 56)
+  local head = pcall('GETRANGE', KEYS[at], 0, 56)
   if epoch and type(head) == 'string' and #head == 57 and string.find(head, '^[VNLT]')
     and string.sub(head, 10, 17) ~= epoch then
-    freed = freed + redis.call('UNLINK', KEYS[at])
+    freed = freed + call('UNLINK', KEYS[at])
   end
 end
 return freed

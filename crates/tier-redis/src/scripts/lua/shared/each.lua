@@ -8,10 +8,10 @@
 -- Each cell has one reply: the outcome (1 byte), the epoch (8 bytes), the answer.
 
 -- Calls `change(epoch, key, at)` for each cell: its keys begin at KEYS[key], and its arguments at ARGV[at]. It
--- returns the reply, and where the next cell begins. `first` and `at` are the indexes of the first group, and `last`
+-- returns the reply, and where the next cell begins. `key` and `at` are the indexes of the first group, and `last`
 -- that of the last key.
-local function each(change, first, last, at, begin_group, end_group)
-  local replies, key = {}, first
+local function each(change, key, last, at, begin_group, end_group)
+  local replies, number = {}, 0
   while key <= last do
     local own, shared, count, names = KEYS[key], KEYS[key + 1], tonumber(ARGV[at]), ARGV[at + 1]
     local epoch = epoch_of(own, shared, ARGV[1])
@@ -19,12 +19,13 @@ local function each(change, first, last, at, begin_group, end_group)
       begin_group(names, shared)
     end
     key, at = key + 2, at + 2
-    for _ = 1, count do
-      replies[#replies + 1], key, at = change(epoch, key, at)
+    for cell = number + 1, number + count do
+      replies[cell], key, at = change(epoch, key, at)
     end
-    if end_group then
+    number = number + count
+    if begin_group then
       end_group(names, 'K')
     end
   end
-  return replies, at
+  return replies
 end

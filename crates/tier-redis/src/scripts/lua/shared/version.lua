@@ -2,9 +2,6 @@
 -- was issued in the namespace before. The cell may be gone, and the clock of a host that took over may be
 -- behind: with a lower version, copies elsewhere would pass for newer ones.
 local function issue_version(floor)
-  local version = math.min(math.max(micros, floor + 1, (issued or 0) + 1), LAST)
-  if issued then
-    issued = version
-  end
-  return version
+  issued = math.min(math.max(micros, floor + 1, issued + 1), LAST)
+  return issued
 end
