@@ -40,7 +40,11 @@ fn postgres(criterion: &mut Criterion) {
         runtime.block_on(async { Database::connect(&shared_postgres().await.unwrap()).await.unwrap() });
     let mut group = criterion.benchmark_group("postgres get");
     one(&mut group, &runtime, "cache", &database::Get(database.clone()));
-    one(&mut group, &runtime, "raw", &database::RawGet(database));
+    one(&mut group, &runtime, "raw", &database::RawGet(database.clone()));
+    group.finish();
+    let mut group = criterion.benchmark_group("postgres put");
+    one(&mut group, &runtime, "cache", &database::Put(database.clone()));
+    one(&mut group, &runtime, "raw", &database::RawPut(database));
     group.finish();
 }
 

@@ -1,5 +1,5 @@
-//! Gets from a Postgres store through the cache, with the near tier off, beside a prepared statement
-//! for each key.
+//! Gets from and puts into a Postgres store through the cache, with the near tier off, beside a prepared
+//! statement for each key.
 
 use sqlx::{PgPool, postgres::PgPoolOptions};
 use terrace::{Cache, NoNear, Postgres};
@@ -73,6 +73,29 @@ pub struct Get(pub Database);
 #[derive(Clone)]
 pub struct RawGet(pub Database);
 
+/// Calls `cache.put`.
+#[derive(Clone)]
+pub struct Put(pub Database);
+/// Encodes and runs INSERT .. ON CONFLICT DO UPDATE, without versions and without an outbox.
+#[derive(Clone)]
+pub struct RawPut(pub Database);
+
+impl Work for Put {
+    async fn run(&self, n: usize) -> Result<()> {
+        Ok(self.0.cache.put(&key(scattered(n)), User::new(n)).await.map(drop)?)
+    }
+}
+
+impl Work for RawPut {
+    async fn run(&self, n: usize) -> Result<()> {
+        let upsert =
+            "INSERT INTO users_raw VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET body = excluded.body";
+        let body = postcard::to_stdvec(&User::new(n))?;
+        sqlx::query(upsert).bind(key(scattered(n))).bind(body).execute(&self.0.pool).await?;
+        Ok(())
+    }
+}
+
 impl Work for Get {
     async fn run(&self, n: usize) -> Result<()> {
         let found = self.0.cache.get(&key(scattered(n))).await?;
@@ -108,6 +131,12 @@ pub async fn rows(effort: Effort, url: &str, emit: &mut dyn FnMut(Row)) -> Resul
         let rounds = throughputs((&get, &raw, &raw), callers, effort).await?;
         let name = format!("get / SELECT and decode, callers {callers}");
         emit(Row::new("postgres", name, Unit::Thousands, &rounds, Some(Target::AtLeast(least))));
+    }
+    let (put, raw) = (Put(database.clone()), RawPut(database.clone()));
+    for callers in [1, 64] {
+        let rounds = throughputs((&put, &raw, &raw), callers, effort).await?;
+        let name = format!("put / INSERT ON CONFLICT, callers {callers}");
+        emit(Row::new("postgres", name, Unit::Thousands, &rounds, None));
     }
     database.pool.close().await;
     Ok(())

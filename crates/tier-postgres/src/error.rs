@@ -147,17 +147,33 @@ impl ConnectionState {
     pub(crate) fn after<T>(result: &Result<T, sqlx::Error>) -> Self {
         match result {
             Ok(_) => Self::Usable,
-            Err(sqlx::Error::Database(report)) => match code(report.as_ref()).as_str() {
-                // The prepared statement is unknown or exists already, its result type changed, or the server
-                // ends the session.
-                "26000" | "42P05" | "0A000" | "57P01" | "57P02" | "57P03" | "57P05" | "25P03" => Self::Broken,
-                code if code.starts_with("08") => Self::Broken,
-                "25006" => Self::ReadOnly,
-                _ => Self::Usable,
-            },
+            Err(sqlx::Error::Database(report)) => Self::after_code(&code(report.as_ref())),
             Err(_) => Self::Broken,
         }
     }
+
+    fn after_code(code: &str) -> Self {
+        match code {
+            // The prepared statement is unknown or exists already, its result type changed, or the server
+            // ends the session.
+            "26000" | "42P05" | "0A000" | "57P01" | "57P02" | "57P03" | "57P05" | "25P03" => Self::Broken,
+            code if code.starts_with("08") => Self::Broken,
+            "25006" => Self::ReadOnly,
+            _ => Self::Usable,
+        }
+    }
+}
+
+/// Whether a statement of several keys may have failed because of one of them: a value that the server refuses,
+/// a lock that was not free, a trigger of the application's. The server has rolled it back then.
+pub(crate) fn may_be_of_one_key(error: &sqlx::Error) -> bool {
+    let sqlx::Error::Database(report) = error else { return false };
+    let code = code(report.as_ref());
+    // Class 57 is an operator, a timeout of the whole statement, or a server that stops.
+    let of_the_session = code == UNKNOWN_NAMESPACE
+        || ["08", "57"].iter().any(|class| code.starts_with(class))
+        || ConnectionState::after_code(&code) != ConnectionState::Usable;
+    !of_the_session && server_at_fault(&code, Phase::Write).is_none()
 }
 
 /// Whether `error` says that a table, function or row of the library is missing, or a right on it.

@@ -39,6 +39,12 @@ const DEFAULT_STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
 /// log. A pooler in between (PgBouncer) must work by sessions (`pool_mode = session`): the handle sets
 /// settings at the start of a session, and prepares statements in it.
 ///
+/// A call is one statement, or two for a read that takes a lease. Above four single reads at a time further ones
+/// share statements, and so do single writes: at most 1,000 reads, or 256 writes and 1 MiB, in each of at most
+/// three statements. A larger record has a statement of its own. Each write is decided and answered alone. A
+/// statement with one that the server refuses, or with a row that another transaction has locked for more than
+/// a quarter of the budget (at most 100 ms), is rolled back, and each of its writes is sent alone.
+///
 /// ```
 /// # fn example() -> terrace_tier::Result<()> {
 /// let postgres = terrace_tier_postgres::Postgres::new("postgres://app:secret@localhost/app")?;

@@ -2,7 +2,8 @@
 //!
 //! [`Postgres`] is the handle of a server, and its place in a cache's chain decides its role. Each
 //! operation is one statement, which does what [`terrace_tier::transition`] says under the lock of the
-//! row and issues the versions there. Concurrent single reads share round trips.
+//! row and issues the versions there. Concurrent single reads share statements, and so do concurrent single
+//! writes: see [`Postgres`].
 //!
 //! The first call makes the library's schema (`terrace`); so do [`Postgres::prepare`] and the script of
 //! [`Postgres::schema_sql`].

@@ -8,10 +8,11 @@ use std::{
 };
 
 use async_trait::async_trait;
+use futures_util::{StreamExt, stream};
 use sqlx::postgres::PgRow;
 use terrace_tier::{
     BatchCall, BatchLimits, Batcher, Epoch, Error, ErrorKind, Finding, FindingWatcher, InvalidationLog,
-    LeaseWaiter, Level, Op, Reply, Result, Role, Tier, TierKey,
+    LeaseWaiter, Level, Op, Reply, Result, Role, SendWatch, Tier, TierKey,
 };
 use tokio::time::{Instant, timeout_at};
 
@@ -21,25 +22,32 @@ use crate::{
     namespace::NamespaceRow,
     read::{LeaseCall, LeaseRequest, ReadCall, is_read},
     sql::{numbers::signed, rows},
-    write,
+    write::{self, Outcome, WriteCall, WriteRequest, body_bytes},
 };
 
-/// The most single reads that have a round trip of their own at a time; further ones share round trips.
-const DIRECT_READS: usize = 4;
+/// The most single calls of a kind (reads, leases, writes) that have a round trip of their own at a time;
+/// further ones share round trips.
+const DIRECT: usize = 4;
 /// The most keys in one statement.
 const BATCH_KEYS: usize = 1000;
-/// The most shared statements at a time: each needs a connection and a process of the server.
+/// The most shared statements of a kind at a time: each needs a connection and a process of the server.
 const WORKERS: usize = 3;
-/// The most bytes of values in one statement, unless a single value is larger.
+/// The most bytes of values in one statement of a batch, unless a single value is larger.
 const BATCH_BYTES: usize = 16 * 1024 * 1024;
-/// The most single reads that wait in the queue.
-const QUEUED_READS: usize = 100_000;
+/// The most writes of concurrent callers in one statement.
+const SHARED_WRITES: usize = 256;
+/// The most bytes of keys and values in one statement of concurrent callers, unless a single one has more.
+/// Beyond that the bytes take longer than the trip that is saved.
+const SHARED_BYTES: usize = 1024 * 1024;
+/// The most single calls of a kind that wait in the queue.
+const QUEUED: usize = 100_000;
 
 /// One namespace in Postgres.
 pub(crate) struct PostgresTier {
     pub(crate) row: Arc<NamespaceRow>,
     reads: Batcher<ReadCall>,
     leases: Batcher<LeaseCall>,
+    writes: Batcher<WriteCall>,
     log: Log,
 }
 
@@ -48,13 +56,15 @@ impl PostgresTier {
         let row = Arc::new(row);
         let log = Log(Arc::clone(&row.shared));
         let limits = BatchLimits::new(row.namespace.budget)
-            .with_direct(DIRECT_READS)
+            .with_direct(DIRECT)
             .with_batch(BATCH_KEYS)
             .with_workers(WORKERS)
-            .with_queue(QUEUED_READS);
+            .with_queue(QUEUED);
+        let shared_writes = limits.with_batch(SHARED_WRITES).with_bytes(SHARED_BYTES);
         Self {
             reads: Batcher::new(ReadCall(Arc::clone(&row)), limits),
             leases: Batcher::new(LeaseCall(Arc::clone(&row)), limits),
+            writes: Batcher::new(WriteCall(Arc::clone(&row)), shared_writes),
             row,
             log,
         }
@@ -83,8 +93,54 @@ impl PostgresTier {
         cache && matches!((reply, op), (Reply::Miss(_), Op::Lease { .. }))
     }
 
-    /// Writes `batch`. The error after a timeout says whether the statement was sent before.
-    async fn write(&self, batch: &[(TierKey, Op)], until: Instant, budget: Duration) -> Result<Vec<Reply>> {
+    /// Writes one key, in a statement that concurrent callers share.
+    async fn write_one(&self, key: &TierKey, op: Op) -> Result<Reply> {
+        let budget = self.row.namespace.budget;
+        let until = Instant::now() + budget;
+        let (watch, mark) = SendWatch::new();
+        let request = WriteRequest { write: (key.clone(), op), mark };
+        match self.writes.call(request).await {
+            Ok(Outcome::Answered(reply)) => reply,
+            Ok(Outcome::RolledBack(write)) => self.write_alone(&write, until, budget).await,
+            Err(error) => Err(watch.failed(error)),
+        }
+    }
+
+    /// Writes one key in a statement of its own.
+    async fn write_alone(&self, write: &(TierKey, Op), until: Instant, budget: Duration) -> Result<Reply> {
+        let replies = self.send(std::slice::from_ref(write), until, budget).await;
+        replies.map_err(|failure| failure.error)?.pop().ok_or_else(missing_reply)?
+    }
+
+    /// Writes the keys of one statement, or each key alone where one of them may have failed it.
+    async fn write_many(
+        &self,
+        batch: &[(TierKey, Op)],
+        until: Instant,
+        budget: Duration,
+    ) -> Vec<Result<Reply>> {
+        let failure = match self.send(batch, until, budget).await {
+            Ok(replies) => return replies,
+            Err(failure) => failure,
+        };
+        if !failure.may_be_of_one_key {
+            return batch.iter().map(|_| Err(failure.error.clone())).collect();
+        }
+        let alone = async |(at, write)| (at, self.write_alone(write, until, budget).await);
+        let writes: Vec<_> = batch.iter().enumerate().map(alone).collect();
+        // Not in order, so that a write that waits for a lock holds up no other one.
+        let mut replies: Vec<_> = stream::iter(writes).buffer_unordered(DIRECT).collect().await;
+        replies.sort_unstable_by_key(|(at, _)| *at);
+        replies.into_iter().map(|(_, reply)| reply).collect()
+    }
+
+    /// Sends the statement for `batch`. The error after a timeout says whether it was sent before.
+    async fn send(
+        &self,
+        batch: &[(TierKey, Op)],
+        until: Instant,
+        budget: Duration,
+    ) -> Result<Vec<Result<Reply>>, write::Failure> {
         let row = &self.row;
         let prepare = async {
             let id = row.id().await?;
@@ -92,23 +148,23 @@ impl PostgresTier {
             Ok((id, session))
         };
         let (id, session) = within(until, budget, prepare).await?;
-        match timeout_at(until, write::write(row, id, session, batch)).await {
-            Ok(result) => result,
-            Err(_) => {
-                let message =
-                    format!("no reply to a write within {budget:?}: it may or may not have happened");
-                Err(Error::new(ErrorKind::Unknown, message))
-            }
-        }
+        let sent = timeout_at(until, write::write(row, id, session, batch)).await;
+        sent.unwrap_or_else(|_| {
+            let message = format!("no reply to a write within {budget:?}: it may or may not have happened");
+            Err(Error::new(ErrorKind::Unknown, message).into())
+        })
     }
 
     /// Runs the operations of one statement, as [`part_len`] cut them.
-    async fn run_part(&self, part: &[(TierKey, Op)], until: Instant, budget: Duration) -> Result<Vec<Reply>> {
+    async fn run_part(&self, part: &[(TierKey, Op)], until: Instant, budget: Duration) -> Vec<Result<Reply>> {
         match part {
-            [] => Ok(Vec::new()),
-            [(_, op)] if body_bytes(op) > self.max_value_bytes() => Err(self.too_large(op)),
-            [(_, op), ..] if is_read(op) => within(until, budget, self.read_many(part)).await,
-            _ => self.write(part, until, budget).await,
+            [] => Vec::new(),
+            [(_, op)] if body_bytes(op) > self.max_value_bytes() => vec![Err(self.too_large(op))],
+            [(_, op), ..] if is_read(op) => match within(until, budget, self.read_many(part)).await {
+                Ok(replies) => replies.into_iter().map(Ok).collect(),
+                Err(error) => part.iter().map(|_| Err(error.clone())).collect(),
+            },
+            _ => self.write_many(part, until, budget).await,
         }
     }
 
@@ -167,9 +223,8 @@ impl Tier for PostgresTier {
         if body_bytes(&op) > self.max_value_bytes() {
             return Err(self.too_large(&op));
         }
-        let batch = [(key.clone(), op)];
         // Boxed, so that the future of a read stays small.
-        Box::pin(self.write(&batch, Instant::now() + budget, budget)).await?.pop().ok_or_else(missing_reply)
+        Box::pin(self.write_one(key, op)).await
     }
 
     async fn apply_many(&self, batch: Vec<(TierKey, Op)>) -> Vec<Result<Reply>> {
@@ -182,10 +237,7 @@ impl Tier for PostgresTier {
         let mut rest = batch.as_slice();
         while !rest.is_empty() {
             let (part, after) = rest.split_at(part_len(rest, self.max_value_bytes()));
-            match self.run_part(part, until, budget).await {
-                Ok(part_replies) => replies.extend(part_replies.into_iter().map(Ok)),
-                Err(error) => replies.extend(part.iter().map(|_| Err(error.clone()))),
-            }
+            replies.extend(self.run_part(part, until, budget).await);
             rest = after;
         }
         replies
@@ -248,13 +300,6 @@ fn part_len(batch: &[(TierKey, Op)], limit: usize) -> usize {
         body <= limit && (before == 0 || bytes <= BATCH_BYTES)
     });
     fitting.count().max(1)
-}
-
-fn body_bytes(op: &Op) -> usize {
-    match op {
-        Op::Fill { body: Some(body), .. } | Op::Put { body: Some(body), .. } => body.len(),
-        _ => 0,
-    }
 }
 
 /// Runs `work` until the instant `until`, or gives the error of a spent `budget`.

@@ -17,13 +17,27 @@ pub(crate) enum During {
     Write,
 }
 
+/// The error for an operation without a reply.
+pub(crate) fn missing_reply() -> Error {
+    Error::new(ErrorKind::Backend, "an operation got no reply")
+}
+
+/// Whether SQLite refused a statement because of its key or value: one that is too large, or against a
+/// constraint or trigger that another program added.
+pub(crate) fn is_of_one_statement(error: &sqlx::Error) -> bool {
+    code_of(error).is_some_and(|code| matches!(code & 0xff, 18 | 19))
+}
+
+fn code_of(error: &sqlx::Error) -> Option<i32> {
+    match error {
+        sqlx::Error::Database(report) => report.code().and_then(|code| code.parse().ok()),
+        _ => None,
+    }
+}
+
 /// The typed error for `error`.
 pub(crate) fn typed(error: sqlx::Error, during: During) -> Error {
-    let code = match &error {
-        sqlx::Error::Database(report) => report.code().and_then(|code| code.parse::<i32>().ok()),
-        _ => None,
-    };
-    let (kind, message) = match (code, &error) {
+    let (kind, message) = match (code_of(&error), &error) {
         (Some(code), _) => by_code(code),
         (None, sqlx::Error::WorkerCrashed) if during == During::Write => {
             (ErrorKind::Unknown, "the connection's thread ended during a write")

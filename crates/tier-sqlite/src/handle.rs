@@ -19,8 +19,9 @@ use crate::{connection::Location, error::NAME, namespace::NamespaceRow, shared::
 ///
 /// # Cost
 /// A read is one prepared select on one of two connections and takes no lock that a write waits
-/// for. Writes share transactions. A transaction that changes a record or invalidates a key waits
-/// for the disk.
+/// for. Writes of concurrent callers share transactions of at most 256 writes and 4 MiB, unless one
+/// is larger; each is decided and answered alone. A batch of one caller is one transaction. A
+/// transaction that changes a record or invalidates a key waits for the disk.
 ///
 /// ```
 /// # fn example() -> terrace_tier::Result<()> {

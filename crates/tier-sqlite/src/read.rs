@@ -18,8 +18,11 @@ const SELECT_KEYS: usize = 500;
 pub(crate) type EncodedCells = HashMap<[u8; 16], Bytes>;
 
 /// The replies to the operations that change nothing, and `None` for each operation that has to
-/// write. Takes no lock that a write waits for.
-pub(crate) async fn replies(row: &NamespaceRow, batch: &[(TierKey, Op)]) -> Result<Vec<Option<Reply>>> {
+/// write. A cell that cannot be read is an error of its key alone. Takes no lock that a write waits for.
+pub(crate) async fn replies(
+    row: &NamespaceRow,
+    batch: &[(TierKey, Op)],
+) -> Result<Vec<Option<Result<Reply>>>> {
     let id = row.id().await?;
     let mut reader = row.shared.connections().await?.reader().await;
     let connection = reader.connection();
@@ -32,10 +35,11 @@ pub(crate) async fn replies(row: &NamespaceRow, batch: &[(TierKey, Op)]) -> Resu
         let (epoch, cells) = found.map_err(|error| typed(error, During::Read))?;
         let moment = row.moment(epoch);
         for (key, op) in part {
-            let cell = cells.get(&key.digest).map(decode).transpose()?;
-            replies.push(match transition(cell.as_ref(), op, &moment) {
-                (Change::Keep, reply) => Some(reply),
-                (Change::Write(_), _) => None,
+            let cell = cells.get(&key.digest).map(decode).transpose();
+            replies.push(match cell.map(|cell| transition(cell.as_ref(), op, &moment)) {
+                Ok((Change::Keep, reply)) => Some(Ok(reply)),
+                Ok((Change::Write(_), _)) => None,
+                Err(error) => Some(Err(error)),
             });
         }
     }

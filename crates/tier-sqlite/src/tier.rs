@@ -1,22 +1,29 @@
 //! The tier of one namespace: reads run beside the writer, and writes share transactions.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use async_trait::async_trait;
 use terrace_tier::{
-    BatchCall, BatchLimits, Batcher, Error, ErrorKind, Finding, Op, Reply, Result, Role, Tier, TierKey,
+    BatchCall, BatchLimits, Batcher, Error, ErrorKind, Finding, Op, Reply, Result, Role, SendMark, SendWatch,
+    Tier, TierKey,
 };
 
 use crate::{
-    error::{During, typed},
+    error::{During, missing_reply, typed},
     namespace::NamespaceRow,
     read,
     timer::within,
-    write,
+    write::{self, WriteRequest},
 };
 
-/// The most operations of one transaction.
+/// The most operations of concurrent callers in one transaction.
 const BATCH: usize = 256;
+/// The most bytes of keys and values in one transaction of concurrent callers, unless a single one has more.
+const BATCH_BYTES: usize = 4 * 1024 * 1024;
 /// The most operations in the queue.
 const QUEUE: usize = 100_000;
 
@@ -35,6 +42,7 @@ impl SqliteTier {
         let limits = BatchLimits::new(row.namespace.budget)
             .with_direct(1)
             .with_batch(BATCH)
+            .with_bytes(BATCH_BYTES)
             .with_workers(2)
             .with_queue(QUEUE)
             .without_budget();
@@ -46,33 +54,55 @@ impl SqliteTier {
         matches!(op, Op::Get | Op::Lease { .. })
     }
 
-    async fn many(&self, batch: &[(TierKey, Op)]) -> Result<Vec<Reply>> {
+    async fn many(&self, batch: &[(TierKey, Op)], mark: &SendMark) -> Result<Vec<Result<Reply>>> {
         if !batch.iter().all(|(_, op)| self.may_only_read(op)) {
-            return write::apply(&self.row, batch).await;
+            return write::apply(&self.row, batch, mark).await;
         }
         let mut replies = read::replies(&self.row, batch).await?;
         let unanswered: Vec<_> = (0..batch.len()).filter(|index| replies[*index].is_none()).collect();
         if !unanswered.is_empty() {
             let writes: Vec<_> = unanswered.iter().map(|index| batch[*index].clone()).collect();
-            for (index, reply) in unanswered.into_iter().zip(write::apply(&self.row, &writes).await?) {
+            for (index, reply) in unanswered.into_iter().zip(write::apply(&self.row, &writes, mark).await?) {
                 replies[index] = Some(reply);
             }
         }
-        replies.into_iter().collect::<Option<_>>().ok_or_else(missing_reply)
+        Ok(replies.into_iter().map(|reply| reply.unwrap_or_else(|| Err(missing_reply()))).collect())
+    }
+
+    /// Applies an operation of one caller, in a transaction that concurrent callers share, within what is
+    /// `left` of the budget. After that a write is [`ErrorKind::Unknown`] if its transaction had begun.
+    async fn share(&self, write: (TierKey, Op), left: Duration) -> Result<Reply> {
+        let reads = self.may_only_read(&write.1);
+        let (watch, mark) = SendWatch::new();
+        let called = within(left, self.writes.call(WriteRequest { write, mark })).await;
+        match called.unwrap_or_else(|| Err(Error::timeout(self.row.namespace.budget))) {
+            Ok(reply) => reply,
+            Err(error) if reads => Err(error),
+            Err(error) => Err(watch.failed(error)),
+        }
     }
 }
 
 impl BatchCall for WriteCall {
-    type Request = (TierKey, Op);
-    type Reply = Reply;
+    type Request = WriteRequest;
+    type Reply = Result<Reply>;
 
     /// Boxed, so that the future of a call that joins a batch stays small.
-    fn one(&self, request: (TierKey, Op)) -> impl Future<Output = Result<Reply>> + Send {
+    fn one(&self, request: WriteRequest) -> impl Future<Output = Result<Result<Reply>>> + Send {
         Box::pin(async move { self.many(vec![request]).await?.pop().ok_or_else(missing_reply) })
     }
 
-    async fn many(&self, requests: Vec<(TierKey, Op)>) -> Result<Vec<Reply>> {
-        write::apply(&self.0, &requests).await
+    async fn many(&self, requests: Vec<WriteRequest>) -> Result<Vec<Result<Reply>>> {
+        write::apply_requests(&self.0, requests).await
+    }
+
+    fn bytes(&self, request: &WriteRequest) -> usize {
+        let (key, op) = &request.write;
+        let body = match op {
+            Op::Fill { body, .. } | Op::Put { body, .. } => body.as_ref().map_or(0, bytes::Bytes::len),
+            _ => 0,
+        };
+        key.bytes.len() + body
     }
 }
 
@@ -80,22 +110,20 @@ impl BatchCall for WriteCall {
 impl Tier for SqliteTier {
     async fn apply(&self, key: &TierKey, op: Op) -> Result<Reply> {
         op.ensure_known()?;
-        let reads = self.may_only_read(&op);
+        let budget = self.row.namespace.budget;
         let request = [(key.clone(), op)];
-        if reads {
-            let budget = self.row.namespace.budget;
+        let mut left = budget;
+        if self.may_only_read(&request[0].1) {
+            let began = Instant::now();
             let replies = within(budget, read::replies(&self.row, &request)).await;
             let replies = replies.ok_or_else(|| Error::timeout(budget))??;
             if let Some(Some(reply)) = replies.into_iter().next() {
-                return Ok(reply);
+                return reply;
             }
+            left = budget.saturating_sub(began.elapsed());
         }
-        let ([request], budget) = (request, self.row.namespace.budget);
-        match within(budget, self.writes.call(request)).await {
-            Some(reply) => reply,
-            None if reads => Err(Error::timeout(budget)),
-            None => Err(unknown(Error::timeout(budget))),
-        }
+        let [request] = request;
+        self.share(request, left).await
     }
 
     async fn apply_many(&self, batch: Vec<(TierKey, Op)>) -> Vec<Result<Reply>> {
@@ -104,11 +132,12 @@ impl Tier for SqliteTier {
         }
         let budget = self.row.namespace.budget_for(batch.len());
         let reads = batch.iter().all(|(_, op)| self.may_only_read(op));
-        let failed = match within(budget, self.many(&batch)).await {
-            Some(Ok(replies)) => return replies.into_iter().map(Ok).collect(),
+        let (watch, mark) = SendWatch::new();
+        let failed = match within(budget, self.many(&batch, &mark)).await {
+            Some(Ok(replies)) => return replies,
             Some(Err(error)) => error,
             None if reads => Error::timeout(budget),
-            None => unknown(Error::timeout(budget)),
+            None => watch.failed(Error::timeout(budget)),
         };
         batch.iter().map(|_| Err(failed.clone())).collect()
     }
@@ -151,8 +180,4 @@ impl fmt::Debug for SqliteTier {
 fn unknown(error: Error) -> Error {
     Error::new(ErrorKind::Unknown, "a write did not end in time: it may or may not have taken effect")
         .with_source(error)
-}
-
-fn missing_reply() -> Error {
-    Error::new(ErrorKind::Backend, "an operation got no reply")
 }

@@ -1,17 +1,25 @@
 //! Changes of cells, in transactions of the one writer.
 
-use std::time::Duration;
+use std::{slice, time::Duration};
 
 use sqlx::SqliteConnection;
 use terrace_tier::{
-    Cell, Change, Epoch, Namespace, Op, Reply, Result, Role, State, TierKey, Timestamp, transition,
+    Cell, Change, Epoch, Error, ErrorKind, Namespace, Op, Reply, Result, Role, SendMark, State, TierKey,
+    Timestamp, transition,
 };
 
 use crate::{
-    error::{During, SqlResult, typed},
+    connection::Writer,
+    error::{During, SqlResult, is_of_one_statement, missing_reply, typed},
     namespace::NamespaceRow,
     read::{decode, one_cell},
 };
+
+/// A write of one caller, and the decision whether it is sent.
+pub(crate) struct WriteRequest {
+    pub(crate) write: (TierKey, Op),
+    pub(crate) mark: SendMark,
+}
 
 /// How long the row of a record is kept after the record's end: a load that began before the record
 /// was written must find the version that supersedes it.
@@ -24,36 +32,117 @@ const CLEAR: &str = "UPDATE spaces SET epoch = ?1 WHERE id IN ( \
         OR own.tenant IS NULL AND other.namespace = own.namespace AND other.role = own.role \
     WHERE own.id = ?2)";
 
-/// Applies operations one after the other in one transaction.
-pub(crate) async fn apply(row: &NamespaceRow, batch: &[(TierKey, Op)]) -> Result<Vec<Reply>> {
+/// Applies operations one after the other in one transaction: one answer for each, in order. Nothing is begun
+/// once the caller has given up the wait for the writer.
+pub(crate) async fn apply(
+    row: &NamespaceRow,
+    batch: &[(TierKey, Op)],
+    mark: &SendMark,
+) -> Result<Vec<Result<Reply>>> {
     let id = row.id().await?;
     let mut writer = row.shared.connections().await?.writer().await;
+    if !mark.send() {
+        return Err(withdrawn());
+    }
+    Ok(apply_all(row, id, &mut writer, batch).await)
+}
+
+/// As [`apply`], for the requests of several callers. Those that their callers have given up are left out.
+pub(crate) async fn apply_requests(
+    row: &NamespaceRow,
+    requests: Vec<WriteRequest>,
+) -> Result<Vec<Result<Reply>>> {
+    let id = row.id().await?;
+    let mut writer = row.shared.connections().await?.writer().await;
+    let is_sent: Vec<bool> = requests.iter().map(|request| request.mark.send()).collect();
+    let sent = requests.into_iter().zip(&is_sent).filter(|(_, is_sent)| **is_sent);
+    let batch: Vec<_> = sent.map(|(request, _)| request.write).collect();
+    let mut replies = match batch.is_empty() {
+        true => Vec::new(),
+        false => apply_all(row, id, &mut writer, &batch).await,
+    }
+    .into_iter();
+    let answer = |is_sent| match is_sent {
+        true => replies.next().unwrap_or_else(|| Err(missing_reply())),
+        false => Err(withdrawn()),
+    };
+    Ok(is_sent.into_iter().map(answer).collect())
+}
+
+/// The answer to a caller that has stopped waiting, which nobody reads.
+fn withdrawn() -> Error {
+    Error::new(ErrorKind::Timeout, "the caller has stopped waiting, and nothing was done")
+}
+
+/// Applies operations in one transaction, or each in one of its own where SQLite refuses one of them.
+async fn apply_all(
+    row: &NamespaceRow,
+    id: i64,
+    writer: &mut Writer,
+    batch: &[(TierKey, Op)],
+) -> Vec<Result<Reply>> {
+    let error = match in_transaction(row, id, writer, batch).await {
+        Ok(replies) => return replies,
+        Err(error) => error,
+    };
+    if batch.len() == 1 || !is_of_one_statement(&error) {
+        let error = typed(error, During::Write);
+        return batch.iter().map(|_| Err(error.clone())).collect();
+    }
+    let mut replies = Vec::with_capacity(batch.len());
+    for write in batch {
+        let reply = in_transaction(row, id, writer, slice::from_ref(write)).await;
+        let reply = reply.map_err(|error| typed(error, During::Write));
+        replies.push(reply.and_then(|mut replies| replies.pop().unwrap_or_else(|| Err(missing_reply()))));
+    }
+    replies
+}
+
+/// Applies operations in one transaction, which is rolled back after an error. An operation whose cell cannot
+/// be read changes nothing and fails alone.
+async fn in_transaction(
+    row: &NamespaceRow,
+    id: i64,
+    writer: &mut Writer,
+    batch: &[(TierKey, Op)],
+) -> SqlResult<Vec<Result<Reply>>> {
     let durable = batch.iter().any(|(_, op)| must_be_durable(&row.namespace, op));
     let work = async {
         writer.set_synced(durable).await?;
         writer.begin().await?;
         let mut replies = Vec::with_capacity(batch.len());
         for (key, op) in batch {
-            let (epoch, cells) = one_cell(&mut writer.connection, id, key).await?;
-            let moment = row.moment(epoch);
-            let cell = match cells.get(&key.digest).map(decode).transpose() {
-                Ok(cell) => cell,
-                Err(error) => return Ok(Err(error)),
-            };
-            let (change, reply) = transition(cell.as_ref(), op, &moment);
-            if let Change::Write(cell) = change {
-                put_cell(&mut writer.connection, row.namespace.role, id, key, &cell).await?;
-            }
-            replies.push(reply);
+            replies.push(apply_one(row, id, &mut writer.connection, key, op).await?);
         }
         writer.commit().await?;
-        Ok(Ok(replies))
+        Ok(replies)
     };
-    let done = work.await.map_err(|error| typed(error, During::Write)).flatten();
+    let done = work.await;
     if done.is_err() {
         writer.roll_back().await;
     }
     done
+}
+
+/// Applies one operation within a transaction. The inner error is that of a cell that cannot be read.
+async fn apply_one(
+    row: &NamespaceRow,
+    id: i64,
+    connection: &mut SqliteConnection,
+    key: &TierKey,
+    op: &Op,
+) -> SqlResult<Result<Reply>> {
+    let (epoch, cells) = one_cell(connection, id, key).await?;
+    let cell = match cells.get(&key.digest).map(decode).transpose() {
+        Ok(cell) => cell,
+        Err(error) => return Ok(Err(error)),
+    };
+    let moment = row.moment(epoch);
+    let (change, reply) = transition(cell.as_ref(), op, &moment);
+    if let Change::Write(cell) = change {
+        put_cell(connection, row.namespace.role, id, key, &cell).await?;
+    }
+    Ok(Ok(reply))
 }
 
 /// Makes every copy of the namespace dead by a new epoch; without a tenant, the copies of all

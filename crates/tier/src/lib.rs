@@ -25,7 +25,7 @@
 //! | [`Cell`], [`Op`], [`Reply`], [`transition`] | what a tier keeps, and what operations do to it | yes |
 //! | [`Swap`], [`Swapping`] | a tier out of get and compare-and-swap | the short way |
 //! | [`NamespaceRegistry`] | refuses two caches that use one namespace in different roles or levels | yes, but `Swapping` has it |
-//! | [`Batcher`] | lets concurrent calls share round trips | no |
+//! | [`Batcher`], [`SendWatch`] | lets concurrent calls share round trips; tells whether a write was sent | no |
 //! | [`InvalidationLog`], [`Follower`] | reports the changes of other processes, so that near copies end | no |
 //! | [`lease`] | lets a process wait for a load of another process | no |
 //! | [`runtime`] | keeps sockets and tasks apart for each runtime that uses a handle | no |
@@ -60,7 +60,7 @@ mod tier;
 mod time;
 mod watermark;
 
-pub use batcher::{BatchCall, BatchLimits, Batcher};
+pub use batcher::{BatchCall, BatchLimits, Batcher, SendMark, SendWatch};
 pub use cell::{
     Cell, Change, Condition, Epoch, Fence, HEADER_LEN, Moment, Op, Order, Reply, Role, State, Stored, Token,
     Version, transition,

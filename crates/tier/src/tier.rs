@@ -69,10 +69,11 @@ pub trait Tier: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// Each error has its [`ErrorKind`]. A write that may or may not have happened is
-    /// [`ErrorKind::Unknown`]. An operation that the tier does not know is [`ErrorKind::Unsupported`].
+    /// [`ErrorKind::Unknown`]. A tier that sends the writes of concurrent callers together decides and answers
+    /// each of them alone. An operation that the tier does not know is [`ErrorKind::Unsupported`].
     ///
     /// # Cost
-    /// One round trip.
+    /// One round trip, which concurrent calls may share.
     async fn apply(&self, key: &TierKey, op: Op) -> Result<Reply>;
 
     /// Applies one operation to each of many keys and returns one answer for each key, in the same

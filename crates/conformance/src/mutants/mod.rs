@@ -1,5 +1,6 @@
 //! The suite catches each broken tier by the case that names its fault.
 
+mod callers;
 mod logs;
 mod machine;
 mod parts;

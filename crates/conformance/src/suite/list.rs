@@ -5,7 +5,7 @@ use terrace_tier::Role;
 use super::{
     Case,
     cases::{
-        batch, clear, copies, evict, histories, lease_waiter, leases, lifetime,
+        batch, callers, clear, copies, evict, histories, lease_waiter, leases, lifetime,
         log::{publish, reports},
         processes, races, reads, shapes, store,
     },
@@ -197,6 +197,12 @@ macro_rules! __cases {
             races::racing_replaces_lose_no_update,
             races::ten_thousand_operations_at_once_get_their_own_answers,
             races::a_write_during_a_load_is_never_overwritten,
+            callers::each_of_many_callers_gets_the_answer_to_its_own_write,
+            callers::refused_writes_among_many_are_refused_alone,
+            callers::an_oversized_write_among_many_fails_alone,
+            callers::writes_of_one_key_by_many_callers_have_one_order,
+            callers::of_many_callers_who_create_a_value_one_wins,
+            callers::callers_that_leave_cut_no_write_in_two,
             histories::random_histories_agree_with_the_transition,
             $($more)*
         }

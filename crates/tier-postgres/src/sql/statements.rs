@@ -59,10 +59,35 @@ pub(crate) struct RoleStatements {
     /// `$1` namespace, `$2` digests: the same rows, with the digest as the last column.
     pub(crate) get_many: SqlStr,
     /// `$1` namespace, then arrays: digests, keys, versions, four deadlines, bodies.
-    pub(crate) put: SqlStr,
+    pub(crate) put: WriteStatement,
     /// `$1` namespace, then arrays: digests, keys, kinds, tokens, seen, versions, tombstone ttls, four
     /// deadlines, bodies.
-    pub(crate) apply: SqlStr,
+    pub(crate) apply: WriteStatement,
+}
+
+/// A statement that writes one key or many.
+pub(crate) struct WriteStatement {
+    one: SqlStr,
+    /// It has one argument more: how long it waits for a lock.
+    many: SqlStr,
+}
+
+impl WriteStatement {
+    /// The call of `function` of the schema with so many `arguments`.
+    fn new(function: &str, columns: &str, arguments: usize, sql: &impl Fn(String) -> SqlStr) -> Self {
+        let rest: String = (2..=arguments).map(|number| format!(", ${number}")).collect();
+        let call = |first: &str| sql(format!("SELECT {columns} FROM {{schema}}.{function}({first}{rest})"));
+        // The first argument is made before the function begins, and the setting ends with the statement.
+        let wait = arguments + 1;
+        let bounded =
+            format!("(SELECT $1::integer FROM pg_catalog.set_config('lock_timeout', ${wait}, true))");
+        Self { one: call("$1"), many: call(&bounded) }
+    }
+
+    /// The form for one key, or for many.
+    pub(crate) fn of(&self, many: bool) -> &SqlStr {
+        if many { &self.many } else { &self.one }
+    }
 }
 
 /// The statements that keep the tables small.
@@ -169,14 +194,14 @@ impl Statements {
         RoleStatements {
             get: sql(if direct { direct_get("digest = $2", "") } else { call("ARRAY[$2::bytea]") }),
             get_many: sql(if direct { direct_get("digest = ANY($2)", ", digest") } else { call("$2") }),
-            put: sql(format!(
-                "SELECT digest, version FROM {{schema}}.{role}_put($1, $2, $3, $4, $5, $6, $7, $8, $9)"
-            )),
-            apply: sql(format!(
-                "SELECT version, hit, written, fresh_until, stale_until, expires_at, body, \
-                 ord, applied, existed, decided \
-                 FROM {{schema}}.{role}_apply($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
-            )),
+            put: WriteStatement::new(&format!("{role}_put"), "digest, version", 9, sql),
+            apply: WriteStatement::new(
+                &format!("{role}_apply"),
+                "version, hit, written, fresh_until, stale_until, expires_at, body, \
+                 ord, applied, existed, decided",
+                13,
+                sql,
+            ),
         }
     }
 

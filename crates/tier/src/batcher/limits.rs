@@ -11,6 +11,9 @@ pub struct BatchLimits {
     pub direct: usize,
     /// The most requests in one batch.
     pub batch: usize,
+    /// The most bytes in one batch, as [`BatchCall::bytes`](super::BatchCall::bytes) counts them. A larger
+    /// request is alone in its batch.
+    pub bytes: usize,
     /// How many batches may be under way. With two, one fills while the other is under way. More are
     /// useful where the server takes several of them in a row on one connection.
     pub workers: usize,
@@ -22,9 +25,9 @@ pub struct BatchLimits {
 }
 
 impl BatchLimits {
-    /// Four direct calls, 512 requests in a batch, two workers and 10,000 requests in the queue.
+    /// Four direct calls, 512 requests of any size in a batch, two workers and 10,000 requests in the queue.
     pub const fn new(budget: Duration) -> Self {
-        Self { direct: 4, batch: 512, workers: 2, queue: 10_000, budget: Some(budget) }
+        Self { direct: 4, batch: 512, bytes: usize::MAX, workers: 2, queue: 10_000, budget: Some(budget) }
     }
 
     /// The same limits without a timer: the caller bounds the time of each call.
@@ -43,6 +46,12 @@ impl BatchLimits {
     #[must_use]
     pub const fn with_batch(self, batch: usize) -> Self {
         Self { batch, ..self }
+    }
+
+    /// The same limits with this number of bytes in a batch.
+    #[must_use]
+    pub const fn with_bytes(self, bytes: usize) -> Self {
+        Self { bytes, ..self }
     }
 
     /// The same limits with this number of workers.

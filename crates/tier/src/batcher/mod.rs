@@ -1,6 +1,7 @@
 //! Lets concurrent calls to a server share round trips. A lone call pays nothing for it.
 
 mod limits;
+mod sending;
 mod worker;
 
 use std::{fmt, sync::Arc};
@@ -11,6 +12,7 @@ use crate::{Error, ErrorKind, Result, runtime::PerRuntime};
 use worker::Shared;
 
 pub use limits::BatchLimits;
+pub use sending::{SendMark, SendWatch};
 
 /// What a [`Batcher`] sends: one request alone, or many requests in one round trip.
 pub trait BatchCall: Send + Sync + 'static {
@@ -23,7 +25,17 @@ pub trait BatchCall: Send + Sync + 'static {
     fn one(&self, request: Self::Request) -> impl Future<Output = Result<Self::Reply>> + Send;
 
     /// Sends many requests in one round trip, and returns one reply for each request, in order.
+    ///
+    /// An error is the answer to all of them. Where each request has an outcome of its own, the reply is a
+    /// [`Result`].
     fn many(&self, requests: Vec<Self::Request>) -> impl Future<Output = Result<Vec<Self::Reply>>> + Send;
+
+    /// The bytes that `request` adds to a batch, for [`BatchLimits::bytes`]. By default requests count
+    /// nothing. It is called under the lock of the queue, so it only reads a length.
+    fn bytes(&self, request: &Self::Request) -> usize {
+        let _ = request;
+        0
+    }
 }
 
 /// Lets concurrent calls share round trips.
@@ -31,7 +43,8 @@ pub trait BatchCall: Send + Sync + 'static {
 /// While few calls are under way, each of them is sent at once, in its caller's task. Above
 /// [`BatchLimits::direct`], and until the queue is empty again, calls wait in a queue that a few worker
 /// tasks empty. A worker yields once, so that every caller that is ready now can join, and then makes one
-/// batched call under one timer. A caller may be cancelled at any point.
+/// batched call under one timer. A caller may be cancelled at any point. What is known of a write whose caller
+/// got no reply is decided by a [`SendWatch`].
 ///
 /// Each runtime has a queue and workers of its own, so that no call waits for a worker that ends with another
 /// runtime.

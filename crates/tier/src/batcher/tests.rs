@@ -6,7 +6,8 @@ use tokio::time::Instant;
 use super::*;
 
 const BUDGET: Duration = Duration::from_millis(50);
-const LIMITS: BatchLimits = BatchLimits { direct: 2, batch: 8, workers: 2, queue: 100, budget: Some(BUDGET) };
+const LIMITS: BatchLimits =
+    BatchLimits::new(BUDGET).with_direct(2).with_batch(8).with_workers(2).with_queue(100);
 
 /// Answers each request with the request itself after `delay`, and records the batches.
 struct Echo {
@@ -36,6 +37,10 @@ impl BatchCall for Echo {
         }
         requests.retain(|request| *request != SHORT);
         Ok(requests)
+    }
+
+    fn bytes(&self, request: &u32) -> usize {
+        *request as usize
     }
 }
 
@@ -80,6 +85,15 @@ async fn calls_above_the_direct_limit_share_batches_and_get_their_own_replies() 
     assert_eq!(answers, (0..26).map(Ok).collect::<Vec<_>>());
     assert_eq!(batches(&batcher), [1, 1, 8, 8, 8]);
     assert_eq!(started.elapsed(), Duration::from_millis(10), "two batches at a time");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_has_a_bound_in_bytes_and_a_larger_request_is_alone() {
+    let limits = BatchLimits { direct: 0, workers: 1, ..LIMITS }.with_bytes(100);
+    let batcher = batcher(5, limits);
+    let requests = [40, 60, 1, 500, 99, 2];
+    assert_eq!(end(start(&batcher, requests)).await, requests.map(Ok));
+    assert_eq!(*batcher.get_ref().asked.lock(), [vec![40, 60], vec![1], vec![500], vec![99], vec![2]]);
 }
 
 #[tokio::test(start_paused = true)]

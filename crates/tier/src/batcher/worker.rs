@@ -130,14 +130,21 @@ impl<T: BatchCall> Worker<T> {
         let now = Instant::now();
         let mut late = Vec::new();
         let mut queue = self.shared.queue.lock();
-        let most = queue.waiting.len().min(self.shared.limits.batch);
+        let limits = &self.shared.limits;
+        let most = queue.waiting.len().min(limits.batch);
         let (mut requests, mut callers) = (Vec::with_capacity(most), VecDeque::with_capacity(most));
-        while requests.len() < self.shared.limits.batch
+        let mut bytes = 0_usize;
+        while requests.len() < limits.batch
             && let Some((request, caller)) = queue.waiting.pop_front()
         {
             if caller.is_late(now) {
                 late.push(caller);
             } else if !caller.reply.is_closed() {
+                bytes = bytes.saturating_add(self.shared.call.bytes(&request));
+                if bytes > limits.bytes && !requests.is_empty() {
+                    queue.waiting.push_front((request, caller));
+                    break;
+                }
                 requests.push(request);
                 callers.push_back(caller);
             }

@@ -1,6 +1,7 @@
 //! The cases of the suite, one subject a file. [`list`](super::list) puts them into groups.
 
 pub(super) mod batch;
+pub(super) mod callers;
 pub(super) mod clear;
 pub(super) mod copies;
 pub(super) mod evict;
