@@ -15,7 +15,7 @@ use std::{
 use bytes::Bytes;
 use redis::{Cmd, RedisWrite, ToRedisArgs};
 use terrace_tier::{
-    Condition, Deadlines, Epoch, Error, ErrorKind, Level, Namespace, Op, Order, Result, Token, Version,
+    Clock, Condition, Deadlines, Epoch, Error, ErrorKind, Level, Namespace, Op, Order, Result, Token, Version,
 };
 
 use super::{Script, ScriptCall};
@@ -28,6 +28,8 @@ use crate::{
 /// A time to live of this many milliseconds or more never ends: 2^52, about 140,000 years. The numbers
 /// of Lua and of Redis hold it exactly.
 const FOREVER_MILLIS: u64 = 1 << 52;
+/// No cell stays for longer, whatever its deadline is (`lua/shared/life.lua`).
+const LONGEST_LIFE: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// The namespace and tenant of cells, and the cache that changes them.
 pub(crate) struct CellOwner {
@@ -93,23 +95,23 @@ impl CellOp {
         match &self.op {
             Op::Lease { token, ttl, over, replaces } => {
                 let (token, replaces) = (number(token.as_u64()), number(replaces.as_u64()));
-                command.arg(Parts([&token, &replaces, &millis(*ttl), &optional(*over)]));
+                command.arg(Parts([&token[..], &replaces, &optional(*over)])).arg(millis(*ttl));
             }
             Op::Fill { fence, version, deadlines, body } => {
                 let (token, version) = (number(fence.token.as_u64()), number(version.as_u64()));
-                command.arg(Parts([&token, &version, state_of(body)])).arg(Content { deadlines, body });
+                command.arg(Parts([&token, &version, state_of(body)]));
+                command.arg(Content { deadlines, body }).arg(end_of(deadlines));
             }
             Op::Put { order, deadlines, body, tombstone_ttl } => {
-                let ttl = millis(*tombstone_ttl);
+                let ttl = number(millis(*tombstone_ttl));
                 command.arg(Parts([&order_bytes(order)[..], &ttl, state_of(body)]));
-                command.arg(Content { deadlines, body }).arg(LoggedKey(&self.key));
+                command.arg(Content { deadlines, body }).arg(end_of(deadlines)).arg(LoggedKey(&self.key));
             }
             Op::Invalidate { version, tombstone_ttl } => {
-                command.arg(Parts([&millis(*tombstone_ttl)[..], &optional(*version)]));
-                command.arg(LoggedKey(&self.key));
+                command.arg(&optional(*version)[..]).arg(millis(*tombstone_ttl)).arg(LoggedKey(&self.key));
             }
             Op::Remove { tombstone_ttl } => {
-                command.arg(&millis(*tombstone_ttl)[..]).arg(LoggedKey(&self.key));
+                command.arg(millis(*tombstone_ttl)).arg(LoggedKey(&self.key));
             }
             Op::Expire { deadlines } => {
                 command.arg(&deadline_bytes(deadlines)[..]).arg(LoggedKey(&self.key));
@@ -242,8 +244,14 @@ pub(crate) fn random_number() -> Bytes {
     Bytes::copy_from_slice(&number(Epoch::random().as_u64()))
 }
 
-fn millis(ttl: Duration) -> [u8; 8] {
-    number(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).min(FOREVER_MILLIS))
+fn millis(ttl: Duration) -> u64 {
+    u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).min(FOREVER_MILLIS)
+}
+
+/// When the server removes an entry, in ms.
+pub(crate) fn end_of(deadlines: &Deadlines) -> u64 {
+    let longest = Clock::system().now().after(LONGEST_LIFE);
+    deadlines.expires_at.min(longest).as_millis()
 }
 
 /// The bytes of a version; none where there is no version.

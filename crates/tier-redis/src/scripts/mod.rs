@@ -17,7 +17,7 @@ use redis::{Cmd, Value};
 use terrace_tier::Result;
 
 pub(crate) use batch::CellBatchers;
-pub(crate) use cells::{CellCall, CellOp, CellOwner, body_bytes, random_number};
+pub(crate) use cells::{CellCall, CellOp, CellOwner, body_bytes, end_of, random_number};
 pub(crate) use pipeline::{send_calls, trip_ends};
 pub(crate) use reply::ScriptReply;
 
@@ -48,9 +48,10 @@ impl Script {
     /// Of a script that works on cells: the keys and the arguments of each cell, and whether it appends to the log.
     const fn shape_of_cells(self) -> (usize, usize, bool) {
         match self {
-            Self::Lease => (1, 1, false),
-            Self::Fill => (2, 2, false),
-            Self::Put => (1, 3, true),
+            Self::Lease => (1, 2, false),
+            Self::Fill => (2, 3, false),
+            Self::Put => (1, 4, true),
+            Self::Invalidate => (1, 3, true),
             _ => (1, 2, true),
         }
     }

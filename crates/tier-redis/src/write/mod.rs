@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use redis::{Cmd, Pipeline, Value};
-use terrace_tier::{Cell, Clock, ErrorKind, Level, Op, Order, Reply, Result, State, TierKey, Token, Version};
+use terrace_tier::{Cell, ErrorKind, Level, Op, Order, Reply, Result, State, TierKey, Token, Version};
 use tokio::time::Instant;
 
 pub(crate) use reclaim::Reclaimer;
@@ -17,7 +17,7 @@ use crate::{
     connection::{ConnectionManager, within},
     error::{Effect, error, server_error, unexpected_reply},
     log::Log,
-    scripts::{self, CellBatchers, CellOp, CellOwner, ScriptCall, body_bytes, trip_ends},
+    scripts::{self, CellBatchers, CellOp, CellOwner, ScriptCall, body_bytes, end_of, trip_ends},
 };
 
 /// The writes of one tier.
@@ -171,15 +171,11 @@ fn stored(value: Value, version: Version) -> Result<Reply> {
     }
 }
 
-/// The longest life of a cell, as in `shared/life.lua`.
-const LONGEST_LIFE: Duration = Duration::from_secs(365 * 24 * 3600);
-
 /// A plain SET. The server removes the cell when it expires.
 fn set(key: &Bytes, cell: &Cell) -> Cmd {
     let bytes = cell.encode();
     let mut command = Cmd::with_capacity(5, key.len() + bytes.len() + 32);
     command.arg("SET").arg(key.as_ref()).arg(bytes.as_ref());
-    let longest = Clock::system().now().after(LONGEST_LIFE);
-    command.arg("PXAT").arg(cell.deadlines.expires_at.min(longest).as_millis().max(1));
+    command.arg("PXAT").arg(end_of(&cell.deadlines).max(1));
     command
 }

@@ -2,12 +2,12 @@
 --
 -- KEYS of a cell  the cell; the channels of the processes that wait for the lease
 -- ARGV of a cell  1: the token (8 bytes), the version (8), the state (1); 2: what follows the epoch in the new cell:
---                 no token, the deadlines, the envelope
+--                 no token, the deadlines, the envelope; 3: its end in ms, as text
 local function fill(epoch, key, at)
   local cell, token, version, state = KEYS[key], unpack('>c8c8c1', ARGV[at])
   local before, floor, held, fresh = open(pcall('GETRANGE', cell, 0, 56), epoch)
   if token == NONE or not before or held ~= token or unpack('>I8', version) < floor then
-    return 'R' .. epoch, key + 2, at + 2
+    return 'R' .. epoch, key + 2, at + 3
   end
   -- A lease with a waiter is marked; a stale value keeps its own deadlines, so it is not.
   if before ~= 'L' or fresh == NONE then
@@ -16,7 +16,6 @@ local function fill(epoch, key, at)
       pcall('PUBLISH', channel, 'C' .. held)
     end
   end
-  local content = ARGV[at + 1]
-  store(cell, state .. version .. epoch .. content, (unpack('>I8', content, 33)))
-  return 'K' .. epoch .. version, key + 2, at + 2
+  store(cell, state .. version .. epoch, ARGV[at + 1], ARGV[at + 2])
+  return 'K' .. epoch .. version, key + 2, at + 3
 end

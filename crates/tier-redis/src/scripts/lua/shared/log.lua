@@ -3,7 +3,7 @@
 --
 -- the last two KEYS  the head and the entries of the log
 -- ARGV 1             a number that no other call has; it makes the entry unique
-local ENTRIES = 16384
+local ENTRIES = '16384'
 -- The most keys in one entry. It bounds what the log takes in memory.
 local ENTRY_KEYS = 16
 
@@ -20,7 +20,7 @@ local function begin_group(names, shared_epoch)
   end
   issued_field = 'issued:' .. shared_epoch
   local found = call('HMGET', head, 'sequence', issued_field)
-  changes, sequence, issued = {}, tonumber(found[1]), tonumber(found[2] or 0)
+  changes, sequence, issued = {}, tonumber(found[1]), found[2] and unpack('>I8', found[2]) or 0
   issued_before = issued
   if not sequence then
     call('HSET', head, 'id', ARGV[1])
@@ -36,15 +36,16 @@ local function end_group(names, kind)
   end
   local first = sequence
   sequence = sequence + math.max(math.ceil(#changes / ENTRY_KEYS), 1)
+  local last = string.format('%.0f', sequence)
   if issued == issued_before then
-    call('HSET', head, 'sequence', sequence)
+    call('HSET', head, 'sequence', last)
   else
-    call('HSET', head, 'sequence', sequence, issued_field, issued)
+    call('HSET', head, 'sequence', last, issued_field, pack('>I8', issued))
   end
   for entry = first + 1, sequence do
     local from = (entry - first - 1) * ENTRY_KEYS + 1
     local part = table.concat(changes, '', from, math.min(from + ENTRY_KEYS - 1, #changes))
-    call('XADD', entries, 'MAXLEN', '~', ENTRIES, string.format('%.0f-0', entry),
-      'e', kind .. ARGV[1] .. names .. part)
+    local id = (entry == sequence and last or string.format('%.0f', entry)) .. '-0'
+    call('XADD', entries, 'MAXLEN', '~', ENTRIES, id, 'e', kind .. ARGV[1] .. names .. part)
   end
 end
