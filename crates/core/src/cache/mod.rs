@@ -91,6 +91,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         match self.near_hit(key, false) {
             Ok(hit) => Ok(hit),
             Err(near) => self.named("get", self.read_one(key.to_key(), near, None).await),
+            Err(near) if self.asks_nobody() => self.named("get", self.read_near_alone(key, near)),
         }
     }
 

@@ -2,7 +2,6 @@
 //! its calls.
 
 use std::{
-    collections::HashSet,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
@@ -10,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use hashbrown::HashSet;
 use terrace_tier::{
     Finding, FindingWatcher, InvalidationLog, LeaseWaiter, Namespace, Op, Reply, Role, Tier, TierKey,
     defence::{Defence, enabled},
