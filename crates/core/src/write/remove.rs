@@ -30,6 +30,10 @@ struct PendingRemoval {
 }
 
 impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
+        if self.chain.is_local() {
+            self.inner.begin_call(&self.chain, false)?;
+            return Ok(self.remove_local(key));
+        }
     pub(crate) async fn remove_one(&self, key: K, removal: Removal) -> Result<bool> {
         self.remove_all(vec![key], removal).await.pop().unwrap_or(Ok(false))
     }
@@ -41,8 +45,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         }
         let keys: Vec<_> = keys.into_iter().map(|key| self.tenant_key(key)).collect();
         if self.chain.is_local() {
-            let local = keys.iter().map(|key| Ok(self.inner.remove_local(key)));
-            return local.inspect(|result| self.inner.tell_dropped(result)).collect();
+            return keys.into_iter().map(|key| Ok(self.remove_local(key))).collect();
         }
         let (mut distinct, mut firsts) = (Distinct::new(), Vec::with_capacity(keys.len()));
         let occurrences: Vec<Occurrence> = keys.iter().map(|key| distinct.add(Arc::clone(key))).collect();
@@ -67,6 +70,13 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
                 .collect(),
             Err(error) => occurrences.iter().map(|_| Err(error.clone())).collect(),
         }
+
+    /// Drops a key from the near tier of a cache that has no other tier.
+    fn remove_local(&self, key: K) -> bool {
+        let existed = self.inner.remove_local(&TenantKey { tenant: self.chain.tenant, key });
+        self.inner.tell(&Event::Dropped);
+        existed
+    }
     }
 }
 
