@@ -16,6 +16,7 @@ use tokio::{
 };
 use tracing::Instrument;
 
+use super::unstopped::Unstopped;
 use crate::Result;
 
 /// The tasks of one cache. Each runs on the runtime of the call that spawns it.
@@ -70,6 +71,18 @@ impl Tasks {
         Ok(())
     }
 
+    /// Work that its caller polls, and that goes on as a task when its caller goes away or does not poll it any
+    /// more. It counts as running from now on.
+    ///
+    /// # Errors
+    /// As [`spawn`](Self::spawn).
+    pub(crate) fn run<F>(&self, work: F) -> Result<Unstopped<F>>
+    where
+        F: Future<Output: Send> + Send + 'static,
+    {
+        Ok(Unstopped::new(work, current_runtime()?, self.count.enter()))
+    }
+
     /// Spawns a task that lasts as long as the cache has work for it. [`settled`](Self::settled) does not wait
     /// for it.
     ///
@@ -106,7 +119,7 @@ impl Count {
 }
 
 /// The count of one running task, until the task ends, panics or is dropped with its runtime.
-struct Running(Arc<Count>);
+pub(super) struct Running(Arc<Count>);
 
 impl Drop for Running {
     fn drop(&mut self) {

@@ -307,6 +307,11 @@ impl TierSlot {
         timeout(budget.saturating_sub(spent), call).await.ok()
     }
 
+    /// Whether a call of the tier that is held and not polled keeps no other call waiting.
+    pub(crate) fn may_be_held(&self) -> bool {
+        self.tier.may_be_held()
+    }
+
     /// The waiter for the leases of other processes, if the tier has one.
     pub(crate) fn lease_waiter(&self) -> Option<&dyn LeaseWaiter> {
         self.tier.lease_waiter()

@@ -18,7 +18,6 @@ use crate::{
     cache::{Distinct, Inner, NEAR, Occurrence},
     chain::{Chain, FULL_BUDGET, TierSlot},
     near::{Entry, Near, TenantKey, TenantKeyRef},
-    panics::joined,
 };
 
 /// A put as the caller requested it.
@@ -43,18 +42,18 @@ struct PendingPut<K: Key, V: Value, N: Near<K, V>> {
 
 impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     /// Writes one item if its condition holds.
+    pub(crate) async fn put_one(&self, key: K, item: Item<V>, condition: Condition) -> Result<PutOutcome> {
         if self.chain.is_local() {
             self.check_writable(condition)?;
             return Ok(self.put_local(key, item, condition));
         }
-    pub(crate) async fn put_one(&self, key: K, item: Item<V>, condition: Condition) -> Result<PutOutcome> {
         let results = self.put_all(vec![(key, item)], condition).await;
         results.into_iter().next().unwrap_or_else(|| Err(Error::new(ErrorKind::Backend, "no outcome")))
     }
 
     /// Writes each item if its condition holds, and gives one outcome for each item, in order. If a key
-    /// is given twice, its last item is written. In a cache with other tiers than the near tier, a
-    /// spawned task writes, so that a caller that goes away leaves no write half done.
+    /// is given twice, its last item is written. In a cache with other tiers than the near tier, the
+    /// write goes on if its caller goes away, so that no write is left half done.
     pub(crate) async fn put_all(
         &self,
         items: Vec<(K, Item<V>)>,
@@ -63,26 +62,25 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         if let Err(error) = self.check_writable(condition) {
             return items.iter().map(|_| Err(error.clone())).collect();
         }
-        let put = |(key, item)| Put { key: self.tenant_key(key), item, condition };
-        let puts = items.into_iter().map(put);
         if self.chain.is_local() {
             return items.into_iter().map(|(key, item)| Ok(self.put_local(key, item, condition))).collect();
         }
-        let (puts, numbers) = last_of_each(puts);
+        let put = |(key, item)| Put { key: self.tenant_key(key), item, condition };
+        let (puts, numbers) = last_of_each(items.into_iter().map(put));
         let (inner, chain) = (Arc::clone(&self.inner), Arc::clone(&self.chain));
         let task = async move { inner.put_through(&chain, puts).await };
-        match joined(self.inner.tasks.spawn(task)).await {
+        match self.inner.to_end(&self.chain, task).await {
             Ok(results) => numbers.into_iter().map(|number| results[number].clone()).collect(),
             Err(error) => numbers.iter().map(|_| Err(error.clone())).collect(),
         }
+    }
+
     /// Puts an item into the near tier of a cache that has no other tier.
     fn put_local(&self, key: K, item: Item<V>, condition: Condition) -> PutOutcome {
         let key = TenantKey { tenant: self.chain.tenant, key };
         let outcome = self.inner.put_local(&key, item, condition);
         self.inner.tell_put(outcome);
         outcome
-    }
-
     }
 
     fn check_writable(&self, condition: Condition) -> Result<()> {
@@ -130,7 +128,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
             let version = self.next_version();
             let copies = self.deadlines(item.value.is_none(), item.ttl).unwrap_or_else(|| self.no_life());
             let entry = self.near_entry(item, version, copies);
-            let kept = self.keep_near(&key, &entry, self.admits(NEAR, None), now);
+            let kept = self.keep_near(key, &entry, self.admits(NEAR, None), now);
             (PutOutcome::Kept(version), kept)
         });
         self.tell_kept(kept);
@@ -176,7 +174,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
         outcomes.inspect(|outcome| outcome.iter().for_each(|outcome| self.tell_put(*outcome))).collect()
     }
 
-    /// Reports a put that the authority took. The task of the put reports it, so that a caller that has gone
+    /// Reports a put that the authority took. The write itself reports it, so that a caller that has gone
     /// changes no count.
     fn tell_put(&self, outcome: PutOutcome) {
         if let PutOutcome::Kept(_) = outcome {
