@@ -228,6 +228,10 @@ impl Tier for FaultyTier {
         false
     }
 
+    fn may_be_held(&self) -> bool {
+        self.inner.may_be_held()
+    }
+
     fn publish(&self) -> Option<&dyn Publish> {
         self.inner.publish().map(|_| self as &dyn Publish)
     }

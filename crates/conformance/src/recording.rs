@@ -202,6 +202,10 @@ impl Tier for RecordingTier {
         self.inner.keeps_budget()
     }
 
+    fn may_be_held(&self) -> bool {
+        self.inner.may_be_held()
+    }
+
     fn lease_waiter(&self) -> Option<&dyn LeaseWaiter> {
         self.inner.lease_waiter()
     }

@@ -3,7 +3,7 @@
 use std::{any::Any, panic::AssertUnwindSafe, sync::Arc};
 
 use futures_util::FutureExt;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 
 use crate::{Error, ErrorKind, Result};
 
@@ -46,10 +46,20 @@ fn panicked_error(what: &str, panic: &str) -> Error {
 /// Gives the result of a spawned write. A panic of the write, or the end of the runtime, becomes a typed
 /// error.
 pub(crate) async fn joined<T>(task: Result<JoinHandle<T>>) -> Result<T> {
-    task?.await.map_err(|error| match error.try_into_panic() {
-        Ok(payload) => panicked_error(WRITE_PANICKED, &panic_text(&*payload)),
+    task_result(task?.await)
+}
+
+/// The result of a write whose task has ended.
+pub(crate) fn task_result<T>(ended: Result<T, JoinError>) -> Result<T> {
+    ended.map_err(|error| match error.try_into_panic() {
+        Ok(payload) => write_panicked_error(&*payload),
         Err(_shut_down) => shut_down_error(),
     })
+}
+
+/// The error of a write that panicked with this payload.
+pub(crate) fn write_panicked_error(payload: &(dyn Any + Send)) -> Error {
+    panicked_error(WRITE_PANICKED, &panic_text(payload))
 }
 
 const WRITE_PANICKED: &str = "a codec, policy or observer panicked during the write";

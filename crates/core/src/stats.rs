@@ -2,7 +2,7 @@
 
 use std::{
     cell::Cell,
-    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
+    sync::atomic::{AtomicU32, AtomicU64, Ordering},
 };
 
 /// The counters of one tier.
@@ -88,8 +88,8 @@ impl Stats {
     }
 }
 
-/// The number of threads with a stripe of their own. All later threads share one more stripe of the
-/// counter.
+/// The number of threads that have a stripe of their own at a time. All other threads share one more stripe of
+/// the counter.
 const OWN_STRIPES: usize = 16;
 
 /// A counter in stripes. A thread with a stripe of its own adds without a locked instruction. A locked
@@ -104,16 +104,60 @@ pub(crate) struct Counter {
 #[repr(align(64))]
 struct Stripe(AtomicU64);
 
-static NEXT_THREAD: AtomicUsize = AtomicUsize::new(0);
+/// The stripes that threads have now, one bit each.
+struct Pool(AtomicU32);
+
+/// The stripes of all counters: a thread has the same stripe in each of them.
+static POOL: Pool = Pool(AtomicU32::new(0));
 
 thread_local! {
-    static THREAD: Cell<usize> = const { Cell::new(usize::MAX) };
+    /// The stripe of this thread, or [`OWN_STRIPES`] while it has none. It has no destructor, so a near hit reads
+    /// it without a check.
+    static STRIPE: Cell<usize> = const { Cell::new(OWN_STRIPES) };
+    /// Gives the stripe back when the thread ends.
+    static OWNER: Cell<Option<StripeOwner>> = const { Cell::new(None) };
+}
+
+/// A thread's right to a stripe.
+struct StripeOwner(usize);
+
+impl Pool {
+    /// Takes a stripe that no thread has. What its last owner has counted is visible to the caller.
+    fn take(&self) -> Option<usize> {
+        let free = |taken: u32| taken.trailing_ones() as usize;
+        let take = |taken| (free(taken) < OWN_STRIPES).then(|| taken | 1 << free(taken));
+        self.0.fetch_update(Ordering::Acquire, Ordering::Relaxed, take).ok().map(free)
+    }
+
+    fn give_back(&self, stripe: usize) {
+        self.0.fetch_and(!(1 << stripe), Ordering::Release);
+    }
+}
+
+impl Drop for StripeOwner {
+    fn drop(&mut self) {
+        // What the thread still counts while it ends goes to the shared stripe.
+        STRIPE.set(OWN_STRIPES);
+        POOL.give_back(self.0);
+    }
+}
+
+/// Gives this thread a stripe, if one is free.
+fn take_stripe() -> bool {
+    // A thread that ends has lost its owner, and gets no stripe any more.
+    let taken = OWNER.try_with(|owner| {
+        let stripe = POOL.take()?;
+        owner.set(Some(StripeOwner(stripe)));
+        STRIPE.set(stripe);
+        Some(())
+    });
+    matches!(taken, Ok(Some(())))
 }
 
 impl Counter {
     #[inline]
     pub(crate) fn add(&self, number: u64) {
-        match self.own.get(THREAD.get()) {
+        match self.own.get(STRIPE.get()) {
             // No other thread writes this stripe, so no count is lost between load and store.
             Some(Stripe(count)) => {
                 count.store(count.load(Ordering::Relaxed).wrapping_add(number), Ordering::Relaxed);
@@ -124,12 +168,10 @@ impl Counter {
 
     #[cold]
     fn add_slow(&self, number: u64) {
-        if THREAD.get() == usize::MAX {
-            // Stripes are never reused: the stripe of a thread that has ended keeps its count.
-            THREAD.set(NEXT_THREAD.fetch_add(1, Ordering::Relaxed).min(OWN_STRIPES));
-            return self.add(number);
+        match take_stripe() {
+            true => self.add(number),
+            false => _ = self.shared.0.fetch_add(number, Ordering::Relaxed),
         }
-        self.shared.0.fetch_add(number, Ordering::Relaxed);
     }
 
     pub(crate) fn sum(&self) -> u64 {
@@ -140,6 +182,8 @@ impl Counter {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Barrier;
+
     use super::*;
 
     #[test]
@@ -151,5 +195,74 @@ mod tests {
             }
         });
         assert_eq!(counter.sum(), 40_000);
+    }
+
+    #[test]
+    fn a_stripe_has_one_owner_and_then_the_next_one() {
+        let pool = Pool(AtomicU32::new(0));
+        let taken: Vec<_> = std::iter::from_fn(|| pool.take()).collect();
+        assert_eq!(taken, (0..OWN_STRIPES).collect::<Vec<_>>());
+        for stripe in [3, 15, 0] {
+            pool.give_back(stripe);
+            assert_eq!((pool.take(), pool.take()), (Some(stripe), None));
+        }
+    }
+
+    /// Counts one in this thread, and returns the thread's stripe.
+    fn count(counter: &Counter) -> usize {
+        counter.add(1);
+        STRIPE.get()
+    }
+
+    #[test]
+    fn threads_that_ended_leave_their_stripes_to_later_ones() {
+        let counter = Counter::default();
+        let one_after_another =
+            (0..100).map(|_| std::thread::scope(|scope| scope.spawn(|| count(&counter)).join().unwrap()));
+        // Other tests of this process may have some stripes meanwhile, and never all of them for long.
+        let with_own = one_after_another.filter(|stripe| *stripe < OWN_STRIPES).count();
+        assert!(with_own > OWN_STRIPES, "only {with_own} of a hundred threads had a stripe of their own");
+        assert_eq!(counter.sum(), 100);
+    }
+
+    #[test]
+    fn no_two_threads_that_live_have_one_stripe() {
+        let (counter, all_have_counted) = (Counter::default(), Barrier::new(40));
+        for _ in 0..10 {
+            let mut own: Vec<usize> = std::thread::scope(|scope| {
+                let thread = || {
+                    let stripe = count(&counter);
+                    all_have_counted.wait();
+                    stripe
+                };
+                let threads: Vec<_> = (0..40).map(|_| scope.spawn(thread)).collect();
+                threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+            });
+            own.retain(|stripe| *stripe < OWN_STRIPES);
+            let owners = own.len();
+            own.sort_unstable();
+            own.dedup();
+            assert_eq!(own.len(), owners);
+        }
+        assert_eq!(counter.sum(), 400);
+    }
+
+    #[test]
+    fn what_a_thread_counts_while_it_ends_is_not_lost() {
+        static COUNTER: std::sync::LazyLock<Counter> = std::sync::LazyLock::new(Counter::default);
+        struct CountsAtTheEnd;
+        impl Drop for CountsAtTheEnd {
+            fn drop(&mut self) {
+                COUNTER.add(1);
+            }
+        }
+        thread_local!(static LAST: CountsAtTheEnd = const { CountsAtTheEnd });
+        std::thread::spawn(|| {
+            LAST.with(|_| ());
+            COUNTER.add(1);
+        })
+        .join()
+        .unwrap();
+        assert_eq!(COUNTER.sum(), 2);
     }
 }

@@ -88,6 +88,19 @@ async fn a_hit_on_memory_allocates_nothing_beyond_the_engine() -> terrace::Resul
     a_hit_allocates_what_the_engine_does(Memory::entries(KEYS as u64 * 10), expected).await
 }
 
+#[tokio::test]
+async fn a_miss_of_a_cache_that_has_only_a_near_tier_allocates_nothing() -> terrace::Result<()> {
+    let cache = Builder::new("users".to_owned(), Quick::<String, u64>::entries(KEYS)).build()?;
+    let keys = keys();
+    let get = allocations(|| {
+        for key in &keys {
+            assert!(ready(cache.get(key.as_str())).is_ok_and(|miss| miss.is_none()));
+        }
+    });
+    assert_eq!(get, 0);
+    Ok(())
+}
+
 /// Without a counter that counts, the tests above would always pass.
 #[test]
 fn an_allocation_is_counted() {

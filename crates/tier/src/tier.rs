@@ -134,6 +134,15 @@ pub trait Tier: fmt::Debug + Send + Sync + 'static {
         false
     }
 
+    /// Whether a call that has begun, and that its caller holds without polling it, keeps no other call waiting. A
+    /// call keeps others waiting if it holds a lock, a transaction or a connection of a pool across an await.
+    ///
+    /// Where all tiers of a cache say so, the callers of its writes poll these writes themselves, which saves two
+    /// switches of threads. By default each write is a task, which is always polled.
+    fn may_be_held(&self) -> bool {
+        false
+    }
+
     /// The backend's invalidation log. By default there is none: a near tier then keeps a copy that
     /// another process has changed until that copy expires.
     fn log(&self) -> Option<&dyn InvalidationLog> {

@@ -100,6 +100,10 @@ impl Tier for FakeTier {
         Ok(Vec::new())
     }
 
+    fn may_be_held(&self) -> bool {
+        true
+    }
+
     fn log(&self) -> Option<&dyn InvalidationLog> {
         if self.server.has_log(&self.namespace) { Some(self) } else { None }
     }

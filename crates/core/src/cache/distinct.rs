@@ -1,9 +1,8 @@
 //! `Distinct` finds the distinct keys of a batch, so that tiers and loaders get each key once.
 
-use std::{
-    collections::{HashMap, hash_map},
-    hash::Hash,
-};
+use std::hash::Hash;
+
+use hashbrown::{HashMap, hash_map};
 
 /// Numbers the distinct keys of a batch in the order of their first appearance.
 pub(crate) struct Distinct<Q> {

@@ -14,6 +14,7 @@ mod near_expiry;
 mod operate;
 mod tasks;
 mod tenants;
+mod unstopped;
 
 pub use builder::Builder;
 pub use chain_spec::{TierConfig, TierSettings};
@@ -90,6 +91,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     pub async fn get<Q: BorrowedKey<K> + ?Sized>(&self, key: &Q) -> Result<Option<Cached<V>>> {
         match self.near_hit(key, false) {
             Ok(hit) => Ok(hit),
+            Err(near) if self.asks_nobody() => self.named("get", self.read_near_alone(key, near)),
             Err(near) => self.named("get", self.read_one(key.to_key(), near, None).await),
         }
     }
@@ -98,9 +100,9 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     /// all methods in this process.
     ///
     /// `load` may borrow, and is called in the caller's task on a miss only. The future that `load`
-    /// returns owns what it needs, and runs in a spawned task that no caller's cancellation stops. So a
-    /// future that borrows from `self` does not compile ('lifetime may not live long enough'): keep what it
-    /// uses in an `Arc`, and clone that. In a cache with a store, the loaded value becomes the record,
+    /// returns owns what it needs. The caller polls it once; what is not ready then goes on in a spawned
+    /// task, which no caller's cancellation stops. So a future that borrows from `self` does not compile
+    /// ('lifetime may not live long enough'): keep what it uses in an `Arc`, and clone that. In a cache with a store, the loaded value becomes the record,
     /// unless another process has created a record first: then all callers get that record.
     ///
     /// ```
@@ -127,8 +129,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     /// ([`Builder::max_loads`]), and with the store's errors. All callers of one load get the same error.
     ///
     /// # Cost
-    /// A near hit costs the same as in [`get`](Cache::get), and does not call `load`. On a miss the load
-    /// runs in one spawned task, and the fills of nearer tiers run in the background.
+    /// A near hit costs the same as in [`get`](Cache::get), and does not call `load`. On a miss a load that
+    /// is not ready at its first poll is one spawned task, and the fills of nearer tiers run in the background.
     pub async fn get_or_load<Q, L, F, E>(&self, key: &Q, load: L) -> Result<Cached<V>>
     where
         Q: BorrowedKey<K> + ?Sized,
@@ -211,7 +213,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     /// all keys of its call get the error.
     ///
     /// # Cost
-    /// The reads cost as much as in [`get_many`](Cache::get_many), and the load runs in one spawned task.
+    /// The reads cost as much as in [`get_many`](Cache::get_many), and a load that is not ready at its
+    /// first poll is one spawned task.
     ///
     /// ```
     /// use terrace_core::{Cache, MissingKeys};
@@ -279,8 +282,10 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     /// happened. A nearer tier that fails is no error, because this process reads past that tier.
     ///
     /// # Cost
-    /// The write makes one round trip to each tier, far to near, in a spawned task that no cancellation
-    /// of the caller stops.
+    /// The write makes one round trip to each tier, far to near. It goes on in a spawned task when its caller
+    /// goes away, and where another call may have to wait for it
+    /// ([`Tier::may_be_held`](terrace_tier::Tier::may_be_held)). A put in a cache that has only a near tier
+    /// allocates the entry and spawns nothing.
     pub async fn put<Q: BorrowedKey<K> + ?Sized>(&self, key: &Q, value: V) -> Result<Version> {
         let outcome = self.put_one(key.to_key(), value.into(), Condition::Always).await;
         self.named("put", outcome.and_then(PutOutcome::version))
@@ -327,7 +332,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     /// The tiers that did confirm have dropped the copy.
     ///
     /// # Cost
-    /// The call makes one round trip to each cache tier, far to near, in a spawned task.
+    /// The call makes one round trip to each cache tier, far to near. It goes on if its caller goes away.
     pub async fn invalidate<Q: BorrowedKey<K> + ?Sized>(&self, key: &Q) -> Result<bool> {
         self.named("invalidate", self.remove_one(key.to_key(), Removal::Copies).await)
     }

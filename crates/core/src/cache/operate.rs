@@ -110,7 +110,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     /// watched origin: in such a cache only the life of a copy bounds its age.
     ///
     /// # Cost
-    /// The call makes one round trip to each tier, far to near, in a spawned task.
+    /// The call makes one round trip to each tier, far to near. It goes on if its caller goes away.
     pub async fn expire<Q: BorrowedKey<K> + ?Sized>(&self, key: &Q, ttl: Duration) -> Result<bool> {
         self.inner.renewals.forget(&TenantKeyRef { tenant: self.chain.tenant, key });
         self.named("expire", self.expire_one(key.to_key(), ttl).await)

@@ -1,8 +1,12 @@
 //! `Tasks` spawns the background tasks of a cache, and counts the running ones.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, Waker},
 };
 
 use terrace_tier::runtime::current_runtime;
@@ -10,7 +14,9 @@ use tokio::{
     sync::Notify,
     task::{AbortHandle, JoinHandle},
 };
+use tracing::Instrument;
 
+use super::unstopped::Unstopped;
 use crate::Result;
 
 /// The tasks of one cache. Each runs on the runtime of the call that spawns it.
@@ -39,6 +45,42 @@ impl Tasks {
             let _running = running;
             task.await
         }))
+    }
+
+    /// Polls `work` once, in the caller, and spawns a task for what is left of it. Work that is ready at its
+    /// first poll so needs no task. A panic ends the work, as it ends a task.
+    ///
+    /// # Errors
+    /// As [`spawn`](Self::spawn): the work is dropped.
+    pub(crate) fn start(&self, work: impl Future<Output = ()> + Send + 'static) -> Result<()> {
+        let (runtime, running) = (current_runtime()?, self.count.enter());
+        let mut work = Box::pin(work);
+        // A task is polled when it is spawned, so nobody needs to be woken before. A panic drops the work while
+        // it unwinds, and the work's guards report the panic.
+        let first = catch_unwind(AssertUnwindSafe(move || {
+            let polled = work.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+            matches!(polled, Poll::Pending).then_some(work)
+        }));
+        if let Ok(Some(rest)) = first {
+            let rest = async move {
+                let _running = running;
+                rest.await;
+            };
+            drop(runtime.spawn(rest.instrument(tracing::Span::current())));
+        }
+        Ok(())
+    }
+
+    /// Work that its caller polls, and that goes on as a task when its caller goes away or does not poll it any
+    /// more. It counts as running from now on.
+    ///
+    /// # Errors
+    /// As [`spawn`](Self::spawn).
+    pub(crate) fn run<F>(&self, work: F) -> Result<Unstopped<F>>
+    where
+        F: Future<Output: Send> + Send + 'static,
+    {
+        Ok(Unstopped::new(work, current_runtime()?, self.count.enter()))
     }
 
     /// Spawns a task that lasts as long as the cache has work for it. [`settled`](Self::settled) does not wait
@@ -77,7 +119,7 @@ impl Count {
 }
 
 /// The count of one running task, until the task ends, panics or is dropped with its runtime.
-struct Running(Arc<Count>);
+pub(super) struct Running(Arc<Count>);
 
 impl Drop for Running {
     fn drop(&mut self) {

@@ -2,7 +2,6 @@
 //! its calls.
 
 use std::{
-    collections::HashSet,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
@@ -10,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use hashbrown::HashSet;
 use terrace_tier::{
     Finding, FindingWatcher, InvalidationLog, LeaseWaiter, Namespace, Op, Reply, Role, Tier, TierKey,
     defence::{Defence, enabled},
@@ -305,6 +305,11 @@ impl TierSlot {
             return Some(call.await);
         }
         timeout(budget.saturating_sub(spent), call).await.ok()
+    }
+
+    /// Whether a call of the tier that is held and not polled keeps no other call waiting.
+    pub(crate) fn may_be_held(&self) -> bool {
+        self.tier.may_be_held()
     }
 
     /// The waiter for the leases of other processes, if the tier has one.

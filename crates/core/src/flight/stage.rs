@@ -29,8 +29,8 @@ struct Running<T> {
     attempt: u32,
     /// How many of them have panicked.
     panics: u8,
-    /// When the last of them began.
-    began: Instant,
+    /// When the last of them began. Most flights have no load, and read no clock for it.
+    began: Option<Instant>,
     promise: Option<Promise<LoadOutcome<T>>>,
 }
 
@@ -51,7 +51,7 @@ const MAX_PANICS: u8 = 2;
 
 impl<T: Clone> LoadStage<T> {
     pub(crate) fn new() -> Self {
-        Self(Mutex::new(Running { attempt: 0, panics: 0, began: Instant::now(), promise: None }))
+        Self(Mutex::new(Running { attempt: 0, panics: 0, began: None, promise: None }))
     }
 
     /// Enters the load stage with a loader. `seen` is the number of the load that this caller saw end without a
@@ -70,7 +70,7 @@ impl<T: Clone> LoadStage<T> {
             }
         }
         running.attempt += 1;
-        running.began = Instant::now();
+        running.began = Some(Instant::now());
         let promise = Promise::new();
         running.promise = Some(promise.clone());
         LoadRole::Leader(LeaderGuard { promise, kept: false, unkept: LoadOutcome::Abandoned })
@@ -82,9 +82,9 @@ impl<T: Clone> LoadStage<T> {
         running.promise.clone().map(|promise| (promise, running.attempt))
     }
 
-    /// When the last load began.
+    /// When the last load began, or now if none has.
     pub(crate) fn began(&self) -> Instant {
-        self.0.lock().began
+        self.0.lock().began.unwrap_or_else(Instant::now)
     }
 
     /// The result of a load that has ended well.

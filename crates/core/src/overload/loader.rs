@@ -87,31 +87,50 @@ tokio::task_local! {
 }
 
 /// The loads that a loader is a part of: its own, and those whose loaders wait for it.
-#[derive(Clone, Default)]
 pub(crate) struct EnclosingLoads {
-    /// A loader that waits for one of these flights would wait for itself.
-    flights: Vec<FlightId>,
-    /// The caches of these flights, by their addresses.
-    caches: Vec<usize>,
-    /// Whether a loader of the same cache waits for this load. Such a load is a part of that loader's own
-    /// load: if it needed a permit too, loads that hold all permits would wait for each other.
-    is_part: bool,
+    /// The load whose loader waits for this load.
+    outer: Option<Arc<Self>>,
+    /// A loader that waits for one of these flights, or of those of the outer loads, would wait for itself.
+    /// Most loads have one flight.
+    flight: Option<FlightId>,
+    more_flights: Vec<FlightId>,
+    /// The cache of these flights, by its address.
+    cache: usize,
 }
 
 impl EnclosingLoads {
     /// A load of these flights that the caller's task starts in this cache.
-    pub(crate) fn of(cache: usize, flights: impl Iterator<Item = FlightId>) -> Self {
-        let outer = LOADING.try_with(Arc::clone).unwrap_or_default();
-        let is_part = outer.caches.contains(&cache);
-        let flights = outer.flights.iter().copied().chain(flights).collect();
-        let caches = outer.caches.iter().copied().chain([cache]).collect();
-        Self { flights, caches, is_part }
+    pub(crate) fn of(cache: usize, mut flights: impl Iterator<Item = FlightId>) -> Self {
+        let (outer, flight) = (LOADING.try_with(Arc::clone).ok(), flights.next());
+        Self { outer, flight, more_flights: flights.collect(), cache }
+    }
+
+    /// Whether a loader waits for this load.
+    pub(crate) fn are_nested(&self) -> bool {
+        self.outer.is_some()
+    }
+
+    /// Whether a loader of the same cache waits for this load. Such a load is a part of that loader's own
+    /// load: if it needed a permit too, loads that hold all permits would wait for each other.
+    fn are_part_of_own(&self) -> bool {
+        self.outer().any(|outer| outer.cache == self.cache)
+    }
+
+    fn has(&self, flight: FlightId) -> bool {
+        self.flight == Some(flight) || self.more_flights.contains(&flight)
+    }
+
+    /// The loads whose loaders wait for this one.
+    fn outer(&self) -> impl Iterator<Item = &Self> {
+        std::iter::successors(self.outer.as_deref(), |inner| inner.outer.as_deref())
     }
 }
 
 /// Whether the caller is the loader of this flight.
 pub(crate) fn is_reentrant(flight: FlightId) -> bool {
-    LOADING.try_with(|loading| loading.flights.contains(&flight)).unwrap_or(false)
+    let has =
+        |loading: &Arc<EnclosingLoads>| loading.has(flight) || loading.outer().any(|outer| outer.has(flight));
+    LOADING.try_with(has).unwrap_or(false)
 }
 
 /// Whether no caller waits for the load.
@@ -128,7 +147,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
         load: Load<V>,
         loading: EnclosingLoads,
     ) -> Option<Result<Result<Vec<Result<Option<Item<V>>>>>, PanicText>> {
-        let _permit = if loading.is_part { None } else { Some(self.permit(loads).await?) };
+        let _permit = if loading.are_part_of_own() { None } else { Some(self.permit(loads).await?) };
         let began = std::time::Instant::now();
         let load = caught(LOADING.scope(Arc::new(loading), load));
         let result = match tokio::time::timeout(self.periods.load, load).await {

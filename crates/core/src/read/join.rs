@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 
 use super::{
     CacheTicket, FlightLookup, SharedLookup,
-    lookup::{FlightKey, look_up},
+    lookup::{FlightKey, LookupPass, look_up},
     lookup_many::look_up_many,
 };
 use crate::{
@@ -71,6 +71,10 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         oldest_proof: Timestamp,
     ) -> CacheTicket<K, V> {
         let lookup = |id: FlightId| {
+            if self.chain.is_local() {
+                let pass = LookupPass::new(&self.inner, &self.chain, intent, oldest_proof);
+                return FlightLookup::new(SharedLookup::Nowhere(pass.ask_nobody(key)));
+            }
             let (inner, chain) = (Arc::clone(&self.inner), Arc::clone(&self.chain));
             let flight = FlightKey { key: Arc::clone(key), id, replaces: Token::NONE };
             let lookup = look_up(inner, chain, flight, intent, oldest_proof);
@@ -87,6 +91,9 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         mode: JoinMode,
         oldest_proof: Timestamp,
     ) -> Vec<CacheTicket<K, V>> {
+        if self.chain.is_local() {
+            return keys.iter().map(|key| self.join(key, intent, mode, oldest_proof)).collect();
+        }
         if keys.is_empty() {
             return Vec::new();
         }

@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{
     Answer, CacheTicket, LoadResult, LookupOutcome, Miss, PendingLoad, StaleCopy, lookup::lookup_of,
-    run::spawn_load,
+    run::start_load,
 };
 use crate::{
     Cache, Cached, Event, Key, Result, Source, Value,
@@ -111,7 +111,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
                 let stale = stale.and_then(|stale| self.handle(stale.entry, stale.from, false));
                 let mut keys = loads.iter().map(|load| (load.index, load.ticket.key().key.clone()));
                 let load = loader(LoadRequest { keys: &mut keys, stale });
-                spawn_load(&self.inner, &self.chain, loads, load);
+                start_load(&self.inner, &self.chain, loads, load);
             }
             for Wait { index, promise, stale, key, intent, began, followed } in waits {
                 let outcome = match self.stand_in(intent, stale.as_ref()) {
@@ -177,6 +177,9 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
 
     /// Waits for the end of a load. Another runtime may stop without an end, so a load there has a time limit.
     async fn end_of(&self, promise: &Promise<LoadOutcome<LoadResult<V>>>) -> LoadOutcome<LoadResult<V>> {
+        if let Some(outcome) = promise.peek() {
+            return outcome;
+        }
         if promise.runtime() == current_runtime_id() || current_runtime().is_err() {
             return promise.wait().await;
         }
@@ -298,7 +301,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
                 let items = items.into_iter().zip(indices);
                 items.filter(|(_, index)| wanted.contains(index)).map(|(item, _)| item).collect()
             });
-            spawn_load(&inner, &chain, loads, load.boxed());
+            start_load(&inner, &chain, loads, load.boxed());
         });
     }
 }

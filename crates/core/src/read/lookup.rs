@@ -14,7 +14,10 @@ use terrace_tier::{
 };
 use tokio::time::{Instant, timeout};
 
-use super::{CacheTicket, Fences, HitVerdict, LoadResult, LookupOutcome, Miss, SharedLookup, fill::TierCopy};
+use super::{
+    CacheTicket, Fences, HitVerdict, LoadResult, LookupOutcome, Miss, NothingAsked, SharedLookup,
+    fill::TierCopy,
+};
 use crate::{
     Error, ErrorKind, Event, Key, Result, Source, Value,
     cache::{Inner, NEAR, UNUSED_KEY},
@@ -81,6 +84,7 @@ async fn shared_lookup_of<K: Key, V: Value>(ticket: &CacheTicket<K, V>) -> Looku
     let (group, index) = match &ticket.flight().lookup.lookup {
         SharedLookup::Single(lookup) => return lookup.clone().await,
         SharedLookup::Grouped { group, index } => (group.clone(), *index),
+        SharedLookup::Nowhere(asked) => return LookupOutcome::Missed(Miss::of_no_tier(*asked)),
     };
     match group.await.get(index) {
         Some(outcome) => outcome.clone(),
@@ -108,6 +112,16 @@ impl<'a, K: Key, V: Value, N: Near<K, V>> LookupPass<'a, K, V, N> {
         oldest_proof: Timestamp,
     ) -> Self {
         Self { inner, chain, intent, oldest_proof }
+    }
+
+    /// The lookup in a cache that has only a near tier. Its flight stays in the load stage.
+    pub(super) fn ask_nobody(&self, key: &TenantKey<K>) -> NothingAsked {
+        NothingAsked {
+            oldest_proof: self.oldest_proof,
+            began: self.inner.clock.now(),
+            refreshes: self.intent == Intent::Refresh,
+            is_pausing: self.keeps_pauses() && !self.inner.back_off.may_try(key),
+        }
     }
 
     /// Looks up one key, keeps the value in the nearer tiers, and ends the lookup stage of the key's

@@ -14,7 +14,7 @@ use crate::{
     cache::Inner,
     chain::{Chain, FULL_BUDGET, TierSlot},
     flight::Intent,
-    near::Near,
+    near::{Near, TenantKey},
     panics::guarded,
 };
 
@@ -27,8 +27,9 @@ pub(super) async fn look_up_many<K: Key, V: Value, N: Near<K, V>>(
     oldest_proof: Timestamp,
 ) -> Arc<[LookupOutcome<V>]> {
     let pass = LookupPass::new(&inner, &chain, intent, oldest_proof);
-    match guarded(LOOKUP_PANICKED, pass.ask_tiers_many(&flights)).await {
-        Ok(outcomes) => outcomes,
+    let keys = flights.iter().map(|flight| (&*flight.key, Some(flight))).collect();
+    match guarded(LOOKUP_PANICKED, pass.ask_tiers_many(keys)).await {
+        Ok(outcomes) => outcomes.into(),
         Err(error) => {
             let failed = |flight: &FlightKey<K>| {
                 inner.flights.end_lookup(&flight.key, flight.id, true, || ());
@@ -39,20 +40,30 @@ pub(super) async fn look_up_many<K: Key, V: Value, N: Near<K, V>>(
     }
 }
 
+/// A key that is looked up, and its flight if it has one.
+type LookedUp<'f, K> = (&'f TenantKey<K>, Option<&'f FlightKey<K>>);
+
 impl<K: Key, V: Value, N: Near<K, V>> LookupPass<'_, K, V, N> {
-    async fn ask_tiers_many<'f>(&self, flights: &'f [FlightKey<K>]) -> Arc<[LookupOutcome<V>]> {
-        let begin = |flight: &'f FlightKey<K>| self.begin(&flight.key, Some(flight));
-        let mut lookups: Vec<_> = flights.iter().map(begin).collect();
+    /// Looks up many keys outside of any flight. The outcomes are in the order of the keys.
+    pub(super) async fn look_up_all(&self, keys: &[TenantKey<K>]) -> Vec<LookupOutcome<V>> {
+        let asked = keys.iter().map(|key| (key, None)).collect();
+        let outcomes = guarded(LOOKUP_PANICKED, self.ask_tiers_many(asked)).await;
+        outcomes
+            .unwrap_or_else(|error| keys.iter().map(|_| LookupOutcome::Failed(error.clone(), None)).collect())
+    }
+
+    async fn ask_tiers_many(&self, keys: Vec<LookedUp<'_, K>>) -> Vec<LookupOutcome<V>> {
+        let mut lookups: Vec<_> = keys.iter().map(|&(key, flight)| self.begin(key, flight)).collect();
         for (index, slot) in self.chain.tiers.iter().enumerate() {
             self.ask_tier_many(index, slot, &mut lookups).await;
         }
-        lookups.iter_mut().zip(flights).for_each(|(lookup, flight)| self.take_try(&flight.key, lookup));
+        lookups.iter_mut().zip(&keys).for_each(|(lookup, (key, _))| self.take_try(key, lookup));
         if let Some(store) = &self.chain.store {
             self.ask_store_many(store, &mut lookups).await;
         }
         let mut copies = Vec::new();
-        let outcomes = lookups.into_iter().zip(flights).map(|(lookup, flight)| {
-            let (outcome, copy) = self.end(&flight.key, lookup);
+        let outcomes = lookups.into_iter().zip(&keys).map(|(lookup, (key, _))| {
+            let (outcome, copy) = self.end(key, lookup);
             copies.extend(copy);
             outcome
         });

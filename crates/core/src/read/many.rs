@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::{
     Answer, CacheTicket, StaleCopy,
     load::{LateKey, MissedKey},
-    lookup::lookup_of,
+    lookup::{LookupPass, lookup_of},
     outcome::{Caller, StaleEntry, Verdict},
 };
 use crate::{
@@ -93,7 +93,15 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         }
         let mut batch = Batch::new(self, keys, loader, bound);
         let (open, repeated) = batch.ask_near();
-        let misses = batch.look_up(open).await;
+        let misses = match batch.intent.loads() {
+            // Where nobody else can be asked, the open keys have no value.
+            false if self.chain.is_local() => Vec::new(),
+            false if self.flies_past() => {
+                batch.look_up_past_flights(open).await;
+                Vec::new()
+            }
+            _ => batch.look_up(open).await,
+        };
         batch.load(misses).await;
         batch.answers.into_many(repeated)
     }
@@ -180,6 +188,23 @@ impl<'a, K: Key, V: Value, N: Near<K, V>> Batch<'a, K, V, N> {
             }
         }
         (open, repeated)
+    }
+
+    /// Answers the open keys of a plain read, outside of any flight.
+    async fn look_up_past_flights(&mut self, open: Vec<OpenKey<V>>) {
+        let (cache, intent, bound) = (self.cache, self.intent, self.bound);
+        let tenant = cache.chain.tenant;
+        let key = |one: &OpenKey<V>| TenantKey { tenant, key: self.keys[one.index].clone() };
+        let keys: Vec<_> = open.iter().map(key).collect();
+        let pass = LookupPass::new(&cache.inner, &cache.chain, intent, bound.oldest_proof);
+        let outcomes = pass.look_up_all(&keys).await;
+        for (OpenKey { index, .. }, outcome) in open.into_iter().zip(outcomes) {
+            let caller = Caller { ticket: None, intent, mode: JoinMode::Separate, bound };
+            if let Verdict::Answer { answer, refresh } = cache.judge(&caller, outcome, None) {
+                self.answers.refreshed.extend(refresh.then_some(index));
+                self.answers.set(index, answer);
+            }
+        }
     }
 
     /// Looks up the open keys, and looks up a key again if its flight turns out to be too old. Returns

@@ -49,6 +49,7 @@ use fill::TierLease;
 
 use crate::{
     Cached, Error, Key, Result, Source,
+    cache::UNUSED_KEY,
     chain::Chain,
     flight::{Flights, LeaderGuard, Ticket},
     near::{Entry, TenantKey},
@@ -109,6 +110,17 @@ pub(crate) enum SharedLookup<V> {
     Single(Shared<BoxFuture<'static, LookupOutcome<V>>>),
     /// This key's part of a lookup for many keys.
     Grouped { group: Shared<BoxFuture<'static, Arc<[LookupOutcome<V>]>>>, index: usize },
+    /// A lookup in a cache that has only a near tier: there is nobody to ask.
+    Nowhere(NothingAsked),
+}
+
+/// What the load stage needs to know of a lookup in a cache that has only a near tier.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NothingAsked {
+    pub(crate) oldest_proof: Timestamp,
+    pub(crate) began: Timestamp,
+    pub(crate) refreshes: bool,
+    pub(crate) is_pausing: bool,
 }
 
 /// What a lookup found for one key.
@@ -217,6 +229,29 @@ impl Fences {
 impl<V> FlightLookup<V> {
     pub(crate) fn new(lookup: SharedLookup<V>) -> Self {
         Self { lookup, runtime: current_runtime_id(), is_spread: AtomicBool::new(false) }
+    }
+}
+
+impl<V> Miss<V> {
+    /// The miss of a lookup in a cache that has only a near tier.
+    pub(super) fn of_no_tier(asked: NothingAsked) -> Self {
+        let NothingAsked { oldest_proof, began, refreshes, is_pausing } = asked;
+        Self {
+            key: UNUSED_KEY,
+            fences: Fences::default(),
+            token: Token::NONE,
+            unleased: false,
+            oldest_proof,
+            began,
+            spent: Duration::ZERO,
+            renews: false,
+            shares: false,
+            refreshes,
+            store: None,
+            stale: None,
+            stale_bytes: None,
+            is_pausing,
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use super::{
     outcome::{Caller, StaleEntry, Verdict},
 };
 use crate::{
-    Cache, Error, ErrorKind, Key, Result, Value,
+    BorrowedKey, Cache, Error, ErrorKind, Key, Result, Value,
     cache::LoaderStart,
     flight::{Intent, JoinMode},
     freshness::{ReadBound, ReadMode},
@@ -34,10 +34,34 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         if self.mode == ReadMode::StoreOnly {
             return Box::pin(self.read_strong(key, loader));
         }
-        if loader.is_none() && !self.inner.near.is_enabled() && self.inner.fencing.has_leases() {
+        if loader.is_none() && self.flies_past() {
             return Box::pin(self.read_past_flights(key));
         }
         Box::pin(self.read_in_flight(key, near, loader))
+    }
+
+    /// Whether a read without a loader needs no flight: this process keeps no copy that a write could overtake,
+    /// and the tiers' batchers let concurrent reads share round trips.
+    pub(super) fn flies_past(&self) -> bool {
+        !self.inner.near.is_enabled() && self.inner.fencing.has_leases()
+    }
+
+    /// Whether a read without a loader of its own asks nobody but the near tier.
+    pub(crate) fn asks_nobody(&self) -> bool {
+        self.chain.is_local() && self.inner.loader.is_none()
+    }
+
+    /// Reads a key that the near tier could not answer, in a cache that has nobody else to ask. Such a read
+    /// needs no flight.
+    pub(crate) fn read_near_alone<Q>(&self, key: &Q, near: NearMiss<V>) -> Answer<V>
+    where
+        Q: BorrowedKey<K> + ?Sized,
+    {
+        self.begin_read(false)?;
+        match self.judge_near(&TenantKeyRef { tenant: self.chain.tenant, key }, near, Intent::Read) {
+            StaleEntry::Serve(hit) | StaleEntry::ServeAndRefresh(hit) => Ok(Some(hit)),
+            StaleEntry::Keep(_) => Ok(None),
+        }
     }
 
     /// The bound of a read that begins now. Each read calls this function once.
@@ -157,8 +181,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         is_there.then(|| self.near_hit(key, true).ok().map(Ok)).flatten()
     }
 
-    /// A plain read of a cache without a near tier. The read needs no flight: this process keeps no copy
-    /// that a write could overtake, and the tiers' batchers let concurrent reads share round trips.
+    /// A plain read of a cache without a near tier, outside of any flight.
     async fn read_past_flights(&self, key: K) -> Answer<V> {
         let bound = self.begin_read(false)?;
         let key = TenantKey { tenant: self.chain.tenant, key };

@@ -157,6 +157,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         let ticket = caller.ticket.filter(|_| caller.intent != Intent::Refresh)?;
         match ticket.flight().load.result() {
             Some(Ok((entry, source))) if self.suffices(&entry, caller.bound) => {
+                self.inner.tell(&Event::Coalesced);
                 self.handle(entry, source, true)
             }
             _ => self.stale_meanwhile(caller, miss.stale.clone()),

@@ -1,4 +1,4 @@
-//! A load runs in a task of its own, which no caller's cancellation stops.
+//! A load is not stopped by any caller's cancellation: what is not ready at once runs in a task of its own.
 
 use std::{num::NonZero, sync::Arc};
 
@@ -15,8 +15,14 @@ use crate::{
     overload::{EnclosingLoads, is_renewal},
 };
 
-/// Spawns the task of a load.
-pub(super) fn spawn_load<K: Key, V: Value, N: Near<K, V>>(
+/// Starts a load. The caller polls it once. What is not ready then goes on in a task, so that no cancellation
+/// stops it, and a caller that is held and not polled keeps nobody waiting.
+///
+/// The whole load is a task in two cases:
+///
+/// - A stale value may answer a caller before the load ends. A loader that blocks must not keep it.
+/// - The caller is a loader itself. Loads within loads would otherwise grow the stack with their depth.
+pub(super) fn start_load<K: Key, V: Value, N: Near<K, V>>(
     inner: &Arc<Inner<K, V, N>>,
     chain: &Arc<Chain>,
     loads: Vec<PendingLoad<K, V>>,
@@ -24,10 +30,14 @@ pub(super) fn spawn_load<K: Key, V: Value, N: Near<K, V>>(
 ) {
     let flights = loads.iter().map(|load| load.ticket.flight().id);
     let loading = EnclosingLoads::of(Arc::as_ptr(inner).addr(), flights);
+    let in_task = loading.are_nested() || loads.iter().any(|load| load.miss.stale.is_some());
     let (task, chain) = (Arc::clone(inner), Arc::clone(chain));
     let run = async move { task.run_load(&chain, loads, load, loading).await };
     // Without a runtime the leaders' guards are dropped here, which tells the callers.
-    let _detached = inner.tasks.spawn(run.instrument(tracing::Span::current()));
+    let _started = match in_task {
+        true => inner.tasks.spawn(run.instrument(tracing::Span::current())).map(drop),
+        false => inner.tasks.start(run),
+    };
 }
 
 impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {

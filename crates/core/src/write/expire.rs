@@ -14,7 +14,6 @@ use crate::{
     chain::{Chain, FULL_BUDGET, TierSlot},
     freshness::ProofSource,
     near::{Near, TenantKey, TenantKeyRef},
-    panics::joined,
 };
 
 impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
@@ -32,7 +31,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         }
         let (inner, chain) = (Arc::clone(&self.inner), Arc::clone(&self.chain));
         let task = async move { inner.expire_through(&chain, &key, deadlines).await };
-        joined(self.inner.tasks.spawn(task)).await?
+        self.inner.to_end(&self.chain, task).await?
     }
 }
 

@@ -4,6 +4,7 @@ mod expire;
 mod guard;
 mod put;
 mod remove;
+mod to_end;
 mod touch;
 mod unfenced;
 

@@ -18,7 +18,6 @@ use crate::{
     cache::{Distinct, Inner, NEAR, Occurrence},
     chain::{Chain, FULL_BUDGET, TierSlot},
     near::{Entry, Near, TenantKey, TenantKeyRef},
-    panics::joined,
 };
 
 /// A put as the caller requested it.
@@ -44,13 +43,17 @@ struct PendingPut<K: Key, V: Value, N: Near<K, V>> {
 impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     /// Writes one item if its condition holds.
     pub(crate) async fn put_one(&self, key: K, item: Item<V>, condition: Condition) -> Result<PutOutcome> {
+        if self.chain.is_local() {
+            self.check_writable(condition)?;
+            return Ok(self.put_local(key, item, condition));
+        }
         let results = self.put_all(vec![(key, item)], condition).await;
         results.into_iter().next().unwrap_or_else(|| Err(Error::new(ErrorKind::Backend, "no outcome")))
     }
 
     /// Writes each item if its condition holds, and gives one outcome for each item, in order. If a key
-    /// is given twice, its last item is written. In a cache with other tiers than the near tier, a
-    /// spawned task writes, so that a caller that goes away leaves no write half done.
+    /// is given twice, its last item is written. In a cache with other tiers than the near tier, the
+    /// write goes on if its caller goes away, so that no write is left half done.
     pub(crate) async fn put_all(
         &self,
         items: Vec<(K, Item<V>)>,
@@ -59,19 +62,25 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         if let Err(error) = self.check_writable(condition) {
             return items.iter().map(|_| Err(error.clone())).collect();
         }
-        let put = |(key, item)| Put { key: self.tenant_key(key), item, condition };
-        let puts = items.into_iter().map(put);
         if self.chain.is_local() {
-            let local = |put| Ok(self.inner.put_local(put));
-            return puts.map(local).inspect(|outcome| self.inner.tell_put(outcome)).collect();
+            return items.into_iter().map(|(key, item)| Ok(self.put_local(key, item, condition))).collect();
         }
-        let (puts, numbers) = last_of_each(puts);
+        let put = |(key, item)| Put { key: self.tenant_key(key), item, condition };
+        let (puts, numbers) = last_of_each(items.into_iter().map(put));
         let (inner, chain) = (Arc::clone(&self.inner), Arc::clone(&self.chain));
         let task = async move { inner.put_through(&chain, puts).await };
-        match joined(self.inner.tasks.spawn(task)).await {
+        match self.inner.to_end(&self.chain, task).await {
             Ok(results) => numbers.into_iter().map(|number| results[number].clone()).collect(),
             Err(error) => numbers.iter().map(|_| Err(error.clone())).collect(),
         }
+    }
+
+    /// Puts an item into the near tier of a cache that has no other tier.
+    fn put_local(&self, key: K, item: Item<V>, condition: Condition) -> PutOutcome {
+        let key = TenantKey { tenant: self.chain.tenant, key };
+        let outcome = self.inner.put_local(&key, item, condition);
+        self.inner.tell_put(outcome);
+        outcome
     }
 
     fn check_writable(&self, condition: Condition) -> Result<()> {
@@ -102,18 +111,16 @@ fn last_of_each<K: Key, V>(puts: impl Iterator<Item = Put<K, V>>) -> (Vec<Put<K,
 }
 
 impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
-    /// Puts an item into the near tier of a cache that has no other tier.
-    fn put_local(&self, put: Put<K, V>) -> PutOutcome {
-        let Put { key, item, condition } = put;
-        let (outcome, kept) = self.flights.write_now(&key, || {
-            let key_ref = TenantKeyRef { tenant: key.tenant, key: &key.key };
+    fn put_local(&self, key: &TenantKey<K>, item: Item<V>, condition: Condition) -> PutOutcome {
+        let (outcome, kept) = self.flights.write_now(key, || {
             let now = self.clock.now();
             let live = |entry: &Arc<Entry<V>>| entry.value().is_some() && entry.is_fresh(now);
-            let held = self.near.get(&key_ref).filter(live);
+            // The engine counts a look at the entry as a use, so a put without a condition does not look.
+            let held = || self.near.get(&TenantKeyRef { tenant: key.tenant, key: &key.key }).filter(live);
             let holds = match condition {
                 Condition::Always => true,
-                Condition::Absent => held.is_none(),
-                Condition::Version(seen) => held.as_ref().is_some_and(|entry| entry.version() == seen),
+                Condition::Absent => held().is_none(),
+                Condition::Version(seen) => held().is_some_and(|entry| entry.version() == seen),
             };
             if !holds {
                 return (PutOutcome::Refused, false);
@@ -121,7 +128,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
             let version = self.next_version();
             let copies = self.deadlines(item.value.is_none(), item.ttl).unwrap_or_else(|| self.no_life());
             let entry = self.near_entry(item, version, copies);
-            let kept = self.keep_near(&key, &entry, self.admits(NEAR, None), now);
+            let kept = self.keep_near(key, &entry, self.admits(NEAR, None), now);
             (PutOutcome::Kept(version), kept)
         });
         self.tell_kept(kept);
@@ -163,13 +170,14 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
         }
         let mut ended = pending.into_iter().map(|put| self.end_put(put));
         let outcome = |known: Option<_>| known.or_else(|| ended.next()).unwrap_or(Ok(PutOutcome::Refused));
-        outcomes.into_iter().map(outcome).inspect(|outcome| self.tell_put(outcome)).collect()
+        let outcomes = outcomes.into_iter().map(outcome);
+        outcomes.inspect(|outcome| outcome.iter().for_each(|outcome| self.tell_put(*outcome))).collect()
     }
 
-    /// Reports a put that the authority took. The task of the put reports it, so that a caller that has gone
+    /// Reports a put that the authority took. The write itself reports it, so that a caller that has gone
     /// changes no count.
-    fn tell_put(&self, outcome: &Result<PutOutcome>) {
-        if let Ok(PutOutcome::Kept(_)) = outcome {
+    fn tell_put(&self, outcome: PutOutcome) {
+        if let PutOutcome::Kept(_) = outcome {
             self.tell(&Event::Put);
         }
     }

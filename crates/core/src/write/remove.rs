@@ -13,7 +13,6 @@ use crate::{
     cache::{Distinct, Inner, Occurrence},
     chain::{Chain, FULL_BUDGET, TierSlot},
     near::{Near, TenantKey, TenantKeyRef},
-    panics::joined,
 };
 
 /// The state of one key's removal while it is sent to the tiers.
@@ -31,6 +30,10 @@ struct PendingRemoval {
 
 impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     pub(crate) async fn remove_one(&self, key: K, removal: Removal) -> Result<bool> {
+        if self.chain.is_local() {
+            self.inner.begin_call(&self.chain, false)?;
+            return Ok(self.remove_local(key));
+        }
         self.remove_all(vec![key], removal).await.pop().unwrap_or(Ok(false))
     }
 
@@ -39,11 +42,10 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         if let Err(error) = self.inner.begin_call(&self.chain, false) {
             return keys.iter().map(|_| Err(error.clone())).collect();
         }
-        let keys: Vec<_> = keys.into_iter().map(|key| self.tenant_key(key)).collect();
         if self.chain.is_local() {
-            let local = keys.iter().map(|key| Ok(self.inner.remove_local(key)));
-            return local.inspect(|result| self.inner.tell_dropped(result)).collect();
+            return keys.into_iter().map(|key| Ok(self.remove_local(key))).collect();
         }
+        let keys: Vec<_> = keys.into_iter().map(|key| self.tenant_key(key)).collect();
         let (mut distinct, mut firsts) = (Distinct::new(), Vec::with_capacity(keys.len()));
         let occurrences: Vec<Occurrence> = keys.iter().map(|key| distinct.add(Arc::clone(key))).collect();
         for (key, occurrence) in keys.into_iter().zip(&occurrences) {
@@ -56,7 +58,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
             let removed = inner.remove_through(&chain, firsts, removal).await;
             removed.into_iter().map(|(result, _tombstone)| result).collect::<Vec<_>>()
         };
-        match joined(self.inner.tasks.spawn(task)).await {
+        match self.inner.to_end(&self.chain, task).await {
             // Only the first removal of a repeated key can find a value.
             Ok(results) => occurrences
                 .iter()
@@ -67,6 +69,13 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
                 .collect(),
             Err(error) => occurrences.iter().map(|_| Err(error.clone())).collect(),
         }
+    }
+
+    /// Drops a key from the near tier of a cache that has no other tier.
+    fn remove_local(&self, key: K) -> bool {
+        let existed = self.inner.remove_local(&TenantKey { tenant: self.chain.tenant, key });
+        self.inner.tell(&Event::Dropped);
+        existed
     }
 }
 

@@ -133,6 +133,10 @@ impl Tier for RemoteTier {
         done
     }
 
+    fn may_be_held(&self) -> bool {
+        true
+    }
+
     fn publish(&self) -> Option<&dyn Publish> {
         if self.tier.publish().is_some() { Some(self) } else { None }
     }
