@@ -12,4 +12,5 @@ mod outage;
 mod publish;
 mod refused;
 mod servers;
+mod shared_calls;
 mod sweeps;
