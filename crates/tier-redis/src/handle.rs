@@ -72,9 +72,15 @@ struct Inner {
     states: Arc<Mutex<NamespaceStates>>,
     reclaimer: Arc<Reclaimer>,
     lease_tracker: LeaseTracker<RedisLeases>,
+    /// The batchers of each budget in use.
+    batchers: Mutex<HashMap<Duration, Batchers>>,
+}
+
+/// What lets concurrent calls with one budget share trips.
+#[derive(Clone)]
+struct Batchers {
+    reads: Batcher<ReadCall>,
     scripts: Arc<CellBatchers>,
-    /// One batcher of reads for each budget in use.
-    reads: Mutex<HashMap<Duration, Batcher<ReadCall>>>,
 }
 
 impl Redis {
@@ -122,8 +128,7 @@ impl Redis {
             prefix,
             max_value_bytes,
             states,
-            scripts: Arc::new(CellBatchers::new(&manager)),
-            reads: Mutex::default(),
+            batchers: Mutex::default(),
             manager,
         }))
     }
@@ -141,6 +146,7 @@ impl Backend for Redis {
         let inner = &self.0;
         let state = inner.states.lock().open(&inner.prefix, namespace)?;
         let (namespace, manager) = (Arc::new(namespace.clone()), &inner.manager);
+        let Batchers { reads, scripts } = inner.batchers(namespace.budget);
         let owner = Arc::new(CellOwner {
             namespace: Arc::clone(&namespace),
             state: Arc::clone(&state),
@@ -151,14 +157,14 @@ impl Backend for Redis {
             reader: CellReader {
                 owner: Arc::clone(&owner),
                 manager: Arc::clone(manager),
-                reads: inner.reads(namespace.budget),
-                scripts: Arc::clone(&inner.scripts),
+                reads,
+                scripts: Arc::clone(&scripts),
                 misses: MissRatio::default(),
             },
             writer: CellWriter {
                 owner,
                 manager: Arc::clone(manager),
-                scripts: Arc::clone(&inner.scripts),
+                scripts,
                 log: Arc::clone(&inner.log),
                 reclaimer: Arc::clone(&inner.reclaimer),
                 max_value_bytes: inner.max_value_bytes,
@@ -173,14 +179,17 @@ impl Backend for Redis {
 }
 
 impl Inner {
-    fn reads(&self, budget: Duration) -> Batcher<ReadCall> {
+    fn batchers(&self, budget: Duration) -> Batchers {
         let limits = BatchLimits::new(budget)
             .with_direct(DIRECT_READS)
             .with_batch(READ_BATCH)
             .with_workers(READ_BATCHES)
             .with_queue(READ_QUEUE);
-        let new = || Batcher::new(ReadCall { manager: Arc::clone(&self.manager) }, limits);
-        self.reads.lock().entry(budget).or_insert_with(new).clone()
+        let new = || Batchers {
+            reads: Batcher::new(ReadCall { manager: Arc::clone(&self.manager) }, limits),
+            scripts: Arc::new(CellBatchers::new(&self.manager, budget)),
+        };
+        self.batchers.lock().entry(budget).or_insert_with(new).clone()
     }
 }
 

@@ -91,6 +91,11 @@ impl Tier for RedisTier {
         true
     }
 
+    /// A call waits for a reply, and holds neither a lock nor the connection, which all calls share.
+    fn may_be_held(&self) -> bool {
+        true
+    }
+
     fn lease_waiter(&self) -> Option<&dyn LeaseWaiter> {
         Some(&self.leases)
     }

@@ -28,7 +28,7 @@ use std::{fmt, sync::Arc};
 
 use redis::{Cmd, Pipeline, Value};
 use terrace_tier::{
-    ErrorKind, NamespaceRegistry, Result,
+    Error, ErrorKind, NamespaceRegistry, Result,
     runtime::{PerRuntime, clock_hint},
 };
 use tokio::time::{Instant, timeout_at};
@@ -143,15 +143,18 @@ pub(crate) async fn within<T>(
 ) -> Result<T> {
     match timeout_at(deadline, call).await {
         Ok(reply) => reply,
-        Err(_) => Err(match effect {
-            Effect::Read => error(ErrorKind::Timeout, format!("no reply within the budget{}", clock_hint())),
-            Effect::Write => {
-                let hint = clock_hint();
-                error(
-                    ErrorKind::Unknown,
-                    format!("no reply within the budget, after the write was sent{hint}"),
-                )
-            }
-        }),
+        Err(_) => Err(no_reply(effect)),
+    }
+}
+
+/// The error of a call that got no reply within its budget.
+pub(crate) fn no_reply(effect: Effect) -> Error {
+    let hint = clock_hint();
+    match effect {
+        Effect::Read => error(ErrorKind::Timeout, format!("no reply within the budget{hint}")),
+        Effect::Write => {
+            let message = format!("no reply within the budget, and the write may have been sent{hint}");
+            error(ErrorKind::Unknown, message)
+        }
     }
 }

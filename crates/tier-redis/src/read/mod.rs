@@ -89,24 +89,29 @@ impl CellReader {
     /// misses are frequent.
     pub(crate) async fn lease(&self, key: &TierKey, op: Op) -> Result<Reply> {
         let deadline = Instant::now() + self.owner.namespace.budget;
-        let leases_first = self.misses.are_frequent() && self.may_lease_first(&op);
+        let may_lease_first = self.may_lease_first(&op);
+        let leases_first = may_lease_first && self.misses.are_frequent();
         if !leases_first {
-            match self.look_up(key, false).await? {
-                Lookup::Entry(stored) if !leases_over(&op, stored.version) => {
-                    self.misses.record(false);
-                    return Ok(Reply::Hit(stored));
-                }
-                _ => self.misses.record(true),
+            let found = self.look_up(key, false).await?;
+            if may_lease_first {
+                self.misses.record(!matches!(found, Lookup::Entry(_)));
+            }
+            if let Lookup::Entry(stored) = found
+                && !leases_over(&op, stored.version)
+            {
+                return Ok(Reply::Hit(stored));
             }
         }
         match self.lease_plan(key, op) {
             LeasePlan::Answer(reply) => Ok(reply),
             LeasePlan::Script(op) => {
-                let reply = within(deadline, Effect::Read, Box::pin(self.scripts.run(op))).await?;
-                if leases_first {
-                    self.renew();
-                    self.misses.record(matches!(reply, Reply::Miss(_)));
+                let leased = Box::pin(self.scripts.run(op));
+                if !leases_first {
+                    return within(deadline, Effect::Read, leased).await;
                 }
+                self.renew();
+                let reply = leased.await?;
+                self.misses.record(matches!(reply, Reply::Miss(_)));
                 Ok(reply)
             }
         }

@@ -7,10 +7,10 @@ use tokio::time::Instant;
 
 use super::{
     CellOp, Script, ScriptReply,
-    pipeline::{CALL_CELLS, send_cell, send_cells, trip_ends},
+    pipeline::{CALL_BYTES, CALL_CELLS, send_cell, send_cells, trip_ends},
 };
 use crate::{
-    connection::{ConnectionManager, within},
+    connection::{ConnectionManager, no_reply, within},
     error::{Effect, error},
 };
 
@@ -24,7 +24,7 @@ const QUEUE: usize = 16_384;
 const SCRIPTS: [Script; 6] =
     [Script::Lease, Script::Fill, Script::Put, Script::Invalidate, Script::Remove, Script::Expire];
 
-/// A batcher for each script that works on cells. All tiers of a handle share them.
+/// A batcher for each script that works on cells. All tiers of a handle that have the same budget share them.
 pub(crate) struct CellBatchers {
     manager: Arc<ConnectionManager>,
     /// In the order of [`SCRIPTS`].
@@ -32,12 +32,11 @@ pub(crate) struct CellBatchers {
 }
 
 impl CellBatchers {
-    pub(crate) fn new(manager: &Arc<ConnectionManager>) -> Self {
-        // The caller keeps the time, since the error after it depends on the operation.
-        let limits = BatchLimits::new(Duration::ZERO)
-            .without_budget()
+    pub(crate) fn new(manager: &Arc<ConnectionManager>, budget: Duration) -> Self {
+        let limits = BatchLimits::new(budget)
             .with_direct(DIRECT)
             .with_batch(CALL_CELLS)
+            .with_bytes(CALL_BYTES)
             .with_workers(WORKERS)
             .with_queue(QUEUE);
         let batcher = |script| Batcher::new(BatchedScript { manager: Arc::clone(manager), script }, limits);
@@ -48,9 +47,11 @@ impl CellBatchers {
     /// queue.
     pub(crate) async fn run(&self, op: CellOp) -> Result<Reply> {
         let (script, owner) = (op.script()?, Arc::clone(&op.owner));
-        let deadline = Instant::now() + owner.namespace.budget;
-        let call = self.batchers[script as usize].call(op);
-        within(deadline, script.effect(), call).await?.decode(&owner.state)
+        match self.batchers[script as usize].call(op).await {
+            Ok(reply) => reply?.decode(&owner.state),
+            Err(error) if error.kind() == ErrorKind::Timeout => Err(no_reply(script.effect())),
+            Err(error) => Err(error),
+        }
     }
 
     /// Runs operations of one kind, with as many round trips as their number and size need. One reply for each, in
@@ -105,21 +106,29 @@ pub(crate) struct BatchedScript {
 
 impl BatchCall for BatchedScript {
     type Request = CellOp;
-    type Reply = ScriptReply;
+    /// An error of the connection is a reply. So what else fails is the end of the budget, or a full queue.
+    type Reply = Result<ScriptReply>;
 
-    async fn one(&self, op: CellOp) -> Result<ScriptReply> {
+    async fn one(&self, op: CellOp) -> Result<Self::Reply> {
         let sent_at = Instant::now();
-        let value = send_cell(&self.manager, self.script, op, self.script.effect()).await?;
-        Ok(ScriptReply { value, sent_at })
+        let sent = send_cell(&self.manager, self.script, op, self.script.effect()).await;
+        Ok(sent.map(|value| ScriptReply { value, sent_at }))
     }
 
-    async fn many(&self, mut ops: Vec<CellOp>) -> Result<Vec<ScriptReply>> {
+    async fn many(&self, mut ops: Vec<CellOp>) -> Result<Vec<Self::Reply>> {
         let sent_at = Instant::now();
         let order = group(&mut ops);
-        let values = send_cells(&self.manager, self.script, &ops, self.script.effect()).await?;
+        let values = match send_cells(&self.manager, self.script, &ops, self.script.effect()).await {
+            Ok(values) => values,
+            Err(error) => return Ok(ops.iter().map(|_| Err(error.clone())).collect()),
+        };
         let mut replies: Vec<_> = order.into_iter().zip(values).collect();
         replies.sort_unstable_by_key(|(index, _)| *index);
-        Ok(replies.into_iter().map(|(_, value)| ScriptReply { value, sent_at }).collect())
+        Ok(replies.into_iter().map(|(_, value)| Ok(ScriptReply { value, sent_at })).collect())
+    }
+
+    fn bytes(&self, op: &CellOp) -> usize {
+        op.size()
     }
 }
 

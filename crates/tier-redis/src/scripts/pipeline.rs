@@ -19,7 +19,7 @@ use crate::{
 /// serves nobody else meanwhile.
 pub(crate) const CALL_CELLS: usize = 128;
 /// About the most bytes in one call.
-const CALL_BYTES: usize = 1 << 20;
+pub(crate) const CALL_BYTES: usize = 1 << 20;
 /// The most cells of one round trip. A longer one would delay all other callers.
 const TRIP_CELLS: usize = 512;
 /// About the most bytes of one round trip.
