@@ -14,6 +14,7 @@ pub mod load;
 pub mod measure;
 pub mod near;
 pub mod near_levels;
+pub mod near_mixed;
 pub mod outbox;
 pub mod remote;
 

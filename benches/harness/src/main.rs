@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use terrace_bench::{
     Effort, Result, database, delivery, levels, load,
     measure::report::{Report, heading, latency_heading, latency_line, line},
-    near, near_levels, outbox, remote,
+    near, near_levels, near_mixed, outbox, remote,
 };
 use terrace_testbed::{shared_postgres, shared_redis};
 
@@ -78,6 +78,7 @@ async fn measure(arguments: &Arguments) -> Result<()> {
     }
     if wanted("near") {
         near::rows(effort, &mut emit).await?;
+        near_mixed::rows(effort, &mut emit)?;
     }
     if wanted("redis") {
         remote::rows(effort, &shared_redis().await?, &mut emit).await?;

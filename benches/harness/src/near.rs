@@ -140,7 +140,7 @@ impl<N: Near<String, Page>, E: Engine> Pair<N, E> {
 /// # Errors
 /// Errors of the caches.
 pub async fn rows(effort: Effort, emit: &mut dyn FnMut(Row)) -> Result<()> {
-    memory().await?.rows(effort, ["Memory", "moka"], 1.15, emit);
-    quick().await?.rows(effort, ["Quick", "quick_cache"], 1.7, emit);
+    memory().await?.rows(effort, ["Memory", "moka"], 1.1, emit);
+    quick().await?.rows(effort, ["Quick", "quick_cache"], 1.35, emit);
     Ok(())
 }

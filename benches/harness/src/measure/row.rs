@@ -25,6 +25,9 @@ pub enum Unit {
     /// Thousands of operations per second.
     #[serde(rename = "k/s")]
     Thousands,
+    /// A share of a hundred.
+    #[serde(rename = "%")]
+    Percent,
 }
 
 impl Unit {
@@ -35,6 +38,7 @@ impl Unit {
             Self::Nanos => "ns",
             Self::Micros => "us",
             Self::Thousands => "k/s",
+            Self::Percent => "%",
         }
     }
 }
