@@ -1,0 +1,56 @@
+//! `batch`: a hundred keys in one call.
+
+use terrace_testbed::Redis;
+
+use super::place;
+use crate::{
+    Result,
+    measure::{
+        callers::{Callers, callers, medians},
+        effort::Effort,
+    },
+    peer::Peer,
+    peers::{redis, terrace},
+    report::table::Table,
+    work::{
+        batch::{Batch, BatchOp, BatchWork},
+        read_through::Place,
+    },
+};
+
+/// How many batches a turn has.
+const TURN: usize = 60;
+
+/// Measures the row.
+pub(super) async fn run(effort: Effort) -> Result<Table> {
+    let mut table: Option<Table> = None;
+    for (column, op) in [
+        ("get_many, us", BatchOp::GetMany),
+        ("put_many, us", BatchOp::PutMany),
+        ("get_or_load_many of new keys, us", BatchOp::GetOrLoadMany),
+    ] {
+        let server = Redis::start().await?;
+        let mut sides = sides(&place(&server), op).await;
+        let figures = medians(&mut sides, TURN, effort).await;
+        let title = "100 keys in one call to Redis, one caller, without a near tier. The median in microseconds, less \
+                     is better.";
+        let table = table.get_or_insert_with(|| Table::new("batch", title, &sides));
+        table.paired(column, &sides, &figures);
+    }
+    table.ok_or_else(|| "no column".into())
+}
+
+async fn sides(place: &Place, op: BatchOp) -> Vec<Callers> {
+    vec![
+        filled(&redis::PEER, "MGET, pipeline of SET EX", op, redis::Raw::connect(place).await).await,
+        filled(&terrace::PEER, "the calls named above", op, terrace::redis_alone(place).await).await,
+    ]
+}
+
+async fn filled<B: Batch>(peer: &'static Peer, usage: &str, op: BatchOp, batch: Result<B>) -> Callers {
+    let work = match batch {
+        Ok(batch) => BatchWork::filled(batch, op).await,
+        Err(error) => Err(error),
+    };
+    callers(peer, usage, work)
+}
