@@ -44,14 +44,15 @@ pub(crate) fn run(rounds: usize) -> Result<()> {
 
 fn write(table: &str, rounds: usize) -> Result<()> {
     let path = root().join("docs/benchmarks.md");
-    let old = fs::read_to_string(&path).unwrap_or_default();
+    let failed = |error| format!("{} could not be read or written: {error}", path.display());
+    let old = fs::read_to_string(&path).map_err(failed)?;
     let text = format!(
         "### `--compile`\n\nAn application with a near tier, Redis and Postgres, compiled from nothing in release, on \
          terrace and on moka, redis and sqlx (which leave out all that terrace does: fences, versions, logs, single \
          flight, outages). CPU is the processor time of all compilers; medians of {rounds} rounds.\n\n{table}"
     );
     let new = document::with_part(&old, None, "compile", &text);
-    fs::write(&path, new).map_err(|error| format!("{} could not be written: {error}", path.display()))
+    fs::write(&path, new).map_err(failed)
 }
 
 /// The processor time and the time of a build from nothing.

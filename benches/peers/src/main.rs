@@ -1,12 +1,11 @@
 //! The program of `cargo xtask bench-peers`.
 
-use std::{fs, path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode};
 
 use terrace_peers::{
     Result,
     measure::effort::Effort,
-    peers::ALL,
-    report::{document, markdown::markdown, table::Table, text::text, versions},
+    report::{file, text::text},
     rows::{ROWS, Row, stampede},
 };
 use tokio::runtime::Runtime;
@@ -74,38 +73,8 @@ fn run(arguments: &Arguments) -> Result<()> {
         println!("{}", text(&table));
         if let Some(path) = &arguments.document {
             // After each row, so that a run which is stopped keeps what it has measured.
-            write(path, &table, arguments.effort)?;
+            file::write(path, &table, arguments.effort)?;
         }
     }
     Ok(())
-}
-
-fn write(path: &PathBuf, table: &Table, effort: Effort) -> Result<()> {
-    let old = fs::read_to_string(path).unwrap_or_default();
-    let origin = format!(
-        "Medians of {} rounds at commit {}, on {}.",
-        effort.rounds,
-        versions::commit(),
-        versions::machine()
-    );
-    let part = markdown(table, &origin);
-    Ok(fs::write(path, document::with_part(&old, Some(&head()), table.name, &part))?)
-}
-
-/// What is said of all rows.
-fn head() -> String {
-    let mut versions: Vec<String> = ALL
-        .iter()
-        .filter(|peer| peer.package != "terrace")
-        .filter_map(|peer| Some(format!("{} {}", peer.package, versions::version(peer.package)?)))
-        .collect();
-    versions.dedup();
-    format!(
-        "## Beside other caches\n\n\
-         Each figure is the median of rounds in which all sides take one short turn each, in an order that changes. \
-         In brackets is the median of the ratios to the side that 'ratio to' names, in the same rounds. 'Leaves \
-         out' says what terrace does in the same figures and the peer does not.\n\n\
-         Versions: {}.",
-        versions.join(", ")
-    )
 }

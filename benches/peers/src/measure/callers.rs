@@ -62,14 +62,22 @@ pub async fn medians(sides: &mut [Callers], count: usize, effort: Effort) -> Vec
 /// The distance of the numbers of successive turns.
 const STRIDE: usize = 1_000_003;
 
+/// When a turn of many callers ends.
+#[derive(Clone, Copy)]
+enum End {
+    /// After this time.
+    After(Duration),
+    /// Once each caller has done so many operations.
+    Done(usize),
+}
+
 impl<W: Work> Turns for W {
     fn throughput(&self, callers: usize, start: usize, length: Duration) -> BoxFuture<'_, Result<f64>> {
-        let began = Instant::now();
-        Box::pin(turn(self, callers, start, began, move |_| began.elapsed() < length))
+        Box::pin(turn(self, callers, start, End::After(length)))
     }
 
     fn burst(&self, callers: usize, start: usize, each: usize) -> BoxFuture<'_, Result<f64>> {
-        Box::pin(turn(self, callers, start, Instant::now(), move |done| done < each))
+        Box::pin(turn(self, callers, start, End::Done(each)))
     }
 
     fn median(&self, start: usize, count: usize) -> BoxFuture<'_, Result<f64>> {
@@ -85,24 +93,23 @@ impl<W: Work> Turns for W {
     }
 }
 
-/// Lets callers run operations while `goes_on` says so of the number that a caller has done.
-async fn turn<W: Work>(
-    work: &W,
-    callers: usize,
-    start: usize,
-    began: Instant,
-    goes_on: impl Fn(usize) -> bool + Copy + Send + 'static,
-) -> Result<f64> {
+/// Lets callers run operations until the end of a turn.
+async fn turn<W: Work>(work: &W, callers: usize, start: usize, end: End) -> Result<f64> {
+    let began = Instant::now();
     let mut tasks = JoinSet::new();
     for caller in 0..callers {
         let work = work.clone();
         tasks.spawn(async move {
             let (first, mut done) = (start + caller * 9_973, 0usize);
-            while goes_on(done) {
+            loop {
+                match end {
+                    End::After(length) if began.elapsed() >= length => return Ok::<_, Error>(done),
+                    End::Done(each) if done >= each => return Ok(done),
+                    End::After(_) | End::Done(_) => {}
+                }
                 work.run(first + done).await?;
                 done += 1;
             }
-            Ok::<_, Error>(done)
         });
     }
     let mut done = 0;

@@ -8,8 +8,7 @@ const PART_END: &str = " -->\n";
 
 /// The document with one part anew. Other parts, their order and all that is outside of the section stay; without
 /// a new head the old one stays.
-#[must_use]
-pub fn with_part(document: &str, head: Option<&str>, name: &str, text: &str) -> String {
+pub(crate) fn with_part(document: &str, head: Option<&str>, name: &str, text: &str) -> String {
     let (before, section, after) = split(document);
     let (old_head, mut parts) = parts_of(section);
     let new = (name, text.trim());

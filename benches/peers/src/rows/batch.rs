@@ -2,7 +2,7 @@
 
 use terrace_testbed::Redis;
 
-use super::place;
+use super::{absent, place};
 use crate::{
     Result,
     measure::{
@@ -10,7 +10,7 @@ use crate::{
         effort::Effort,
     },
     peer::Peer,
-    peers::{redis, terrace},
+    peers::{fred, oxcache, redis, terrace},
     report::table::Table,
     work::{
         batch::{Batch, BatchOp, BatchWork},
@@ -43,6 +43,8 @@ pub(super) async fn run(effort: Effort) -> Result<Table> {
 async fn sides(place: &Place, op: BatchOp) -> Vec<Callers> {
     vec![
         filled(&redis::PEER, "MGET, pipeline of SET EX", op, redis::Raw::connect(place).await).await,
+        filled(&fred::PEER, "MGET, pipeline of SET", op, fred::Raw::connect(place).await).await,
+        absent(&oxcache::PEER, "get_many, set_many, JSON", oxcache::REASON),
         filled(&terrace::PEER, "the calls named above", op, terrace::redis_alone(place).await).await,
     ]
 }

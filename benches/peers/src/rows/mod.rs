@@ -20,10 +20,15 @@ use crate::{
     measure::{
         callers::{Callers, callers},
         effort::Effort,
+        side::Side,
     },
     peer::Peer,
+    peers::{
+        cached, cachet, foyer, hitbox, moka, multi_tier_cache, oxcache, quick_cache, terrace, tiercache,
+    },
     report::table::Table,
     work::{
+        near::{NearSide, near},
         read_through::Place,
         remote::{Remote, RemoteOp, RemoteWork},
     },
@@ -72,4 +77,29 @@ async fn filled<R: Remote>(peer: &'static Peer, usage: &str, op: RemoteOp, remot
         Err(error) => Err(error),
     };
     callers(peer, usage, work)
+}
+
+/// All caches in the process alone, which hold so many entries. `Quick` is compared with quick_cache, all others
+/// with moka.
+async fn near_sides(entries: usize) -> Vec<NearSide> {
+    vec![
+        near(&moka::PEER, "sync", Ok(moka::SyncCache::new(entries))),
+        near(&quick_cache::PEER, "sync", Ok(quick_cache::Local::new(entries))),
+        near(&moka::PEER, "future", Ok(moka::FutureCache::new(entries))),
+        near(&foyer::PEER, "in memory", Ok(foyer::Local::new(entries))),
+        near(&cached::PEER, "ShardedLruCache", Ok(cached::Local::new(entries))),
+        near(&cachet::PEER, "memory", Ok(cachet::local(entries, false))),
+        near(&cachet::PEER, "memory, protected", Ok(cachet::local(entries, true))),
+        near(&hitbox::PEER, "MokaBackend, bincode", Ok(hitbox::local(entries))),
+        near(&multi_tier_cache::PEER, "moka, JSON", multi_tier_cache::local(entries).await),
+        Side::new(&oxcache::PEER, "moka", Err(oxcache::REASON.into())),
+        near(&tiercache::PEER, "Lru", Ok(tiercache::Local::new(entries))),
+        near(&terrace::PEER, "Memory", terrace::memory(entries)),
+        near(&terrace::PEER, "Quick", terrace::quick(entries)).beside(1),
+    ]
+}
+
+/// A side that cannot be measured.
+fn absent(peer: &'static Peer, usage: &str, reason: &str) -> Callers {
+    Side::new(peer, usage, Err(reason.into()))
 }

@@ -2,14 +2,13 @@
 
 use tokio::runtime::Handle;
 
-use super::blocking;
+use super::{blocking, near_sides};
 use crate::{
     Result,
     data::{KEYS, key},
     measure::{effort::Effort, rounds::Figures, threads::nanoseconds},
-    peers::{moka, quick_cache, terrace},
     report::table::{Cell, Table, digits},
-    work::near::{NearSide, near},
+    work::near::NearSide,
 };
 
 /// How many reads a turn has: less than a time slice of the scheduler.
@@ -26,19 +25,8 @@ pub(super) async fn run(effort: Effort) -> Result<Table> {
     blocking(move |runtime| Ok(measure(effort, &runtime))).await
 }
 
-fn sides() -> Vec<NearSide> {
-    let entries = 2 * KEYS;
-    vec![
-        near(&moka::PEER, "sync get", Ok(moka::SyncCache::new(entries))),
-        near(&quick_cache::PEER, "get", Ok(quick_cache::Local::new(entries))),
-        near(&moka::PEER, "future get", Ok(moka::FutureCache::new(entries))),
-        near(&terrace::PEER, "get, Memory", terrace::memory(entries)),
-        near(&terrace::PEER, "get, Quick", terrace::quick(entries)).beside(1),
-    ]
-}
-
 fn measure(effort: Effort, runtime: &Handle) -> Table {
-    let mut sides = sides();
+    let mut sides = runtime.block_on(near_sides(2 * KEYS));
     let keys: Vec<String> = (0..KEYS).map(key).collect();
     for side in &mut sides {
         let filled = side.state.as_ref().map_or(Ok(()), |cache| cache.fill(runtime));

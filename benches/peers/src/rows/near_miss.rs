@@ -1,5 +1,6 @@
 //! `near-miss`: loads of new keys in caches in the process alone.
 
+use super::absent;
 use crate::{
     Result,
     data::KEYS,
@@ -7,7 +8,7 @@ use crate::{
         callers::{callers, throughputs},
         effort::Effort,
     },
-    peers::{moka, quick_cache, terrace},
+    peers::{cachet, foyer, moka, multi_tier_cache, oxcache, quick_cache, terrace, tiercache},
     report::table::Table,
     work::near::NearMisses,
 };
@@ -17,6 +18,16 @@ pub(super) async fn run(effort: Effort) -> Result<Table> {
     let mut sides = vec![
         callers(&moka::PEER, "get_with", Ok(NearMisses(moka::FutureCache::new(KEYS)))),
         callers(&quick_cache::PEER, "get_or_insert_async", Ok(NearMisses(quick_cache::Local::new(KEYS)))),
+        callers(&foyer::PEER, "get_or_fetch", Ok(NearMisses(foyer::Local::new(KEYS)))),
+        callers(&cachet::PEER, "get_or_insert", Ok(NearMisses(cachet::local(KEYS, false)))),
+        callers(&cachet::PEER, "get_or_insert, protected", Ok(NearMisses(cachet::local(KEYS, true)))),
+        callers(
+            &multi_tier_cache::PEER,
+            "get_or_compute_typed, moka, JSON",
+            multi_tier_cache::local(KEYS).await.map(NearMisses),
+        ),
+        absent(&oxcache::PEER, "get_or", oxcache::REASON),
+        callers(&tiercache::PEER, "get_or_compute, Lru", Ok(NearMisses(tiercache::Local::new(KEYS)))),
         callers(&terrace::PEER, "get_or_load, Memory", terrace::memory(KEYS).map(NearMisses)),
         callers(&terrace::PEER, "get_or_load, Quick", terrace::quick(KEYS).map(NearMisses)).beside(1),
     ];

@@ -2,11 +2,14 @@
 
 use terrace_testbed::Redis;
 
-use super::{filled, place};
+use super::{absent, filled, place};
 use crate::{
     Result,
     measure::{callers::throughputs, effort::Effort, side::Side},
-    peers::{READ_THROUGHS, moka, quick_cache, redis, terrace},
+    peers::{
+        READ_THROUGHS, cached, cachet, fred, hitbox, moka, multi_tier_cache, oxcache, quick_cache, redis,
+        terrace, tiercache,
+    },
     report::table::Table,
     work::{loaders::Loader, remote::RemoteOp},
 };
@@ -18,6 +21,16 @@ pub(super) async fn hit(effort: Effort) -> Result<Table> {
     let op = RemoteOp::Get;
     let mut sides = vec![
         filled(&redis::PEER, "GET", op, redis::Raw::connect(&place).await).await,
+        filled(&fred::PEER, "GET", op, fred::Raw::connect(&place).await).await,
+        filled(&cached::PEER, "AsyncRedisCache, MessagePack", op, cached::Shared::connect(&place).await)
+            .await,
+        filled(&cachet::PEER, "a Redis tier alone", op, cachet::redis_alone(&place).await).await,
+        filled(&hitbox::PEER, "RedisBackend, bincode", op, hitbox::redis_alone(&place)).await,
+        filled(&multi_tier_cache::PEER, "redis alone, JSON", op, multi_tier_cache::redis_alone(&place).await)
+            .await,
+        absent(&oxcache::PEER, "RedisBackend, JSON", oxcache::REASON),
+        filled(&tiercache::PEER, "a Redis level alone", op, tiercache::Shared::redis_alone(&place).await)
+            .await,
         filled(&terrace::PEER, "get", op, terrace::redis_alone(&place).await).await,
     ];
     let title = "Reads of one of 10,000 keys that are in Redis, without a near tier, with the value decoded \
@@ -37,6 +50,7 @@ pub(super) async fn put(effort: Effort) -> Result<Table> {
     let op = RemoteOp::Put;
     let mut sides = vec![
         filled(&redis::PEER, "SET EX", op, redis::Raw::connect(&place).await).await,
+        filled(&fred::PEER, "SET EX", op, fred::Raw::connect(&place).await).await,
         filled(&moka::OVER_REDIS, "SET EX, then insert", op, moka::OverRedis::connect(&place).await).await,
         filled(
             &quick_cache::OVER_REDIS,
@@ -45,6 +59,14 @@ pub(super) async fn put(effort: Effort) -> Result<Table> {
             quick_cache::OverRedis::connect(&place).await,
         )
         .await,
+        filled(&cached::PEER, "AsyncRedisCache, no near tier", op, cached::Shared::connect(&place).await)
+            .await,
+        filled(&cachet::PEER, "memory + redis", op, cachet::layered(&place).await).await,
+        filled(&hitbox::PEER, "RedisBackend, no near tier", op, hitbox::redis_alone(&place)).await,
+        filled(&multi_tier_cache::PEER, "moka + redis, JSON", op, multi_tier_cache::layered(&place).await)
+            .await,
+        absent(&oxcache::PEER, "moka + redis, JSON", oxcache::REASON),
+        filled(&tiercache::PEER, "Lru + redis", op, tiercache::Shared::layered(&place).await).await,
         filled(&terrace::PEER, "put, near off", op, terrace::redis_alone(&place).await).await,
         filled(&terrace::PEER, "put, near Memory", op, terrace::memory_and_redis(&place).await).await,
     ];

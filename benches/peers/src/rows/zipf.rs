@@ -2,14 +2,13 @@
 
 use tokio::runtime::Handle;
 
-use super::blocking;
+use super::{blocking, near_sides};
 use crate::{
     Result,
     data::key,
     measure::{effort::Effort, rounds::Figures, threads::nanoseconds},
-    peers::{moka, quick_cache, terrace},
     report::table::{Cell, Table},
-    work::near::{NearSide, near},
+    work::near::NearSide,
 };
 
 const KEYS: usize = 1_000_000;
@@ -24,18 +23,8 @@ pub(super) async fn run(effort: Effort) -> Result<Table> {
     blocking(move |runtime| Ok(measure(effort, &runtime))).await
 }
 
-fn sides() -> Vec<NearSide> {
-    vec![
-        near(&moka::PEER, "sync", Ok(moka::SyncCache::new(CAPACITY))),
-        near(&quick_cache::PEER, "sync", Ok(quick_cache::Local::new(CAPACITY))),
-        near(&moka::PEER, "future", Ok(moka::FutureCache::new(CAPACITY))),
-        near(&terrace::PEER, "Memory", terrace::memory(CAPACITY)),
-        near(&terrace::PEER, "Quick", terrace::quick(CAPACITY)).beside(1),
-    ]
-}
-
 fn measure(effort: Effort, runtime: &Handle) -> Table {
-    let mut sides = sides();
+    let mut sides = runtime.block_on(near_sides(CAPACITY));
     let keys: Vec<String> = (0..KEYS).map(key).collect();
     let draws = draws(effort.scaled(2_000_000));
     for side in &mut sides {
