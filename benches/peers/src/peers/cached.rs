@@ -10,7 +10,7 @@ use crate::{
     peer::Peer,
     work::{
         loaders::Loader,
-        near::Near,
+        near::{Near, NearLoad},
         read_through::{Candidate, Place, ReadThrough, boxed},
         remote::Remote,
     },
@@ -24,7 +24,8 @@ pub const PEER: Peer = Peer {
 };
 
 /// Its sharded LRU.
-pub struct Local(ShardedLruCache<String, Arc<Page>>);
+#[derive(Clone)]
+pub struct Local(Arc<ShardedLruCache<String, Arc<Page>>>);
 
 /// Its Redis store, in MessagePack.
 #[derive(Clone)]
@@ -34,7 +35,7 @@ impl Local {
     /// An LRU of so many entries.
     #[must_use]
     pub fn new(entries: usize) -> Self {
-        Self(ShardedLruCache::new(entries))
+        Self(Arc::new(ShardedLruCache::new(entries)))
     }
 }
 
@@ -46,6 +47,12 @@ impl Near for Local {
     async fn put(&self, key: &str, page: Page) -> Result<()> {
         self.0.set(key.to_owned(), Arc::new(page));
         Ok(())
+    }
+}
+
+impl NearLoad for Local {
+    async fn get_or_load(&self, key: &str, number: usize) -> Result<u64> {
+        Ok(self.0.get_or_set_with(key.to_owned(), || Arc::new(Page::new(number))).number)
     }
 }
 

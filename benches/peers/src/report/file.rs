@@ -15,10 +15,11 @@ pub fn write(path: &Path, table: &Table, effort: Effort) -> Result<()> {
         read => read?,
     };
     let origin = format!(
-        "Medians of {} rounds at commit {}, on {}.",
+        "Medians of {} rounds at commit {}, on {}{}.",
         effort.rounds,
         versions::commit(),
-        versions::machine()
+        versions::machine(),
+        table.servers.iter().map(|server| format!(", {server}")).collect::<String>()
     );
     let part = markdown(table, &origin);
     Ok(fs::write(path, document::with_part(&old, Some(&head()), table.name, &part))?)

@@ -12,6 +12,8 @@ pub struct Table {
     pub name: &'static str,
     /// What is measured.
     pub title: String,
+    /// The servers that the row ran on, with their versions.
+    pub servers: Vec<String>,
     /// The names of the columns, with units.
     pub columns: Vec<String>,
     /// The sides.
@@ -56,7 +58,13 @@ impl Table {
             raw: sides[side.raw].peer.name,
             cells: Vec::new(),
         };
-        Self { name, title: title.into(), columns: Vec::new(), lines: sides.iter().map(line).collect() }
+        Self {
+            name,
+            title: title.into(),
+            servers: Vec::new(),
+            columns: Vec::new(),
+            lines: sides.iter().map(line).collect(),
+        }
     }
 
     /// Adds a column of figures that are compared with those of the raw side.
@@ -108,7 +116,7 @@ impl Cell {
 #[must_use]
 pub fn digits(figure: f64) -> String {
     let decimals = match figure {
-        none if none == 0.0 => 0,
+        0.0 => 0,
         small if small < 1.0 => 3,
         small if small < 10.0 => 2,
         middle if middle < 100.0 => 1,

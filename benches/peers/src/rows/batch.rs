@@ -10,7 +10,7 @@ use crate::{
         effort::Effort,
     },
     peer::Peer,
-    peers::{fred, oxcache, redis, terrace},
+    peers::{cached, cachet, fred, hitbox, multi_tier_cache, oxcache, redis, terrace, tiercache},
     report::table::Table,
     work::{
         batch::{Batch, BatchOp, BatchWork},
@@ -18,12 +18,16 @@ use crate::{
     },
 };
 
+/// Why most caches have no figures here.
+const NO_BATCH: &str = "it has no call for many keys";
+
 /// How many batches a turn has.
 const TURN: usize = 60;
 
 /// Measures the row.
 pub(super) async fn run(effort: Effort) -> Result<Table> {
     let mut table: Option<Table> = None;
+    let version = Redis::start().await?.version().await?;
     for (column, op) in [
         ("get_many, us", BatchOp::GetMany),
         ("put_many, us", BatchOp::PutMany),
@@ -37,13 +41,20 @@ pub(super) async fn run(effort: Effort) -> Result<Table> {
         let table = table.get_or_insert_with(|| Table::new("batch", title, &sides));
         table.paired(column, &sides, &figures);
     }
-    table.ok_or_else(|| "no column".into())
+    let mut table = table.ok_or("no column")?;
+    table.servers.push(version);
+    Ok(table)
 }
 
 async fn sides(place: &Place, op: BatchOp) -> Vec<Callers> {
     vec![
         filled(&redis::PEER, "MGET, pipeline of SET EX", op, redis::Raw::connect(place).await).await,
         filled(&fred::PEER, "MGET, pipeline of SET", op, fred::Raw::connect(place).await).await,
+        absent(&cached::PEER, "AsyncRedisCache", NO_BATCH),
+        absent(&cachet::PEER, "memory + redis", NO_BATCH),
+        absent(&hitbox::PEER, "moka + redis", NO_BATCH),
+        absent(&multi_tier_cache::PEER, "moka + redis", NO_BATCH),
+        absent(&tiercache::PEER, "Lru + redis", NO_BATCH),
         absent(&oxcache::PEER, "get_many, set_many, JSON", oxcache::REASON),
         filled(&terrace::PEER, "the calls named above", op, terrace::redis_alone(place).await).await,
     ]

@@ -8,7 +8,9 @@ use crate::{
         callers::{callers, throughputs},
         effort::Effort,
     },
-    peers::{cachet, foyer, moka, multi_tier_cache, oxcache, quick_cache, terrace, tiercache},
+    peers::{
+        cached, cachet, foyer, hitbox, moka, multi_tier_cache, oxcache, quick_cache, terrace, tiercache,
+    },
     report::table::Table,
     work::near::NearMisses,
 };
@@ -19,12 +21,22 @@ pub(super) async fn run(effort: Effort) -> Result<Table> {
         callers(&moka::PEER, "get_with", Ok(NearMisses(moka::FutureCache::new(KEYS)))),
         callers(&quick_cache::PEER, "get_or_insert_async", Ok(NearMisses(quick_cache::Local::new(KEYS)))),
         callers(&foyer::PEER, "get_or_fetch", Ok(NearMisses(foyer::Local::new(KEYS)))),
+        callers(
+            &cached::PEER,
+            "get_or_set_with, which takes no future",
+            Ok(NearMisses(cached::Local::new(KEYS))),
+        ),
         callers(&cachet::PEER, "get_or_insert", Ok(NearMisses(cachet::local(KEYS, false)))),
         callers(&cachet::PEER, "get_or_insert, protected", Ok(NearMisses(cachet::local(KEYS, true)))),
         callers(
             &multi_tier_cache::PEER,
             "get_or_compute_typed, moka, JSON",
             multi_tier_cache::local(KEYS).await.map(NearMisses),
+        ),
+        absent(
+            &hitbox::PEER,
+            "#[cached], MokaBackend",
+            "its `#[cached]` function is over both backends here",
         ),
         absent(&oxcache::PEER, "get_or", oxcache::REASON),
         callers(&tiercache::PEER, "get_or_compute, Lru", Ok(NearMisses(tiercache::Local::new(KEYS)))),

@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Measures the row.
 pub(super) async fn run(_effort: Effort) -> Result<Table> {
     // All at once: they wait for a server that is not there.
-    let measured = join_all(READ_THROUGHS.iter().map(|candidate| measure(candidate))).await;
+    let measured = join_all(READ_THROUGHS.iter().map(measure)).await;
     let (sides, cells): (Vec<Side<Candidate>>, Vec<Vec<Cell>>) = measured.into_iter().unzip();
     let title = "Reads of new keys whose loader answers at once, after Redis was killed: how long a read takes, and what it \
                  gives.";

@@ -25,6 +25,7 @@ pub(super) async fn put(effort: Effort) -> Result<Table> {
                  does not wait for its disk. Of one writer the median in microseconds, less is better; of 64 writers \
                  thousands a second, more is better.";
     let mut table = Table::new("postgres-put", title, &sides);
+    table.servers.push(server.version().await?);
     let figures = medians(&mut sides, TURN, effort).await;
     table.paired("1 writer, us", &sides, &figures);
     let figures = throughputs(&mut sides, 64, effort).await;
@@ -39,6 +40,7 @@ pub(super) async fn get(effort: Effort) -> Result<Table> {
     let title = "Reads of one of 10,000 records, eight connections for each side, without a near tier. Thousands a \
                  second, more is better.";
     let mut table = Table::new("postgres-get", title, &sides);
+    table.servers.push(server.version().await?);
     for count in [64, 256] {
         let figures = throughputs(&mut sides, count, effort).await;
         table.paired(format!("{count} at once, k/s"), &sides, &figures);

@@ -36,6 +36,7 @@ pub(super) async fn hit(effort: Effort) -> Result<Table> {
     let title = "Reads of one of 10,000 keys that are in Redis, without a near tier, with the value decoded \
                  (160 encoded bytes). Thousands a second, more is better.";
     let mut table = Table::new("redis-hit", title, &sides);
+    table.servers.push(server.version().await?);
     for count in [1, 8, 12, 16, 32, 64, 256] {
         let figures = throughputs(&mut sides, count, effort).await;
         table.paired(format!("{count} at once, k/s"), &sides, &figures);
@@ -73,6 +74,7 @@ pub(super) async fn put(effort: Effort) -> Result<Table> {
     let title = "Writes of one of 10,000 keys to Redis, and to the near tier where there is one. Thousands a \
                  second, more is better.";
     let mut table = Table::new("put", title, &sides);
+    table.servers.push(server.version().await?);
     for count in [1, 32, 64] {
         let figures = throughputs(&mut sides, count, effort).await;
         table.paired(format!("{count} at once, k/s"), &sides, &figures);
@@ -83,6 +85,7 @@ pub(super) async fn put(effort: Effort) -> Result<Table> {
 /// Measures `miss`.
 pub(super) async fn miss(effort: Effort) -> Result<Table> {
     let mut table: Option<Table> = None;
+    let version = Redis::start().await?.version().await?;
     for count in [1, 32, 64] {
         // A server for each column, since each read leaves a new key there.
         let server = Redis::start().await?;
@@ -98,5 +101,7 @@ pub(super) async fn miss(effort: Effort) -> Result<Table> {
         let table = table.get_or_insert_with(|| Table::new("miss", title, &sides));
         table.paired(format!("{count} at once, k/s"), &sides, &figures);
     }
-    table.ok_or_else(|| "no column".into())
+    let mut table = table.ok_or("no column")?;
+    table.servers.push(version);
+    Ok(table)
 }

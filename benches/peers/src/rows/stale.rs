@@ -27,6 +27,7 @@ pub(super) async fn run(_effort: Effort) -> Result<Table> {
     let title = "A loader has read the origin, the origin changes and the key is invalidated, the load ends, and the key is \
                  read again: how often that read gives the value from before the change.";
     let mut table = Table::new("stale", title, &sides);
+    table.servers.push(server.version().await?);
     table.cells("old values", cells);
     Ok(table)
 }

@@ -49,6 +49,7 @@ pub(super) async fn run(effort: Effort) -> Result<Table> {
         SLOW.as_millis()
     );
     let mut table = Table::new("stampede", title, &sides);
+    table.servers.push(server.version().await?);
     let mut loads = vec![0; sides.len()];
     let figures =
         outcomes(&mut sides, effort, &mut loads, async |cache| cache.crowd(new_key(), CALLERS).await).await;

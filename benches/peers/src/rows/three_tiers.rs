@@ -59,6 +59,7 @@ pub(super) async fn run(effort: Effort) -> Result<Table> {
                  it is kept in Redis and near. Eight connections to Postgres for each side. Of one caller the median \
                  in microseconds, less is better; of 64 callers thousands a second, more is better.";
     let mut table = Table::new("three-tier", title, &sides);
+    table.servers.extend([redis.version().await?, postgres.version().await?]);
     let figures = medians(&mut sides, ALONE, effort).await;
     table.paired("1 caller, us", &sides, &figures);
     let figures = bursts(&mut sides, CALLERS, EACH, effort).await;

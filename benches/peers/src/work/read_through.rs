@@ -35,6 +35,9 @@ pub struct Place {
     pub namespace: String,
 }
 
+/// A peer that is being set up.
+pub type Connecting = BoxFuture<'static, Result<Box<dyn Loads>>>;
+
 /// A way to use a peer for reads that load.
 #[derive(Clone, Copy)]
 pub struct Candidate {
@@ -43,7 +46,7 @@ pub struct Candidate {
     /// How the peer is used.
     pub usage: &'static str,
     /// Sets the peer up.
-    pub connect: fn(Place) -> BoxFuture<'static, Result<Box<dyn Loads>>>,
+    pub connect: fn(Place) -> Connecting,
 }
 
 /// What is measured of any [`ReadThrough`].
@@ -62,9 +65,7 @@ pub trait Loads: Send + Sync {
 }
 
 /// The object of a peer that is being set up.
-pub fn boxed<R: ReadThrough>(
-    connect: impl Future<Output = Result<R>> + Send + 'static,
-) -> BoxFuture<'static, Result<Box<dyn Loads>>> {
+pub fn boxed<R: ReadThrough>(connect: impl Future<Output = Result<R>> + Send + 'static) -> Connecting {
     Box::pin(async move { Ok(Box::new(connect.await?) as Box<dyn Loads>) })
 }
 
