@@ -1,8 +1,10 @@
 //! The project's own commands: `cargo xtask <command>`.
 
+mod bench_peers;
 mod bench_report;
 mod check_features;
 mod ci;
+mod compile_peers;
 mod failover;
 mod flagged;
 mod install;
@@ -34,6 +36,9 @@ usage: cargo xtask <command> [arguments]
                                 `--list` names the engines
   failover [--runs N] [case..]  how long failovers of real servers take
   bench-report [arguments]      the bench table: ours, raw and ratio
+  bench-peers [row..]           other caches beside this one, into docs/benchmarks.md;
+                                `--quick` for a short run that writes nothing, `--rounds N`;
+                                `--compile` for the time that applications take to compile
 
 REDIS_URL and DATABASE_URL, where set, name the servers that `test` shares among tests.";
 
@@ -52,6 +57,7 @@ fn main() -> ExitCode {
         "verify" => verify::run(rest),
         "matrix" => matrix::run(rest),
         "failover" => failover::run(rest),
+        "bench-peers" => bench_peers::run(rest),
         "bench-report" => bench_report::run(rest),
         "help" | "--help" | "-h" => {
             println!("{USAGE}");
