@@ -42,7 +42,8 @@ impl RedisBuilder {
         }
     }
 
-    /// The prefix of all keys, by default `terrace`: 1 to 64 letters, digits, `_`, `-` or `.`.
+    /// The prefix of all keys, by default `terrace`: 1 to 64 letters, digits, `_`, `-` or `.`. Braces around it, as in
+    /// `{shop}`, make it the hash tag of all keys of the handle.
     #[must_use]
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = prefix.into();
@@ -166,7 +167,9 @@ impl RedisBuilder {
             )));
         }
         if !is_prefix(&self.prefix) {
-            return Err(config("a key prefix is 1 to 64 letters, digits, '_', '-' or '.'"));
+            return Err(config(
+                "a key prefix is 1 to 64 letters, digits, '_', '-' or '.', with or without braces around it",
+            ));
         }
         if !address.is_tls && !self.certificates.is_empty() {
             return Err(config(format!("{address} has certificates but no TLS; use TLS (rediss://)")));

@@ -20,8 +20,8 @@
 //! Names of namespaces and tenants keep letters, digits, `_`, `-` and `.`. All other characters become
 //! `%XX`, so the parts of a key stay apart. Short printable keys stay readable, with `%XX` for
 //! `% # { } " \`, spaces and control characters. Long and binary keys become `#` and the digest in hex.
-//! Every key is built here, and scripts get all their keys as arguments, so that a hash tag for a
-//! cluster can be added in one place.
+//! Every key is built here and begins with the prefix, and scripts get all their keys as arguments. So a prefix in
+//! braces is the hash tag of all keys of a handle: they are in one slot.
 
 use std::fmt::Write as _;
 
@@ -190,9 +190,11 @@ fn watermark(prefix: &str, namespace: &Namespace) -> Bytes {
     Layout::new(prefix, &Watermark::namespace(namespace)).cell(&Watermark::key(&namespace.name))
 }
 
-/// Whether `prefix` keeps the parts of a key apart.
+/// Whether `prefix` keeps the parts of a key apart. Braces around it make it the hash tag of all keys.
 pub(crate) fn is_prefix(prefix: &str) -> bool {
-    !prefix.is_empty() && prefix.len() <= 64 && prefix.chars().all(|c| c.is_ascii() && is_plain_in_name(c))
+    let tag = prefix.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
+    let name = tag.unwrap_or(prefix);
+    !name.is_empty() && prefix.len() <= 64 && name.chars().all(|c| c.is_ascii() && is_plain_in_name(c))
 }
 
 fn readable(key: &[u8]) -> Option<&str> {
@@ -295,9 +297,29 @@ mod tests {
 
     #[test]
     fn prefixes_are_plain_names() {
-        assert!(is_prefix("terrace") && is_prefix("app-2.cache_x"));
-        for prefix in ["", "a:b", "a b", "{tag}", "é", &"x".repeat(65)] {
+        assert!(is_prefix("terrace") && is_prefix("app-2.cache_x") && is_prefix("{shop}"));
+        for prefix in
+            ["", "a:b", "a b", "{}", "{tag", "tag}", "a{tag}", "{a}b", "{{a}}", "é", &"x".repeat(65)]
+        {
             assert!(!is_prefix(prefix), "{prefix}");
+        }
+    }
+
+    #[test]
+    fn a_prefix_in_braces_is_the_only_hash_tag_of_every_key() {
+        for level in [Level::Fenced, Level::Ttl, Level::Bounded(Duration::from_secs(1))] {
+            let layout = Layout::new("{shop}", &namespace("a{b}", Some("c{d}"), level));
+            let bytes = Bytes::from_static(b"e{f}");
+            let cell = layout.cell(&TierKey { digest: key_digest("a{b}", Some("c{d}"), &bytes), bytes });
+            let (log, leases) = (LogKeys::new("{shop}"), LeaseKeys::new("{shop}"));
+            let token = Token::from_u64(7);
+            let mut keys = vec![cell, log.head, log.entries, leases.waiters(token), leases.keep_alive(token)];
+            keys.extend(layout.epochs().into_iter().chain(layout.clear_epochs()).chain(layout.watermark));
+            keys.push(layout.options.into());
+            for key in keys {
+                let key = String::from_utf8(key.to_vec()).unwrap();
+                assert!(key.starts_with("{shop}:") && key.matches(['{', '}']).count() == 2, "{key}");
+            }
         }
     }
 
