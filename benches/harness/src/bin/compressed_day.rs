@@ -144,7 +144,7 @@ async fn main() -> Outcome<()> {
     let (busy, failed) = (resident_mb(), tally.failed.load(Ordering::Relaxed));
     println!("{} stacks, {rate:.0} operations/s, {failed} failed; now {rest:?} of rest", STACKS.len());
     sleep(rest).await;
-    let (end, listed) = (probe.sizes().await?, probe.listed().await?);
+    let (end, listed) = (probe.sizes().await?, probe.listed(peak[1] as u64).await?);
     println!("resident memory: {busy} MB at the end of the traffic, {} MB after the rest", resident_mb());
     let measures = (0..NAMES.len()).map(|at| Measure {
         name: NAMES[at],
@@ -234,7 +234,7 @@ impl Probe {
 
     /// How much of each measure docs/operations.md lists: epochs and the log in Redis; rows of tenants, expired
     /// records for an hour, tombstones of removed records for a week and the outbox of ten minutes.
-    async fn listed(&mut self) -> Outcome<[f64; 11]> {
+    async fn listed(&mut self, most_keys: u64) -> Outcome<[f64; 11]> {
         let mut listed = [0.0; 11];
         let keys: Vec<String> = redis::cmd("KEYS").arg("terrace:$*").query_async(&mut self.redis).await?;
         let mut bytes = 0;
@@ -243,8 +243,10 @@ impl Probe {
             let usage = redis::cmd("MEMORY").arg("USAGE").arg(key).arg("SAMPLES").arg(0).to_owned();
             bytes += usage.query_async::<Option<u64>>(&mut self.redis).await?.unwrap_or(0);
         }
-        // The tables of the keys and of their ends take some 40 bytes a key, and do not shrink at once.
-        listed[2] = bytes as f64 / 1e3 + listed[1] * 0.04;
+        // The end of a key takes 24 bytes. The tables of the keys and of their ends have 8 bytes for each of a power
+        // of two, and shrink only when less than a tenth is in use.
+        let tables = 16 * most_keys.next_power_of_two();
+        listed[2] = (bytes + tables) as f64 / 1e3 + listed[1] * 0.024;
         let counts = [
             (4, "SELECT count(*) FROM terrace.records WHERE expires_at >= 0"),
             (6, "SELECT count(*) FROM terrace.outbox"),
