@@ -184,11 +184,16 @@ impl Counter {
 mod tests {
     use std::sync::Barrier;
 
+    use parking_lot::Mutex;
+
     use super::*;
+
+    /// Held by a test whose threads may take all stripes of the process.
+    static CROWD: Mutex<()> = Mutex::new(());
 
     #[test]
     fn a_counter_loses_nothing_between_threads() {
-        let counter = Counter::default();
+        let (_alone, counter) = (CROWD.lock(), Counter::default());
         std::thread::scope(|scope| {
             for _ in 0..40 {
                 scope.spawn(|| (0..1000).for_each(|_| counter.add(1)));
@@ -216,10 +221,10 @@ mod tests {
 
     #[test]
     fn threads_that_ended_leave_their_stripes_to_later_ones() {
-        let counter = Counter::default();
+        let (_alone, counter) = (CROWD.lock(), Counter::default());
         let one_after_another =
             (0..100).map(|_| std::thread::scope(|scope| scope.spawn(|| count(&counter)).join().unwrap()));
-        // Other tests of this process may have some stripes meanwhile, and never all of them for long.
+        // The other threads of this process have some stripes, and never all of them.
         let with_own = one_after_another.filter(|stripe| *stripe < OWN_STRIPES).count();
         assert!(with_own > OWN_STRIPES, "only {with_own} of a hundred threads had a stripe of their own");
         assert_eq!(counter.sum(), 100);
@@ -227,7 +232,7 @@ mod tests {
 
     #[test]
     fn no_two_threads_that_live_have_one_stripe() {
-        let (counter, all_have_counted) = (Counter::default(), Barrier::new(40));
+        let (_alone, counter, all_have_counted) = (CROWD.lock(), Counter::default(), Barrier::new(40));
         for _ in 0..10 {
             let mut own: Vec<usize> = std::thread::scope(|scope| {
                 let thread = || {

@@ -23,9 +23,10 @@ const KEYS: u64 = 100;
 const WRITES: u64 = 3_000;
 /// The time from one write to the next.
 const WRITE_INTERVAL: Duration = Duration::from_millis(1);
-/// Near copies that the log does not cover expire after a second, so nine of ten writes would be read
-/// within 900 ms even if the log reported nothing. Delivery by the log takes some milliseconds.
-const UNDELIVERED_MICROS: u64 = 500_000;
+/// Near copies that the log does not cover expire after a second, so half of the writes would be read after 500 ms
+/// or later if the log reported nothing. Delivery by the log takes some milliseconds, and a busy machine delays
+/// some writes by far more: so the median decides.
+const UNDELIVERED_MICROS: u64 = 300_000;
 
 type Stack = Cache<u64, u64>;
 
@@ -85,7 +86,7 @@ async fn both_processes(
     );
     assert_eq!(late.len() as u64, WRITES);
     assert!(near > reads / 2, "near must serve most reads: {near} of {reads}");
-    assert!(at(900) < UNDELIVERED_MICROS, "the log does not deliver: p90 {} us", at(900));
+    assert!(at(500) < UNDELIVERED_MICROS, "the log does not deliver: p50 {} us", at(500));
 }
 
 /// Microseconds of the system's clock, which both processes read.

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     connection::{ConnectionManager, no_reply, within},
-    error::{Effect, error},
+    error::{Effect, error, mixed_batch},
 };
 
 /// With fewer outstanding calls than this, an operation goes out alone.
@@ -62,6 +62,9 @@ impl CellBatchers {
             Ok(script) => script,
             Err(unsupported) => return ops.iter().map(|_| Err(unsupported.clone())).collect(),
         };
+        if ops.iter().any(|op| op.script().ok() != Some(script)) {
+            return ops.iter().map(|_| Err(mixed_batch())).collect();
+        }
         let (mut replies, mut start) = (Vec::with_capacity(ops.len()), 0);
         for end in trip_ends(ops.iter().map(CellOp::size)) {
             let (trip, sent_at) = (&ops[start..end], Instant::now());

@@ -63,20 +63,32 @@ macro_rules! lua {
     };
 }
 
-/// A script that works on cells, as a function that changes one, and begins with what that function needs.
-macro_rules! on_cells {
-    ([$($file:literal),*], $change:literal) => {
-        concat!(
-            lua!($($file),*),
-            include_str!(concat!("lua/", $change, ".lua")),
-            "return (each(", $change, ", 1, #KEYS, 2))\n"
-        )
+/// What the functions on cells need.
+macro_rules! cells {
+    () => {
+        lua!("shared/life", "shared/head", "shared/cell", "shared/marker", "shared/each")
     };
-    ([$($file:literal),*], $change:literal, logged) => {
+}
+
+/// What the functions on cells need that append to the log.
+macro_rules! logged_cells {
+    () => {
+        concat!(cells!(), lua!("shared/log", "shared/version"))
+    };
+}
+
+/// A script that calls its function for each cell.
+macro_rules! change {
+    ($change:literal) => {
+        concat!(cells!(), lua!($change), "return each(", $change, ", 1, #KEYS, 2)\n")
+    };
+    ($change:literal, logged) => {
         concat!(
-            lua!($($file),*),
-            include_str!(concat!("lua/", $change, ".lua")),
-            "return (each(", $change, ", 1, #KEYS - 2, 2, begin_group, end_group))\n"
+            logged_cells!(),
+            lua!($change),
+            "return each(",
+            $change,
+            ", 1, #KEYS - 2, 2, begin_group, end_group)\n"
         )
     };
 }
@@ -95,67 +107,14 @@ impl Source {
 /// The sources, in the order of [`Script`].
 static SOURCES: LazyLock<[Source; 14]> = LazyLock::new(|| {
     [
-        on_cells!(["shared/life", "shared/head", "shared/cell", "shared/marker", "shared/each"], "lease"),
-        on_cells!(["shared/life", "shared/head", "shared/cell", "shared/each"], "fill"),
-        on_cells!(
-            [
-                "shared/life",
-                "shared/head",
-                "shared/cell",
-                "shared/marker",
-                "shared/each",
-                "shared/log",
-                "shared/version"
-            ],
-            "put",
-            logged
-        ),
-        on_cells!(
-            [
-                "shared/full",
-                "shared/life",
-                "shared/head",
-                "shared/cell",
-                "shared/marker",
-                "shared/each",
-                "shared/log"
-            ],
-            "invalidate",
-            logged
-        ),
-        on_cells!(
-            [
-                "shared/full",
-                "shared/life",
-                "shared/head",
-                "shared/cell",
-                "shared/marker",
-                "shared/each",
-                "shared/log",
-                "shared/version"
-            ],
-            "remove",
-            logged
-        ),
-        on_cells!(
-            ["shared/full", "shared/life", "shared/head", "shared/cell", "shared/each", "shared/log"],
-            "expire",
-            logged
-        ),
+        change!("lease"),
+        change!("fill"),
+        change!("put", logged),
+        concat!(lua!("shared/full"), change!("invalidate", logged)),
+        concat!(lua!("shared/full"), change!("remove", logged)),
+        concat!(lua!("shared/full"), change!("expire", logged)),
         lua!("shared/full", "shared/life", "shared/head", "shared/log", "clear"),
-        lua!(
-            "shared/full",
-            "shared/life",
-            "shared/head",
-            "shared/cell",
-            "shared/marker",
-            "shared/each",
-            "shared/log",
-            "shared/version",
-            "invalidate",
-            "put",
-            "publish"
-        ),
+        concat!(lua!("shared/full"), logged_cells!(), lua!("invalidate", "put", "publish")),
         lua!("shared/life", "join_log"),
         lua!("shared/life", "shared/head", "shared/cell", "lease_status"),
         lua!("release"),
