@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use futures_util::future::join_all;
 use redis::aio::MultiplexedConnection;
 use terrace_testbed::Redis;
-use terrace_tier::{Condition, Op, Order, Reply, Version};
+use terrace_tier::{Condition, ErrorKind, Op, Order, Reply, Version};
 use tokio::time::sleep;
 
 use crate::bench::{Bench, body_of, lease, long, put};
@@ -165,4 +165,16 @@ async fn a_fill_looks_for_waiting_processes_only_if_one_waits() {
     assert!(matches!(setup.bench.tier.apply(&setup.bench.key("waited"), fill).await, Ok(Reply::Kept(_))));
     assert_eq!(setup.calls(["smembers"]).await, [1]);
     wait.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_batch_of_several_kinds_of_writes_is_refused_and_sends_nothing() {
+    let setup = Setup::new().await;
+    let bench = &setup.bench;
+    let remove = Op::Remove { tombstone_ttl: Duration::from_secs(60) };
+    let replies = bench.tier.apply_many(vec![(bench.key("a"), put("value")), (bench.key("b"), remove)]).await;
+    for reply in replies {
+        assert_eq!(reply.unwrap_err().kind(), ErrorKind::Unsupported);
+    }
+    bench.misses("a").await;
 }
