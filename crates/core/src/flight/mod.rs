@@ -165,7 +165,7 @@ impl<K: Eq + Hash, L, T: Clone> Flights<K, L, T> {
     /// Handles a report of the log that another process wrote this version. After such a report, a write
     /// under way in this process keeps its value in the near tier only if that value is as new as the
     /// reported version. Where the near tier is `outdated`, detaches the key's flight and runs `change`,
-    /// under one lock. A flight whose lease is as new as the version began after the change, and stays.
+    /// under one lock. A flight whose lease is newer than the version began after the change, and stays.
     pub(crate) fn notice(
         &self,
         key: &K,
@@ -181,7 +181,8 @@ impl<K: Eq + Hash, L, T: Clone> Flights<K, L, T> {
         if !outdated() {
             return;
         }
-        let is_older = |active: &ActiveFlight<L, T>| active.leased < version;
+        // A lease changes no version, so a change that comes after it may get the same one.
+        let is_older = |active: &ActiveFlight<L, T>| active.leased <= version;
         let detached =
             table.detach_if(hash, key, |active| is_older(active) && enabled(Defence::NoticeDetaches));
         change();
