@@ -76,7 +76,7 @@ impl<K: Eq + Hash, L, T: Clone> Flights<K, L, T> {
         if !beside {
             replaced = slot.take_flight();
             let (flight, loaders) = (Arc::clone(&flight), usize::from(intent.loads()));
-            slot.flight = Some(ActiveFlight { flight, leader: intent, callers: 1, loaders, leased: 0 });
+            slot.flight = Some(ActiveFlight { flight, leader: intent, callers: 1, loaders });
         }
         drop(table);
         drop(replaced);
@@ -100,17 +100,6 @@ impl<K: Eq + Hash, L, T: Clone> Flights<K, L, T> {
         drop(table);
         drop(detached);
         kept
-    }
-
-    /// Notes the version of the lease that the flight's load has. Its tier confirms the load's value only if
-    /// the key has not changed since it gave the lease.
-    pub(crate) fn note_lease(&self, key: &K, id: FlightId, version: u64) {
-        let mut table = self.at(id.hash).lock();
-        let slot = table.find_mut(id.hash, key);
-        let flight = slot.and_then(|slot| slot.flight.as_mut()).filter(|active| active.flight.id == id);
-        if let Some(flight) = flight {
-            flight.leased = version;
-        }
     }
 
     /// Detaches a flight whose load has ended.
@@ -165,7 +154,7 @@ impl<K: Eq + Hash, L, T: Clone> Flights<K, L, T> {
     /// Handles a report of the log that another process wrote this version. After such a report, a write
     /// under way in this process keeps its value in the near tier only if that value is as new as the
     /// reported version. Where the near tier is `outdated`, detaches the key's flight and runs `change`,
-    /// under one lock. A flight whose lease is newer than the version began after the change, and stays.
+    /// under one lock.
     pub(crate) fn notice(
         &self,
         key: &K,
@@ -181,10 +170,9 @@ impl<K: Eq + Hash, L, T: Clone> Flights<K, L, T> {
         if !outdated() {
             return;
         }
-        // A lease changes no version, so a change that comes after it may get the same one.
-        let is_older = |active: &ActiveFlight<L, T>| active.leased <= version;
-        let detached =
-            table.detach_if(hash, key, |active| is_older(active) && enabled(Defence::NoticeDetaches));
+        // Also a flight that began after the change: no version tells, since a lease has no place among the versions
+        // of writes where the tier's clock stands still or goes back.
+        let detached = table.detach_if(hash, key, |_| enabled(Defence::NoticeDetaches));
         change();
         drop(table);
         drop(detached);

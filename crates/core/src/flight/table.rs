@@ -41,8 +41,6 @@ pub(super) struct ActiveFlight<L, T> {
     pub(super) leader: Intent,
     pub(super) callers: usize,
     pub(super) loaders: usize,
-    /// The version of the lease that the flight's load has, or zero without one.
-    pub(super) leased: u64,
 }
 
 impl<K, L, T> Slot<K, L, T> {

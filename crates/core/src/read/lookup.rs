@@ -343,11 +343,6 @@ impl<'a, K: Key, V: Value, N: Near<K, V>> LookupPass<'a, K, V, N> {
             false
         });
         inner.tell_kept(kept.unwrap_or_default());
-        if let (LookupOutcome::Missed(miss), None, [_]) = (&outcome, &self.chain.store, &self.chain.tiers[..])
-            && let Some(fence) = miss.fences.get(0).filter(|_| inner.near.is_enabled())
-        {
-            inner.flights.note_lease(&flight.key, flight.id, fence.version.as_u64());
-        }
         (outcome, copy)
     }
 
