@@ -8,10 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::run::{Result, cargo, root, run as run_command};
-
-#[path = "../../benches/peers/src/report/document.rs"]
-mod document;
+use crate::{
+    document,
+    run::{Result, cargo, root, run as run_command},
+};
 
 /// The packages in benches/peers/compile, the raw one first.
 const APPLICATIONS: [&str; 2] = ["compile-raw", "compile-terrace"];

@@ -5,6 +5,7 @@ mod bench_report;
 mod check_features;
 mod ci;
 mod compile_peers;
+mod document;
 mod failover;
 mod flagged;
 mod install;

@@ -92,8 +92,9 @@ pub(crate) fn client_error(cause: &RedisError, effect: Effect, secrets: &Secrets
     error(kind, message).with_cure(cure).with_source(Foreign::new(&cause.to_string(), secrets))
 }
 
-/// The error for an error reply of the server. A refused write is never [`ErrorKind::Unknown`], because
-/// the server did nothing.
+/// The error for an error reply of the server. A refused write is not [`ErrorKind::Unknown`]: a server refuses the
+/// first command of a script that writes. Where it takes that one and refuses the log's entry, since the key of the
+/// log is a foreign one or the user may not run XADD, the cells are written all the same.
 pub(crate) fn server_error(answer: &ServerError) -> Error {
     // The connection has taken the passwords out of the answer.
     coded_error(answer.code(), answer.details().unwrap_or_default(), &Secrets::default())

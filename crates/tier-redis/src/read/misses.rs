@@ -3,8 +3,8 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// The share of misses above which the script that gives the value or a lease costs less than a GET and, after a
-/// miss, the script. With one caller at a time both cost the same at about 10 % of misses, and with 32 callers at
-/// about 18 % (`docs/benchmarks.md`).
+/// miss, the script. In a trial with the raw client both cost the same at about 10 % of misses with one caller at a
+/// time, and at about 18 % with 32 callers.
 const FREQUENT: u32 = ONE / 100 * 15;
 /// One, in fixed point.
 const ONE: u32 = 1 << 20;

@@ -49,7 +49,7 @@ pub(crate) async fn send_cells(
     for (call, answer) in calls.iter().zip(answers) {
         match answer {
             Value::Array(replies) if replies.len() == call.ops.len() => values.extend(replies),
-            // A script stops at the first command that the server refuses: then it refuses them all.
+            // A script stops at the first command that the server refuses, and then none of its cells has a reply.
             Value::ServerError(answer) => {
                 values.extend(call.ops.iter().map(|_| Value::ServerError(answer.clone())));
             }

@@ -186,6 +186,27 @@ pub(crate) fn kind_of<T: std::fmt::Debug>(result: Result<T>) -> ErrorKind {
     result.unwrap_err().kind()
 }
 
+/// The kind of an entry with each of its keys; a clear has one without bytes. The keys come after kind, number and
+/// origin, and namespace and tenant with their lengths. Each has a version and a length.
+pub(crate) fn keys_in(entry: &[u8]) -> Vec<(u8, Vec<u8>)> {
+    let length = |at: usize| usize::from(u16::from_be_bytes([entry[at], entry[at + 1]]));
+    let tenant = 19 + length(17);
+    let mut rest = match length(tenant) {
+        0xffff => &entry[tenant + 2..],
+        bytes => &entry[tenant + 2 + bytes..],
+    };
+    if rest.is_empty() {
+        return vec![(entry[0], Vec::new())];
+    }
+    let mut keys = Vec::new();
+    while !rest.is_empty() {
+        let end = 12 + u32::from_be_bytes(rest[8..12].try_into().unwrap()) as usize;
+        keys.push((entry[0], rest[12..end].to_vec()));
+        rest = &rest[end..];
+    }
+    keys
+}
+
 pub(crate) async fn raw(url: &str) -> MultiplexedConnection {
     redis::Client::open(url).unwrap().get_multiplexed_async_connection().await.unwrap()
 }

@@ -5,8 +5,8 @@
 -- KEYS 4, ..    the epochs of the clears, then the groups of the cells to invalidate
 -- the last two  the head and the entries of the log
 -- ARGV 2        the number of clears
--- ARGV 3, ..    the group of the watermark, with one put of four arguments; then for each clear the new epoch and the beginning of its
---               log entry; then the groups of the cells to invalidate
+-- ARGV 3, ..    the group of the watermark, with one put of four arguments; then for each clear the new epoch and the
+--               beginning of its log entry; then the groups of the cells to invalidate
 local order, expected = unpack('>c1I8', ARGV[5])
 local state, version = open(pcall('GETRANGE', KEYS[3], 0, 56), epoch_of(KEYS[1], KEYS[2], ARGV[1]))
 if (order == 'N' and state == 'V') or (order == 'C' and not (state == 'V' and version == expected)) then
