@@ -2,11 +2,10 @@
 
 use std::process::Command;
 
+use terrace_server_programs::find;
+
 use crate::install::{self, Package};
 use crate::run::{Result, root, succeeds};
-
-#[path = "../../crates/testbed/src/find.rs"]
-pub(crate) mod find;
 
 /// Where the tests can run.
 pub(crate) enum Plan {
@@ -56,7 +55,7 @@ pub(crate) fn provide_here() -> Result<()> {
 fn install(missing: &[Package]) -> Result<()> {
     if can_install_by_apt() {
         install::by_apt(&missing.iter().map(|package| package.debian).collect::<Vec<_>>())
-    } else if cfg!(target_os = "macos") && find::find("brew").is_some() {
+    } else if cfg!(target_os = "macos") && find("brew").is_some() {
         install::by_homebrew(missing)
     } else {
         Ok(())
@@ -70,7 +69,7 @@ fn docker_runs() -> bool {
 }
 
 fn missing() -> Vec<Package> {
-    PACKAGES.into_iter().filter(|package| find::find(package.program).is_none()).collect()
+    PACKAGES.into_iter().filter(|package| find(package.program).is_none()).collect()
 }
 
 /// Tests that kill and stop servers need the programs on the same machine, so that the tests run in the
@@ -98,7 +97,7 @@ fn advice(missing: &[Package]) -> String {
 
 /// Whether this process may install Debian packages.
 pub(crate) fn can_install_by_apt() -> bool {
-    is_root() && find::find("apt-get").is_some()
+    is_root() && find("apt-get").is_some()
 }
 
 fn is_root() -> bool {

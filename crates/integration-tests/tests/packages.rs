@@ -1,7 +1,11 @@
 //! What is published has what its readers need, and the first command compiles little.
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
-use std::{collections::BTreeSet, path::Path, process::Command};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use serde_json::Value;
 
@@ -67,6 +71,40 @@ fn dependencies_among_our_crates_let_each_be_packed_alone() {
             }
         }
     }
+}
+
+/// Such a file is not in the archive that `cargo package` makes.
+#[test]
+fn no_package_includes_a_file_of_another_by_its_path() {
+    for package in packages() {
+        let folder =
+            Path::new(package["manifest_path"].as_str().unwrap()).parent().unwrap().canonicalize().unwrap();
+        for target in package["targets"].as_array().unwrap() {
+            let sources = Path::new(target["src_path"].as_str().unwrap()).parent().unwrap().to_owned();
+            for file in rust_files(&sources) {
+                let text = std::fs::read_to_string(&file).unwrap();
+                for path in text.lines().filter_map(|line| line.trim().strip_prefix("#[path = \"")) {
+                    let path = path.split('"').next().unwrap();
+                    let included = file.parent().unwrap().join(path).canonicalize().unwrap();
+                    assert!(included.starts_with(&folder), "{} includes {path}", file.display());
+                }
+            }
+        }
+    }
+}
+
+/// The Rust files in a folder and its folders.
+fn rust_files(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.extend(rust_files(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+    files
 }
 
 #[test]

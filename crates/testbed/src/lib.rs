@@ -17,7 +17,6 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod error;
-mod find;
 mod name;
 mod pooler;
 mod port;

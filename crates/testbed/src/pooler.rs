@@ -7,9 +7,10 @@ use std::{
     process::Command,
 };
 
+use terrace_server_programs::find;
+
 use crate::{
     Error, Postgres, PrivateServer, Result, ServerOptions,
-    find::find,
     postgres::OWNER,
     probe,
     server::{ServerKind, SetUpStep, write_private},

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use crate::find::find;
 use crate::{Error, Result};
+use terrace_server_programs::find;
 
 /// The variable with the path of another `redis-server`, or of a server that is compatible with it.
 const REDIS_SERVER: &str = "TERRACE_TEST_REDIS_SERVER";

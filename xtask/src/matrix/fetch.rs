@@ -6,12 +6,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
+use terrace_server_programs::find;
 
 use super::engines::{Engine, Source};
 use crate::run::{Result, root, run};
 use crate::{install, servers};
-
-pub(crate) use crate::servers::find::FOLDERS_VARIABLE;
 
 /// The folder with the programs of an engine. The error says why they cannot be had.
 pub(super) fn programs(engine: &Engine) -> Result<PathBuf> {
@@ -45,10 +44,10 @@ fn once(folder: &Path, fetch: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
 
 /// The folder of an installed program, which is installed first where this process may do so.
 fn installed(program: &str, package: &'static str) -> Result<PathBuf> {
-    if servers::find::find(program).is_none() && servers::can_install_by_apt() {
+    if find(program).is_none() && servers::can_install_by_apt() {
         install::by_apt(&[package])?;
     }
-    let path = servers::find::find(program);
+    let path = find(program);
     let folder = path.as_deref().and_then(Path::parent).map(Path::to_owned);
     folder.ok_or_else(|| format!("{program} is not installed (Debian: apt-get install {package})"))
 }

@@ -84,7 +84,7 @@ fn verdict(rows: &[Row], allow_missing: bool) -> Result<()> {
 
 /// The folders before those that `TERRACE_TEST_PROGRAMS` names already.
 fn folders_before_others(folder: &std::path::Path) -> Result<OsString> {
-    let others = std::env::var_os(fetch::FOLDERS_VARIABLE).unwrap_or_default();
+    let others = std::env::var_os(terrace_server_programs::FOLDERS_VARIABLE).unwrap_or_default();
     let folders = [folder.to_owned()].into_iter().chain(std::env::split_paths(&others));
     std::env::join_paths(folders).map_err(|error| format!("the path of {}: {error}", folder.display()))
 }

@@ -81,7 +81,7 @@ pub(super) fn run(engine: &'static Engine, with_servers: &Path, arguments: &[Str
     }
     command.args(arguments);
     without_own_package(&mut command);
-    command.env(fetch::FOLDERS_VARIABLE, folders_before_others(&programs)?);
+    command.env(terrace_server_programs::FOLDERS_VARIABLE, folders_before_others(&programs)?);
     command.env("TERRACE_TEST_POOLER", engine.suite.pool_mode());
     for variable in OTHER_SERVERS {
         command.env_remove(variable);

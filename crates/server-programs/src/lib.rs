@@ -1,8 +1,7 @@
-//! Finds a program in the folders that a variable names, on PATH, or in the folders where packages put
-//! servers.
+//! Finds the programs of servers that are installed on this machine.
 //!
-//! This file uses std alone, since the project's own commands include it and must not build a
-//! database client to look for a database.
+//! The crate uses std alone: the project's own commands look for a database with it, and must not build a database
+//! client for that.
 
 use std::{
     ffi::OsString,
@@ -12,10 +11,19 @@ use std::{
 
 /// The variable that names folders with the programs of servers, as PATH does: `cargo xtask matrix` chooses
 /// an engine by it.
-pub(crate) const FOLDERS_VARIABLE: &str = "TERRACE_TEST_PROGRAMS";
+pub const FOLDERS_VARIABLE: &str = "TERRACE_TEST_PROGRAMS";
 
-/// The path of the program: the folders of the variable come first, then PATH, then the usual folders.
-pub(crate) fn find(program: &str) -> Option<PathBuf> {
+/// The path of a program; `None` where it is not installed. The folders of [`FOLDERS_VARIABLE`] come first, then those
+/// of PATH, then the folders where the packages of Debian, Red Hat and Homebrew put servers, newest version first.
+///
+/// # Cost
+/// A few file system calls for each folder.
+///
+/// ```
+/// assert!(terrace_server_programs::find("sh").is_some());
+/// assert!(terrace_server_programs::find("no-such-server").is_none());
+/// ```
+pub fn find(program: &str) -> Option<PathBuf> {
     let folders = [FOLDERS_VARIABLE, "PATH"].map(|name| std::env::var_os(name).unwrap_or_default());
     find_in(&folders, program)
 }
