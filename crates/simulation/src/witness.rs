@@ -1,6 +1,6 @@
 //! What servers do, as facts of the history, derived from operations and replies alone.
 
-use terrace_tier::{Op, Order, Reply, Result, Role, TierKey, Version};
+use terrace_tier::{Op, Order, Reply, Result, Role, Stored, TierKey, Version};
 
 use crate::{
     encoding::{key_of, value_in, value_of},
@@ -59,7 +59,11 @@ pub(crate) fn covered(
         (Op::Invalidate { version: None, .. }, _) => Some(recorder.now()),
         (Op::Put { .. } | Op::Fill { .. } | Op::Invalidate { .. } | Op::Remove { .. }, Some(version)) => {
             let committed = recorder.committed_at(key_of(key), version);
-            committed.or_else(|| value_in(op).and_then(|value| recorder.changed_at(value)))
+            // An absence that no removal left is older than every change.
+            let before_all = || (version == Version::NONE).then_some(At(0));
+            committed
+                .or_else(|| value_in(op).and_then(|value| recorder.changed_at(value)))
+                .or_else(before_all)
         }
         _ => None,
     }
@@ -75,8 +79,11 @@ pub(crate) fn answered(recorder: &Recorder, link: Link, key: &TierKey, op: &Op, 
         Op::Invalidate { version, .. } => *version,
         _ => None,
     };
+    // The tier has a copy of a higher version. Without a store it says nothing of this write.
+    let keeps = |stored: &Stored| ordered.is_some_and(|version| stored.version > version);
     let writes = matches!(op, Op::Put { .. } | Op::Invalidate { .. } | Op::Remove { .. });
     match reply {
+        Ok(Reply::Refused(Some(kept))) if link.role == Role::Cache && !link.stored && keeps(kept) => {}
         Ok(_) if writes && link.role == Role::Cache => {
             let Link { process, server: tier, .. } = link;
             let put = matches!(op, Op::Put { .. });

@@ -279,8 +279,8 @@ impl<'a> World<'a> {
         let write = self.recorder.writes(0, Some(encoding::key_of(&key)), Wish::Remove);
         let reply = tier.apply(&key, op.clone()).now_or_never();
         let Some(Ok(reply)) = reply else { return };
-        let (slot, server, role, authority) = (0, self.plan.stack.tiers, Role::Store, true);
-        let link = Link { slot, process: 0, server, role, authority, fussy: false };
+        let (server, role) = (self.plan.stack.tiers, Role::Store);
+        let link = Link { slot: 0, process: 0, server, role, authority: true, stored: true, fussy: false };
         witness::carried_out(&self.recorder, link, false, &key, &op, &Ok(reply.clone()));
         let target = Target { tier, namespace: Arc::new(namespace), origin: 0 };
         store.log.append(&target, link, &key, &op, &reply, &self.recorder);
@@ -336,7 +336,8 @@ impl<'a> World<'a> {
             let role = if number < stack.tiers { Role::Cache } else { Role::Store };
             let authority = number + 1 == self.servers.len();
             let fussy = stack.fussy && number == 0 && role == Role::Cache;
-            let link = Link { slot, process, server: number, role, authority, fussy };
+            let stored = stack.store;
+            let link = Link { slot, process, server: number, role, authority, stored, fussy };
             let handle = server.fake.another_handle();
             let followers = Followers::new(Arc::clone(&self.network), link, handle.clone(), self.forgets);
             let backend: Arc<dyn Backend> = Arc::new(handle);

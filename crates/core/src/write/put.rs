@@ -93,6 +93,23 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     }
 }
 
+/// The rule by which a copy is dropped in a follower that replied so to a put: it may be older than the put.
+fn drops_older_copy(
+    chain: &Chain,
+    put: Result<&PutOutcome, &Error>,
+    reply: &Result<Reply>,
+) -> Option<Defence> {
+    match (reply, put) {
+        (Err(error), _) if error.kind() == ErrorKind::TooLarge => Some(Defence::Oversize),
+        // A cache tier that is the authority may forget a key while its clock is behind. The version that it issues
+        // then is below that of the older copy. The copy of a later put looks the same, and is dropped as well.
+        (Ok(Reply::Refused(Some(kept))), Ok(PutOutcome::Kept(version))) => {
+            (chain.store.is_none() && kept.version > *version).then_some(Defence::LowerVersion)
+        }
+        _ => None,
+    }
+}
+
 /// The last put of each distinct key, and for each given put the number of its key.
 fn last_of_each<K: Key, V>(puts: impl Iterator<Item = Put<K, V>>) -> (Vec<Put<K, V>>, Vec<usize>) {
     let (mut distinct, mut last) = (Distinct::new(), Vec::with_capacity(puts.size_hint().0));
@@ -163,7 +180,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
                 let debts = DebtGuard::new(chain.followers(), keys.into_iter());
                 self.put_authority(chain, &mut pending).await;
                 for slot in chain.followers() {
-                    self.put_follower(slot, &pending).await;
+                    self.put_follower(chain, slot, &pending).await;
                 }
                 debts.settle();
             }
@@ -234,15 +251,15 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
     /// Changes the copies in a tier that is not the authority. A key whose change the tier does not
     /// confirm becomes a debt. A failed put changes the copies, too, because the authority may have
     /// taken the put.
-    async fn put_follower(&self, slot: &TierSlot, pending: &[PendingPut<K, V, N>]) {
-        let ops = pending.iter().filter_map(|put| Some((put, self.follower_op(slot, put)?)));
+    async fn put_follower(&self, chain: &Chain, slot: &TierSlot, pending: &[PendingPut<K, V, N>]) {
+        let ops = pending.iter().filter_map(|put| Some((put, self.follower_op(chain, slot, put)?)));
         let (puts, drops): (Vec<_>, Vec<_>) = ops.partition(|(_, op)| matches!(op, Op::Put { .. }));
         for group in [puts, drops] {
             let batch = group.iter().map(|(put, op)| (put.key.clone(), op.clone())).collect();
             let replies = slot.call_many(FULL_BUDGET, batch).await;
             for ((put, _), mut reply) in group.into_iter().zip(replies) {
-                if matches!(&reply, Err(error) if error.kind() == ErrorKind::TooLarge) {
-                    reply = match enabled(Defence::Oversize) {
+                if let Some(defence) = drops_older_copy(chain, put.outcome.as_ref(), &reply) {
+                    reply = match enabled(defence) {
                         true => slot.call(FULL_BUDGET, &put.key, self.drop_copy(None)).await,
                         false => Ok(Reply::Refused(None)),
                     };
@@ -254,7 +271,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
         }
     }
 
-    fn follower_op(&self, slot: &TierSlot, put: &PendingPut<K, V, N>) -> Option<Op> {
+    fn follower_op(&self, chain: &Chain, slot: &TierSlot, put: &PendingPut<K, V, N>) -> Option<Op> {
         let version = match &put.outcome {
             Ok(PutOutcome::Kept(version)) => *version,
             Ok(PutOutcome::Refused) => return None,
@@ -262,7 +279,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
         };
         let size = put.body.as_ref().map(Bytes::len);
         if self.policies.copies == Copies::Invalidate || !self.admits(slot.shared.name, size) {
-            return Some(self.drop_copy(Some(version)));
+            // Only a store's versions are above those of all older copies.
+            return Some(self.drop_copy(chain.store.is_some().then_some(version)));
         }
         let deadlines = self.copy_deadlines(put.copies, slot.shared.ttl);
         let (order, tombstone_ttl) = (Order::Follow(version), self.periods.tombstone);

@@ -24,6 +24,8 @@ pub(crate) struct Link {
     pub(crate) role: Role,
     /// The server issues the versions of a cache without a store.
     pub(crate) authority: bool,
+    /// The process's chain has a store.
+    pub(crate) stored: bool,
     /// The server takes no value that is a multiple of 3.
     pub(crate) fussy: bool,
 }

@@ -100,6 +100,15 @@ pub(super) fn switches() -> Vec<Switch> {
             },
         ),
         switch(
+            "a copy above the version that a cache tier issued to a put is dropped",
+            "7",
+            Off::Core(Defence::LowerVersion),
+            || {
+                let steps = [(0, 0, Load(0, LoaderPace::Early(5))), (40, 0, Put(0)), (80, 0, Get(0))];
+                script(TWO, &steps, &[(30, Trouble::ClockBehind(1, 3_000)), (31, Trouble::Flush(1))])
+            },
+        ),
+        switch(
             "a drop that a farther tier missed is owed to nearer tiers too",
             "7",
             Off::Core(Defence::NearerOwed),
