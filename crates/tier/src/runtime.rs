@@ -4,7 +4,9 @@
 //! A socket and a task belong to the runtime in which they were made, and end with it. So no call uses a socket
 //! or waits for a task of another runtime than its own: what a handle needs for its calls, it has once for each
 //! runtime ([`PerRuntime`]). What it needs once in the process runs on one of them, and is started again on
-//! another one when that has ended ([`BackgroundTask`]).
+//! another one when that has ended ([`BackgroundTask`]). The calls of a runtime share a timer ([`within`]).
+
+mod timers;
 
 use std::{
     cell::Cell,
@@ -25,6 +27,8 @@ use tokio::{
 };
 
 use crate::{Error, Result};
+
+pub use timers::{Timer, within};
 
 thread_local! {
     /// The last runtime in which this thread called, and whether it has timers.

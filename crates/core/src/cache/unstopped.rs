@@ -15,11 +15,8 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tokio::{
-    runtime::Handle,
-    task::JoinHandle,
-    time::{Sleep, sleep},
-};
+use terrace_tier::runtime::Timer;
+use tokio::{runtime::Handle, task::JoinHandle, time::Instant};
 
 use super::tasks::Running;
 use crate::{
@@ -34,7 +31,7 @@ const PATIENCE: Duration = Duration::from_millis(20);
 pub(crate) struct Unstopped<F: Future<Output: Send> + Send + 'static> {
     shared: Arc<Shared<F>>,
     /// The end of the patience, once the work was not ready. Its waker is `shared`.
-    patience: Option<Pin<Box<Sleep>>>,
+    patience: Option<Timer>,
 }
 
 struct Shared<F: Future> {
@@ -92,10 +89,9 @@ impl<F: Future<Output: Send> + Send + 'static> Unstopped<F> {
     /// Gives the work back after a poll that left it unfinished.
     fn give_back(&mut self, work: Work<F>, cx: &mut Context<'_>) -> Poll<Result<F::Output>> {
         if self.patience.is_none() {
+            // The timer wakes `shared`, so its end needs no second poll. Every call has checked its runtime before.
             let waker = Waker::from(Arc::clone(&self.shared));
-            let patience = self.patience.insert(Box::pin(sleep(PATIENCE)));
-            // The timer wakes `shared`, so its end needs no second poll.
-            let _pending = patience.as_mut().poll(&mut Context::from_waker(&waker));
+            self.patience = Timer::start(Instant::now() + PATIENCE, &waker).ok();
         }
         let mut state = self.shared.state.lock();
         if let State::Polled { is_late: true } = *state {

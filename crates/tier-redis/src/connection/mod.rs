@@ -29,9 +29,9 @@ use std::{fmt, sync::Arc};
 use redis::{Cmd, Pipeline, Value};
 use terrace_tier::{
     Error, ErrorKind, NamespaceRegistry, Result,
-    runtime::{PerRuntime, clock_hint},
+    runtime::{self, PerRuntime, clock_hint},
 };
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 pub(crate) use address::Address;
 pub(crate) use connect::Connection;
@@ -141,10 +141,7 @@ pub(crate) async fn within<T>(
     effect: Effect,
     call: impl Future<Output = Result<T>>,
 ) -> Result<T> {
-    match timeout_at(deadline, call).await {
-        Ok(reply) => reply,
-        Err(_) => Err(no_reply(effect)),
-    }
+    runtime::within(deadline, call).await?.unwrap_or_else(|| Err(no_reply(effect)))
 }
 
 /// The error of a call that got no reply within its budget.

@@ -6,9 +6,12 @@ mod worker;
 
 use std::{fmt, sync::Arc};
 
-use tokio::time::timeout;
+use tokio::time::Instant;
 
-use crate::{Error, ErrorKind, Result, runtime::PerRuntime};
+use crate::{
+    Error, ErrorKind, Result,
+    runtime::{PerRuntime, within},
+};
 use worker::Shared;
 
 pub use limits::BatchLimits;
@@ -60,8 +63,8 @@ pub trait BatchCall: Send + Sync + 'static {
 /// - Every error of the [`BatchCall`].
 ///
 /// # Cost
-/// A direct call: two atomic additions, one timer and one allocation. A queued call: one short lock and one
-/// allocation, while the timer and the round trip are shared.
+/// A direct call: two atomic additions, two short locks for its deadline and one allocation. A queued call: one short
+/// lock and one allocation, while the deadline and the round trip are shared.
 ///
 /// ```
 /// use std::time::Duration;
@@ -125,7 +128,9 @@ impl<T: BatchCall> Batcher<T> {
             // Boxed, so that queued callers do not pay for the stack size of a direct call.
             let call = Box::pin(shared.call.one(request));
             let Some(budget) = budget else { return call.await };
-            return timeout(budget, call).await.unwrap_or_else(|_| Err(Error::timeout(budget)));
+            return within(Instant::now() + budget, call)
+                .await?
+                .unwrap_or_else(|| Err(Error::timeout(budget)));
         }
         match shared.enqueue(request)?.await {
             Ok(reply) => reply,

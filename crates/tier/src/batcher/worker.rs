@@ -11,13 +11,10 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tokio::{
-    sync::oneshot,
-    time::{Instant, timeout_at},
-};
+use tokio::{sync::oneshot, time::Instant};
 
 use super::{BatchCall, BatchLimits};
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Result, runtime::within};
 
 /// What all clones of a batcher share with its workers.
 pub(super) struct Shared<T: BatchCall> {
@@ -163,24 +160,24 @@ impl<T: BatchCall> Worker<T> {
         let mut call = pin!(self.shared.call.many(requests));
         while let Some(first) = callers.front() {
             let answer = match first.deadline {
-                Some(deadline) => timeout_at(deadline, &mut call).await,
-                None => Ok((&mut call).await),
+                Some(deadline) => within(deadline, &mut call).await.unwrap_or_else(|error| Some(Err(error))),
+                None => Some((&mut call).await),
             };
             match answer {
-                Ok(Ok(replies)) => {
+                Some(Ok(replies)) => {
                     // A caller without a reply sees its channel close, which is a typed error.
                     for (caller, reply) in callers.into_iter().zip(replies.into_iter().skip(skipped)) {
                         let _cancelled = caller.reply.send(Ok(reply));
                     }
                     return;
                 }
-                Ok(Err(error)) => {
+                Some(Err(error)) => {
                     for caller in callers {
                         let _cancelled = caller.reply.send(Err(error.clone()));
                     }
                     return;
                 }
-                Err(_) => {
+                None => {
                     let now = Instant::now();
                     let late = callers.iter().take_while(|caller| caller.is_late(now)).count();
                     callers.drain(..late).for_each(|caller| self.time_out(caller));

@@ -140,11 +140,17 @@ fn system_millis() -> u64 {
 #[cfg(target_os = "linux")]
 const LATE_TICKS: u64 = 4;
 
+/// It never changes, and asking for it is a system call.
 #[cfg(target_os = "linux")]
-fn system_granularity() -> Duration {
+static SYSTEM_GRANULARITY: std::sync::LazyLock<Duration> = std::sync::LazyLock::new(|| {
     let resolution = rustix::time::clock_getres(rustix::time::ClockId::RealtimeCoarse);
     let nanos = u64::try_from(resolution.tv_nsec).unwrap_or_default();
     Duration::from_millis(LATE_TICKS * nanos.div_ceil(1_000_000))
+});
+
+#[cfg(target_os = "linux")]
+fn system_granularity() -> Duration {
+    *SYSTEM_GRANULARITY
 }
 
 #[cfg(not(target_os = "linux"))]
