@@ -79,6 +79,20 @@ impl Timer {
     ///
     /// # Cost
     /// One short lock, and another one when it is dropped. No allocation, once as many timers ran at a time before.
+    ///
+    /// ```
+    /// use std::{task::Waker, time::Duration};
+    /// use terrace_tier::runtime::Timer;
+    /// use tokio::time::Instant;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> terrace_tier::Result<()> {
+    /// let timer = Timer::start(Instant::now() + Duration::from_millis(20), Waker::noop())?;
+    /// // What it was for has ended in time, so it wakes nobody.
+    /// drop(timer);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn start(deadline: Instant, waker: &Waker) -> Result<Self> {
         let queue = QUEUES.get(Queue::default)?;
         let place = queue.add(deadline, waker);
