@@ -199,6 +199,10 @@ impl Queue {
             }
         }
         entries.next_look = left;
+        if entries.free.len() == entries.places.len() {
+            // Gives the memory back: as many timers as ever ran at a time may not come again.
+            *entries = Entries::default();
+        }
         (rung, left)
     }
 }
@@ -211,7 +215,7 @@ impl fmt::Debug for Timer {
 
 #[cfg(test)]
 mod tests {
-    use std::{future::pending, time::Duration};
+    use std::{future::pending, task::Wake, time::Duration};
 
     use futures_util::future::join_all;
     use tokio::{task::yield_now, time::sleep};
@@ -246,7 +250,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_place_is_used_again_and_the_task_ends_without_timers() {
+    async fn a_place_is_used_again_and_without_timers_memory_and_task_end() {
         for _ in 0..1_000 {
             assert_eq!(within(Instant::now() + 50 * MS, yield_now()).await.unwrap(), Some(()));
         }
@@ -268,6 +272,41 @@ mod tests {
         let task = tokio::spawn(work);
         assert_eq!(task.await.unwrap().unwrap(), None);
         assert_eq!(began.elapsed(), 50 * MS);
+    }
+
+    /// A waker that holds a timer, as the waker of a task does whose future holds one.
+    struct Holder {
+        _timer: Timer,
+    }
+
+    impl Wake for Holder {
+        fn wake(self: Arc<Self>) {}
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_drop_of_a_waker_may_drop_another_timer() {
+        let later = Instant::now() + 50 * MS;
+        let holder = || Waker::from(Arc::new(Holder { _timer: Timer::start(later, Waker::noop()).unwrap() }));
+        drop(Timer::start(later, &holder()).unwrap());
+        let renewed = Timer::start(later, &holder()).unwrap();
+        assert!(!renewed.has_rung(Waker::noop()));
+        let _rings = Timer::start(Instant::now() + MS, &holder()).unwrap();
+        sleep(10 * MS).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn timers_of_several_threads_ring_and_end() {
+        let callers = (0..8).map(|caller| async move {
+            for round in 0..50 {
+                let deadline = Instant::now() + MS * ((caller + round) % 3);
+                let rings = within(deadline, pending::<()>()).await.unwrap();
+                let ends = within(deadline + 5_000 * MS, yield_now()).await.unwrap();
+                assert_eq!((rings, ends), (None, Some(())));
+            }
+        });
+        for caller in join_all(callers.map(tokio::spawn)).await {
+            caller.unwrap();
+        }
     }
 
     #[test]
