@@ -17,13 +17,13 @@ pub fn order(sides: usize, round: usize) -> Vec<usize> {
 
 /// Runs all rounds, after one that is not counted. A side that fails takes no more turns, in later columns
 /// either.
-pub async fn rounds<T: ?Sized>(
+pub async fn rounds<T: ?Sized, F>(
     sides: &mut [Side<T>],
     effort: Effort,
-    mut turn: impl AsyncFnMut(&T, usize) -> Result<f64>,
-) -> Vec<Figures> {
+    mut turn: impl AsyncFnMut(&T, usize) -> Result<F>,
+) -> Vec<Result<Vec<F>, String>> {
     let count = sides.len();
-    let mut figures = vec![Vec::with_capacity(effort.rounds); count];
+    let mut figures: Vec<Vec<F>> = (0..count).map(|_| Vec::with_capacity(effort.rounds)).collect();
     for round in 0..=effort.rounds {
         for at in order(count, round) {
             let side = &mut sides[at];
@@ -35,7 +35,7 @@ pub async fn rounds<T: ?Sized>(
             }
         }
     }
-    let of_side = |(side, figures): (&Side<T>, Vec<f64>)| match &side.state {
+    let of_side = |(side, figures): (&Side<T>, Vec<F>)| match &side.state {
         Ok(_) => Ok(figures),
         Err(error) => Err(error.clone()),
     };

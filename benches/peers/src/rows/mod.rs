@@ -5,6 +5,7 @@ mod near_hit;
 mod near_miss;
 mod outage;
 mod postgres;
+mod profile;
 mod redis;
 mod stale;
 pub mod stampede;
@@ -50,6 +51,7 @@ pub const ROWS: &[Row] = &[
     Row { name: "redis-hit", run: |effort| Box::pin(redis::hit(effort)) },
     Row { name: "put", run: |effort| Box::pin(redis::put(effort)) },
     Row { name: "miss", run: |effort| Box::pin(redis::miss(effort)) },
+    Row { name: "profile", run: |effort| Box::pin(profile::run(effort)) },
     Row { name: "batch", run: |effort| Box::pin(batch::run(effort)) },
     Row { name: "three-tier", run: |effort| Box::pin(three_tiers::run(effort)) },
     Row { name: "postgres-put", run: |effort| Box::pin(postgres::put(effort)) },
