@@ -50,3 +50,25 @@ async fn a_put_that_the_nearer_tier_does_not_admit_drops_a_copy_of_a_higher_vers
     cache.put("k", 2).await.unwrap();
     assert_eq!(cache.get("k").await.unwrap().unwrap(), 2);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_refresh_drops_a_copy_of_a_higher_version() {
+    let hand = Clock::manual();
+    let (nearer, farther) = (fake("sqlite", &hand), fake("redis", &hand));
+    let cache = with_a_copy_of_a_higher_version(&hand, &nearer, &farther).await;
+    let loader = Loader::default();
+    cache.refresh("k", |_| loader.give(2, ms(1))).await.unwrap();
+    cache.settled().await;
+    assert_eq!(*cache.get_or_load("k", || loader.give(2, ms(1))).await.unwrap(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refresh_that_the_nearer_tier_does_not_admit_drops_a_copy_of_a_higher_version() {
+    let hand = Clock::manual();
+    let (nearer, farther) = (fake("sqlite", &hand), fake("redis", &hand));
+    with_a_copy_of_a_higher_version(&hand, &nearer, &farther).await;
+    let cache = without_near().clock(&hand).admit(NotInSqlite).tier(nearer).tier(farther).build().unwrap();
+    cache.refresh("k", |_| Loader::default().give(2, ms(1))).await.unwrap();
+    cache.settled().await;
+    assert_eq!(cache.get("k").await.unwrap().unwrap(), 2);
+}

@@ -16,7 +16,7 @@ pub(crate) use warnings::Warnings;
 use std::sync::Arc;
 
 use terrace_tier::{
-    InvalidationLog, Scope,
+    InvalidationLog, Scope, Version,
     defence::{Defence, enabled},
 };
 
@@ -54,6 +54,13 @@ impl Chain {
     pub(crate) fn followers(&self) -> impl Iterator<Item = &TierSlot> {
         let count = if self.store.is_some() { self.tiers.len() } else { self.tiers.len().saturating_sub(1) };
         in_order(&self.tiers[..count])
+    }
+
+    /// Whether a copy of the version `kept` may be older than a value of `version`. A store's versions say which of the
+    /// two is older. A cache tier that is the authority may forget a key while its clock is behind: the version that
+    /// it issues then is below that of the older copy. A copy that came later looks the same.
+    pub(crate) fn may_be_older(&self, kept: Version, version: Version) -> bool {
+        self.store.is_none() && kept > version && enabled(Defence::LowerVersion)
     }
 
     /// All tiers from far to near, the store first.

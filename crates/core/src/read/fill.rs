@@ -134,10 +134,10 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
                 self.confirm(slot, index, copies, &unkept, &mut outcomes).await;
             }
             if enabled(Defence::DropReplaced) {
-                self.drop_replaced(slot, copies, &unkept).await;
+                self.drop_replaced(chain, slot, copies, &unkept).await;
             }
             if !authority && self.fencing.has_leases() && enabled(Defence::Outdate) {
-                self.replace_older(slot, copies, &wanted, &mut outcomes).await;
+                self.replace_older(chain, slot, copies, &wanted, &mut outcomes).await;
             }
         }
         outcomes
@@ -148,6 +148,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
     /// value of this fill.
     async fn replace_older(
         &self,
+        chain: &Chain,
         slot: &TierSlot,
         copies: &[TierCopy],
         wanted: &[usize],
@@ -162,16 +163,23 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
             (copies[at].key.clone(), Op::Put { order, deadlines, body, tombstone_ttl })
         });
         let replies = slot.call_many(FULL_BUDGET, batch.collect()).await;
+        let mut older = Vec::new();
         for (at, reply) in refused.into_iter().zip(replies) {
             match reply {
                 Ok(Reply::Kept(_)) => {
                     slot.shared.tell(&Event::Filled { tier: slot.shared.name });
                     outcomes[at] = FillOutcome::Kept;
                 }
+                Ok(Reply::Refused(Some(kept)))
+                    if chain.may_be_older(kept.version, copies[at].stored.version) =>
+                {
+                    older.push(at);
+                }
                 Ok(_) => {}
                 Err(_) => slot.owe(&copies[at].key),
             }
         }
+        self.drop_replaced(chain, slot, copies, &older).await;
     }
 
     /// Asks the authority about the copies that it will not keep, with a fill that expires at once. The
@@ -204,12 +212,15 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
     }
 
     /// Drops the older entries of copies that the tier will not keep or did not take.
-    async fn drop_replaced(&self, slot: &TierSlot, copies: &[TierCopy], unkept: &[usize]) {
+    async fn drop_replaced(&self, chain: &Chain, slot: &TierSlot, copies: &[TierCopy], unkept: &[usize]) {
         let replaced: Vec<&TierCopy> =
             unkept.iter().map(|&at| &copies[at]).filter(|copy| copy.renews).collect();
         let batch = replaced.iter().map(|copy| {
-            // Neither an absent record nor a copy of level `Ttl` has a version to compare with.
-            let known = self.fencing.has_leases() && copy.stored.version != Version::NONE;
+            // Neither an absent record nor a copy of level `Ttl` has a version to compare with, nor does a copy in
+            // a follower where no store orders the versions.
+            let known = self.fencing.has_leases()
+                && copy.stored.version != Version::NONE
+                && (chain.store.is_some() || chain.is_authority(slot));
             let version = known.then_some(copy.stored.version);
             (copy.key.clone(), Op::Invalidate { version, tombstone_ttl: self.periods.tombstone })
         });

@@ -40,6 +40,18 @@ struct PendingPut<K: Key, V: Value, N: Near<K, V>> {
     outcome: Result<PutOutcome>,
 }
 
+impl<K: Key, V: Value, N: Near<K, V>> PendingPut<K, V, N> {
+    /// Whether a follower that replied so has kept a copy that may be older than the put.
+    fn leaves_older_copy(&self, chain: &Chain, reply: &Result<Reply>) -> bool {
+        match (reply, &self.outcome) {
+            (Ok(Reply::Refused(Some(kept))), Ok(PutOutcome::Kept(version))) => {
+                chain.may_be_older(kept.version, *version)
+            }
+            _ => false,
+        }
+    }
+}
+
 impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     /// Writes one item if its condition holds.
     pub(crate) async fn put_one(&self, key: K, item: Item<V>, condition: Condition) -> Result<PutOutcome> {
@@ -90,23 +102,6 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
             return Err(Error::new(ErrorKind::Unsupported, message));
         }
         self.inner.begin_call(&self.chain, false)
-    }
-}
-
-/// The rule by which a copy is dropped in a follower that replied so to a put: it may be older than the put.
-fn drops_older_copy(
-    chain: &Chain,
-    put: Result<&PutOutcome, &Error>,
-    reply: &Result<Reply>,
-) -> Option<Defence> {
-    match (reply, put) {
-        (Err(error), _) if error.kind() == ErrorKind::TooLarge => Some(Defence::Oversize),
-        // A cache tier that is the authority may forget a key while its clock is behind. The version that it issues
-        // then is below that of the older copy. The copy of a later put looks the same, and is dropped as well.
-        (Ok(Reply::Refused(Some(kept))), Ok(PutOutcome::Kept(version))) => {
-            (chain.store.is_none() && kept.version > *version).then_some(Defence::LowerVersion)
-        }
-        _ => None,
     }
 }
 
@@ -258,11 +253,12 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
             let batch = group.iter().map(|(put, op)| (put.key.clone(), op.clone())).collect();
             let replies = slot.call_many(FULL_BUDGET, batch).await;
             for ((put, _), mut reply) in group.into_iter().zip(replies) {
-                if let Some(defence) = drops_older_copy(chain, put.outcome.as_ref(), &reply) {
-                    reply = match enabled(defence) {
-                        true => slot.call(FULL_BUDGET, &put.key, self.drop_copy(None)).await,
-                        false => Ok(Reply::Refused(None)),
-                    };
+                let is_too_large = matches!(&reply, Err(error) if error.kind() == ErrorKind::TooLarge);
+                if is_too_large && !enabled(Defence::Oversize) {
+                    continue;
+                }
+                if is_too_large || put.leaves_older_copy(chain, &reply) {
+                    reply = slot.call(FULL_BUDGET, &put.key, self.drop_copy(None)).await;
                 }
                 if reply.is_err() {
                     slot.owe(&put.key);
