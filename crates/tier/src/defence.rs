@@ -19,7 +19,8 @@ pub enum Defence {
     NearerOwed,
     /// If a tier refuses a put as too large, the cache drops the older copy that the tier may hold.
     Oversize,
-    /// If a follower has a copy of a higher version than a cache tier issued to a put, the cache drops that copy.
+    /// If a follower has a copy of a higher version than a cache tier issued to a put or a load, the cache drops that
+    /// copy.
     LowerVersion,
     /// A load whose record lost to another creator returns and keeps the winner's record.
     Winner,
