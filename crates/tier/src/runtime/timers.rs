@@ -103,7 +103,7 @@ impl Timer {
     fn has_rung(&self, waker: &Waker) -> bool {
         let mut new = waker.clone();
         let mut entries = self.queue.entries.lock();
-        let Place::Waits { waker, .. } = &mut entries.places[self.place] else { return true };
+        let Place::Pending { waker, .. } = &mut entries.places[self.place] else { return true };
         std::mem::swap(waker, &mut new);
         // The drop of a waker may drop another timer.
         drop(entries);
@@ -140,13 +140,13 @@ struct Entries {
 
 enum Place {
     Free,
-    Waits { deadline: Instant, waker: Waker },
+    Pending { deadline: Instant, waker: Waker },
     Rung,
 }
 
 impl Queue {
     fn add(self: &Arc<Self>, deadline: Instant, waker: &Waker) -> usize {
-        let new = Place::Waits { deadline, waker: waker.clone() };
+        let new = Place::Pending { deadline, waker: waker.clone() };
         let mut entries = self.entries.lock();
         let place = match entries.free.pop() {
             Some(place) => {
@@ -191,10 +191,10 @@ impl Queue {
         let (now, mut rung, mut left) = (Instant::now(), Vec::new(), None::<Instant>);
         let mut entries = self.entries.lock();
         for place in &mut entries.places {
-            let Place::Waits { deadline, .. } = place else { continue };
+            let Place::Pending { deadline, .. } = place else { continue };
             if *deadline > now {
                 left = Some(left.map_or(*deadline, |left| left.min(*deadline)));
-            } else if let Place::Waits { waker, .. } = std::mem::replace(place, Place::Rung) {
+            } else if let Place::Pending { waker, .. } = std::mem::replace(place, Place::Rung) {
                 rung.push(waker);
             }
         }
