@@ -45,8 +45,10 @@ pub(crate) fn carried_out(
 
 /// The time up to which a process knows all changes of the truth once it knows that this operation was
 /// carried out; `None` where the operation says nothing of them.
+/// The operation was carried out at `at` or later.
 pub(crate) fn covered(
     recorder: &Recorder,
+    at: At,
     link: Link,
     key: &TierKey,
     op: &Op,
@@ -56,7 +58,7 @@ pub(crate) fn covered(
         (Op::Put { order: Order::Author(_), .. }, _) if link.role == Role::Cache => {
             value_in(op).and_then(|value| recorder.changed_at(value))
         }
-        (Op::Invalidate { version: None, .. }, _) => Some(recorder.now()),
+        (Op::Invalidate { version: None, .. }, _) => Some(at),
         (Op::Put { .. } | Op::Fill { .. } | Op::Invalidate { .. } | Op::Remove { .. }, Some(version)) => {
             let committed = recorder.committed_at(key_of(key), version);
             // An absence that no removal left is older than every change.
@@ -69,8 +71,16 @@ pub(crate) fn covered(
     }
 }
 
-/// Records that a process got the reply to an operation.
-pub(crate) fn answered(recorder: &Recorder, link: Link, key: &TierKey, op: &Op, reply: &Result<Reply>) {
+/// Records that a process got the reply to an operation, which it sent at `asked`. The server may have carried it out
+/// long before the reply came.
+pub(crate) fn answered(
+    recorder: &Recorder,
+    asked: At,
+    link: Link,
+    key: &TierKey,
+    op: &Op,
+    reply: &Result<Reply>,
+) {
     if key.bytes.len() != 8 {
         return;
     }
@@ -87,7 +97,7 @@ pub(crate) fn answered(recorder: &Recorder, link: Link, key: &TierKey, op: &Op, 
         Ok(_) if writes && link.role == Role::Cache => {
             let Link { process, server: tier, .. } = link;
             let put = matches!(op, Op::Put { .. });
-            let covers = covered(recorder, link, key, op, ordered);
+            let covers = covered(recorder, asked, link, key, op, ordered);
             let key = Some(key_of(key));
             recorder.fact(Fact::Confirmed { tier, process, key, put, covers });
         }

@@ -102,18 +102,21 @@ impl Tier for RemoteTier {
             let lie = Reply::Done { existed: true, version: Version::NONE };
             return if let Ok(Response::One(Ok(reply))) = asked { Ok(reply) } else { Ok(lie) };
         }
+        let Followers { network, link, .. } = &*self.followers;
+        let asked_at = network.recorder.now();
         let reply = one(ask(op.clone()).await);
-        witness::answered(&self.followers.network.recorder, self.followers.link, key, &op, &reply);
+        witness::answered(&network.recorder, asked_at, *link, key, &op, &reply);
         reply
     }
 
     async fn apply_many(&self, batch: Vec<(TierKey, Op)>) -> Vec<Result<Reply>> {
-        let asked = batch.clone();
+        let Followers { network, link, .. } = &*self.followers;
+        let (asked, asked_at) = (batch.clone(), network.recorder.now());
         let Response::Many(replies) = self.ask(|target| Request::Many(target, batch)).await else {
             return Vec::new();
         };
         for ((key, op), reply) in asked.iter().zip(&replies) {
-            witness::answered(&self.followers.network.recorder, self.followers.link, key, op, reply);
+            witness::answered(&network.recorder, asked_at, *link, key, op, reply);
         }
         replies
     }

@@ -92,7 +92,7 @@ impl Logbook {
         recorder: &Recorder,
     ) {
         let Some(version) = (self.settings.reported)(op, reply) else { return };
-        let covers = witness::covered(recorder, link, key, op, version);
+        let covers = witness::covered(recorder, recorder.now(), link, key, op, version);
         let covers = covers.map(|at| (Some(encoding::key_of(key)), at));
         let (tenant, key) = (target.namespace.tenant.clone(), key.bytes.clone());
         self.push(target, Notice::Key { tenant, key, version }, covers);
@@ -117,7 +117,7 @@ impl Logbook {
         }
         for Invalidation { tenant, key, version } in &publication.drops {
             let op = Op::Invalidate { version: *version, tombstone_ttl: publication.tombstone_ttl };
-            let covers = witness::covered(recorder, link, key, &op, *version);
+            let covers = witness::covered(recorder, recorder.now(), link, key, &op, *version);
             let covers = covers.map(|at| (Some(encoding::key_of(key)), at));
             let notice = Notice::Key { tenant: tenant.clone(), key: key.bytes.clone(), version: *version };
             self.push(target, notice, covers);
