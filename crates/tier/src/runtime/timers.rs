@@ -31,7 +31,7 @@ static QUEUES: LazyLock<PerRuntime<Queue>> = LazyLock::new(PerRuntime::default);
 /// [`ErrorKind::Config`](crate::ErrorKind::Config) outside of a tokio runtime with timers.
 ///
 /// # Cost
-/// Two short locks, where the work is not ready when it is first polled.
+/// Where the work is not ready when it is first polled, that of a [`Timer`].
 ///
 /// ```
 /// use std::{future::pending, time::Duration};
@@ -78,7 +78,8 @@ impl Timer {
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) outside of a tokio runtime with timers.
     ///
     /// # Cost
-    /// One short lock, and another one when it is dropped. No allocation, once as many timers ran at a time before.
+    /// One short lock, and another one when it is dropped. Where no timer ran in the runtime, also a task and the memory
+    /// for the list.
     ///
     /// ```
     /// use std::{task::Waker, time::Duration};
