@@ -62,10 +62,12 @@ pub(super) async fn run<N: Near<u64, u64>>(
     Ok(())
 }
 
-/// Whether an act leaves fills under way that decide what other processes read. Fills run off the
-/// caller's path. With a store, the other processes read the store in any case.
+/// Whether an act leaves fills under way that decide what later reads find. Fills run off the caller's
+/// path; a read sends copies to nearer tiers. With a store, a later read finds the record in any case.
 const fn fills(act: &Act, store: bool) -> bool {
-    matches!(act, Act::Refresh(..)) || !store && matches!(act, Act::GetOrLoad(..) | Act::LoadMany(..))
+    let reads = matches!(act, Act::Get(_) | Act::GetMany(_) | Act::Replace(..));
+    let loads = matches!(act, Act::GetOrLoad(..) | Act::LoadMany(..));
+    matches!(act, Act::Refresh(..)) || !store && (loads || reads)
 }
 
 /// Whether an act has the same result during pending fills and after them: a write that reads nothing, or
@@ -221,4 +223,36 @@ fn agree(many: Many<u64>, keys: &[u8], model: &Model) -> Outcome {
     let expected: Vec<_> = keys.iter().map(|key| model.value(*key)).collect();
     ensure_eq!(got, expected, "keys {keys:?} in one batch");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use terrace_tier::{Clock, Role};
+
+    use super::*;
+    use crate::{Fake, PlainNear};
+
+    #[test]
+    fn a_copy_that_a_read_still_sends_is_awaited_before_the_next_load() -> Outcome {
+        let shape = Shape {
+            processes: 1,
+            near: true,
+            nearer: 1,
+            role: Some(Role::Cache),
+            farther: 0,
+            store: false,
+            timed: true,
+            clear_lag: Duration::ZERO,
+        };
+        // The read sends a copy to the nearer tier. That tier refuses the copy after the removal, and what is
+        // then sent to it ends the next load's fill.
+        let acts =
+            [Act::GetOrLoad(3, 0), Act::Expire(3, 1), Act::Get(3), Act::Remove(3), Act::GetOrLoad(3, 0)];
+        let steps: Vec<Step> = acts.into_iter().map(|act| Step { process: 0, act }).collect();
+        runtime(true).map_err(Error::load)?.block_on(async {
+            let hand = Clock::manual();
+            let subject = Subject::new(Fake::with_clock("fake", hand.clock())).manual_clock(&hand);
+            run(Model::new(shape), &steps, None, subject, PlainNear::new).await
+        })
+    }
 }
