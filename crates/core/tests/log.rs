@@ -6,9 +6,9 @@ mod support;
 
 use std::time::Duration;
 
-use support::{Loader, ServeOnError, Stack, builder, fake, ms};
+use support::{FixedExpiry, Loader, ServeOnError, Stack, builder, fake, ms};
 use terrace_conformance::{Call, Fake, Fault, Faulty};
-use terrace_core::Source;
+use terrace_core::{Level, Source};
 use terrace_tier::{Clock, ManualClock};
 
 /// Two processes over one shared tier with a log.
@@ -215,6 +215,30 @@ async fn a_gap_in_the_log_drops_what_rested_on_it() {
     pair.hand.advance(ms(1));
     pair.redis.log().beat();
     assert_eq!(read(&pair.here, "k").await, Some((2, tier())), "the put is lost in the gap");
+}
+
+/// After a gap versions may start again below those of near copies: the tier has gone back while its clock is
+/// behind. A notice of such a version would spare an older copy.
+#[tokio::test(start_paused = true)]
+async fn a_gap_in_the_log_also_drops_what_rested_on_its_age() {
+    let hand = Clock::manual();
+    let redis = fake("redis", &hand).with_log();
+    let aged = || {
+        let level = Level::Bounded(Duration::from_secs(5));
+        builder().level(level).expire(FixedExpiry::fresh(Duration::from_secs(5))).clock(&hand)
+    };
+    let here = aged().tier(redis.clone()).build().unwrap();
+    let there = aged().tier(redis.another_handle()).build().unwrap();
+    hand.advance(ms(1));
+    redis.log().beat();
+    there.put("k", 1).await.unwrap();
+    read(&here, "k").await;
+    assert_eq!(read(&here, "k").await, Some((1, Source::Near)));
+    redis.set_clock_behind(Duration::from_secs(3));
+    redis.lose_everything();
+    redis.log().lose();
+    there.put("k", 2).await.unwrap();
+    assert_eq!(read(&here, "k").await, Some((2, tier())));
 }
 
 #[tokio::test(start_paused = true)]

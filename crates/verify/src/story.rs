@@ -26,10 +26,8 @@ pub(crate) fn story(history: &History, key: Key) -> Vec<(At, String)> {
         let of = match fact {
             Fact::Shown { key, .. } | Fact::Extended { key, .. } => Some(*key),
             Fact::Confirmed { key, .. } | Fact::Heard { key, .. } => *key,
-            Fact::WentBack | Fact::Renewed { .. } => None,
-            Fact::Obtained { .. } | Fact::ObtainedSince { .. } | Fact::Followed { .. } | Fact::Gap { .. } => {
-                continue;
-            }
+            Fact::WentBack | Fact::Renewed { .. } | Fact::Gap { .. } => None,
+            Fact::Obtained { .. } | Fact::ObtainedSince { .. } | Fact::Followed { .. } => continue,
         };
         if of.is_none_or(|of| of == key) {
             lines.push((*at, format!("{fact:?}")));

@@ -85,7 +85,10 @@ impl<K: Key, V: Value, N: Near<K, V>> Follower for Inner<K, V, N> {
             // A kind of notice that a later version adds may outdate any copy.
             Notice::Lost | _ => {
                 self.applied.forget();
-                if self.coherence.lose(self.clock.now()) && enabled(Defence::Gap) {
+                self.coherence.lose(self.clock.now());
+                // Also copies that the log does not cover: what caused the gap may have set the versions of
+                // the authority back, and then a notice of a newer value would spare an older copy.
+                if enabled(Defence::Gap) {
                     self.drop_copies(None);
                 }
             }
