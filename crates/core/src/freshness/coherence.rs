@@ -75,7 +75,8 @@ impl Coherence {
     /// Whether the versions that the log reports tell what is newer than this entry: it was read after the log's
     /// last gap.
     pub(super) fn knows_order_of<V>(&self, entry: &Entry<V>) -> bool {
-        entry.proven_at().as_millis() > self.last_gap.load(Ordering::Relaxed) || !enabled(Defence::LowerVersion)
+        entry.proven_at().as_millis() > self.last_gap.load(Ordering::Relaxed)
+            || !enabled(Defence::LowerVersion)
     }
 
     /// Records a heartbeat: the log has reported everything that happened before `at`.
