@@ -82,9 +82,10 @@ pub use terrace_tier_sqlite::Sqlite;
 /// For authors of policies: the traits, the questions they are asked, and their answers.
 pub mod policy {
     pub use terrace_core::policy::{
-        Admission, AdmitContext, Coalesce, Copies, Expiry, Freshness, Lifetime, OnStale, StaleHit, Stampede,
-        WriteContext, WritePlan, WritePolicy,
+        Admission, AdmitContext, Coalesce, Copies, Expiry, Freshness, Lifetime, OnStale, RenewalContext,
+        StaleHit, Stampede, WriteContext, WritePlan, WritePolicy,
     };
+    pub use terrace_policies::{EarlyRefresh, XFetch};
 }
 
 /// For authors of near tiers: the trait, its keys and its entries.

@@ -42,6 +42,8 @@ pub struct Entry<V> {
     proven_at: AtomicU64,
     /// Whether the log proves the entry while the entry is in the near tier.
     covered_by_log: AtomicBool,
+    /// From when on a hit renews the entry. It is [`Timestamp::NEVER`] where the policies renew no fresh entry.
+    renews_from: AtomicU64,
     /// The class that near hits count in, where the cache counts by class.
     class: AtomicU8,
 }
@@ -60,6 +62,7 @@ impl<V> Entry<V> {
             expires_at: AtomicU64::new(deadlines.expires_at.as_millis()),
             proven_at: AtomicU64::new(0),
             covered_by_log: AtomicBool::new(false),
+            renews_from: AtomicU64::new(Timestamp::NEVER.as_millis()),
             class: AtomicU8::new(Class::FIRST.number()),
         }
     }
@@ -95,6 +98,23 @@ impl<V> Entry<V> {
         self.expires_at.store(deadlines.expires_at.as_millis(), Ordering::Relaxed);
     }
 
+    /// Sets from when on a hit renews the entry. The entry must not be in a near tier yet, or its life must have
+    /// been set just now: a near hit takes this time for the end of the entry's validity.
+    pub(crate) fn set_renewal(&self, renews_from: Timestamp) {
+        self.renews_from.store(renews_from.as_millis(), Ordering::Relaxed);
+        self.end_at_renewal();
+    }
+
+    /// Lets the validity end at the renewal, so that a near hit compares no other time.
+    fn end_at_renewal(&self) {
+        self.valid_until.fetch_min(self.renews_from.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+
+    /// Whether a hit is to renew the entry now, although the entry is fresh.
+    pub(crate) fn is_renewal_due(&self, now: Timestamp) -> bool {
+        now.as_millis() >= self.renews_from.load(Ordering::Relaxed) && self.is_fresh(now)
+    }
+
     /// Sets the time at which the entry was as new as the source of truth.
     pub(crate) fn with_proof(self, proven_at: Timestamp) -> Self {
         Self { proven_at: AtomicU64::new(proven_at.as_millis()), ..self }
@@ -107,6 +127,7 @@ impl<V> Entry<V> {
         self.covered_by_log.store(covered_by_log, Ordering::Relaxed);
         let valid_until = valid_until.as_millis().min(self.fresh_until.load(Ordering::Relaxed));
         self.valid_until.store(valid_until, Ordering::Relaxed);
+        self.end_at_renewal();
     }
 
     pub(crate) fn set_class(&self, class: Class) {

@@ -100,6 +100,13 @@ pub trait Expiry: Send + Sync + 'static {
         tier_ttl
     }
 
+    /// The idle life of entries, if a read that hits is to renew their life. The life then ends when nobody has
+    /// read the entry for so long. [`lifetime`](Self::lifetime) should give the same time as the fresh time, and
+    /// no stale time. By default a read renews nothing.
+    fn idle(&self) -> Option<Duration> {
+        None
+    }
+
     /// The freshness policy of a cache whose builder names no freshness policy. A freshness policy
     /// decides about entries past their fresh time. By default an entry past its fresh time is a miss.
     fn freshness(&self) -> Option<Arc<dyn Freshness>> {
@@ -138,6 +145,26 @@ pub enum OnStale {
     ServeAndRefresh,
 }
 
+/// What a freshness policy knows of an entry that may be renewed before its fresh time ends.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct RenewalContext {
+    /// The fresh time of the entry as a whole.
+    pub life: Duration,
+    /// The mean time of the loads of this process, or `None` before the first one.
+    pub load_time: Option<Duration>,
+    /// A random number from 0 to below 1, which is the same for each read of one version of a value in each
+    /// process.
+    pub chance: f64,
+}
+
+impl RenewalContext {
+    /// Makes a context. This constructor is for tests of a policy.
+    pub fn new(life: Duration, load_time: Option<Duration>, chance: f64) -> Self {
+        Self { life, load_time, chance }
+    }
+}
+
 /// Decides what is done with a hit past its fresh time and within its stale time. A cache whose expiry
 /// policy gives no stale time never asks the freshness policy.
 #[diagnostic::on_unimplemented(
@@ -148,6 +175,13 @@ pub enum OnStale {
 pub trait Freshness: Send + Sync + 'static {
     /// Whether to serve the stale hit, and whether to renew its entry.
     fn on_stale(&self, hit: &StaleHit) -> OnStale;
+
+    /// How long before the end of its fresh time an entry is renewed in the background, by the first read that hits
+    /// it from then on. A lead of more than half of the life counts as half of it. By default an entry is not
+    /// renewed while it is fresh.
+    fn lead(&self, _renewal: &RenewalContext) -> Option<Duration> {
+        None
+    }
 
     /// Whether to serve the stale hit after its renewal has failed, while it takes longer than the soft
     /// timeout, and until it is tried again. By default a stale hit is not served.

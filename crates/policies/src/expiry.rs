@@ -4,7 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use terrace_core::policy::{Expiry, Freshness, Lifetime, WriteContext};
 
-use crate::freshness::{StaleIfError, StaleWhileRevalidate, Windows};
+use crate::{
+    early::{Early, EarlyRefresh, XFetch},
+    freshness::{StaleIfError, StaleWhileRevalidate, Windows},
+};
 
 /// A time to live, counted from the write.
 ///
@@ -29,18 +32,57 @@ pub struct Ttl {
     negative: Duration,
     while_revalidate: Duration,
     if_error: Duration,
+    early: Early,
+    is_idle: bool,
 }
 
 impl Ttl {
     /// Entries live for `ttl`. Zero keeps only entries with a time to live of their own.
     pub const fn of(ttl: Duration) -> Self {
         let zero = Duration::ZERO;
-        Self { ttl, jitter: 0.0, negative: zero, while_revalidate: zero, if_error: zero }
+        let (while_revalidate, if_error) = (zero, zero);
+        let (early, is_idle) = (Early::Never, false);
+        Self { ttl, jitter: 0.0, negative: zero, while_revalidate, if_error, early, is_idle }
     }
 
     /// Entries live for `secs` seconds.
     pub const fn secs(secs: u64) -> Self {
         Self::of(Duration::from_secs(secs))
+    }
+
+    /// An idle life: an entry ends when nobody has read it for between nine tenths of `ttl` and `ttl`. A read that
+    /// hits extends the life in the background, at most once in a tenth of it for each process, and near copies stay.
+    ///
+    /// An idle life is for caches without a store, and for an entry without a life of its own. It is at least a
+    /// second, and has no jitter, no stale time and no early renewal. For the records of a store call
+    /// `Cache::touch`.
+    ///
+    /// # Cost
+    /// A near hit costs the same. One trip to the farthest tier in a tenth of the life, for each key and process.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use terrace_policies::Ttl;
+    ///
+    /// let sessions = Ttl::idle(Duration::from_secs(30 * 60));
+    /// ```
+    pub const fn idle(ttl: Duration) -> Self {
+        Self { is_idle: true, ..Self::of(ttl) }
+    }
+
+    /// Renews entries in the background once this part of their time to live has passed, as [`EarlyRefresh`] does.
+    #[must_use]
+    pub const fn refresh_early(mut self, part: f64) -> Self {
+        self.early = Early::At(EarlyRefresh::at(part));
+        self
+    }
+
+    /// Renews entries in the background some time before their time to live ends, by chance and by the time of their
+    /// loads, as [`XFetch`] does.
+    #[must_use]
+    pub const fn xfetch(mut self, beta: f64) -> Self {
+        self.early = Early::ByChance(XFetch::beta(beta));
+        self
     }
 
     /// Shortens each time to live by a random part of it, up to `part`, so that entries written
@@ -108,13 +150,18 @@ impl Expiry for Ttl {
         self.jittered(tier_ttl, chance)
     }
 
+    fn idle(&self) -> Option<Duration> {
+        self.is_idle.then_some(self.ttl)
+    }
+
     fn freshness(&self) -> Option<Arc<dyn Freshness>> {
-        if self.while_revalidate.max(self.if_error).is_zero() {
+        if self.while_revalidate.max(self.if_error).is_zero() && self.early == Early::Never {
             return None;
         }
         Some(Arc::new(Windows {
             revalidate: StaleWhileRevalidate::within(self.while_revalidate),
             error: StaleIfError::within(self.if_error),
+            early: self.early,
         }))
     }
 }

@@ -5,7 +5,9 @@
 
 use std::time::Duration;
 
-use terrace_core::policy::{Freshness, OnStale, StaleHit};
+use terrace_core::policy::{Freshness, OnStale, RenewalContext, StaleHit};
+
+use crate::early::Early;
 
 /// Serves nothing stale: a hit past its fresh time is a miss.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -72,11 +74,12 @@ impl Freshness for StaleIfError {
     }
 }
 
-/// Both policies, each with its window, as [`Ttl`](crate::Ttl) sets them.
+/// All freshness policies, each with its window, as [`Ttl`](crate::Ttl) sets them.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Windows {
     pub(crate) revalidate: StaleWhileRevalidate,
     pub(crate) error: StaleIfError,
+    pub(crate) early: Early,
 }
 
 impl Freshness for Windows {
@@ -86,6 +89,10 @@ impl Freshness for Windows {
 
     fn on_error(&self, hit: &StaleHit) -> bool {
         self.error.on_error(hit)
+    }
+
+    fn lead(&self, renewal: &RenewalContext) -> Option<Duration> {
+        self.early.lead(renewal)
     }
 }
 

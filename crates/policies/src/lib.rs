@@ -7,7 +7,7 @@
 //! | policy | values |
 //! |---|---|
 //! | expiry | [`Ttl`], [`Forever`] |
-//! | freshness | [`Strict`], [`StaleWhileRevalidate`], [`StaleIfError`] |
+//! | freshness | [`Strict`], [`StaleWhileRevalidate`], [`StaleIfError`], [`EarlyRefresh`], [`XFetch`] |
 //! | admission | [`AdmitAll`], [`SizeLimit`] |
 //! | write | [`WriteThrough`], [`WriteAround`], [`CacheAside`] |
 //! | stampede | [`SingleFlight`], [`NoCoalescing`], [`Lease`], [`LeaseOrStale`] |
@@ -17,12 +17,14 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod admission;
+mod early;
 mod expiry;
 mod freshness;
 mod stampede;
 mod write;
 
 pub use admission::{AdmitAll, SizeLimit};
+pub use early::{EarlyRefresh, XFetch};
 pub use expiry::{Forever, Ttl};
 pub use freshness::{StaleIfError, StaleWhileRevalidate, Strict};
 pub use stampede::{Lease, LeaseOrStale, NoCoalescing, SingleFlight};

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use terrace_conformance::policy_suite;
 use terrace_policies::{
-    AdmitAll, CacheAside, Forever, Lease, LeaseOrStale, NoCoalescing, SingleFlight, SizeLimit, StaleIfError,
-    StaleWhileRevalidate, Strict, Ttl, WriteAround, WriteThrough,
+    AdmitAll, CacheAside, EarlyRefresh, Forever, Lease, LeaseOrStale, NoCoalescing, SingleFlight, SizeLimit,
+    StaleIfError, StaleWhileRevalidate, Strict, Ttl, WriteAround, WriteThrough, XFetch,
 };
 
 fn ttl() -> Ttl {
@@ -30,6 +30,21 @@ fn forever() -> Forever {
     Forever
 }
 
+fn ttl_that_renews_early() -> Ttl {
+    ttl().refresh_early(0.8)
+}
+
+fn ttl_by_chance() -> Ttl {
+    ttl().xfetch(1.0).stale_if_error(Duration::from_secs(5))
+}
+
+fn idle_life() -> Ttl {
+    Ttl::idle(Duration::from_secs(60))
+}
+
+policy_suite!(expiry, ttl_that_renews_early);
+policy_suite!(expiry, ttl_by_chance);
+policy_suite!(expiry, idle_life);
 policy_suite!(expiry, ttl);
 policy_suite!(expiry, ttl_with_all_options);
 policy_suite!(expiry, ttl_of_extremes);
@@ -48,6 +63,16 @@ fn stale_if_error() -> StaleIfError {
     StaleIfError::within(Duration::MAX)
 }
 
+fn early_refresh() -> EarlyRefresh {
+    EarlyRefresh::at(0.8)
+}
+
+fn xfetch() -> XFetch {
+    XFetch::beta(1.0)
+}
+
+policy_suite!(freshness, early_refresh);
+policy_suite!(freshness, xfetch);
 policy_suite!(freshness, strict);
 policy_suite!(freshness, stale_while_revalidate);
 policy_suite!(freshness, stale_if_error);

@@ -16,8 +16,10 @@ documents! {
     Consistency = "../../../docs/consistency.md";
     Cookbook = "../../../docs/cookbook.md";
     Deploys = "../../../docs/deploys.md";
+    Freshness = "../../../docs/freshness.md";
     Operations = "../../../docs/operations.md";
     PostgresGuide = "../../../docs/postgres.md";
     Questions = "../../../docs/questions.md";
     RedisGuide = "../../../docs/redis.md";
+    Telemetry = "../../../docs/telemetry.md";
 }

@@ -80,6 +80,14 @@ fn metrics_are_printed() {
 }
 
 #[test]
+fn early_renewal_lets_nobody_wait() {
+    prints(
+        env!("CARGO_BIN_EXE_early_renewal"),
+        &["refresh_early(0.5): 0 reads waited for a load", "xfetch(1.0): "],
+    );
+}
+
+#[test]
 fn a_policy_a_tier_and_tests_of_ones_own_work() {
     prints(env!("CARGO_BIN_EXE_your_own_policy"), &["loads for 6 reads"]);
     prints(env!("CARGO_BIN_EXE_your_own_tier"), &["cases that the library's own cache tiers pass"]);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use terrace_core::policy::{Expiry, OnStale, StaleHit, WriteContext};
+use terrace_core::policy::{Expiry, Lifetime, OnStale, RenewalContext, StaleHit, WriteContext};
 
 use crate::suite::{Outcome, ensure, ensure_eq};
 
@@ -102,8 +102,22 @@ pub(super) fn a_cap_never_extends(policy: &dyn Expiry) -> Outcome {
 pub(super) fn a_stale_time_of_its_own_is_used(policy: &dyn Expiry) -> Outcome {
     let stale = policy.lifetime(&WriteContext::value()).stale;
     let Some(freshness) = policy.freshness() else { return Ok(()) };
+    let renewal = RenewalContext::new(Duration::from_secs(60), Some(Duration::from_millis(50)), 0.5);
+    if stale.is_zero() && freshness.lead(&renewal).is_some() {
+        return Ok(());
+    }
     let hit = StaleHit::new(Duration::ZERO, stale, true);
     let used = freshness.on_stale(&hit) != OnStale::Miss || freshness.on_error(&hit);
     ensure!(used && !stale.is_zero(), "the freshness policy must use a stale time of {stale:?}");
+    Ok(())
+}
+
+/// A read extends an idle life, so the life that a write gives is the same one.
+pub(super) fn an_idle_life_is_the_fresh_time(policy: &dyn Expiry) -> Outcome {
+    let Some(idle) = policy.idle() else { return Ok(()) };
+    for chance in CHANCES {
+        let life = policy.lifetime(&WriteContext::value().with_chance(chance));
+        ensure_eq!(life, Lifetime::fresh(idle), "an idle life of {idle:?} is the fresh time of each write");
+    }
     Ok(())
 }

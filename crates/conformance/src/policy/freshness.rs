@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use terrace_core::policy::{Freshness, OnStale, StaleHit};
+use terrace_core::policy::{Freshness, OnStale, RenewalContext, StaleHit};
 
 use crate::suite::{Outcome, ensure, ensure_eq};
 
@@ -34,6 +34,21 @@ pub(super) fn the_same_hit_is_answered_alike(policy: &dyn Freshness) -> Outcome 
         let first = answer(&hit);
         for _ in 0..8 {
             ensure_eq!(answer(&hit), first, "the answer must be the same for the same {hit:?}");
+        }
+    }
+    Ok(())
+}
+
+/// All reads of an entry, in all processes, must find one time of renewal.
+pub(super) fn the_same_entry_has_one_lead(policy: &dyn Freshness) -> Outcome {
+    let load_times = [None, Some(Duration::ZERO), Some(Duration::from_millis(50)), Some(Duration::MAX)];
+    for (life, load_time) in WINDOWS.into_iter().flat_map(|life| load_times.map(|time| (life, time))) {
+        for chance in [0.0, 0.5, 1.0 - f64::EPSILON] {
+            let lead = || policy.lead(&RenewalContext::new(life, load_time, chance));
+            let first = lead();
+            for _ in 0..8 {
+                ensure_eq!(lead(), first, "the lead must be the same for a life of {life:?} and {chance}");
+            }
         }
     }
     Ok(())

@@ -17,6 +17,7 @@ macro_rules! __policy_cases {
             expiry::an_absence_is_never_stale,
             expiry::a_cap_never_extends,
             expiry::a_stale_time_of_its_own_is_used,
+            expiry::an_idle_life_is_the_fresh_time,
         }
     };
     (freshness, $then:ident $arguments:tt) => {
@@ -26,6 +27,7 @@ macro_rules! __policy_cases {
             freshness::what_is_served_was_served_when_it_was_younger,
             freshness::what_an_error_serves_it_served_when_it_was_younger,
             freshness::only_what_can_be_renewed_is_refreshed,
+            freshness::the_same_entry_has_one_lead,
         }
     };
     (admission, $then:ident $arguments:tt) => {

@@ -9,8 +9,8 @@ use std::{
 };
 
 use terrace_core::policy::{
-    Admission, AdmitContext, Coalesce, Copies, Expiry, Freshness, Lifetime, OnStale, StaleHit, Stampede,
-    WriteContext, WritePlan, WritePolicy,
+    Admission, AdmitContext, Coalesce, Copies, Expiry, Freshness, Lifetime, OnStale, RenewalContext,
+    StaleHit, Stampede, WriteContext, WritePlan, WritePolicy,
 };
 
 use super::{ADMISSION, Broken, Case, EXPIRY, FRESHNESS, STAMPEDE, WRITE, check};
@@ -22,16 +22,18 @@ struct Custom {
     lifetime: fn(&WriteContext) -> Lifetime,
     cap: fn(Duration, f64) -> Duration,
     freshness: Option<Stale>,
+    idle: Option<Duration>,
 }
 
 #[derive(Clone, Copy)]
 struct Stale {
     on_stale: fn(&StaleHit) -> OnStale,
     on_error: fn(&StaleHit) -> bool,
+    lead: fn(&RenewalContext) -> Option<Duration>,
 }
 
-const SOUND: Custom = Custom { lifetime: sound_life, cap: |ttl, _| ttl, freshness: None };
-const STRICT: Stale = Stale { on_stale: |_| OnStale::Miss, on_error: |_| false };
+const SOUND: Custom = Custom { lifetime: sound_life, cap: |ttl, _| ttl, freshness: None, idle: None };
+const STRICT: Stale = Stale { on_stale: |_| OnStale::Miss, on_error: |_| false, lead: |_| None };
 
 fn sound_life(context: &WriteContext) -> Lifetime {
     Lifetime::fresh(context.ttl.unwrap_or(MINUTE))
@@ -49,6 +51,10 @@ impl Expiry for Custom {
     fn freshness(&self) -> Option<Arc<dyn Freshness>> {
         self.freshness.map(|stale| Arc::new(stale) as Arc<dyn Freshness>)
     }
+
+    fn idle(&self) -> Option<Duration> {
+        self.idle
+    }
 }
 
 impl Freshness for Stale {
@@ -58,6 +64,10 @@ impl Freshness for Stale {
 
     fn on_error(&self, hit: &StaleHit) -> bool {
         (self.on_error)(hit)
+    }
+
+    fn lead(&self, renewal: &RenewalContext) -> Option<Duration> {
+        (self.lead)(renewal)
     }
 }
 
@@ -186,6 +196,20 @@ fn answers_that_change_are_caught() {
     caught(FRESHNESS, "the_same_hit_is_answered_alike", &Stale { on_error, ..STRICT });
     caught(WRITE, "the_plan_is_always_the_same", &Alternating::default());
     caught(STAMPEDE, "the_answer_is_always_the_same", &Alternating::default());
+}
+
+#[test]
+fn a_lead_that_changes_from_read_to_read_is_caught() {
+    let lead = |_: &RenewalContext| {
+        static TURN: AtomicBool = AtomicBool::new(false);
+        TURN.fetch_xor(true, Ordering::Relaxed).then_some(MINUTE)
+    };
+    caught(FRESHNESS, "the_same_entry_has_one_lead", &Stale { lead, ..STRICT });
+}
+
+#[test]
+fn an_idle_life_that_no_write_gives_is_caught() {
+    caught(EXPIRY, "an_idle_life_is_the_fresh_time", &Custom { idle: Some(MINUTE * 2), ..SOUND });
 }
 
 #[test]

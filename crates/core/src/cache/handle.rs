@@ -62,6 +62,11 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         Self::at_level(Arc::clone(&self.inner), Arc::clone(&self.chain), level)
     }
 
+    /// How long near copies are valid for a hit of this handle.
+    pub(crate) fn max_staleness(&self) -> MaxStaleness {
+        self.max_staleness
+    }
+
     /// The oldest proof that a call made now accepts.
     pub(crate) fn oldest_proof(&self) -> Timestamp {
         self.mode.oldest_proof(&self.inner.clock)

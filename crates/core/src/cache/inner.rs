@@ -23,7 +23,7 @@ use crate::{
     read::CacheFlights,
     relay::RunningRelay,
     typed_codec::{KeyCodec, TypedCodec},
-    write::Renewals,
+    write::{Renewals, Turns},
 };
 
 /// The name of the near tier in stats and events.
@@ -35,6 +35,8 @@ pub(crate) const UNUSED_KEY: TierKey = TierKey { bytes: Bytes::new(), digest: [0
 /// The policies of a cache.
 pub(crate) struct Policies {
     pub(crate) expiry: Arc<dyn Expiry>,
+    /// The idle life that reads extend, if the expiry policy has one.
+    pub(crate) idle: Option<Duration>,
     pub(crate) freshness: Option<Arc<dyn Freshness>>,
     pub(crate) admission: Option<Arc<dyn Admission>>,
     pub(crate) copies: Copies,
@@ -91,6 +93,7 @@ pub(crate) struct Inner<K, V, N> {
     /// The relay, which carries the log of the source of truth into the cache tiers.
     pub(crate) relay: Option<RunningRelay>,
     pub(crate) renewals: Renewals<K>,
+    pub(crate) turns: Turns,
     pub(crate) closed: AtomicBool,
     pub(crate) versions: AtomicU64,
 }

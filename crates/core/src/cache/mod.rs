@@ -14,6 +14,7 @@ mod named;
 mod near_expiry;
 mod observe;
 mod operate;
+mod renewal;
 mod tasks;
 mod tenants;
 mod unstopped;
@@ -27,6 +28,7 @@ pub use loader::LoadContext;
 pub(crate) use loader::{Load, LoadRequest, LoaderStart};
 pub use many::{Many, MissingKeys};
 pub use observe::StatsSource;
+pub(crate) use renewal::TOUCHES_PER_LIFE;
 pub use tenants::Tenants;
 
 use std::{future::Future, sync::Arc};
@@ -419,9 +421,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         let entry = inner.near.get(&TenantKeyRef { tenant: self.tenant, key }).ok_or(None)?;
         let now = inner.clock.now();
         let valid = entry.is_valid(now) && inner.coherence.covers(&entry, now, self.max_staleness);
-        if !(valid || self.mode.accepts_near(&entry, now, &inner.coherence))
-            || (entry.value().is_none() && loads && self.chain.store.is_some())
-        {
+        let accepts = || self.mode.accepts_near(&entry, now, &inner.coherence) && !entry.is_renewal_due(now);
+        if !(valid || accepts()) || (entry.value().is_none() && loads && self.chain.store.is_some()) {
             return Err(Some(entry));
         }
         if COUNTS {

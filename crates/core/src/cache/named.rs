@@ -11,7 +11,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         error.in_cache(self.namespace()).during(method)
     }
 
-    pub(super) fn named<T>(&self, method: &'static str, result: Result<T>) -> Result<T> {
+    pub(crate) fn named<T>(&self, method: &'static str, result: Result<T>) -> Result<T> {
         result.map_err(|error| self.name_error(error, method))
     }
 

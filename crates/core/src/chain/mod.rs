@@ -50,6 +50,11 @@ impl Chain {
         self.authority().is_some_and(|authority| Arc::ptr_eq(&authority.shared, &slot.shared))
     }
 
+    /// Whether the tier in this slot is the farthest cache tier.
+    pub(crate) fn is_farthest_cache(&self, slot: &TierSlot) -> bool {
+        self.tiers.last().is_some_and(|last| Arc::ptr_eq(&last.shared, &slot.shared))
+    }
+
     /// The cache tiers that follow the authority, from far to near.
     pub(crate) fn followers(&self) -> impl Iterator<Item = &TierSlot> {
         let count = if self.store.is_some() { self.tiers.len() } else { self.tiers.len().saturating_sub(1) };

@@ -131,7 +131,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
         let unconfirmed = !local && version.is_none();
         let cap = unconfirmed.then_some(UNCONFIRMED_TTL);
         let proven_at = if unconfirmed && enabled(Defence::Unconfirmed) { load.began } else { proven_at };
-        let entry = Entry::new(item.value, version.unwrap_or_default(), self.near_deadlines(deadlines, cap));
+        let entry = self.near_entry(item.value, version.unwrap_or_default(), deadlines, cap);
         let entry = Arc::new(entry.with_proof(proven_at));
         let keep_at_once = keep_at_once || unconfirmed;
         LoadedEntry { load, entry, source: Source::Loader, copy, keep_at_once, proven_at }

@@ -68,7 +68,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
         let error = match if enabled(Defence::Winner) { reply } else { as_if_kept(reply) } {
             Ok(Reply::Kept(version)) => {
                 store.shared.tell(&Event::Filled { tier });
-                let entry = Entry::new(item.value, version, self.near_deadlines(deadlines, None));
+                let entry = self.near_entry(item.value, version, deadlines, None);
                 let stored = Stored::new(version, deadlines, sealed.ok());
                 let copy = copy_of_created(chain, &load, stored);
                 return ended(load, Arc::new(entry.with_proof(proven_at)), Source::Loader, Some(copy));

@@ -276,6 +276,9 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         loader: Option<LoaderStart<'_, K, V>>,
         stale: Option<Cached<V>>,
     ) {
+        if let Some(idle) = self.inner.policies.idle {
+            return self.touch_later(keys.into_iter().map(|(_, key)| key).collect(), idle);
+        }
         let tickets = self.join_renewals(keys, loader.is_some());
         if tickets.is_empty() {
             return;

@@ -312,7 +312,10 @@ impl<'a, K: Key, V: Value, N: Near<K, V>> LookupPass<'a, K, V, N> {
         let outcome = lookup.outcome();
         let inner = self.inner;
         match &outcome {
-            LookupOutcome::Found(entry, _) if entry.is_fresh(inner.clock.now()) => {
+            // An entry that is to be renewed says nothing of the last try to renew it.
+            LookupOutcome::Found(entry, _)
+                if entry.is_fresh(inner.clock.now()) && !entry.is_renewal_due(inner.clock.now()) =>
+            {
                 inner.back_off.succeeded(key)
             }
             LookupOutcome::Failed(_, Some(_)) => inner.back_off.failed(key),

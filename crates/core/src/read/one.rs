@@ -77,7 +77,13 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         self.begin_read(false)?;
         let key_ref = TenantKeyRef { tenant: self.chain.tenant, key };
         let answer = match self.judge_near(&key_ref, near, Intent::Read) {
-            StaleEntry::Serve(hit) | StaleEntry::ServeAndRefresh(hit) => Ok(Some(hit)),
+            StaleEntry::Serve(hit) => Ok(Some(hit)),
+            StaleEntry::ServeAndRefresh(hit) => {
+                if let Some(idle) = self.inner.policies.idle {
+                    self.touch_later(vec![self.tenant_key(key.to_key())], idle);
+                }
+                Ok(Some(hit))
+            }
             StaleEntry::Keep(_) => Ok(None),
         };
         if let Some(classes) = &self.inner.classes {

@@ -216,6 +216,12 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     /// Decides what to do with an entry of the near tier that is not a valid answer.
     pub(super) fn judge_near(&self, key: &impl Hash, near: NearMiss<V>, intent: Intent) -> StaleEntry<V> {
         let inner = &self.inner;
+        if let Some(entry) = near.as_ref().filter(|entry| inner.is_renewing_hit(entry, self.proves(entry))) {
+            inner.tell_near(&Event::Hit { tier: NEAR });
+            if let Some(hit) = Cached::near(Arc::clone(entry), inner.clock.now()) {
+                return StaleEntry::ServeAndRefresh(hit);
+            }
+        }
         if inner.near.is_enabled() {
             inner.tell_near(&Event::Miss { tier: NEAR });
         }
@@ -242,8 +248,18 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         }
     }
 
+    /// Whether a near entry is as new as this handle demands.
+    fn proves(&self, entry: &Entry<V>) -> bool {
+        let (now, coherence) = (self.inner.clock.now(), &self.inner.coherence);
+        self.mode.accepts_near(entry, now, coherence) || coherence.proves(entry, now, self.max_staleness())
+    }
+
     pub(super) fn is_to_be_refreshed(&self, entry: &Entry<V>) -> bool {
-        let stale = !entry.is_fresh(self.inner.clock.now());
+        let now = self.inner.clock.now();
+        if entry.is_renewal_due(now) {
+            return true;
+        }
+        let stale = !entry.is_fresh(now);
         stale && self.inner.on_stale(&entry.deadlines(), true) == OnStale::ServeAndRefresh
     }
 

@@ -56,10 +56,13 @@ impl<K: Key, V: Value, N: Near<K, V>> LookupPass<'_, K, V, N> {
             deadlines.fresh_until = deadlines.written;
         }
         let entry = Arc::new(Entry::new(value, stored.version, deadlines).with_proof(proven_at));
+        let renews_from = self.renews_from(slot, stored);
+        entry.set_renewal(renews_from);
         // A stale value is marked as stale. An absence cannot be marked, and a read of the store alone
         // accepts neither stale values nor absences.
         let is_servable = entry.value().is_some() && self.oldest_proof != STORE_ONLY;
-        let is_answer = fresh && proven && intent != Intent::Refresh;
+        let is_renewed = intent == Intent::Revalidate && inner.clock.now() >= renews_from;
+        let is_answer = fresh && proven && intent != Intent::Refresh && !is_renewed;
         if !is_answer && is_servable && lookup.miss.is_pausing && inner.serves_on_error(&stored.deadlines) {
             return HitVerdict::Answer(entry);
         }
@@ -79,6 +82,16 @@ impl<K: Key, V: Value, N: Near<K, V>> LookupPass<'_, K, V, N> {
                 lookup.met_stale(slot, entry, stored);
                 HitVerdict::Replace(stored.version)
             }
+        }
+    }
+
+    /// From when on a hit in this tier renews the entry. A tier with lives of its own in front of others renews
+    /// nothing: its copies end before the entry does, and the next tier says when the entry is renewed.
+    fn renews_from(&self, slot: &TierSlot, stored: &Stored) -> Timestamp {
+        let has_own_life = slot.shared.ttl.is_some() && !self.chain.is_farthest_cache(slot);
+        match stored.body.is_none() || has_own_life {
+            true => Timestamp::NEVER,
+            false => self.inner.renews_from(&stored.deadlines, stored.version),
         }
     }
 
@@ -125,7 +138,7 @@ impl<K, V> KeyLookup<'_, K, V> {
 
 impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
     /// Decodes the bytes of a tier. Bytes that cannot be read are counted and reported with the reason.
-    fn decode(&self, slot: &TierSlot, key: &TierKey, body: &Bytes) -> Result<V, DecodeError> {
+    pub(crate) fn decode(&self, slot: &TierSlot, key: &TierKey, body: &Bytes) -> Result<V, DecodeError> {
         let Some(codec) = &self.codec else { unreachable!("a cache with remote tiers has a codec") };
         codec.open(body, key.digest).inspect_err(|reason| {
             let error = Error::from(*reason).at_tier(slot.shared.name);
@@ -148,8 +161,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
         };
         match value {
             Ok(value) => {
-                let deadlines = self.near_deadlines(copy.deadlines, None);
-                let entry = Arc::new(Entry::new(value, copy.version, deadlines).with_proof(proven_at));
+                let entry = self.near_entry(value, copy.version, copy.deadlines, None);
+                let entry = Arc::new(entry.with_proof(proven_at));
                 Ok((entry, Source::Store(store.shared.name)))
             }
             Err(reason) => Err(Error::from(reason).at_tier(store.shared.name).during("get")),

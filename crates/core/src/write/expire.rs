@@ -36,7 +36,24 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
 }
 
 impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
-    fn expire_local(&self, key: &TenantKey<K>, deadlines: Deadlines) -> bool {
+    /// Extends the idle life of a key in the authority, and of its near copy in place. Copies in other tiers keep
+    /// their ends, which come sooner.
+    pub(super) async fn extend_idle(&self, chain: &Chain, key: &TenantKey<K>, idle: Duration) -> Result<()> {
+        let deadlines = Deadlines::ttl(self.clock.now(), idle);
+        if let Some(authority) = chain.authority() {
+            let (tier_key, op) = (self.tier_key(chain, key)?, self.expire_op(chain, authority, deadlines));
+            match authority.call(FULL_BUDGET, &tier_key, op).await? {
+                Reply::Done { existed: true, .. } => {}
+                // The value has ended, or was dropped: the near copy goes its way.
+                Reply::Done { .. } => return Ok(()),
+                reply => return Err(unexpected(&reply)),
+            }
+        }
+        self.expire_local(key, deadlines);
+        Ok(())
+    }
+
+    pub(super) fn expire_local(&self, key: &TenantKey<K>, deadlines: Deadlines) -> bool {
         self.flights.write_now(key, || {
             let held = self.near.get(&TenantKeyRef { tenant: key.tenant, key: &key.key });
             let Some(entry) = held.filter(|entry| entry.value().is_some()) else { return false };
@@ -44,8 +61,10 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
                 return false;
             }
             let valid_until = self.max_staleness.end(entry.proven_at(), entry.covered_by_log());
+            let renews_from = self.renews_from(&deadlines, entry.version());
             let deadlines = self.near_deadlines(deadlines, None);
             entry.set_deadlines(deadlines, valid_until);
+            entry.set_renewal(renews_from);
             self.near_expiry.note(deadlines.expires_at, &self.tasks);
             true
         })

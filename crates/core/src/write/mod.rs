@@ -7,10 +7,12 @@ mod remove;
 mod to_end;
 mod touch;
 mod unfenced;
+mod update;
 
 pub(crate) use remove::unconfirmed_error;
 pub(crate) use touch::Renewals;
 pub(crate) use unfenced::{UnfencedFill, UnfencedFills};
+pub(crate) use update::Turns;
 
 use terrace_tier::Version;
 

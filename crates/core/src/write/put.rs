@@ -139,7 +139,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
             }
             let version = self.next_version();
             let copies = self.deadlines(item.value.is_none(), item.ttl).unwrap_or_else(|| self.no_life());
-            let entry = self.near_entry(item, version, copies);
+            let entry = Arc::new(self.near_entry(item.value, version, copies, None));
             let kept = self.keep_near(key, &entry, self.admits(NEAR, None), now);
             (PutOutcome::Kept(version), kept)
         });
@@ -323,14 +323,11 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
             let key = Arc::clone(&guard.key);
             let size = body.map(|body| body.len());
             let keeps = self.policies.copies == Copies::Replace && self.admits(NEAR, size);
-            let (mut kept, entry) = (false, self.near_entry(item, version, copies));
+            let entry = Arc::new(self.near_entry(item.value, version, copies, None));
+            let mut kept = false;
             guard.finish(version, |newest| kept = self.keep_near(&key, &entry, keeps && newest, began));
             self.tell_kept(kept);
         }
         outcome
-    }
-
-    fn near_entry(&self, item: Item<V>, version: Version, copies: Deadlines) -> Arc<Entry<V>> {
-        Arc::new(Entry::new(item.value, version, self.near_deadlines(copies, None)))
     }
 }

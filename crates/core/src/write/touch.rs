@@ -1,18 +1,17 @@
 //! `touch` renews the life of a value that is in use, at most once in a tenth of that life.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use hashbrown::HashMap;
 use parking_lot::Mutex;
-use terrace_tier::Timestamp;
+use terrace_tier::{Deadlines, Timestamp};
 
 use crate::{
     BorrowedKey, Cache, Key, Result, Value,
+    cache::TOUCHES_PER_LIFE,
     near::{Near, TenantKey, TenantKeyRef},
 };
 
-/// The part of a life that passes until the life is renewed again.
-const RENEWALS_PER_LIFE: u32 = 10;
 /// The most keys whose renewals are remembered. Beyond them all are forgotten, which costs round trips only.
 const MAX_KEYS: usize = 10_000;
 
@@ -60,13 +59,41 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
             return Ok(());
         }
         let owned = TenantKey { tenant: self.chain.tenant, key: key.to_key() };
-        if !renewals.begin(owned, now, now.after(life / RENEWALS_PER_LIFE)) {
+        if !renewals.begin(owned, now, now.after(life / TOUCHES_PER_LIFE)) {
             return Ok(());
         }
         let guard = RenewalGuard { renewals, key: borrowed, renewed: false };
         self.expire_one(key.to_key(), life).await?;
         guard.succeed();
         Ok(())
+    }
+}
+
+impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
+    /// Extends the idle life of keys that were read, in the background, unless this process has done so within a
+    /// tenth of that life.
+    pub(crate) fn touch_later(&self, keys: Vec<Arc<TenantKey<K>>>, idle: Duration) {
+        let (inner, now) = (&self.inner, self.inner.clock.now());
+        // A tick less than a tenth, so that the near copy that the last renewal made is not due before this is.
+        let pause = (idle / TOUCHES_PER_LIFE).saturating_sub(2 * inner.clock.granularity());
+        for key in keys {
+            if !inner.renewals.begin((*key).clone(), now, now.after(pause)) {
+                continue;
+            }
+            if self.chain.is_local() {
+                inner.expire_local(&key, Deadlines::ttl(now, idle));
+                continue;
+            }
+            let (task, chain) = (Arc::clone(inner), Arc::clone(&self.chain));
+            let touch = async move {
+                if task.extend_idle(&chain, &key, idle).await.is_err() {
+                    task.renewals.forget(&TenantKeyRef { tenant: key.tenant, key: &key.key });
+                }
+            };
+            if inner.tasks.start(touch).is_err() {
+                return;
+            }
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 
 mod policies;
 
-pub(crate) use policies::{FixedExpiry, FixedStampede, OnStaleHit, ServeOnError};
+pub(crate) use policies::{FixedExpiry, FixedStampede, Idle, Lead, OnStaleHit, ServeOnError};
 
 use std::{
     sync::{

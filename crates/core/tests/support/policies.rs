@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use terrace_core::policy::{
-    Coalesce, Expiry, Freshness, Lifetime, OnStale, StaleHit, Stampede, WriteContext,
+    Coalesce, Expiry, Freshness, Lifetime, OnStale, RenewalContext, StaleHit, Stampede, WriteContext,
 };
 
 /// Gives every entry this lifetime, also an absence.
@@ -57,5 +57,31 @@ pub(crate) struct FixedStampede(pub(crate) Coalesce);
 impl Stampede for FixedStampede {
     fn coalesce(&self) -> Coalesce {
         self.0
+    }
+}
+
+/// Renews entries this long before their fresh time ends.
+pub(crate) struct Lead(pub(crate) Duration);
+
+impl Freshness for Lead {
+    fn on_stale(&self, _hit: &StaleHit) -> OnStale {
+        OnStale::Miss
+    }
+
+    fn lead(&self, _renewal: &RenewalContext) -> Option<Duration> {
+        Some(self.0)
+    }
+}
+
+/// An idle life.
+pub(crate) struct Idle(pub(crate) Duration);
+
+impl Expiry for Idle {
+    fn lifetime(&self, _context: &WriteContext) -> Lifetime {
+        Lifetime::fresh(self.0)
+    }
+
+    fn idle(&self) -> Option<Duration> {
+        Some(self.0)
     }
 }

@@ -29,11 +29,14 @@ use crate::{
     freshness::{AppliedChanges, Coherence, ProofSource, max_staleness},
     near::Near,
     overload::{BackOff, LoadLimit},
-    write::Renewals,
+    write::{Renewals, Turns},
 };
 
 /// The longest name of a cache.
 const MAX_NAMESPACE_BYTES: usize = 128;
+
+/// The shortest idle life. A tenth of it, after which a read renews it, is several ticks of the clock.
+const MIN_IDLE: Duration = Duration::from_secs(1);
 
 /// How long a store keeps the tombstone of a removed record.
 const REMOVED_FOR: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -100,6 +103,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Builder<K, V, N> {
             fencing: Fencing::of(self.level),
             policies: Policies {
                 freshness: self.freshness.or_else(|| self.expiry.freshness()),
+                idle: self.expiry.idle(),
                 expiry: self.expiry,
                 admission: self.admission,
                 copies,
@@ -111,6 +115,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Builder<K, V, N> {
             back_off: BackOff::new(self.clock.clone()),
             periods,
             renewals: Renewals::default(),
+            turns: Turns::default(),
             closed: AtomicBool::new(false),
             versions: AtomicU64::new(0),
         });
@@ -166,6 +171,29 @@ impl<K: Key, V: Value, N: Near<K, V>> Builder<K, V, N> {
         lives.into_iter().all(|writing| self.expiry.lifetime(&writing).fresh <= bound)
     }
 
+    /// Refuses an idle life where nothing could keep it.
+    fn check_idle(&self, stored: bool, idle: Duration) -> Result<()> {
+        if stored {
+            let message = "an idle life is for caches without a store: for records, call `Cache::touch`";
+            return Err(Error::config(message));
+        }
+        if self.ends_by_age_alone() {
+            return Err(Error::config("level Bounded without a watched origin gives no value another life"));
+        }
+        if idle < MIN_IDLE {
+            return Err(Error::config("an idle life is at least a second"));
+        }
+        if self.expiry.lifetime(&WriteContext::value()).stale > Duration::ZERO {
+            return Err(Error::config("an idle life has no stale time"));
+        }
+        Ok(())
+    }
+
+    /// Whether nothing but its age says that a copy is old.
+    fn ends_by_age_alone(&self) -> bool {
+        matches!(self.level, Level::Bounded(_)) && matches!(self.origin_log, OriginLog::None)
+    }
+
     /// Refuses parts that do not fit together. The result says what a put does with copies.
     fn check(&self) -> Result<Copies> {
         if self.namespace.is_empty() || self.namespace.len() > MAX_NAMESPACE_BYTES {
@@ -181,6 +209,9 @@ impl<K: Key, V: Value, N: Near<K, V>> Builder<K, V, N> {
                 true => "a cache with a store writes to it: use WriteThrough or WriteAround",
                 false => "WriteThrough and WriteAround write to a store: add one, or use CacheAside",
             }));
+        }
+        if let Some(idle) = self.expiry.idle() {
+            self.check_idle(stored, idle)?;
         }
         if stored && self.level == Level::Ttl {
             return Err(Error::config(
