@@ -11,7 +11,7 @@ use std::{
 use bytes::Bytes;
 use terrace_tier::{Deadlines, TierKey, Timestamp, Token, Version, runtime::current_runtime};
 
-use super::{loader::BoundLoader, near_expiry::NearExpiry, tasks::Tasks};
+use super::{classes::Classes, loader::BoundLoader, near_expiry::NearExpiry, tasks::Tasks};
 use crate::{
     Admission, AdmitContext, Clock, Coalesce, Copies, Error, ErrorKind, Event, Expiry, Freshness, Key, Level,
     OnStale, Result, StaleHit, Value, WriteContext,
@@ -62,8 +62,9 @@ pub(crate) struct Inner<K, V, N> {
     pub(crate) near: N,
     pub(crate) near_counters: TierCounters,
     pub(crate) near_expiry: NearExpiry,
-    /// Whether an observer or the log receives the events of near hits.
+    /// Whether an observer, the log or the count by class receives near hits.
     pub(crate) observed: bool,
+    pub(crate) classes: Option<Classes<K>>,
     pub(crate) clock: Clock,
     pub(crate) coherence: Coherence,
     /// How long near copies are valid after the log's last heartbeat.
@@ -273,6 +274,9 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
             self.coherence.wake_log();
             let covered = self.is_named_by_logs(key);
             self.coherence.admit(entry, proven_at, now, self.max_staleness, covered);
+            if let Some(classes) = &self.classes {
+                entry.set_class(classes.of(&key.key));
+            }
             self.near.insert(key.clone(), Arc::clone(entry));
             // After the insertion: a pass in between would not see the entry, and forget its end.
             self.near_expiry.note(entry.deadlines().expires_at, &self.tasks);
