@@ -1,0 +1,72 @@
+//! The write-behind fronts of a fake store.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use terrace_tier::{
+    Error, ErrorKind, FrontClaim, FrontRow, FrontStore, FrontTerm, Op, Result, Role, Term, Version,
+    defence::{Defence, enabled},
+    direct_write_refused,
+};
+
+use super::{Data, tier::FakeTier};
+
+#[async_trait]
+impl FrontStore for FakeTier {
+    async fn open_front(&self, claim: &FrontClaim) -> Result<FrontTerm> {
+        let mut data = self.for_front().await?;
+        let name = &self.namespace.name;
+        let row = FrontRow::opened(data.fronts.get(name), claim, self.server.clock.now())?;
+        data.fronts.insert(name.clone(), row);
+        let versions = data.cells.iter().filter(|((namespace, ..), _)| namespace == name);
+        let high = versions.map(|(_, cell)| cell.version).max().unwrap_or(Version::NONE);
+        let issued = data.issued.get(name).copied().unwrap_or_default();
+        Ok(FrontTerm { term: row.term, high: high.max(issued) })
+    }
+
+    async fn hold_front(&self, term: Term, hold: Duration) -> Result<()> {
+        let mut data = self.for_front().await?;
+        let until = self.server.clock.now().after(hold);
+        change_hold(&mut data, &self.namespace.name, term, until)
+    }
+
+    async fn release_front(&self, term: Term) -> Result<()> {
+        let mut data = self.for_front().await?;
+        let now = self.server.clock.now();
+        change_hold(&mut data, &self.namespace.name, term, now)
+    }
+}
+
+fn change_hold(data: &mut Data, name: &str, term: Term, until: terrace_tier::Timestamp) -> Result<()> {
+    FrontRow::check(data.fronts.get(name), term)?;
+    if let Some(row) = data.fronts.get_mut(name) {
+        row.until = until;
+    }
+    Ok(())
+}
+
+impl FakeTier {
+    async fn for_front(&self) -> Result<parking_lot::MutexGuard<'_, Data>> {
+        self.process.trip(&self.server).await?;
+        self.server.counters.trip();
+        Ok(self.server.data.lock())
+    }
+
+    /// Refuses a write that goes past the front, or that an earlier front sends.
+    pub(super) fn permit(&self, data: &Data, op: &Op) -> Result<()> {
+        let row = data.fronts.get(&self.namespace.name);
+        match (op.term(), self.namespace.role) {
+            (Some(_), Role::Cache) => {
+                Err(Error::new(ErrorKind::Unsupported, "a cache takes no write behind"))
+            }
+            (Some(term), Role::Store) if enabled(Defence::Terms) => FrontRow::check(row, term),
+            (None, Role::Store) if op.is_direct_write() && enabled(Defence::DirectWrites) => {
+                match row.is_some_and(|row| row.is_held(self.server.clock.now())) {
+                    true => Err(direct_write_refused()),
+                    false => Ok(()),
+                }
+            }
+            _ => Ok(()),
+        }
+    }
+}
