@@ -70,7 +70,7 @@ pub struct FrontTerm {
 /// What a store keeps of a namespace's front.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FrontRow {
-    /// The front that was opened last.
+    /// The front that was opened last. Zero after its release.
     pub id: u64,
     /// The nonce of its opening.
     pub nonce: u64,
@@ -92,7 +92,7 @@ impl FrontRow {
         };
         if !claim.takes_over && row.filter(is_own).is_none() {
             if claim.is_resumed {
-                return Err(replaced());
+                return Err(replaced_front());
             }
             if row.is_some_and(|row| row.is_held(now)) {
                 return Err(held_by_another());
@@ -101,6 +101,13 @@ impl FrontRow {
         let until = claim.hold.map_or(Timestamp::NEVER, |hold| now.after(hold));
         let term = row.map_or(Term::NONE, |row| row.term).next();
         Ok(Self { id: claim.id, nonce: claim.nonce, term, until })
+    }
+
+    /// The row after the front's release. The first direct write after the end of a hold releases the front, too:
+    /// what the front has not written must not replace it.
+    #[must_use]
+    pub fn released(self) -> Self {
+        Self { id: 0, nonce: 0, term: self.term.next(), until: Timestamp::from_millis(0) }
     }
 
     /// Whether a front holds the namespace at `now`.
@@ -143,7 +150,7 @@ pub trait FrontStore: Send + Sync {
     /// [`ErrorKind::FrontLost`] where the term is not the last one.
     async fn hold_front(&self, term: Term, hold: Duration) -> Result<()>;
 
-    /// Ends the hold, so that direct writes and other fronts may follow.
+    /// Ends the hold and the term, so that direct writes and other fronts may follow.
     ///
     /// # Errors
     /// As [`hold_front`](Self::hold_front).
@@ -157,13 +164,14 @@ pub fn front_lost() -> Error {
 }
 
 /// The error of a front that was opened before and is no longer the last one.
-fn replaced() -> Error {
+pub fn replaced_front() -> Error {
     let message = "the store does not know the last opening of this front: it is a copy, or was replaced";
     Error::new(ErrorKind::FrontLost, message)
         .with_cure("remove the copy, or call `take_over` if no other process uses the front")
 }
 
-fn held_by_another() -> Error {
+/// The error of a front that finds another one in its namespace.
+pub fn held_by_another() -> Error {
     let message = "another write-behind front holds the namespace";
     Error::new(ErrorKind::NamespaceInUse, message)
         .with_cure("close the cache that has the front, or call `take_over` if its process is gone for good")

@@ -70,7 +70,10 @@ pub use cell::{
 pub use credentials::{Credentials, CredentialsProvider, Secrets};
 pub use error::{BoxError, Error, ErrorKind, Result};
 pub use finding::{Finding, FindingTopic, FindingWatcher};
-pub use front::{FrontClaim, FrontRow, FrontStore, FrontTerm, Term, direct_write_refused, front_lost};
+pub use front::{
+    FrontClaim, FrontRow, FrontStore, FrontTerm, Term, direct_write_refused, front_lost, held_by_another,
+    replaced_front,
+};
 pub use key::{KeyDigest, KeyName, Scope, TierKey, key_digest};
 pub use lease::LeaseWaiter;
 pub use level::Level;

@@ -27,22 +27,17 @@ impl FrontStore for FakeTier {
     async fn hold_front(&self, term: Term, hold: Duration) -> Result<()> {
         let mut data = self.for_front().await?;
         let until = self.server.clock.now().after(hold);
-        change_hold(&mut data, &self.namespace.name, term, until)
+        FrontRow::check(data.fronts.get(&self.namespace.name), term)?;
+        data.fronts.entry(self.namespace.name.clone()).and_modify(|row| row.until = until);
+        Ok(())
     }
 
     async fn release_front(&self, term: Term) -> Result<()> {
         let mut data = self.for_front().await?;
-        let now = self.server.clock.now();
-        change_hold(&mut data, &self.namespace.name, term, now)
+        FrontRow::check(data.fronts.get(&self.namespace.name), term)?;
+        data.fronts.entry(self.namespace.name.clone()).and_modify(|row| *row = row.released());
+        Ok(())
     }
-}
-
-fn change_hold(data: &mut Data, name: &str, term: Term, until: terrace_tier::Timestamp) -> Result<()> {
-    FrontRow::check(data.fronts.get(name), term)?;
-    if let Some(row) = data.fronts.get_mut(name) {
-        row.until = until;
-    }
-    Ok(())
 }
 
 impl FakeTier {
@@ -53,19 +48,21 @@ impl FakeTier {
     }
 
     /// Refuses a write that goes past the front, or that an earlier front sends.
-    pub(super) fn permit(&self, data: &Data, op: &Op) -> Result<()> {
-        let row = data.fronts.get(&self.namespace.name);
+    pub(super) fn permit(&self, data: &mut Data, op: &Op) -> Result<()> {
+        let row = data.fronts.get_mut(&self.namespace.name);
         match (op.term(), self.namespace.role) {
             (Some(_), Role::Cache) => {
                 Err(Error::new(ErrorKind::Unsupported, "a cache takes no write behind"))
             }
-            (Some(term), Role::Store) if enabled(Defence::Terms) => FrontRow::check(row, term),
-            (None, Role::Store) if op.is_direct_write() && enabled(Defence::DirectWrites) => {
-                match row.is_some_and(|row| row.is_held(self.server.clock.now())) {
-                    true => Err(direct_write_refused()),
-                    false => Ok(()),
+            (Some(term), Role::Store) if enabled(Defence::Terms) => FrontRow::check(row.as_deref(), term),
+            (None, Role::Store) if op.is_direct_write() && enabled(Defence::DirectWrites) => match row {
+                Some(row) if row.is_held(self.server.clock.now()) => Err(direct_write_refused()),
+                Some(row) if row.id != 0 => {
+                    *row = row.released();
+                    Ok(())
                 }
-            }
+                _ => Ok(()),
+            },
             _ => Ok(()),
         }
     }

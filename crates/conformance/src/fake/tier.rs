@@ -156,7 +156,7 @@ impl FakeTier {
 
     fn step(&self, key: &TierKey, op: &Op) -> Result<Reply> {
         let mut data = self.server.data.lock();
-        self.permit(&data, op)?;
+        self.permit(&mut data, op)?;
         if let Some(hit) = self.hit_by_heard_epoch(&data, key, op) {
             return Ok(hit);
         }

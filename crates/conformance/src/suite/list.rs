@@ -161,6 +161,7 @@ macro_rules! __cases {
             fronts::a_held_namespace_takes_no_second_front_and_no_direct_write,
             fronts::a_take_over_needs_no_release_and_fences_the_front,
             fronts::a_clone_of_a_front_is_fenced,
+            fronts::a_direct_write_after_the_hold_ends_the_term,
             fronts::random_writes_behind_agree_with_the_transition,
         }
     };

@@ -184,6 +184,23 @@ pub(crate) async fn a_clone_of_a_front_is_fenced(bench: &Bench) -> Outcome {
     Ok(())
 }
 
+pub(crate) async fn a_direct_write_after_the_hold_ends_the_term(bench: &Bench) -> Outcome {
+    let key = bench.key("k");
+    let short = FrontClaim { hold: Some(Duration::ZERO), ..claim() };
+    let front = store(bench)?.open_front(&short).await?;
+    let version = issued(bench, front);
+    kept(&bench.apply(&key, behind(bench, front.term, version, Some("behind"))).await?)?;
+    store(bench)?.hold_front(front.term, Duration::ZERO).await?;
+    bench.put(&key, "direct").await?;
+    let held = store(bench)?.hold_front(front.term, HOLD).await;
+    ensure!(
+        held.is_err_and(|error| error.kind() == ErrorKind::FrontLost),
+        "the front must know of the write"
+    );
+    refused(bench, behind(bench, front.term, version.next(0), Some("late")), ErrorKind::FrontLost).await?;
+    bench.reads(&key, "direct").await
+}
+
 /// Random writes of few keys against the transition, with versions that repeat and go back.
 pub(crate) async fn random_writes_behind_agree_with_the_transition(bench: &Bench) -> Outcome {
     let front = opened(bench).await?;
