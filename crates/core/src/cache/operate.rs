@@ -72,6 +72,12 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
             return Ok(entry.and_then(|entry| self.remaining(&entry.deadlines())));
         }
         let key = self.inner.tier_key(&self.chain, &self.tenant_key(key.to_key()))?;
+        if let Some(reply) = self.inner.behind.as_ref().and_then(|behind| behind.read(&key)) {
+            return Ok(match reply {
+                Reply::Hit(hit) => self.remaining(&hit.deadlines),
+                _ => None,
+            });
+        }
         let mut failed = None;
         for slot in self.chain.far_to_near().filter(|slot| !slot.owes(&key)) {
             if oldest_proof == STORE_ONLY && slot.shared.role == Role::Cache {
@@ -277,6 +283,17 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
             loads_under_way: inner.load_limit.under_way(),
             loads_waiting: inner.load_limit.waiting(),
             keys_in_backoff: inner.back_off.len(),
+            front_openings: monitor.front_openings.sum(),
+            front_losses: monitor.front_losses.sum(),
+            writes_coalesced: monitor.writes_coalesced.sum(),
+            flushes: monitor.flushes.sum(),
+            writes_flushed: monitor.writes_flushed.sum(),
+            flush_micros: monitor.flush_micros.sum(),
+            flush_retries: monitor.flush_retries.sum(),
+            writes_gave_way: monitor.writes_gave_way.sum(),
+            dead_letters: monitor.dead_letters.sum(),
+            writes_blocked: monitor.writes_blocked.sum(),
+            blocked_micros: monitor.blocked_micros.sum(),
         }
     }
 

@@ -21,7 +21,8 @@ use crate::{
     near::Near,
     overload::DEFAULT_MAX_LOADS,
     policy::{
-        Admission, Coalesce, Expiry, Freshness, Lifetime, Stampede, WriteContext, WritePlan, WritePolicy,
+        Admission, BehindPlan, Coalesce, Expiry, Freshness, Lifetime, Stampede, WriteContext, WritePlan,
+        WritePolicy,
     },
     typed_codec::{KeyCodec, TypedCodec, Upgrade},
 };
@@ -42,6 +43,7 @@ pub struct Builder<K, V, N> {
     freshness: Option<Arc<dyn Freshness>>,
     admission: Option<Arc<dyn Admission>>,
     write: Option<WritePlan>,
+    behind: Option<BehindPlan>,
     coalesce: Coalesce,
     level: Level,
     load_deadline: Duration,
@@ -109,6 +111,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Builder<K, V, N> {
             freshness: None,
             admission: None,
             write: None,
+            behind: None,
             coalesce: Coalesce::Local,
             level: Level::default(),
             load_deadline: LOAD_DEADLINE,
@@ -231,6 +234,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Builder<K, V, N> {
     #[must_use]
     pub fn write(mut self, write: impl WritePolicy) -> Self {
         self.write = Some(write.plan());
+        self.behind = write.behind();
         self
     }
 
