@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::Deadlines;
-pub use crate::behind::{Backlog, BehindPlan, FullJitter, WhenFull};
+pub use crate::behind::{Backlog, BehindPlan, FrontPlace, FullJitter, WhenFull};
 
 /// What an expiry policy knows of a value that is about to be written.
 #[derive(Clone, Debug)]

@@ -11,6 +11,8 @@ mod cap;
 mod conditions;
 #[path = "write_behind/faults.rs"]
 mod faults;
+#[path = "write_behind/file.rs"]
+mod file;
 #[path = "write_behind/fronts.rs"]
 mod fronts;
 

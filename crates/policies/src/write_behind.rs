@@ -1,8 +1,8 @@
 //! A put returns before the store has the value.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
-use terrace_core::policy::{Backlog, BehindPlan, Copies, FullJitter, WritePlan, WritePolicy};
+use terrace_core::policy::{Backlog, BehindPlan, Copies, FrontPlace, FullJitter, WritePlan, WritePolicy};
 
 /// A write returns once the *front* of this process has it, and reaches the store within a delay. It adds latency
 /// and life while the store is away; a store's own puts are already grouped without it.
@@ -37,6 +37,21 @@ impl WriteBehind {
     /// it takes no more writes.
     pub fn memory() -> Self {
         Self { plan: BehindPlan::default(), copies: Copies::Replace }
+    }
+
+    /// A front with a journal in the directory `path`, which is created if it is missing. What is dirty survives
+    /// kill -9 and power loss, and is flushed after the next start. Puts go on while the store is away, up to the
+    /// cap. Each cache needs a directory of its own, on a local disk.
+    ///
+    /// `build` reads the journal, and blocks its caller meanwhile. If another process has the directory, `build`
+    /// fails with `NamespaceInUse`. The front holds its namespace until a `close` that leaves nothing.
+    ///
+    /// # Cost
+    /// A put waits for one `fdatasync`, which all puts that wait share.
+    pub fn file(path: impl Into<PathBuf>) -> Self {
+        let mut this = Self::memory();
+        this.plan.place = FrontPlace::File(path.into());
+        this
     }
 
     /// Sets how long a write may wait for its flush while the store answers. The default is 50 ms.

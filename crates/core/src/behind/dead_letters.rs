@@ -25,6 +25,20 @@ pub struct DeadLetter {
     pub cause: Error,
 }
 
+impl Behind {
+    /// Makes an ordinary write of a dead letter. The result says whether the key had one.
+    pub(super) fn revive(&self, digest: &[u8; 16]) -> bool {
+        let mut index = self.index.lock();
+        let is_dead = index.revive(digest, Instant::now());
+        if let (Some(journal), Some(dirty)) = (&self.journal, index.get(digest).filter(|_| is_dead)) {
+            journal.retried(&dirty.write);
+        }
+        drop(index);
+        self.wake.notify_one();
+        is_dead
+    }
+}
+
 /// The dead letters of a cache with write-behind. [`Cache::dead_letters`] gives them.
 ///
 /// They count in the cap of the backlog. A new put or removal of a key replaces its dead letter.
@@ -65,9 +79,7 @@ impl<K: Key, V: Value, N: Near<K, V>> DeadLetters<'_, K, V, N> {
     pub fn retry<Q: BorrowedKey<K> + ?Sized>(&self, key: &Q) -> Result<bool> {
         let Some(behind) = &self.behind else { return Ok(false) };
         let digest = self.digest(key)?;
-        let is_dead = behind.index.lock().revive(&digest, Instant::now());
-        behind.wake.notify_one();
-        Ok(is_dead)
+        Ok(behind.revive(&digest))
     }
 
     /// Drops a key's dead letter. The result says whether the key had one.
@@ -78,16 +90,13 @@ impl<K: Key, V: Value, N: Near<K, V>> DeadLetters<'_, K, V, N> {
         let Some(behind) = &self.behind else { return Ok(false) };
         let digest = self.digest(key)?;
         let dropped = {
-            let mut index = behind.index.lock();
+            let index = behind.index.lock();
             let dead = index.get(&digest).filter(|dirty| dirty.progress.cause().is_some());
-            let write = dead.map(|dirty| dirty.write.clone());
-            if let Some(write) = &write {
-                index.settle(&digest, write.version);
-            }
-            write
+            dead.map(|dirty| dirty.write.clone())
         };
-        behind.changed.notify_waiters();
         if let Some(write) = &dropped {
+            behind.settle(std::slice::from_ref(write));
+            behind.changed.notify_waiters();
             behind.drop_near(write);
         }
         Ok(dropped.is_some())

@@ -118,9 +118,12 @@ impl Behind {
         }
     }
 
-    fn settle(&self, writes: &[DirtyWrite]) {
+    pub(super) fn settle(&self, writes: &[DirtyWrite]) {
         let mut index = self.index.lock();
-        writes.iter().for_each(|write| index.settle(&write.key.digest, write.version));
+        for write in writes {
+            index.settle(&write.key.digest, write.version);
+            self.journal.as_ref().inspect(|journal| journal.settled(write));
+        }
     }
 
     fn tell_flushed(&self, writes: usize, elapsed: Duration) {
@@ -129,7 +132,7 @@ impl Behind {
 
     /// The store has a newer record of the key, which the copies of this process do not show.
     fn give_way(&self, write: &DirtyWrite) {
-        self.index.lock().settle(&write.key.digest, write.version);
+        self.settle(std::slice::from_ref(write));
         self.drop_near(write);
         self.context.monitor.tell(&Event::GaveWay);
     }
@@ -137,6 +140,7 @@ impl Behind {
     /// Makes a dead letter of a write that the store refuses.
     pub(super) fn bury(&self, write: &DirtyWrite, error: Error) {
         if self.index.lock().bury(&write.key.digest, write.version, error.clone()) {
+            self.journal.as_ref().inspect(|journal| journal.dead(write, &error));
             self.context.warnings.failed(&error);
             self.context.monitor.tell(&Event::DeadLetter { error: &error });
         }

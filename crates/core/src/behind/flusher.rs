@@ -8,7 +8,7 @@ use std::{
 use tokio::time::{Instant, timeout};
 
 use super::{Behind, index::DirtyKey, term::PROLONG_EVERY};
-use crate::{Error, ErrorKind, chain::Chain, panics::guarded};
+use crate::{Error, ErrorKind, panics::guarded};
 
 /// How long the flusher sleeps if nothing wakes it.
 const IDLE: Duration = Duration::from_secs(60);
@@ -23,13 +23,19 @@ struct Progress {
 
 impl Behind {
     /// Starts the flusher unless it runs. It ends with its runtime, and another call starts it again.
-    pub(crate) fn keep_flushing(self: &Arc<Self>, chain: &Arc<Chain>) {
+    pub(crate) fn keep_flushing(self: &Arc<Self>) {
         if self.flusher.runs() {
             return;
         }
-        let _ = self.chain.set(Arc::clone(chain));
         let (behind, wake) = (Arc::downgrade(self), Arc::clone(&self.wake));
         self.flusher.start(|| run(behind, wake));
+    }
+
+    /// Starts the flusher for what a journal has restored.
+    pub(crate) fn keep_restoring(self: &Arc<Self>) {
+        if self.journal.is_some() && !self.flusher.runs() && self.index.lock().waiting() > 0 {
+            self.keep_flushing();
+        }
     }
 
     /// Flushes one batch that is due, or returns how long there is nothing to do.
@@ -38,6 +44,9 @@ impl Behind {
         let now = Instant::now();
         if let Some(until) = progress.paused_until.filter(|until| *until > now) {
             return until.duration_since(now).min(until_prolonged);
+        }
+        if let Err(pause) = self.resume(progress).await {
+            return pause;
         }
         let (batch, until_due) = self.take_due(now);
         if batch.is_empty() {
@@ -58,9 +67,25 @@ impl Behind {
         }
     }
 
+    /// Opens the front for what a journal has restored, or returns the pause before the next try.
+    async fn resume(&self, progress: &mut Progress) -> Result<(), Duration> {
+        if self.journal.is_none() || self.term().is_some() || self.index.lock().waiting() == 0 {
+            return Ok(());
+        }
+        match guarded("a tier panicked", self.open(&self.chain)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) | Err(_) => {
+                progress.failures = progress.failures.saturating_add(1);
+                let pause = self.plan.retry.pause(progress.failures);
+                progress.paused_until = Some(Instant::now() + pause);
+                Err(pause)
+            }
+        }
+    }
+
     /// Prolongs the hold when it is time, and returns how long it is until the next time.
     async fn keep_hold(&self) -> Duration {
-        let (Some(term), Some(chain)) = (self.term(), self.chain.get()) else { return IDLE };
+        let Some(term) = self.term() else { return IDLE };
         let Some(asked_at) = self.state.lock().asked_at else { return IDLE };
         let next = asked_at + PROLONG_EVERY;
         if Instant::now() < next {
@@ -68,7 +93,7 @@ impl Behind {
         }
         let _one_at_a_time = self.opening.lock().await;
         // An error is told with the next write, and the store's tier has counted it.
-        let _ = guarded("a tier panicked", self.prolong(chain, term)).await;
+        let _ = guarded("a tier panicked", self.prolong(&self.chain, term)).await;
         PROLONG_EVERY
     }
 

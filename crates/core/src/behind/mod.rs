@@ -9,6 +9,7 @@
 //! write-behind compares one `Option` at each of them.
 
 mod dead_letters;
+mod file;
 mod flush;
 mod flusher;
 mod index;
@@ -19,6 +20,7 @@ mod term;
 mod write;
 
 pub use dead_letters::{DeadLetter, DeadLetters};
+pub use file::FrontPlace;
 pub use operate::BacklogStats;
 pub use plan::{Backlog, BehindPlan, FullJitter, WhenFull};
 pub(crate) use write::{FrontCondition, FrontOutcome, FrontWrite};
@@ -37,13 +39,17 @@ use terrace_tier::{
     defence::{Defence, enabled},
     runtime::BackgroundTask,
 };
-use tokio::sync::{Notify, Semaphore};
+use tokio::{
+    sync::{Notify, Semaphore},
+    time::Instant,
+};
 
 use crate::{
     Error, ErrorKind, Result,
     cache::Policies,
     chain::{Chain, Monitor, Warnings},
 };
+use file::FrontJournal;
 use index::{DirtyIndex, Progress};
 use term::FrontState;
 
@@ -51,6 +57,8 @@ use term::FrontState;
 pub(crate) struct Behind {
     plan: BehindPlan,
     index: Mutex<DirtyIndex>,
+    /// What keeps the dirty writes of a front in a file.
+    journal: Option<FrontJournal>,
     /// The opening of the front. It is held across the calls of an opening, so that one runs at a time.
     opening: tokio::sync::Mutex<()>,
     state: Mutex<FrontState>,
@@ -60,7 +68,7 @@ pub(crate) struct Behind {
     wake: Arc<Notify>,
     flusher: BackgroundTask,
     /// The tiers through which the hold is prolonged.
-    chain: OnceLock<Arc<Chain>>,
+    chain: Arc<Chain>,
     /// Writes beyond the cap that wait for their flush.
     synchronous: Semaphore,
     /// The callers that wait for flushes, which then do not wait for the delay.
@@ -84,21 +92,43 @@ pub(crate) struct Context {
 }
 
 impl Behind {
-    pub(crate) fn memory(plan: BehindPlan, context: Context) -> Arc<Self> {
-        Arc::new(Self {
+    /// The front of a cache whose tiers for a tenant `chain_of` gives. A front in a file gets back what the store
+    /// did not have when its process ended.
+    ///
+    /// # Errors
+    /// Those of the journal: [`ErrorKind::NamespaceInUse`] where another process has it,
+    /// [`ErrorKind::Backend`] where acknowledged data is damaged.
+    pub(crate) fn new(
+        mut plan: BehindPlan,
+        context: Context,
+        chain_of: &dyn Fn(Option<&str>) -> Result<Arc<Chain>>,
+    ) -> Result<Arc<Self>> {
+        let place = std::mem::take(&mut plan.place);
+        let mut index = DirtyIndex::default();
+        let journal = place.open(&context.monitor.namespace, chain_of)?.map(|(journal, restored)| {
+            index.raise(restored.high);
+            for (write, dead) in restored.writes {
+                let (digest, version) = (write.key.digest, write.version);
+                index.restore(write, Instant::now());
+                dead.map(|cause| index.bury(&digest, version, cause));
+            }
+            journal
+        });
+        Ok(Arc::new(Self {
+            state: Mutex::new(FrontState::new(journal.as_ref().map(|journal| journal.id))),
+            index: Mutex::new(index),
+            journal,
             synchronous: Semaphore::new(plan.batch),
             plan,
-            index: Mutex::default(),
             opening: tokio::sync::Mutex::default(),
-            state: Mutex::new(FrontState::new()),
             changed: Notify::new(),
             wake: Arc::default(),
-            chain: OnceLock::new(),
+            chain: chain_of(None)?,
             flusher: BackgroundTask::default(),
             hurry: AtomicUsize::new(0),
             closing: AtomicBool::new(false),
             context,
-        })
+        }))
     }
 
     pub(crate) fn attach(&self, near: Weak<dyn Follower>) {
@@ -146,7 +176,7 @@ impl Behind {
 impl Drop for Behind {
     fn drop(&mut self) {
         let (keys, bytes) = (self.index.get_mut().keys(), self.index.get_mut().bytes());
-        if keys > 0 {
+        if keys > 0 && self.journal.is_none() {
             let (cache, cure) =
                 (&*self.context.monitor.namespace, "call `close_within` before the cache is dropped");
             tracing::warn!(

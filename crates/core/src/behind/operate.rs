@@ -105,7 +105,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     /// The round trips of the flushes, which do not wait for the delay meanwhile.
     pub async fn flush(&self) -> Result<()> {
         let Some(behind) = &self.inner.behind else { return Ok(()) };
-        behind.keep_flushing(&self.chain);
+        behind.keep_flushing();
         behind.flush().await.map_err(|error| error.in_cache(self.namespace()).during("flush"))
     }
 
@@ -125,13 +125,21 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     ///
     /// Call it when the process gets SIGTERM. No signal handler is installed.
     pub async fn close_within(&self, time: Duration) -> BacklogStats {
-        let Some(behind) = &self.inner.behind else {
-            self.close().await;
-            return BacklogStats::default();
-        };
+        let left = self.end_front(time).await;
+        self.end().await;
+        left
+    }
+
+    /// Takes no more writes, and flushes what is dirty for at most `time`. The result is what is left.
+    pub(crate) async fn end_front(&self, time: Duration) -> BacklogStats {
+        let Some(behind) = &self.inner.behind else { return BacklogStats::default() };
         let until = Instant::now() + time;
         behind.closing.store(true, Ordering::Release);
-        behind.keep_flushing(&self.chain);
+        behind.keep_flushing();
+        if behind.backlog().keys > 0 {
+            // What a journal has restored is flushed in a term, which no write may have opened yet.
+            let _ = timeout(time, behind.open(&self.chain)).await;
+        }
         // Writes that were begun before are acknowledged or refused first.
         let _ = timeout(time, self.inner.tasks.settled()).await;
         let _ = tokio::time::timeout_at(until, behind.flush()).await;
@@ -141,7 +149,35 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
             let _ = tokio::time::timeout_at(until.max(Instant::now() + Duration::from_millis(100)), release)
                 .await;
         }
-        self.close().await;
+        if let Some(journal) = &behind.journal {
+            journal.journal.close().await;
+        }
         left
+    }
+
+    /// Opens the front of this process whoever holds the namespace: after the process of another front has gone
+    /// for good, and for a journal that the store does not know any more. The other front is fenced. Dead letters
+    /// of an earlier loss become ordinary writes again, which replace only older records.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) without write-behind, and the store's errors.
+    ///
+    /// # Cost
+    /// One round trip to the store, which reads the versions of all records of the namespace.
+    pub async fn take_over(&self) -> Result<()> {
+        let name = |error: Error| error.in_cache(self.namespace()).during("take_over");
+        let Some(behind) = &self.inner.behind else {
+            return Err(name(Error::new(ErrorKind::Unsupported, "the cache has no write-behind")));
+        };
+        behind.keep_flushing();
+        behind.open_by_force(&self.chain).await.map_err(name)?;
+        let lost: Vec<_> = {
+            let index = behind.index.lock();
+            let is_lost = |cause: &Error| cause.kind() == ErrorKind::FrontLost;
+            let dead = index.all().filter(|dirty| dirty.progress.cause().is_some_and(is_lost));
+            dead.map(|dirty| dirty.write.key.digest).collect()
+        };
+        lost.iter().for_each(|digest| _ = behind.revive(digest));
+        Ok(())
     }
 }

@@ -2,11 +2,15 @@
 
 use std::time::Duration;
 
+use super::FrontPlace;
+
 /// The settings of a cache with write-behind. [`WritePolicy::behind`](crate::policy::WritePolicy::behind) gives
 /// them.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct BehindPlan {
+    /// Where the front keeps what it has acknowledged.
+    pub place: FrontPlace,
     /// How long a write may wait for its flush, while the store answers.
     pub delay: Duration,
     /// The most writes in one flush.
@@ -20,10 +24,11 @@ pub struct BehindPlan {
 }
 
 impl Default for BehindPlan {
-    /// A delay of 50 ms, batches of 1,000 writes, pauses of 50 ms to 30 s, 3 attempts, and the default
+    /// A front in memory, a delay of 50 ms, batches of 1,000 writes, pauses of 50 ms to 30 s, 3 attempts, and the default
     /// [`Backlog`].
     fn default() -> Self {
         Self {
+            place: FrontPlace::Memory,
             delay: Duration::from_millis(50),
             batch: 1_000,
             retry: FullJitter::new(Duration::from_millis(50), Duration::from_secs(30)),

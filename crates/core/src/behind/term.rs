@@ -19,6 +19,10 @@ pub(super) const PROLONG_EVERY: Duration = Duration::from_secs(3);
 /// What the front knows of its opening.
 pub(super) struct FrontState {
     id: u64,
+    /// The nonce of the next opening, which is sent again until the store has answered.
+    nonce: u64,
+    /// Whether the journal has the nonce.
+    is_intended: bool,
     /// The term of the last opening that succeeded.
     pub(super) term: Option<Term>,
     /// Until when the front may acknowledge writes.
@@ -28,8 +32,10 @@ pub(super) struct FrontState {
 }
 
 impl FrontState {
-    pub(super) fn new() -> Self {
-        Self { id: fastrand::u64(1..), term: None, held_until: None, asked_at: None }
+    /// The state before the first opening. A front in memory draws its id.
+    pub(super) fn new(id: Option<u64>) -> Self {
+        let (id, nonce) = (id.unwrap_or_else(|| fastrand::u64(1..)), fastrand::u64(1..));
+        Self { id, nonce, is_intended: false, term: None, held_until: None, asked_at: None }
     }
 
     fn is_held(&self) -> bool {
@@ -64,27 +70,50 @@ impl Behind {
         match self.term() {
             _ if self.may_acknowledge() => Ok(()),
             Some(term) => self.prolong(chain, term).await,
-            None => self.open_anew(chain).await,
+            None => self.open_anew(chain, false).await,
         }
     }
 
-    async fn open_anew(&self, chain: &Chain) -> Result<()> {
-        let (id, asked_at) = (self.state.lock().id, Instant::now());
-        let claim = FrontClaim {
-            id,
-            nonce: id,
-            known: Vec::new(),
-            is_resumed: false,
-            hold: Some(HOLD),
-            takes_over: false,
+    /// Opens the front whoever holds the namespace.
+    pub(super) async fn open_by_force(&self, chain: &Chain) -> Result<()> {
+        let _one_at_a_time = self.opening.lock().await;
+        self.open_anew(chain, true).await
+    }
+
+    async fn open_anew(&self, chain: &Chain, takes_over: bool) -> Result<()> {
+        let (id, nonce, is_intended) = {
+            let state = self.state.lock();
+            (state.id, state.nonce, state.is_intended)
         };
-        let opened =
-            front_store(chain)?.open_front(&claim).await.map_err(|error| self.at_store(chain, error))?;
+        if let Some(journal) = self.journal.as_ref().filter(|_| !is_intended) {
+            journal.intend(nonce).await?;
+            self.state.lock().is_intended = true;
+        }
+        let known = self.journal.as_ref().map(|journal| journal.known.clone()).unwrap_or_default();
+        // A journal without a write is like a new one: nobody can miss what another front has replaced.
+        let is_resumed = self.journal.is_some() && self.index.lock().keys() > 0;
+        let hold = self.journal.is_none().then_some(HOLD);
+        let claim = FrontClaim { id, nonce, known, is_resumed, hold, takes_over };
+        let asked_at = Instant::now();
+        let opened = match front_store(chain)?.open_front(&claim).await {
+            Ok(opened) => opened,
+            Err(error) => {
+                let error = self.at_store(chain, error);
+                if error.kind() == ErrorKind::FrontLost {
+                    self.bury_all(&error);
+                }
+                return Err(error);
+            }
+        };
+        if let Some(journal) = &self.journal {
+            journal.granted(nonce, opened.term.as_u64()).await?;
+        }
         self.index.lock().raise(opened.high);
         let mut state = self.state.lock();
         state.term = Some(opened.term);
-        state.asked_at = Some(asked_at);
-        state.held_until = Some(self.dated(asked_at) + HOLD);
+        // A front in a file holds its namespace until it is released.
+        state.asked_at = hold.map(|_| asked_at);
+        state.held_until = hold.map(|hold| self.dated(asked_at) + hold);
         drop(state);
         self.context.monitor.tell(&Event::FrontOpened);
         Ok(())
@@ -129,14 +158,19 @@ impl Behind {
             if state.term != Some(term) {
                 return;
             }
-            let id = fastrand::u64(1..);
-            *state = FrontState { id, term: None, held_until: None, asked_at: None };
+            *state = FrontState::new(self.journal.as_ref().map(|journal| journal.id));
         }
+        self.bury_all(error);
+    }
+
+    /// Makes dead letters of everything dirty, which reads do not find any more.
+    fn bury_all(&self, error: &Error) {
         let mut index = self.index.lock();
         let dirty = index.all().filter(|dirty| !matches!(dirty.progress, Progress::Dead(_)));
-        let lost: Vec<_> = dirty.map(|dirty| (dirty.write.key.digest, dirty.write.version)).collect();
-        for (digest, version) in &lost {
-            index.bury(digest, *version, error.clone());
+        let lost: Vec<_> = dirty.map(|dirty| dirty.write.clone()).collect();
+        for write in &lost {
+            index.bury(&write.key.digest, write.version, error.clone());
+            self.journal.as_ref().inspect(|journal| journal.dead(write, error));
         }
         drop(index);
         self.context.warnings.failed(error);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
-use terrace_tier::{Deadlines, Op, Reply, Stored, TierKey, Token, Version, unexpected};
+use terrace_tier::{Deadlines, Op, Reply, Stored, Term, TierKey, Token, Version, unexpected};
 use tokio::time::Instant;
 
 use super::{
@@ -80,16 +80,22 @@ impl Behind {
     ) -> Vec<Result<FrontOutcome>> {
         let opened = async {
             self.check_open()?;
-            self.keep_flushing(chain);
+            self.keep_flushing();
             self.open(chain).await
         };
         if let Err(error) = opened.await {
             return writes.iter().map(|_| Err(error.clone())).collect();
         }
-        join_all(writes.into_iter().map(|write| self.write_one(chain, write))).await
+        let term = self.term();
+        join_all(writes.into_iter().map(|write| self.write_one(chain, term, write))).await
     }
 
-    async fn write_one(&self, chain: &Arc<Chain>, write: FrontWrite) -> Result<FrontOutcome> {
+    async fn write_one(
+        &self,
+        chain: &Arc<Chain>,
+        term: Option<Term>,
+        write: FrontWrite,
+    ) -> Result<FrontOutcome> {
         let FrontWrite { key, body, deadlines, copies, condition } = write;
         let digest = key.digest;
         let chain = Arc::clone(chain);
@@ -103,17 +109,29 @@ impl Behind {
             Err(winner) => return Ok(FrontOutcome::Refused(winner)),
         };
         let version = write.version;
-        self.acknowledge(write)?;
+        if let Some(journal) = &self.journal
+            && let Err(error) = journal.keep(&write).await
+        {
+            self.index.lock().give_up(&digest);
+            self.changed.notify_waiters();
+            return Err(error);
+        }
+        self.acknowledge(write, term)?;
         if let Space::UntilFlushed(_permit) = space {
             self.until_flushed(&digest, version).await?;
         }
         Ok(FrontOutcome::Kept { version, existed })
     }
 
-    /// Acknowledges a write that has its version, unless the hold has run out.
-    fn acknowledge(&self, write: DirtyWrite) -> Result<()> {
+    /// Acknowledges a write that has its version, unless the hold has run out or the front was lost meanwhile.
+    fn acknowledge(&self, write: DirtyWrite, term: Option<Term>) -> Result<()> {
         let (coalesced, waiting) = {
             let mut index = self.index.lock();
+            if self.term() != term {
+                index.give_up(&write.key.digest);
+                self.journal.as_ref().inspect(|journal| journal.settled(&write));
+                return Err(terrace_tier::front_lost());
+            }
             if !self.may_acknowledge() {
                 index.give_up(&write.key.digest);
                 let message = "the front's hold of the namespace has run out, since the store did not answer";

@@ -114,6 +114,9 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
             return Ok(());
         }
         current_runtime()?;
+        if let Some(behind) = &self.behind {
+            behind.keep_restoring();
+        }
         if let Some(relay) = &self.relay {
             relay.keep_running();
         }

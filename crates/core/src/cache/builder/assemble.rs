@@ -1,6 +1,7 @@
 //! [`Builder::build`] checks the parts of a cache and assembles them.
 
 use std::{
+    collections::HashMap,
     sync::{
         Arc, OnceLock, Weak,
         atomic::{AtomicBool, AtomicU64},
@@ -8,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use terrace_tier::{Follower, InvalidationLog, Namespace, Role};
 
 use super::{
@@ -85,7 +87,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Builder<K, V, N> {
             copies,
             coalesce: self.coalesce,
         });
-        let behind = front(self.behind, &chain, &policies, &self.clock, &monitor, &periods)?;
+        let behind = front(self.behind, &chains, &chain, &policies, &self.clock, &monitor, &periods)?;
         let inner = Arc::new(Inner {
             max_staleness: max_staleness(&chain, self.level, self.near.is_enabled(), &self.clock),
             near: self.near,
@@ -236,6 +238,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Builder<K, V, N> {
 /// The front of a cache with write-behind.
 fn front(
     plan: Option<BehindPlan>,
+    chains: &ChainSpec,
     chain: &Chain,
     policies: &Arc<Policies>,
     clock: &Clock,
@@ -255,7 +258,17 @@ fn front(
         removed: periods.removed,
         near: OnceLock::new(),
     };
-    Ok(Some(Behind::memory(plan, context)))
+    let tenants = Mutex::new(HashMap::new());
+    let chain_of = |tenant: Option<&str>| {
+        let mut tenants = tenants.lock();
+        if let Some(chain) = tenants.get(&tenant.map(str::to_owned)) {
+            return Ok(Arc::clone(chain));
+        }
+        let chain = Arc::new(chains.chain(tenant)?);
+        tenants.insert(tenant.map(str::to_owned), Arc::clone(&chain));
+        Ok(chain)
+    };
+    Behind::new(plan, context, &chain_of).map(Some)
 }
 
 impl OriginLog {
