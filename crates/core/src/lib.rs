@@ -2,6 +2,7 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod behind;
 mod bounds;
 mod cache;
 mod chain;
@@ -23,6 +24,7 @@ mod stats;
 mod typed_codec;
 mod write;
 
+pub use behind::{BacklogStats, DeadLetter, DeadLetters};
 pub use bounds::{Key, Value};
 pub use cache::{
     Builder, Cache, LoadContext, Many, MissingKeys, StatsSource, Tenants, TierConfig, TierSettings,

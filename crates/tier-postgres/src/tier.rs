@@ -11,8 +11,8 @@ use async_trait::async_trait;
 use futures_util::{StreamExt, stream};
 use sqlx::postgres::PgRow;
 use terrace_tier::{
-    BatchCall, BatchLimits, Batcher, Epoch, Error, ErrorKind, Finding, FindingWatcher, InvalidationLog,
-    LeaseWaiter, Level, Op, Reply, Result, Role, SendWatch, Tier, TierKey,
+    BatchCall, BatchLimits, Batcher, Epoch, Error, ErrorKind, Finding, FindingWatcher, FrontStore,
+    InvalidationLog, LeaseWaiter, Level, Op, Reply, Result, Role, SendWatch, Tier, TierKey,
 };
 use tokio::time::{Instant, timeout_at};
 
@@ -251,6 +251,11 @@ impl Tier for PostgresTier {
             };
         }
         write::kind(&op)?;
+        if op.term().is_some() {
+            // It is no write of a caller: the front itself gathers writes.
+            let batch = vec![(key.clone(), op)];
+            return self.apply_many(batch).await.pop().unwrap_or_else(|| Err(missing_reply()));
+        }
         if body_bytes(&op) > self.max_value_bytes() {
             return Err(self.too_large(&op));
         }
@@ -259,7 +264,11 @@ impl Tier for PostgresTier {
     }
 
     async fn apply_many(&self, batch: Vec<(TierKey, Op)>) -> Vec<Result<Reply>> {
-        if let Some(unknown) = batch.iter().find_map(|(_, op)| write::kind(op).err()) {
+        let is_unknown = |op: &Op| op.term().is_some() && self.row.namespace.role == Role::Cache;
+        let unknown = |(_, op): &(TierKey, Op)| {
+            write::kind(op).err().or_else(|| is_unknown(op).then(|| op.unsupported()))
+        };
+        if let Some(unknown) = batch.iter().find_map(unknown) {
             return batch.iter().map(|_| Err(unknown.clone())).collect();
         }
         let budget = self.row.namespace.budget_for(batch.len());
@@ -300,6 +309,10 @@ impl Tier for PostgresTier {
     }
 
     /// A store has no leases: the first load to create a record wins, and all callers get that record.
+    fn front_store(&self) -> Option<&dyn FrontStore> {
+        self.fronts()
+    }
+
     fn lease_waiter(&self) -> Option<&dyn LeaseWaiter> {
         (self.row.namespace.role == Role::Cache).then_some(self)
     }

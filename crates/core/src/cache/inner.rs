@@ -15,6 +15,7 @@ use super::{classes::Classes, loader::BoundLoader, near_expiry::NearExpiry, task
 use crate::{
     Admission, AdmitContext, Clock, Coalesce, Copies, Error, ErrorKind, Event, Expiry, Freshness, Key, Level,
     OnStale, Result, StaleHit, Value, WriteContext,
+    behind::Behind,
     chain::{Chain, Monitor, TierCounters, TierSlot, Warnings},
     fencing::Fencing,
     freshness::{AppliedChanges, Coherence, MaxStaleness, ProofSource},
@@ -82,7 +83,9 @@ pub(crate) struct Inner<K, V, N> {
     pub(crate) key_codec: Option<KeyCodec<K>>,
     pub(crate) tasks: Tasks,
     pub(crate) fencing: Fencing,
-    pub(crate) policies: Policies,
+    pub(crate) policies: Arc<Policies>,
+    /// The front, in a cache with write-behind.
+    pub(crate) behind: Option<Arc<Behind>>,
     pub(crate) periods: Periods,
     pub(crate) level: Level,
     pub(crate) loader: Option<BoundLoader<K, V>>,
@@ -112,6 +115,9 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
             return Ok(());
         }
         current_runtime()?;
+        if let Some(behind) = &self.behind {
+            behind.keep_restoring();
+        }
         if let Some(relay) = &self.relay {
             relay.keep_running();
         }

@@ -22,7 +22,7 @@ pub use builder::Builder;
 pub use chain_spec::{TierConfig, TierSettings};
 pub(crate) use classes::Class;
 pub(crate) use distinct::{Distinct, Occurrence};
-pub(crate) use inner::{Inner, NEAR, UNUSED_KEY};
+pub(crate) use inner::{Inner, NEAR, Policies, UNUSED_KEY};
 pub use loader::LoadContext;
 pub(crate) use loader::{Load, LoadRequest, LoaderStart};
 pub use many::{Many, MissingKeys};

@@ -12,7 +12,8 @@ use std::{
 use futures_util::future::BoxFuture;
 use hashbrown::HashSet;
 use terrace_tier::{
-    Finding, FindingWatcher, InvalidationLog, LeaseWaiter, Namespace, Op, Reply, Role, Tier, TierKey,
+    Finding, FindingWatcher, FrontStore, InvalidationLog, LeaseWaiter, Namespace, Op, Reply, Role, Tier,
+    TierKey,
     defence::{Defence, enabled},
     runtime::current_runtime,
     unexpected,
@@ -402,6 +403,11 @@ impl TierSlot {
         result
     }
 
+    /// The store's part of write-behind, if the tier has it.
+    pub(crate) fn front_store(&self) -> Option<&dyn FrontStore> {
+        self.tier.front_store()
+    }
+
     pub(crate) fn log(&self) -> Option<&dyn InvalidationLog> {
         self.tier.log()
     }
@@ -451,7 +457,7 @@ fn late(operation: &str, budget: Duration) -> Error {
 fn fitting(reply: Reply, operation: &str) -> Result<Reply> {
     let fits = match operation {
         "get" | "lease" => matches!(reply, Reply::Hit(_) | Reply::Miss(_)),
-        "fill" | "put" => matches!(reply, Reply::Kept(_) | Reply::Refused(_)),
+        "fill" | "put" => matches!(reply, Reply::Kept(_) | Reply::Refused(_) | Reply::TooOld),
         _ => matches!(reply, Reply::Done { .. }),
     };
     if fits { Ok(reply) } else { Err(unexpected(&reply)) }

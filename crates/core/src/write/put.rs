@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     Cache, Copies, Error, ErrorKind, Event, Item, Key, Result, Value,
+    behind::{Behind, FrontCondition, FrontOutcome, FrontWrite},
     cache::{Distinct, Inner, NEAR, Occurrence},
     chain::{Chain, FULL_BUDGET, TierSlot},
     near::{Entry, Near, TenantKey, TenantKeyRef},
@@ -171,6 +172,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
                 self.put_unfenced(chain, &mut pending).await;
                 debts.settle();
             }
+            None if let Some(behind) = &self.behind => self.put_front(behind, chain, &mut pending).await,
             None => {
                 let debts = DebtGuard::new(chain.followers(), keys.into_iter());
                 self.put_authority(chain, &mut pending).await;
@@ -231,6 +233,29 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
                 Ok(reply) => Err(unexpected(&reply).at_tier(slot.shared.name)),
                 Err(error) => Err(error),
             };
+        }
+    }
+
+    /// The front acknowledges the puts and issues their versions. The store and the copies follow.
+    async fn put_front(&self, behind: &Arc<Behind>, chain: &Arc<Chain>, pending: &mut [PendingPut<K, V, N>]) {
+        let now = self.clock.now();
+        let writes = pending.iter().map(|put| FrontWrite {
+            key: put.key.clone(),
+            body: put.body.clone(),
+            deadlines: put.item.ttl.map_or(Deadlines::forever(now), |ttl| Deadlines::ttl(now, ttl)),
+            copies: Some(put.copies),
+            condition: match put.condition {
+                Condition::Always => FrontCondition::Always,
+                Condition::Absent => FrontCondition::Absent,
+                Condition::Version(seen) => FrontCondition::Version(seen),
+            },
+        });
+        let outcomes = behind.write(chain, writes.collect()).await;
+        for (put, outcome) in pending.iter_mut().zip(outcomes) {
+            put.outcome = outcome.map(|outcome| match outcome {
+                FrontOutcome::Kept { version, .. } => PutOutcome::Kept(version),
+                FrontOutcome::Refused(_) => PutOutcome::Refused,
+            });
         }
     }
 

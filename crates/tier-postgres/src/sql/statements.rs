@@ -24,6 +24,7 @@ pub(crate) struct Statements {
     pub(crate) lease: WriteStatement,
     pub(crate) leases: LeaseStatements,
     pub(crate) clean: CleanStatements,
+    pub(crate) fronts: FrontStatements,
 }
 
 /// The statements for leases that a process holds or waits for.
@@ -88,6 +89,17 @@ impl WriteStatement {
     pub(crate) fn of(&self, many: bool) -> &SqlStr {
         if many { &self.many } else { &self.one }
     }
+}
+
+/// The statements of write-behind.
+pub(crate) struct FrontStatements {
+    /// `$1` namespace, `$2` id, `$3` nonce, `$4` known nonces, `$5` whether it was opened before, `$6` hold in ms,
+    /// `$7` whether it takes over: why it was refused, term, highest version.
+    pub(crate) open: SqlStr,
+    /// `$1` namespace, `$2` term, `$3` hold in ms or NULL for its end: whether the term is the last one.
+    pub(crate) hold: SqlStr,
+    /// `$1` namespace, `$2` term, then arrays: digests, keys, versions, tombstone ttls, four deadlines, bodies.
+    pub(crate) behind: WriteStatement,
 }
 
 /// The statements that keep the tables small.
@@ -157,6 +169,19 @@ impl Statements {
             leases: LeaseStatements {
                 status: fixed("SELECT status FROM {schema}.lease_status($1, $2, $3)"),
                 keep_alive: fixed("SELECT {schema}.lease_sign($1, $2, $3)"),
+            },
+            fronts: FrontStatements {
+                open: fixed(
+                    "SELECT refused, term, high FROM {schema}.front_open($1, $2, $3, $4, $5, $6, $7)",
+                ),
+                hold: fixed("SELECT {schema}.front_hold($1, $2, $3)"),
+                behind: WriteStatement::new(
+                    "store_behind",
+                    "version, hit, written, fresh_until, stale_until, expires_at, body, \
+                     ord, applied, existed, decided, too_old",
+                    11,
+                    &sql,
+                ),
             },
             clean: CleanStatements {
                 turn: fixed("SELECT {schema}.clean_turn($1)"),

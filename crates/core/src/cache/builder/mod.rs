@@ -22,7 +22,8 @@ use crate::{
     near::Near,
     overload::DEFAULT_MAX_LOADS,
     policy::{
-        Admission, Coalesce, Expiry, Freshness, Lifetime, Stampede, WriteContext, WritePlan, WritePolicy,
+        Admission, BehindPlan, Coalesce, Expiry, Freshness, Lifetime, Stampede, WriteContext, WritePlan,
+        WritePolicy,
     },
     typed_codec::{KeyCodec, TypedCodec, Upgrade},
 };
@@ -43,6 +44,7 @@ pub struct Builder<K, V, N> {
     freshness: Option<Arc<dyn Freshness>>,
     admission: Option<Arc<dyn Admission>>,
     write: Option<WritePlan>,
+    behind: Option<BehindPlan>,
     coalesce: Coalesce,
     level: Level,
     load_deadline: Duration,
@@ -112,6 +114,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Builder<K, V, N> {
             freshness: None,
             admission: None,
             write: None,
+            behind: None,
             coalesce: Coalesce::Local,
             level: Level::default(),
             load_deadline: LOAD_DEADLINE,
@@ -236,6 +239,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Builder<K, V, N> {
     #[must_use]
     pub fn write(mut self, write: impl WritePolicy) -> Self {
         self.write = Some(write.plan());
+        self.behind = write.behind();
         self
     }
 
