@@ -17,6 +17,7 @@ mod overload;
 mod panics;
 pub mod policy;
 mod read;
+mod recorder;
 mod relay;
 mod stats;
 mod typed_codec;
@@ -30,6 +31,7 @@ pub use event::{Event, Observer};
 pub use freshness::ExpectedChange;
 pub use key::{BorrowedKey, Digest};
 pub use near::NoNear;
+pub use recorder::{Recorded, Recorder};
 pub use stats::{Stats, TierStats};
 // Applications use these parts of the tier contract, too.
 pub use terrace_tier::{Backend, BoxError, Clock, Error, ErrorKind, Level, ManualClock, Result, Version};

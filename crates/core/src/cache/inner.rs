@@ -1,6 +1,7 @@
 //! All handles of a cache share the state in `Inner`.
 
 use std::{
+    hash::Hash,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -18,9 +19,10 @@ use crate::{
     chain::{Chain, Monitor, TierCounters, TierSlot, Warnings},
     fencing::Fencing,
     freshness::{AppliedChanges, Coherence, MaxStaleness, ProofSource},
-    near::{Entry, Near, TenantKey, TenantKeyRef},
+    near::{Entry, Near, TenantId, TenantKey, TenantKeyRef},
     overload::{BackOff, LoadLimit},
     read::CacheFlights,
+    recorder::{RecordedOp, Recorder},
     relay::RunningRelay,
     typed_codec::{KeyCodec, TypedCodec},
     write::Renewals,
@@ -62,7 +64,9 @@ pub(crate) struct Inner<K, V, N> {
     pub(crate) near: N,
     pub(crate) near_counters: TierCounters,
     pub(crate) near_expiry: NearExpiry,
-    /// Whether an observer or the log receives the events of near hits.
+    /// Writes which keys the cache is asked for.
+    pub(crate) recorder: Option<Recorder>,
+    /// Whether an observer, the log or a recorder receives the events of near hits.
     pub(crate) observed: bool,
     pub(crate) clock: Clock,
     pub(crate) coherence: Coherence,
@@ -138,6 +142,14 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
         match &self.codec {
             Some(codec) => codec.tier_key(&key.key, &chain.scope),
             None => Ok(UNUSED_KEY),
+        }
+    }
+
+    /// Records a request, if the cache has a recorder.
+    #[inline]
+    pub(crate) fn note_request<Q: Hash + ?Sized>(&self, op: RecordedOp, tenant: TenantId, key: &Q) {
+        if let Some(recorder) = &self.recorder {
+            recorder.note(op, &TenantKeyRef { tenant, key });
         }
     }
 

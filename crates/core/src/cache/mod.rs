@@ -35,6 +35,7 @@ use crate::{
     freshness::{MaxStaleness, ReadMode},
     near::{Near, TenantId, TenantKeyRef},
     read::NearMiss,
+    recorder::RecordedOp,
     write::{PutOutcome, Removal},
 };
 use loader::{load_group, load_one, no_value_error};
@@ -393,6 +394,24 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         key: &Q,
         loads: bool,
     ) -> Result<Option<Cached<V>>, NearMiss<V>> {
+        self.ask_near::<Q, true>(key, loads)
+    }
+
+    /// The near tier's answer to a part of a read that was recorded before.
+    pub(crate) fn near_hit_within<Q: BorrowedKey<K> + ?Sized>(
+        &self,
+        key: &Q,
+        loads: bool,
+    ) -> Result<Option<Cached<V>>, NearMiss<V>> {
+        self.ask_near::<Q, false>(key, loads)
+    }
+
+    #[inline]
+    fn ask_near<Q: BorrowedKey<K> + ?Sized, const RECORDS: bool>(
+        &self,
+        key: &Q,
+        loads: bool,
+    ) -> Result<Option<Cached<V>>, NearMiss<V>> {
         let inner = &*self.inner;
         let entry = inner.near.get(&TenantKeyRef { tenant: self.tenant, key }).ok_or(None)?;
         let now = inner.clock.now();
@@ -404,6 +423,9 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         }
         inner.near_counters.hits.add(1);
         if inner.observed {
+            if RECORDS {
+                inner.note_request(RecordedOp::Get, self.tenant, key);
+            }
             inner.monitor.observe(&Event::Hit { tier: NEAR });
         }
         Ok(Cached::near(entry, now))

@@ -19,6 +19,7 @@ use crate::{
     freshness::{ReadBound, ReadMode},
     near::{Near, TenantKey, TenantKeyRef},
     panics::{caught, loader_panicked_error},
+    recorder::RecordedOp,
 };
 
 /// How many runs of a bound loader one batch has at a time.
@@ -88,6 +89,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
             Ok(bound) => bound,
             Err(error) => return Many(keys.iter().map(|_| Err(error.clone())).collect()),
         };
+        keys.iter().for_each(|key| self.inner.note_request(RecordedOp::Get, self.chain.tenant, key));
         if self.mode == ReadMode::StoreOnly {
             return self.read_many_strong(keys, loader, bound).await;
         }
@@ -165,7 +167,7 @@ impl<'a, K: Key, V: Value, N: Near<K, V>> Batch<'a, K, V, N> {
         let (mut firsts, mut distinct) = (Vec::new(), Distinct::new());
         let (mut open, mut repeated) = (Vec::new(), Vec::new());
         for (index, key) in self.keys.iter().enumerate() {
-            let near = match self.cache.near_hit(key, self.intent.loads()) {
+            let near = match self.cache.near_hit_within(key, self.intent.loads()) {
                 Ok(hit) => {
                     self.answers.set(index, Ok(hit));
                     continue;
@@ -289,7 +291,7 @@ impl<'a, K: Key, V: Value, N: Near<K, V>> Batch<'a, K, V, N> {
         let cache = self.cache;
         let mut open = Vec::with_capacity(late.len());
         for LateKey { index, stale, .. } in late {
-            match cache.near_hit(&self.keys[index], true) {
+            match cache.near_hit_within(&self.keys[index], true) {
                 Ok(hit) => self.answers.set(index, Ok(hit)),
                 Err(_) => open.push(OpenKey { index, stale }),
             }

@@ -16,6 +16,7 @@ use crate::{
     freshness::{ReadBound, ReadMode},
     near::{Near, TenantKey, TenantKeyRef},
     overload::is_reentrant,
+    recorder::RecordedOp,
 };
 use futures_util::{FutureExt, future::BoxFuture};
 use tokio::time::Instant;
@@ -30,6 +31,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         near: NearMiss<V>,
         loader: Option<LoaderStart<'a, K, V>>,
     ) -> BoxFuture<'a, Answer<V>> {
+        self.inner.note_request(RecordedOp::Get, self.chain.tenant, &key);
         let loader = loader.or_else(|| self.bound_loader());
         if self.mode == ReadMode::StoreOnly {
             return Box::pin(self.read_strong(key, loader));
@@ -58,6 +60,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         Q: BorrowedKey<K> + ?Sized,
     {
         self.begin_read(false)?;
+        self.inner.note_request(RecordedOp::Get, self.chain.tenant, key);
         match self.judge_near(&TenantKeyRef { tenant: self.chain.tenant, key }, near, Intent::Read) {
             StaleEntry::Serve(hit) | StaleEntry::ServeAndRefresh(hit) => Ok(Some(hit)),
             StaleEntry::Keep(_) => Ok(None),
@@ -155,7 +158,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
             rounds.next();
             // Meanwhile the log may have proven a near copy, or a load may have left a copy in the near
             // tier.
-            if let Ok(hit) = self.near_hit(&key.key, intent.loads()) {
+            if let Ok(hit) = self.near_hit_within(&key.key, intent.loads()) {
                 return Ok(hit);
             }
         }
@@ -178,7 +181,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         let key = &ticket.key().key;
         let key_ref = TenantKeyRef { tenant: self.chain.tenant, key };
         let is_there = self.chain.is_local() && self.inner.near.holds(&key_ref);
-        is_there.then(|| self.near_hit(key, true).ok().map(Ok)).flatten()
+        is_there.then(|| self.near_hit_within(key, true).ok().map(Ok)).flatten()
     }
 
     /// A plain read of a cache without a near tier, outside of any flight.
