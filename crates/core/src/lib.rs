@@ -19,6 +19,7 @@ mod overload;
 mod panics;
 pub mod policy;
 mod read;
+mod recorder;
 mod relay;
 mod stats;
 mod typed_codec;
@@ -36,6 +37,7 @@ pub use freshness::ExpectedChange;
 pub use key::{BorrowedKey, Digest};
 pub use latency::{LATENCY_BOUNDS, Latencies};
 pub use near::NoNear;
+pub use recorder::{Recorded, Recorder};
 pub use stats::{ClassStats, Stats, TierStats};
 // Applications use these parts of the tier contract, too.
 pub use terrace_tier::{Backend, BoxError, Clock, Error, ErrorKind, Level, ManualClock, Result, Version};

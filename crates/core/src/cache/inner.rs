@@ -1,6 +1,7 @@
 //! All handles of a cache share the state in `Inner`.
 
 use std::{
+    hash::Hash,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -19,9 +20,10 @@ use crate::{
     chain::{Chain, Monitor, TierCounters, TierSlot, Warnings},
     fencing::Fencing,
     freshness::{AppliedChanges, Coherence, MaxStaleness, ProofSource},
-    near::{Entry, Near, TenantKey, TenantKeyRef},
+    near::{Entry, Near, TenantId, TenantKey, TenantKeyRef},
     overload::{BackOff, LoadLimit},
     read::CacheFlights,
+    recorder::{RecordedOp, Recorder},
     relay::RunningRelay,
     typed_codec::{KeyCodec, TypedCodec},
     write::Renewals,
@@ -63,7 +65,9 @@ pub(crate) struct Inner<K, V, N> {
     pub(crate) near: N,
     pub(crate) near_counters: TierCounters,
     pub(crate) near_expiry: NearExpiry,
-    /// Whether an observer, the log or the count by class receives near hits.
+    /// Writes which keys the cache is asked for.
+    pub(crate) recorder: Option<Recorder>,
+    /// Whether an observer, the log, a recorder or the count by class receives near hits.
     pub(crate) observed: bool,
     pub(crate) classes: Option<Classes<K>>,
     pub(crate) clock: Clock,
@@ -145,6 +149,14 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
         match &self.codec {
             Some(codec) => codec.tier_key(&key.key, &chain.scope),
             None => Ok(UNUSED_KEY),
+        }
+    }
+
+    /// Records a request, if the cache has a recorder.
+    #[inline]
+    pub(crate) fn note_request<Q: Hash + ?Sized>(&self, op: RecordedOp, tenant: TenantId, key: &Q) {
+        if let Some(recorder) = &self.recorder {
+            recorder.note(op, &TenantKeyRef { tenant, key });
         }
     }
 

@@ -96,8 +96,12 @@ impl<K: Key, V: Value, N: Near<K, V>> Builder<K, V, N> {
             near: self.near,
             near_counters: TierCounters::default(),
             near_expiry: NearExpiry::default(),
-            observed: monitor.observer.is_some() || monitor.logs_reads || classes.is_some(),
+            observed: monitor.observer.is_some()
+                || monitor.logs_reads
+                || classes.is_some()
+                || self.recorder.is_some(),
             classes,
+            recorder: self.recorder,
             clock: self.clock.clone(),
             coherence: Coherence::default(),
             proof_source,

@@ -25,6 +25,7 @@ use crate::{
         Admission, BehindPlan, Coalesce, Expiry, Freshness, Lifetime, Stampede, WriteContext, WritePlan,
         WritePolicy,
     },
+    recorder::Recorder,
     typed_codec::{KeyCodec, TypedCodec, Upgrade},
 };
 
@@ -54,6 +55,7 @@ pub struct Builder<K, V, N> {
     upgrades: Vec<Upgrade<V>>,
     clock: Clock,
     observer: Option<Arc<dyn Observer>>,
+    recorder: Option<Recorder>,
     logs_reads: bool,
     spans: bool,
     classes: Option<ClassNames<K>>,
@@ -124,6 +126,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Builder<K, V, N> {
             upgrades: Vec::new(),
             clock: Clock::system(),
             observer: None,
+            recorder: None,
             logs_reads: false,
             spans: false,
             classes: None,
@@ -387,6 +390,14 @@ impl<K: Key, V: Value, N: Near<K, V>> Builder<K, V, N> {
     #[must_use]
     pub fn observer(mut self, observer: impl Observer) -> Self {
         self.observer = Some(Arc::new(observer));
+        self
+    }
+
+    /// Lets `recorder` write which keys the cache is asked for, while it is on. The recorder stays with the
+    /// caller, who switches it. Several caches may share one.
+    #[must_use]
+    pub fn record(mut self, recorder: &Recorder) -> Self {
+        self.recorder = Some(recorder.clone());
         self
     }
 }
