@@ -93,7 +93,8 @@ impl Journal {
     /// [`DiskFull`](JournalError::DiskFull) and [`Io`](JournalError::Io). A journal that was refused is as before.
     ///
     /// # Cost
-    /// Reads all segments, and writes the last one anew, which needs as much free space.
+    /// Reads all segments, and writes the last one anew. Where the disk is too full for that, the journal opens and
+    /// refuses appends until there is space, or until all that it gave back is settled.
     pub async fn open(path: impl Into<PathBuf>, options: JournalOptions) -> Result<(Self, Recovered)> {
         let path = path.into();
         Self::start(move || Disk::open(path).map(|disk| Arc::new(disk) as _), options).await
