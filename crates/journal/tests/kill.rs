@@ -39,11 +39,14 @@ async fn child() {
                 // The versions of a key grow; each caller has its own keys.
                 let number = first + caller + number * CALLERS;
                 let key = format!("{caller} {}", number % 5);
-                let write =
-                    if number % 7 == 0 { removal(&key, number) } else { put(&key, number, b"small value") };
+                let write = if number.is_multiple_of(7) {
+                    removal(&key, number)
+                } else {
+                    put(&key, number, b"small value")
+                };
                 journal.write(write).unwrap().await.unwrap();
                 say(&format!("acknowledged\t{key}\t{number}"));
-                if number % 3 == 0 {
+                if number.is_multiple_of(3) {
                     say(&format!("settled\t{key}\t{number}"));
                     journal.settled(address(&key), version(number)).unwrap();
                 }
@@ -114,7 +117,7 @@ async fn a_hundred_kills_lose_no_acknowledged_write_and_bring_no_settled_one_bac
             .map(|found| {
                 let key = String::from_utf8(found.write.address.key.to_vec()).unwrap();
                 let number = found.write.version.as_u64();
-                assert_eq!(found.write.envelope.is_none(), number % 7 == 0);
+                assert_eq!(found.write.envelope.is_none(), number.is_multiple_of(7));
                 (key, number)
             })
             .collect();
