@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, future::BoxFuture};
 use hashbrown::HashSet;
 use terrace_tier::{
     Finding, FindingWatcher, FrontStore, InvalidationLog, LeaseWaiter, Namespace, Op, Reply, Role, Tier,
@@ -256,6 +256,16 @@ impl TierSlot {
         key: &'a TierKey,
         op: Op,
     ) -> impl Future<Output = Result<Reply>> + 'a {
+        self.call_timed(spent, key, op).map(|(reply, _took)| reply)
+    }
+
+    /// As [`call`](Self::call), with the time that the call took.
+    pub(crate) fn call_timed<'a>(
+        &'a self,
+        spent: Duration,
+        key: &'a TierKey,
+        op: Op,
+    ) -> impl Future<Output = (Result<Reply>, Duration)> + 'a {
         // The tier's future owns the operation. If the async block here owned the operation, the future
         // of each lookup would be larger.
         let (operation, budget) = (op.name(), self.namespace.budget);
@@ -267,9 +277,9 @@ impl TierSlot {
                 Err(busy) => Some(Err(busy)),
             };
             let reply = reply.unwrap_or_else(|| Err(late(operation, budget)));
-            let reply = reply.and_then(|reply| fitting(reply, operation));
-            self.shared.time(operation, reply.is_ok(), began.elapsed());
-            self.shared.judge(reply, operation)
+            let (reply, took) = (reply.and_then(|reply| fitting(reply, operation)), began.elapsed());
+            self.shared.time(operation, reply.is_ok(), took);
+            (self.shared.judge(reply, operation), took)
         }
     }
 

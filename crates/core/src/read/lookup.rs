@@ -12,7 +12,7 @@ use terrace_tier::{
     Fence, Op, Reply, Stored, Timestamp, Token, Version,
     runtime::{current_runtime, current_runtime_id},
 };
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use super::{
     CacheTicket, Fences, HitVerdict, LoadResult, LookupOutcome, Miss, NothingAsked, SharedLookup,
@@ -179,14 +179,13 @@ impl<'a, K: Key, V: Value, N: Near<K, V>> LookupPass<'a, K, V, N> {
     }
 
     async fn ask_tier(&self, index: usize, slot: &TierSlot, lookup: &mut KeyLookup<'_, K, V>) {
-        let began = Instant::now();
         let op = self.read_op(lookup, self.takes_lease(index), None);
-        let reply = slot.call(FULL_BUDGET, &lookup.miss.key, op).await;
+        let (reply, took) = slot.call_timed(FULL_BUDGET, &lookup.miss.key, op).await;
         let replaced = self.take_reply(index, slot, lookup, reply);
         if lookup.found.is_some() {
             return;
         }
-        lookup.miss.spent = began.elapsed();
+        lookup.miss.spent = took;
         if let Some(replaced) = replaced {
             let lease = self.read_op(lookup, true, Some(replaced));
             // This call is boxed, so that lookups which replace nothing do not pay for its stack size.
