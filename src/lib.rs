@@ -61,8 +61,8 @@ pub mod config;
 
 pub use terrace_core::{
     Backend, BoxError, Builder, Cached, Clock, Codec, Compression, DecodeError, Digest, Error, ErrorKind,
-    Event, Item, Key, Level, LoadContext, ManualClock, Many, MissingKeys, NoNear, Observer, Result, Served,
-    Source, Stats, Tenants, TierConfig, TierSettings, TierStats, Value, Version,
+    Event, Item, Key, Level, LoadContext, ManualClock, Many, MissingKeys, NoNear, Observer, Recorded,
+    Recorder, Result, Served, Source, Stats, Tenants, TierConfig, TierSettings, TierStats, Value, Version,
 };
 pub use terrace_policies::{
     AdmitAll, CacheAside, Forever, Lease, LeaseOrStale, NoCoalescing, SingleFlight, SizeLimit, StaleIfError,

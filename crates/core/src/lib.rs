@@ -2,6 +2,7 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod behind;
 mod bounds;
 mod cache;
 mod chain;
@@ -18,11 +19,13 @@ mod overload;
 mod panics;
 pub mod policy;
 mod read;
+mod recorder;
 mod relay;
 mod stats;
 mod typed_codec;
 mod write;
 
+pub use behind::{BacklogStats, DeadLetter, DeadLetters};
 pub use bounds::{Key, Value};
 pub use cache::{
     Builder, Cache, LoadContext, Many, MissingKeys, StatsSource, Tenants, TierConfig, TierSettings,
@@ -34,6 +37,7 @@ pub use freshness::ExpectedChange;
 pub use key::{BorrowedKey, Digest};
 pub use latency::{LATENCY_BOUNDS, Latencies};
 pub use near::NoNear;
+pub use recorder::{Recorded, Recorder};
 pub use stats::{ClassStats, Stats, TierStats};
 // Applications use these parts of the tier contract, too.
 pub use terrace_tier::{Backend, BoxError, Clock, Error, ErrorKind, Level, ManualClock, Result, Version};

@@ -99,6 +99,28 @@ pub struct Stats {
     /// The time since the relay of this process has carried all changes into the cache tiers. It is `None` where
     /// another process does that, and where there is nothing to carry.
     pub relay_age: Option<Duration>,
+    /// The number of times that the write-behind front of this process was opened.
+    pub front_openings: u64,
+    /// The number of times that another write-behind front replaced the one of this process.
+    pub front_losses: u64,
+    /// The number of dirty writes that took the place of one that was not flushed.
+    pub writes_coalesced: u64,
+    /// The number of batches of dirty writes that the store has taken.
+    pub flushes: u64,
+    /// The number of writes in these batches.
+    pub writes_flushed: u64,
+    /// The time that these batches took, in microseconds.
+    pub flush_micros: u64,
+    /// The number of flushes that failed and were tried again.
+    pub flush_retries: u64,
+    /// The number of dirty writes that found a newer record in the store.
+    pub writes_gave_way: u64,
+    /// The number of dirty writes that became dead letters.
+    pub dead_letters: u64,
+    /// The number of writes that found the backlog full.
+    pub writes_blocked: u64,
+    /// The time that these writes waited, in microseconds.
+    pub blocked_micros: u64,
     /// The counters of each class of [`Builder::class_by`](crate::Builder::class_by).
     pub classes: Vec<ClassStats>,
 }

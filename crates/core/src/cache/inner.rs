@@ -1,6 +1,7 @@
 //! All handles of a cache share the state in `Inner`.
 
 use std::{
+    hash::Hash,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -15,12 +16,14 @@ use super::{classes::Classes, loader::BoundLoader, near_expiry::NearExpiry, task
 use crate::{
     Admission, AdmitContext, Clock, Coalesce, Copies, Error, ErrorKind, Event, Expiry, Freshness, Key, Level,
     OnStale, Result, StaleHit, Value, WriteContext,
+    behind::Behind,
     chain::{Chain, Monitor, TierCounters, TierSlot, Warnings},
     fencing::Fencing,
     freshness::{AppliedChanges, Coherence, MaxStaleness, ProofSource},
-    near::{Entry, Near, TenantKey, TenantKeyRef},
+    near::{Entry, Near, TenantId, TenantKey, TenantKeyRef},
     overload::{BackOff, LoadLimit},
     read::CacheFlights,
+    recorder::{RecordedOp, Recorder},
     relay::RunningRelay,
     typed_codec::{KeyCodec, TypedCodec},
     write::{Renewals, Turns},
@@ -64,7 +67,9 @@ pub(crate) struct Inner<K, V, N> {
     pub(crate) near: N,
     pub(crate) near_counters: TierCounters,
     pub(crate) near_expiry: NearExpiry,
-    /// Whether an observer, the log or the count by class receives near hits.
+    /// Writes which keys the cache is asked for.
+    pub(crate) recorder: Option<Recorder>,
+    /// Whether an observer, the log, a recorder or the count by class receives near hits.
     pub(crate) observed: bool,
     pub(crate) classes: Option<Classes<K>>,
     pub(crate) clock: Clock,
@@ -84,7 +89,9 @@ pub(crate) struct Inner<K, V, N> {
     pub(crate) key_codec: Option<KeyCodec<K>>,
     pub(crate) tasks: Tasks,
     pub(crate) fencing: Fencing,
-    pub(crate) policies: Policies,
+    pub(crate) policies: Arc<Policies>,
+    /// The front, in a cache with write-behind.
+    pub(crate) behind: Option<Arc<Behind>>,
     pub(crate) periods: Periods,
     pub(crate) level: Level,
     pub(crate) loader: Option<BoundLoader<K, V>>,
@@ -115,6 +122,9 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
             return Ok(());
         }
         current_runtime()?;
+        if let Some(behind) = &self.behind {
+            behind.keep_restoring();
+        }
         if let Some(relay) = &self.relay {
             relay.keep_running();
         }
@@ -142,6 +152,14 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
         match &self.codec {
             Some(codec) => codec.tier_key(&key.key, &chain.scope),
             None => Ok(UNUSED_KEY),
+        }
+    }
+
+    /// Records a request, if the cache has a recorder.
+    #[inline]
+    pub(crate) fn note_request<Q: Hash + ?Sized>(&self, op: RecordedOp, tenant: TenantId, key: &Q) {
+        if let Some(recorder) = &self.recorder {
+            recorder.note(op, &TenantKeyRef { tenant, key });
         }
     }
 

@@ -23,7 +23,7 @@ pub use builder::Builder;
 pub use chain_spec::{TierConfig, TierSettings};
 pub(crate) use classes::Class;
 pub(crate) use distinct::{Distinct, Occurrence};
-pub(crate) use inner::{Inner, NEAR, UNUSED_KEY};
+pub(crate) use inner::{Inner, NEAR, Policies, UNUSED_KEY};
 pub use loader::LoadContext;
 pub(crate) use loader::{Load, LoadRequest, LoaderStart};
 pub use many::{Many, MissingKeys};
@@ -41,6 +41,7 @@ use crate::{
     freshness::{MaxStaleness, ReadMode},
     near::{Near, TenantId, TenantKeyRef},
     read::NearMiss,
+    recorder::RecordedOp,
     write::{PutOutcome, Removal},
 };
 use loader::{load_group, load_one, no_value_error};
@@ -428,6 +429,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         if COUNTS {
             inner.near_counters.hits.add(1);
             if inner.observed {
+                inner.note_request(RecordedOp::Get, self.tenant, key);
                 inner.observe_near_hit(&entry);
             }
         }

@@ -14,6 +14,8 @@ use crate::{
     write::unconfirmed_error,
 };
 
+/// How long `close` waits for writes and fills under way.
+const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 /// The pause after the first attempt of `ready`.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 
@@ -72,6 +74,12 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
             return Ok(entry.and_then(|entry| self.remaining(&entry.deadlines())));
         }
         let key = self.inner.tier_key(&self.chain, &self.tenant_key(key.to_key()))?;
+        if let Some(reply) = self.inner.behind.as_ref().and_then(|behind| behind.read(&key)) {
+            return Ok(match reply {
+                Reply::Hit(hit) => self.remaining(&hit.deadlines),
+                _ => None,
+            });
+        }
         let mut failed = None;
         for slot in self.chain.far_to_near().filter(|slot| !slot.owes(&key)) {
             if oldest_proof == STORE_ONLY && slot.shared.role == Role::Cache {
@@ -202,8 +210,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     /// cache. Each finding names its tier, the cause and the cure.
     ///
     /// # Errors
-    /// The call fails with [`ErrorKind::NamespaceInUse`](crate::ErrorKind::NamespaceInUse) and with other
-    /// errors that waiting does not resolve. [`Error::finding`](crate::Error::finding) tells what is
+    /// The call fails with [`ErrorKind::NamespaceInUse`](crate::ErrorKind::NamespaceInUse), also while another
+    /// write-behind front holds the namespace, and with other errors that waiting does not resolve. [`Error::finding`](crate::Error::finding) tells what is
     /// wrong with a server.
     pub async fn ready(&self) -> Result<Vec<Finding>> {
         self.named("ready", self.until_ready().await)
@@ -220,6 +228,16 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
                     found => break found?,
                 }
             });
+        }
+        if let Some(behind) = &self.inner.behind {
+            behind.keep_flushing();
+            let mut pause = FIRST_PAUSE;
+            while let Err(error) = behind.open(&self.chain).await {
+                match error.is_transient() {
+                    true => self.pause(&mut pause).await?,
+                    false => return Err(error),
+                }
+            }
         }
         if let Some(relay) = &self.inner.relay {
             while !relay.handle().started().await? {
@@ -250,13 +268,19 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     }
 
     /// Ends the cache for all its handles. The method waits for writes and fills under way, for at most
-    /// five seconds. Any later use of the cache fails with [`ErrorKind::Closed`](crate::ErrorKind::Closed).
+    /// five seconds. A cache with write-behind flushes for at most five seconds first: use
+    /// [`close_within`](Cache::close_within) to give it more time, and to learn what is left. Any later use of the cache fails with [`ErrorKind::Closed`](crate::ErrorKind::Closed).
     pub async fn close(&self) {
+        self.end_front(CLOSE_WITHIN).await;
+        self.end().await;
+    }
+
+    pub(crate) async fn end(&self) {
         self.inner.closed.store(true, Ordering::Release);
         // A task that still runs after this wait is bounded by the budgets of its calls. Outside of a runtime
         // there is nothing that this call could wait for.
         if current_runtime().is_ok() {
-            let _ = tokio::time::timeout(Duration::from_secs(5), self.inner.tasks.settled()).await;
+            let _ = tokio::time::timeout(CLOSE_WITHIN, self.inner.tasks.settled()).await;
         }
         self.inner.flights.detach_all(|_| true);
         self.inner.near.clear(None);

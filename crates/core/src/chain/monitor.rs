@@ -28,6 +28,17 @@ pub(crate) struct Monitor {
     pub(crate) drops: Counter,
     pub(crate) fills_skipped: Counter,
     pub(crate) unencodable: Counter,
+    pub(crate) front_openings: Counter,
+    pub(crate) front_losses: Counter,
+    pub(crate) writes_coalesced: Counter,
+    pub(crate) flushes: Counter,
+    pub(crate) writes_flushed: Counter,
+    pub(crate) flush_micros: Counter,
+    pub(crate) flush_retries: Counter,
+    pub(crate) writes_gave_way: Counter,
+    pub(crate) dead_letters: Counter,
+    pub(crate) writes_blocked: Counter,
+    pub(crate) blocked_micros: Counter,
 }
 
 /// The counters of one tier.
@@ -68,6 +79,17 @@ impl Monitor {
             drops: Counter::default(),
             fills_skipped: Counter::default(),
             unencodable: Counter::default(),
+            front_openings: Counter::default(),
+            front_losses: Counter::default(),
+            writes_coalesced: Counter::default(),
+            flushes: Counter::default(),
+            writes_flushed: Counter::default(),
+            flush_micros: Counter::default(),
+            flush_retries: Counter::default(),
+            writes_gave_way: Counter::default(),
+            dead_letters: Counter::default(),
+            writes_blocked: Counter::default(),
+            blocked_micros: Counter::default(),
         }
     }
 
@@ -83,6 +105,24 @@ impl Monitor {
             Event::Dropped => self.drops.add(1),
             Event::FillSkipped => self.fills_skipped.add(1),
             Event::Unencodable { .. } => self.unencodable.add(1),
+            Event::FrontOpened => self.front_openings.add(1),
+            Event::FrontLost { writes } => {
+                self.front_losses.add(1);
+                self.dead_letters.add(*writes as u64);
+            }
+            Event::WriteCoalesced => self.writes_coalesced.add(1),
+            Event::Flushed { writes, elapsed } => {
+                self.flushes.add(1);
+                self.writes_flushed.add(*writes as u64);
+                self.flush_micros.add(elapsed.as_micros() as u64);
+            }
+            Event::FlushFailed { .. } => self.flush_retries.add(1),
+            Event::GaveWay => self.writes_gave_way.add(1),
+            Event::DeadLetter { .. } => self.dead_letters.add(1),
+            Event::BacklogFull { blocked, .. } => {
+                self.writes_blocked.add(1);
+                self.blocked_micros.add(blocked.as_micros() as u64);
+            }
             Event::Loaded { ok, elapsed } => {
                 let times = if *ok { &self.load_times } else { &self.failed_load_times };
                 times.add(*elapsed);

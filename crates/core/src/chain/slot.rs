@@ -9,10 +9,11 @@ use std::{
     time::Duration,
 };
 
-use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, future::BoxFuture};
 use hashbrown::HashSet;
 use terrace_tier::{
-    Finding, FindingWatcher, InvalidationLog, LeaseWaiter, Namespace, Op, Reply, Role, Tier, TierKey,
+    Finding, FindingWatcher, FrontStore, InvalidationLog, LeaseWaiter, Namespace, Op, Reply, Role, Tier,
+    TierKey,
     defence::{Defence, enabled},
     runtime::current_runtime,
     unexpected,
@@ -255,6 +256,16 @@ impl TierSlot {
         key: &'a TierKey,
         op: Op,
     ) -> impl Future<Output = Result<Reply>> + 'a {
+        self.call_timed(spent, key, op).map(|(reply, _took)| reply)
+    }
+
+    /// As [`call`](Self::call), with the time that the call took.
+    pub(crate) fn call_timed<'a>(
+        &'a self,
+        spent: Duration,
+        key: &'a TierKey,
+        op: Op,
+    ) -> impl Future<Output = (Result<Reply>, Duration)> + 'a {
         // The tier's future owns the operation. If the async block here owned the operation, the future
         // of each lookup would be larger.
         let (operation, budget) = (op.name(), self.namespace.budget);
@@ -266,9 +277,9 @@ impl TierSlot {
                 Err(busy) => Some(Err(busy)),
             };
             let reply = reply.unwrap_or_else(|| Err(late(operation, budget)));
-            let reply = reply.and_then(|reply| fitting(reply, operation));
-            self.shared.time(operation, reply.is_ok(), began.elapsed());
-            self.shared.judge(reply, operation)
+            let (reply, took) = (reply.and_then(|reply| fitting(reply, operation)), began.elapsed());
+            self.shared.time(operation, reply.is_ok(), took);
+            (self.shared.judge(reply, operation), took)
         }
     }
 
@@ -402,6 +413,11 @@ impl TierSlot {
         result
     }
 
+    /// The store's part of write-behind, if the tier has it.
+    pub(crate) fn front_store(&self) -> Option<&dyn FrontStore> {
+        self.tier.front_store()
+    }
+
     pub(crate) fn log(&self) -> Option<&dyn InvalidationLog> {
         self.tier.log()
     }
@@ -451,7 +467,7 @@ fn late(operation: &str, budget: Duration) -> Error {
 fn fitting(reply: Reply, operation: &str) -> Result<Reply> {
     let fits = match operation {
         "get" | "lease" => matches!(reply, Reply::Hit(_) | Reply::Miss(_)),
-        "fill" | "put" => matches!(reply, Reply::Kept(_) | Reply::Refused(_)),
+        "fill" | "put" => matches!(reply, Reply::Kept(_) | Reply::Refused(_) | Reply::TooOld),
         _ => matches!(reply, Reply::Done { .. }),
     };
     if fits { Ok(reply) } else { Err(unexpected(&reply)) }

@@ -19,6 +19,7 @@ use crate::{
     freshness::{ReadBound, ReadMode},
     near::{Near, TenantKey, TenantKeyRef},
     panics::{caught, loader_panicked_error},
+    recorder::RecordedOp,
 };
 
 /// How many runs of a bound loader one batch has at a time.
@@ -89,6 +90,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
             Err(error) => return Many(keys.iter().map(|_| Err(error.clone())).collect()),
         };
         if self.mode == ReadMode::StoreOnly {
+            keys.iter().for_each(|key| self.inner.note_request(RecordedOp::Get, self.chain.tenant, key));
             let answers = self.read_many_strong(keys, loader, bound).await;
             self.count_classes(keys, &[], &answers);
             return answers;
@@ -198,6 +200,7 @@ impl<'a, K: Key, V: Value, N: Near<K, V>> Batch<'a, K, V, N> {
                 }
                 Err(near) => near,
             };
+            self.cache.inner.note_request(RecordedOp::Get, self.cache.chain.tenant, key);
             if let Occurrence::Repeated(number) = distinct.add(key) {
                 repeated.push(RepeatedKey { index, first: firsts[number] });
                 continue;

@@ -16,6 +16,7 @@ use crate::{
     freshness::{ReadBound, ReadMode},
     near::{Near, TenantKey, TenantKeyRef},
     overload::is_reentrant,
+    recorder::RecordedOp,
 };
 use futures_util::{FutureExt, future::BoxFuture};
 use tokio::time::Instant;
@@ -30,6 +31,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         near: NearMiss<V>,
         loader: Option<LoaderStart<'a, K, V>>,
     ) -> BoxFuture<'a, Answer<V>> {
+        self.inner.note_request(RecordedOp::Get, self.chain.tenant, &key);
         match &self.inner.classes {
             None => self.read_uncounted(key, near, loader),
             Some(classes) => Box::pin(async move {
@@ -75,6 +77,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         Q: BorrowedKey<K> + ?Sized,
     {
         self.begin_read(false)?;
+        self.inner.note_request(RecordedOp::Get, self.chain.tenant, key);
         let key_ref = TenantKeyRef { tenant: self.chain.tenant, key };
         let answer = match self.judge_near(&key_ref, near, Intent::Read) {
             StaleEntry::Serve(hit) => Ok(Some(hit)),

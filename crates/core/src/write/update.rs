@@ -2,6 +2,7 @@
 
 use std::{
     hash::{BuildHasher, Hash},
+    sync::Arc,
     time::Duration,
 };
 
@@ -11,9 +12,10 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use super::PutOutcome;
 use crate::{
-    BorrowedKey, Cache, Cached, Error, ErrorKind, Key, Result, Value,
+    BorrowedKey, Cache, Cached, Error, ErrorKind, Key, Result, Source, Value,
     chain::FULL_BUDGET,
-    near::{Near, TenantKeyRef},
+    near::{Entry, Near, TenantKeyRef},
+    read::Answer,
 };
 
 /// How often one call tries. Callers of one process take turns, so that only processes compete.
@@ -41,12 +43,6 @@ impl Turns {
     async fn take(&self, key: &impl Hash) -> MutexGuard<'_, ()> {
         self.shards[self.hasher.hash_one(key) as usize % SHARDS].lock().await
     }
-}
-
-/// A value that `update` is about to change.
-struct Current<V> {
-    value: V,
-    version: Version,
 }
 
 impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
@@ -96,13 +92,14 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         let owned = key.to_key();
         let _turn = self.inner.turns.take(&TenantKeyRef { tenant: self.chain.tenant, key: &owned }).await;
         for tries in 0..MAX_TRIES {
-            let (value, condition) = match self.near_current(&owned, tries == 0) {
-                Some(near) => (change(Some(&*near)), Condition::Version(near.served().version)),
-                None => match self.current(&owned).await? {
-                    Some(current) => (change(Some(&current.value)), Condition::Version(current.version)),
-                    None => (change(None), Condition::Absent),
-                },
+            let current = match self.near_current(&owned, tries == 0) {
+                None => self.current(&owned).await?,
+                near => near,
             };
+            let condition = current
+                .as_ref()
+                .map_or(Condition::Absent, |current| Condition::Version(current.served().version));
+            let value = change(current.as_deref());
             if let PutOutcome::Kept(version) = self.put_one(owned.clone(), value.into(), condition).await? {
                 return Ok(version);
             }
@@ -127,8 +124,12 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     }
 
     /// The value that the authority has now.
-    async fn current(&self, key: &K) -> Result<Option<Current<V>>> {
+    async fn current(&self, key: &K) -> Answer<V> {
         let inner = &self.inner;
+        if inner.behind.is_some() {
+            // The front of write-behind is the authority, and every read asks it first.
+            return self.read_one(key.clone(), None, None).await;
+        }
         let Some(authority) = self.chain.authority() else { return Ok(None) };
         let tier_key = inner.tier_key(&self.chain, &self.tenant_key(key.clone()))?;
         match authority.call(FULL_BUDGET, &tier_key, Op::Get).await? {
@@ -137,7 +138,9 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
                 let value = inner
                     .decode(authority, &tier_key, body)
                     .map_err(|reason| Error::from(reason).at_tier(authority.shared.name).during("get"))?;
-                Ok(Some(Current { value, version: stored.version }))
+                let entry = Arc::new(Entry::new(Some(value), stored.version, stored.deadlines));
+                let source = Source::Store(authority.shared.name);
+                Ok(Cached::far(entry, inner.clock.now(), source, false))
             }
             Reply::Miss(_) => Ok(None),
             reply => Err(unexpected(&reply)),

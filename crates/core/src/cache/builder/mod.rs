@@ -22,8 +22,10 @@ use crate::{
     near::Near,
     overload::DEFAULT_MAX_LOADS,
     policy::{
-        Admission, Coalesce, Expiry, Freshness, Lifetime, Stampede, WriteContext, WritePlan, WritePolicy,
+        Admission, BehindPlan, Coalesce, Expiry, Freshness, Lifetime, Stampede, WriteContext, WritePlan,
+        WritePolicy,
     },
+    recorder::Recorder,
     typed_codec::{KeyCodec, TypedCodec, Upgrade},
 };
 
@@ -43,6 +45,7 @@ pub struct Builder<K, V, N> {
     freshness: Option<Arc<dyn Freshness>>,
     admission: Option<Arc<dyn Admission>>,
     write: Option<WritePlan>,
+    behind: Option<BehindPlan>,
     coalesce: Coalesce,
     level: Level,
     load_deadline: Duration,
@@ -52,6 +55,7 @@ pub struct Builder<K, V, N> {
     upgrades: Vec<Upgrade<V>>,
     clock: Clock,
     observer: Option<Arc<dyn Observer>>,
+    recorder: Option<Recorder>,
     logs_reads: bool,
     spans: bool,
     classes: Option<ClassNames<K>>,
@@ -112,6 +116,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Builder<K, V, N> {
             freshness: None,
             admission: None,
             write: None,
+            behind: None,
             coalesce: Coalesce::Local,
             level: Level::default(),
             load_deadline: LOAD_DEADLINE,
@@ -121,6 +126,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Builder<K, V, N> {
             upgrades: Vec::new(),
             clock: Clock::system(),
             observer: None,
+            recorder: None,
             logs_reads: false,
             spans: false,
             classes: None,
@@ -236,6 +242,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Builder<K, V, N> {
     #[must_use]
     pub fn write(mut self, write: impl WritePolicy) -> Self {
         self.write = Some(write.plan());
+        self.behind = write.behind();
         self
     }
 
@@ -383,6 +390,14 @@ impl<K: Key, V: Value, N: Near<K, V>> Builder<K, V, N> {
     #[must_use]
     pub fn observer(mut self, observer: impl Observer) -> Self {
         self.observer = Some(Arc::new(observer));
+        self
+    }
+
+    /// Lets `recorder` write which keys the cache is asked for, while it is on. The recorder stays with the
+    /// caller, who switches it. Several caches may share one.
+    #[must_use]
+    pub fn record(mut self, recorder: &Recorder) -> Self {
+        self.recorder = Some(recorder.clone());
         self
     }
 }
