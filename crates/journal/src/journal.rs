@@ -37,6 +37,9 @@ const MAX_NONCES: usize = 16;
 pub struct Journal {
     shared: Arc<Shared>,
     options: JournalOptions,
+    /// The worker of a journal without a thread.
+    #[cfg(any(test, feature = "testing"))]
+    inline: Option<Mutex<Option<Worker>>>,
 }
 
 #[derive(Debug)]
@@ -93,7 +96,8 @@ impl Journal {
     /// [`DiskFull`](JournalError::DiskFull) and [`Io`](JournalError::Io). A journal that was refused is as before.
     ///
     /// # Cost
-    /// Reads all segments, and writes the last one anew, which needs as much free space.
+    /// Reads all segments, and writes the last one anew. Where the disk is too full for that, the journal opens and
+    /// refuses appends until there is space, or until all that it gave back is settled.
     pub async fn open(path: impl Into<PathBuf>, options: JournalOptions) -> Result<(Self, Recovered)> {
         let path = path.into();
         Self::start(move || Disk::open(path).map(|disk| Arc::new(disk) as _), options).await
@@ -110,29 +114,46 @@ impl Journal {
         Self::start(move || Ok(directory), options).await
     }
 
+    /// Opens a journal without a thread, for simulations on one thread: the call that appends a frame writes
+    /// and syncs it before it returns.
+    ///
+    /// # Errors
+    /// Those of [`open`](Self::open).
+    #[cfg(any(test, feature = "testing"))]
+    #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
+    pub fn open_inline(directory: Arc<dyn Directory>, options: JournalOptions) -> Result<(Self, Recovered)> {
+        let (log, recovered) = Log::open(directory, options.clone())?;
+        let shared = Shared::new(&log, &recovered);
+        let inline = Mutex::new(Some(Worker { shared: Arc::clone(&shared), log: Some(log) }));
+        Ok((Self { shared, options, inline: Some(inline) }, recovered))
+    }
+
     async fn start(
         directory: impl FnOnce() -> io::Result<Arc<dyn Directory>> + Send + 'static,
         options: JournalOptions,
     ) -> Result<(Self, Recovered)> {
-        let shared = Arc::new(Shared { queue: Mutex::default(), work: Condvar::new() });
-        let journal = Self { shared: Arc::clone(&shared), options: options.clone() };
         let (opened, answer) = oneshot::channel();
+        let for_log = options.clone();
         let work = move || {
             let opening = directory().map_err(JournalError::io);
-            match opening.and_then(|directory| Log::open(directory, options)) {
-                Ok((log, recovered)) => {
-                    shared.queue.lock().stats = log.stats();
-                    // An opener that has gone dropped the journal, which ends the thread.
-                    let _ = opened.send(Ok(recovered));
-                    Worker { shared, log: Some(log) }.run();
-                }
-                Err(error) => drop(opened.send(Err(error))),
-            }
+            let (log, recovered) = match opening.and_then(|directory| Log::open(directory, for_log)) {
+                Ok(opened) => opened,
+                Err(error) => return drop(opened.send(Err(error))),
+            };
+            let shared = Shared::new(&log, &recovered);
+            let worker = Worker { shared: Arc::clone(&shared), log: Some(log) };
+            let journal = Self {
+                shared,
+                options,
+                #[cfg(any(test, feature = "testing"))]
+                inline: None,
+            };
+            // If the opener has gone, this drops the journal, which ends the thread.
+            let _ = opened.send(Ok((journal, recovered)));
+            worker.run();
         };
         thread::Builder::new().name("terrace-journal".to_owned()).spawn(work).map_err(JournalError::io)?;
-        let recovered = answer.await.unwrap_or_else(|_| Err(thread_ended()))?;
-        journal.shared.queue.lock().front = recovered.front.clone();
-        Ok((journal, recovered))
+        answer.await.unwrap_or_else(|_| Err(thread_ended()))
     }
 
     /// Appends a write. The front has it once the answer is ready.
@@ -171,7 +192,9 @@ impl Journal {
     pub fn settled(&self, address: Address, version: Version) -> Result<()> {
         let frame = Frame::Settled(address, version);
         let waiting = Waiting { bytes: frame.encoded_len(), frame, answer: None };
-        self.enqueue(&mut self.shared.queue.lock(), waiting, 2 * self.options.queue_bytes)
+        self.shared.queue.lock().push(waiting, 2 * self.options.queue_bytes)?;
+        self.wake();
+        Ok(())
     }
 
     /// Keeps the nonce of an opening that is about to be asked of the store.
@@ -199,10 +222,10 @@ impl Journal {
     }
 
     fn change_front(&self, change: impl FnOnce(&mut FrontIdentity)) -> Result<Acknowledgement> {
-        let mut queue = self.shared.queue.lock();
-        change(&mut queue.front);
-        let frame = Frame::Front(queue.front.clone());
-        self.append_to(&mut queue, frame)
+        self.append_with(|queue| {
+            change(&mut queue.front);
+            Frame::Front(queue.front.clone())
+        })
     }
 
     /// What the journal has on the disk, as of the last group of frames.
@@ -221,39 +244,75 @@ impl Journal {
             }
             queue.closing.push(freed);
         }
-        self.shared.work.notify_one();
+        self.wake();
         // The sender is dropped, at the latest, with the thread.
         let _ = answer.await;
     }
 
     fn append(&self, frame: Frame) -> Result<Acknowledgement> {
-        self.append_to(&mut self.shared.queue.lock(), frame)
+        self.append_with(|_| frame)
     }
 
-    fn append_to(&self, queue: &mut Queue, frame: Frame) -> Result<Acknowledgement> {
-        let (bytes, limit) = (frame.encoded_len(), self.options.group_bytes());
-        if bytes > limit {
-            return Err(JournalError::TooLarge { bytes, limit });
-        }
+    fn append_with(&self, frame: impl FnOnce(&mut Queue) -> Frame) -> Result<Acknowledgement> {
         let (answer, acknowledgement) = oneshot::channel();
-        self.enqueue(queue, Waiting { frame, bytes, answer: Some(answer) }, self.options.queue_bytes)?;
+        {
+            let mut queue = self.shared.queue.lock();
+            let frame = frame(&mut queue);
+            let (bytes, limit) = (frame.encoded_len(), self.options.group_bytes());
+            if bytes > limit {
+                return Err(JournalError::TooLarge { bytes, limit });
+            }
+            queue.push(Waiting { frame, bytes, answer: Some(answer) }, self.options.queue_bytes)?;
+        }
+        self.wake();
         Ok(Acknowledgement(acknowledgement))
     }
 
-    fn enqueue(&self, queue: &mut Queue, waiting: Waiting, limit: u64) -> Result<()> {
-        if let Some(ended) = &queue.ended {
+    /// Lets the worker look at the queue.
+    fn wake(&self) {
+        #[cfg(any(test, feature = "testing"))]
+        if let Some(inline) = &self.inline {
+            let mut worker = inline.lock();
+            if worker.as_mut().is_some_and(|worker| !worker.drain()) {
+                *worker = None;
+            }
+        }
+        self.shared.work.notify_one();
+    }
+}
+
+impl Shared {
+    fn new(log: &Log, recovered: &Recovered) -> Arc<Self> {
+        let (front, stats) = (recovered.front.clone(), log.stats());
+        Arc::new(Self { queue: Mutex::new(Queue { front, stats, ..Queue::default() }), work: Condvar::new() })
+    }
+}
+
+impl Queue {
+    fn push(&mut self, waiting: Waiting, limit: u64) -> Result<()> {
+        if let Some(ended) = &self.ended {
             return Err(ended.clone());
         }
-        if queue.bytes + waiting.bytes > limit {
-            return Err(JournalError::QueueFull { bytes: queue.bytes });
+        if self.bytes + waiting.bytes > limit {
+            return Err(JournalError::QueueFull { bytes: self.bytes });
         }
-        queue.bytes += waiting.bytes;
-        queue.waiting.push(waiting);
-        // The thread takes all that waits, so that the first one wakes it for all.
-        if queue.waiting.len() == 1 {
-            self.shared.work.notify_one();
-        }
+        self.bytes += waiting.bytes;
+        self.waiting.push(waiting);
         Ok(())
+    }
+
+    /// The frames that share the next sync, if any wait.
+    fn take_group(&mut self, group_bytes: u64) -> Vec<Waiting> {
+        let mut bytes = 0;
+        let fits = self.waiting.iter().take_while(|waiting| {
+            bytes += waiting.bytes;
+            bytes <= group_bytes
+        });
+        match fits.count() {
+            all if all == self.waiting.len() => mem::take(&mut self.waiting),
+            // No frame is larger than a group, so that at least one fits.
+            some => self.waiting.drain(..some).collect(),
+        }
     }
 }
 
@@ -268,39 +327,37 @@ fn thread_ended() -> JournalError {
     JournalError::Unknown(Arc::new(io::Error::other("the journal's thread has ended")))
 }
 
-/// The thread's part.
+/// What writes the queue: a thread, or each call of a journal without one.
+#[derive(Debug)]
 struct Worker {
     shared: Arc<Shared>,
     log: Option<Log>,
 }
 
 impl Worker {
+    /// The thread's work: until nothing waits and nothing more will come.
     fn run(mut self) {
-        while let Some(log) = &mut self.log {
-            let Some(group) = next_group(&self.shared, log.group_bytes()) else { break };
+        while self.drain() {
+            let mut queue = self.shared.queue.lock();
+            while queue.waiting.is_empty() && queue.ended.is_none() {
+                self.shared.work.wait(&mut queue);
+            }
+        }
+    }
+
+    /// Writes all that waits. `false` if nothing more will come.
+    fn drain(&mut self) -> bool {
+        let Some(log) = &mut self.log else { return false };
+        loop {
+            let group = {
+                let mut queue = self.shared.queue.lock();
+                if queue.waiting.is_empty() {
+                    return queue.ended.is_none();
+                }
+                queue.take_group(log.group_bytes())
+            };
             commit(&self.shared, log, group);
         }
-    }
-}
-
-/// The frames that share the next sync, or `None` once nothing waits and nothing more will come.
-fn next_group(shared: &Shared, group_bytes: u64) -> Option<Vec<Waiting>> {
-    let mut queue = shared.queue.lock();
-    while queue.waiting.is_empty() {
-        if queue.ended.is_some() {
-            return None;
-        }
-        shared.work.wait(&mut queue);
-    }
-    let mut bytes = 0;
-    let fits = queue.waiting.iter().take_while(|waiting| {
-        bytes += waiting.bytes;
-        bytes <= group_bytes
-    });
-    match fits.count() {
-        all if all == queue.waiting.len() => Some(mem::take(&mut queue.waiting)),
-        // Each frame has at most the size of a group, so that at least one fits.
-        some => Some(queue.waiting.drain(..some.max(1)).collect()),
     }
 }
 

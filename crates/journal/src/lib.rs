@@ -91,8 +91,12 @@ mod frame;
 mod journal;
 mod live;
 mod log;
+#[cfg(any(test, feature = "testing"))]
+mod lossy;
 mod replay;
 mod segment;
+#[cfg(test)]
+mod tests;
 
 pub use directory::{Directory, File, Lock};
 pub use disk::Disk;
@@ -100,3 +104,6 @@ pub use error::{JournalError, Result};
 pub use frame::{Address, FrontIdentity, Write};
 pub use journal::{Acknowledgement, Journal};
 pub use log::{JournalOptions, JournalStats, Recovered, RecoveredWrite};
+#[cfg(any(test, feature = "testing"))]
+#[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
+pub use lossy::{Call, LossyDirectory};

@@ -1,6 +1,6 @@
 //! The journal without threads: what one commit, one opening and one step of reclaiming do.
 
-use std::{collections::VecDeque, io, sync::Arc};
+use std::{collections::VecDeque, io, mem, sync::Arc};
 
 use terrace_tier::Version;
 
@@ -98,6 +98,9 @@ pub(crate) struct Log {
     /// The segments that are full, the oldest first. All their bytes are synced.
     older: VecDeque<Segment>,
     current: Current,
+    /// The last segment anew, where the disk was too full for it at the opening. Until it is made, nothing is
+    /// written.
+    unmade: Option<(Head, Vec<u8>)>,
     live: Live,
     high: u64,
     front: FrontIdentity,
@@ -131,6 +134,30 @@ impl Current {
         let len = bytes.len() as u64;
         Ok(Self { number: head.number, salt: head.salt, file, bytes: len, synced_to: len })
     }
+
+    /// Stands for the segment until it is made.
+    fn unmade(head: &Head, bytes: &[u8]) -> Self {
+        let len = bytes.len() as u64;
+        Self { number: head.number, salt: head.salt, file: Box::new(NoFile), bytes: len, synced_to: len }
+    }
+}
+
+/// The file of a segment that is not made yet, to which nothing is written.
+#[derive(Debug)]
+struct NoFile;
+
+impl File for NoFile {
+    fn append(&mut self, _bytes: &[u8]) -> io::Result<()> {
+        Err(io::ErrorKind::NotFound.into())
+    }
+
+    fn truncate(&mut self, _len: u64) -> io::Result<()> {
+        Err(io::ErrorKind::NotFound.into())
+    }
+
+    fn sync_data(&mut self) -> io::Result<()> {
+        Err(io::ErrorKind::NotFound.into())
+    }
 }
 
 impl Log {
@@ -142,7 +169,13 @@ impl Log {
         })?;
         let replay = Replay::read(&*directory, &options)?;
         let (head, bytes) = replay.last_segment(&options);
-        let current = Current::create(&*directory, &head, &bytes)?;
+        let (current, unmade) = match Current::create(&*directory, &head, &bytes) {
+            Ok(current) => (current, None),
+            Err(CreateError::NotMade(error)) if is_full(&error) => {
+                (Current::unmade(&head, &bytes), Some((head, bytes)))
+            }
+            Err(error) => return Err(error.into()),
+        };
         let dead = |address: &Address| replay.live.cause(address);
         let writes = replay.writes.into_iter();
         let writes = writes.map(|(address, write)| RecoveredWrite { dead: dead(&address), write }).collect();
@@ -152,6 +185,7 @@ impl Log {
             options,
             older: replay.older,
             current,
+            unmade,
             live: replay.live,
             high: replay.high,
             front: replay.front,
@@ -184,6 +218,11 @@ impl Log {
     }
 
     fn write(&mut self, frames: &[Frame]) -> Result<()> {
+        if let Some((head, bytes)) = &self.unmade {
+            let made = Current::create(&*self.directory, head, bytes);
+            self.current = made.map_err(|error| self.not_made(error))?;
+            self.unmade = None;
+        }
         let len: u64 = frames.iter().map(Frame::encoded_len).sum();
         if self.current.bytes + len > self.options.segment_bytes {
             self.rotate()?;
@@ -246,23 +285,27 @@ impl Log {
             namespace: self.options.namespace.clone(),
             front: self.front.clone(),
         };
-        match Current::create(&*self.directory, &head, &head.encode()) {
-            Ok(next) => {
-                let full = std::mem::replace(&mut self.current, next);
-                self.older.push_back(Segment { number: full.number, bytes: full.bytes });
-                Ok(())
-            }
-            Err(CreateError::NotMade(error)) if is_full(&error) => Err(JournalError::io(error)),
-            Err(CreateError::NotMade(error) | CreateError::Unknown(error)) => {
-                Err(JournalError::Ended(self.end(error)))
-            }
+        let made = Current::create(&*self.directory, &head, &head.encode());
+        let next = made.map_err(|error| self.not_made(error))?;
+        let full = mem::replace(&mut self.current, next);
+        self.older.push_back(Segment { number: full.number, bytes: full.bytes });
+        Ok(())
+    }
+
+    fn not_made(&mut self, error: CreateError) -> JournalError {
+        match error {
+            CreateError::NotMade(error) if is_full(&error) => JournalError::io(error),
+            CreateError::NotMade(error) | CreateError::Unknown(error) => JournalError::Ended(self.end(error)),
         }
     }
 
     /// Removes the oldest segments if nothing in them is live. If the journal is then still larger than
     /// twice its live bytes and two segments, the oldest segment is copied forward and removed.
     pub(crate) fn reclaim(&mut self) {
-        if self.ended.is_some() {
+        // What the last segment replaces in older ones is needed until the last segment is certain, or until the
+        // store has everything.
+        let is_needed = self.unmade.is_some() && self.live.len() > 0;
+        if self.ended.is_some() || is_needed {
             return;
         }
         let reclaimed = self.remove_settled().and_then(|()| {

@@ -1,5 +1,7 @@
 //! The journal in a real directory.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 mod support;
 
 use std::{fs, path::Path, sync::Arc};

@@ -4,10 +4,10 @@ use std::{sync::atomic::Ordering, time::Duration};
 
 use terrace_tier::{Deadlines, Finding, KeyName, Op, Reply, Role, runtime::current_runtime};
 
-use super::{Cache, NEAR};
+use super::Cache;
 use crate::{
-    BorrowedKey, Error, Key, Result, Stats, TierStats, Value,
-    chain::{FULL_BUDGET, TierCounters, TierShared},
+    BorrowedKey, Error, Key, Result, Value,
+    chain::FULL_BUDGET,
     freshness::{ANY_AGE, STORE_ONLY},
     near::{Entry, Near, TenantId, TenantKeyRef},
     panics::joined,
@@ -262,53 +262,6 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         self.inner.check_open()
     }
 
-    /// The counters of what the cache has done since it was built.
-    ///
-    /// # Cost
-    /// The call makes no round trip. It locks each shard of the flight table in turn.
-    pub fn stats(&self) -> Stats {
-        let inner = &self.inner;
-        let near = inner.near.size();
-        let monitor = &inner.monitor;
-        let mut tiers = Vec::new();
-        if inner.near.is_enabled() {
-            tiers.push(tier_stats(NEAR, &inner.near_counters, false));
-        }
-        let slots = self.chain.tiers.iter().chain(&self.chain.store);
-        tiers.extend(slots.map(|slot| shared_stats(&slot.shared)));
-        Stats {
-            tiers,
-            loads: monitor.loads.sum(),
-            load_errors: monitor.load_errors.sum(),
-            loads_refused: monitor.loads_refused.sum(),
-            soft_timeouts: monitor.soft_timeouts.sum(),
-            coalesced: monitor.coalesced.sum(),
-            waits: monitor.waits.sum(),
-            stale_served: monitor.stale_served.sum(),
-            puts: monitor.puts.sum(),
-            drops: monitor.drops.sum(),
-            fills_skipped: monitor.fills_skipped.sum(),
-            unencodable: monitor.unencodable.sum(),
-            near_entries: near.entries,
-            near_weight: near.weight,
-            flights: inner.flights.len(),
-            loads_under_way: inner.load_limit.under_way(),
-            loads_waiting: inner.load_limit.waiting(),
-            keys_in_backoff: inner.back_off.len(),
-            front_openings: monitor.front_openings.sum(),
-            front_losses: monitor.front_losses.sum(),
-            writes_coalesced: monitor.writes_coalesced.sum(),
-            flushes: monitor.flushes.sum(),
-            writes_flushed: monitor.writes_flushed.sum(),
-            flush_micros: monitor.flush_micros.sum(),
-            flush_retries: monitor.flush_retries.sum(),
-            writes_gave_way: monitor.writes_gave_way.sum(),
-            dead_letters: monitor.dead_letters.sum(),
-            writes_blocked: monitor.writes_blocked.sum(),
-            blocked_micros: monitor.blocked_micros.sum(),
-        }
-    }
-
     /// Waits until no load, fill or write is under way. `settled` is for tests.
     pub async fn settled(&self) {
         self.inner.tasks.settled().await;
@@ -331,23 +284,5 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         }
         self.inner.flights.detach_all(|_| true);
         self.inner.near.clear(None);
-    }
-}
-
-fn shared_stats(shared: &TierShared) -> TierStats {
-    tier_stats(shared.name, &shared.counters, shared.health.is_lost())
-}
-
-fn tier_stats(name: &str, counters: &TierCounters, lost: bool) -> TierStats {
-    TierStats {
-        name: name.to_owned(),
-        hits: counters.hits.sum(),
-        misses: counters.misses.sum(),
-        fills: counters.fills.sum(),
-        fills_refused: counters.fills_refused.sum(),
-        errors: counters.errors.sum(),
-        unproven: counters.unproven.sum(),
-        undecodable: counters.undecodable.sum(),
-        lost,
     }
 }

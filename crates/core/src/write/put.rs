@@ -19,6 +19,7 @@ use crate::{
     cache::{Distinct, Inner, NEAR, Occurrence},
     chain::{Chain, FULL_BUDGET, TierSlot},
     near::{Entry, Near, TenantKey, TenantKeyRef},
+    recorder::RecordedOp,
 };
 
 /// A put as the caller requested it.
@@ -58,6 +59,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     pub(crate) async fn put_one(&self, key: K, item: Item<V>, condition: Condition) -> Result<PutOutcome> {
         if self.chain.is_local() {
             self.check_writable(condition)?;
+            self.inner.note_request(RecordedOp::Put, self.chain.tenant, &key);
             return Ok(self.put_local(key, item, condition));
         }
         let results = self.put_all(vec![(key, item)], condition).await;
@@ -75,6 +77,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         if let Err(error) = self.check_writable(condition) {
             return items.iter().map(|_| Err(error.clone())).collect();
         }
+        items.iter().for_each(|(key, _)| self.inner.note_request(RecordedOp::Put, self.chain.tenant, key));
         if self.chain.is_local() {
             return items.into_iter().map(|(key, item)| Ok(self.put_local(key, item, condition))).collect();
         }

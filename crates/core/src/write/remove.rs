@@ -33,6 +33,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     pub(crate) async fn remove_one(&self, key: K, removal: Removal) -> Result<bool> {
         if self.chain.is_local() {
             self.inner.begin_call(&self.chain, false)?;
+            self.inner.note_request(removal.recorded(), self.chain.tenant, &key);
             return Ok(self.remove_local(key));
         }
         self.remove_all(vec![key], removal).await.pop().unwrap_or(Ok(false))
@@ -43,6 +44,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         if let Err(error) = self.inner.begin_call(&self.chain, false) {
             return keys.iter().map(|_| Err(error.clone())).collect();
         }
+        keys.iter().for_each(|key| self.inner.note_request(removal.recorded(), self.chain.tenant, key));
         if self.chain.is_local() {
             return keys.into_iter().map(|key| Ok(self.remove_local(key))).collect();
         }

@@ -21,7 +21,7 @@ pub(crate) struct Statements {
     pub(crate) store: RoleStatements,
     pub(crate) cache: RoleStatements,
     /// `$1` namespace, then arrays: digests, keys, tokens, ttls, over, replaces.
-    pub(crate) lease: SqlStr,
+    pub(crate) lease: WriteStatement,
     pub(crate) leases: LeaseStatements,
     pub(crate) clean: CleanStatements,
     pub(crate) fronts: FrontStatements,
@@ -66,7 +66,7 @@ pub(crate) struct RoleStatements {
     pub(crate) apply: WriteStatement,
 }
 
-/// A statement that writes one key or many.
+/// A statement that changes the cells of one key or many.
 pub(crate) struct WriteStatement {
     one: SqlStr,
     /// It has one argument more: how long it waits for a lock.
@@ -124,6 +124,10 @@ pub(crate) struct CleanStatements {
     pub(crate) vacuum: SqlStr,
 }
 
+/// The answer to a lease.
+const LEASED: &str =
+    "version, state, written, fresh_until, stale_until, expires_at, body, ord, token, next_version";
+
 /// A cell and the server's clock. Deadlines equal to `expires_at` are NULL, and so is the clock if the cell
 /// never expires, as most records: each column that travels is a fortieth of the server's work.
 pub(super) const CELL: &str = "version, state, written, NULLIF(fresh_until, expires_at), \
@@ -161,10 +165,7 @@ impl Statements {
             },
             store: Self::of_role("store", "records", "", direct, &sql),
             cache: Self::of_role("cache", "cache_entries", CURRENT_EPOCH, direct, &sql),
-            lease: fixed(
-                "SELECT version, state, written, fresh_until, stale_until, expires_at, body, \
-                 ord, token, next_version FROM {schema}.cache_lease($1, $2, $3, $4, $5, $6, $7)",
-            ),
+            lease: WriteStatement::new("cache_lease", LEASED, 7, &sql),
             leases: LeaseStatements {
                 status: fixed("SELECT status FROM {schema}.lease_status($1, $2, $3)"),
                 keep_alive: fixed("SELECT {schema}.lease_sign($1, $2, $3)"),

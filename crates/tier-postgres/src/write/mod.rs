@@ -23,7 +23,7 @@ pub(crate) use arguments::kind;
 pub(crate) use call::{Outcome, WriteCall, WriteRequest};
 
 /// The most time that a statement of several keys waits for a row which another transaction has locked, if a
-/// quarter of the budget is not less. Each of its writes is then sent alone, so that only those of the locked
+/// quarter of the budget is not less. Each of its operations is then sent alone, so that only those of the locked
 /// row wait longer. Our own statements hold their locks for a few milliseconds, the commit included.
 const MAX_LOCK_WAIT: Duration = Duration::from_millis(100);
 
@@ -236,7 +236,7 @@ async fn apply<'a>(
 }
 
 /// How long a statement of several keys waits for a lock, as the server's setting has it.
-fn lock_wait(row: &NamespaceRow) -> String {
+pub(crate) fn lock_wait(row: &NamespaceRow) -> String {
     let wait = (row.namespace.budget / 4).min(MAX_LOCK_WAIT);
     // Zero would be no limit.
     format!("{}ms", wait.as_millis().max(1))

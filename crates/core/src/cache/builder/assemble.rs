@@ -16,6 +16,7 @@ use super::{
     super::{
         Cache, Tenants,
         chain_spec::{ChainSpec, TIER_BUDGET},
+        classes::ClassNames,
         inner::{Inner, Periods, Policies},
         near_expiry::NearExpiry,
         tasks::Tasks,
@@ -71,7 +72,9 @@ impl<K: Key, V: Value, N: Near<K, V>> Builder<K, V, N> {
 
     fn assemble(mut self) -> Result<Tenants<K, V, N>> {
         let copies = self.check()?;
-        let monitor = Arc::new(Monitor::new(&self.namespace, self.observer.take(), self.logs_reads));
+        let classes = self.classes.take().map(ClassNames::counted).transpose()?;
+        let monitor =
+            Arc::new(Monitor::new(&self.namespace, self.observer.take(), self.logs_reads, self.spans));
         let monitor_namespace = Arc::clone(&monitor.namespace);
         let namespace = self.namespace_options()?;
         let (store, origin_log) = (self.store.as_ref(), self.origin_log.log());
@@ -93,7 +96,12 @@ impl<K: Key, V: Value, N: Near<K, V>> Builder<K, V, N> {
             near: self.near,
             near_counters: TierCounters::default(),
             near_expiry: NearExpiry::default(),
-            observed: monitor.observer.is_some() || monitor.logs_reads,
+            observed: monitor.observer.is_some()
+                || monitor.logs_reads
+                || classes.is_some()
+                || self.recorder.is_some(),
+            classes,
+            recorder: self.recorder,
             clock: self.clock.clone(),
             coherence: Coherence::default(),
             proof_source,
