@@ -60,13 +60,15 @@
 pub mod config;
 
 pub use terrace_core::{
-    Backend, BoxError, Builder, Cached, Clock, Codec, Compression, DecodeError, Digest, Error, ErrorKind,
-    Event, Item, Key, Level, LoadContext, ManualClock, Many, MissingKeys, NoNear, Observer, Recorded,
-    Recorder, Result, Served, Source, Stats, Tenants, TierConfig, TierSettings, TierStats, Value, Version,
+    Backend, BacklogStats, BoxError, Builder, Cached, Clock, Codec, Compression, DeadLetter, DeadLetters,
+    DecodeError, Digest, Error, ErrorKind, Event, Item, Key, Level, LoadContext, ManualClock, Many,
+    MissingKeys, NoNear, Observer, Recorded, Recorder, Result, Served, Source, Stats, Tenants, TierConfig,
+    TierSettings, TierStats, Value, Version,
 };
 pub use terrace_policies::{
-    AdmitAll, CacheAside, Forever, Lease, LeaseOrStale, NoCoalescing, SingleFlight, SizeLimit, StaleIfError,
-    StaleWhileRevalidate, Strict, Ttl, WriteAround, WriteThrough,
+    AdmitAll, Backlog, CacheAside, Forever, FullJitter, Lease, LeaseOrStale, NoCoalescing, SingleFlight,
+    SizeLimit, StaleIfError, StaleWhileRevalidate, Strict, Ttl, WhenFull, WriteAround, WriteBehind,
+    WriteThrough,
 };
 #[cfg(feature = "memory")]
 pub use terrace_tier_memory::Memory;
@@ -82,8 +84,8 @@ pub use terrace_tier_sqlite::Sqlite;
 /// For authors of policies: the traits, the questions they are asked, and their answers.
 pub mod policy {
     pub use terrace_core::policy::{
-        Admission, AdmitContext, Coalesce, Copies, Expiry, Freshness, Lifetime, OnStale, RenewalContext,
-        StaleHit, Stampede, WriteContext, WritePlan, WritePolicy,
+        Admission, AdmitContext, BehindPlan, Coalesce, Copies, Expiry, Freshness, FrontPlace, Lifetime,
+        OnStale, RenewalContext, StaleHit, Stampede, WriteContext, WritePlan, WritePolicy,
     };
     pub use terrace_policies::{EarlyRefresh, XFetch};
 }
@@ -123,10 +125,11 @@ pub mod telemetry {
 pub mod tier {
     pub use terrace_tier::{
         BatchCall, BatchLimits, Batcher, Cell, Change, Condition, Deadlines, Epoch, Fence, FindingWatcher,
-        Follower, HEADER_LEN, Invalidation, InvalidationLog, KeyDigest, KeyName, LeaseWaiter, Moment,
-        Namespace, NamespaceGuard, NamespaceRegistry, Notice, NumberedChanges, Op, Order, Publication,
-        Publish, Replay, Reply, Role, Scope, Secrets, SentAt, State, Stored, Swap, Swapping, Tier, TierKey,
-        Timestamp, Token, Watermark, key_digest, lease, transition, unexpected,
+        Follower, FrontClaim, FrontRow, FrontStore, FrontTerm, HEADER_LEN, Invalidation, InvalidationLog,
+        KeyDigest, KeyName, LeaseWaiter, Moment, Namespace, NamespaceGuard, NamespaceRegistry, Notice,
+        NumberedChanges, Op, Order, Publication, Publish, Replay, Reply, Role, Scope, Secrets, SentAt, State,
+        Stored, Swap, Swapping, Term, Tier, TierKey, Timestamp, Token, Watermark, direct_write_refused,
+        front_lost, held_by_another, key_digest, lease, replaced_front, transition, unexpected,
     };
 }
 

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{Latencies, Role};
+use crate::{BacklogStats, Latencies, Role};
 
 /// The counters of one tier.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -99,6 +99,8 @@ pub struct Stats {
     /// The time since the relay of this process has carried all changes into the cache tiers. It is `None` where
     /// another process does that, and where there is nothing to carry.
     pub relay_age: Option<Duration>,
+    /// What the write-behind front has acknowledged and the store does not have.
+    pub backlog: BacklogStats,
     /// The number of times that the write-behind front of this process was opened.
     pub front_openings: u64,
     /// The number of times that another write-behind front replaced the one of this process.

@@ -8,7 +8,13 @@ use terrace_tier::{
     Timestamp, Token,
 };
 
-use crate::{connection::shared::Shared, error::Phase, namespace::NamespaceRow, sql::numbers::signed, write};
+use crate::{
+    connection::shared::Shared,
+    error::{Phase, is_held_by_front},
+    namespace::NamespaceRow,
+    sql::numbers::signed,
+    write,
+};
 
 /// The oldest server that has what the schema uses (`xid8`).
 pub(crate) const OLDEST_VERSION: i32 = 130_000;
@@ -182,8 +188,18 @@ async fn try_statements(
         body: Some(bytes::Bytes::new()),
         tombstone_ttl: Duration::from_secs(1),
     };
-    write::run(row, id, connection, &[(key.clone(), put)]).await?;
-    write::run(row, id, connection, &[(key, Op::Remove { tombstone_ttl: Duration::from_secs(1) })]).await?;
+    let remove = Op::Remove { tombstone_ttl: Duration::from_secs(1) };
+    sqlx::raw_sql("SAVEPOINT writes").execute(&mut *connection).await?;
+    for op in [put, remove] {
+        match write::run(row, id, connection, &[(key.clone(), op)]).await {
+            // A write-behind front holds the namespace. Its own writes have no version to try.
+            Err(error) if is_held_by_front(&error) => {
+                sqlx::raw_sql("ROLLBACK TO SAVEPOINT writes").execute(&mut *connection).await?;
+                break;
+            }
+            tried => drop(tried?),
+        }
+    }
     sqlx::query(statements.of(role).get.clone())
         .bind(id)
         .bind(digest.as_slice())

@@ -185,6 +185,11 @@ pub(crate) fn may_be_of_one_key(error: &sqlx::Error) -> bool {
     !of_the_session && server_at_fault(&code, Phase::Write).is_none()
 }
 
+/// Whether `error` refuses a direct write because a write-behind front holds the namespace.
+pub(crate) fn is_held_by_front(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Database(report) if code(report.as_ref()) == HELD_BY_FRONT)
+}
+
 /// Whether `error` says that a table, function or row of the library is missing, or a right on it.
 pub(crate) fn misses_schema(error: &sqlx::Error) -> bool {
     match error {

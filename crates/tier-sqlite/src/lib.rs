@@ -10,6 +10,7 @@
 mod clean;
 mod connection;
 mod error;
+mod front;
 mod handle;
 mod namespace;
 mod options;

@@ -8,8 +8,8 @@ use std::{
 
 use async_trait::async_trait;
 use terrace_tier::{
-    BatchCall, BatchLimits, Batcher, Error, ErrorKind, Finding, Op, Reply, Result, Role, SendMark, SendWatch,
-    Tier, TierKey,
+    BatchCall, BatchLimits, Batcher, Error, ErrorKind, Finding, FrontStore, Op, Reply, Result, Role,
+    SendMark, SendWatch, Tier, TierKey,
 };
 
 use crate::{
@@ -29,7 +29,7 @@ const QUEUE: usize = 100_000;
 
 /// One namespace in SQLite.
 pub(crate) struct SqliteTier {
-    row: Arc<NamespaceRow>,
+    pub(crate) row: Arc<NamespaceRow>,
     writes: Batcher<WriteCall>,
 }
 
@@ -164,6 +164,10 @@ impl Tier for SqliteTier {
     /// earlier run of the program may have used the namespace with other options.
     async fn ready(&self) -> Result<Vec<Finding>> {
         self.row.check_options().await.map(|()| Vec::new())
+    }
+
+    fn front_store(&self) -> Option<&dyn FrontStore> {
+        if self.row.namespace.role == Role::Store { Some(self) } else { None }
     }
 
     fn keeps_budget(&self) -> bool {

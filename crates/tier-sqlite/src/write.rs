@@ -11,6 +11,7 @@ use terrace_tier::{
 use crate::{
     connection::Writer,
     error::{During, SqlResult, is_of_one_statement, missing_reply, typed},
+    front::Front,
     namespace::NamespaceRow,
     read::{decode, one_cell},
 };
@@ -111,8 +112,13 @@ async fn in_transaction(
         writer.set_synced(durable).await?;
         writer.begin().await?;
         let mut replies = Vec::with_capacity(batch.len());
+        let connection = &mut writer.connection;
+        let mut front = Front::of(row, connection, batch.iter().map(|(_, op)| op)).await?;
         for (key, op) in batch {
-            replies.push(apply_one(row, id, &mut writer.connection, key, op).await?);
+            replies.push(match front.permit(row, connection, op).await? {
+                Ok(()) => apply_one(row, id, connection, key, op).await?,
+                Err(refusal) => Err(refusal),
+            });
         }
         writer.commit().await?;
         Ok(replies)

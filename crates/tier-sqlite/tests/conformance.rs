@@ -12,6 +12,7 @@ mod file {
     }
 
     terrace_conformance::tier_suite!(file);
+    terrace_conformance::tier_suite!(file, front);
     terrace_conformance::machine!(file, cases = 12);
 }
 
@@ -24,5 +25,6 @@ mod memory {
     }
 
     terrace_conformance::tier_suite!(memory);
+    terrace_conformance::tier_suite!(memory, front);
     terrace_conformance::machine!(memory, cases = 12);
 }

@@ -22,4 +22,5 @@ documents! {
     Questions = "../../../docs/questions.md";
     RedisGuide = "../../../docs/redis.md";
     Telemetry = "../../../docs/telemetry.md";
+    WriteBehindGuide = "../../../docs/write-behind.md";
 }

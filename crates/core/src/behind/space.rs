@@ -14,7 +14,7 @@ use crate::{Error, ErrorKind, Event, Result};
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The permission to add to the backlog.
-pub(super) enum Space<'a> {
+pub(super) enum Capacity<'a> {
     /// There is space.
     Free,
     /// There is none, and the write waits for its flush.
@@ -26,17 +26,17 @@ impl Behind {
     ///
     /// # Errors
     /// [`ErrorKind::Backlog`] where there is none, as [`WhenFull`] says.
-    pub(super) async fn space(&self, bytes: usize) -> Result<Space<'_>> {
+    pub(super) async fn space(&self, bytes: usize) -> Result<Capacity<'_>> {
         if self.has_space(bytes) {
-            return Ok(Space::Free);
+            return Ok(Capacity::Free);
         }
         let (began, until) = (Instant::now(), Instant::now() + PATIENCE);
         let space = match self.plan.cap.when_full {
             WhenFull::Reject => Err(self.full()),
-            WhenFull::Block => self.wait_for_space(bytes, until).await.map(|()| Space::Free),
+            WhenFull::Block => self.wait_for_space(bytes, until).await.map(|()| Capacity::Free),
             WhenFull::SyncWrite => match self.synchronous.try_acquire() {
-                Ok(permit) => Ok(Space::UntilFlushed(permit)),
-                Err(_) => self.wait_for_space(bytes, until).await.map(|()| Space::Free),
+                Ok(permit) => Ok(Capacity::UntilFlushed(permit)),
+                Err(_) => self.wait_for_space(bytes, until).await.map(|()| Capacity::Free),
             },
         };
         self.context.monitor.tell(&Event::BacklogFull { blocked: began.elapsed(), taken: space.is_ok() });

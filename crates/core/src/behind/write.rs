@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::{
     Behind,
     index::{DirtyWrite, Found},
-    space::Space,
+    space::Capacity,
     store_of,
 };
 use crate::{
@@ -117,7 +117,7 @@ impl Behind {
             return Err(error);
         }
         self.acknowledge(write, term)?;
-        if let Space::UntilFlushed(_permit) = space {
+        if let Capacity::UntilFlushed(_permit) = space {
             self.until_flushed(&digest, version).await?;
         }
         Ok(FrontOutcome::Kept { version, existed })

@@ -106,6 +106,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
             loads_under_way: self.load_limit.under_way(),
             loads_waiting: self.load_limit.waiting(),
             keys_in_backoff: self.back_off.len(),
+            backlog: self.behind.as_ref().map(|behind| behind.backlog()).unwrap_or_default(),
             front_openings: monitor.front_openings.sum(),
             front_losses: monitor.front_losses.sum(),
             writes_coalesced: monitor.writes_coalesced.sum(),

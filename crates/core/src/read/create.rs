@@ -76,8 +76,6 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
             let reply = match outcome {
                 Ok(FrontOutcome::Kept { version, .. }) => Ok(Reply::Kept(version)),
                 Ok(FrontOutcome::Refused(winner)) => Ok(Reply::Refused(winner)),
-                // Another process has the front: its callers get the loaded value, which no tier keeps.
-                Err(error) if error.kind() == ErrorKind::NamespaceInUse => Ok(Reply::Refused(None)),
                 Err(error) => Err(error),
             };
             self.created(chain, store, item, reply)
@@ -134,6 +132,12 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
                 return ended(load, Arc::new(entry), Source::Loader, None);
             }
             Ok(reply) => unexpected(&reply),
+            Err(error) if error.kind() == ErrorKind::NamespaceInUse => {
+                // A write-behind front of another process writes the records. The callers get the loaded value,
+                // which no tier keeps.
+                let entry = Entry::new(item.value, Version::NONE, self.no_life()).with_proof(proven_at);
+                return ended(load, Arc::new(entry), Source::Loader, None);
+            }
             Err(error) => {
                 if error.kind() == ErrorKind::Unknown {
                     // The store may have created the record, so no tier's negative entry may hide it.

@@ -36,6 +36,18 @@ CREATE TABLE cells (
 CREATE INDEX cells_by_end ON cells (drop_after) WHERE drop_after IS NOT NULL;
 ";
 
+/// `fronts` holds the write-behind front of each namespace that has had one. Files that were made before have it
+/// from their next opening on.
+const FRONTS: &str = "
+CREATE TABLE IF NOT EXISTS fronts (
+    namespace TEXT PRIMARY KEY,
+    id INTEGER NOT NULL,
+    nonce INTEGER NOT NULL,
+    term INTEGER NOT NULL,
+    until INTEGER NOT NULL
+);
+";
+
 /// Which program made the tables of a database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Owner {
@@ -53,12 +65,17 @@ pub(super) async fn prepare(connection: &mut SqliteConnection) -> Result<Owner, 
     let tables: i64 =
         sqlx::query_scalar("SELECT count(*) FROM sqlite_schema").fetch_one(&mut *transaction).await?;
     if application == APPLICATION_ID {
+        if version == VERSION {
+            transaction.execute(sqlx::raw_sql(FRONTS)).await?;
+            transaction.commit().await?;
+        }
         return Ok(Owner::Terrace(version));
     }
     if tables > 0 {
         return Ok(Owner::Other);
     }
     transaction.execute(sqlx::raw_sql(TABLES)).await?;
+    transaction.execute(sqlx::raw_sql(FRONTS)).await?;
     let header = format!("PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}");
     transaction.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(header))).await?;
     transaction.commit().await?;
