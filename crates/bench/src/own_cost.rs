@@ -1,12 +1,13 @@
-//! `terrace-bench own-cost`: how much of a near hit is the tool's own work.
+//! `terrace-bench own-cost`: how much of a near hit is the tool's own work, in time of the processor, which other
+//! programs hardly change.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use terrace::{Memory, Quick, near::Near};
 
 use crate::{
     failure::{Failure, Result, refuse},
-    run::{Closed, Control, Feed, Origin, Payload, drive_closed, stack::StackCache},
+    run::{Closed, Control, Feed, Origin, Payload, cpu_time, drive_closed, stack::StackCache},
     workload::Workload,
 };
 
@@ -70,9 +71,9 @@ impl OwnCostCommand {
         let feed = Feed::start(workload.open()?, 1)?;
         let closed =
             Closed { callers: 1, latency_every: self.latency_every, time: None, origin: Origin::default() };
-        let began = Instant::now();
+        let began = cpu_time();
         let meter = drive_closed(cache, &feed, closed, &Control::default()).await?;
-        let elapsed = began.elapsed();
+        let elapsed = cpu_time() - began;
         if meter.loaded > 0 {
             refuse!("{} reads were no near hits", meter.loaded);
         }
@@ -88,12 +89,12 @@ async fn bare_loop<N: Near<u64, Payload>>(cache: &StackCache<N>, workload: &Work
     }
     let cache = cache.clone();
     let looped = tokio::spawn(async move {
-        let began = Instant::now();
+        let began = cpu_time();
         for key in &keys {
             let hit = cache.get_or_load(key, || async { Err::<Payload, _>("no near hit") }).await?;
             std::hint::black_box(&hit);
         }
-        Ok::<_, terrace::Error>(began.elapsed())
+        Ok::<_, terrace::Error>(cpu_time() - began)
     });
     Ok(nanos(looped.await.map_err(Failure::new)??))
 }

@@ -8,7 +8,7 @@ pub(crate) fn thousands(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place) % 3 == 0 {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);
@@ -66,6 +66,7 @@ pub(crate) fn of_report(report: &Report) -> String {
         "hits",
         "misses",
         "fills",
+        "errors",
         "calls",
         "call p50",
         "call p99",
@@ -123,6 +124,7 @@ pub(super) fn tier_cells(row: &Row) -> Vec<Vec<String>> {
             thousands(tier.hits),
             thousands(tier.misses),
             thousands(tier.fills),
+            thousands(tier.errors),
             or_dash(thousands(tier.calls)),
             or_dash(micros(tier.call_latency.p50)),
             or_dash(micros(tier.call_latency.p99)),

@@ -29,5 +29,6 @@ pub(crate) use fault::Fault;
 pub(crate) use feed::Feed;
 pub(crate) use latency::Percentiles;
 pub(crate) use payload::Payload;
+pub(crate) use row::cpu_time;
 pub(crate) use serve::Origin;
 pub(crate) use watch::Slice;

@@ -34,7 +34,7 @@ pub(super) async fn serve<N: Near<u64, Payload>>(
         Action::Read => {
             let request = *request;
             let read = cache.get_or_load(&request.key, move || origin.load(request)).await?;
-            Ok(Some(read.served().from.clone()))
+            Ok(Some(read.served().from))
         }
         Action::Write => {
             cache.put(&request.key, Payload::of(request.key, request.bytes)).await.map(|_version| None)

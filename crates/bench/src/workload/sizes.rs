@@ -52,7 +52,7 @@ impl Sizes {
         let ends = if ends.len() == weights.len() + 1 { &ends[1..] } else { &ends[..] };
         let sum: f64 = weights.iter().sum();
         let has_order = ends.windows(2).all(|pair| pair[0] <= pair[1]);
-        if ends.len() != weights.len() || ends.is_empty() || !has_order || !(sum > 0.0) {
+        if ends.len() != weights.len() || ends.is_empty() || !has_order || sum.is_nan() || sum <= 0.0 {
             return Err(format!(
                 "{path}: valSizeRange rises, and valSizeRangeProbability has as many weights"
             ));

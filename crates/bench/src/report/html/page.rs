@@ -204,6 +204,7 @@ fn figures(page: &mut String, report: &Report) {
         "hits",
         "misses",
         "fills",
+        "errors",
         "calls",
         "call p50",
         "call p99",

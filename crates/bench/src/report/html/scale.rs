@@ -43,7 +43,8 @@ impl Scale {
     fn steps(&self) -> Vec<f64> {
         let rough = self.most / 4.0;
         let power = 10_f64.powf(rough.log10().floor());
-        let step = [1.0, 2.0, 5.0, 10.0].map(|factor| factor * power).into_iter().find(|step| *step >= rough);
+        let step =
+            [1.0, 2.0, 2.5, 5.0, 10.0].map(|factor| factor * power).into_iter().find(|step| *step >= rough);
         let step = step.unwrap_or(rough);
         (0..=6).map(|count| f64::from(count) * step).filter(|tick| *tick <= self.most * 1.0001).collect()
     }
@@ -69,7 +70,7 @@ mod tests {
 
     #[test]
     fn ticks_are_round_numbers_within_the_axis() {
-        assert_eq!(Scale::even(100.0, (0.0, 1.0)).ticks(), [0.0, 50.0, 100.0]);
+        assert_eq!(Scale::even(100.0, (0.0, 1.0)).ticks(), [0.0, 25.0, 50.0, 75.0, 100.0]);
         assert_eq!(Scale::even(7.0, (0.0, 1.0)).ticks(), [0.0, 2.0, 4.0, 6.0]);
         assert_eq!(Scale::logarithmic(3.0, 40_000.0, (0.0, 1.0)).ticks(), [10.0, 100.0, 1_000.0, 10_000.0]);
         assert_eq!(Scale::logarithmic(1.0, 16.0, (0.0, 1.0)).ticks(), [1.0, 2.0, 5.0, 10.0]);
