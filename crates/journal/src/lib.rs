@@ -93,17 +93,20 @@ mod live;
 mod log;
 #[cfg(any(test, feature = "testing"))]
 mod lossy;
+mod options;
 mod replay;
 mod segment;
 #[cfg(test)]
 mod tests;
+mod worker;
 
 pub use directory::{Directory, File, Lock};
 pub use disk::Disk;
 pub use error::{JournalError, Result};
 pub use frame::{Address, FrontIdentity, Write};
 pub use journal::{Acknowledgement, Journal};
-pub use log::{JournalOptions, JournalStats, Recovered, RecoveredWrite};
 #[cfg(any(test, feature = "testing"))]
 #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 pub use lossy::{Call, LossyDirectory};
+pub use options::{JournalOptions, JournalStats};
+pub use replay::{Recovered, RecoveredWrite};

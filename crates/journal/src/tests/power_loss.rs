@@ -25,7 +25,7 @@ fn run(seed: u64, crash_at: u64, left_out: Option<Call>) -> Result<u64, Violatio
 }
 
 /// Crashes the programs of these seeds at each of their calls until there were as many crash points.
-fn crash_each(
+pub(super) fn crash_each(
     seeds: impl Iterator<Item = u64>,
     points: u64,
     left_out: Option<Call>,
