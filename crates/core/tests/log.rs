@@ -218,9 +218,9 @@ async fn a_gap_in_the_log_drops_what_rested_on_it() {
 }
 
 /// After a gap versions may start again below those of near copies: the tier has gone back while its clock is
-/// behind. A notice of such a version would spare an older copy.
+/// behind. The log covers no copy at this level, so that the gap drops none.
 #[tokio::test(start_paused = true)]
-async fn a_gap_in_the_log_also_drops_what_rested_on_its_age() {
+async fn a_put_after_a_gap_drops_a_copy_of_a_higher_version() {
     let hand = Clock::manual();
     let redis = fake("redis", &hand).with_log();
     let aged = || {

@@ -36,6 +36,7 @@ mod clean;
 mod connection;
 mod doctor;
 mod error;
+mod front;
 mod handle;
 mod leases;
 mod log;

@@ -24,6 +24,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
     /// process can outdate.
     pub(crate) fn follow_log(self: &Arc<Self>, chain: &Chain) {
         if let Some(log) = chain.log().filter(|_| self.follows_log()) {
+            self.coherence.expect_heartbeat(self.clock.now());
             let follower = Arc::downgrade(self);
             log.follow(&self.monitor.namespace, follower as Weak<dyn Follower>);
         }
@@ -39,8 +40,11 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
     fn key_changed(&self, key: &TenantKey<K>, version: Option<Version>) {
         let key_ref = TenantKeyRef { tenant: key.tenant, key: &key.key };
         // A near copy of at least this version came in after the change, and so did the value of the
-        // key's flight.
-        let is_as_new = |version| self.near.get(&key_ref).is_some_and(|entry| entry.version() >= version);
+        // key's flight. A gap ends this order: what caused it may have set the authority's versions back.
+        let is_as_new = |version| {
+            let held = self.near.get(&key_ref);
+            held.is_some_and(|entry| entry.version() >= version && self.coherence.knows_order_of(&entry))
+        };
         match version {
             Some(version) => {
                 let outdated = || !is_as_new(version);
@@ -85,10 +89,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Follower for Inner<K, V, N> {
             // A kind of notice that a later version adds may outdate any copy.
             Notice::Lost | _ => {
                 self.applied.forget();
-                self.coherence.lose(self.clock.now());
-                // Also copies that the log does not cover: what caused the gap may have set the versions of
-                // the authority back, and then a notice of a newer value would spare an older copy.
-                if enabled(Defence::Gap) {
+                if self.coherence.lose(self.clock.now()) && enabled(Defence::Gap) {
                     self.drop_copies(None);
                 }
             }
