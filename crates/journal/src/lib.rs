@@ -75,7 +75,7 @@
 //! replaced by a newer write that is synced. While the journal is larger than twice its live bytes and two
 //! segments, each group of frames copies the live frames of the oldest segment to the end and removes it. A
 //! group has at most half a segment, so that the journal never has more than 2.5 times the live bytes (the
-//! most since the last full round) and 4 segments. The memory is about 150 bytes and the key for each live key, the
+//! most since the last full round) and 4 segments. The memory is 120 to 210 bytes and the key for each live key, the
 //! queue ([`JournalOptions::queue_bytes`]), and two segments while one is copied.
 //!
 //! # Cost

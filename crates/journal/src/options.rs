@@ -14,10 +14,10 @@ impl JournalOptions {
         Self { namespace: namespace.into(), segment_bytes: 16 << 20, queue_bytes: 64 << 20 }
     }
 
-    /// The size at which a segment is full, at least 4 KiB. A frame may have half of it.
+    /// The size at which a segment is full, from 4 KiB to 1 GiB. A frame may have half of it.
     #[must_use]
     pub fn segment_bytes(self, bytes: u64) -> Self {
-        Self { segment_bytes: bytes.max(4_096), ..self }
+        Self { segment_bytes: bytes.clamp(4 << 10, 1 << 30), ..self }
     }
 
     /// How many bytes of frames may wait for the disk. Beyond that an append is [`JournalError::QueueFull`].
