@@ -13,6 +13,11 @@ pub(crate) fn switches() -> Command {
     simulation(["test", "-p", "terrace-simulation", "--test", "switches"])
 }
 
+/// The tests that leave the defences of the journal out.
+pub(crate) fn journal_switches() -> Command {
+    simulation(["test", "-p", "terrace-journal", "--lib", "defences"])
+}
+
 /// A cargo command of a build in which defences can be left out.
 pub(crate) fn simulation<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Command {
     flagged(SIMULATION, "simulation", arguments)

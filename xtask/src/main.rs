@@ -54,7 +54,9 @@ fn main() -> ExitCode {
     let outcome = match command {
         "test" => test::run(rest),
         "model" => model::run(),
-        "switches" => run::run(&mut flagged::switches()),
+        "switches" => {
+            run::run(&mut flagged::switches()).and_then(|()| run::run(&mut flagged::journal_switches()))
+        }
         "check-features" => check_features::run(),
         "ci" => ci::run(),
         "verify" => verify::run(rest),

@@ -34,7 +34,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     }
     let (mut sum, mut good) = counted(&mut command)?;
     if arguments.is_empty() {
-        for mut command in [model::command(), flagged::switches()] {
+        for mut command in [model::command(), flagged::switches(), flagged::journal_switches()] {
             let (more, all_good) = counted(&mut command)?;
             sum.add(more);
             good &= all_good;

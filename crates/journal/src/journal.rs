@@ -2,7 +2,7 @@
 
 use std::{
     future::Future,
-    io, mem,
+    io,
     path::PathBuf,
     pin::Pin,
     sync::Arc,
@@ -16,7 +16,10 @@ use tokio::sync::oneshot;
 
 use crate::{
     Address, Directory, Disk, FrontIdentity, JournalError, JournalOptions, JournalStats, Recovered, Result,
-    Write, frame::Frame, log::Log,
+    Write,
+    frame::Frame,
+    log::Log,
+    worker::{Queue, Shared, Waiting, Worker, thread_ended},
 };
 
 /// The nonces of openings that a journal keeps.
@@ -40,34 +43,6 @@ pub struct Journal {
     /// The worker of a journal without a thread.
     #[cfg(any(test, feature = "testing"))]
     inline: Option<Mutex<Option<Worker>>>,
-}
-
-#[derive(Debug)]
-struct Shared {
-    queue: Mutex<Queue>,
-    /// Tells the thread that there is something to do.
-    work: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct Queue {
-    waiting: Vec<Waiting>,
-    /// The size of the frames that wait or are being written.
-    bytes: u64,
-    front: FrontIdentity,
-    /// Why nothing more is taken.
-    ended: Option<JournalError>,
-    /// Who waits until the directory is free.
-    closing: Vec<oneshot::Sender<()>>,
-    is_free: bool,
-    stats: JournalStats,
-}
-
-#[derive(Debug)]
-struct Waiting {
-    frame: Frame,
-    bytes: u64,
-    answer: Option<oneshot::Sender<Result<()>>>,
 }
 
 /// The answer to an append: ready once the frame is synced.
@@ -114,6 +89,20 @@ impl Journal {
         Self::start(move || Ok(directory), options).await
     }
 
+    /// As [`open_in`](Self::open_in), for callers outside of a runtime: the directory is read by the calling thread.
+    ///
+    /// # Errors
+    /// Those of [`open`](Self::open).
+    pub fn open_blocking(
+        directory: Arc<dyn Directory>,
+        options: JournalOptions,
+    ) -> Result<(Self, Recovered)> {
+        let (log, recovered) = Log::open(directory, options.clone())?;
+        let (journal, worker) = Self::over(log, &recovered, options);
+        spawn(move || worker.run())?;
+        Ok((journal, recovered))
+    }
+
     /// Opens a journal without a thread, for simulations on one thread: the call that appends a frame writes
     /// and syncs it before it returns.
     ///
@@ -123,9 +112,9 @@ impl Journal {
     #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
     pub fn open_inline(directory: Arc<dyn Directory>, options: JournalOptions) -> Result<(Self, Recovered)> {
         let (log, recovered) = Log::open(directory, options.clone())?;
-        let shared = Shared::new(&log, &recovered);
-        let inline = Mutex::new(Some(Worker { shared: Arc::clone(&shared), log: Some(log) }));
-        Ok((Self { shared, options, inline: Some(inline) }, recovered))
+        let (mut journal, worker) = Self::over(log, &recovered, options);
+        journal.inline = Some(Mutex::new(Some(worker)));
+        Ok((journal, recovered))
     }
 
     async fn start(
@@ -133,27 +122,32 @@ impl Journal {
         options: JournalOptions,
     ) -> Result<(Self, Recovered)> {
         let (opened, answer) = oneshot::channel();
-        let for_log = options.clone();
-        let work = move || {
+        spawn(move || {
             let opening = directory().map_err(JournalError::io);
-            let (log, recovered) = match opening.and_then(|directory| Log::open(directory, for_log)) {
+            let (log, recovered) = match opening.and_then(|directory| Log::open(directory, options.clone())) {
                 Ok(opened) => opened,
                 Err(error) => return drop(opened.send(Err(error))),
             };
-            let shared = Shared::new(&log, &recovered);
-            let worker = Worker { shared: Arc::clone(&shared), log: Some(log) };
-            let journal = Self {
-                shared,
-                options,
-                #[cfg(any(test, feature = "testing"))]
-                inline: None,
-            };
+            let (journal, worker) = Self::over(log, &recovered, options);
             // If the opener has gone, this drops the journal, which ends the thread.
             let _ = opened.send(Ok((journal, recovered)));
             worker.run();
-        };
-        thread::Builder::new().name("terrace-journal".to_owned()).spawn(work).map_err(JournalError::io)?;
+        })?;
         answer.await.unwrap_or_else(|_| Err(thread_ended()))
+    }
+
+    fn over(log: Log, recovered: &Recovered, options: JournalOptions) -> (Self, Worker) {
+        let (front, stats) = (recovered.front.clone(), log.stats());
+        let queue = Mutex::new(Queue { front, stats, ..Queue::default() });
+        let shared = Arc::new(Shared { queue, work: Condvar::new() });
+        let worker = Worker { shared: Arc::clone(&shared), log: Some(log) };
+        let journal = Self {
+            shared,
+            options,
+            #[cfg(any(test, feature = "testing"))]
+            inline: None,
+        };
+        (journal, worker)
     }
 
     /// Appends a write. The front has it once the answer is ready.
@@ -281,41 +275,6 @@ impl Journal {
     }
 }
 
-impl Shared {
-    fn new(log: &Log, recovered: &Recovered) -> Arc<Self> {
-        let (front, stats) = (recovered.front.clone(), log.stats());
-        Arc::new(Self { queue: Mutex::new(Queue { front, stats, ..Queue::default() }), work: Condvar::new() })
-    }
-}
-
-impl Queue {
-    fn push(&mut self, waiting: Waiting, limit: u64) -> Result<()> {
-        if let Some(ended) = &self.ended {
-            return Err(ended.clone());
-        }
-        if self.bytes + waiting.bytes > limit {
-            return Err(JournalError::QueueFull { bytes: self.bytes });
-        }
-        self.bytes += waiting.bytes;
-        self.waiting.push(waiting);
-        Ok(())
-    }
-
-    /// The frames that share the next sync, if any wait.
-    fn take_group(&mut self, group_bytes: u64) -> Vec<Waiting> {
-        let mut bytes = 0;
-        let fits = self.waiting.iter().take_while(|waiting| {
-            bytes += waiting.bytes;
-            bytes <= group_bytes
-        });
-        match fits.count() {
-            all if all == self.waiting.len() => mem::take(&mut self.waiting),
-            // No frame is larger than a group, so that at least one fits.
-            some => self.waiting.drain(..some).collect(),
-        }
-    }
-}
-
 impl Drop for Journal {
     fn drop(&mut self) {
         self.shared.queue.lock().ended.get_or_insert(JournalError::Closed);
@@ -323,88 +282,7 @@ impl Drop for Journal {
     }
 }
 
-fn thread_ended() -> JournalError {
-    JournalError::Unknown(Arc::new(io::Error::other("the journal's thread has ended")))
-}
-
-/// What writes the queue: a thread, or each call of a journal without one.
-#[derive(Debug)]
-struct Worker {
-    shared: Arc<Shared>,
-    log: Option<Log>,
-}
-
-impl Worker {
-    /// The thread's work: until nothing waits and nothing more will come.
-    fn run(mut self) {
-        while self.drain() {
-            let mut queue = self.shared.queue.lock();
-            while queue.waiting.is_empty() && queue.ended.is_none() {
-                self.shared.work.wait(&mut queue);
-            }
-        }
-    }
-
-    /// Writes all that waits. `false` if nothing more will come.
-    fn drain(&mut self) -> bool {
-        let Some(log) = &mut self.log else { return false };
-        loop {
-            let group = {
-                let mut queue = self.shared.queue.lock();
-                if queue.waiting.is_empty() {
-                    return queue.ended.is_none();
-                }
-                queue.take_group(log.group_bytes())
-            };
-            commit(&self.shared, log, group);
-        }
-    }
-}
-
-fn commit(shared: &Shared, log: &mut Log, group: Vec<Waiting>) {
-    let (mut frames, mut answers, mut bytes) = (Vec::with_capacity(group.len()), Vec::new(), 0);
-    for waiting in group {
-        bytes += waiting.bytes;
-        frames.push(waiting.frame);
-        answers.extend(waiting.answer);
-    }
-    let outcome = log.commit(&frames);
-    // A caller that learns of the end must not find the journal open.
-    {
-        let mut queue = shared.queue.lock();
-        queue.bytes -= bytes;
-        end_with(&mut queue, log);
-    }
-    for answer in answers {
-        // A caller that is gone needs no answer.
-        let _ = answer.send(outcome.clone());
-    }
-    log.reclaim();
-    let mut queue = shared.queue.lock();
-    queue.stats = log.stats();
-    end_with(&mut queue, log);
-}
-
-/// If the log has ended, so does the journal, and nothing that waits was written.
-fn end_with(queue: &mut Queue, log: &Log) {
-    let Some(ended) = log.ended() else { return };
-    for waiting in queue.waiting.drain(..) {
-        queue.bytes -= waiting.bytes;
-        let _ = waiting.answer.map(|answer| answer.send(Err(ended.clone())));
-    }
-    queue.ended = Some(ended);
-}
-
-/// Also after a panic the directory is freed, and nobody waits for ever.
-impl Drop for Worker {
-    fn drop(&mut self) {
-        if let Some(log) = self.log.take() {
-            log.close();
-        }
-        let mut queue = self.shared.queue.lock();
-        queue.ended.get_or_insert_with(thread_ended);
-        queue.waiting.clear();
-        queue.is_free = true;
-        queue.closing.clear();
-    }
+fn spawn(work: impl FnOnce() + Send + 'static) -> Result<()> {
+    let spawned = thread::Builder::new().name("terrace-journal".to_owned()).spawn(work);
+    spawned.map(drop).map_err(JournalError::io)
 }

@@ -75,7 +75,7 @@
 //! replaced by a newer write that is synced. While the journal is larger than twice its live bytes and two
 //! segments, each group of frames copies the live frames of the oldest segment to the end and removes it. A
 //! group has at most half a segment, so that the journal never has more than 2.5 times the live bytes (the
-//! most since the last full round) and 4 segments. The memory is about 150 bytes and the key for each live key, the
+//! most since the last full round) and 4 segments. The memory is 120 to 210 bytes and the key for each live key, the
 //! queue ([`JournalOptions::queue_bytes`]), and two segments while one is copied.
 //!
 //! # Cost
@@ -93,17 +93,20 @@ mod live;
 mod log;
 #[cfg(any(test, feature = "testing"))]
 mod lossy;
+mod options;
 mod replay;
 mod segment;
 #[cfg(test)]
 mod tests;
+mod worker;
 
 pub use directory::{Directory, File, Lock};
 pub use disk::Disk;
 pub use error::{JournalError, Result};
 pub use frame::{Address, FrontIdentity, Write};
 pub use journal::{Acknowledgement, Journal};
-pub use log::{JournalOptions, JournalStats, Recovered, RecoveredWrite};
 #[cfg(any(test, feature = "testing"))]
 #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 pub use lossy::{Call, LossyDirectory};
+pub use options::{JournalOptions, JournalStats};
+pub use replay::{Recovered, RecoveredWrite};

@@ -2,93 +2,20 @@
 
 use std::{collections::VecDeque, io, mem, sync::Arc};
 
-use terrace_tier::Version;
+use terrace_tier::{
+    Version,
+    defence::{Defence, enabled},
+};
 
 use crate::{
-    JournalError, Result,
+    JournalError, JournalOptions, JournalStats, Recovered, RecoveredWrite, Result,
     directory::{Directory, File, Lock},
     error::is_full,
-    frame::{Address, Frame, FrontIdentity, Place, Write},
+    frame::{Address, Frame, FrontIdentity, Place},
     live::{At, Live},
     replay::Replay,
     segment::{self, CreateError, Head},
 };
-
-/// What a journal is opened with.
-#[derive(Clone, Debug)]
-pub struct JournalOptions {
-    pub(crate) namespace: String,
-    pub(crate) segment_bytes: u64,
-    pub(crate) queue_bytes: u64,
-}
-
-impl JournalOptions {
-    /// The journal of `namespace`, with segments of 16 MiB and a queue of 64 MiB.
-    pub fn new(namespace: impl Into<String>) -> Self {
-        Self { namespace: namespace.into(), segment_bytes: 16 << 20, queue_bytes: 64 << 20 }
-    }
-
-    /// The size at which a segment is full, at least 4 KiB. A frame may have half of it.
-    #[must_use]
-    pub fn segment_bytes(self, bytes: u64) -> Self {
-        Self { segment_bytes: bytes.max(4_096), ..self }
-    }
-
-    /// How many bytes of frames may wait for the disk. Beyond that an append is [`JournalError::QueueFull`].
-    #[must_use]
-    pub fn queue_bytes(self, bytes: u64) -> Self {
-        Self { queue_bytes: bytes, ..self }
-    }
-
-    /// The largest frame, and the largest group of frames that shares a sync.
-    pub(crate) fn group_bytes(&self) -> u64 {
-        self.segment_bytes / 2
-    }
-}
-
-/// What an opening found in a journal.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Recovered {
-    /// The newest write of each key that is not settled, in no order. Some may never have been acknowledged:
-    /// their callers do not know the outcome.
-    pub writes: Vec<RecoveredWrite>,
-    /// The highest version that the journal ever had, or more. The front issues higher ones.
-    pub high: Version,
-    /// How the store knows the front.
-    pub front: FrontIdentity,
-    /// The bytes of a torn write at the end, which were dropped. None of them was acknowledged.
-    pub torn_bytes: u64,
-}
-
-/// A write that is not settled.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RecoveredWrite {
-    /// The write.
-    pub write: Write,
-    /// Why it is a dead letter, if it is one.
-    pub dead: Option<Arc<str>>,
-}
-
-/// How large a journal is, and what it has done since it was opened.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct JournalStats {
-    /// The segments on the disk.
-    pub segments: usize,
-    /// The bytes of all segments.
-    pub disk_bytes: u64,
-    /// The bytes of the frames that are needed.
-    pub live_bytes: u64,
-    /// The keys with a write that is not settled.
-    pub live_keys: usize,
-    /// The groups of frames that were synced.
-    pub syncs: u64,
-    /// The frames that were written, without copies.
-    pub frames: u64,
-    /// The bytes that were copied forward from old segments.
-    pub copied_bytes: u64,
-}
 
 /// A journal on which one thread works. All calls block.
 #[derive(Debug)]
@@ -236,9 +163,18 @@ impl Log {
             return Err(self.undo(error));
         }
         self.current.bytes += bytes.len() as u64;
-        if frames.iter().any(Frame::needs_sync) {
+        if !enabled(Defence::JournalUnsynced) {
+            self.apply(frames);
+            self.reclaim();
+        }
+        if frames.iter().any(Frame::needs_sync) && enabled(Defence::JournalSync) {
             self.sync().map_err(JournalError::Unknown)?;
         }
+        self.apply(frames);
+        Ok(())
+    }
+
+    fn apply(&mut self, frames: &[Frame]) {
         for frame in frames {
             self.live.apply(frame, At { segment: self.current.number, bytes: frame.encoded_len() });
             match frame {
@@ -247,11 +183,13 @@ impl Log {
                 _ => {}
             }
         }
-        Ok(())
     }
 
     /// Takes back what a failed write has left, durably: a frame that was refused must not come back.
     fn undo(&mut self, error: io::Error) -> JournalError {
+        if !enabled(Defence::JournalUndo) {
+            return JournalError::DiskFull(Arc::new(error));
+        }
         let len = self.current.bytes;
         let undone = self.current.file.truncate(len).and_then(|()| self.current.file.sync_data());
         if undone.is_ok() && is_full(&error) {
@@ -263,7 +201,9 @@ impl Log {
 
     /// After a failed sync the system may take the lost bytes for synced, so that a second try proves nothing.
     fn sync(&mut self) -> Result<(), Arc<io::Error>> {
-        self.current.file.sync_data().map_err(|error| self.end(error))?;
+        if let Err(error) = self.current.file.sync_data() {
+            return Err(if enabled(Defence::JournalEnds) { self.end(error) } else { Arc::new(error) });
+        }
         self.current.synced_to = self.current.bytes;
         self.stats.syncs += 1;
         Ok(())
@@ -278,12 +218,13 @@ impl Log {
         if self.current.synced_to < self.current.bytes {
             self.sync().map_err(JournalError::Ended)?;
         }
+        let repeats = enabled(Defence::JournalHead);
         let head = Head {
             number: self.current.number + 1,
             salt: fastrand::u64(..),
-            high: self.high,
+            high: if repeats { self.high } else { 0 },
             namespace: self.options.namespace.clone(),
-            front: self.front.clone(),
+            front: if repeats { self.front.clone() } else { FrontIdentity::default() },
         };
         let made = Current::create(&*self.directory, &head, &head.encode());
         let next = made.map_err(|error| self.not_made(error))?;
@@ -326,9 +267,20 @@ impl Log {
         while let Some(oldest) = self.older.front().filter(|oldest| !self.live.has_segment(oldest.number)) {
             self.directory.remove(&segment::name(oldest.number))?;
             self.older.pop_front();
-            self.directory.sync()?;
+            if enabled(Defence::JournalDirectorySync) {
+                self.directory.sync()?;
+            }
         }
-        Ok(())
+        if enabled(Defence::JournalOldestFirst) { Ok(()) } else { self.remove_any() }
+    }
+
+    /// Removes settled segments in any order: wrong, for [`Defence::JournalOldestFirst`].
+    fn remove_any(&mut self) -> io::Result<()> {
+        let (live, directory) = (&self.live, &self.directory);
+        self.older.retain(|segment| {
+            live.has_segment(segment.number) || directory.remove(&segment::name(segment.number)).is_err()
+        });
+        directory.sync()
     }
 
     fn copy_oldest(&mut self) -> io::Result<()> {

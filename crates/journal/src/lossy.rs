@@ -1,5 +1,7 @@
 //! A directory in memory that loses what was not synced, for tests.
 
+mod content;
+
 use std::{
     collections::{BTreeMap, HashMap},
     io,
@@ -9,6 +11,7 @@ use std::{
 use fastrand::Rng;
 use parking_lot::{Mutex, MutexGuard};
 
+use self::content::Content;
 use crate::directory::{Directory, File, Lock};
 
 /// A call of the seam, so that a test can let it fail.
@@ -61,16 +64,6 @@ struct Machine {
     /// The changes of names since the last sync: each sets some names at once.
     changes: Vec<Vec<(String, Option<u64>)>>,
 }
-
-#[derive(Debug, Default)]
-struct Content {
-    bytes: Vec<u8>,
-    durable: Vec<u8>,
-    /// From where on a failed sync has made bytes of no use, and up to where.
-    lost: Vec<(usize, usize)>,
-}
-
-const SECTOR: usize = 512;
 
 impl LossyDirectory {
     /// An empty directory. Equal seeds lose the same.
@@ -133,9 +126,7 @@ impl LossyDirectory {
     pub fn damage(&self, name: &str, offset: usize) {
         let mut machine = self.machine.lock();
         let Some(content) = machine.content(name) else { return };
-        for bytes in [&mut content.bytes, &mut content.durable] {
-            bytes.iter_mut().skip(offset).take(1).for_each(|byte| *byte = !*byte);
-        }
+        content.damage(offset);
     }
 
     /// The directory as the next process finds it after this one was killed: all that was written is there.
@@ -252,43 +243,6 @@ fn set(names: &mut BTreeMap<String, u64>, change: &[(String, Option<u64>)]) {
     }
 }
 
-impl Content {
-    /// What a sync now makes durable.
-    fn written(&self) -> Vec<u8> {
-        let mut bytes = self.bytes.clone();
-        for (from, to) in &self.lost {
-            let to = (*to).min(bytes.len());
-            bytes.get_mut(*from..to).into_iter().for_each(|lost| lost.fill(0));
-        }
-        bytes
-    }
-
-    fn lose(&mut self, rng: &mut Rng) {
-        let (written, durable) = (self.written(), self.durable.len());
-        let kept = match rng.u8(0..4) {
-            0 => self.durable.clone(),
-            1 => written,
-            _ if written.len() > durable => torn(written, durable, rng),
-            _ => self.durable.clone(),
-        };
-        *self = Self { bytes: kept.clone(), durable: kept, lost: Vec::new() };
-    }
-}
-
-/// Some of the bytes after `durable`, some of whose sectors were never written.
-fn torn(mut bytes: Vec<u8>, durable: usize, rng: &mut Rng) -> Vec<u8> {
-    bytes.truncate(rng.usize(durable..=bytes.len()));
-    let mut from = durable;
-    while from < bytes.len() {
-        let to = ((from / SECTOR + 1) * SECTOR).min(bytes.len());
-        if rng.u8(0..4) == 0 {
-            bytes[from..to].fill(0);
-        }
-        from = to;
-    }
-    bytes
-}
-
 impl Directory for LossyDirectory {
     fn lock(&self) -> io::Result<Box<dyn Lock>> {
         let (mut machine, fails) = self.begin(Call::Lock)?;
@@ -377,9 +331,7 @@ impl File for LossyFile {
         let id = self.id;
         self.directory.change(Call::Truncate, |machine| {
             let content = machine.contents.entry(id).or_default();
-            content.bytes.truncate(usize::try_from(len).unwrap_or(usize::MAX));
-            let len = content.bytes.len();
-            content.lost.retain(|(from, _)| *from < len);
+            content.truncate(usize::try_from(len).unwrap_or(usize::MAX));
         })
     }
 
@@ -389,11 +341,11 @@ impl File for LossyFile {
         let is_left_out = machine.left_out.contains(&Call::SyncData);
         let content = machine.contents.entry(self.id).or_default();
         if let Some(kind) = error {
-            content.lost.push((content.durable.len().min(content.bytes.len()), content.bytes.len()));
+            content.fail_to_sync();
             return Err(kind.into());
         }
         if !is_left_out {
-            content.durable = content.written();
+            content.sync();
         }
         answer(fails)
     }

@@ -1,6 +1,11 @@
 //! Reading the segments of a journal when it is opened.
 
-use std::collections::{HashMap, VecDeque};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
+
+use terrace_tier::Version;
 
 use crate::{
     JournalError, JournalOptions, Result,
@@ -10,6 +15,30 @@ use crate::{
     log::Segment,
     segment::{self, Head, Scan, UNFINISHED},
 };
+
+/// What an opening found in a journal.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Recovered {
+    /// The newest write of each key that is not settled, in no order. Some may never have been acknowledged:
+    /// their callers do not know the outcome.
+    pub writes: Vec<RecoveredWrite>,
+    /// The highest version that the journal ever had, or more. The front issues higher ones.
+    pub high: Version,
+    /// How the store knows the front.
+    pub front: FrontIdentity,
+    /// The bytes of a torn write at the end, which were dropped. None of them was acknowledged.
+    pub torn_bytes: u64,
+}
+
+/// A write that is not settled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecoveredWrite {
+    /// The write.
+    pub write: Write,
+    /// Why it is a dead letter, if it is one.
+    pub dead: Option<Arc<str>>,
+}
 
 /// What the segments of a journal say, all frames applied in their order.
 #[derive(Debug, Default)]

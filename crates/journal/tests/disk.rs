@@ -4,11 +4,11 @@
 
 mod support;
 
-use std::{fs, path::Path, sync::Arc};
+use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use support::*;
 use tempfile::tempdir;
-use terrace_journal::{Address, Journal, JournalError, JournalOptions, Recovered, Write};
+use terrace_journal::{Address, Disk, Journal, JournalError, JournalOptions, Recovered, Write};
 
 async fn open(path: &Path) -> (Journal, Recovered) {
     Journal::open(path, options()).await.unwrap()
@@ -101,4 +101,33 @@ async fn a_journal_that_is_opened_again_and_again_keeps_one_segment() {
         fs::read_dir(folder.path()).unwrap().map(|file| file.unwrap().file_name()).collect();
     names.sort();
     assert_eq!(names, ["00000001.seg", "lock"]);
+}
+
+#[test]
+fn a_journal_opens_outside_of_a_runtime() {
+    let folder = tempdir().unwrap();
+    let disk = || Arc::new(Disk::open(folder.path()).unwrap());
+    let (journal, _) = Journal::open_blocking(disk(), options()).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(journal.write(put("1", 1, b"one")).unwrap()).unwrap();
+    runtime.block_on(journal.close());
+    assert_eq!(writes(&Journal::open_blocking(disk(), options()).unwrap().1), [put("1", 1, b"one")]);
+}
+
+#[tokio::test]
+async fn an_opener_that_stops_waiting_leaves_the_directory_free() {
+    let folder = tempdir().unwrap();
+    for _ in 0..20 {
+        // It is polled once, and may meet the thread of the one before.
+        let _ = tokio::time::timeout(Duration::ZERO, Journal::open(folder.path(), options())).await;
+    }
+    let opened = tokio::time::timeout(Duration::from_secs(30), async {
+        loop {
+            match Journal::open(folder.path(), options()).await {
+                Err(JournalError::InUse) => tokio::time::sleep(Duration::from_millis(1)).await,
+                opened => return opened,
+            }
+        }
+    });
+    opened.await.unwrap().unwrap();
 }

@@ -7,6 +7,22 @@
 /// A rule of the cache, relay or lease tracker that no wrapper around a tier can take away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Defence {
+    /// A journal syncs a frame before it acknowledges it.
+    JournalSync,
+    /// A journal syncs the directory after it has made or removed a segment.
+    JournalDirectorySync,
+    /// A journal removes its segments in their order, the oldest first.
+    JournalOldestFirst,
+    /// What an unsynced frame of a journal replaces is still live.
+    JournalUnsynced,
+    /// A failed sync ends the journal.
+    JournalEnds,
+    /// A frame that a full disk refused is cut off again.
+    JournalUndo,
+    /// Each segment of a journal repeats the highest version and the front.
+    JournalHead,
+    /// A journal with a bad frame before a synced place does not open.
+    JournalCorrupt,
     /// A write detaches the flight of its key, so that no later caller joins it.
     Detach,
     /// Near keeps the result of a flight only if no write of the key came between.

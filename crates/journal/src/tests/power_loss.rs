@@ -15,17 +15,17 @@ fn run(seed: u64, crash_at: u64, left_out: Option<Call>) -> Result<u64, Violatio
     directory.lose_power_at(crash_at);
     let mut program = Program::new(directory, seed);
     program.open()?;
-    program.steps(25)?;
+    program.steps(16)?;
     let calls = program.directory.calls();
     program.lose_power()?;
     program.directory.lose_power_at(1 + crash_at % 25);
-    program.steps(6)?;
+    program.steps(4)?;
     program.lose_power()?;
     Ok(calls)
 }
 
 /// Crashes the programs of these seeds at each of their calls until there were as many crash points.
-fn crash_each(
+pub(super) fn crash_each(
     seeds: impl Iterator<Item = u64>,
     points: u64,
     left_out: Option<Call>,
