@@ -49,7 +49,7 @@ async fn the_process_that_is_killed() {
             let mut random = fastrand_like(first ^ task);
             for number in first.. {
                 let key = task + TASKS * (random() % (KEYS / TASKS));
-                let removes = random() % 5 == 0;
+                let removes = random().is_multiple_of(5);
                 let what = if removes { "removal" } else { "put" };
                 say(&format!("try {key} {number} {what}"));
                 let done = match removes {
@@ -96,7 +96,7 @@ struct Said {
 impl Said {
     /// Why the key cannot have `found`, if it cannot.
     fn refutes(&self, found: Option<u64>) -> Option<String> {
-        let Some((last, is_removal)) = self.acknowledged else { return None };
+        let (last, is_removal) = self.acknowledged?;
         let later = |removal: bool, number: Option<u64>| {
             self.tried.iter().any(|(tried, is_removal)| {
                 *tried > last && *is_removal == removal && number.is_none_or(|number| number == *tried)
