@@ -20,7 +20,7 @@ impl JournalOptions {
         Self { segment_bytes: bytes.clamp(4 << 10, 1 << 30), ..self }
     }
 
-    /// How many bytes of frames may wait for the disk. Beyond that an append is [`JournalError::QueueFull`].
+    /// How many bytes of frames may wait for the disk. Beyond that an append is [`JournalError::QueueFull`](crate::JournalError::QueueFull).
     #[must_use]
     pub fn queue_bytes(self, bytes: u64) -> Self {
         Self { queue_bytes: bytes, ..self }
