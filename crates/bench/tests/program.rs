@@ -131,9 +131,10 @@ fn an_interrupted_run_writes_what_it_has() {
 #[test]
 fn a_generated_trace_is_counted_from_standard_input() {
     let mut writer = program("generate --synthetic loop:keys=1000 --requests 5000 --key-bytes 40");
-    let writer = writer.stdout(Stdio::piped()).spawn().unwrap();
+    let mut writer = writer.stdout(Stdio::piped()).spawn().unwrap();
     let mut reader = program("inspect -");
-    let output = reader.stdin(writer.stdout.unwrap()).output().unwrap();
+    let output = reader.stdin(writer.stdout.take().unwrap()).output().unwrap();
+    assert!(writer.wait().unwrap().success());
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.contains("5,000 requests of 1,000 distinct keys"), "{text}");
 }
