@@ -20,5 +20,4 @@ documents! {
     PostgresGuide = "../../../docs/postgres.md";
     Questions = "../../../docs/questions.md";
     RedisGuide = "../../../docs/redis.md";
-    WriteBehindGuide = "../../../docs/write-behind.md";
 }

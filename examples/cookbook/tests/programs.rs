@@ -39,18 +39,6 @@ fn sessions_lose_no_change_and_end_when_they_are_unused() {
 }
 
 #[test]
-fn visits_are_counted_at_once_and_in_the_store_at_the_end() {
-    prints(
-        env!("CARGO_BIN_EXE_visit_counter"),
-        &[
-            "counted at once: 100 and 200",
-            "at the end 0 writes are not in the store",
-            "after a restart: 100 and 200",
-        ],
-    );
-}
-
-#[test]
 fn a_prompt_is_answered_once_and_stale_while_the_model_is_away() {
     prints(env!("CARGO_BIN_EXE_llm_answers"), &["the model was called 1 time\n", ", stale"]);
 }
