@@ -95,8 +95,10 @@ impl JournalError {
             Self::Closed => ErrorKind::Closed,
         }
     }
+}
 
-    pub(crate) fn io(error: io::Error) -> Self {
+impl From<io::Error> for JournalError {
+    fn from(error: io::Error) -> Self {
         if is_full(&error) { Self::DiskFull(Arc::new(error)) } else { Self::Io(Arc::new(error)) }
     }
 }

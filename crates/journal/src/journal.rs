@@ -123,7 +123,7 @@ impl Journal {
     ) -> Result<(Self, Recovered)> {
         let (opened, answer) = oneshot::channel();
         spawn(move || {
-            let opening = directory().map_err(JournalError::io);
+            let opening = directory().map_err(JournalError::from);
             let (log, recovered) = match opening.and_then(|directory| Log::open(directory, options.clone())) {
                 Ok(opened) => opened,
                 Err(error) => return drop(opened.send(Err(error))),
@@ -284,5 +284,5 @@ impl Drop for Journal {
 
 fn spawn(work: impl FnOnce() + Send + 'static) -> Result<()> {
     let spawned = thread::Builder::new().name("terrace-journal".to_owned()).spawn(work);
-    spawned.map(drop).map_err(JournalError::io)
+    spawned.map(drop).map_err(JournalError::from)
 }

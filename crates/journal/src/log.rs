@@ -92,7 +92,7 @@ impl Log {
     pub(crate) fn open(directory: Arc<dyn Directory>, options: JournalOptions) -> Result<(Self, Recovered)> {
         let lock = directory.lock().map_err(|error| match error.kind() {
             io::ErrorKind::WouldBlock => JournalError::InUse,
-            _ => JournalError::io(error),
+            _ => JournalError::from(error),
         })?;
         let replay = Replay::read(&*directory, &options)?;
         let (head, bytes) = replay.last_segment(&options);
@@ -235,7 +235,7 @@ impl Log {
 
     fn not_made(&mut self, error: CreateError) -> JournalError {
         match error {
-            CreateError::NotMade(error) if is_full(&error) => JournalError::io(error),
+            CreateError::NotMade(error) if is_full(&error) => JournalError::from(error),
             CreateError::NotMade(error) | CreateError::Unknown(error) => JournalError::Ended(self.end(error)),
         }
     }

@@ -56,7 +56,7 @@ pub(crate) struct Replay {
 
 impl Replay {
     pub(crate) fn read(directory: &dyn Directory, options: &JournalOptions) -> Result<Self> {
-        let names = directory.list().map_err(JournalError::io)?;
+        let names = directory.list().map_err(JournalError::from)?;
         let mut numbers: Vec<u64> = names.iter().filter_map(|name| segment::number(name)).collect();
         numbers.sort_unstable();
         let mut replay = Self::default();
@@ -67,7 +67,7 @@ impl Replay {
             }
         }
         for number in &numbers {
-            let bytes = directory.read(&segment::name(*number)).map_err(JournalError::io)?;
+            let bytes = directory.read(&segment::name(*number)).map_err(JournalError::from)?;
             let is_last = numbers.last() == Some(number);
             let scan = segment::scan(*number, &bytes, is_last)?;
             if scan.head.namespace != options.namespace {
@@ -80,7 +80,7 @@ impl Replay {
             replay.front.id = fastrand::u64(1..);
         }
         if names.iter().any(|name| name == UNFINISHED) {
-            directory.remove(UNFINISHED).map_err(JournalError::io)?;
+            directory.remove(UNFINISHED).map_err(JournalError::from)?;
         }
         Ok(replay)
     }

@@ -121,7 +121,7 @@ pub(crate) enum CreateError {
 impl From<CreateError> for JournalError {
     fn from(error: CreateError) -> Self {
         match error {
-            CreateError::NotMade(error) => Self::io(error),
+            CreateError::NotMade(error) => Self::from(error),
             CreateError::Unknown(error) => Self::Io(Arc::new(error)),
         }
     }

@@ -1,15 +1,8 @@
 //! A front in a file: a journal keeps each write before it is acknowledged.
 
-use std::{
-    future::Future,
-    path::PathBuf,
-    pin::pin,
-    sync::Arc,
-    task::{Context as TaskContext, Poll, Wake, Waker},
-    thread::{self, Thread},
-};
+use std::{path::PathBuf, sync::Arc};
 
-use terrace_journal::{Address, Directory, Journal, JournalError, JournalOptions, Recovered, Write};
+use terrace_journal::{Address, Directory, Disk, Journal, JournalError, JournalOptions, Recovered, Write};
 use terrace_tier::{TierKey, Version, front_lost};
 
 use super::index::DirtyWrite;
@@ -53,10 +46,14 @@ impl FrontPlace {
         let options = JournalOptions::new(namespace);
         let opened = match self {
             Self::Memory => return Ok(None),
-            Self::File(path) => block_on(Journal::open(path.clone(), options)).map_err(|error| {
-                Error::new(error.kind(), format!("the journal in {}: {error}", path.display()))
-            }),
-            Self::Directory(directory) => block_on(Journal::open_in(directory, options)).map_err(typed),
+            Self::File(path) => Disk::open(path.clone())
+                .map_err(JournalError::from)
+                .and_then(|disk| Journal::open_blocking(Arc::new(disk), options))
+                .map_err(|error| {
+                    Error::new(error.kind(), format!("the journal in {} was not opened", path.display()))
+                        .with_source(error)
+                }),
+            Self::Directory(directory) => Journal::open_blocking(directory, options).map_err(typed),
         };
         let (journal, Recovered { writes, high, front, .. }) = opened?;
         let restored = writes.into_iter().map(|recovered| {
@@ -124,23 +121,5 @@ fn dead_cause(cause: &str) -> Error {
 }
 
 fn typed(error: JournalError) -> Error {
-    Error::new(error.kind(), error.to_string())
-}
-
-/// Waits for the journal's own thread, which needs no runtime.
-fn block_on<T>(work: impl Future<Output = T>) -> T {
-    struct Unpark(Thread);
-    impl Wake for Unpark {
-        fn wake(self: Arc<Self>) {
-            self.0.unpark();
-        }
-    }
-    let waker = Waker::from(Arc::new(Unpark(thread::current())));
-    let (mut work, mut context) = (pin!(work), TaskContext::from_waker(&waker));
-    loop {
-        match work.as_mut().poll(&mut context) {
-            Poll::Ready(output) => return output,
-            Poll::Pending => thread::park(),
-        }
-    }
+    Error::new(error.kind(), "the journal did not keep it").with_source(error)
 }

@@ -41,7 +41,6 @@ use crate::{
     freshness::{MaxStaleness, ReadMode},
     near::{Near, TenantId, TenantKeyRef},
     read::NearMiss,
-    recorder::RecordedOp,
     write::{PutOutcome, Removal},
 };
 use loader::{load_group, load_one, no_value_error};
@@ -429,8 +428,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         if COUNTS {
             inner.near_counters.hits.add(1);
             if inner.observed {
-                inner.note_request(RecordedOp::Get, self.tenant, key);
-                inner.observe_near_hit(&entry);
+                inner.observe_near_hit(&entry, &TenantKeyRef { tenant: self.tenant, key });
             }
         }
         Ok(Cached::near(entry, now))

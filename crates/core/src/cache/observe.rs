@@ -1,6 +1,6 @@
 //! What a cache reports of itself: its counters, and a handle that reads them without keeping the cache alive.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, hash::Hash, sync::Arc};
 
 use tokio::time::Instant;
 
@@ -8,7 +8,8 @@ use super::{Cache, Inner, NEAR, classes::Classes};
 use crate::{
     Event, Key, Stats, TierStats, Value,
     chain::{Chain, TierCounters, TierShared},
-    near::{Entry, Near},
+    near::{Entry, Near, TenantKeyRef},
+    recorder::RecordedOp,
 };
 
 /// Reads the counters of one cache, whatever its types are. A source does not keep the cache alive.
@@ -127,7 +128,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
 
     /// Reports a near hit to what is switched on beside the counter.
     #[cold]
-    pub(super) fn observe_near_hit(&self, entry: &Entry<V>) {
+    pub(super) fn observe_near_hit<Q: Hash + ?Sized>(&self, entry: &Entry<V>, key: &TenantKeyRef<'_, Q>) {
+        self.note_request(RecordedOp::Get, key.tenant, key.key);
         if let Some(classes) = &self.classes {
             classes.hit(entry.class());
         }
