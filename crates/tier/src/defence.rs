@@ -115,8 +115,6 @@ pub enum Defence {
     Behind,
     /// A write behind is settled only at the version that was flushed.
     SettleVersion,
-    /// A write behind that finds a newer record gives way, and its copies are dropped.
-    GiveWay,
     /// The versions of a front grow for the whole namespace, not only for a key.
     High,
     /// An opening raises the front's versions above all that the store has.
