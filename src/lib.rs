@@ -109,11 +109,11 @@ pub mod server {
 /// Begin with [`Swap`](tier::Swap), which makes a tier of get and compare-and-swap.
 pub mod tier {
     pub use terrace_tier::{
-        BatchCall, BatchLimits, Batcher, Cell, Change, Condition, Deadlines, Epoch, Fence, FindingWatcher,
-        Follower, HEADER_LEN, Invalidation, InvalidationLog, KeyDigest, KeyName, LeaseWaiter, Moment,
-        Namespace, NamespaceGuard, NamespaceRegistry, Notice, NumberedChanges, Op, Order, Publication,
-        Publish, Replay, Reply, Role, Scope, Secrets, SentAt, State, Stored, Swap, Swapping, Tier, TierKey,
-        Timestamp, Token, Watermark, key_digest, lease, transition, unexpected,
+        BatchCall, BatchLimits, Batcher, Cell, Change, Condition, Counters, Deadlines, Epoch, Fence,
+        FindingWatcher, Follower, HEADER_LEN, Invalidation, InvalidationLog, KeyDigest, KeyName, LeaseWaiter,
+        Moment, Namespace, NamespaceGuard, NamespaceRegistry, Notice, NumberedChanges, Op, Order,
+        Publication, Publish, Replay, Reply, Role, Scope, Secrets, SentAt, State, Stored, Swap, Swapping,
+        Tier, TierKey, Timestamp, Token, Watermark, key_digest, lease, transition, unexpected,
     };
 }
 

@@ -5,12 +5,13 @@
 
 use super::statements::{CELL, CURRENT_EPOCH, read_outbox};
 
-const TABLES: [&str; 5] = [
+const TABLES: [&str; 6] = [
     include_str!("tables/1_spaces_and_cells.sql"),
     include_str!("tables/2_outbox.sql"),
     include_str!("tables/3_watches.sql"),
     include_str!("tables/4_lease_signs.sql"),
     include_str!("tables/5_cleaning.sql"),
+    include_str!("tables/6_counters.sql"),
 ];
 
 /// The version of the schema that this code knows.
@@ -79,6 +80,7 @@ fn functions() -> String {
         &of_both(write),
         include_str!("functions/records_changed.sql"),
         include_str!("functions/watch.sql"),
+        include_str!("functions/counters.sql"),
         include_str!("functions/operators.sql"),
         &clean.replace("{table}", "cache_entries"),
         &clean.replace("{table}", "lease_signs"),

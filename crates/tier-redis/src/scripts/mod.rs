@@ -42,6 +42,7 @@ pub(crate) enum Script {
     Reclaim,
     SweepLock,
     Options,
+    Count,
 }
 
 impl Script {
@@ -105,7 +106,7 @@ impl Source {
 }
 
 /// The sources, in the order of [`Script`].
-static SOURCES: LazyLock<[Source; 14]> = LazyLock::new(|| {
+static SOURCES: LazyLock<[Source; 15]> = LazyLock::new(|| {
     [
         change!("lease"),
         change!("fill"),
@@ -121,6 +122,7 @@ static SOURCES: LazyLock<[Source; 14]> = LazyLock::new(|| {
         lua!("shared/life", "shared/head", "reclaim"),
         lua!("sweep_lock"),
         lua!("options"),
+        lua!("count"),
     ]
     .map(Source::new)
 });
