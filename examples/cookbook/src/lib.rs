@@ -16,6 +16,7 @@ documents! {
     Consistency = "../../../docs/consistency.md";
     Cookbook = "../../../docs/cookbook.md";
     Deploys = "../../../docs/deploys.md";
+    LlmAnswers = "../../../docs/llm-answers.md";
     Operations = "../../../docs/operations.md";
     PostgresGuide = "../../../docs/postgres.md";
     Questions = "../../../docs/questions.md";
