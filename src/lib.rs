@@ -44,6 +44,7 @@
 //! | write a shared tier, over a server of your own | [`tier`]: [`tier::Swap`] is the shortest way |
 //! | write a near tier, over an eviction engine of your own | [`near`] |
 //! | read or write the keys of a cache in another program | [`key`] |
+//! | watch a cache in operation | [`telemetry`] |
 //!
 //! In the root:
 //!
@@ -60,8 +61,8 @@ pub mod config;
 
 pub use terrace_core::{
     Backend, BoxError, Builder, Cached, Clock, Codec, Compression, DecodeError, Digest, Error, ErrorKind,
-    Event, Item, Key, Level, LoadContext, ManualClock, Many, MissingKeys, NoNear, Observer, Result, Served,
-    Source, Stats, Tenants, TierConfig, TierSettings, TierStats, Value, Version,
+    Event, Item, Key, Level, LoadContext, ManualClock, Many, MissingKeys, NoNear, Observer, Recorded,
+    Recorder, Result, Served, Source, Stats, Tenants, TierConfig, TierSettings, TierStats, Value, Version,
 };
 pub use terrace_policies::{
     AdmitAll, CacheAside, Forever, Lease, LeaseOrStale, NoCoalescing, SingleFlight, SizeLimit, StaleIfError,
@@ -102,6 +103,17 @@ pub mod key {
 /// `Cache::ready` finds wrong with a server.
 pub mod server {
     pub use terrace_tier::{Credentials, CredentialsProvider, Finding, FindingTopic};
+}
+
+/// For monitoring: metrics, health and sums over all processes (feature `telemetry`), and the parts of
+/// the statistics that they read.
+pub mod telemetry {
+    pub use terrace_core::{ClassStats, LATENCY_BOUNDS, Latencies, StatsSource};
+    #[cfg(feature = "telemetry")]
+    pub use terrace_telemetry::{
+        CacheHealth, CacheSums, Fleet, FleetSums, Health, Kind, METRICS, Metric, Status, Telemetry,
+        TierHealth, TierSums,
+    };
 }
 
 /// For authors of shared tiers: the contract of the crate `terrace-tier`.

@@ -3,7 +3,7 @@
 use std::{fmt, hash::Hash, sync::Arc, time::Duration};
 
 use serde::{Serialize, de::DeserializeOwned};
-use terrace_core::{Backend, Builder, Error, Level, Result, TierConfig, TierSettings};
+use terrace_core::{Backend, Builder, Error, Level, Result, TierConfig, TierSettings, near::Near};
 use terrace_policies::Ttl;
 use terrace_tier::Counters;
 use terrace_tier_memory::Memory;
@@ -116,7 +116,18 @@ impl Stack {
         K: Clone + Eq + Hash + Serialize + DeserializeOwned + Send + Sync + 'static,
         V: Serialize + DeserializeOwned + Send + Sync + 'static,
     {
-        let builder = self.begin(namespace.into());
+        self.builder_over(namespace, self.near())
+    }
+
+    /// Begins a cache as [`builder`](Self::builder) does, over this near tier in place of [`Memory`]. Of the
+    /// table `[memory]` only the time to live counts then.
+    pub fn builder_over<K, V, N>(&self, namespace: impl Into<String>, near: N) -> Builder<K, V, N>
+    where
+        K: Clone + Eq + Hash + Serialize + DeserializeOwned + Send + Sync + 'static,
+        V: Serialize + DeserializeOwned + Send + Sync + 'static,
+        N: Near<K, V>,
+    {
+        let builder = self.begin(namespace.into(), near);
         match &self.database {
             Some(database) if database.role != DatabaseRole::Store => {
                 builder.tier(database.tier.config(database.tier.ttl))
@@ -153,11 +164,24 @@ impl Stack {
         K: Clone + Eq + Hash + Serialize + DeserializeOwned + Send + Sync + 'static,
         V: Serialize + DeserializeOwned + Send + Sync + 'static,
     {
+        self.records_over(namespace, self.near())
+    }
+
+    /// Begins a cache as [`records`](Self::records) does, over this near tier in place of [`Memory`].
+    ///
+    /// # Errors
+    /// As [`records`](Self::records).
+    pub fn records_over<K, V, N>(&self, namespace: impl Into<String>, near: N) -> Result<Builder<K, V, N>>
+    where
+        K: Clone + Eq + Hash + Serialize + DeserializeOwned + Send + Sync + 'static,
+        V: Serialize + DeserializeOwned + Send + Sync + 'static,
+        N: Near<K, V>,
+    {
         let namespace = namespace.into();
         let why = match &self.database {
             // The tier's time to live is for copies: it does not concern records.
             Some(database) if database.durable && database.role != DatabaseRole::Tier => {
-                return Ok(self.begin(namespace).store(database.tier.config(None)));
+                return Ok(self.begin(namespace, near).store(database.tier.config(None)));
             }
             None => "this stack has no database: configure postgres or sqlite, or set DATABASE_URL",
             Some(database) if !database.durable => "SQLite in memory forgets them: give it a file",
@@ -176,16 +200,36 @@ impl Stack {
         self.redis.as_ref().or(database).and_then(|tier| tier.backend.counters(group))
     }
 
+    /// The stack with each backend passed through `wrap`, which may count its calls or make them fail. The
+    /// backends keep their names. Caches that were built before are not affected.
+    #[must_use]
+    pub fn wrap_backends(mut self, mut wrap: impl FnMut(Arc<dyn Backend>) -> Arc<dyn Backend>) -> Self {
+        let database = self.database.as_mut().map(|database| &mut database.tier);
+        for tier in self.redis.as_mut().into_iter().chain(database) {
+            tier.backend = wrap(Arc::clone(&tier.backend));
+        }
+        self
+    }
+
+    /// The near tier that the configuration asks for.
+    fn near<K, V>(&self) -> Memory<K, V>
+    where
+        K: Clone + Eq + Hash + Send + Sync + 'static,
+        V: Send + Sync + 'static,
+    {
+        match self.near_entries {
+            0 => Memory::off(),
+            entries => Memory::entries(entries),
+        }
+    }
+
     /// A builder with the tiers that are nearer than the database.
-    fn begin<K, V>(&self, namespace: String) -> Builder<K, V, Memory<K, V>>
+    fn begin<K, V, N>(&self, namespace: String, near: N) -> Builder<K, V, N>
     where
         K: Clone + Eq + Hash + Serialize + DeserializeOwned + Send + Sync + 'static,
         V: Serialize + DeserializeOwned + Send + Sync + 'static,
+        N: Near<K, V>,
     {
-        let near = match self.near_entries {
-            0 => Memory::off(),
-            entries => Memory::entries(entries),
-        };
         let builder = Builder::new(namespace, near).expire(self.expiry);
         let mut builder = builder.level(self.level).stampede(self.stampede);
         if let Some(ttl) = self.near_ttl {

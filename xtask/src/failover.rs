@@ -8,6 +8,6 @@ use crate::{
 /// Finds or installs the servers and runs the program with these arguments.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     servers::provide_here()?;
-    let program = ["run", "--release", "-p", "terrace-bench", "--bin", "failover", "--"];
+    let program = ["run", "--release", "-p", "terrace-bench-harness", "--bin", "failover", "--"];
     run_command(cargo(program).args(arguments))
 }

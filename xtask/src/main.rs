@@ -5,6 +5,7 @@ mod bench_report;
 mod check_features;
 mod ci;
 mod compile_peers;
+mod dashboard;
 mod document;
 mod failover;
 mod flagged;
@@ -36,6 +37,7 @@ usage: cargo xtask <command> [arguments]
   matrix [engine..]             the suites of Redis and Postgres on each supported version;
                                 `--list` names the engines
   failover [--runs N] [case..]  how long failovers of real servers take
+  dashboard                     writes deploy/dashboard.json from the list of its panels
   bench-report [arguments]      the bench table: ours, raw and ratio
   bench-peers [row..]           other caches beside this one, into docs/benchmarks.md;
                                 `--quick` for a short run that writes nothing, `--rounds N`;
@@ -58,6 +60,7 @@ fn main() -> ExitCode {
         "verify" => verify::run(rest),
         "matrix" => matrix::run(rest),
         "failover" => failover::run(rest),
+        "dashboard" => dashboard::run(),
         "bench-peers" => bench_peers::run(rest),
         "bench-report" => bench_report::run(rest),
         "help" | "--help" | "-h" => {

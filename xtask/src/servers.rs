@@ -15,10 +15,12 @@ pub(crate) enum Plan {
     InContainer(Command),
 }
 
-const PACKAGES: [Package; 2] = [
+const PACKAGES: [Package; 3] = [
     Package { program: "redis-server", debian: "redis-server", homebrew: "redis" },
     // initdb comes with the server; a client's package has neither.
     Package { program: "initdb", debian: "postgresql", homebrew: "postgresql@16" },
+    // It comes with promtool, which checks metrics and alerts.
+    Package { program: "prometheus", debian: "prometheus", homebrew: "prometheus" },
 ];
 
 /// Finds the server programs, or installs them: by apt-get as root, by Homebrew, or in a container. The
@@ -111,7 +113,7 @@ mod tests {
 
     #[test]
     fn the_advice_names_what_is_missing_and_nothing_else() {
-        let [redis, postgres] = PACKAGES;
+        let [redis, postgres, _] = PACKAGES;
         let text = advice(&[redis]);
         assert!(text.contains("apt-get install redis-server\n"), "{text}");
         let text = advice(&[postgres]);

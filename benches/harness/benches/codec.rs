@@ -1,5 +1,5 @@
 //! A record of 160 bytes, and a page of 30 of them, in each codec: encoded, decoded, and read from Redis.
-//! `cargo bench -p terrace-bench --bench codec`.
+//! `cargo bench -p terrace-bench-harness --bench codec`.
 
 #![expect(clippy::unwrap_used, reason = "a bench cannot measure without its server")]
 
@@ -8,7 +8,7 @@ use std::hint::black_box;
 use criterion::{Criterion, criterion_group, criterion_main};
 use serde::{Serialize, de::DeserializeOwned};
 use terrace::{Builder, Cache, Codec, NoNear, Redis, Value};
-use terrace_bench::data::User;
+use terrace_bench_harness::data::User;
 use terrace_testbed::{shared_redis, unique_name};
 use tokio::runtime::Runtime;
 

@@ -1,5 +1,5 @@
 //! A read-through miss beside GET and SET, and a stampede beside the same on quick_cache:
-//! `cargo bench -p terrace-bench --bench load`.
+//! `cargo bench -p terrace-bench-harness --bench load`.
 
 #![expect(clippy::unwrap_used, reason = "a bench cannot measure without its server")]
 
@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use terrace::{Cache, Memory};
-use terrace_bench::{
+use terrace_bench_harness::{
     load::{Miss, RawMiss, raw_stampede, stampede},
     measure::callers::Work,
     remote::Remote,

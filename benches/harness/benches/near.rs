@@ -1,4 +1,4 @@
-//! Near hits beside the raw engines: `cargo bench -p terrace-bench --bench near`.
+//! Near hits beside the raw engines: `cargo bench -p terrace-bench-harness --bench near`.
 
 #![expect(clippy::unwrap_used, reason = "a bench cannot measure without its cache")]
 
@@ -6,7 +6,7 @@ use std::{convert::Infallible, hint::black_box};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use terrace::near::Near;
-use terrace_bench::{
+use terrace_bench_harness::{
     data::Page,
     measure::threads::now,
     near::{Engine, Pair, memory, quick},

@@ -1,11 +1,11 @@
-//! Remote get, many-get and put, beside the raw clients: `cargo bench -p terrace-bench --bench remote`.
+//! Remote get, many-get and put, beside the raw clients: `cargo bench -p terrace-bench-harness --bench remote`.
 
 #![expect(clippy::unwrap_used, reason = "a bench cannot measure without its server")]
 
 use std::cell::Cell;
 
 use criterion::{BenchmarkGroup, Criterion, criterion_group, criterion_main, measurement::WallTime};
-use terrace_bench::{
+use terrace_bench_harness::{
     database::{self, Database},
     measure::callers::Work,
     remote::{Get, GetMany, Put, RawGet, RawGetMany, RawPut, Remote},

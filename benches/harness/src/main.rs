@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use terrace_bench::{
+use terrace_bench_harness::{
     Effort, Result, database, delivery, levels, load,
     measure::report::{Report, heading, latency_heading, latency_line, line},
     near, near_levels, near_mixed, outbox, remote,

@@ -206,7 +206,8 @@ impl Media {
     /// own `store` within two seconds.
     ///
     /// # Errors
-    /// The errors of [`Cache::get_or_load`](terrace::Cache::get_or_load). After an error of `store` the content is new again.
+    /// The errors of [`Cache::get_or_load`](terrace::Cache::get_or_load). After an error of `store` the content is new
+    /// again.
     pub async fn claim<F, Fut, E>(&self, tenant: &str, url: &str, content: &[u8], store: F) -> Result<Claim>
     where
         F: FnOnce() -> Fut + Send + 'static,
@@ -234,7 +235,8 @@ impl Media {
     /// Drops everything that is kept for a tenant.
     ///
     /// # Errors
-    /// [`ErrorKind::Partial`](terrace::ErrorKind::Partial) if a tier did not confirm it: call it again. The other kinds were dropped nevertheless.
+    /// [`ErrorKind::Partial`](terrace::ErrorKind::Partial) if a tier did not confirm it: call it again. The other kinds
+    /// were dropped nevertheless.
     pub async fn clear_tenant(&self, tenant: &str) -> Result<()> {
         let Inner { faces, hashes, pages } = &*self.0;
         let dropped = (

@@ -13,7 +13,7 @@ use support::{Upstream, cache, data, memory, request, request_with};
 use terrace::ErrorKind;
 use terrace_agent::{
     LlmCache, LlmRequest, LlmSettings,
-    llm::{Bypass, Outcome, Pace, Prices, When},
+    llm::{Bypass, Outcome, Prices, ReplaySpeed, When},
 };
 
 #[tokio::test]
@@ -265,7 +265,7 @@ async fn a_call_beyond_its_deadline_is_an_error_for_its_callers() {
 async fn a_kept_stream_can_be_replayed_with_its_pauses() {
     let mut upstream = Upstream::new();
     upstream.pause = Duration::from_millis(20);
-    let settings = LlmSettings { pace: Pace::Recorded, ..LlmSettings::default() };
+    let settings = LlmSettings { replay_speed: ReplaySpeed::Recorded, ..LlmSettings::default() };
     let cache = LlmCache::new(&memory(), settings).unwrap();
     cache.call(&request("why"), upstream.ask()).await.unwrap().bytes().await.unwrap();
     let began = Instant::now();

@@ -10,8 +10,8 @@ use async_trait::async_trait;
 use fastrand::Rng;
 use parking_lot::Mutex;
 use terrace_tier::{
-    Backend, Error, ErrorKind, Finding, FindingWatcher, InvalidationLog, LeaseWaiter, Namespace, Op,
-    Publication, Publish, Reply, Result, Tier, TierKey,
+    Backend, Error, ErrorKind, Finding, FindingWatcher, FrontStore, InvalidationLog, LeaseWaiter, Namespace,
+    Op, Publication, Publish, Reply, Result, Tier, TierKey,
 };
 use tokio::sync::watch;
 
@@ -237,6 +237,10 @@ impl Tier for FaultyTier {
     }
 
     /// The inner tier's waiter: no fault meets its calls.
+    fn front_store(&self) -> Option<&dyn FrontStore> {
+        self.inner.front_store()
+    }
+
     fn lease_waiter(&self) -> Option<&dyn LeaseWaiter> {
         self.inner.lease_waiter()
     }

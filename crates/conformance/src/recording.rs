@@ -8,8 +8,8 @@ use std::{
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use terrace_tier::{
-    Backend, Finding, FindingWatcher, InvalidationLog, LeaseWaiter, Namespace, Op, Publish, Reply, Result,
-    Tier, TierKey,
+    Backend, Finding, FindingWatcher, FrontStore, InvalidationLog, LeaseWaiter, Namespace, Op, Publish,
+    Reply, Result, Tier, TierKey,
 };
 
 /// Passes every call on to `B` and records it, with its answer as soon as there is one.
@@ -204,6 +204,10 @@ impl Tier for RecordingTier {
 
     fn may_be_held(&self) -> bool {
         self.inner.may_be_held()
+    }
+
+    fn front_store(&self) -> Option<&dyn FrontStore> {
+        self.inner.front_store()
     }
 
     fn lease_waiter(&self) -> Option<&dyn LeaseWaiter> {

@@ -20,6 +20,7 @@ terrace_conformance::tier_suite!(fake);
 terrace_conformance::tier_suite!(fake, evict);
 terrace_conformance::tier_suite!(fake, processes);
 terrace_conformance::tier_suite!(fake, lease_waiter);
+terrace_conformance::tier_suite!(fake, front);
 
 async fn logged() -> Subject {
     let fake = Fake::new().with_log();

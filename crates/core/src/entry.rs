@@ -6,14 +6,14 @@ use std::{
     ops::Deref,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use serde::{Serialize, Serializer};
 
-use crate::{Deadlines, Timestamp, Version};
+use crate::{Deadlines, Timestamp, Version, cache::Class};
 
 /// A value with its version and deadlines, as near tiers keep it behind one `Arc`.
 ///
@@ -42,6 +42,8 @@ pub struct Entry<V> {
     proven_at: AtomicU64,
     /// Whether the log proves the entry while the entry is in the near tier.
     covered_by_log: AtomicBool,
+    /// The class that near hits count in, where the cache counts by class.
+    class: AtomicU8,
 }
 
 impl<V> Entry<V> {
@@ -58,6 +60,7 @@ impl<V> Entry<V> {
             expires_at: AtomicU64::new(deadlines.expires_at.as_millis()),
             proven_at: AtomicU64::new(0),
             covered_by_log: AtomicBool::new(false),
+            class: AtomicU8::new(Class::FIRST.number()),
         }
     }
 
@@ -104,6 +107,14 @@ impl<V> Entry<V> {
         self.covered_by_log.store(covered_by_log, Ordering::Relaxed);
         let valid_until = valid_until.as_millis().min(self.fresh_until.load(Ordering::Relaxed));
         self.valid_until.store(valid_until, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_class(&self, class: Class) {
+        self.class.store(class.number(), Ordering::Relaxed);
+    }
+
+    pub(crate) fn class(&self) -> Class {
+        Class::from_number(self.class.load(Ordering::Relaxed))
     }
 
     pub(crate) fn proven_at(&self) -> Timestamp {

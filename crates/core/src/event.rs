@@ -99,6 +99,41 @@ pub enum Event<'a> {
     Dropped,
     /// A fill was skipped, because too many fills were under way.
     FillSkipped,
+    /// The write-behind front of this process was opened.
+    FrontOpened,
+    /// Another write-behind front was opened. What this one had not written became dead letters.
+    FrontLost {
+        /// The number of writes that became dead letters.
+        writes: usize,
+    },
+    /// A write took the place of one that was not flushed.
+    WriteCoalesced,
+    /// The store has taken a batch of dirty writes.
+    Flushed {
+        /// The number of writes.
+        writes: usize,
+        /// How long the flush took.
+        elapsed: Duration,
+    },
+    /// A flush failed, and is tried again.
+    FlushFailed {
+        /// The error of the store.
+        error: &'a Error,
+    },
+    /// A dirty write found a newer record in the store, which stays.
+    GaveWay,
+    /// The store refuses a dirty write for good.
+    DeadLetter {
+        /// Why the store refuses it.
+        error: &'a Error,
+    },
+    /// A write found the write-behind backlog full.
+    BacklogFull {
+        /// How long the write waited.
+        blocked: Duration,
+        /// Whether the write was taken.
+        taken: bool,
+    },
 }
 
 /// Receives the events of a cache, for the metrics and logs of an application.

@@ -4,6 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::Deadlines;
+pub use crate::behind::{Backlog, BehindPlan, FrontPlace, FullJitter, WhenFull};
 
 /// What an expiry policy knows of a value that is about to be written.
 #[derive(Clone, Debug)]
@@ -209,11 +210,17 @@ pub struct WritePlan {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a write policy",
     label = "not a write policy",
-    note = "the policies are `WriteThrough`, `WriteAround` and `CacheAside`; one of your own implements `WritePolicy`"
+    note = "the policies are `WriteThrough`, `WriteAround`, `WriteBehind` and `CacheAside`; one of your own implements `WritePolicy`"
 )]
 pub trait WritePolicy: Send + Sync + 'static {
     /// The steps of each put.
     fn plan(&self) -> WritePlan;
+
+    /// How the cache acknowledges writes before the store has them. By default it does not. The plan then says
+    /// what becomes of the copies once the store has a write.
+    fn behind(&self) -> Option<BehindPlan> {
+        None
+    }
 }
 
 /// How callers share the loads of one key.

@@ -3,7 +3,10 @@
 use std::{
     cell::Cell,
     sync::atomic::{AtomicU32, AtomicU64, Ordering},
+    time::Duration,
 };
+
+use crate::{Latencies, Role};
 
 /// The counters of one tier.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,6 +24,8 @@ pub struct TierStats {
     pub fills_refused: u64,
     /// The number of operations of the tier that failed.
     pub errors: u64,
+    /// The number of reads among the operations that failed.
+    pub read_errors: u64,
     /// The number of copies within their life that reads passed over, because nothing proved the copies
     /// as new as the level demands.
     pub unproven: u64,
@@ -28,6 +33,16 @@ pub struct TierStats {
     pub undecodable: u64,
     /// Whether the tier is lost at the moment.
     pub lost: bool,
+    /// The role of a remote tier, or `None` for the near tier.
+    pub role: Option<Role>,
+    /// The number of keys and clears that the tier did not confirm yet, and for which reads go past it.
+    pub pending_invalidations: u64,
+    /// The times of the calls that read and were answered. A batch is one call.
+    pub reads: Latencies,
+    /// The times of the calls that wrote and were answered.
+    pub writes: Latencies,
+    /// The times of the calls that failed.
+    pub failures: Latencies,
 }
 
 /// What a cache has done since it was built, for all its tenants together.
@@ -40,6 +55,10 @@ pub struct Stats {
     pub loads: u64,
     /// The number of loaders that failed or panicked.
     pub load_errors: u64,
+    /// The times of the loads that gave values.
+    pub load_times: Latencies,
+    /// The times of the loads that failed or panicked.
+    pub failed_load_times: Latencies,
     /// The number of loads that were not started, because too many loads were under way.
     pub loads_refused: u64,
     /// The number of stale values that were served because a load took longer than the soft timeout.
@@ -72,6 +91,50 @@ pub struct Stats {
     pub loads_waiting: usize,
     /// The number of keys whose last load or renewal failed, as far as the cache remembers them.
     pub keys_in_backoff: usize,
+    /// The time since the log that covers near copies reported everything. It is `None` in a cache that follows
+    /// no log, before the first report, and while no read needs the log.
+    pub log_age: Option<Duration>,
+    /// The number of gaps of the log, after which near copies were dropped.
+    pub log_gaps: u64,
+    /// The time since the relay of this process has carried all changes into the cache tiers. It is `None` where
+    /// another process does that, and where there is nothing to carry.
+    pub relay_age: Option<Duration>,
+    /// The number of times that the write-behind front of this process was opened.
+    pub front_openings: u64,
+    /// The number of times that another write-behind front replaced the one of this process.
+    pub front_losses: u64,
+    /// The number of dirty writes that took the place of one that was not flushed.
+    pub writes_coalesced: u64,
+    /// The number of batches of dirty writes that the store has taken.
+    pub flushes: u64,
+    /// The number of writes in these batches.
+    pub writes_flushed: u64,
+    /// The time that these batches took, in microseconds.
+    pub flush_micros: u64,
+    /// The number of flushes that failed and were tried again.
+    pub flush_retries: u64,
+    /// The number of dirty writes that found a newer record in the store.
+    pub writes_gave_way: u64,
+    /// The number of dirty writes that became dead letters.
+    pub dead_letters: u64,
+    /// The number of writes that found the backlog full.
+    pub writes_blocked: u64,
+    /// The time that these writes waited, in microseconds.
+    pub blocked_micros: u64,
+    /// The counters of each class of [`Builder::class_by`](crate::Builder::class_by).
+    pub classes: Vec<ClassStats>,
+}
+
+/// The reads of the keys of one class. A read of many keys counts each key.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ClassStats {
+    /// The name of the class.
+    pub name: String,
+    /// The number of reads that a tier answered with a value.
+    pub hits: u64,
+    /// The number of reads that a loader answered, that found no value, or that failed.
+    pub misses: u64,
 }
 
 impl Stats {

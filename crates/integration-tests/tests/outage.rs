@@ -23,7 +23,7 @@ use tokio::{
 const KEYS: u64 = 2_000;
 const READERS: u64 = 50;
 /// Longer than the default of 50 ms, so that a server on a busy machine does not count as lost. The
-/// program `outage` of terrace-bench measures the default.
+/// program `outage` of terrace-bench-harness measures the default.
 const BUDGET: Duration = Duration::from_millis(400);
 
 type Stack = Cache<u64, String>;

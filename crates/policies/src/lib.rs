@@ -9,7 +9,7 @@
 //! | expiry | [`Ttl`], [`Forever`] |
 //! | freshness | [`Strict`], [`StaleWhileRevalidate`], [`StaleIfError`] |
 //! | admission | [`AdmitAll`], [`SizeLimit`] |
-//! | write | [`WriteThrough`], [`WriteAround`], [`CacheAside`] |
+//! | write | [`WriteThrough`], [`WriteAround`], [`WriteBehind`], [`CacheAside`] |
 //! | stampede | [`SingleFlight`], [`NoCoalescing`], [`Lease`], [`LeaseOrStale`] |
 //!
 //! Read-through is not a policy: `Builder::loader` binds a loader to the cache.
@@ -21,9 +21,12 @@ mod expiry;
 mod freshness;
 mod stampede;
 mod write;
+mod write_behind;
 
 pub use admission::{AdmitAll, SizeLimit};
 pub use expiry::{Forever, Ttl};
 pub use freshness::{StaleIfError, StaleWhileRevalidate, Strict};
 pub use stampede::{Lease, LeaseOrStale, NoCoalescing, SingleFlight};
+pub use terrace_core::policy::{Backlog, FullJitter, WhenFull};
 pub use write::{CacheAside, WriteAround, WriteThrough};
+pub use write_behind::WriteBehind;

@@ -78,7 +78,7 @@ impl Forwarder {
             Ok(answer) => respond::passed(answer),
             Err(error) => {
                 let error = error.without_url();
-                tracing::warn!(cache = "llm", route, %error, "a request had no answer of upstream");
+                tracing::debug!(cache = "llm", route, %error, "a request had no answer of upstream");
                 let message = format!("the server of the route {route} gave no answer: {error}");
                 failure(StatusCode::BAD_GATEWAY, "api_error", &message)
             }

@@ -100,7 +100,7 @@ async fn answer(State(proxy): State<Proxy>, request: Request<Body>) -> Response 
     };
     let llm_request = match LlmRequest::new(route, rest, &parts.headers, body.clone()) {
         Ok(request) => request.tenant(tenant(&parts.headers, proxy.0.scope)),
-        Err(error) => return failure(StatusCode::BAD_REQUEST, "invalid_request_error", &what(&error)),
+        Err(error) => return failure(StatusCode::BAD_REQUEST, "invalid_request_error", &error.to_string()),
     };
     let call = proxy.0.forwarder.call(parts.headers, &target, body);
     match proxy.0.cache.call(&llm_request, call).await {
@@ -149,11 +149,6 @@ fn tenant(headers: &HeaderMap, scope: Scope) -> String {
     hasher.finalize().to_hex()[..32].to_owned()
 }
 
-/// The message of an error, without the names of cache and operation.
-fn what(error: &Error) -> String {
-    error.to_string()
-}
-
 /// The answer where upstream gave none.
 fn of_error(route: &str, error: &Error) -> Response {
     let (status, kind) = match error.kind() {
@@ -162,7 +157,8 @@ fn of_error(route: &str, error: &Error) -> Response {
         ErrorKind::Load => (StatusCode::BAD_GATEWAY, "api_error"),
         _ => (StatusCode::INTERNAL_SERVER_ERROR, "api_error"),
     };
-    tracing::warn!(cache = "llm", route, %error, "a request had no answer of upstream");
+    // The caller is told; a line for each request would flood the log of an outage.
+    tracing::debug!(cache = "llm", route, %error, "a request had no answer of upstream");
     let message = format!("the server of the route {route} gave no answer: {error}");
     failure(status, kind, &message)
 }

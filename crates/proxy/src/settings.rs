@@ -6,7 +6,7 @@ use serde::Deserialize;
 use terrace::{Error, Result, config::Config};
 use terrace_agent::{
     LlmSettings,
-    llm::{Pace, Prices, When},
+    llm::{Prices, ReplaySpeed, When},
 };
 
 /// Whose answers a caller may get.
@@ -46,7 +46,7 @@ pub struct Settings {
     /// The largest body of a request, in bytes; 32 MiB.
     pub max_body_bytes: usize,
     /// Whether a kept stream is replayed with the pauses that it had.
-    pub recorded_pace: bool,
+    pub recorded_speed: bool,
     /// The tiers, as in a configuration of `terrace`. Without any there is memory before the file `terrace-proxy.db`.
     /// `REDIS_URL` and `DATABASE_URL` win.
     pub cache: Option<Config>,
@@ -65,7 +65,7 @@ impl Default for Settings {
             patience_ms: 2000,
             deadline_seconds: 600,
             max_body_bytes: 32 * 1024 * 1024,
-            recorded_pace: false,
+            recorded_speed: false,
             cache: None,
         }
     }
@@ -165,7 +165,7 @@ impl Settings {
             prices,
             patience: Duration::from_millis(self.patience_ms),
             deadline: Duration::from_secs(self.deadline_seconds),
-            pace: if self.recorded_pace { Pace::Recorded } else { Pace::Immediate },
+            replay_speed: if self.recorded_speed { ReplaySpeed::Recorded } else { ReplaySpeed::Immediate },
             ..LlmSettings::default()
         })
     }

@@ -4,6 +4,7 @@
 //! - [`shared_redis`] and [`shared_postgres`] return the URL of a server that all tests of a run share.
 //! - [`Redis`] and [`Postgres`] are private servers, for a test that kills, stops or restarts one. A [`Sentinel`]
 //!   watches a [`Redis`] and its replicas.
+//! - [`Prometheus`] scrapes the program under test, and [`promtool`] checks what it offers.
 //! - [`Proxy`] stands between a client and a server and cuts, stalls, refuses, delays or splits the
 //!   traffic.
 //!
@@ -23,6 +24,7 @@ mod port;
 mod postgres;
 mod probe;
 mod programs;
+mod prometheus;
 mod proxy;
 mod redis;
 mod sentinel;
@@ -36,6 +38,8 @@ pub use name::unique_name;
 pub use pooler::{PgBouncer, PgBouncerKind};
 pub use port::free_port;
 pub use postgres::{Postgres, PostgresKind, PostgresOptions};
+pub use programs::promtool;
+pub use prometheus::{Prometheus, PrometheusKind, PrometheusOptions};
 pub use proxy::{Proxy, Stall};
 pub use redis::{Redis, RedisKind, RedisOptions};
 pub use sentinel::{Sentinel, SentinelKind, SentinelOptions};

@@ -29,6 +29,24 @@ pub(crate) fn postgres_program(program: &'static str) -> Result<PathBuf> {
     })
 }
 
+const INSTALL_PROMETHEUS: &str = "Prometheus (Debian/Ubuntu: `apt-get install prometheus`; \
+                                  macOS: `brew install prometheus`)";
+
+/// The path of `prometheus`.
+pub(crate) fn prometheus() -> Result<PathBuf> {
+    let program = "prometheus";
+    find(program).ok_or(Error::MissingProgram { program, install: INSTALL_PROMETHEUS })
+}
+
+/// The path of `promtool`, which checks metrics, rules and queries.
+///
+/// # Errors
+/// [`Error::MissingProgram`] if it is not installed.
+pub fn promtool() -> Result<PathBuf> {
+    let program = "promtool";
+    find(program).ok_or(Error::MissingProgram { program, install: INSTALL_PROMETHEUS })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

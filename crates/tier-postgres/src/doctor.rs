@@ -195,7 +195,7 @@ async fn try_statements(
         .fetch_all(&mut *connection)
         .await?;
     if role == Role::Cache {
-        sqlx::query(statements.lease.clone())
+        sqlx::query(statements.lease.of(false).clone())
             .bind(id)
             .bind(&digests)
             .bind(&digests)

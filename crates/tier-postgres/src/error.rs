@@ -3,7 +3,7 @@
 use std::fmt;
 
 use sqlx::error::DatabaseError;
-use terrace_tier::{Error, ErrorKind, Finding, FindingTopic, Secrets};
+use terrace_tier::{Error, ErrorKind, Finding, FindingTopic, Secrets, direct_write_refused, front_lost};
 
 /// The short name of the tier in stats, logs and errors.
 pub(crate) const NAME: &str = "postgres";
@@ -21,12 +21,21 @@ pub(crate) enum Phase {
 
 /// The code that the functions raise for a namespace without a row.
 const UNKNOWN_NAMESPACE: &str = "TR001";
+/// The code that the functions raise for a direct write while a front holds the namespace.
+const HELD_BY_FRONT: &str = "TR002";
+/// The code that the functions raise for a write behind of another term.
+const OTHER_TERM: &str = "TR003";
 
 /// The typed error for `error`. Our passwords are taken out of its text: servers, poolers and drivers quote
 /// what they were sent.
 pub(crate) fn typed(error: sqlx::Error, phase: Phase, secrets: &Secrets) -> Error {
     let foreign = ForeignError(secrets.redact(&error.to_string()).into_owned());
     if let sqlx::Error::Database(report) = &error {
+        match code(report.as_ref()).as_str() {
+            HELD_BY_FRONT => return direct_write_refused(),
+            OTHER_TERM => return front_lost(),
+            _ => {}
+        }
         if phase == Phase::Connect && report.message().contains("certificate") {
             return wrong_certificate().into_error().with_source(foreign);
         }
@@ -170,7 +179,7 @@ pub(crate) fn may_be_of_one_key(error: &sqlx::Error) -> bool {
     let sqlx::Error::Database(report) = error else { return false };
     let code = code(report.as_ref());
     // Class 57 is an operator, a timeout of the whole statement, or a server that stops.
-    let of_the_session = code == UNKNOWN_NAMESPACE
+    let of_the_session = [UNKNOWN_NAMESPACE, HELD_BY_FRONT, OTHER_TERM].contains(&code.as_str())
         || ["08", "57"].iter().any(|class| code.starts_with(class))
         || ConnectionState::after_code(&code) != ConnectionState::Usable;
     !of_the_session && server_at_fault(&code, Phase::Write).is_none()

@@ -37,6 +37,7 @@ mod connection;
 mod counters;
 mod doctor;
 mod error;
+mod front;
 mod handle;
 mod leases;
 mod log;

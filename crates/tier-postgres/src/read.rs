@@ -6,12 +6,13 @@ use sqlx::{Row, postgres::PgRow};
 use terrace_tier::{BatchCall, Op, Reply, Result, TierKey, Token};
 
 use crate::{
-    error::{Phase, missing_reply, unreadable},
+    error::{Phase, may_be_of_one_key, missing_reply, unreadable},
     namespace::NamespaceRow,
     sql::{
         numbers::{millis, signed},
         rows,
     },
+    write::lock_wait,
 };
 
 /// Plain reads in one namespace.
@@ -21,6 +22,7 @@ pub(crate) struct ReadCall(pub(crate) Arc<NamespaceRow>);
 pub(crate) struct LeaseCall(pub(crate) Arc<NamespaceRow>);
 
 /// The arguments of an [`Op::Lease`].
+#[derive(Clone)]
 pub(crate) struct LeaseRequest {
     key: TierKey,
     token: i64,
@@ -84,13 +86,15 @@ impl BatchCall for ReadCall {
 
 impl BatchCall for LeaseCall {
     type Request = LeaseRequest;
-    type Reply = Arc<PgRow>;
+    /// `None` says that the statement was rolled back, perhaps because of another lease in it. The caller sends
+    /// its lease alone.
+    type Reply = Option<Arc<PgRow>>;
 
-    async fn one(&self, request: LeaseRequest) -> Result<Arc<PgRow>> {
+    async fn one(&self, request: LeaseRequest) -> Result<Self::Reply> {
         self.many(vec![request]).await?.pop().ok_or_else(missing_reply)
     }
 
-    async fn many(&self, requests: Vec<LeaseRequest>) -> Result<Vec<Arc<PgRow>>> {
+    async fn many(&self, requests: Vec<LeaseRequest>) -> Result<Vec<Self::Reply>> {
         let row = &self.0;
         let id = row.id().await?;
         let mut session = row.shared.pool.session().await?;
@@ -99,19 +103,27 @@ impl BatchCall for LeaseCall {
         let mut order: Vec<usize> = (0..requests.len()).collect();
         order.sort_by_key(|index| requests[*index].key.digest);
         let sorted = || order.iter().map(|index| &requests[*index]);
-        let found = sqlx::query(row.shared.statements().lease.clone())
+        let shared = requests.len() > 1;
+        let mut query = sqlx::query(row.shared.statements().lease.of(shared).clone())
             .bind(id)
             .bind(sorted().map(|request| request.key.digest.as_slice()).collect::<Vec<_>>())
             .bind(sorted().map(|request| request.key.bytes.as_ref()).collect::<Vec<_>>())
             .bind(sorted().map(|request| request.token).collect::<Vec<_>>())
             .bind(sorted().map(|request| request.ttl).collect::<Vec<_>>())
             .bind(sorted().map(|request| request.over).collect::<Vec<_>>())
-            .bind(sorted().map(|request| request.replaces).collect::<Vec<_>>())
-            .fetch_all(connection)
-            .await;
-        let found = row.typed(session.end(found), Phase::Read)?;
+            .bind(sorted().map(|request| request.replaces).collect::<Vec<_>>());
+        if shared {
+            query = query.bind(lock_wait(row));
+        }
+        let answered = query.fetch_all(connection).await;
+        let answered = session.end(answered);
+        if shared && answered.as_ref().err().is_some_and(may_be_of_one_key) {
+            return Ok(requests.iter().map(|_| None).collect());
+        }
+        let found = row.typed(answered, Phase::Read)?;
         row.shared.cleaner.wrote(requests.len());
-        rows::in_request_order(&order, found).ok_or_else(missing_reply)
+        let rows = rows::in_request_order(&order, found).ok_or_else(missing_reply)?;
+        Ok(rows.into_iter().map(Some).collect())
     }
 }
 

@@ -11,8 +11,8 @@ use async_trait::async_trait;
 use futures_util::{StreamExt, stream};
 use sqlx::postgres::PgRow;
 use terrace_tier::{
-    BatchCall, BatchLimits, Batcher, Epoch, Error, ErrorKind, Finding, FindingWatcher, InvalidationLog,
-    LeaseWaiter, Level, Op, Reply, Result, Role, SendWatch, Tier, TierKey,
+    BatchCall, BatchLimits, Batcher, Epoch, Error, ErrorKind, Finding, FindingWatcher, FrontStore,
+    InvalidationLog, LeaseWaiter, Level, Op, Reply, Result, Role, SendWatch, Tier, TierKey,
 };
 use tokio::time::{Instant, timeout_at};
 
@@ -70,21 +70,61 @@ impl PostgresTier {
         }
     }
 
-    async fn read_many(&self, batch: &[(TierKey, Op)]) -> Result<Vec<Reply>> {
+    async fn read_many(
+        &self,
+        batch: &[(TierKey, Op)],
+        until: Instant,
+        budget: Duration,
+    ) -> Vec<Result<Reply>> {
         let call = self.reads.get_ref();
-        let found = call.many(batch.iter().map(|(key, _)| key.digest).collect()).await?;
+        let found = call.many(batch.iter().map(|(key, _)| key.digest).collect());
+        let found = match within(until, budget, found).await {
+            Ok(found) => found,
+            Err(error) => return batch.iter().map(|_| Err(error.clone())).collect(),
+        };
         let replies = found.iter().zip(batch).map(|(found, (_, op))| call.reply(found.as_deref(), op));
-        let mut replies = replies.collect::<Result<Vec<_>>>()?;
-        let missed: Vec<_> =
-            (0..batch.len()).filter(|at| self.needs_lease(&replies[*at], &batch[*at].1)).collect();
+        let mut replies: Vec<_> = replies.collect();
+        let (missed, requests): (Vec<_>, Vec<_>) = (0..batch.len())
+            .filter(|at| matches!(&replies[*at], Ok(reply) if self.needs_lease(reply, &batch[*at].1)))
+            .filter_map(|at| Some((at, LeaseRequest::new(&batch[at].0, &batch[at].1)?)))
+            .unzip();
         if !missed.is_empty() {
-            let requests =
-                missed.iter().filter_map(|at| LeaseRequest::new(&batch[*at].0, &batch[*at].1)).collect();
-            for (at, found) in missed.into_iter().zip(self.leases.get_ref().many(requests).await?) {
-                replies[at] = lease_reply(&found)?;
-            }
+            let leased = self.lease_many(requests, until, budget).await;
+            missed.into_iter().zip(leased).for_each(|(at, reply)| replies[at] = reply);
         }
-        Ok(replies)
+        replies
+    }
+
+    /// Leases the keys of one statement, or each key alone where one of them may have failed it.
+    async fn lease_many(
+        &self,
+        requests: Vec<LeaseRequest>,
+        until: Instant,
+        budget: Duration,
+    ) -> Vec<Result<Reply>> {
+        let call = self.leases.get_ref();
+        let rows = match within(until, budget, call.many(requests.clone())).await {
+            Ok(rows) => rows,
+            Err(error) => return requests.iter().map(|_| Err(error.clone())).collect(),
+        };
+        let replies: Option<Vec<_>> = rows.iter().map(|row| row.as_deref().map(lease_reply)).collect();
+        if let Some(replies) = replies {
+            return replies;
+        }
+        let alone = async |(at, request)| {
+            let row = within(until, budget, call.one(request)).await;
+            (at, row.and_then(|row| lease_reply(&*row.ok_or_else(missing_reply)?)))
+        };
+        in_any_order(requests.into_iter().enumerate().map(alone)).await
+    }
+
+    /// Leases one key, in a statement that concurrent callers share.
+    async fn lease_one(&self, request: LeaseRequest) -> Result<Reply> {
+        let row = match self.leases.call(request.clone()).await? {
+            Some(row) => Some(row),
+            None => self.leases.get_ref().one(request).await?,
+        };
+        lease_reply(&*row.ok_or_else(missing_reply)?)
     }
 
     /// Whether `op` needs a lease after a plain read with `reply`: in a cache, a miss comes with one.
@@ -127,11 +167,7 @@ impl PostgresTier {
             return batch.iter().map(|_| Err(failure.error.clone())).collect();
         }
         let alone = async |(at, write)| (at, self.write_alone(write, until, budget).await);
-        let writes: Vec<_> = batch.iter().enumerate().map(alone).collect();
-        // Not in order, so that a write that waits for a lock holds up no other one.
-        let mut replies: Vec<_> = stream::iter(writes).buffer_unordered(DIRECT).collect().await;
-        replies.sort_unstable_by_key(|(at, _)| *at);
-        replies.into_iter().map(|(_, reply)| reply).collect()
+        in_any_order(batch.iter().enumerate().map(alone)).await
     }
 
     /// Sends the statement for `batch`. The error after a timeout says whether it was sent before.
@@ -160,10 +196,7 @@ impl PostgresTier {
         match part {
             [] => Vec::new(),
             [(_, op)] if body_bytes(op) > self.max_value_bytes() => vec![Err(self.too_large(op))],
-            [(_, op), ..] if is_read(op) => match within(until, budget, self.read_many(part)).await {
-                Ok(replies) => replies.into_iter().map(Ok).collect(),
-                Err(error) => part.iter().map(|_| Err(error.clone())).collect(),
-            },
+            [(_, op), ..] if is_read(op) => self.read_many(part, until, budget).await,
             _ => self.write_many(part, until, budget).await,
         }
     }
@@ -213,13 +246,16 @@ impl Tier for PostgresTier {
             let reply = self.reads.get_ref().reply(found.as_deref(), &op)?;
             return match self.needs_lease(&reply, &op).then(|| LeaseRequest::new(key, &op)).flatten() {
                 // Boxed, so that the future of a hit stays small.
-                Some(request) => {
-                    lease_reply(&*within(until, budget, Box::pin(self.leases.call(request))).await?)
-                }
+                Some(request) => within(until, budget, Box::pin(self.lease_one(request))).await,
                 None => Ok(reply),
             };
         }
         write::kind(&op)?;
+        if op.term().is_some() {
+            // It is no write of a caller: the front itself gathers writes.
+            let batch = vec![(key.clone(), op)];
+            return self.apply_many(batch).await.pop().unwrap_or_else(|| Err(missing_reply()));
+        }
         if body_bytes(&op) > self.max_value_bytes() {
             return Err(self.too_large(&op));
         }
@@ -228,7 +264,11 @@ impl Tier for PostgresTier {
     }
 
     async fn apply_many(&self, batch: Vec<(TierKey, Op)>) -> Vec<Result<Reply>> {
-        if let Some(unknown) = batch.iter().find_map(|(_, op)| write::kind(op).err()) {
+        let is_unknown = |op: &Op| op.term().is_some() && self.row.namespace.role == Role::Cache;
+        let unknown = |(_, op): &(TierKey, Op)| {
+            write::kind(op).err().or_else(|| is_unknown(op).then(|| op.unsupported()))
+        };
+        if let Some(unknown) = batch.iter().find_map(unknown) {
             return batch.iter().map(|_| Err(unknown.clone())).collect();
         }
         let budget = self.row.namespace.budget_for(batch.len());
@@ -269,6 +309,10 @@ impl Tier for PostgresTier {
     }
 
     /// A store has no leases: the first load to create a record wins, and all callers get that record.
+    fn front_store(&self) -> Option<&dyn FrontStore> {
+        self.fronts()
+    }
+
     fn lease_waiter(&self) -> Option<&dyn LeaseWaiter> {
         (self.row.namespace.role == Role::Cache).then_some(self)
     }
@@ -286,6 +330,18 @@ impl fmt::Debug for PostgresTier {
 }
 
 /// The reply in a row of the lease function.
+/// Runs calls of single keys, a few at a time, and gives their replies in the order of their numbers. A call that
+/// waits for a lock holds up no other one.
+async fn in_any_order<F>(calls: impl Iterator<Item = F>) -> Vec<Result<Reply>>
+where
+    F: Future<Output = (usize, Result<Reply>)>,
+{
+    let calls: Vec<_> = calls.collect();
+    let mut replies: Vec<_> = stream::iter(calls).buffer_unordered(DIRECT).collect().await;
+    replies.sort_unstable_by_key(|(at, _)| *at);
+    replies.into_iter().map(|(_, reply)| reply).collect()
+}
+
 fn lease_reply(row: &PgRow) -> Result<Reply> {
     rows::lease(row).map_err(|error| unreadable(error, Phase::Read))
 }

@@ -40,6 +40,7 @@ terrace_conformance::tier_suite!(postgres);
 terrace_conformance::tier_suite!(postgres, evict);
 terrace_conformance::tier_suite!(postgres, processes);
 terrace_conformance::tier_suite!(postgres, lease_waiter);
+terrace_conformance::tier_suite!(postgres, front);
 terrace_conformance::machine!(postgres, cases = 12);
 
 /// A database for each case, since a loss is reported to all followers.

@@ -179,7 +179,7 @@ impl RedisBuilder {
             secrets.add(login.password().unwrap_or_default());
         }
         let dialer = Dialer {
-            tls: Tls::new(&self.certificates)?,
+            tls: address.is_tls.then(|| Tls::new(&self.certificates)).transpose()?,
             address,
             sentinel_login: self.sentinel_login,
             is_plaintext_allowed: self.is_plaintext_allowed,

@@ -95,6 +95,34 @@ pub enum Defence {
     Missed,
     /// A relay with more changes than one step takes drops all copies.
     TooMany,
+    /// A write behind replaces only an older record.
+    Behind,
+    /// A write behind is settled only at the version that was flushed.
+    SettleVersion,
+    /// A write behind that finds a newer record gives way, and its copies are dropped.
+    GiveWay,
+    /// The versions of a front grow for the whole namespace, not only for a key.
+    High,
+    /// An opening raises the front's versions above all that the store has.
+    OpenHigh,
+    /// A write behind carries its term, and the store refuses another one.
+    Terms,
+    /// The answer to a write behind of an earlier term settles nothing.
+    AnswerTerm,
+    /// A write behind that is too old for the tombstones is refused where there is no record.
+    TooOld,
+    /// `flush` fails where the front's term has changed meanwhile.
+    FlushTerm,
+    /// A store refuses direct writes while a front holds the namespace.
+    DirectWrites,
+    /// Reads look at the dirty writes first.
+    DirtyFirst,
+    /// A write behind stays dirty until the store and each tier confirmed it or owe it.
+    LeavesLast,
+    /// A memory front acknowledges nothing after its hold, which counts from when its request was sent.
+    HoldEnds,
+    /// A barrier waits for the oldest write of a key that is not flushed.
+    OldestWrite,
 }
 
 /// Whether the rule holds. It always does in this build.

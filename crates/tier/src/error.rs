@@ -39,6 +39,10 @@ pub enum ErrorKind {
     Unknown,
     /// A bounded queue was full, or other writers of the key were faster too often. Nothing was done.
     Busy,
+    /// The write-behind backlog is full or too old. The write was not taken.
+    Backlog,
+    /// The write-behind front is not the namespace's front any more, so what it had not written may be lost.
+    FrontLost,
     /// The caller's loader failed. [`Error::load_error`] gives back its error.
     Load,
     /// The caller's loader, codec or policy panicked.
@@ -215,8 +219,8 @@ impl Error {
 
     /// Whether the same call may succeed later, without a change by the caller.
     pub fn is_transient(&self) -> bool {
-        use ErrorKind::{Busy, Timeout, Unavailable, Unknown};
-        matches!(self.0.kind, Timeout | Unavailable | Busy | Unknown)
+        use ErrorKind::{Backlog, Busy, Timeout, Unavailable, Unknown};
+        matches!(self.0.kind, Timeout | Unavailable | Busy | Backlog | Unknown)
     }
 
     /// Edits the error in place if no clone shares it, else a copy.

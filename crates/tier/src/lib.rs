@@ -28,6 +28,7 @@
 //! | [`Batcher`], [`SendWatch`] | lets concurrent calls share round trips; tells whether a write was sent | no |
 //! | [`InvalidationLog`], [`Follower`] | reports the changes of other processes, so that near copies end | no |
 //! | [`lease`] | lets a process wait for a load of another process | no |
+//! | [`FrontStore`] | lets a cache acknowledge writes before the store has them (write-behind) | no |
 //! | [`runtime`] | keeps sockets and tasks apart for each runtime that uses a handle | no |
 //! | [`Counters`] | sums that all processes share | no |
 //! | [`Publish`], [`Watermark`], [`Replay`] | lets a relay drop copies and prove that the rest are current | no |
@@ -50,6 +51,7 @@ mod credentials;
 pub mod defence;
 mod error;
 mod finding;
+mod front;
 mod key;
 pub mod lease;
 mod level;
@@ -71,6 +73,10 @@ pub use counters::{Counters, MAX_COUNTERS, OTHER_COUNTER};
 pub use credentials::{Credentials, CredentialsProvider, Secrets};
 pub use error::{BoxError, Error, ErrorKind, Result};
 pub use finding::{Finding, FindingTopic, FindingWatcher};
+pub use front::{
+    FrontClaim, FrontRow, FrontStore, FrontTerm, Term, direct_write_refused, front_lost, held_by_another,
+    replaced_front,
+};
 pub use key::{KeyDigest, KeyName, Scope, TierKey, key_digest};
 pub use lease::LeaseWaiter;
 pub use level::Level;

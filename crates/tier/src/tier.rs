@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use futures_util::{StreamExt, stream};
 
 use crate::{
-    Counters, Error, ErrorKind, Finding, FindingWatcher, InvalidationLog, LeaseWaiter, Namespace, Op,
-    Publish, Reply, Result, TierKey,
+    Counters, Error, ErrorKind, Finding, FindingWatcher, FrontStore, InvalidationLog, LeaseWaiter, Namespace,
+    Op, Publish, Reply, Result, TierKey,
 };
 
 /// A handle to a server or file that caches share. It is made once, and connects when it is first used.
@@ -169,6 +169,11 @@ pub trait Tier: fmt::Debug + Send + Sync + 'static {
         None
     }
 
+    /// The store's part of write-behind. By default there is none, and a cache with write-behind is refused.
+    fn front_store(&self) -> Option<&dyn FrontStore> {
+        None
+    }
+
     /// The steps of a relay, where the tier can make each of them atomic. By default it cannot: a relay's
     /// watermark then proves no copy in this tier.
     fn publish(&self) -> Option<&dyn Publish> {
@@ -183,6 +188,7 @@ pub fn unexpected(reply: &Reply) -> Error {
         Reply::Miss(_) => "a miss",
         Reply::Kept(_) => "kept",
         Reply::Refused(_) => "refused",
+        Reply::TooOld => "too old",
         Reply::Done { .. } => "done",
     };
     Error::new(ErrorKind::Backend, format!("the tier answered {name}, which does not fit the operation"))

@@ -72,8 +72,9 @@ fn metrics_are_printed() {
     prints(
         env!("CARGO_BIN_EXE_metrics"),
         &[
-            "cache_hits_total{cache=\"pages\",tier=\"near\"} 2\n",
-            "cache_load_milliseconds_count{cache=\"pages\"} 3\n",
+            "terrace_reads_total{cache=\"pages\",tier=\"near\",outcome=\"hit\"} 2\n",
+            "terrace_load_duration_seconds_count{cache=\"pages\",outcome=\"ok\"} 3\n",
+            "{\"status\":\"up\",",
         ],
     );
 }

@@ -1,5 +1,5 @@
 //! What the clears of many tenants cost the other users of a Redis server:
-//! `cargo run --release -p terrace-bench --bin clears`.
+//! `cargo run --release -p terrace-bench-harness --bin clears`.
 //!
 //! 300,000 keys of others are on the server, and 500 tenants with 20 entries each. Another cache reads at a steady
 //! rate through a handle of its own, without and with clears of all tenants at once, in turns. The server is

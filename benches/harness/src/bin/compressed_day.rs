@@ -1,5 +1,5 @@
 //! Whether anything grows without an end: a day of traffic in ten minutes.
-//! `cargo run --release -p terrace-bench --bin compressed_day -- 600 120`, the seconds of traffic and of rest.
+//! `cargo run --release -p terrace-bench-harness --bin compressed_day -- 600 120`, the seconds of traffic and of rest.
 //!
 //! 3,000 operations a second on a million keys of 10,000 tenants, in four stacks: near and Redis; near, Redis and a
 //! store in Postgres; near and Postgres as a cache; near and SQLite. All values live for one second. After the rest

@@ -1,5 +1,5 @@
 //! How many bytes an entry takes in each tier, and what a tenant, a lease and a tombstone take:
-//! `cargo run --release -p terrace-bench --bin entry_sizes` prints the table of docs/operations.md.
+//! `cargo run --release -p terrace-bench-harness --bin entry_sizes` prints the table of docs/operations.md.
 //!
 //! Keys are numbers, and values are texts that do not compress. Near tiers are measured by the growth of a process
 //! of their own, Redis by its used memory, and Postgres by the sizes of its tables with their indexes, 10,000 entries

@@ -1,5 +1,5 @@
 //! How often a failing origin is called, and how long reads of stale values take meanwhile:
-//! `cargo run --release -p terrace-bench --bin failing_origin`.
+//! `cargo run --release -p terrace-bench-harness --bin failing_origin`.
 //!
 //! 1,000 keys are stale in the near tier. 10,000 reads a second ask for them, whatever became of the reads before
 //! (an open loop). In one phase the origin fails after a millisecond, in another one it hangs; both with values that

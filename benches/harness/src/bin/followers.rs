@@ -1,5 +1,5 @@
 //! What idle processes that follow the log of one Postgres cost:
-//! `cargo run --release -p terrace-bench --bin followers -- 60`, the number of handles.
+//! `cargo run --release -p terrace-bench-harness --bin followers -- 60`, the number of handles.
 //!
 //! Each handle has one cache with a near tier in front of a store, which is read once. Then nobody reads, and
 //! after some seconds the polls and the CPU times of ten seconds are measured.

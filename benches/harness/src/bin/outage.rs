@@ -1,5 +1,5 @@
 //! How long reads take while Redis is killed or stopped, beside reads of the store alone under the
-//! same load in the same run: `cargo run --release -p terrace-bench --bin outage`.
+//! same load in the same run: `cargo run --release -p terrace-bench-harness --bin outage`.
 //!
 //! The near tier is off. 100,000 keys are in Redis before a Postgres store, and 200 readers each read
 //! one key after the other. Both servers are private and share this machine with the readers.

@@ -1,5 +1,5 @@
 //! What an origin answers while a cache in front of it is overloaded and loses its Redis:
-//! `cargo run --release -p terrace-bench --bin overload [-- --max-loads N]`. Without the flag it runs with a
+//! `cargo run --release -p terrace-bench-harness --bin overload [-- --max-loads N]`. Without the flag it runs with a
 //! limit of 40 loads, and then with the default.
 //!
 //! The origin is a pool of 20 connections whose loads take 50 ms, so it answers 400 loads a second. 2,000 calls a

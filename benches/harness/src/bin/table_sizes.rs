@@ -1,5 +1,5 @@
 //! How large the tables in Postgres become under constant writes:
-//! `cargo run --release -p terrace-bench --bin table_sizes -- expiring 5` and `.. -- steady 30`, minutes last.
+//! `cargo run --release -p terrace-bench-harness --bin table_sizes -- expiring 5` and `.. -- steady 30`, minutes last.
 //!
 //! - `expiring`: 5,000 puts a second of copies that live for one second. The table may grow by 5 % from the
 //!   end of the first minute to the end of the last one.

@@ -1,5 +1,5 @@
 //! How soon another process takes the place of a dead relay while Redis refuses connections now and then:
-//! `cargo run --release -p terrace-bench --bin takeover -- 20`, runs last.
+//! `cargo run --release -p terrace-bench-harness --bin takeover -- 20`, runs last.
 //!
 //! Three processes read a record through Redis, and a fourth one writes it in Postgres alone, so that only
 //! a relay drops the copy in Redis. Redis refuses connections for 0.6 s of every 2.7 s. The process whose
@@ -17,7 +17,7 @@ use terrace::{
     Backend, Cache, NoNear, Postgres, Redis, Ttl,
     tier::{Namespace, Op, Reply, Role, Tier, Watermark},
 };
-use terrace_bench::Result;
+use terrace_bench_harness::Result;
 use terrace_testbed::{Postgres as PostgresServer, Proxy, Redis as RedisServer, unique_name};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},

@@ -102,7 +102,7 @@ impl LlmCache {
     fn hit(&self, answer: &Cached<Answer>, key: Digest, counts: &ModelCounts) -> Reply {
         counts.add(Count::Hits, 1);
         counts.add_avoided(&answer.usage.unwrap_or_default(), 1);
-        Reply::of_kept(answer, key, now_ms(), self.0.settings.pace)
+        Reply::of_kept(answer, key, now_ms(), self.0.settings.replay_speed)
     }
 
     /// Shares the call of another caller.
@@ -129,7 +129,7 @@ impl LlmCache {
     ) -> Result<Reply> {
         let recording = Arc::clone(&guard.recording);
         let recorder = Recorder::new(&recording, request.endpoint(), &self.0.settings, &counts);
-        let lead = Lead {
+        let task = UpstreamTask {
             cache: cache.clone(),
             key,
             renews: request.control.no_cache || request.control.max_age.is_some(),
@@ -139,7 +139,7 @@ impl LlmCache {
             deadline: self.0.settings.deadline,
             counts: Arc::clone(&counts),
         };
-        tokio::spawn(lead.run());
+        tokio::spawn(task.run());
         match recording.begun().await {
             Begun::Upstream(head) => Ok(Reply::of_recording(recording, head, Outcome::Miss, Some(key))),
             Begun::Kept(answer) => Ok(self.hit(&answer, key, &counts)),
@@ -156,7 +156,7 @@ async fn pass_by(upstream: Upstream, reason: Bypass, counts: &ModelCounts) -> Re
 }
 
 /// The task that brings the answer of one recording.
-struct Lead {
+struct UpstreamTask {
     cache: AnswerCache,
     key: Digest,
     /// Whether upstream is asked although the cache may have an answer.
@@ -169,7 +169,7 @@ struct Lead {
     counts: Arc<ModelCounts>,
 }
 
-impl Lead {
+impl UpstreamTask {
     async fn run(mut self) {
         let taken = Arc::clone(&self.recorder);
         let (cache, key) = (self.cache.clone(), self.key);

@@ -29,7 +29,7 @@ pub use judge::NotKept;
 pub use key::KeyRules;
 pub use layer::{LlmLayer, LlmService, ReplyBody};
 pub use prices::Prices;
-pub use reply::{Bypass, Outcome, Pace, Reply};
+pub use reply::{Bypass, Outcome, ReplaySpeed, Reply};
 pub use request::{Endpoint, LlmRequest};
 pub use savings::ModelSavings;
 pub use settings::{LlmSettings, When};

@@ -74,7 +74,7 @@ impl fmt::Display for Outcome {
 
 /// How fast a kept stream is replayed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Pace {
+pub enum ReplaySpeed {
     /// At once.
     #[default]
     Immediate,
@@ -130,7 +130,12 @@ impl Reply {
         whole.await.map(BytesMut::freeze)
     }
 
-    pub(crate) fn of_kept(answer: &Cached<Answer>, key: Digest, now_ms: u64, pace: Pace) -> Self {
+    pub(crate) fn of_kept(
+        answer: &Cached<Answer>,
+        key: Digest,
+        now_ms: u64,
+        replay_speed: ReplaySpeed,
+    ) -> Self {
         let mut headers = HeaderMap::new();
         for (name, value) in &answer.headers {
             if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), HeaderValue::from_str(value)) {
@@ -143,7 +148,7 @@ impl Reply {
             outcome: Outcome::Hit,
             key: Some(key),
             age: Some(Duration::from_millis(now_ms.saturating_sub(answer.asked_at))),
-            body: replay(answer.clone(), pace),
+            body: replay(answer.clone(), replay_speed),
         }
     }
 
@@ -176,10 +181,10 @@ impl Reply {
     }
 }
 
-fn replay(answer: Cached<Answer>, pace: Pace) -> BoxStream<'static, Result<Bytes>> {
+fn replay(answer: Cached<Answer>, replay_speed: ReplaySpeed) -> BoxStream<'static, Result<Bytes>> {
     match &answer.body {
         AnswerBody::Whole(body) => stream::iter([Ok(body.clone())]).boxed(),
-        AnswerBody::Events(events) if pace == Pace::Immediate => {
+        AnswerBody::Events(events) if replay_speed == ReplaySpeed::Immediate => {
             let events: Vec<_> = events.iter().map(|(_, event)| Ok(event.clone())).collect();
             stream::iter(events).boxed()
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use terrace::{Error, Result};
 
-use super::{key::KeyRules, prices::Prices, reply::Pace, request::LlmRequest};
+use super::{key::KeyRules, prices::Prices, reply::ReplaySpeed, request::LlmRequest};
 
 /// Which requests use the cache.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,7 +55,7 @@ pub struct LlmSettings {
     /// told to.
     pub max_answer_bytes: usize,
     /// How fast a kept stream is replayed; at once.
-    pub pace: Pace,
+    pub replay_speed: ReplaySpeed,
 }
 
 impl Default for LlmSettings {
@@ -70,7 +70,7 @@ impl Default for LlmSettings {
             patience: Duration::from_secs(2),
             deadline: Duration::from_secs(600),
             max_answer_bytes: 1_000_000,
-            pace: Pace::default(),
+            replay_speed: ReplaySpeed::default(),
         }
     }
 }

@@ -170,7 +170,9 @@ pub(crate) fn reported_version(op: &Op, reply: &Reply) -> Option<Option<Version>
     match (op, reply) {
         (Op::Put { order: Order::Follow(version), .. }, _) => Some(Some(*version)),
         (Op::Put { order: Order::Unfenced(_), .. }, _) => Some(None),
-        (Op::Put { order: Order::Author(_), .. }, Reply::Kept(version)) => Some(Some(*version)),
+        (Op::Put { order: Order::Author(_) | Order::Behind { .. }, .. }, Reply::Kept(version)) => {
+            Some(Some(*version))
+        }
         (Op::Invalidate { version, .. }, _) => Some(*version),
         (Op::Remove { .. }, Reply::Done { version, .. }) => Some(Some(*version)),
         (Op::Expire { .. }, _) => Some(None),

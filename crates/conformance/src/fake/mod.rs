@@ -1,6 +1,7 @@
 //! An in-memory tier for the tests of tiers, caches and applications.
 
 mod epochs;
+mod front;
 mod keep_alives;
 mod log;
 mod process;

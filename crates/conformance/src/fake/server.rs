@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use parking_lot::Mutex;
 use terrace_tier::{
-    Cell, Change, Clock, Epoch, Error, ErrorKind, Level, Moment, Namespace, NamespaceGuard,
+    Cell, Change, Clock, Epoch, Error, ErrorKind, FrontRow, Level, Moment, Namespace, NamespaceGuard,
     NamespaceRegistry, Op, Order, Reply, Result, Role, TierKey, Token, Version, transition,
 };
 use tokio::sync::watch;
@@ -49,6 +49,8 @@ pub struct Data {
     pub(crate) epochs: HashMap<(String, Option<String>), Epoch>,
     /// The highest version that was issued in each namespace.
     pub(super) issued: HashMap<String, Version>,
+    /// The write-behind front of each namespace.
+    pub(super) fronts: HashMap<String, FrontRow>,
 }
 
 pub(crate) struct Server {

@@ -12,8 +12,8 @@ use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use terrace_tier::{
-    Finding, Follower, InvalidationLog, LeaseWaiter, Level, Moment, Namespace, NamespaceGuard, Op, Publish,
-    Reply, Result, Role, Tier, TierKey, Token,
+    Finding, Follower, FrontStore, InvalidationLog, LeaseWaiter, Level, Moment, Namespace, NamespaceGuard,
+    Op, Publish, Reply, Result, Role, Tier, TierKey, Token,
     lease::{LeaseEnd, LeaseGuard, LeaseRef},
 };
 
@@ -51,7 +51,7 @@ impl Tier for FakeTier {
         self.server.counters.trip();
         let reply = self.step(key, &op);
         self.server.log.deliver();
-        Ok(reply)
+        reply
     }
 
     async fn apply_many(&self, batch: Vec<(TierKey, Op)>) -> Vec<Result<Reply>> {
@@ -62,7 +62,7 @@ impl Tier for FakeTier {
         let answer = |(key, op): &(TierKey, Op)| {
             op.ensure_known()?;
             self.server.counters.add(Call::of(op));
-            Ok(self.step(key, op))
+            self.step(key, op)
         };
         let replies = batch.iter().map(answer).collect();
         self.server.log.deliver();
@@ -108,6 +108,10 @@ impl Tier for FakeTier {
         if self.server.has_log(&self.namespace) { Some(self) } else { None }
     }
 
+    fn front_store(&self) -> Option<&dyn FrontStore> {
+        if self.namespace.role == Role::Store { Some(self) } else { None }
+    }
+
     fn publish(&self) -> Option<&dyn Publish> {
         let has_watermark = self.namespace.role == Role::Cache && self.server.has_log(&self.namespace);
         if has_watermark { Some(self) } else { None }
@@ -150,10 +154,11 @@ impl FakeTier {
         (self.server.hooks.address)(&self.namespace, key)
     }
 
-    fn step(&self, key: &TierKey, op: &Op) -> Reply {
+    fn step(&self, key: &TierKey, op: &Op) -> Result<Reply> {
         let mut data = self.server.data.lock();
+        self.permit(&mut data, op)?;
         if let Some(hit) = self.hit_by_heard_epoch(&data, key, op) {
-            return hit;
+            return Ok(hit);
         }
         let origin = self.origin.load(Ordering::SeqCst);
         let reply = self.server.step(&mut data, &self.namespace, origin, key, op);
@@ -161,10 +166,10 @@ impl FakeTier {
         if let Some(epoch) = data.epochs.get(&scope) {
             self.process.epochs.record(scope, *epoch, self.server.clock.now());
         }
-        match reply {
+        Ok(match reply {
             Reply::Hit(stored) => Reply::Hit(self.server.with_watermark(&mut data, &self.namespace, stored)),
             reply => reply,
-        }
+        })
     }
 
     /// The hit of a read that judges the copy by the epoch that its process has heard, as a plain GET of

@@ -5,7 +5,7 @@ use terrace_tier::Role;
 use super::{
     Case,
     cases::{
-        batch, callers, clear, copies, evict, histories, lease_waiter, leases, lifetime,
+        batch, callers, clear, copies, evict, fronts, histories, lease_waiter, leases, lifetime,
         log::{publish, reports},
         processes, races, reads, shapes, store,
     },
@@ -151,6 +151,20 @@ macro_rules! __cases {
             lease_waiter::a_silent_holder_is_gone_within_two_seconds,
         }
     };
+    (front, $then:ident $arguments:tt) => {
+        $crate::$then! {$arguments,
+            fronts::a_write_behind_replaces_only_what_is_older,
+            fronts::a_removal_behind_leaves_a_tombstone,
+            fronts::a_write_behind_that_is_too_old_needs_a_record,
+            fronts::a_batch_behind_is_decided_key_by_key,
+            fronts::another_term_is_refused,
+            fronts::a_held_namespace_takes_no_second_front_and_no_direct_write,
+            fronts::a_take_over_needs_no_release_and_fences_the_front,
+            fronts::a_clone_of_a_front_is_fenced,
+            fronts::a_direct_write_after_the_hold_ends_the_term,
+            fronts::random_writes_behind_agree_with_the_transition,
+        }
+    };
     (both, $then:ident $arguments:tt, $($more:tt)*) => {
         $crate::$then! {$arguments,
             reads::it_answers_a_ping,
@@ -243,6 +257,7 @@ macro_rules! __tests {
 /// - `publish` is for cache tiers that keep a relay's watermark.
 /// - `processes` is for backends whose `ready` checks the options of a namespace across processes.
 /// - `lease_waiter` is for cache tiers whose leases other processes can wait for.
+/// - `front` is for stores that a write-behind front may write to.
 ///
 /// ```
 /// use terrace_conformance::{Fake, suite::Subject};
@@ -301,6 +316,12 @@ macro_rules! tier_suite {
             $crate::__cases!(processes, __tests($make, PROCESSES));
         }
     };
+    ($make:path, front) => {
+        mod front {
+            use super::*;
+            $crate::__cases!(front, __tests($make, FRONT));
+        }
+    };
     ($make:path, lease_waiter) => {
         mod lease_waiter {
             use super::*;
@@ -334,3 +355,7 @@ pub const PROCESSES: &[Case] = crate::__cases!(processes, __table(Role::Cache));
 /// The cases of a cache tier whose leases other processes can wait for
 /// ([`Tier::lease_waiter`](terrace_tier::Tier::lease_waiter)).
 pub const LEASE_WAITER: &[Case] = crate::__cases!(lease_waiter, __table(Role::Cache));
+
+/// The cases of a store that a write-behind front may write to
+/// ([`Tier::front_store`](terrace_tier::Tier::front_store)).
+pub const FRONT: &[Case] = crate::__cases!(front, __table(Role::Store));

@@ -9,7 +9,7 @@ mod run;
 mod subject;
 
 pub(crate) use bench::Bench;
-pub use list::{CACHE, EVICT, LEASE_WAITER, LOG, PROCESSES, PUBLISH, STORE, STORE_LOG};
+pub use list::{CACHE, EVICT, FRONT, LEASE_WAITER, LOG, PROCESSES, PUBLISH, STORE, STORE_LOG};
 pub use oracle::{oracle, oracle_under_faults};
 pub use outcome::{Failure, Outcome};
 pub(crate) use outcome::{ensure, ensure_eq, shortened};

@@ -1,6 +1,7 @@
 //! All handles of a cache share the state in `Inner`.
 
 use std::{
+    hash::Hash,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -11,16 +12,18 @@ use std::{
 use bytes::Bytes;
 use terrace_tier::{Deadlines, TierKey, Timestamp, Token, Version, runtime::current_runtime};
 
-use super::{loader::BoundLoader, near_expiry::NearExpiry, tasks::Tasks};
+use super::{classes::Classes, loader::BoundLoader, near_expiry::NearExpiry, tasks::Tasks};
 use crate::{
     Admission, AdmitContext, Clock, Coalesce, Copies, Error, ErrorKind, Event, Expiry, Freshness, Key, Level,
     OnStale, Result, StaleHit, Value, WriteContext,
+    behind::Behind,
     chain::{Chain, Monitor, TierCounters, TierSlot, Warnings},
     fencing::Fencing,
     freshness::{AppliedChanges, Coherence, MaxStaleness, ProofSource},
-    near::{Entry, Near, TenantKey, TenantKeyRef},
+    near::{Entry, Near, TenantId, TenantKey, TenantKeyRef},
     overload::{BackOff, LoadLimit},
     read::CacheFlights,
+    recorder::{RecordedOp, Recorder},
     relay::RunningRelay,
     typed_codec::{KeyCodec, TypedCodec},
     write::Renewals,
@@ -62,8 +65,11 @@ pub(crate) struct Inner<K, V, N> {
     pub(crate) near: N,
     pub(crate) near_counters: TierCounters,
     pub(crate) near_expiry: NearExpiry,
-    /// Whether an observer or the log receives the events of near hits.
+    /// Writes which keys the cache is asked for.
+    pub(crate) recorder: Option<Recorder>,
+    /// Whether an observer, the log, a recorder or the count by class receives near hits.
     pub(crate) observed: bool,
+    pub(crate) classes: Option<Classes<K>>,
     pub(crate) clock: Clock,
     pub(crate) coherence: Coherence,
     /// How long near copies are valid after the log's last heartbeat.
@@ -81,7 +87,9 @@ pub(crate) struct Inner<K, V, N> {
     pub(crate) key_codec: Option<KeyCodec<K>>,
     pub(crate) tasks: Tasks,
     pub(crate) fencing: Fencing,
-    pub(crate) policies: Policies,
+    pub(crate) policies: Arc<Policies>,
+    /// The front, in a cache with write-behind.
+    pub(crate) behind: Option<Arc<Behind>>,
     pub(crate) periods: Periods,
     pub(crate) level: Level,
     pub(crate) loader: Option<BoundLoader<K, V>>,
@@ -111,6 +119,9 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
             return Ok(());
         }
         current_runtime()?;
+        if let Some(behind) = &self.behind {
+            behind.keep_restoring();
+        }
         if let Some(relay) = &self.relay {
             relay.keep_running();
         }
@@ -138,6 +149,14 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
         match &self.codec {
             Some(codec) => codec.tier_key(&key.key, &chain.scope),
             None => Ok(UNUSED_KEY),
+        }
+    }
+
+    /// Records a request, if the cache has a recorder.
+    #[inline]
+    pub(crate) fn note_request<Q: Hash + ?Sized>(&self, op: RecordedOp, tenant: TenantId, key: &Q) {
+        if let Some(recorder) = &self.recorder {
+            recorder.note(op, &TenantKeyRef { tenant, key });
         }
     }
 
@@ -273,6 +292,9 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
             self.coherence.wake_log();
             let covered = self.is_named_by_logs(key);
             self.coherence.admit(entry, proven_at, now, self.max_staleness, covered);
+            if let Some(classes) = &self.classes {
+                entry.set_class(classes.of(&key.key));
+            }
             self.near.insert(key.clone(), Arc::clone(entry));
             // After the insertion: a pass in between would not see the entry, and forget its end.
             self.near_expiry.note(entry.deadlines().expires_at, &self.tasks);

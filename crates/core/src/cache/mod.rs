@@ -3,6 +3,7 @@
 mod builder;
 mod chain_spec;
 mod changes;
+mod classes;
 mod distinct;
 mod handle;
 mod inner;
@@ -11,6 +12,7 @@ mod loader;
 mod many;
 mod named;
 mod near_expiry;
+mod observe;
 mod operate;
 mod tasks;
 mod tenants;
@@ -18,11 +20,13 @@ mod unstopped;
 
 pub use builder::Builder;
 pub use chain_spec::{TierConfig, TierSettings};
+pub(crate) use classes::Class;
 pub(crate) use distinct::{Distinct, Occurrence};
-pub(crate) use inner::{Inner, NEAR, UNUSED_KEY};
+pub(crate) use inner::{Inner, NEAR, Policies, UNUSED_KEY};
 pub use loader::LoadContext;
 pub(crate) use loader::{Load, LoadRequest, LoaderStart};
 pub use many::{Many, MissingKeys};
+pub use observe::StatsSource;
 pub use tenants::Tenants;
 
 use std::{future::Future, sync::Arc};
@@ -30,11 +34,12 @@ use std::{future::Future, sync::Arc};
 use terrace_tier::Condition;
 
 use crate::{
-    BorrowedKey, BoxError, Cached, Event, Item, Key, Result, Value, Version,
+    BorrowedKey, BoxError, Cached, Item, Key, Result, Value, Version,
     chain::Chain,
     freshness::{MaxStaleness, ReadMode},
     near::{Near, TenantId, TenantKeyRef},
     read::NearMiss,
+    recorder::RecordedOp,
     write::{PutOutcome, Removal},
 };
 use loader::{load_group, load_one, no_value_error};
@@ -393,6 +398,24 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         key: &Q,
         loads: bool,
     ) -> Result<Option<Cached<V>>, NearMiss<V>> {
+        self.ask_near::<true, Q>(key, loads)
+    }
+
+    /// The near tier's answer to a read that it did not answer before, and that has counted as a miss.
+    pub(crate) fn near_hit_after_miss<Q: BorrowedKey<K> + ?Sized>(
+        &self,
+        key: &Q,
+        loads: bool,
+    ) -> Result<Option<Cached<V>>, NearMiss<V>> {
+        self.ask_near::<false, Q>(key, loads)
+    }
+
+    #[inline]
+    fn ask_near<const COUNTS: bool, Q: BorrowedKey<K> + ?Sized>(
+        &self,
+        key: &Q,
+        loads: bool,
+    ) -> Result<Option<Cached<V>>, NearMiss<V>> {
         let inner = &*self.inner;
         let entry = inner.near.get(&TenantKeyRef { tenant: self.tenant, key }).ok_or(None)?;
         let now = inner.clock.now();
@@ -402,9 +425,12 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         {
             return Err(Some(entry));
         }
-        inner.near_counters.hits.add(1);
-        if inner.observed {
-            inner.monitor.observe(&Event::Hit { tier: NEAR });
+        if COUNTS {
+            inner.near_counters.hits.add(1);
+            if inner.observed {
+                inner.note_request(RecordedOp::Get, self.tenant, key);
+                inner.observe_near_hit(&entry);
+            }
         }
         Ok(Cached::near(entry, now))
     }

@@ -4,16 +4,18 @@ use std::{sync::atomic::Ordering, time::Duration};
 
 use terrace_tier::{Deadlines, Finding, KeyName, Op, Reply, Role, runtime::current_runtime};
 
-use super::{Cache, NEAR};
+use super::Cache;
 use crate::{
-    BorrowedKey, Error, Key, Result, Stats, TierStats, Value,
-    chain::{FULL_BUDGET, TierCounters, TierShared},
+    BorrowedKey, Error, Key, Result, Value,
+    chain::FULL_BUDGET,
     freshness::{ANY_AGE, STORE_ONLY},
     near::{Entry, Near, TenantId, TenantKeyRef},
     panics::joined,
     write::unconfirmed_error,
 };
 
+/// How long `close` waits for writes and fills under way.
+const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 /// The pause after the first attempt of `ready`.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 
@@ -72,6 +74,12 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
             return Ok(entry.and_then(|entry| self.remaining(&entry.deadlines())));
         }
         let key = self.inner.tier_key(&self.chain, &self.tenant_key(key.to_key()))?;
+        if let Some(reply) = self.inner.behind.as_ref().and_then(|behind| behind.read(&key)) {
+            return Ok(match reply {
+                Reply::Hit(hit) => self.remaining(&hit.deadlines),
+                _ => None,
+            });
+        }
         let mut failed = None;
         for slot in self.chain.far_to_near().filter(|slot| !slot.owes(&key)) {
             if oldest_proof == STORE_ONLY && slot.shared.role == Role::Cache {
@@ -202,8 +210,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     /// cache. Each finding names its tier, the cause and the cure.
     ///
     /// # Errors
-    /// The call fails with [`ErrorKind::NamespaceInUse`](crate::ErrorKind::NamespaceInUse) and with other
-    /// errors that waiting does not resolve. [`Error::finding`](crate::Error::finding) tells what is
+    /// The call fails with [`ErrorKind::NamespaceInUse`](crate::ErrorKind::NamespaceInUse), also while another
+    /// write-behind front holds the namespace, and with other errors that waiting does not resolve. [`Error::finding`](crate::Error::finding) tells what is
     /// wrong with a server.
     pub async fn ready(&self) -> Result<Vec<Finding>> {
         self.named("ready", self.until_ready().await)
@@ -220,6 +228,16 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
                     found => break found?,
                 }
             });
+        }
+        if let Some(behind) = &self.inner.behind {
+            behind.keep_flushing();
+            let mut pause = FIRST_PAUSE;
+            while let Err(error) = behind.open(&self.chain).await {
+                match error.is_transient() {
+                    true => self.pause(&mut pause).await?,
+                    false => return Err(error),
+                }
+            }
         }
         if let Some(relay) = &self.inner.relay {
             while !relay.handle().started().await? {
@@ -244,75 +262,27 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         self.inner.check_open()
     }
 
-    /// The counters of what the cache has done since it was built.
-    ///
-    /// # Cost
-    /// The call makes no round trip. It locks each shard of the flight table in turn.
-    pub fn stats(&self) -> Stats {
-        let inner = &self.inner;
-        let near = inner.near.size();
-        let monitor = &inner.monitor;
-        let mut tiers = Vec::new();
-        if inner.near.is_enabled() {
-            tiers.push(tier_stats(NEAR, &inner.near_counters, false));
-        }
-        let slots = self.chain.tiers.iter().chain(&self.chain.store);
-        tiers.extend(slots.map(|slot| shared_stats(&slot.shared)));
-        Stats {
-            tiers,
-            loads: monitor.loads.sum(),
-            load_errors: monitor.load_errors.sum(),
-            loads_refused: monitor.loads_refused.sum(),
-            soft_timeouts: monitor.soft_timeouts.sum(),
-            coalesced: monitor.coalesced.sum(),
-            waits: monitor.waits.sum(),
-            stale_served: monitor.stale_served.sum(),
-            puts: monitor.puts.sum(),
-            drops: monitor.drops.sum(),
-            fills_skipped: monitor.fills_skipped.sum(),
-            unencodable: monitor.unencodable.sum(),
-            near_entries: near.entries,
-            near_weight: near.weight,
-            flights: inner.flights.len(),
-            loads_under_way: inner.load_limit.under_way(),
-            loads_waiting: inner.load_limit.waiting(),
-            keys_in_backoff: inner.back_off.len(),
-        }
-    }
-
     /// Waits until no load, fill or write is under way. `settled` is for tests.
     pub async fn settled(&self) {
         self.inner.tasks.settled().await;
     }
 
     /// Ends the cache for all its handles. The method waits for writes and fills under way, for at most
-    /// five seconds. Any later use of the cache fails with [`ErrorKind::Closed`](crate::ErrorKind::Closed).
+    /// five seconds. A cache with write-behind flushes for at most five seconds first: use
+    /// [`close_within`](Cache::close_within) to give it more time, and to learn what is left. Any later use of the cache fails with [`ErrorKind::Closed`](crate::ErrorKind::Closed).
     pub async fn close(&self) {
+        self.end_front(CLOSE_WITHIN).await;
+        self.end().await;
+    }
+
+    pub(crate) async fn end(&self) {
         self.inner.closed.store(true, Ordering::Release);
         // A task that still runs after this wait is bounded by the budgets of its calls. Outside of a runtime
         // there is nothing that this call could wait for.
         if current_runtime().is_ok() {
-            let _ = tokio::time::timeout(Duration::from_secs(5), self.inner.tasks.settled()).await;
+            let _ = tokio::time::timeout(CLOSE_WITHIN, self.inner.tasks.settled()).await;
         }
         self.inner.flights.detach_all(|_| true);
         self.inner.near.clear(None);
-    }
-}
-
-fn shared_stats(shared: &TierShared) -> TierStats {
-    tier_stats(shared.name, &shared.counters, shared.health.is_lost())
-}
-
-fn tier_stats(name: &str, counters: &TierCounters, lost: bool) -> TierStats {
-    TierStats {
-        name: name.to_owned(),
-        hits: counters.hits.sum(),
-        misses: counters.misses.sum(),
-        fills: counters.fills.sum(),
-        fills_refused: counters.fills_refused.sum(),
-        errors: counters.errors.sum(),
-        unproven: counters.unproven.sum(),
-        undecodable: counters.undecodable.sum(),
-        lost,
     }
 }

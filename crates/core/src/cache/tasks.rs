@@ -41,10 +41,11 @@ impl Tasks {
         F: Future<Output: Send> + Send + 'static,
     {
         let (runtime, running) = (current_runtime()?, self.count.enter());
-        Ok(runtime.spawn(async move {
+        let task = async move {
             let _running = running;
             task.await
-        }))
+        };
+        Ok(runtime.spawn(task.instrument(tracing::Span::current())))
     }
 
     /// Polls `work` once, in the caller, and spawns a task for what is left of it. Work that is ready at its

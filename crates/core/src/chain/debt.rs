@@ -82,6 +82,11 @@ impl Debts {
         Self { beyond, ..Self::default() }
     }
 
+    /// The number of keys and clears that are owed.
+    pub(crate) fn len(&self) -> usize {
+        self.owed.load(Ordering::Acquire)
+    }
+
     /// Whether reads of the key must go past the tier.
     #[inline]
     pub(crate) fn owes(&self, key: &TierKey) -> bool {

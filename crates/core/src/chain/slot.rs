@@ -9,14 +9,17 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::BoxFuture;
 use hashbrown::HashSet;
 use terrace_tier::{
-    Finding, FindingWatcher, InvalidationLog, LeaseWaiter, Namespace, Op, Reply, Role, Tier, TierKey,
+    Finding, FindingWatcher, FrontStore, InvalidationLog, LeaseWaiter, Namespace, Op, Reply, Role, Tier,
+    TierKey,
     defence::{Defence, enabled},
     runtime::current_runtime,
     unexpected,
 };
 use tokio::time::{Instant, timeout};
+use tracing::Instrument;
 
 use super::{
     debt::{Creditor, Debts, Repayer, repay},
@@ -28,6 +31,7 @@ use super::{
 };
 use crate::{
     Error, ErrorKind, Event, Result,
+    latency::LatencyCounter,
     overload::{Limit, Permit},
 };
 
@@ -41,6 +45,7 @@ pub(crate) struct TierShared {
     /// The longest life of a copy in this tier, if the tier was given one.
     pub(crate) ttl: Option<Duration>,
     pub(crate) counters: TierCounters,
+    pub(crate) times: CallTimes,
     /// The bound on calls under way of a store. It is for tiers that do not bound their calls themselves.
     calls: Option<Limit>,
     pub(crate) health: Health,
@@ -50,6 +55,14 @@ pub(crate) struct TierShared {
     /// The tier that is probed while it is lost. It is set before the first call.
     probed: OnceLock<Arc<dyn Tier>>,
     is_probing: AtomicBool,
+}
+
+/// The times of the calls of a tier, by what the tier answered.
+#[derive(Debug, Default)]
+pub(crate) struct CallTimes {
+    pub(crate) reads: LatencyCounter,
+    pub(crate) writes: LatencyCounter,
+    pub(crate) failures: LatencyCounter,
 }
 
 /// A tier as one tenant of a cache uses it.
@@ -80,6 +93,7 @@ impl TierShared {
             role,
             ttl,
             counters: TierCounters::default(),
+            times: CallTimes::default(),
             calls: (role == Role::Store).then(|| Limit::new(max_calls)),
             health,
             debts,
@@ -88,6 +102,20 @@ impl TierShared {
             probed: OnceLock::new(),
             is_probing: AtomicBool::new(false),
         }
+    }
+
+    pub(crate) fn pending_invalidations(&self) -> u64 {
+        self.debts.len() as u64
+    }
+
+    /// Counts the time of one call.
+    fn time(&self, operation: &str, succeeded: bool, elapsed: Duration) {
+        let times = match succeeded {
+            false => &self.times.failures,
+            true if is_read(operation) => &self.times.reads,
+            true => &self.times.writes,
+        };
+        times.add(elapsed);
     }
 
     pub(crate) fn tell(&self, event: &Event<'_>) {
@@ -231,14 +259,17 @@ impl TierSlot {
         // The tier's future owns the operation. If the async block here owned the operation, the future
         // of each lookup would be larger.
         let (operation, budget) = (op.name(), self.namespace.budget);
-        let call = self.tier.apply(key, op);
+        let call = self.in_span(operation, self.tier.apply(key, op));
         async move {
+            let began = Instant::now();
             let reply = match self.enter(budget, spent).await {
                 Ok((spent, _permit)) => self.timed(call, budget, spent).await,
                 Err(busy) => Some(Err(busy)),
             };
             let reply = reply.unwrap_or_else(|| Err(late(operation, budget)));
-            self.shared.judge(reply.and_then(|reply| fitting(reply, operation)), operation)
+            let reply = reply.and_then(|reply| fitting(reply, operation));
+            self.shared.time(operation, reply.is_ok(), began.elapsed());
+            self.shared.judge(reply, operation)
         }
     }
 
@@ -266,13 +297,26 @@ impl TierSlot {
     async fn call_distinct(&self, spent: Duration, batch: Vec<(TierKey, Op)>) -> Vec<Result<Reply>> {
         let Some(operation) = batch.first().map(|(_, op)| op.name()) else { return Vec::new() };
         let (keys, budget) = (batch.len(), self.namespace.budget_for(batch.len()));
+        let began = Instant::now();
         let replies = match self.enter(budget, spent).await {
-            Ok((spent, _permit)) => self.timed(self.tier.apply_many(batch), budget, spent).await,
+            Ok((spent, _permit)) => {
+                self.timed(self.in_span(operation, self.tier.apply_many(batch)), budget, spent).await
+            }
             Err(busy) => Some((0..keys).map(|_| Err(busy.clone())).collect()),
         };
         let replies = replies.unwrap_or_else(|| (0..keys).map(|_| Err(late(operation, budget))).collect());
         let replies = replies.into_iter().map(|reply| reply.and_then(|reply| fitting(reply, operation)));
-        self.shared.judge_trip(replies.collect(), keys, operation)
+        let replies: Vec<_> = replies.collect();
+        self.shared.time(operation, replies.iter().any(Result::is_ok), began.elapsed());
+        self.shared.judge_trip(replies, keys, operation)
+    }
+
+    /// The call in a span of its own, where spans are switched on. Other calls do not carry the size of a span.
+    fn in_span<'a, T: 'a>(&self, operation: &str, call: BoxFuture<'a, T>) -> BoxFuture<'a, T> {
+        match self.shared.monitor.call_span(self.shared.name, operation) {
+            Some(span) => Box::pin(call.instrument(span)),
+            None => call,
+        }
     }
 
     /// The permission for a call of a store, where the tier does not bound its calls itself, and the time
@@ -359,6 +403,11 @@ impl TierSlot {
         result
     }
 
+    /// The store's part of write-behind, if the tier has it.
+    pub(crate) fn front_store(&self) -> Option<&dyn FrontStore> {
+        self.tier.front_store()
+    }
+
     pub(crate) fn log(&self) -> Option<&dyn InvalidationLog> {
         self.tier.log()
     }
@@ -408,7 +457,7 @@ fn late(operation: &str, budget: Duration) -> Error {
 fn fitting(reply: Reply, operation: &str) -> Result<Reply> {
     let fits = match operation {
         "get" | "lease" => matches!(reply, Reply::Hit(_) | Reply::Miss(_)),
-        "fill" | "put" => matches!(reply, Reply::Kept(_) | Reply::Refused(_)),
+        "fill" | "put" => matches!(reply, Reply::Kept(_) | Reply::Refused(_) | Reply::TooOld),
         _ => matches!(reply, Reply::Done { .. }),
     };
     if fits { Ok(reply) } else { Err(unexpected(&reply)) }

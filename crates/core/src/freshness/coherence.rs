@@ -31,6 +31,10 @@ pub(crate) struct Coherence {
     last_gap: AtomicU64,
     /// Whether the log has covered any copy since its last gap.
     covers_copies: AtomicBool,
+    gaps: AtomicU64,
+    /// The last heartbeat also where a gap came after it, or the time since when one is due. It is zero where
+    /// none is due.
+    heard_at: AtomicU64,
     /// Whether the log gives no heartbeat, because no read needed it, and what wakes it.
     suspended: AtomicBool,
     wake: Mutex<Option<Arc<Notify>>>,
@@ -84,6 +88,7 @@ impl Coherence {
         self.covers_copies.store(true, Ordering::Relaxed);
         // A reader that sees this heartbeat also sees the last gap.
         self.last_heartbeat.store(at.as_millis(), Ordering::Release);
+        self.heard_at.store(at.as_millis(), Ordering::Relaxed);
     }
 
     /// Whether there was no near hit since the last call; `hits` is their number.
@@ -91,9 +96,27 @@ impl Coherence {
         self.hits_seen.swap(hits, Ordering::Relaxed) == hits
     }
 
+    /// Records that a heartbeat of the log is due from now on.
+    pub(super) fn expect_heartbeat(&self, now: Timestamp) {
+        // An earlier time stays: since then no heartbeat came.
+        let _ = self.heard_at.compare_exchange(0, now.as_millis(), Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    /// The number of gaps of the log so far.
+    pub(crate) fn gaps(&self) -> u64 {
+        self.gaps.load(Ordering::Relaxed)
+    }
+
+    /// The time since the last heartbeat of the log, or `None` where none is due.
+    pub(crate) fn log_age(&self, now: Timestamp) -> Option<Duration> {
+        let heard_at = self.heard_at.load(Ordering::Relaxed);
+        (heard_at > 0).then(|| now.since(Timestamp::from_millis(heard_at)))
+    }
+
     /// Records that the log gives no heartbeat until it is woken. What it reported proves nothing that comes later.
     pub(super) fn suspend(&self, wake: &Arc<Notify>) {
         *self.wake.lock() = Some(Arc::clone(wake));
+        self.heard_at.store(0, Ordering::Relaxed);
         self.last_heartbeat.store(0, Ordering::Relaxed);
         self.suspended.store(true, Ordering::Release);
     }
@@ -120,6 +143,8 @@ impl Coherence {
     pub(super) fn lose(&self, now: Timestamp) -> bool {
         self.last_heartbeat.store(0, Ordering::Relaxed);
         self.last_gap.store(now.as_millis(), Ordering::Relaxed);
+        self.gaps.fetch_add(1, Ordering::Relaxed);
+        self.expect_heartbeat(now);
         self.covers_copies.swap(false, Ordering::Relaxed)
     }
 }

@@ -24,6 +24,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
     /// process can outdate.
     pub(crate) fn follow_log(self: &Arc<Self>, chain: &Chain) {
         if let Some(log) = chain.log().filter(|_| self.follows_log()) {
+            self.coherence.expect_heartbeat(self.clock.now());
             let follower = Arc::downgrade(self);
             log.follow(&self.monitor.namespace, follower as Weak<dyn Follower>);
         }

@@ -9,6 +9,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+use tracing::Instrument;
+
 use super::limit::{Limit, Permit};
 use crate::{
     Error, ErrorKind, Event, Item, Key, Result, Value,
@@ -148,8 +150,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
         loading: EnclosingLoads,
     ) -> Option<Result<Result<Vec<Result<Option<Item<V>>>>>, PanicText>> {
         let _permit = if loading.are_part_of_own() { None } else { Some(self.permit(loads).await?) };
-        let began = std::time::Instant::now();
-        let load = caught(LOADING.scope(Arc::new(loading), load));
+        let began = tokio::time::Instant::now();
+        let load = caught(LOADING.scope(Arc::new(loading), load)).instrument(self.monitor.load_span());
         let result = match tokio::time::timeout(self.periods.load, load).await {
             Ok(Ok(items)) => Ok(Ok(items)),
             Ok(Err(panic)) => Err(panic),

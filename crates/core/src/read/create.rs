@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     Error, ErrorKind, Event, Key, Result, Source, Value,
+    behind::{Behind, FrontCondition, FrontOutcome, FrontWrite},
     cache::Inner,
     chain::{Chain, FULL_BUDGET, TierSlot},
     near::{Entry, Near},
@@ -26,10 +27,13 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
     /// error.
     pub(super) async fn create(
         &self,
-        chain: &Chain,
+        chain: &Arc<Chain>,
         loaded: Vec<LoadedItem<K, V>>,
     ) -> Vec<LoadedEntry<K, V>> {
         let Some(store) = &chain.store else { return Vec::new() };
+        if let Some(behind) = &self.behind {
+            return self.create_in_front(behind, chain, store, loaded).await;
+        }
         let (mut sent, mut batch) = (Vec::with_capacity(loaded.len()), Vec::with_capacity(loaded.len()));
         for item in loaded {
             match self.creation(&item) {
@@ -43,6 +47,43 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
         let replies = store.call_many(FULL_BUDGET, batch).await;
         let ended = sent.into_iter().zip(replies);
         ended.filter_map(|(item, reply)| self.created(chain, store, item, reply)).collect()
+    }
+
+    /// The front creates the records, where nothing has been written since the lookup. The store and the copies
+    /// follow.
+    async fn create_in_front(
+        &self,
+        behind: &Arc<Behind>,
+        chain: &Arc<Chain>,
+        store: &TierSlot,
+        loaded: Vec<LoadedItem<K, V>>,
+    ) -> Vec<LoadedEntry<K, V>> {
+        let (mut sent, mut writes) = (Vec::with_capacity(loaded.len()), Vec::with_capacity(loaded.len()));
+        for item in loaded {
+            match self.creation(&item) {
+                Ok(Op::Fill { fence, deadlines, body, .. }) => {
+                    let (key, copies) = (item.load.miss.key.clone(), Some(item.deadlines));
+                    let condition = FrontCondition::SeenAbsent(fence.version);
+                    writes.push(FrontWrite { key, body, deadlines, copies, condition });
+                    sent.push(item);
+                }
+                Ok(_) => {}
+                Err(error) => self.fail_load(item.load, error),
+            }
+        }
+        let outcomes = behind.write(chain, writes).await;
+        let ended = sent.into_iter().zip(outcomes).filter_map(|(item, outcome)| {
+            let reply = match outcome {
+                Ok(FrontOutcome::Kept { version, .. }) => Ok(Reply::Kept(version)),
+                Ok(FrontOutcome::Refused(winner)) => Ok(Reply::Refused(winner)),
+                // Another process has the front: its callers get the loaded value, which no tier keeps.
+                Err(error) if error.kind() == ErrorKind::NamespaceInUse => Ok(Reply::Refused(None)),
+                Err(error) => Err(error),
+            };
+            self.created(chain, store, item, reply)
+        });
+        // No tier gets a copy before the store has the record.
+        ended.map(|entry| LoadedEntry { copy: None, ..entry }).collect()
     }
 
     fn creation(&self, loaded: &LoadedItem<K, V>) -> Result<Op> {

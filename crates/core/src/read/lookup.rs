@@ -146,6 +146,10 @@ impl<'a, K: Key, V: Value, N: Near<K, V>> LookupPass<'a, K, V, N> {
     /// The steps of a lookup of one key. Most lookups have one key, and a hit allocates nothing here.
     async fn ask_tiers(&self, key: &TenantKey<K>, flight: Option<&FlightKey<K>>) -> LookupOutcome<V> {
         let mut lookup = self.begin(key, flight);
+        if self.ask_front(&mut lookup) {
+            let (outcome, _) = self.end(key, lookup);
+            return outcome;
+        }
         for (index, slot) in self.chain.tiers.iter().enumerate() {
             if lookup.found.is_none() && slot.permits_read(&lookup.miss.key) {
                 self.ask_tier(index, slot, &mut lookup).await;
@@ -160,6 +164,18 @@ impl<'a, K: Key, V: Value, N: Near<K, V>> LookupPass<'a, K, V, N> {
         let (outcome, copy) = self.end(key, lookup);
         self.inner.fill_later(self.chain, copy.into_iter().collect());
         outcome
+    }
+
+    /// Asks the front of a cache with write-behind. The result says whether it has answered: then no tier is asked,
+    /// since the copies and the record are older.
+    pub(super) fn ask_front(&self, lookup: &mut KeyLookup<'_, K, V>) -> bool {
+        let (Some(behind), Some(store)) = (&self.inner.behind, &self.chain.store) else { return false };
+        if lookup.found.is_some() {
+            return false;
+        }
+        let Some(reply) = behind.read(&lookup.miss.key) else { return false };
+        self.take_record(store, lookup, Ok(reply));
+        true
     }
 
     async fn ask_tier(&self, index: usize, slot: &TierSlot, lookup: &mut KeyLookup<'_, K, V>) {
@@ -378,6 +394,11 @@ impl<'a, K: Key, V: Value, N: Near<K, V>> LookupPass<'a, K, V, N> {
 }
 
 impl<K, V> KeyLookup<'_, K, V> {
+    /// Whether nobody has answered: neither a tier, nor the store or the front that there is no record.
+    pub(super) fn is_open(&self) -> bool {
+        self.found.is_none() && self.miss.store.is_none()
+    }
+
     /// The outcome of the lookup, once no tier is left to ask.
     pub(super) fn outcome(self) -> LookupOutcome<V> {
         match self.found {

@@ -54,6 +54,7 @@ impl<K: Key, V: Value, N: Near<K, V>> LookupPass<'_, K, V, N> {
 
     async fn ask_tiers_many(&self, keys: Vec<LookedUp<'_, K>>) -> Vec<LookupOutcome<V>> {
         let mut lookups: Vec<_> = keys.iter().map(|&(key, flight)| self.begin(key, flight)).collect();
+        lookups.iter_mut().for_each(|lookup| _ = self.ask_front(lookup));
         for (index, slot) in self.chain.tiers.iter().enumerate() {
             self.ask_tier_many(index, slot, &mut lookups).await;
         }
@@ -74,7 +75,7 @@ impl<K: Key, V: Value, N: Near<K, V>> LookupPass<'_, K, V, N> {
 
     async fn ask_tier_many(&self, index: usize, slot: &TierSlot, lookups: &mut [KeyLookup<'_, K, V>]) {
         let leases = self.takes_lease(index);
-        let is_wanted = |&at: &usize| lookups[at].found.is_none() && slot.permits_read(&lookups[at].miss.key);
+        let is_wanted = |&at: &usize| lookups[at].is_open() && slot.permits_read(&lookups[at].miss.key);
         let asked: Vec<usize> = (0..lookups.len()).filter(is_wanted).collect();
         let read = |&at: &usize| (lookups[at].miss.key.clone(), self.read_op(&lookups[at], leases, None));
         let batch = asked.iter().map(read).collect();
@@ -97,7 +98,7 @@ impl<K: Key, V: Value, N: Near<K, V>> LookupPass<'_, K, V, N> {
     }
 
     pub(super) async fn ask_store_many(&self, store: &TierSlot, lookups: &mut [KeyLookup<'_, K, V>]) {
-        let asked: Vec<usize> = (0..lookups.len()).filter(|&at| lookups[at].found.is_none()).collect();
+        let asked: Vec<usize> = (0..lookups.len()).filter(|&at| lookups[at].is_open()).collect();
         let read = |&at: &usize| (lookups[at].miss.key.clone(), self.read_op(&lookups[at], true, None));
         let batch = asked.iter().map(read).collect();
         for (at, reply) in asked.into_iter().zip(store.call_many(FULL_BUDGET, batch).await) {

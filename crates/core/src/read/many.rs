@@ -19,6 +19,7 @@ use crate::{
     freshness::{ReadBound, ReadMode},
     near::{Near, TenantKey, TenantKeyRef},
     panics::{caught, loader_panicked_error},
+    recorder::RecordedOp,
 };
 
 /// How many runs of a bound loader one batch has at a time.
@@ -89,7 +90,10 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
             Err(error) => return Many(keys.iter().map(|_| Err(error.clone())).collect()),
         };
         if self.mode == ReadMode::StoreOnly {
-            return self.read_many_strong(keys, loader, bound).await;
+            keys.iter().for_each(|key| self.inner.note_request(RecordedOp::Get, self.chain.tenant, key));
+            let answers = self.read_many_strong(keys, loader, bound).await;
+            self.count_classes(keys, &[], &answers);
+            return answers;
         }
         let mut batch = Batch::new(self, keys, loader, bound);
         let (open, repeated) = batch.ask_near();
@@ -103,7 +107,20 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
             _ => batch.look_up(open).await,
         };
         batch.load(misses).await;
-        batch.answers.into_many(repeated)
+        let near_hits = batch.near_hits;
+        let answers = batch.answers.into_many(repeated);
+        self.count_classes(keys, &near_hits, &answers);
+        answers
+    }
+
+    /// Counts the answers by class. Near hits, whose indices are given in order, have counted before.
+    fn count_classes(&self, keys: &[K], near_hits: &[usize], answers: &Many<V>) {
+        let Some(classes) = &self.inner.classes else { return };
+        for (index, (key, answer)) in keys.iter().zip(answers.iter()).enumerate() {
+            if near_hits.binary_search(&index).is_err() {
+                classes.count(classes.of(key), answer);
+            }
+        }
     }
 
     fn bound_loader_of_many<'a>(&self) -> Option<LoaderStart<'a, K, V>> {
@@ -146,6 +163,8 @@ struct Batch<'a, K, V, N> {
     intent: Intent,
     bound: ReadBound,
     answers: BatchAnswers<V>,
+    /// The indices of near hits, in order, where the cache counts by class.
+    near_hits: Vec<usize>,
 }
 
 impl<'a, K: Key, V: Value, N: Near<K, V>> Batch<'a, K, V, N> {
@@ -156,7 +175,15 @@ impl<'a, K: Key, V: Value, N: Near<K, V>> Batch<'a, K, V, N> {
         bound: ReadBound,
     ) -> Self {
         let intent = if loader.is_some() { Intent::Load } else { Intent::Read };
-        Self { cache, keys, loader, intent, bound, answers: BatchAnswers::new(keys.len()) }
+        Self {
+            cache,
+            keys,
+            loader,
+            intent,
+            bound,
+            answers: BatchAnswers::new(keys.len()),
+            near_hits: Vec::new(),
+        }
     }
 
     /// Answers the keys that the near tier can answer. Returns the distinct other keys, and their
@@ -168,10 +195,12 @@ impl<'a, K: Key, V: Value, N: Near<K, V>> Batch<'a, K, V, N> {
             let near = match self.cache.near_hit(key, self.intent.loads()) {
                 Ok(hit) => {
                     self.answers.set(index, Ok(hit));
+                    self.near_hits.extend(self.cache.inner.classes.as_ref().map(|_| index));
                     continue;
                 }
                 Err(near) => near,
             };
+            self.cache.inner.note_request(RecordedOp::Get, self.cache.chain.tenant, key);
             if let Occurrence::Repeated(number) = distinct.add(key) {
                 repeated.push(RepeatedKey { index, first: firsts[number] });
                 continue;
@@ -289,7 +318,7 @@ impl<'a, K: Key, V: Value, N: Near<K, V>> Batch<'a, K, V, N> {
         let cache = self.cache;
         let mut open = Vec::with_capacity(late.len());
         for LateKey { index, stale, .. } in late {
-            match cache.near_hit(&self.keys[index], true) {
+            match cache.near_hit_after_miss(&self.keys[index], true) {
                 Ok(hit) => self.answers.set(index, Ok(hit)),
                 Err(_) => open.push(OpenKey { index, stale }),
             }

@@ -16,6 +16,7 @@ use crate::{
     freshness::{ReadBound, ReadMode},
     near::{Near, TenantKey, TenantKeyRef},
     overload::is_reentrant,
+    recorder::RecordedOp,
 };
 use futures_util::{FutureExt, future::BoxFuture};
 use tokio::time::Instant;
@@ -25,6 +26,24 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     /// not answer, if there is one.
     #[cold]
     pub(crate) fn read_one<'a>(
+        &'a self,
+        key: K,
+        near: NearMiss<V>,
+        loader: Option<LoaderStart<'a, K, V>>,
+    ) -> BoxFuture<'a, Answer<V>> {
+        self.inner.note_request(RecordedOp::Get, self.chain.tenant, &key);
+        match &self.inner.classes {
+            None => self.read_uncounted(key, near, loader),
+            Some(classes) => Box::pin(async move {
+                let class = classes.of(&key);
+                let answer = self.read_uncounted(key, near, loader).await;
+                classes.count(class, &answer);
+                answer
+            }),
+        }
+    }
+
+    fn read_uncounted<'a>(
         &'a self,
         key: K,
         near: NearMiss<V>,
@@ -58,10 +77,16 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         Q: BorrowedKey<K> + ?Sized,
     {
         self.begin_read(false)?;
-        match self.judge_near(&TenantKeyRef { tenant: self.chain.tenant, key }, near, Intent::Read) {
+        self.inner.note_request(RecordedOp::Get, self.chain.tenant, key);
+        let key_ref = TenantKeyRef { tenant: self.chain.tenant, key };
+        let answer = match self.judge_near(&key_ref, near, Intent::Read) {
             StaleEntry::Serve(hit) | StaleEntry::ServeAndRefresh(hit) => Ok(Some(hit)),
             StaleEntry::Keep(_) => Ok(None),
+        };
+        if let Some(classes) = &self.inner.classes {
+            classes.count(classes.of(&key.to_key()), &answer);
         }
+        answer
     }
 
     /// The bound of a read that begins now. Each read calls this function once.
@@ -155,7 +180,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
             rounds.next();
             // Meanwhile the log may have proven a near copy, or a load may have left a copy in the near
             // tier.
-            if let Ok(hit) = self.near_hit(&key.key, intent.loads()) {
+            if let Ok(hit) = self.near_hit_after_miss(&key.key, intent.loads()) {
                 return Ok(hit);
             }
         }
@@ -178,7 +203,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         let key = &ticket.key().key;
         let key_ref = TenantKeyRef { tenant: self.chain.tenant, key };
         let is_there = self.chain.is_local() && self.inner.near.holds(&key_ref);
-        is_there.then(|| self.near_hit(key, true).ok().map(Ok)).flatten()
+        is_there.then(|| self.near_hit_after_miss(key, true).ok().map(Ok)).flatten()
     }
 
     /// A plain read of a cache without a near tier, outside of any flight.

@@ -3,7 +3,6 @@
 use std::{num::NonZero, sync::Arc};
 
 use terrace_tier::{Op, Reply, Stored, TierKey, Token};
-use tracing::Instrument;
 
 use super::{Miss, PendingLoad, StaleCopy};
 use crate::{
@@ -35,7 +34,7 @@ pub(super) fn start_load<K: Key, V: Value, N: Near<K, V>>(
     let run = async move { task.run_load(&chain, loads, load, loading).await };
     // Without a runtime the leaders' guards are dropped here, which tells the callers.
     let _started = match in_task {
-        true => inner.tasks.spawn(run.instrument(tracing::Span::current())).map(drop),
+        true => inner.tasks.spawn(run).map(drop),
         false => inner.tasks.start(run),
     };
 }

@@ -43,7 +43,7 @@ async fn ask_store<K: Key, V: Value, N: Near<K, V>>(
     let pass = LookupPass::new(inner, chain, Intent::Read, STORE_ONLY);
     let ask = async {
         let mut lookup = pass.begin(key, None);
-        if lookup.found.is_none() {
+        if lookup.found.is_none() && !pass.ask_front(&mut lookup) {
             let reply = store.call(FULL_BUDGET, &lookup.miss.key, pass.read_op(&lookup, true, None)).await;
             pass.take_record(store, &mut lookup, reply);
         }
@@ -64,6 +64,7 @@ async fn ask_store_many<K: Key, V: Value, N: Near<K, V>>(
     let pass = LookupPass::new(inner, chain, Intent::Read, STORE_ONLY);
     let ask = async {
         let mut lookups: Vec<_> = keys.iter().map(|key| pass.begin(key, None)).collect();
+        lookups.iter_mut().for_each(|lookup| _ = pass.ask_front(lookup));
         pass.ask_store_many(store, &mut lookups).await;
         lookups.into_iter().map(KeyLookup::outcome).collect()
     };

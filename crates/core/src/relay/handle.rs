@@ -28,6 +28,8 @@ pub(crate) struct RelayHandle {
     leads: AtomicBool,
     /// What wakes the log, while it is suspended.
     wake: Mutex<Option<Arc<Notify>>>,
+    /// When the last step of this relay as the leader began.
+    last_step: Mutex<Option<Instant>>,
     started: AtomicBool,
     on_start: Notify,
     /// The error of the last step, if waiting does not resolve it.
@@ -89,6 +91,16 @@ impl RelayHandle {
             self.wake_log();
         }
         self.leads.store(leads, Ordering::Release);
+    }
+
+    /// Records a step that succeeded and began then. `leads` says whether this relay leads.
+    pub(super) fn stepped(&self, began: Instant, leads: bool) {
+        *self.last_step.lock() = leads.then_some(began);
+    }
+
+    /// The time since the last step of this relay that succeeded, if it led.
+    pub(crate) fn age(&self, now: Instant) -> Option<Duration> {
+        self.last_step.lock().map(|began| now.duration_since(began))
     }
 
     fn wake_log(&self) {

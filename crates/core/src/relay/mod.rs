@@ -126,7 +126,11 @@ impl Relay {
             due = began + self.pause(failures);
             let Some(handle) = handle.upgrade() else { return };
             handle.record(&step, &self.namespace.name, &self.tier_names());
-            handle.set_leads(matches!(self.state, RelayState::Leader { .. }));
+            let leads = matches!(self.state, RelayState::Leader { .. });
+            if step.is_ok() {
+                handle.stepped(began, leads);
+            }
+            handle.set_leads(leads);
             if !matches!(self.state, RelayState::Unknown) {
                 handle.set_started();
             }

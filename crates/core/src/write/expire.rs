@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use terrace_tier::{Deadlines, Op, Reply, unexpected};
+use terrace_tier::{Deadlines, Op, Reply, TierKey, unexpected};
 
 use super::{
     guard::{DebtGuard, WriteGuard},
@@ -10,11 +10,15 @@ use super::{
 };
 use crate::{
     Cache, Error, ErrorKind, Key, Result, Value,
+    behind::{Behind, FrontCondition, FrontOutcome, FrontWrite},
     cache::Inner,
     chain::{Chain, FULL_BUDGET, TierSlot},
     freshness::ProofSource,
     near::{Near, TenantKey, TenantKeyRef},
 };
+
+/// How often a new life is tried while other writers change the value.
+const EXPIRE_ROUNDS: usize = 8;
 
 impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     pub(crate) async fn expire_one(&self, key: K, ttl: Duration) -> Result<bool> {
@@ -62,6 +66,9 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
         if let Some(fills) = self.fencing.unfenced() {
             fills.ended(std::iter::once(&tier_key)).await;
         }
+        if let Some(behind) = &self.behind {
+            return self.expire_front(behind, chain, tier_key, deadlines).await;
+        }
         let debts = DebtGuard::new(chain.followers(), std::iter::once(tier_key.clone()));
         let (mut existed, mut failed, mut unconfirmed) = (None, None, None);
         for slot in chain.far_to_near() {
@@ -89,6 +96,30 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
             return Err(unconfirmed_error("did not drop its copy with the old life", &[error]));
         }
         Ok(existed.unwrap_or_default())
+    }
+
+    /// Writes the value that is there with its new life, as a write with a version of its own. The guard of the
+    /// caller drops near's entry, which has the old life.
+    async fn expire_front(
+        &self,
+        behind: &Arc<Behind>,
+        chain: &Arc<Chain>,
+        key: TierKey,
+        deadlines: Deadlines,
+    ) -> Result<bool> {
+        for _ in 0..EXPIRE_ROUNDS {
+            let Some(record) = behind.record(chain, &key).await? else { return Ok(false) };
+            let condition = FrontCondition::Version(record.version);
+            let (key, body) = (key.clone(), record.body);
+            let write = FrontWrite { key, body, deadlines, copies: None, condition };
+            match behind.write(chain, vec![write]).await.pop() {
+                Some(Ok(FrontOutcome::Kept { .. })) => return Ok(true),
+                // Another write came in between.
+                Some(Ok(FrontOutcome::Refused(_))) | None => {}
+                Some(Err(error)) => return Err(error),
+            }
+        }
+        Err(Error::new(ErrorKind::Busy, "other writers of the key were faster too often; try again"))
     }
 
     /// Only the authority's entry gets the new life. A copy is dropped together with its lease, since a

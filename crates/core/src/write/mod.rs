@@ -14,7 +14,7 @@ pub(crate) use unfenced::{UnfencedFill, UnfencedFills};
 
 use terrace_tier::Version;
 
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Result, recorder::RecordedOp};
 
 /// How a put ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,4 +42,14 @@ pub(crate) enum Removal {
     Copies,
     /// The copies in the cache tiers and the record in the store.
     Everywhere,
+}
+
+impl Removal {
+    /// The name of the removal in a recording.
+    fn recorded(self) -> RecordedOp {
+        match self {
+            Self::Copies => RecordedOp::Invalidate,
+            Self::Everywhere => RecordedOp::Remove,
+        }
+    }
 }

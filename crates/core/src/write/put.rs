@@ -15,9 +15,11 @@ use super::{
 };
 use crate::{
     Cache, Copies, Error, ErrorKind, Event, Item, Key, Result, Value,
+    behind::{Behind, FrontCondition, FrontOutcome, FrontWrite},
     cache::{Distinct, Inner, NEAR, Occurrence},
     chain::{Chain, FULL_BUDGET, TierSlot},
     near::{Entry, Near, TenantKey, TenantKeyRef},
+    recorder::RecordedOp,
 };
 
 /// A put as the caller requested it.
@@ -57,6 +59,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     pub(crate) async fn put_one(&self, key: K, item: Item<V>, condition: Condition) -> Result<PutOutcome> {
         if self.chain.is_local() {
             self.check_writable(condition)?;
+            self.inner.note_request(RecordedOp::Put, self.chain.tenant, &key);
             return Ok(self.put_local(key, item, condition));
         }
         let results = self.put_all(vec![(key, item)], condition).await;
@@ -74,6 +77,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         if let Err(error) = self.check_writable(condition) {
             return items.iter().map(|_| Err(error.clone())).collect();
         }
+        items.iter().for_each(|(key, _)| self.inner.note_request(RecordedOp::Put, self.chain.tenant, key));
         if self.chain.is_local() {
             return items.into_iter().map(|(key, item)| Ok(self.put_local(key, item, condition))).collect();
         }
@@ -171,6 +175,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
                 self.put_unfenced(chain, &mut pending).await;
                 debts.settle();
             }
+            None if let Some(behind) = &self.behind => self.put_front(behind, chain, &mut pending).await,
             None => {
                 let debts = DebtGuard::new(chain.followers(), keys.into_iter());
                 self.put_authority(chain, &mut pending).await;
@@ -231,6 +236,29 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
                 Ok(reply) => Err(unexpected(&reply).at_tier(slot.shared.name)),
                 Err(error) => Err(error),
             };
+        }
+    }
+
+    /// The front acknowledges the puts and issues their versions. The store and the copies follow.
+    async fn put_front(&self, behind: &Arc<Behind>, chain: &Arc<Chain>, pending: &mut [PendingPut<K, V, N>]) {
+        let now = self.clock.now();
+        let writes = pending.iter().map(|put| FrontWrite {
+            key: put.key.clone(),
+            body: put.body.clone(),
+            deadlines: put.item.ttl.map_or(Deadlines::forever(now), |ttl| Deadlines::ttl(now, ttl)),
+            copies: Some(put.copies),
+            condition: match put.condition {
+                Condition::Always => FrontCondition::Always,
+                Condition::Absent => FrontCondition::Absent,
+                Condition::Version(seen) => FrontCondition::Version(seen),
+            },
+        });
+        let outcomes = behind.write(chain, writes.collect()).await;
+        for (put, outcome) in pending.iter_mut().zip(outcomes) {
+            put.outcome = outcome.map(|outcome| match outcome {
+                FrontOutcome::Kept { version, .. } => PutOutcome::Kept(version),
+                FrontOutcome::Refused(_) => PutOutcome::Refused,
+            });
         }
     }
 

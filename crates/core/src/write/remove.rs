@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use terrace_tier::{Op, Reply, Role, TierKey, Version, unexpected};
+use terrace_tier::{Deadlines, Op, Reply, Role, TierKey, Version, unexpected};
 
 use super::{
     Removal,
@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     Cache, Error, ErrorKind, Event, Key, Result, Value,
+    behind::{Behind, FrontCondition, FrontOutcome, FrontWrite},
     cache::{Distinct, Inner, Occurrence},
     chain::{Chain, FULL_BUDGET, TierSlot},
     near::{Near, TenantKey, TenantKeyRef},
@@ -32,6 +33,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
     pub(crate) async fn remove_one(&self, key: K, removal: Removal) -> Result<bool> {
         if self.chain.is_local() {
             self.inner.begin_call(&self.chain, false)?;
+            self.inner.note_request(removal.recorded(), self.chain.tenant, &key);
             return Ok(self.remove_local(key));
         }
         self.remove_all(vec![key], removal).await.pop().unwrap_or(Ok(false))
@@ -42,6 +44,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         if let Err(error) = self.inner.begin_call(&self.chain, false) {
             return keys.iter().map(|_| Err(error.clone())).collect();
         }
+        keys.iter().for_each(|key| self.inner.note_request(removal.recorded(), self.chain.tenant, key));
         if self.chain.is_local() {
             return keys.into_iter().map(|key| Ok(self.remove_local(key))).collect();
         }
@@ -102,6 +105,10 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
         if let Some(fills) = self.fencing.unfenced() {
             fills.ended(pending.iter().filter_map(|one| one.key.as_ref())).await;
         }
+        if let Some(behind) = self.behind.as_ref().filter(|_| removal == Removal::Everywhere) {
+            self.remove_front(behind, chain, &guards, &mut pending).await;
+            return self.end_removals(guards, pending);
+        }
         let debts = DebtGuard::new(chain.tiers.iter(), pending.iter().filter_map(|one| one.key.clone()));
         for slot in chain.far_to_near() {
             if slot.shared.role == Role::Cache || removal == Removal::Everywhere {
@@ -110,6 +117,43 @@ impl<K: Key, V: Value, N: Near<K, V>> Inner<K, V, N> {
             }
         }
         debts.settle();
+        self.end_removals(guards, pending)
+    }
+
+    /// The front acknowledges the removals. The store and the copies follow.
+    async fn remove_front(
+        &self,
+        behind: &Arc<Behind>,
+        chain: &Arc<Chain>,
+        guards: &[WriteGuard<K, V, N>],
+        pending: &mut [PendingRemoval],
+    ) {
+        let deadlines = Deadlines::forever(self.clock.now());
+        let (mut at, mut writes) = (Vec::new(), Vec::new());
+        for (index, (one, guard)) in pending.iter_mut().zip(guards).enumerate() {
+            let near = self.near.get(&TenantKeyRef { tenant: guard.key.tenant, key: &guard.key.key });
+            one.existed =
+                near.is_some_and(|entry| entry.value().is_some() && entry.is_fresh(self.clock.now()));
+            if let Some(key) = one.key.clone() {
+                at.push(index);
+                let (body, copies, condition) = (None, None, FrontCondition::Always);
+                writes.push(FrontWrite { key, body, deadlines, copies, condition });
+            }
+        }
+        for (at, outcome) in at.into_iter().zip(behind.write(chain, writes).await) {
+            match outcome {
+                Ok(FrontOutcome::Kept { existed, .. }) => pending[at].existed |= existed,
+                Ok(FrontOutcome::Refused(_)) => {}
+                Err(error) => pending[at].store_error = Some(error),
+            }
+        }
+    }
+
+    fn end_removals(
+        &self,
+        guards: Vec<WriteGuard<K, V, N>>,
+        pending: Vec<PendingRemoval>,
+    ) -> Vec<(Result<bool>, Version)> {
         for guard in guards {
             let key = Arc::clone(&guard.key);
             guard.finish(Version::NONE, |_| self.drop_near(&key));

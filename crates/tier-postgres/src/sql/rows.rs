@@ -8,7 +8,7 @@ use sqlx::{
     Row, ValueRef,
     postgres::{PgRow, PgValueRef},
 };
-use terrace_tier::{Fence, Op, Reply, Role, Stored, Token, Version};
+use terrace_tier::{Fence, Op, Order, Reply, Role, Stored, Token, Version};
 
 use super::numbers::{clock_millis, deadlines, unsigned};
 
@@ -85,6 +85,7 @@ pub(crate) fn change(row: &PgRow, op: &Op) -> Result<Reply> {
     let decided = version(row, 10)?;
     match op {
         Op::Fill { .. } | Op::Put { .. } if applied => Ok(Reply::Kept(decided)),
+        Op::Put { order: Order::Behind { .. }, .. } if row.try_get(11)? => Ok(Reply::TooOld),
         Op::Fill { .. } | Op::Put { .. } => {
             let hit: bool = row.try_get(1)?;
             Ok(Reply::Refused(if hit { Some(stored(row)?) } else { None }))

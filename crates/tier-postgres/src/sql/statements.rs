@@ -21,13 +21,14 @@ pub(crate) struct Statements {
     pub(crate) store: RoleStatements,
     pub(crate) cache: RoleStatements,
     /// `$1` namespace, then arrays: digests, keys, tokens, ttls, over, replaces.
-    pub(crate) lease: SqlStr,
+    pub(crate) lease: WriteStatement,
     pub(crate) leases: LeaseStatements,
     pub(crate) clean: CleanStatements,
     /// `$1` group, `$2` names, `$3` what is added, `$4` the most names, `$5` the name of those beyond.
     pub(crate) add_counters: SqlStr,
     /// `$1` group: name, total.
     pub(crate) read_counters: SqlStr,
+    pub(crate) fronts: FrontStatements,
 }
 
 /// The statements for leases that a process holds or waits for.
@@ -69,7 +70,7 @@ pub(crate) struct RoleStatements {
     pub(crate) apply: WriteStatement,
 }
 
-/// A statement that writes one key or many.
+/// A statement that changes the cells of one key or many.
 pub(crate) struct WriteStatement {
     one: SqlStr,
     /// It has one argument more: how long it waits for a lock.
@@ -94,6 +95,17 @@ impl WriteStatement {
     }
 }
 
+/// The statements of write-behind.
+pub(crate) struct FrontStatements {
+    /// `$1` namespace, `$2` id, `$3` nonce, `$4` known nonces, `$5` whether it was opened before, `$6` hold in ms,
+    /// `$7` whether it takes over: why it was refused, term, highest version.
+    pub(crate) open: SqlStr,
+    /// `$1` namespace, `$2` term, `$3` hold in ms or NULL for its end: whether the term is the last one.
+    pub(crate) hold: SqlStr,
+    /// `$1` namespace, `$2` term, then arrays: digests, keys, versions, tombstone ttls, four deadlines, bodies.
+    pub(crate) behind: WriteStatement,
+}
+
 /// The statements that keep the tables small.
 pub(crate) struct CleanStatements {
     /// `$1` seconds: whether this process is to clean, since no other one began within that time.
@@ -115,6 +127,10 @@ pub(crate) struct CleanStatements {
     pub(crate) may_vacuum: SqlStr,
     pub(crate) vacuum: SqlStr,
 }
+
+/// The answer to a lease.
+const LEASED: &str =
+    "version, state, written, fresh_until, stale_until, expires_at, body, ord, token, next_version";
 
 /// A cell and the server's clock. Deadlines equal to `expires_at` are NULL, and so is the clock if the cell
 /// never expires, as most records: each column that travels is a fortieth of the server's work.
@@ -155,13 +171,23 @@ impl Statements {
             read_counters: fixed("SELECT name, total FROM {schema}.counters_read($1)"),
             store: Self::of_role("store", "records", "", direct, &sql),
             cache: Self::of_role("cache", "cache_entries", CURRENT_EPOCH, direct, &sql),
-            lease: fixed(
-                "SELECT version, state, written, fresh_until, stale_until, expires_at, body, \
-                 ord, token, next_version FROM {schema}.cache_lease($1, $2, $3, $4, $5, $6, $7)",
-            ),
+            lease: WriteStatement::new("cache_lease", LEASED, 7, &sql),
             leases: LeaseStatements {
                 status: fixed("SELECT status FROM {schema}.lease_status($1, $2, $3)"),
                 keep_alive: fixed("SELECT {schema}.lease_sign($1, $2, $3)"),
+            },
+            fronts: FrontStatements {
+                open: fixed(
+                    "SELECT refused, term, high FROM {schema}.front_open($1, $2, $3, $4, $5, $6, $7)",
+                ),
+                hold: fixed("SELECT {schema}.front_hold($1, $2, $3)"),
+                behind: WriteStatement::new(
+                    "store_behind",
+                    "version, hit, written, fresh_until, stale_until, expires_at, body, \
+                     ord, applied, existed, decided, too_old",
+                    11,
+                    &sql,
+                ),
             },
             clean: CleanStatements {
                 turn: fixed("SELECT {schema}.clean_turn($1)"),

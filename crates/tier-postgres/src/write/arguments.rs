@@ -33,7 +33,9 @@ impl<'a> Arguments<'a> {
                 (deadlines, body, tombstone_ttl) = (Some(*until), bytes.as_ref(), Some(millis(*ttl)));
                 match order {
                     Order::Author(Condition::Version(at)) => seen = number(*at),
-                    Order::Follow(issued) | Order::Unfenced(issued) => version = number(*issued),
+                    Order::Follow(issued)
+                    | Order::Unfenced(issued)
+                    | Order::Behind { version: issued, .. } => version = number(*issued),
                     _ => {}
                 }
             }
@@ -72,6 +74,7 @@ pub(crate) fn kind(op: &Op) -> Result<&'static str> {
         Op::Put { order: Order::Author(Condition::Version(_)), .. } => "put_version",
         Op::Put { order: Order::Follow(_), .. } => "put_follow",
         Op::Put { order: Order::Unfenced(_), .. } => "put_unfenced",
+        Op::Put { order: Order::Behind { .. }, .. } => "put_behind",
         Op::Invalidate { .. } => "invalidate",
         Op::Remove { .. } => "remove",
         Op::Expire { .. } => "expire",

@@ -6,7 +6,7 @@ mod call;
 use std::{collections::HashMap, result, time::Duration};
 
 use sqlx::{PgConnection, Row, postgres::PgRow};
-use terrace_tier::{Condition, Deadlines, Error, Op, Order, Reply, Result, Role, TierKey, Version};
+use terrace_tier::{Condition, Deadlines, Error, Op, Order, Reply, Result, Role, Term, TierKey, Version};
 
 use crate::{
     connection::pool::Session,
@@ -23,7 +23,7 @@ pub(crate) use arguments::kind;
 pub(crate) use call::{Outcome, WriteCall, WriteRequest};
 
 /// The most time that a statement of several keys waits for a row which another transaction has locked, if a
-/// quarter of the budget is not less. Each of its writes is then sent alone, so that only those of the locked
+/// quarter of the budget is not less. Each of its operations is then sent alone, so that only those of the locked
 /// row wait longer. Our own statements hold their locks for a few milliseconds, the commit included.
 const MAX_LOCK_WAIT: Duration = Duration::from_millis(100);
 
@@ -103,6 +103,12 @@ pub(crate) async fn run(
     if let Some(puts) = unconditional_puts(batch) {
         return upsert(row, id, connection, &puts).await.map(Answer::Versions);
     }
+    if let Some((_, op)) = batch.first()
+        && let Some(term) = op.term()
+    {
+        let (changed, order) = behind(row, id, connection, term, batch).await?;
+        return Ok(Answer::Rows(changed, order));
+    }
     let mut order: Vec<usize> = (0..batch.len()).collect();
     // The sort is stable: operations of one key stay in their order, and the function runs them in it.
     order.sort_by_key(|index| batch[*index].0.digest);
@@ -164,6 +170,39 @@ async fn upsert(
     written.iter().map(|written| Ok((written.try_get(0)?, rows::version(written, 1)?))).collect()
 }
 
+/// Writes what a front has ordered: a row for each write, and which write that is. The keys of a front's batch are
+/// distinct.
+async fn behind(
+    row: &NamespaceRow,
+    id: i32,
+    connection: &mut PgConnection,
+    term: Term,
+    batch: &[(TierKey, Op)],
+) -> result::Result<(Vec<PgRow>, Vec<usize>), sqlx::Error> {
+    let mut order: Vec<usize> = (0..batch.len()).collect();
+    order.sort_by_key(|index| batch[*index].0.digest);
+    let mut arguments = Arguments::default();
+    order.iter().for_each(|index| arguments.push(&batch[*index].0, &batch[*index].1));
+    let [written, fresh, stale, expires] = arguments.deadlines;
+    let shared = batch.len() > 1;
+    let mut query = sqlx::query(row.shared.statements().fronts.behind.of(shared).clone())
+        .bind(id)
+        .bind(signed(term.as_u64()))
+        .bind(arguments.digests)
+        .bind(arguments.keys)
+        .bind(arguments.versions)
+        .bind(arguments.tombstone_ttls)
+        .bind(written)
+        .bind(fresh)
+        .bind(stale)
+        .bind(expires)
+        .bind(arguments.bodies);
+    if shared {
+        query = query.bind(lock_wait(row));
+    }
+    Ok((query.fetch_all(connection).await?, order))
+}
+
 /// Applies operations that are sorted by digest: one row for each.
 async fn apply<'a>(
     row: &NamespaceRow,
@@ -197,7 +236,7 @@ async fn apply<'a>(
 }
 
 /// How long a statement of several keys waits for a lock, as the server's setting has it.
-fn lock_wait(row: &NamespaceRow) -> String {
+pub(crate) fn lock_wait(row: &NamespaceRow) -> String {
     let wait = (row.namespace.budget / 4).min(MAX_LOCK_WAIT);
     // Zero would be no limit.
     format!("{}ms", wait.as_millis().max(1))

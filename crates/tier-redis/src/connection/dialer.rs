@@ -32,8 +32,8 @@ use crate::{
 pub(crate) struct Dialer {
     pub(crate) address: Address,
     pub(crate) sentinel_login: RedisConnectionInfo,
-    /// TLS to the server; without it, what finds out whether a server speaks TLS.
-    pub(crate) tls: Tls,
+    /// TLS to the server, if the address asks for it. To read the trusted roots of the system takes milliseconds.
+    pub(crate) tls: Option<Tls>,
     /// Whether a server on another host may be used without TLS.
     pub(crate) is_plaintext_allowed: bool,
     pub(crate) credentials: Option<Arc<dyn CredentialsProvider>>,
@@ -70,7 +70,7 @@ impl Dialer {
             (Endpoint::Server(host), _) | (_, Some(host)) => host,
             (Endpoint::Sentinels { .. }, None) => return Err(error(ErrorKind::Unavailable, "no primary")),
         };
-        let tls = self.address.is_tls.then_some(&self.tls);
+        let tls = self.tls.as_ref();
         let reached = timeout_at(deadline, reach(host, tls, &self.secrets)).await;
         match reached.unwrap_or(Err(Reach::Timeout)) {
             Ok(stream) => Ok(Dialed { stream, login, master }),
@@ -85,7 +85,7 @@ impl Dialer {
             sentinels,
             master,
             login: &self.sentinel_login,
-            tls: self.address.is_tls.then_some(&self.tls),
+            tls: self.tls.as_ref(),
             secrets: &self.secrets,
         };
         // Half of the time is left to connect to the server that they name.
@@ -148,7 +148,7 @@ impl Dialer {
         let explained = match (&why, tls) {
             (Reach::Handshake(cause), Some(tls)) if tls.certificate_error(cause).is_some() => None,
             (Reach::Handshake(_) | Reach::Timeout, Some(_)) => why_no_tls(host).await,
-            (Reach::Answer(_), None) => why_no_answer(host, &self.tls).await,
+            (Reach::Answer(_), None) => why_no_answer(host).await,
             _ => None,
         };
         explained.unwrap_or_else(|| open_error(why, tls, &self.secrets))

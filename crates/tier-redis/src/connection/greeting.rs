@@ -11,7 +11,7 @@ use tokio::{
 use super::{
     address::Host,
     stream::{Stream, tcp},
-    tls::{Tls, tls_error},
+    tls::{Certificates, Tls, tls_error},
 };
 use crate::{
     error::{Effect, client_error},
@@ -122,7 +122,8 @@ pub(super) async fn why_no_tls(host: &Host) -> Option<Error> {
 }
 
 /// Finds out whether the server that closed a stream without an answer speaks TLS.
-pub(super) async fn why_no_answer(host: &Host, tls: &Tls) -> Option<Error> {
+pub(super) async fn why_no_answer(host: &Host) -> Option<Error> {
+    let tls = Tls::new(&Certificates::default()).ok()?;
     let attempt = async {
         let stream = tcp(host).await.ok()?;
         match tls.connect(&host.name, stream).await {

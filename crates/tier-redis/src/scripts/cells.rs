@@ -18,7 +18,7 @@ use terrace_tier::{
     Clock, Condition, Deadlines, Epoch, Error, ErrorKind, Level, Namespace, Op, Order, Result, Token, Version,
 };
 
-use super::{Script, ScriptCall};
+use super::{CellShape, Script, ScriptCall};
 use crate::{
     error::mixed_batch,
     log,
@@ -137,7 +137,7 @@ impl<'a> CellCall<'a> {
 
     /// The number of the keys of all groups.
     pub(crate) fn keys(self) -> usize {
-        2 * self.groups().count() + self.script.shape_of_cells().0 * self.ops.len()
+        2 * self.groups().count() + self.script.shape_of_cells().keys * self.ops.len()
     }
 
     /// About how many bytes the keys and arguments take.
@@ -155,7 +155,7 @@ impl<'a> CellCall<'a> {
     }
 
     pub(crate) fn push_args(self, command: &mut Cmd) {
-        let (_, _, is_logged) = self.script.shape_of_cells();
+        let is_logged = self.script.shape_of_cells().is_logged;
         for (owner, group) in self.groups() {
             let head = if is_logged { owner.entry_head() } else { Bytes::new() };
             command.arg(group.len()).arg(&head[..]);
@@ -170,10 +170,10 @@ impl ScriptCall for CellCall<'_> {
     }
 
     fn command(&self, name: &str, script: &str) -> Cmd {
-        let (_, args_per_cell, is_logged) = self.script.shape_of_cells();
+        let CellShape { args, is_logged, .. } = self.script.shape_of_cells();
         let log = self.ops.first().filter(|_| is_logged).map(|op| &op.owner.log_keys);
         let keys = self.keys() + 2 * usize::from(is_logged);
-        let parts = 4 + 2 * keys + args_per_cell * self.ops.len();
+        let parts = 4 + 2 * keys + args * self.ops.len();
         let mut command = Cmd::with_capacity(parts, script.len() + self.size() + 128);
         command.arg(name).arg(script).arg(keys);
         self.push_keys(&mut command);

@@ -45,16 +45,26 @@ pub(crate) enum Script {
     Count,
 }
 
+/// What a script takes for each cell on which it works.
+#[derive(Clone, Copy)]
+struct CellShape {
+    keys: usize,
+    args: usize,
+    /// Whether the script appends to the log.
+    is_logged: bool,
+}
+
 impl Script {
-    /// Of a script that works on cells: the keys and the arguments of each cell, and whether it appends to the log.
-    const fn shape_of_cells(self) -> (usize, usize, bool) {
-        match self {
+    /// Of a script that works on cells, what it takes for each.
+    const fn shape_of_cells(self) -> CellShape {
+        let (keys, args, is_logged) = match self {
             Self::Lease => (1, 2, false),
             Self::Fill => (2, 3, false),
             Self::Put => (1, 4, true),
             Self::Invalidate => (1, 3, true),
             _ => (1, 2, true),
-        }
+        };
+        CellShape { keys, args, is_logged }
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::{Cell, Deadlines, Epoch, Error, ErrorKind, Result, Timestamp, Token, Version};
+use crate::{Cell, Deadlines, Epoch, Error, ErrorKind, Result, Term, Timestamp, Token, Version};
 
 /// What a tier is to its cache. The user's order of tiers decides it.
 ///
@@ -86,6 +86,20 @@ pub enum Order {
     Follow(Version),
     /// There is no order, and the last write wins. Caches of level `Ttl` use it.
     Unfenced(Version),
+    /// A write-behind front has acknowledged the write and issued its version. Only stores take it. The put
+    /// replaces only an older record or tombstone, and counts as kept where the store has this version. A put
+    /// without a body is a removal, which leaves a tombstone. Where the store knows nothing of the key, a
+    /// version older than half the life of the tombstone is [`Reply::TooOld`]: the tombstone of a later
+    /// removal may be gone already.
+    ///
+    /// The store refuses another term than that of the front's last opening with
+    /// [`ErrorKind::FrontLost`] ([`FrontStore`](crate::FrontStore)).
+    Behind {
+        /// The version that the front has issued.
+        version: Version,
+        /// The front's term.
+        term: Term,
+    },
 }
 
 /// One operation on one key.
@@ -189,6 +203,24 @@ impl Op {
         }
     }
 
+    /// Whether a store refuses the operation while a write-behind front holds the namespace
+    /// ([`FrontStore`](crate::FrontStore)).
+    pub const fn is_direct_write(&self) -> bool {
+        match self {
+            Self::Put { order, .. } => !matches!(order, Order::Behind { .. }),
+            Self::Fill { .. } | Self::Remove { .. } | Self::Expire { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// The term of a write behind.
+    pub const fn term(&self) -> Option<Term> {
+        match self {
+            Self::Put { order: Order::Behind { term, .. }, .. } => Some(*term),
+            _ => None,
+        }
+    }
+
     /// The error of a tier that does not know this operation: [`ErrorKind::Unsupported`].
     pub fn unsupported(&self) -> Error {
         Error::new(ErrorKind::Unsupported, format!("the tier does not know the operation `{}`", self.name()))
@@ -208,6 +240,9 @@ pub enum Reply {
     /// To `Fill` and `Put`: the value is not kept. A store returns the record that won, if there is one. A
     /// cache tier may leave it out.
     Refused(Option<Stored>),
+    /// To a `Put` with [`Order::Behind`]: the store has no record or tombstone of the key, and the write is so
+    /// old that the tombstone of a later removal may be gone. Nothing was done.
+    TooOld,
     /// To `Invalidate`, `Remove` and `Expire`: it is done.
     Done {
         /// Whether there was a live value to change.

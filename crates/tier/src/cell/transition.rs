@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use crate::{
     Cell, Change, Condition, Deadlines, Fence, Moment, Op, Order, Reply, Role, State, Stored, Token, Version,
+    defence::{Defence, enabled},
 };
 
 /// What `op` does to `cell` at `moment`, and the answer to it. The function is pure: the caller makes the
@@ -181,6 +182,9 @@ impl<'a> Key<'a> {
             Order::Author(condition) if self.permits(condition) => self.floor().next(self.moment.micros),
             Order::Author(_) => return (Change::Keep, Reply::Refused(self.hit())),
             Order::Unfenced(version) => version,
+            Order::Behind { version, .. } => {
+                return self.put_behind(version, deadlines, body, tombstone_ttl);
+            }
             Order::Follow(version) => match self.entry() {
                 Some(cell) if cell.version < version => version,
                 Some(_) => return (Change::Keep, Reply::Refused(self.hit())),
@@ -192,6 +196,35 @@ impl<'a> Key<'a> {
             },
         };
         (Change::Write(self.written(version, deadlines, body)), Reply::Kept(version))
+    }
+
+    fn put_behind(
+        &self,
+        version: Version,
+        deadlines: Deadlines,
+        body: &Option<Bytes>,
+        tombstone_ttl: Duration,
+    ) -> (Change, Reply) {
+        let is_older = |cell: &Cell| cell.version < version || !enabled(Defence::Behind);
+        match self.cell {
+            // A cache tier takes no write behind.
+            _ if self.moment.role == Role::Cache => return (Change::Keep, Reply::Refused(None)),
+            Some(cell) if cell.version == version => return (Change::Keep, Reply::Kept(version)),
+            Some(cell) if !is_older(cell) => return (Change::Keep, Reply::Refused(self.hit())),
+            None if self.is_too_old(version, tombstone_ttl) => return (Change::Keep, Reply::TooOld),
+            Some(_) | None => {}
+        }
+        let cell = match body {
+            Some(_) => self.written(version, deadlines, body),
+            None => self.tombstone(version, tombstone_ttl),
+        };
+        (Change::Write(cell), Reply::Kept(version))
+    }
+
+    /// Whether the tombstone of a write that followed `version` may be gone already.
+    fn is_too_old(&self, version: Version, tombstone_ttl: Duration) -> bool {
+        let age = u128::from(self.moment.micros.saturating_sub(version.as_u64()));
+        age > tombstone_ttl.as_micros() / 2 && enabled(Defence::TooOld)
     }
 
     fn permits(&self, condition: Condition) -> bool {

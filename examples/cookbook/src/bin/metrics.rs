@@ -1,85 +1,69 @@
-//! Metrics: the counters of a cache in the text format of Prometheus, and an observer for what counters do not
-//! show, here how long loads take.
+//! Metrics: the counters and latencies of a cache in the text format of Prometheus, and its health as JSON.
 //!
 //! ```sh
-//! cargo run --release -p terrace-cookbook --bin metrics
+//! cargo run --release -p terrace-cookbook --bin metrics          # prints both
+//! cargo run --release -p terrace-cookbook --bin metrics -- 9100  # serves them on a port of this machine
 //! ```
 
-use std::{
-    convert::Infallible,
-    fmt::Write,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
-    time::Duration,
+use std::{convert::Infallible, time::Duration};
+
+use axum::{Router, http::StatusCode, routing::get};
+use terrace::{
+    Cache, Memory, Result, Sqlite, Ttl,
+    telemetry::{Status, Telemetry},
 };
 
-use terrace::{Cache, Event, Memory, Observer, Result, Sqlite, Stats, Ttl};
-
-/// The bounds of the histogram of loads, in milliseconds.
-const BOUNDS_MS: [u64; 4] = [1, 10, 100, 1_000];
-
-/// Counts loads by their time. An observer is called on each hit too, so it must be quick.
-#[derive(Clone, Default)]
-struct LoadTimes(Arc<[AtomicU64; BOUNDS_MS.len() + 1]>);
-
-impl Observer for LoadTimes {
-    fn observe(&self, _namespace: &str, event: &Event<'_>) {
-        if let Event::Loaded { elapsed, .. } = event {
-            let ms = elapsed.as_millis() as u64;
-            let bucket = BOUNDS_MS.iter().position(|bound| ms <= *bound).unwrap_or(BOUNDS_MS.len());
-            self.0[bucket].fetch_add(1, Relaxed);
-        }
-    }
+/// The endpoints that a monitoring system and a load balancer ask.
+fn endpoints(telemetry: Telemetry) -> Router {
+    let scraped = telemetry.clone();
+    let metrics =
+        move || async move { ([("content-type", "text/plain; version=0.0.4")], scraped.prometheus()) };
+    let health = move || async move {
+        let health = telemetry.health();
+        let is_down = health.status == Status::Down;
+        let code = if is_down { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+        (code, health.to_json())
+    };
+    Router::new().route("/metrics", get(metrics)).route("/health", get(health))
 }
 
-/// The text that an endpoint `/metrics` answers with.
-fn metrics(cache: &str, stats: &Stats, loads: &LoadTimes) -> String {
-    let mut text = String::new();
-    let mut line = |name: &str, labels: &str, value: u64| {
-        // Writing to a string cannot fail.
-        let _infallible = writeln!(text, "cache_{name}{{cache=\"{cache}\"{labels}}} {value}");
+/// A page that takes five milliseconds to make.
+async fn read(pages: &Cache<u64, String>, number: u64) -> Result<()> {
+    let load = || async move {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        Ok::<_, Infallible>(format!("page {number}"))
     };
-    for tier in &stats.tiers {
-        let label = format!(",tier=\"{}\"", tier.name);
-        line("hits_total", &label, tier.hits);
-        line("misses_total", &label, tier.misses);
-        line("errors_total", &label, tier.errors);
-        line("undecodable_total", &label, tier.undecodable);
-        line("lost", &label, u64::from(tier.lost));
-    }
-    line("load_errors_total", "", stats.load_errors);
-    line("coalesced_total", "", stats.coalesced);
-    line("stale_served_total", "", stats.stale_served);
-    line("near_entries", "", stats.near_entries);
-    let mut below = 0;
-    for (bucket, count) in loads.0.iter().enumerate() {
-        below += count.load(Relaxed);
-        let bound = BOUNDS_MS.get(bucket).map_or("+Inf".to_owned(), u64::to_string);
-        line("load_milliseconds_bucket", &format!(",le=\"{bound}\""), below);
-    }
-    line("load_milliseconds_count", "", below);
-    text
+    pages.get_or_load(&number, load).await.map(drop)
 }
 
 #[tokio::main]
-async fn main() -> Result<()> {
-    let loads = LoadTimes::default();
+async fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     let pages = Cache::builder("pages")
         .near(Memory::entries(1_000))
         .tier(Sqlite::memory())
         .expire(Ttl::secs(60))
-        .observer(loads.clone())
         .build()?;
-    for number in [1_u64, 2, 1, 1, 3] {
-        let load = || async move {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-            Ok::<_, Infallible>(format!("page {number}"))
-        };
-        pages.get_or_load(&number, load).await?;
+    let telemetry = Telemetry::new();
+    telemetry.watch(&pages);
+    for number in [1, 2, 1, 1, 3] {
+        read(&pages, number).await?;
     }
     pages.settled().await;
-    print!("{}", metrics(pages.namespace(), &pages.stats(), &loads));
+    let Some(port) = std::env::args().nth(1) else {
+        println!("{}{}", telemetry.prometheus(), telemetry.health().to_json());
+        return Ok(());
+    };
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", port.parse()?)).await?;
+    let traffic = async {
+        for number in 0.. {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            read(&pages, number % 100).await?;
+        }
+        Ok::<_, terrace::Error>(())
+    };
+    tokio::select! {
+        served = axum::serve(listener, endpoints(telemetry)) => served?,
+        ended = traffic => ended?,
+    }
     Ok(())
 }

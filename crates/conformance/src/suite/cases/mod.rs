@@ -5,6 +5,7 @@ pub(super) mod callers;
 pub(super) mod clear;
 pub(super) mod copies;
 pub(super) mod evict;
+pub(super) mod fronts;
 pub(super) mod histories;
 pub(super) mod lease_waiter;
 pub(super) mod leases;

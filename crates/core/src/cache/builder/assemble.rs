@@ -1,19 +1,22 @@
 //! [`Builder::build`] checks the parts of a cache and assembles them.
 
 use std::{
+    collections::HashMap,
     sync::{
-        Arc,
+        Arc, OnceLock, Weak,
         atomic::{AtomicBool, AtomicU64},
     },
     time::Duration,
 };
 
-use terrace_tier::{InvalidationLog, Namespace, Role};
+use parking_lot::Mutex;
+use terrace_tier::{Follower, InvalidationLog, Namespace, Role};
 
 use super::{
     super::{
         Cache, Tenants,
         chain_spec::{ChainSpec, TIER_BUDGET},
+        classes::ClassNames,
         inner::{Inner, Periods, Policies},
         near_expiry::NearExpiry,
         tasks::Tasks,
@@ -21,13 +24,15 @@ use super::{
     Builder, OriginLog,
 };
 use crate::{
-    Copies, Error, Key, Level, Result, Value, WriteContext, WritePlan,
-    chain::{Monitor, TierCounters, TierSlot, Warnings},
+    Clock, Copies, Error, Key, Level, Result, Value, WriteContext, WritePlan,
+    behind::{Behind, Context},
+    chain::{Chain, Monitor, TierCounters, TierSlot, Warnings},
     fencing::Fencing,
     flight::Flights,
     freshness::{AppliedChanges, Coherence, ProofSource, max_staleness},
     near::Near,
     overload::{BackOff, LoadLimit},
+    policy::BehindPlan,
     write::Renewals,
 };
 
@@ -67,7 +72,9 @@ impl<K: Key, V: Value, N: Near<K, V>> Builder<K, V, N> {
 
     fn assemble(mut self) -> Result<Tenants<K, V, N>> {
         let copies = self.check()?;
-        let monitor = Arc::new(Monitor::new(&self.namespace, self.observer.take(), self.logs_reads));
+        let classes = self.classes.take().map(ClassNames::counted).transpose()?;
+        let monitor =
+            Arc::new(Monitor::new(&self.namespace, self.observer.take(), self.logs_reads, self.spans));
         let monitor_namespace = Arc::clone(&monitor.namespace);
         let namespace = self.namespace_options()?;
         let (store, origin_log) = (self.store.as_ref(), self.origin_log.log());
@@ -76,12 +83,25 @@ impl<K: Key, V: Value, N: Near<K, V>> Builder<K, V, N> {
         let chain = chains.chain(None)?;
         let proof_source = chains.proof_source(&chain, self.ends_within_bound(), &self.clock)?;
         let (periods, applied) = (self.periods(), Arc::new(AppliedChanges::default()));
+        let policies = Arc::new(Policies {
+            freshness: self.freshness.or_else(|| self.expiry.freshness()),
+            expiry: self.expiry,
+            admission: self.admission,
+            copies,
+            coalesce: self.coalesce,
+        });
+        let behind = front(self.behind, &chains, &chain, &policies, &self.clock, &monitor, &periods)?;
         let inner = Arc::new(Inner {
             max_staleness: max_staleness(&chain, self.level, self.near.is_enabled(), &self.clock),
             near: self.near,
             near_counters: TierCounters::default(),
             near_expiry: NearExpiry::default(),
-            observed: monitor.observer.is_some() || monitor.logs_reads,
+            observed: monitor.observer.is_some()
+                || monitor.logs_reads
+                || classes.is_some()
+                || self.recorder.is_some(),
+            classes,
+            recorder: self.recorder,
             clock: self.clock.clone(),
             coherence: Coherence::default(),
             proof_source,
@@ -94,13 +114,8 @@ impl<K: Key, V: Value, N: Near<K, V>> Builder<K, V, N> {
             key_codec: self.key_codec,
             tasks: Tasks::default(),
             fencing: Fencing::of(self.level),
-            policies: Policies {
-                freshness: self.freshness.or_else(|| self.expiry.freshness()),
-                expiry: self.expiry,
-                admission: self.admission,
-                copies,
-                coalesce: self.coalesce,
-            },
+            policies,
+            behind,
             level: self.level,
             loader: self.loader,
             load_limit: LoadLimit::new(self.max_loads, Arc::clone(&monitor_namespace)),
@@ -112,6 +127,9 @@ impl<K: Key, V: Value, N: Near<K, V>> Builder<K, V, N> {
         });
         let sweep = Arc::downgrade(&inner);
         inner.near_expiry.attach(sweep);
+        if let Some(behind) = &inner.behind {
+            behind.attach(Arc::downgrade(&inner) as Weak<dyn Follower>);
+        }
         inner.follow_log(&chain);
         chain.far_to_near().for_each(TierSlot::watch);
         if let ProofSource::Watermarks(tracker) = &inner.proof_source {
@@ -162,6 +180,28 @@ impl<K: Key, V: Value, N: Near<K, V>> Builder<K, V, N> {
         lives.into_iter().all(|writing| self.expiry.lifetime(&writing).fresh <= bound)
     }
 
+    /// Refuses what write-behind cannot keep its promise with.
+    fn check_behind(&self) -> Result<()> {
+        let Some(plan) = &self.behind else { return Ok(()) };
+        if self.store.is_none() {
+            return Err(Error::config("write-behind needs a store: add one, or use CacheAside"));
+        }
+        if self.level != Level::Fenced {
+            return Err(Error::config(
+                "write-behind needs Level::Fenced; a handle of `with(Level::Strong)` may read",
+            ));
+        }
+        if plan.cap.age >= REMOVED_FOR / 2 {
+            return Err(Error::config(
+                "the age of the backlog is below 3.5 days, half the time for which a store remembers removals",
+            ));
+        }
+        if plan.batch == 0 || plan.attempts == 0 {
+            return Err(Error::config("batch and attempts of write-behind are at least 1"));
+        }
+        Ok(())
+    }
+
     /// Refuses parts that do not fit together. The result says what a put does with copies.
     fn check(&self) -> Result<Copies> {
         if self.namespace.is_empty() || self.namespace.len() > MAX_NAMESPACE_BYTES {
@@ -170,6 +210,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Builder<K, V, N> {
         if self.max_loads == 0 {
             return Err(Error::config("max_loads is at least 1: with 0 no loader could ever run"));
         }
+        self.check_behind()?;
         let stored = self.store.is_some();
         let plan = self.write.unwrap_or(WritePlan { store: stored, copies: Copies::Replace });
         if plan.store != stored {
@@ -200,6 +241,42 @@ impl<K: Key, V: Value, N: Near<K, V>> Builder<K, V, N> {
             OriginLog::Of(..) => Ok(plan.copies),
         }
     }
+}
+
+/// The front of a cache with write-behind.
+fn front(
+    plan: Option<BehindPlan>,
+    chains: &ChainSpec,
+    chain: &Chain,
+    policies: &Arc<Policies>,
+    clock: &Clock,
+    monitor: &Arc<Monitor>,
+    periods: &Periods,
+) -> Result<Option<Arc<Behind>>> {
+    let Some(plan) = plan else { return Ok(None) };
+    if chain.store.as_ref().is_none_or(|store| store.front_store().is_none()) {
+        return Err(Error::config("the store does not support write-behind; Postgres and SQLite do"));
+    }
+    let context = Context {
+        policies: Arc::clone(policies),
+        clock: clock.clone(),
+        monitor: Arc::clone(monitor),
+        warnings: Warnings::new(Arc::clone(&monitor.namespace), "write-behind"),
+        tombstone: periods.tombstone,
+        removed: periods.removed,
+        near: OnceLock::new(),
+    };
+    let tenants = Mutex::new(HashMap::new());
+    let chain_of = |tenant: Option<&str>| {
+        let mut tenants = tenants.lock();
+        if let Some(chain) = tenants.get(&tenant.map(str::to_owned)) {
+            return Ok(Arc::clone(chain));
+        }
+        let chain = Arc::new(chains.chain(tenant)?);
+        tenants.insert(tenant.map(str::to_owned), Arc::clone(&chain));
+        Ok(chain)
+    };
+    Behind::new(plan, context, &chain_of).map(Some)
 }
 
 impl OriginLog {

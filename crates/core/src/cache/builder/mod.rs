@@ -13,6 +13,7 @@ use terrace_tier::InvalidationLog;
 use super::{
     Cache,
     chain_spec::{TierConfig, TierSettings},
+    classes::ClassNames,
     loader::BoundLoader,
 };
 use crate::{
@@ -21,8 +22,10 @@ use crate::{
     near::Near,
     overload::DEFAULT_MAX_LOADS,
     policy::{
-        Admission, Coalesce, Expiry, Freshness, Lifetime, Stampede, WriteContext, WritePlan, WritePolicy,
+        Admission, BehindPlan, Coalesce, Expiry, Freshness, Lifetime, Stampede, WriteContext, WritePlan,
+        WritePolicy,
     },
+    recorder::Recorder,
     typed_codec::{KeyCodec, TypedCodec, Upgrade},
 };
 
@@ -42,6 +45,7 @@ pub struct Builder<K, V, N> {
     freshness: Option<Arc<dyn Freshness>>,
     admission: Option<Arc<dyn Admission>>,
     write: Option<WritePlan>,
+    behind: Option<BehindPlan>,
     coalesce: Coalesce,
     level: Level,
     load_deadline: Duration,
@@ -51,7 +55,10 @@ pub struct Builder<K, V, N> {
     upgrades: Vec<Upgrade<V>>,
     clock: Clock,
     observer: Option<Arc<dyn Observer>>,
+    recorder: Option<Recorder>,
     logs_reads: bool,
+    spans: bool,
+    classes: Option<ClassNames<K>>,
     types: PhantomData<fn() -> (K, V)>,
 }
 
@@ -109,6 +116,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Builder<K, V, N> {
             freshness: None,
             admission: None,
             write: None,
+            behind: None,
             coalesce: Coalesce::Local,
             level: Level::default(),
             load_deadline: LOAD_DEADLINE,
@@ -118,7 +126,10 @@ impl<K: Key, V: Value, N: Near<K, V>> Builder<K, V, N> {
             upgrades: Vec::new(),
             clock: Clock::system(),
             observer: None,
+            recorder: None,
             logs_reads: false,
+            spans: false,
+            classes: None,
             types: PhantomData,
         }
     }
@@ -231,6 +242,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Builder<K, V, N> {
     #[must_use]
     pub fn write(mut self, write: impl WritePolicy) -> Self {
         self.write = Some(write.plan());
+        self.behind = write.behind();
         self
     }
 
@@ -332,10 +344,60 @@ impl<K: Key, V: Value, N: Near<K, V>> Builder<K, V, N> {
         self
     }
 
+    /// Makes a span of the crate `tracing` for each call of a remote tier and for each load, at level DEBUG. The
+    /// span `terrace_call` has the fields `cache`, `tier` and `operation`; the span `terrace_load` has `cache`. The
+    /// parent of a span is the caller's span, also where the load goes on in a task of its own. Without this call
+    /// there are no spans.
+    ///
+    /// # Cost
+    /// A near hit makes no span. A span that no subscriber wants costs a few nanoseconds.
+    #[must_use]
+    pub fn spans(mut self) -> Self {
+        self.spans = true;
+        self
+    }
+
+    /// Counts the reads of this cache by class as well, in [`Stats::classes`](crate::Stats::classes): by model or
+    /// by kind of page, for example. `class_of` gives the class of a key, which is one of `names`; a class that is
+    /// not in the list counts as the last name.
+    ///
+    /// `class_of` must be quick and must not use the cache.
+    ///
+    /// # Errors
+    /// [`build`](Builder::build) fails with [`ErrorKind::Config`](crate::ErrorKind::Config) for no name, for more
+    /// than 32 names, and for a name that is given twice.
+    ///
+    /// # Cost
+    /// A near hit adds to one counter more. Any other read calls `class_of` once or twice, and compares names.
+    ///
+    /// ```
+    /// # use terrace_core::{Cache, NoNear};
+    /// type Prompt = (String, String);
+    /// let builder = Cache::<Prompt, String, NoNear>::builder("answers")
+    ///     .class_by(["small", "large", "other"], |(model, _)| model);
+    /// ```
+    #[must_use]
+    pub fn class_by(
+        mut self,
+        names: impl IntoIterator<Item = impl Into<String>>,
+        class_of: impl for<'k> Fn(&'k K) -> &'k str + Send + Sync + 'static,
+    ) -> Self {
+        self.classes = Some(ClassNames::new(names, class_of));
+        self
+    }
+
     /// Sets the observer, which receives every event of the cache.
     #[must_use]
     pub fn observer(mut self, observer: impl Observer) -> Self {
         self.observer = Some(Arc::new(observer));
+        self
+    }
+
+    /// Lets `recorder` write which keys the cache is asked for, while it is on. The recorder stays with the
+    /// caller, who switches it. Several caches may share one.
+    #[must_use]
+    pub fn record(mut self, recorder: &Recorder) -> Self {
+        self.recorder = Some(recorder.clone());
         self
     }
 }

@@ -41,6 +41,9 @@ BEGIN
     IF NOT FOUND THEN
         RAISE EXCEPTION 'the namespace is not known' USING ERRCODE = 'TR001';
     END IF;
+    IF store THEN
+        PERFORM {schema}.permit_direct_write(space_namespace);
+    END IF;
     FOR request IN
         SELECT * FROM unnest(p_digests, p_keys, p_kinds, p_tokens, p_seen, p_versions, p_tombstone_ttls,
                              p_written, p_fresh, p_stale, p_expires, p_bodies) WITH ORDINALITY
@@ -210,6 +213,9 @@ BEGIN
         FROM {schema}.spaces s WHERE s.id = p_space;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'the namespace is not known' USING ERRCODE = 'TR001';
+    END IF;
+    IF store THEN
+        PERFORM {schema}.permit_direct_write(space_namespace);
     END IF;
     RETURN QUERY
     WITH written AS (

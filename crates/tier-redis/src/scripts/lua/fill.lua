@@ -16,6 +16,6 @@ local function fill(epoch, key, at)
       pcall('PUBLISH', channel, 'C' .. held)
     end
   end
-  store(cell, state .. version .. epoch, ARGV[at + 1], ARGV[at + 2])
+  store(cell, state, version, epoch, ARGV[at + 1], ARGV[at + 2])
   return 'K' .. epoch .. version, key + 2, at + 3
 end

@@ -9,19 +9,17 @@ local function put(epoch, key, at)
   local cell, order, given, ttl, tag = KEYS[key], unpack('>c1I8I8c1', ARGV[at])
   local state, floor = open(pcall('GETRANGE', cell, 0, 56), epoch)
   local entry = state == 'V' or state == 'N'
-  local version, logged = given, given
-  if order == 'U' then
-    logged = 0
-  elseif order ~= 'F' then
+  local version = given
+  if order ~= 'F' and order ~= 'U' then
     if (order == 'N' and state == 'V') or (order == 'C' and not (state == 'V' and floor == given)) then
       return 'R' .. epoch .. (entry and call('GET', cell) or ''), key + 1, at + 4
     end
     version = issue_version(floor)
-    logged = version
   end
+  local stored = pack('>I8', version)
   -- A value that follows is logged even if nothing changes here: a reader may have filled it already.
   if changes then
-    changes[#changes + 1] = pack('>I8', logged) .. ARGV[at + 3]
+    changes[#changes + 1] = (order == 'U' and NONE or stored) .. ARGV[at + 3]
   end
   if order == 'F' and not (entry and floor < version) then
     if not entry and not (state == 'L' and floor >= version) then
@@ -29,7 +27,6 @@ local function put(epoch, key, at)
     end
     return 'R' .. epoch, key + 1, at + 4
   end
-  local stored = pack('>I8', version)
-  store(cell, tag .. stored .. epoch, ARGV[at + 1], ARGV[at + 2])
+  store(cell, tag, stored, epoch, ARGV[at + 1], ARGV[at + 2])
   return 'K' .. epoch .. stored, key + 1, at + 4
 end

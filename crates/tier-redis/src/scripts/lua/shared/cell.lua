@@ -20,12 +20,12 @@ local function open(bytes, epoch)
   return state, math.min(version, LAST), token, string.sub(bytes, 34, 41), ends
 end
 
--- Stores an entry. `content` is what follows the epoch: no token, the deadlines, the envelope; `until_text` is its end
--- in ms. Deletes the key instead if that time has passed.
-local function store(key, head, content, until_text)
+-- Stores an entry. `state`, `version` and `epoch` are its head, and `content` is what follows: no token, the
+-- deadlines, the envelope; `until_text` is its end in ms. Deletes the key instead if that time has passed.
+local function store(key, state, version, epoch, content, until_text)
   if unpack('>I8', content, 33) <= now then
     call('DEL', key)
   else
-    call('SET', key, head .. content, 'PXAT', until_text)
+    call('SET', key, state .. version .. epoch .. content, 'PXAT', until_text)
   end
 end
