@@ -124,12 +124,13 @@ pub mod telemetry {
 /// Begin with [`Swap`](tier::Swap), which makes a tier of get and compare-and-swap.
 pub mod tier {
     pub use terrace_tier::{
-        BatchCall, BatchLimits, Batcher, Cell, Change, Condition, Deadlines, Epoch, Fence, FindingWatcher,
-        Follower, FrontClaim, FrontRow, FrontStore, FrontTerm, HEADER_LEN, Invalidation, InvalidationLog,
-        KeyDigest, KeyName, LeaseWaiter, Moment, Namespace, NamespaceGuard, NamespaceRegistry, Notice,
-        NumberedChanges, Op, Order, Publication, Publish, Replay, Reply, Role, Scope, Secrets, SentAt, State,
-        Stored, Swap, Swapping, Term, Tier, TierKey, Timestamp, Token, Watermark, direct_write_refused,
-        front_lost, held_by_another, key_digest, lease, replaced_front, transition, unexpected,
+        BatchCall, BatchLimits, Batcher, Cell, Change, Condition, Counters, Deadlines, Epoch, Fence,
+        FindingWatcher, Follower, FrontClaim, FrontRow, FrontStore, FrontTerm, HEADER_LEN, Invalidation,
+        InvalidationLog, KeyDigest, KeyName, LeaseWaiter, Moment, Namespace, NamespaceGuard,
+        NamespaceRegistry, Notice, NumberedChanges, Op, Order, Publication, Publish, Replay, Reply, Role,
+        Scope, Secrets, SentAt, State, Stored, Swap, Swapping, Term, Tier, TierKey, Timestamp, Token,
+        Watermark, direct_write_refused, front_lost, held_by_another, key_digest, lease, replaced_front,
+        transition, unexpected,
     };
 }
 

@@ -93,6 +93,9 @@ pub(super) fn postgres(config: &PostgresConfig, address: PostgresAddress) -> Res
     if let Some(pool_size) = config.pool_size {
         postgres = postgres.pool_size(pool_size);
     }
+    if config.logged_copies {
+        postgres = postgres.logged_copies();
+    }
     Ok(Arc::new(postgres.build()?))
 }
 

@@ -54,6 +54,7 @@
 //! password_file = "/run/secrets/pg"     # or password = ".."
 //! schema = "terrace"
 //! pool_size = 8
+//! logged_copies = false                 # true: copies survive a crash of the server
 //! role = "both"                         # or "store", "tier"
 //!
 //! [sqlite]                              # in place of postgres, without a server

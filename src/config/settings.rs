@@ -118,6 +118,9 @@ pub struct PostgresConfig {
     pub schema: Option<String>,
     /// The maximum of connections.
     pub pool_size: Option<usize>,
+    /// Whether copies survive a crash of the server. It holds for the whole schema.
+    #[serde(default)]
+    pub logged_copies: bool,
     /// What the database may be used as.
     #[serde(default)]
     pub role: DatabaseRole,

@@ -5,6 +5,7 @@ use std::{fmt, hash::Hash, sync::Arc, time::Duration};
 use serde::{Serialize, de::DeserializeOwned};
 use terrace_core::{Backend, Builder, Error, Level, Result, TierConfig, TierSettings, near::Near};
 use terrace_policies::Ttl;
+use terrace_tier::Counters;
 use terrace_tier_memory::Memory;
 
 use super::{
@@ -135,6 +136,24 @@ impl Stack {
         }
     }
 
+    /// As [`builder`](Self::builder), for a cache whose copies live at most `redis_ttl` in Redis, whatever the expiry
+    /// policy says. The database may keep them longer, and then fills Redis again.
+    pub fn builder_with_redis_ttl<K, V>(
+        &self,
+        namespace: impl Into<String>,
+        redis_ttl: Duration,
+    ) -> Builder<K, V, Memory<K, V>>
+    where
+        K: Clone + Eq + Hash + Serialize + DeserializeOwned + Send + Sync + 'static,
+        V: Serialize + DeserializeOwned + Send + Sync + 'static,
+    {
+        let mut stack = self.clone();
+        if let Some(redis) = &mut stack.redis {
+            redis.ttl = Some(redis.ttl.map_or(redis_ttl, |ttl| ttl.min(redis_ttl)));
+        }
+        stack.builder(namespace)
+    }
+
     /// Begins a cache that keeps records in the stack's database.
     ///
     /// # Errors
@@ -169,6 +188,16 @@ impl Stack {
             Some(_) => "the database of this stack has the role \"tier\", which is for copies only",
         };
         Err(Error::config(format!("`{namespace}` keeps records, but {why}")))
+    }
+
+    /// Counters with the name `group` that all processes of the application share: in Redis if the stack has it, else in
+    /// its database. A stack of memory alone has none.
+    ///
+    /// # Cost
+    /// No trip.
+    pub fn counters(&self, group: &str) -> Option<Arc<dyn Counters>> {
+        let database = self.database.as_ref().map(|database| &database.tier);
+        self.redis.as_ref().or(database).and_then(|tier| tier.backend.counters(group))
     }
 
     /// The stack with each backend passed through `wrap`, which may count its calls or make them fail. The

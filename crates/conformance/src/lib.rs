@@ -7,6 +7,7 @@
 //!   map; [`machine::Machine`] does it as a plain function, also over a near tier of your own.
 //! - [`policy_suite!`] makes a test of each case for one kind of policy; [`policy::check`] runs them
 //!   as a plain function.
+//! - [`check_counters`] checks the counters of a backend.
 //! - [`Fake`] is a tier in memory, for the tests of tiers, caches and applications.
 //! - [`Faulty`] makes any backend fail, hang or lose answers on cue; [`Recording`] writes down what
 //!   a cache asks of it.
@@ -14,6 +15,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod calls;
+mod counters;
 mod fake;
 mod faulty;
 pub mod machine;
@@ -25,6 +27,7 @@ mod recording;
 pub mod suite;
 
 pub use calls::{Call, Calls};
+pub use counters::check_counters;
 pub use fake::{Fake, FakeLog, Saved};
 pub use faulty::{Fault, Faulty};
 pub use plain_near::PlainNear;

@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use sqlx::PgPool;
-use terrace_tier::{Backend, CredentialsProvider, Error, InvalidationLog, Namespace, Result, Tier};
+use terrace_tier::{Backend, Counters, CredentialsProvider, Error, InvalidationLog, Namespace, Result, Tier};
 
 use crate::{
     connection::{
@@ -12,6 +12,7 @@ use crate::{
         pool::Pool,
         shared::Shared,
     },
+    counters::PostgresCounters,
     error::NAME,
     log::Log,
     namespace::NamespaceRow,
@@ -80,6 +81,7 @@ pub struct PostgresBuilder {
     pool_size: usize,
     statement_timeout: Duration,
     max_value_bytes: usize,
+    logged_copies: bool,
 }
 
 impl Postgres {
@@ -105,6 +107,7 @@ impl Postgres {
             pool_size: 8,
             statement_timeout: DEFAULT_STATEMENT_TIMEOUT,
             max_value_bytes: MAX_VALUE_BYTES,
+            logged_copies: false,
         }
     }
 
@@ -138,7 +141,7 @@ impl Postgres {
         let options = pool.connect_options();
         let address = Address { hosts: vec![options.as_ref().clone()], passwords: Vec::new() };
         let dialer = Dialer::new(address, settings(DEFAULT_STATEMENT_TIMEOUT), None);
-        Self::with_pool(Pool::application(pool, dialer), "terrace", MAX_VALUE_BYTES)
+        Self(Arc::new(Shared::new(Pool::application(pool, dialer), "terrace", MAX_VALUE_BYTES, false)))
     }
 
     /// Makes or upgrades the library's schema. The first call of a cache does this too. Call it where no
@@ -177,10 +180,6 @@ impl Postgres {
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.0
-    }
-
-    fn with_pool(pool: Pool, schema: &str, max_value_bytes: usize) -> Self {
-        Self(Arc::new(Shared::new(pool, schema, max_value_bytes)))
     }
 }
 
@@ -235,6 +234,21 @@ impl PostgresBuilder {
         self
     }
 
+    /// Lets copies survive a crash of the server. Without this setting a crash empties their table, and they are loaded
+    /// again: choose it for copies that are dear to make, such as embeddings.
+    ///
+    /// The setting is one of the schema: the first handle with it makes the table of copies a logged one, and it stays
+    /// so. Caches whose copies need not survive belong into another [`schema`](Self::schema). The role must own the
+    /// schema, or its owner must run `ALTER TABLE terrace.cache_entries SET LOGGED` first.
+    ///
+    /// # Cost
+    /// Each change of a copy, a lease too, waits for the server's disk, as one of a record does. The first handle rewrites
+    /// the table, and other users of it wait meanwhile.
+    pub fn logged_copies(mut self) -> Self {
+        self.logged_copies = true;
+        self
+    }
+
     /// Makes the handle.
     ///
     /// # Errors
@@ -253,9 +267,14 @@ impl PostgresBuilder {
         if self.pool_size == 0 || self.pool_size > 1000 {
             return Err(Error::config("the pool needs 1 to 1000 connections"));
         }
-        let dialer = Dialer::new(address, settings(self.statement_timeout), self.provider);
+        let mut settings = settings(self.statement_timeout);
+        if self.logged_copies {
+            // A crash must not lose an invalidation and keep the copy.
+            settings.push_str("SET synchronous_commit = 'on'; ");
+        }
+        let dialer = Dialer::new(address, settings, self.provider);
         let pool = Pool::own(dialer, self.pool_size);
-        Ok(Postgres::with_pool(pool, &self.schema, self.max_value_bytes))
+        Ok(Postgres(Arc::new(Shared::new(pool, &self.schema, self.max_value_bytes, self.logged_copies))))
     }
 }
 
@@ -290,6 +309,10 @@ impl Backend for Postgres {
         let guard = self.0.namespaces.claim(namespace)?;
         let row = NamespaceRow::new(namespace.clone(), Arc::clone(&self.0), guard);
         Ok(Arc::new(PostgresTier::new(row)))
+    }
+
+    fn counters(&self, group: &str) -> Option<Arc<dyn Counters>> {
+        Some(Arc::new(PostgresCounters { shared: Arc::clone(&self.0), group: group.to_owned() }))
     }
 }
 

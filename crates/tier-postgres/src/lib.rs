@@ -34,6 +34,7 @@
 
 mod clean;
 mod connection;
+mod counters;
 mod doctor;
 mod error;
 mod front;

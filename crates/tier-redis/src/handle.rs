@@ -9,16 +9,18 @@ use std::{
 
 use parking_lot::Mutex;
 use terrace_tier::{
-    Backend, BatchLimits, Batcher, Error, ErrorKind, Namespace, Result, Role, Tier, lease::LeaseTracker,
+    Backend, BatchLimits, Batcher, Counters, Error, ErrorKind, Namespace, Result, Role, Tier,
+    lease::LeaseTracker,
 };
 
 use crate::{
     builder::RedisBuilder,
     connection::{Address, ConnectionManager, Dialer},
+    counters::RedisCounters,
     error::{NAME, error},
     leases::{RedisLeases, TierLeases},
     log::Log,
-    namespace::NamespaceStates,
+    namespace::{NamespaceStates, counters_key},
     read::{CellReader, MissRatio, ReadCall},
     scripts::{CellBatchers, CellOwner},
     tier::RedisTier,
@@ -175,6 +177,12 @@ impl Backend for Redis {
             state,
             manager: Arc::clone(manager),
         }))
+    }
+
+    fn counters(&self, group: &str) -> Option<Arc<dyn Counters>> {
+        let inner = &self.0;
+        let key = counters_key(&inner.prefix, group);
+        Some(Arc::new(RedisCounters { manager: Arc::clone(&inner.manager), key }))
     }
 }
 

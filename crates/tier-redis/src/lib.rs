@@ -14,6 +14,7 @@
 
 mod builder;
 mod connection;
+mod counters;
 mod doctor;
 mod error;
 mod findings;

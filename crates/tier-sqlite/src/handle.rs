@@ -2,9 +2,12 @@
 
 use std::{fmt, path::Path, sync::Arc};
 
-use terrace_tier::{Backend, Clock, Namespace, Result, Tier};
+use terrace_tier::{Backend, Clock, Counters, Namespace, Result, Tier};
 
-use crate::{connection::Location, error::NAME, namespace::NamespaceRow, shared::Shared, tier::SqliteTier};
+use crate::{
+    connection::Location, counters::SqliteCounters, error::NAME, namespace::NamespaceRow, shared::Shared,
+    tier::SqliteTier,
+};
 
 /// SQLite as store of record or as expiring cache tier, embedded: one process uses it, without a
 /// server.
@@ -69,6 +72,10 @@ impl Backend for Sqlite {
         let guard = self.0.namespaces.claim(namespace)?;
         let row = NamespaceRow::new(namespace.clone(), Arc::clone(&self.0), guard);
         Ok(Arc::new(SqliteTier::new(row)))
+    }
+
+    fn counters(&self, group: &str) -> Option<Arc<dyn Counters>> {
+        Some(Arc::new(SqliteCounters { shared: Arc::clone(&self.0), group: group.to_owned() }))
     }
 }
 

@@ -9,6 +9,7 @@
 
 mod clean;
 mod connection;
+mod counters;
 mod error;
 mod front;
 mod handle;

@@ -30,6 +30,7 @@
 //! | [`lease`] | lets a process wait for a load of another process | no |
 //! | [`FrontStore`] | lets a cache acknowledge writes before the store has them (write-behind) | no |
 //! | [`runtime`] | keeps sockets and tasks apart for each runtime that uses a handle | no |
+//! | [`Counters`] | sums that all processes share | no |
 //! | [`Publish`], [`Watermark`], [`Replay`] | lets a relay drop copies and prove that the rest are current | no |
 //!
 //! # How the contract grows
@@ -44,6 +45,7 @@
 
 mod batcher;
 mod cell;
+mod counters;
 mod credentials;
 #[doc(hidden)]
 pub mod defence;
@@ -67,6 +69,7 @@ pub use cell::{
     Cell, Change, Condition, Epoch, Fence, HEADER_LEN, Moment, Op, Order, Reply, Role, State, Stored, Token,
     Version, transition,
 };
+pub use counters::{Counters, MAX_COUNTERS, OTHER_COUNTER};
 pub use credentials::{Credentials, CredentialsProvider, Secrets};
 pub use error::{BoxError, Error, ErrorKind, Result};
 pub use finding::{Finding, FindingTopic, FindingWatcher};

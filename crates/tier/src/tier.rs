@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use futures_util::{StreamExt, stream};
 
 use crate::{
-    Error, ErrorKind, Finding, FindingWatcher, FrontStore, InvalidationLog, LeaseWaiter, Namespace, Op,
-    Publish, Reply, Result, TierKey,
+    Counters, Error, ErrorKind, Finding, FindingWatcher, FrontStore, InvalidationLog, LeaseWaiter, Namespace,
+    Op, Publish, Reply, Result, TierKey,
 };
 
 /// A handle to a server or file that caches share. It is made once, and connects when it is first used.
@@ -40,6 +40,16 @@ pub trait Backend: Send + Sync + 'static {
     fn log(&self) -> Option<Arc<dyn InvalidationLog>> {
         None
     }
+
+    /// The counters of the group with this name, which all processes that use the server share. By default there are
+    /// none.
+    ///
+    /// # Cost
+    /// No round trip.
+    fn counters(&self, group: &str) -> Option<Arc<dyn Counters>> {
+        let _ = group;
+        None
+    }
 }
 
 impl<B: Backend + ?Sized> Backend for Arc<B> {
@@ -53,6 +63,10 @@ impl<B: Backend + ?Sized> Backend for Arc<B> {
 
     fn log(&self) -> Option<Arc<dyn InvalidationLog>> {
         (**self).log()
+    }
+
+    fn counters(&self, group: &str) -> Option<Arc<dyn Counters>> {
+        (**self).counters(group)
     }
 }
 

@@ -17,6 +17,7 @@ documents! {
     Cookbook = "../../../docs/cookbook.md";
     Deploys = "../../../docs/deploys.md";
     Freshness = "../../../docs/freshness.md";
+    LlmAnswers = "../../../docs/llm-answers.md";
     Operations = "../../../docs/operations.md";
     PostgresGuide = "../../../docs/postgres.md";
     Questions = "../../../docs/questions.md";

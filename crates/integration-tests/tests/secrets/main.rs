@@ -371,6 +371,7 @@ fn only_known_fields(config: Config) {
         password_file: _,
         schema: _,
         pool_size: _,
+        logged_copies: _,
         role: _,
         ttl_seconds: _,
         budget_ms: _,

@@ -15,6 +15,9 @@ impl Shared {
             let shared = Arc::clone(self);
             async move {
                 let state = setup::prepare(&shared.pool, &shared.schema).await?;
+                if shared.logged_copies {
+                    setup::log_copies(&shared.pool, &shared.schema).await?;
+                }
                 shared.read_directly(state.may_select);
                 Ok(state)
             }
@@ -29,6 +32,7 @@ impl Shared {
     /// another would be a wait for the transaction's own end.
     pub(crate) async fn prepare_schema_in(self: &Arc<Self>, transaction: &mut PgConnection) -> Result<()> {
         if self.schema_ready.peek().is_none()
+            && !self.logged_copies
             && let Some(state) = setup::current(&self.pool, transaction, &self.schema).await?
         {
             self.read_directly(state.may_select);

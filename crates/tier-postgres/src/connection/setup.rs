@@ -141,6 +141,50 @@ async fn migrate(connection: &mut PgConnection, schema: &str) -> Result<SchemaSt
     Ok(state)
 }
 
+/// Makes the table of copies of `schema`, a quoted name, a logged one, unless it is. Processes that begin at the same
+/// time wait for the one that rewrites it.
+pub(crate) async fn log_copies(pool: &Pool, schema: &str) -> Result<()> {
+    let work = async {
+        let mut session = pool.session().await?;
+        let logged = set_logged(session.connection()?, schema).await;
+        pool.typed(session.end(logged), Phase::Read)
+    };
+    within(MIGRATION_TIMEOUT, work).await.map_err(|error| match error.kind() {
+        ErrorKind::Denied => {
+            let cause =
+                format!("this role may not make the copies in schema {schema} survive a crash of the server");
+            let cure = "let the owner of the schema run ALTER TABLE terrace.cache_entries SET LOGGED";
+            Finding::stops(FindingTopic::Permission, cause, cure)
+                .into_error(ErrorKind::Denied)
+                .with_source(error)
+        }
+        _ => error,
+    })
+}
+
+async fn set_logged(connection: &mut PgConnection, schema: &str) -> Result<(), sqlx::Error> {
+    let is_unlogged = format!(
+        "SELECT relpersistence = 'u' FROM pg_class WHERE oid = '{}.cache_entries'::regclass",
+        schema.replace('\'', "''")
+    );
+    if !sqlx::query_scalar::<_, bool>(AssertSqlSafe(is_unlogged.clone())).fetch_one(&mut *connection).await? {
+        return Ok(());
+    }
+    let mut transaction = connection.begin().await?;
+    let seconds = MIGRATION_TIMEOUT.as_secs();
+    let wait = format!("SET LOCAL statement_timeout = '{seconds}s'; SET LOCAL lock_timeout = 0");
+    transaction.execute(sqlx::raw_sql(AssertSqlSafe(wait))).await?;
+    sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended('terrace migrations of ' || $1, 0))")
+        .bind(schema)
+        .execute(&mut *transaction)
+        .await?;
+    if sqlx::query_scalar::<_, bool>(AssertSqlSafe(is_unlogged)).fetch_one(&mut *transaction).await? {
+        let alter = format!("ALTER TABLE {schema}.cache_entries SET LOGGED");
+        transaction.execute(sqlx::raw_sql(AssertSqlSafe(alter))).await?;
+    }
+    transaction.commit().await
+}
+
 /// CREATE SCHEMA IF NOT EXISTS would need the right to create even if the schema exists.
 async fn create_schema(connection: &mut PgConnection, schema: &str) -> Result<(), sqlx::Error> {
     let exists: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)")

@@ -27,6 +27,8 @@ pub(crate) struct Shared {
     reads_directly: AtomicBool,
     /// The limit for values in the cache role.
     pub(crate) max_value_bytes: usize,
+    /// Whether copies survive a crash of the server.
+    pub(super) logged_copies: bool,
     /// The quoted name of the schema.
     pub(crate) schema: String,
     pub(crate) schema_ready: Once<SchemaState>,
@@ -45,7 +47,7 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(pool: Pool, schema: &str, max_value_bytes: usize) -> Self {
+    pub(crate) fn new(pool: Pool, schema: &str, max_value_bytes: usize, logged_copies: bool) -> Self {
         let schema = format!("\"{schema}\"");
         let (called, namespaces) = (Statements::new(&schema, false), NamespaceRegistry::default());
         Self {
@@ -55,6 +57,7 @@ impl Shared {
             called,
             reads_directly: AtomicBool::new(false),
             max_value_bytes,
+            logged_copies,
             schema,
             schema_ready: Once::new(),
             cleaner: CleanerState::default(),

@@ -5,13 +5,14 @@
 
 use super::statements::{CELL, CURRENT_EPOCH, read_outbox};
 
-const TABLES: [&str; 6] = [
+const TABLES: [&str; 7] = [
     include_str!("tables/1_spaces_and_cells.sql"),
     include_str!("tables/2_outbox.sql"),
     include_str!("tables/3_watches.sql"),
     include_str!("tables/4_lease_signs.sql"),
     include_str!("tables/5_cleaning.sql"),
     include_str!("tables/6_fronts.sql"),
+    include_str!("tables/7_counters.sql"),
 ];
 
 /// The version of the schema that this code knows.
@@ -81,6 +82,7 @@ fn functions() -> String {
         &of_both(write),
         include_str!("functions/records_changed.sql"),
         include_str!("functions/watch.sql"),
+        include_str!("functions/counters.sql"),
         include_str!("functions/operators.sql"),
         &clean.replace("{table}", "cache_entries"),
         &clean.replace("{table}", "lease_signs"),

@@ -24,6 +24,10 @@ pub(crate) struct Statements {
     pub(crate) lease: WriteStatement,
     pub(crate) leases: LeaseStatements,
     pub(crate) clean: CleanStatements,
+    /// `$1` group, `$2` names, `$3` what is added, `$4` the most names, `$5` the name of those beyond.
+    pub(crate) add_counters: SqlStr,
+    /// `$1` group: name, total.
+    pub(crate) read_counters: SqlStr,
     pub(crate) fronts: FrontStatements,
 }
 
@@ -163,6 +167,8 @@ impl Statements {
                 has_committed: fixed("SELECT pg_xact_status($1::text::xid8) = 'committed'"),
                 trim: fixed("SELECT {schema}.trim_outbox($1)"),
             },
+            add_counters: fixed("SELECT {schema}.counters_add($1, $2, $3, $4, $5)"),
+            read_counters: fixed("SELECT name, total FROM {schema}.counters_read($1)"),
             store: Self::of_role("store", "records", "", direct, &sql),
             cache: Self::of_role("cache", "cache_entries", CURRENT_EPOCH, direct, &sql),
             lease: WriteStatement::new("cache_lease", LEASED, 7, &sql),

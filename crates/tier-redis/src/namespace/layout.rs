@@ -12,6 +12,7 @@
 //! | `{prefix}:$sign:{token}` | the keep-alive of a lease: `A` its holder is alive, `F` its holder released it |
 //! | `{prefix}:terrace.relay:{namespace}` | the relay's watermark: a cell |
 //! | `{prefix}:$terms:{namespace}` | the options of the namespace, while a process that registered them runs |
+//! | `{prefix}:$stats:{group}` | a hash of counters that all processes share; it ends 400 days after the last sum |
 //! | `{prefix}:$sweep` | the number of the process that frees dead cells, for seconds |
 //! | `{prefix}:$ready:{number}:..` | what `ready` writes and deletes; else it ends after ten seconds |
 //!
@@ -166,6 +167,11 @@ impl LogKeys {
     pub(crate) fn new(prefix: &str) -> Self {
         Self { head: format!("{prefix}:$log-head").into(), entries: format!("{prefix}:$log").into() }
     }
+}
+
+/// The hash of a group of counters.
+pub(crate) fn counters_key(prefix: &str, group: &str) -> Bytes {
+    format!("{prefix}:$stats:{group}").into()
 }
 
 /// The mark of the process that frees dead cells.

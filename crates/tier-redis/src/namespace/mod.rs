@@ -15,7 +15,9 @@ use parking_lot::Mutex;
 use terrace_tier::{Level, Namespace, NamespaceGuard, NamespaceRegistry, Result};
 use tokio::time::Instant;
 
-pub(crate) use layout::{Layout, LeaseKeys, LogKeys, cells_of, is_prefix, ready_prefix, sweep_lock};
+pub(crate) use layout::{
+    Layout, LeaseKeys, LogKeys, cells_of, counters_key, is_prefix, ready_prefix, sweep_lock,
+};
 
 use epoch::LastEpoch;
 

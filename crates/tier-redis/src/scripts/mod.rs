@@ -42,6 +42,7 @@ pub(crate) enum Script {
     Reclaim,
     SweepLock,
     Options,
+    Count,
 }
 
 /// What a script takes for each cell on which it works.
@@ -115,7 +116,7 @@ impl Source {
 }
 
 /// The sources, in the order of [`Script`].
-static SOURCES: LazyLock<[Source; 14]> = LazyLock::new(|| {
+static SOURCES: LazyLock<[Source; 15]> = LazyLock::new(|| {
     [
         change!("lease"),
         change!("fill"),
@@ -131,6 +132,7 @@ static SOURCES: LazyLock<[Source; 14]> = LazyLock::new(|| {
         lua!("shared/life", "shared/head", "reclaim"),
         lua!("sweep_lock"),
         lua!("options"),
+        lua!("count"),
     ]
     .map(Source::new)
 });
