@@ -60,15 +60,13 @@
 pub mod config;
 
 pub use terrace_core::{
-    Backend, BacklogStats, BoxError, Builder, Cached, Clock, Codec, Compression, DeadLetter, DeadLetters,
-    DecodeError, Digest, Error, ErrorKind, Event, Item, Key, Level, LoadContext, ManualClock, Many,
-    MissingKeys, NoNear, Observer, Recorded, Recorder, Result, Served, Source, Stats, Tenants, TierConfig,
-    TierSettings, TierStats, Value, Version,
+    Backend, BoxError, Builder, Cached, Clock, Codec, Compression, DecodeError, Digest, Error, ErrorKind,
+    Event, Item, Key, Level, LoadContext, ManualClock, Many, MissingKeys, NoNear, Observer, Result, Served,
+    Source, Stats, Tenants, TierConfig, TierSettings, TierStats, Value, Version,
 };
 pub use terrace_policies::{
-    AdmitAll, Backlog, CacheAside, Forever, FullJitter, Lease, LeaseOrStale, NoCoalescing, SingleFlight,
-    SizeLimit, StaleIfError, StaleWhileRevalidate, Strict, Ttl, WhenFull, WriteAround, WriteBehind,
-    WriteThrough,
+    AdmitAll, CacheAside, Forever, Lease, LeaseOrStale, NoCoalescing, SingleFlight, SizeLimit, StaleIfError,
+    StaleWhileRevalidate, Strict, Ttl, WriteAround, WriteBehind, WriteThrough,
 };
 #[cfg(feature = "memory")]
 pub use terrace_tier_memory::Memory;
@@ -80,6 +78,17 @@ pub use terrace_tier_postgres::{PendingInvalidation, Postgres, PostgresBuilder};
 pub use terrace_tier_redis::{Redis, RedisBuilder};
 #[cfg(feature = "sqlite")]
 pub use terrace_tier_sqlite::Sqlite;
+
+/// The settings of [`WriteBehind`], and what a cache with it tells of its backlog.
+pub mod write_behind {
+    pub use terrace_core::{BacklogStats, DeadLetter, DeadLetters};
+    pub use terrace_policies::{Backlog, FullJitter, WhenFull};
+}
+
+/// Records which keys a cache is asked for, for the tool `terrace-bench`.
+pub mod recorder {
+    pub use terrace_core::{Recorded, Recorder};
+}
 
 /// For authors of policies: the traits, the questions they are asked, and their answers.
 pub mod policy {

@@ -3,7 +3,7 @@
 
 use std::process::Command;
 
-use terrace::{Cache, Memory, Recorder};
+use terrace::{Cache, Memory, recorder::Recorder};
 
 #[tokio::test]
 async fn a_recording_of_all_keys_replays_to_the_hit_ratio_of_the_cache() {

@@ -12,7 +12,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use terrace::{Backlog, Cache, NoNear, Postgres, TierSettings, WhenFull, WriteBehind};
+use terrace::{
+    Cache, NoNear, Postgres, TierSettings, WriteBehind,
+    write_behind::{Backlog, WhenFull},
+};
 use terrace_testbed::{self as testbed, shared_postgres, unique_name};
 use tokio::io::{AsyncBufReadExt, BufReader};
 

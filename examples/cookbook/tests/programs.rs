@@ -92,11 +92,10 @@ fn metrics_are_printed() {
 }
 
 #[test]
-fn early_renewal_lets_nobody_wait() {
-    prints(
-        env!("CARGO_BIN_EXE_early_renewal"),
-        &["refresh_early(0.5): 0 reads waited for a load", "xfetch(1.0): "],
-    );
+fn early_renewal_compares_three_lives() {
+    // How many reads wait depends on the machine; core's tests of early renewal count them in virtual time.
+    let lines = ["a life alone: ", "refresh_early(0.5): ", "xfetch(1.0): "];
+    prints(env!("CARGO_BIN_EXE_early_renewal"), &lines);
 }
 
 #[test]

@@ -177,10 +177,11 @@ impl Drop for Behind {
     fn drop(&mut self) {
         let (keys, bytes) = (self.index.get_mut().keys(), self.index.get_mut().bytes());
         if keys > 0 && self.journal.is_none() {
-            let (cache, cure) =
-                (&*self.context.monitor.namespace, "call `close_within` before the cache is dropped");
+            let (cache, tier) = (&*self.context.monitor.namespace, "write-behind");
+            let cure = "call `close_within` before the cache is dropped";
             tracing::warn!(
                 cache,
+                tier,
                 keys,
                 bytes,
                 cure,

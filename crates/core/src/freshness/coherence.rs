@@ -29,6 +29,10 @@ pub(crate) struct Coherence {
     last_heartbeat: AtomicU64,
     /// The time of the log's last gap. The log does not cover copies that were read before this time.
     last_gap: AtomicU64,
+    /// Whether the log has begun. Its beginning is reported as a gap, too.
+    has_begun: AtomicBool,
+    /// The time of the last gap but for the beginning. What causes a gap may set the versions of the authority back.
+    order_lost: AtomicU64,
     /// Whether the log has covered any copy since its last gap.
     covers_copies: AtomicBool,
     gaps: AtomicU64,
@@ -76,10 +80,10 @@ impl Coherence {
         entry.set_proof(proven_at, max.end(proven_at, covered), covered);
     }
 
-    /// Whether the versions that the log reports tell what is newer than this entry: it was read after the log's
-    /// last gap.
+    /// Whether the versions that the log reports tell what is newer than this entry: it was read after the log was
+    /// lost last.
     pub(super) fn knows_order_of<V>(&self, entry: &Entry<V>) -> bool {
-        entry.proven_at().as_millis() > self.last_gap.load(Ordering::Relaxed)
+        entry.proven_at().as_millis() > self.order_lost.load(Ordering::Relaxed)
             || !enabled(Defence::LowerVersion)
     }
 
@@ -145,6 +149,9 @@ impl Coherence {
         self.last_gap.store(now.as_millis(), Ordering::Relaxed);
         self.gaps.fetch_add(1, Ordering::Relaxed);
         self.expect_heartbeat(now);
+        if self.has_begun.swap(true, Ordering::Relaxed) {
+            self.order_lost.store(now.as_millis(), Ordering::Relaxed);
+        }
         self.covers_copies.swap(false, Ordering::Relaxed)
     }
 }

@@ -8,16 +8,19 @@
 
 use std::{path::Path, time::Duration};
 
-use terrace::{Backlog, Cache, ErrorKind, Memory, Result, Sqlite, WhenFull, WriteBehind};
+use terrace::{
+    Cache, ErrorKind, Memory, Result, Sqlite, WriteBehind,
+    write_behind::{Backlog, WhenFull},
+};
 
 /// A platform that sends SIGTERM sends SIGKILL some 30 s later.
 const GRACE: Duration = Duration::from_secs(25);
 
-fn open(folder: &Path) -> Result<Cache<String, u64>> {
+fn open(folder: &Path, database: &Sqlite) -> Result<Cache<String, u64>> {
     let cap = Backlog::bytes(16 << 20).when_full(WhenFull::Reject);
     Cache::builder("visits")
         .near(Memory::entries(10_000))
-        .store(Sqlite::file(folder.join("visits.db"))?)
+        .store(database.clone())
         .write(WriteBehind::file(folder.join("journal")).delay(Duration::from_millis(200)).cap(cap))
         .build()
 }
@@ -53,7 +56,8 @@ async fn told_to_end() {
 async fn main() -> Result<()> {
     let folder = std::env::temp_dir().join(format!("terrace-visits-{}", std::process::id()));
     std::fs::create_dir_all(&folder).map_err(terrace::Error::load)?;
-    let visits = open(&folder)?;
+    let database = Sqlite::file(folder.join("visits.db"))?;
+    let visits = open(&folder, &database)?;
     visits.ready().await?;
     for number in 0..300 {
         visit(&visits, if number % 3 == 0 { "/" } else { "/docs" }).await?;
@@ -69,7 +73,7 @@ async fn main() -> Result<()> {
         println!("the journal in {} has them for the next start", folder.display());
         return Ok(());
     }
-    let again = open(&folder)?;
+    let again = open(&folder, &database)?;
     println!("after a restart: {:?} and {:?}", count(&again, "/").await?, count(&again, "/docs").await?);
     again.close().await;
     let _absent = std::fs::remove_dir_all(folder);
