@@ -47,7 +47,8 @@ async fn a_paused_clock_ends_no_call_and_does_not_move() {
 
 #[test]
 fn a_handle_serves_one_runtime_after_another() {
-    let tier = Sqlite::memory().open(&Namespace::new("runtimes", Role::Store)).unwrap();
+    let namespace = Namespace::new("runtimes", Role::Store).with_budget(Duration::from_secs(5));
+    let tier = Sqlite::memory().open(&namespace).unwrap();
     for number in 0..20 {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
