@@ -5,13 +5,15 @@ mod support;
 
 use std::time::Duration;
 
-use support::{FixedExpiry, FixedStampede, Idle, Lead, Loader, Stack, builder, fake, ms, pass, without_near};
+use support::{
+    EarlyLead, FixedExpiry, FixedStampede, Idle, Loader, Stack, builder, fake, ms, pass, without_near,
+};
 use terrace_conformance::Call;
 use terrace_core::{ErrorKind, Item, Level, Source, policy::Coalesce};
 use terrace_tier::{Clock, ManualClock};
 
 const LIFE: Duration = Duration::from_secs(10);
-const LEAD: Lead = Lead(Duration::from_secs(2));
+const LEAD: EarlyLead = EarlyLead(Duration::from_secs(2));
 
 fn life() -> FixedExpiry {
     FixedExpiry::fresh(LIFE)
@@ -129,7 +131,7 @@ async fn a_renewal_that_fails_leaves_the_entry_and_is_tried_again_after_a_pause(
 #[tokio::test(start_paused = true)]
 async fn a_lead_longer_than_the_life_renews_at_half_of_it() {
     let hand = Clock::manual();
-    let cache = builder().clock(&hand).expire(life()).freshness(Lead(LIFE * 3)).build().unwrap();
+    let cache = builder().clock(&hand).expire(life()).freshness(EarlyLead(LIFE * 3)).build().unwrap();
     let loader = Loader::default();
     for _ in 0..100 {
         read(&cache, &loader, 1).await;

@@ -4,7 +4,7 @@
 
 mod policies;
 
-pub(crate) use policies::{FixedExpiry, FixedStampede, Idle, Lead, OnStaleHit, ServeOnError};
+pub(crate) use policies::{EarlyLead, FixedExpiry, FixedStampede, Idle, OnStaleHit, ServeOnError};
 
 use std::{
     sync::{

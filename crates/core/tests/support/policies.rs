@@ -61,9 +61,9 @@ impl Stampede for FixedStampede {
 }
 
 /// Renews entries this long before their fresh time ends.
-pub(crate) struct Lead(pub(crate) Duration);
+pub(crate) struct EarlyLead(pub(crate) Duration);
 
-impl Freshness for Lead {
+impl Freshness for EarlyLead {
     fn on_stale(&self, _hit: &StaleHit) -> OnStale {
         OnStale::Miss
     }

@@ -82,6 +82,7 @@ fn servers_listen_on_loopback_have_a_check_and_keep_their_data_in_known_volumes(
         }
         if let Some(check) = &service.healthcheck {
             assert_eq!(check.test[0], "CMD", "{name}");
+            assert!(["1s", "2s"].contains(&&*check.interval), "{name}");
             assert!(check.retries > 0 && check.timeout == "3s", "{name}");
         }
         let is_server = !service.ports.is_empty();
