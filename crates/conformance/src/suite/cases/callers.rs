@@ -224,10 +224,15 @@ pub(crate) async fn of_many_callers_who_create_a_value_one_wins(bench: &Bench) -
     let answers = at_once(std::slice::from_ref(&bench.tier), (0..CALLERS).map(write).collect()).await?;
     let mut winners = [None; KEYS];
     for (number, answer) in answers.iter().enumerate() {
-        if let Ok(Reply::Kept(_)) = answer {
-            let winner = &mut winners[number % KEYS];
-            ensure_eq!(*winner, None, "one creator of a key must win, and not caller {number} too");
-            *winner = Some(number);
+        match answer {
+            Ok(Reply::Kept(_)) => {
+                let winner = &mut winners[number % KEYS];
+                ensure_eq!(*winner, None, "one creator of a key must win, and not caller {number} too");
+                *winner = Some(number);
+            }
+            // The put of a caller with another error may have won.
+            Err(error) if error.kind() != ErrorKind::Busy => return Err(error.clone().into()),
+            _ => {}
         }
     }
     for (number, answer) in answers.into_iter().enumerate() {
@@ -237,10 +242,8 @@ pub(crate) async fn of_many_callers_who_create_a_value_one_wins(bench: &Bench) -
             Ok(Reply::Refused(found)) if bench.role() == Role::Store => {
                 ensure_eq!(found.and_then(|found| found.body), winner, "a store must return the winner");
             }
-            Ok(Reply::Kept(_) | Reply::Refused(_)) => {}
+            Ok(Reply::Kept(_) | Reply::Refused(_)) | Err(_) => {}
             Ok(reply) => return wrong("a put must be kept or refused", &reply),
-            Err(error) if error.kind() == ErrorKind::Busy => {}
-            Err(error) => return Err(error.into()),
         }
     }
     Ok(())
