@@ -130,7 +130,7 @@ fn queries_alerts_and_the_page_name_only_metrics_that_are_there() {
     assert!(missing.is_empty(), "docs/telemetry.md does not name {missing:?}");
 }
 
-/// Serves the text of a scrape to whoever connects.
+/// Sends the text of a scrape on each connection.
 async fn serve(listener: TcpListener, telemetry: Telemetry) {
     loop {
         let (mut socket, _) = listener.accept().await.unwrap();

@@ -54,7 +54,7 @@ pub struct FrontClaim {
     pub is_resumed: bool,
     /// How long the front holds the namespace, unless it prolongs the hold. `None` holds it until its release.
     pub hold: Option<Duration>,
-    /// Opens the front whoever holds the namespace.
+    /// Opens the front, even where another front holds the namespace.
     pub takes_over: bool,
 }
 

@@ -55,26 +55,31 @@ pub(crate) fn lines(heads: &[&str], rows: &[Vec<String>]) -> String {
     [head, rule].into_iter().chain(body).collect::<Vec<_>>().join("\n")
 }
 
+/// The heads of the columns of [`cells`].
+pub(super) const HEADS: [&str; 11] =
+    ["stack", "load", "hit %", "loads", "req/s", "mean", "p50", "p99", "p99.9", "max", "errors"];
+
+/// The heads of the columns of [`tier_cells`].
+pub(super) const TIER_HEADS: [&str; 11] = [
+    "stack, load, tier",
+    "hits",
+    "misses",
+    "fills",
+    "errors",
+    "calls",
+    "call p50",
+    "call p99",
+    "sent",
+    "received",
+    "holds",
+];
+
 /// The whole report.
 pub(crate) fn of_report(report: &Report) -> String {
-    let heads = ["stack", "load", "hit %", "loads", "req/s", "mean", "p50", "p99", "p99.9", "max", "errors"];
     let rows: Vec<Vec<String>> = report.rows.iter().map(cells).collect();
-    let mut text = format!("{}\n{}\n", report.workload, lines(&heads, &rows));
+    let mut text = format!("{}\n{}\n", report.workload, lines(&HEADS, &rows));
     let tiers: Vec<Vec<String>> = report.rows.iter().flat_map(tier_cells).collect();
-    let heads = [
-        "stack, load, tier",
-        "hits",
-        "misses",
-        "fills",
-        "errors",
-        "calls",
-        "call p50",
-        "call p99",
-        "sent",
-        "received",
-        "holds",
-    ];
-    text.push_str(&format!("\n{}\n", lines(&heads, &tiers)));
+    text.push_str(&format!("\n{}\n", lines(&TIER_HEADS, &tiers)));
     for row in &report.rows {
         text.push_str(&format!(
             "\n{}, {}: latency of every {}. request, {:.2} allocations a request",

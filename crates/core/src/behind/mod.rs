@@ -97,7 +97,7 @@ impl Behind {
     ///
     /// # Errors
     /// Those of the journal: [`ErrorKind::NamespaceInUse`] where another process has it,
-    /// [`ErrorKind::Backend`] where acknowledged data is damaged.
+    /// [`ErrorKind::Undecodable`] where acknowledged data is damaged.
     pub(crate) fn new(
         mut plan: BehindPlan,
         context: Context,

@@ -155,7 +155,7 @@ impl<K: Key, V: Value, N: Near<K, V>> Cache<K, V, N> {
         left
     }
 
-    /// Opens the front of this process whoever holds the namespace: after the process of another front has gone
+    /// Opens the front of this process, even where another front holds the namespace: after its process has gone
     /// for good, and for a journal that the store does not know any more. The other front is fenced. Dead letters
     /// of an earlier loss become ordinary writes again, which replace only older records.
     ///

@@ -74,7 +74,7 @@ impl Behind {
         }
     }
 
-    /// Opens the front whoever holds the namespace.
+    /// Opens the front, even where another front holds the namespace.
     pub(super) async fn open_by_force(&self, chain: &Chain) -> Result<()> {
         let _one_at_a_time = self.opening.lock().await;
         self.open_anew(chain, true).await

@@ -196,23 +196,9 @@ fn marks(report: &Report, row: &Row) -> Vec<(f64, String)> {
 
 fn figures(page: &mut String, report: &Report) {
     page.push_str("<section><h2>All figures</h2>");
-    let heads = ["stack", "load", "hit %", "loads", "req/s", "mean", "p50", "p99", "p99.9", "max", "errors"];
-    rows(page, &heads, report.rows.iter().map(table::cells));
+    rows(page, &table::HEADS, report.rows.iter().map(table::cells));
     page.push_str("<h2>Tiers</h2>");
-    let heads = [
-        "stack, load, tier",
-        "hits",
-        "misses",
-        "fills",
-        "errors",
-        "calls",
-        "call p50",
-        "call p99",
-        "sent",
-        "received",
-        "holds",
-    ];
-    rows(page, &heads, report.rows.iter().flat_map(table::tier_cells));
+    rows(page, &table::TIER_HEADS, report.rows.iter().flat_map(table::tier_cells));
     page.push_str("<ul class=\"notes\">");
     for row in &report.rows {
         let cost = row.cost.as_ref().map(|cost| format!("; {}", table::of_cost(cost))).unwrap_or_default();
